@@ -1,0 +1,8 @@
+"""Training methods: one file each, named as the method; files with a leading underscore are shared.
+
+A method file ends in `METHOD = ItsClass`. Adding one is adding a file here and a test.
+"""
+
+from hf_wbc.adaptation._contract import Method, Needs, Setting, load_method, method_names
+
+__all__ = ["Method", "Needs", "Setting", "load_method", "method_names"]

@@ -1,0 +1,1 @@
+"""One file a command; heavy libraries are imported when a command runs, not when help is shown."""

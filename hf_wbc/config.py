@@ -1,0 +1,136 @@
+"""`TrainConfig`: everything that decides the result of a run, and nothing that does not.
+
+Where a run is written, which tracker listens and on which device it runs are no part of it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Self, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strength of the random changes to a training image; zero everywhere is "none"."""
+
+    flips: bool = True
+    """Mirror left-right and top-bottom, each with probability one half."""
+    quarter_turns: bool = True
+    """Turn by 0, 90, 180 or 270 degrees."""
+    rotation_deg: float = 0.0
+    """Turn further by up to this many degrees either way."""
+    shift_um: float = 1.0
+    """Move the frame by up to this many um in x and in y."""
+    scale_um: float = 1.0
+    """Widen or narrow the 25 um frame by up to this many um."""
+    brightness: float = 0.2
+    """Multiply intensities by 1 +- this."""
+    contrast: float = 0.2
+    """Stretch around the image's mean grey by 1 +- this."""
+    saturation: float = 0.2
+    """Mix with the grey image by 1 +- this."""
+    hue: float = 0.05
+    """Turn the hue circle by up to this fraction either way."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    sources: tuple[str, ...]
+    """Labelled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
+    target: tuple[str, ...] = ()
+    """Unlabelled domains to adapt to and to be scored on; none for in-domain training."""
+    method: str = "source_only"
+    """The training method, by the name of its file in hf_wbc/adaptation."""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """The method's own options, as NAME VALUE pairs; the method checks them."""
+    model: str = "vit-tiny"
+    """A ready name, a Hub model `org/name[@revision]`, or a folder of a transformers classifier."""
+    fresh: bool = False
+    """Start from random weights: only the model's configuration is read."""
+    inputs: Literal["images", "features"] = "images"
+    """Train on images, or only the head on the frozen backbone's embedded features."""
+    trainable: Literal["full", "frozen"] = "full"
+    """Which weights learn: all, or the head alone."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """BatchNorm statistics: follow the batches, or stay as they were pre-trained."""
+    image_size: int | None = None
+    """Side of the model's input in pixels; None takes the checkpoint's own."""
+    steps: int = 2000
+    """Optimizer steps."""
+    batch_size: int = 64
+    """Source images (and as many target images) per process and forward pass."""
+    accumulation: int = 1
+    """Forward passes per optimizer step."""
+    lr: float = 1e-4
+    """Peak learning rate of the head and the last block."""
+    weight_decay: float = 0.05
+    """AdamW's decay; biases and norms have none."""
+    layer_decay: float = 1.0
+    """Each block towards the input learns at this fraction of the next one's rate."""
+    warmup: float = 0.1
+    """Fraction of the steps in which the learning rate rises; then it falls as a cosine."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 leaves gradients as they are."""
+    ema: float = 0.0
+    """Decay of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; weights stay fp32."""
+    balance: Literal["class_domain", "domain", "none"] = "class_domain"
+    """Draw every class of every domain alike, every domain alike, or every image alike."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes to training images."""
+    evaluate_every: int = 200
+    """Steps between evaluations, each of which also saves a checkpoint."""
+    patience: int = 0
+    """Evaluations without a better selection score before stopping; 0 never stops early."""
+    selection: str = "source_val"
+    """The rule that picks the weights to keep."""
+    merge: tuple[str, ...] = ()
+    """Classes scored as one, as FROM=INTO, for sets that know fewer than eleven."""
+    classes: tuple[str, ...] = ()
+    """Classes to score; none means those present in the references."""
+    allow_unscaled: bool = False
+    """Accept datasets whose scale is unknown (the cell fills the frame)."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("no sources; name at least one with --sources")
+        for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("lr", "weight_decay", "clip", "patience"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name in ("warmup", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; it must lie in (0, 1]")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; tuples become lists."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; ValueError for keys that no field has."""
+        return _build(cls, values)
+
+
+def _build(cls: type[T], values: Mapping[str, Any]) -> T:
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}")
+    made = {}
+    for name, value in values.items():
+        kind = known[name].type
+        if isinstance(kind, type) and is_dataclass(kind):
+            value = _build(kind, value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**made)

@@ -1,0 +1,97 @@
+"""A source: the facts of one archive, stated once, and how its files are named.
+
+Each file in dataset_scripts/ defines one `SOURCE`. It states; `hf_wbc.data.prepare` checks, crops,
+splits and writes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+class Readable(Protocol):
+    """What a source may see of an archive: the sorted paths of its files, and their bytes."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of an archive before it is read."""
+
+    member: str
+    """Path inside the archive."""
+    image_id: str
+    """The archive's own file name."""
+    source_label: str
+    """The archive's own class code."""
+    group: str | None = None
+    """Patient, slide or session, where known."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A known fault of an archive, and what is done about it."""
+
+    image_ids: tuple[str, ...]
+    kind: Literal["not_an_image", "two_labels"]
+    action: Literal["skip", "train_only"]
+    note: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Facts of an archive."""
+
+    name: str
+    """The domain's name, `acevedo_20`."""
+    repo: str
+    """The dataset's repository name, `wbc-acevedo-20`."""
+    title: str
+    homepage: str
+    licence: str
+    """The licence's identifier on the Hub, `cc-by-4.0`."""
+    redistributable: bool
+    """False: built from the owner's own copy and never published to the public."""
+    citation: str
+    """BibTeX."""
+    description: str
+    """Where and how the images were taken; a paragraph for the dataset card."""
+    um_per_px: float | None
+    """Scale; None says that the cell fills the frame and the scale is unknown."""
+    image_id: str
+    """Regular expression that a whole image id matches; it keeps patients' names out."""
+    labels: Mapping[str, str | None]
+    """Archive code to class name; None: known, and outside the eleven."""
+    walk: Callable[[Readable], Iterator[Entry]]
+    """The archive's images, in the order of their names; ValueError when it is another archive."""
+    archive_counts: Mapping[str, int]
+    """Images in the whole archive by archive code."""
+    used_counts: Mapping[str, int]
+    """Images that become rows, by class name."""
+    frame_px: frozenset[tuple[int, int]] = frozenset()
+    """Width x height of the frames that are used; empty: every size."""
+    names_sha256: str | None = None
+    """SHA-256 of the sorted image ids of all rows, joined by newlines."""
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    """Known problems and choices, one sentence each, for the dataset card."""
+
+    def fault_of(self, image_id: str) -> Fault | None:
+        """The declared fault of an image, if it has one."""
+        return next((fault for fault in self.faults if image_id in fault.image_ids), None)
+
+
+def by_prefix(names: Iterable[str], folders: Mapping[str, Iterable[str]]) -> Iterator[Entry]:
+    """Entries of `.../FOLDER/CODE_rest` for the folders and codes that are known.
+
+    A file in a known folder whose code is not one of the folder's is yielded with the code it
+    shows, so that the builder names it; files elsewhere are not images of the archive.
+    """
+    for name in names:
+        *parents, file_name = name.split("/")
+        if parents and parents[-1] in folders:
+            yield Entry(name, file_name, file_name.partition("_")[0])

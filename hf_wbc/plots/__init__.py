@@ -1,0 +1,1 @@
+"""Pictures from plain tables and arrays; each function returns a matplotlib figure."""

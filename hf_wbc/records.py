@@ -1,0 +1,167 @@
+"""The run folder: what is in it, how it is written, and what is damaged when it cannot be read.
+
+    config.json          the resolved configuration, whose digest names the folder
+    history.jsonl        one line for each evaluation
+    checkpoint/          weights and optimizer of the newest evaluation, gone when the run is done
+    model/               a plain transformers model with its image processor
+    predictions.parquet  one row for each scored image
+    features.parquet     the penultimate features of those images
+    record.json          everything about the run; written last: it says that the run is finished
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+RECORD_VERSION = 1
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Twelve hex digits of the SHA-256 of the canonical JSON of `values`."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write (a file or a folder); it takes `path`'s place at the end.
+
+    A crash or an error leaves `path` as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove(temporary)
+    try:
+        yield temporary
+        if path.is_dir():
+            aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(aside)
+            temporary.rename(path)
+            remove(aside)
+        else:
+            temporary.replace(path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write readable JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; ValueError names the file that is missing or damaged."""
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: not a JSON object")
+    return values
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run under `path`."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, root: Path, resolved: Mapping[str, Any]) -> Self:
+        """The folder for a resolved configuration, made when it is not there.
+
+        ValueError when the folder holds another configuration.
+        """
+        run = cls(root / digest(resolved))
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not run.config.exists():
+            write_json(run.config, resolved)
+        elif read_json(run.config) != json.loads(json.dumps(resolved)):
+            raise ValueError(f"{run.config} is not the configuration of this run; move it away")
+        return run
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    @property
+    def features(self) -> Path:
+        return self.path / "features.parquet"
+
+    @property
+    def finished(self) -> bool:
+        return self.record.exists()
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Add one line, on disk when this returns."""
+        with self.history.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """All whole lines; a last line that a crash cut short is left out."""
+        if not self.history.exists():
+            return []
+        lines = self.history.read_text().split("\n")
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.history} is damaged: {error}") from error
+
+    def rewind_history(self, step: int) -> list[dict[str, Any]]:
+        """Drop the lines after `step`, which a resumed run writes again; the lines that stay."""
+        rows = [row for row in self.read_history() if row["step"] <= step]
+        with replacing(self.history) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Say that the run is finished; every other file must be in place."""
+        write_json(self.record, {"version": RECORD_VERSION, **record})
+
+    def read_record(self) -> dict[str, Any]:
+        """The finished run's record; ValueError names what is missing, damaged or too new."""
+        record = read_json(self.record)
+        if record.get("version") != RECORD_VERSION:
+            raise ValueError(
+                f"{self.record} has version {record.get('version')!r}, this hf_wbc reads "
+                f"{RECORD_VERSION}; use the hf_wbc that wrote it"
+            )
+        return record
