@@ -1,0 +1,139 @@
+"""What tests of every room share: tiny prepared folders, and the real images where they lie."""
+
+import hashlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
+from hf_wbc.taxonomy import NAMES, UNLABELLED
+
+NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that one starts, reads or fills the user's cache of datasets."""
+    cache = tmp_path_factory.mktemp("datasets_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_DATASETS_CACHE", str(cache))
+        if "datasets" in sys.modules:
+            patch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images beside the checkout; skips where there is none."""
+    path = Path(__file__).resolve().parents[1] / ".." / "shared"
+    if not (path / "data").is_dir():
+        pytest.skip("no ../shared/data beside the checkout: real images are not published here")
+    return path.resolve()
+
+
+@pytest.fixture(scope="session")
+def make_domain() -> Callable[..., Path]:
+    """Writes a tiny prepared folder; see `write_domain`."""
+    return write_domain
+
+
+def write_domain(
+    path: Path,
+    name: str = "toy_a",
+    num_per_class: int | Mapping[str, int] = NUM_PER_CLASS,
+    um_per_px: float | None = 25 / 36,
+    seed: int = 0,
+    *,
+    classes: tuple[str, ...] = NAMES,
+    labelled: bool = True,
+    background: tuple[int, int, int] = (236, 220, 226),
+) -> Path:
+    """A prepared folder of coloured blobs, one hue a class, as a 25 um crop of PNG.
+
+    `num_per_class` counts images of each class in each split, or by split; `um_per_px` None makes
+    frames of 32 to 40 px that are not square and whose scale is unknown; `labelled` False writes
+    -1 for every label. Two domains differ in `background` and `seed`.
+    """
+    from datasets import Dataset
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
+
+    counts = num_per_class
+    if isinstance(counts, int):
+        counts = dict.fromkeys(SPLITS, counts)
+    rng = np.random.default_rng(seed)
+    folder = path / DEFAULT_CONFIG
+    folder.mkdir(parents=True)
+    for split in SPLITS:
+        rows = [
+            _row(rng, name, split, cell, number, um_per_px, labelled, background)
+            for cell in classes
+            for number in range(counts[split])
+        ]
+        table = Dataset.from_list(rows, features=row_features())
+        table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    card = DatasetCardData()
+    files = [{"split": split, "path": f"{DEFAULT_CONFIG}/{split}-*.parquet"} for split in SPLITS]
+    MetadataConfigs({DEFAULT_CONFIG: {"data_files": files, "default": True}}).to_dataset_card_data(
+        card
+    )
+    table.info.config_name = DEFAULT_CONFIG
+    DatasetInfosDict({DEFAULT_CONFIG: table.info}).to_dataset_card_data(card)
+    (path / "README.md").write_text(f"---\n{card}\n---\n\n# {name}\n", encoding="utf-8")
+    return path
+
+
+def _row(
+    rng: np.random.Generator,
+    name: str,
+    split: str,
+    cell: str,
+    number: int,
+    um_per_px: float | None,
+    labelled: bool,
+    background: tuple[int, int, int],
+) -> dict[str, object]:
+    """One row of the schema."""
+    if um_per_px is None:
+        height, width = (int(side) for side in rng.integers(32, 41, 2))
+    else:
+        height = width = round(25 / um_per_px)
+    pixels = _blob(rng, NAMES.index(cell), height, width, background)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG")
+    image_id = f"{name}_{split}_{cell}_{number}.png"
+    return {
+        "image": {"bytes": encoded.getvalue(), "path": image_id},
+        "label": NAMES.index(cell) if labelled else UNLABELLED,
+        "source_label": cell[:3].upper() if labelled else None,
+        "domain": name,
+        "image_id": image_id,
+        "group": None,
+        "um_per_px": um_per_px,
+        "pixel_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+    }
+
+
+def _blob(
+    rng: np.random.Generator,
+    label: int,
+    height: int,
+    width: int,
+    background: tuple[int, int, int],
+) -> np.ndarray:
+    """A disc in the class's hue on a noisy background, (height, width, 3) uint8."""
+    angle = 2 * np.pi * (label / len(NAMES) + np.array([0, 1 / 3, 2 / 3]))
+    colour = 128 + 100 * np.cos(angle)
+    centre_y, centre_x = np.array([height, width]) / 2 + rng.uniform(-2, 2, 2)
+    y, x = np.mgrid[:height, :width]
+    radius = rng.uniform(0.28, 0.36) * min(height, width)
+    inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < radius**2
+    pixels = np.where(inside[..., None], colour, np.array(background, float))
+    noisy = pixels + rng.normal(0, 6, pixels.shape)
+    return noisy.clip(0, 255).round().astype(np.uint8)
