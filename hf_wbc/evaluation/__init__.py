@@ -1,0 +1,1 @@
+"""How good a model is: metrics, intervals, selection rules; plain numbers in, plain numbers out."""

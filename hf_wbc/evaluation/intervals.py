@@ -1,0 +1,82 @@
+"""Percentile bootstrap: how far the scores would move with other images of the same kind.
+
+Drawing N images with replacement and counting them is drawing the cells of the confusion matrix
+from a multinomial distribution with the observed cells as probabilities, so a resample costs as
+many binomial draws as there are cells, whatever N is. Where groups (patients, slides) are known,
+whole groups are drawn, because cells of one patient are alike: each resample weights the groups'
+own confusion matrices.
+
+A rare class may be absent from a resample, which is then scored over the classes that it has, as
+any other set of images; `lacking_a_class` says how often, and with it how far the interval can be
+trusted.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1
+from hf_wbc.evaluation.tally import Counts, tally
+
+SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+
+
+def intervals(
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    merge: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    groups: ArrayLike | None = None,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """[low, high] of macro-F1, accuracy and balanced accuracy, as values for JSON.
+
+    Labels, predictions and groups are (N,), with `merge` and `classes` as for `score`. ValueError
+    as there, for fewer than two groups, and for a level outside (0, 1).
+
+    >>> intervals([0, 0, 1, 1], [0, 0, 1, 1])["macro_f1"]
+    [1.0, 1.0]
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1")
+    confusions = tally(labels, predictions, merge=merge, classes=classes, groups=groups).confusions
+    if groups is not None and len(confusions) < 2:
+        raise ValueError("all images are of one group; leave the groups out")
+    generator = np.random.default_rng(seed)
+    draw = draw_images if groups is None else draw_groups
+    resamples = draw(confusions, num_resamples, generator)
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    num_classes = (resamples.sum(-1) > 0).sum(-1)
+    return {
+        "level": level,
+        "num_resamples": num_resamples,
+        "unit": "image" if groups is None else "group",
+        "seed": seed,
+        **{name: np.quantile(of(resamples), tails).tolist() for name, of in SCORES.items()},
+        "lacking_a_class": float((num_classes < (confusions.sum((0, -1)) > 0).sum()).mean()),
+    }
+
+
+def draw_images(confusions: Counts, num: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Confusions (num, K, K) of as many images, drawn with replacement from (1, K, K) counts."""
+    counts = confusions.sum(0).ravel()
+    filled = np.flatnonzero(counts)
+    resamples = np.zeros((num, len(counts)), np.int64)
+    total = counts.sum()
+    resamples[:, filled] = generator.multinomial(total, counts[filled] / total, size=num)
+    return resamples.reshape(num, *confusions.shape[1:])
+
+
+def draw_groups(confusions: Counts, num: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Confusions (num, K, K) of as many groups, drawn with replacement from (G, K, K) counts."""
+    num_groups, *square = confusions.shape
+    times = generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num)
+    resamples: NDArray[np.int64] = times @ confusions.reshape(num_groups, -1)
+    return resamples.reshape(num, *square)
