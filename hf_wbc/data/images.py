@@ -6,6 +6,7 @@ animation, and obeys process-wide switches. Here each of these is an error that 
 
 import hashlib
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Pixels (H, W, 3), uint8, as a PNG without metadata."""
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    # Run lengths alone: on stained cells as small as Pillow's default, in a third of its time.
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
