@@ -1,0 +1,20 @@
+"""Classifiers of every family behind one face: load, freeze, group parameters, save."""
+
+from hf_wbc.models.classifier import Classifier, Output
+from hf_wbc.models.load import Loaded, load_classifier, load_trained
+from hf_wbc.models.processor import Preprocessing
+from hf_wbc.models.ready import READY, Ready, ready_names
+from hf_wbc.models.save import save_classifier
+
+__all__ = [
+    "READY",
+    "Classifier",
+    "Loaded",
+    "Output",
+    "Preprocessing",
+    "Ready",
+    "load_classifier",
+    "load_trained",
+    "ready_names",
+    "save_classifier",
+]

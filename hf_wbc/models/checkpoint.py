@@ -1,0 +1,105 @@
+"""Where a checkpoint's files are: a folder, or a commit of the Hub brought to the local cache.
+
+Of the Hub only configuration and safetensors are fetched; pickled weights are never read.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.models.processor import PROCESSOR_FILES
+from hf_wbc.models.ready import UNKNOWN, exposure_of, ready_names
+
+_CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Files of one model at one revision."""
+
+    folder: Path
+    revision: str
+    """The Hub's commit, or "sha256:" and the digest of a folder's files."""
+    exposure: str
+    """What its pre-training has seen, or "unknown"."""
+
+    @property
+    def has_processor(self) -> bool:
+        """Whether it says how images are prepared; timm's checkpoints do so in config.json."""
+        if any((self.folder / name).is_file() for name in PROCESSOR_FILES):
+            return True
+        return "pretrained_cfg" in json.loads((self.folder / _CONFIG).read_text())
+
+    def config(self) -> Any:
+        """Its transformers configuration; ValueError when it cannot be read."""
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.folder)
+        except (ImportError, KeyError, OSError, ValueError) as error:
+            raise ValueError(f"{self.folder / _CONFIG} cannot be used: {error}") from error
+
+
+def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
+    """The files of a folder or of `org/name[@revision]` on the Hub; without weights if so asked.
+
+    ValueError when there is no such thing, when the Hub cannot be reached and the local cache
+    does not have it, or when its weights are not in safetensors.
+    """
+    if Path(name).is_dir():
+        folder = Path(name)
+        _require_files(folder, name, weights)
+        return Checkpoint(folder, f"sha256:{_digest(folder, weights)}", UNKNOWN)
+    hub = _HUB_ID.fullmatch(name)
+    if not hub or Path(name).exists():
+        near = get_close_matches(name, ready_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"ready names: {', '.join(ready_names())}"
+        raise ValueError(f"unknown model {name!r}: no ready name, no folder, no org/name; {hint}")
+    folder = _download(name, hub["id"], hub["revision"], weights)
+    _require_files(folder, name, weights)
+    return Checkpoint(folder, folder.name, exposure_of(hub["id"]))
+
+
+def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    patterns = [_CONFIG, *PROCESSOR_FILES, *(_WEIGHTS if weights else ())]
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ValueError(
+            f"model {name!r} is no folder here and did not come from the Hub; check its name, its "
+            f"revision, the network and your rights to it: {error}"
+        ) from error
+
+
+def _require_files(folder: Path, name: str, weights: bool) -> None:
+    if not (folder / _CONFIG).is_file():
+        raise ValueError(f"{name} has no config.json; give the folder of a transformers classifier")
+    if not weights or any(folder.glob(_WEIGHTS[0])) or any(folder.glob(_WEIGHTS[1])):
+        return
+    pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
+    found = f"only {', '.join(pickled)}, which may run code when read" if pickled else "no weights"
+    raise ValueError(
+        f"{name} holds {found}; give a model whose weights are in model.safetensors (whoever "
+        "trusts the file can load it with transformers and save it again with save_pretrained)"
+    )
+
+
+def _digest(folder: Path, weights: bool) -> str:
+    """SHA-256 over the names and bytes of the files that decide what the model computes."""
+    patterns = (_CONFIG, *PROCESSOR_FILES, *(_WEIGHTS if weights else ()))
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+        with file.open("rb") as opened:
+            part = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.name} {part}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""One face for every family: a classifier that gives its penultimate features with its logits.
+
+The features are the head's own input, caught by a hook that lives for one forward pass, so that
+`head(features) == logits` holds for every family and in both modes. Where a family has dropout
+before its head (MobileNetV2's is .8), the features of a training pass are those after dropout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Output(NamedTuple):
+    """What a classifier says of B inputs; under autocast both may be half precision."""
+
+    features: Tensor
+    """Penultimate features (B, d), the head's input, with their gradient."""
+    logits: Tensor
+    """Class scores before softmax (B, C)."""
+
+
+class Classifier(nn.Module):
+    """Wraps any transformers image classifier. Not the wrapper but `model` is what others load."""
+
+    model: Any
+    """The plain transformers model."""
+    backbone_frozen: bool = False
+    """Everything but the head stays in evaluation mode; `freeze` sets it."""
+    batch_norm_frozen: bool = False
+    """BatchNorm keeps its running statistics; `freeze` sets it."""
+
+    def __init__(self, model: Any) -> None:
+        """ValueError when the model ends in no linear layer with one output per label."""
+        super().__init__()
+        self.model = model
+        self.head_name = _head_name(model)
+        for name, parameter in model.named_parameters():
+            # Used in masked pre-training only; a parameter without gradient stops DDP.
+            if name.rpartition(".")[2] == "mask_token":
+                parameter.requires_grad_(False)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, from features (B, d) to logits (B, C)."""
+        head = self.model.get_submodule(self.head_name)
+        assert isinstance(head, nn.Linear)
+        return head
+
+    @property
+    def num_features(self) -> int:
+        """Width d of the penultimate features."""
+        return self.head.in_features
+
+    def forward(self, inputs: Tensor) -> Output:
+        """Images (B, 3, H, W) through the whole model, features (B, d) through the head alone."""
+        if inputs.ndim == 2:
+            return Output(inputs, self.head(inputs))
+        if inputs.ndim != 4:
+            raise ValueError(
+                f"inputs have shape {tuple(inputs.shape)}; "
+                "give images (B, 3, H, W) or features (B, d)"
+            )
+        with _inputs_of(self.head) as caught:
+            logits = self.model(pixel_values=inputs).logits
+        return Output(caught[-1], logits)
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.backbone_frozen:
+            self.model.eval()
+        if self.batch_norm_frozen:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+@contextmanager
+def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    caught: list[Tensor] = []
+    # Hooked anew each time: a lasting hook would be shared by deep copies, and hold the tensor.
+    handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def _head_name(model: Any) -> str:
+    """Path of the head; timm's model knows its own, elsewhere it is the last fitting linear."""
+    num_labels = model.config.num_labels
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+    if hasattr(model, "timm_model"):
+        head = model.timm_model.get_classifier()
+        fitting = [head] if isinstance(head, nn.Linear) else []
+    else:
+        fitting = [m for m in names if isinstance(m, nn.Linear) and m.out_features == num_labels]
+    if not fitting:
+        raise ValueError(
+            f"{type(model).__name__} ends in no linear layer with {num_labels} outputs; "
+            "choose a classifier with a linear head"
+        )
+    return names[fitting[-1]]

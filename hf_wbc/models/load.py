@@ -1,0 +1,228 @@
+"""Load a classifier of the eleven classes: a ready name, a model of the Hub, or a folder.
+
+What is drawn at random here (a new head, fresh weights) comes from the given seed; the global
+generators stay as they were. Whatever is loaded runs one blank image before it is handed out.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
+from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.processor import (
+    Preprocessing,
+    make_processor,
+    preprocessing_of,
+    read_preprocessing,
+)
+from hf_wbc.models.ready import FRESH, find_ready
+from hf_wbc.models.resize import resize_model
+from hf_wbc.taxonomy import NAMES
+
+HEAD_STD = 0.02
+"""Standard deviation of a new head's weights; its bias is zero."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier and what goes with it."""
+
+    classifier: Classifier
+    processor: Any
+    """The image processor that prepares its images and is saved with it."""
+    revision: str
+    """Which weights these are: the Hub's commit, or a digest of a folder or of configuration."""
+    exposure: str
+    """What the pre-training has seen, in a sentence, or "unknown"."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Size, interpolation, mean and std of the processor."""
+        return preprocessing_of(self.processor)
+
+
+def load_classifier(
+    name: str, *, fresh: bool = False, image_size: int | None = None, seed: int = 0
+) -> Loaded:
+    """A classifier of the eleven classes, in evaluation mode, fp32, on the CPU.
+
+    `name` is a ready name, `org/name[@revision]` or a folder; `fresh` takes its configuration
+    alone. A checkpoint whose labels are the eleven, in their order, keeps its head; any other gets
+    a new one. ValueError says what is wrong with the name, the files, the family or the size.
+    """
+    ready = find_ready(name)
+    if ready and fresh:
+        from transformers import AutoConfig
+
+        return _fresh(name, AutoConfig.for_model(**ready.config), None, image_size, seed)
+    checkpoint = fetch_checkpoint(ready.hub_id if ready else name, weights=not fresh)
+    config = checkpoint.config()
+    if fresh:
+        known = read_preprocessing(checkpoint.folder) if checkpoint.has_processor else None
+        return _fresh(name, config, known, image_size, seed)
+    return _pretrained(name, checkpoint, config, image_size, seed)
+
+
+def load_trained(name: str) -> Loaded:
+    """A classifier that was trained on the eleven classes: a folder or a Hub model.
+
+    ValueError when its labels are not the eleven in their order; it names the differences.
+    """
+    checkpoint = fetch_checkpoint(name)
+    config = checkpoint.config()
+    _require_labels(name, _labels(config))
+    return _pretrained(name, checkpoint, config, None, 0)
+
+
+def _pretrained(
+    name: str, checkpoint: Checkpoint, config: Any, image_size: int | None, seed: int
+) -> Loaded:
+    preprocessing = read_preprocessing(checkpoint.folder)
+    known = _labels(config) == NAMES
+    _set_labels(config)
+    with _seeded(seed), _quiet():
+        model, missing = _read_weights(name, checkpoint.folder, config)
+        if image_size:
+            model = resize_model(model, image_size)
+            preprocessing = replace(preprocessing, size=image_size)
+        classifier = Classifier(model)
+        if not known:
+            nn.init.normal_(classifier.head.weight, std=HEAD_STD)
+            nn.init.zeros_(classifier.head.bias)
+            missing = {key for key in missing if not key.startswith(f"{classifier.head_name}.")}
+    if missing:
+        raise ValueError(
+            f"{name} lacks weights of {type(model).__name__}: {', '.join(sorted(missing)[:5])} "
+            f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
+        )
+    _try_out(name, classifier, preprocessing.size)
+    processor = make_processor(preprocessing)
+    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure)
+
+
+def _fresh(
+    name: str, config: Any, known: Preprocessing | None, image_size: int | None, seed: int
+) -> Loaded:
+    from transformers import AutoModelForImageClassification
+
+    if image_size and hasattr(config, "image_size"):
+        config.image_size = image_size
+    size = image_size or getattr(config, "image_size", None) or (known and known.size)
+    if not isinstance(size, int):
+        raise ValueError(f"{name} does not say its input's size; give --image-size")
+    _set_labels(config)
+    with _seeded(seed), _quiet():
+        try:
+            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"{name} cannot be built: {error}") from error
+    classifier = Classifier(model)
+    _try_out(name, classifier, size)
+    processor = make_processor(replace(known or Preprocessing(size), size=size))
+    return Loaded(classifier, processor, f"fresh:{_config_digest(config, seed)}", FRESH)
+
+
+def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
+    """The model, and the names of the weights that its files lack or hold in another shape."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageClassification
+
+    try:
+        model, report = AutoModelForImageClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise ValueError(f"{name} does not load as an image classifier: {error}") from error
+    return model, set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
+
+
+def _try_out(name: str, classifier: Classifier, size: int) -> None:
+    """One blank image; ValueError unless the features are (1, d) and the head gives the logits."""
+    patch = getattr(classifier.model.config, "patch_size", None)
+    if isinstance(patch, int) and size % patch:
+        raise ValueError(f"{name}: image size {size} is no multiple of its patches' {patch} px")
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            features, logits = classifier(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name} cannot take images of {size} px: {error}") from error
+    if features.ndim != 2 or not torch.allclose(classifier.head(features), logits, atol=1e-4):
+        raise ValueError(
+            f"{name}: its logits are not its last linear layer's; choose another model"
+        )
+
+
+def _labels(config: Any) -> tuple[str, ...]:
+    return tuple(config.id2label[index] for index in sorted(config.id2label))
+
+
+def _set_labels(config: Any) -> None:
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {label: index for index, label in enumerate(NAMES)}
+
+
+def _require_labels(name: str, labels: tuple[str, ...]) -> None:
+    if labels == NAMES:
+        return
+    parts = []
+    if lacking := [label for label in NAMES if label not in labels]:
+        parts.append(f"lacks {', '.join(lacking)}")
+    if foreign := [label for label in labels if label not in NAMES]:
+        more = f" and {len(foreign) - 11} more" if len(foreign) > 11 else ""
+        parts.append(f"knows {', '.join(foreign[:11])}{more}")
+    if not parts:
+        parts.append(f"has them in another order ({', '.join(labels)})")
+    raise ValueError(
+        f"{name} is no model of the eleven classes: it {'; it '.join(parts)}. Train one from it "
+        f"with --model {name}"
+    )
+
+
+def _config_digest(config: Any, seed: int) -> str:
+    facts = config.to_dict()
+    for key in ("transformers_version", "_name_or_path"):
+        facts.pop(key, None)
+    text = json.dumps([facts, seed], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draws on the CPU come from the seed; afterwards the generator goes on where it was."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No loading report or bar of transformers: what it would say is checked here."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

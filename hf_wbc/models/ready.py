@@ -1,0 +1,104 @@
+"""Ready names: backbones that are known to work, what they look like, what they have seen.
+
+Each can start fresh, from its configuration alone, or from its weights on the Hub.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+UNKNOWN = "unknown"
+FRESH = "nothing: random weights"
+_SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no blood cells."
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A backbone by a short name."""
+
+    name: str
+    hub_id: str
+    """Where its pre-trained weights are."""
+    config: Mapping[str, Any]
+    """Arguments of its transformers configuration, `model_type` among them."""
+    exposure: str
+    """What its pre-training has seen, in a sentence."""
+
+
+def _ready(name: str, hub_id: str, exposure: str, **config: Any) -> Ready:
+    return Ready(name, hub_id, MappingProxyType(config), exposure)
+
+
+READY = (
+    _ready(
+        "vit-tiny",
+        "WinKawaks/vit-tiny-patch16-224",
+        _SUPERVISED,
+        model_type="vit",
+        hidden_size=192,
+        num_hidden_layers=12,
+        num_attention_heads=3,
+        intermediate_size=768,
+        patch_size=16,
+        image_size=224,
+    ),
+    _ready(
+        "convnextv2-atto",
+        "facebook/convnextv2-atto-1k-224",
+        "ImageNet-1k, masked without labels, then with labels: photographs, no blood cells.",
+        model_type="convnextv2",
+        hidden_sizes=[40, 80, 160, 320],
+        depths=[2, 2, 6, 2],
+        image_size=224,
+    ),
+    _ready(
+        "convnextv2-tiny",
+        "facebook/convnextv2-tiny-22k-224",
+        "ImageNet-1k masked without labels, then ImageNet-22k and ImageNet-1k with labels: "
+        "photographs, no blood cells.",
+        model_type="convnextv2",
+        hidden_sizes=[96, 192, 384, 768],
+        depths=[3, 3, 9, 3],
+        image_size=224,
+    ),
+    _ready(
+        "vit-base",
+        "google/vit-base-patch16-224",
+        _SUPERVISED,
+        model_type="vit",
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        patch_size=16,
+        image_size=224,
+    ),
+    _ready(
+        "dinov2-base",
+        "facebook/dinov2-base",
+        "LVD-142M, without labels: 142 million web images picked for their likeness to public "
+        "photograph sets; no set of blood cells is named among them.",
+        model_type="dinov2",
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        patch_size=14,
+        image_size=224,
+    ),
+)
+
+
+def ready_names() -> tuple[str, ...]:
+    """The short names, in the order of this file."""
+    return tuple(ready.name for ready in READY)
+
+
+def find_ready(name: str) -> Ready | None:
+    """The backbone of that short name, if there is one."""
+    return next((ready for ready in READY if ready.name == name), None)
+
+
+def exposure_of(hub_id: str) -> str:
+    """What the pre-training of a Hub model has seen; "unknown" when nobody wrote it down here."""
+    return next((ready.exposure for ready in READY if ready.hub_id == hub_id), UNKNOWN)

@@ -1,0 +1,28 @@
+"""Save the plain transformers model and its processor, so that nobody needs hf_wbc to use them."""
+
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+from hf_wbc.models.classifier import Classifier
+
+
+def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> None:
+    """Write config.json, model.safetensors and preprocessor_config.json; the folder is replaced.
+
+    `AutoModelForImageClassification.from_pretrained` and `pipeline` load it. The files are written
+    aside first: a folder of that name is whole, before and after.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        # With timm's own facts in it, transformers would take timm's processor instead of ours.
+        vars(classifier.model.config).pop("pretrained_cfg", None)
+        classifier.model.save_pretrained(aside)
+        processor.save_pretrained(aside)
+        if folder.exists():
+            rmtree(folder)
+        aside.rename(folder)
+    finally:
+        rmtree(aside, ignore_errors=True)
