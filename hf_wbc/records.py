@@ -1,12 +1,12 @@
 """The run folder: what is in it, how it is written, and what is damaged when it cannot be read.
 
-    config.json          the resolved configuration, whose digest names the folder
-    history.jsonl        one line for each evaluation
-    checkpoint/          weights and optimizer of the newest evaluation, gone when the run is done
-    model/               a plain transformers model with its image processor
-    predictions.parquet  one row for each scored image
-    features.parquet     the penultimate features of those images
-    record.json          everything about the run; written last: it says that the run is finished
+config.json          what was asked for, and what it resolved to, whose digest names the folder
+history.jsonl        one line for each evaluation
+checkpoint/          all that resuming needs, by step; gone when the run is done
+model/               a plain transformers model with its image processor
+predictions.parquet  one row for each scored image
+features.parquet     the penultimate features of those images
+record.json          everything about the run; written last: it says that the run is finished
 """
 
 import hashlib
@@ -32,19 +32,15 @@ def digest(values: Mapping[str, Any]) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling to write (a file or a folder); it takes `path`'s place at the end.
 
-    A crash or an error leaves `path` as it was.
+    An error leaves `path` as it was, and so does a crash while it is being written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     remove(temporary)
     try:
         yield temporary
         if path.is_dir():
-            aside = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(aside)
-            temporary.rename(path)
-            remove(aside)
-        else:
-            temporary.replace(path)
+            remove(path)
+        temporary.replace(path)
     finally:
         remove(temporary)
 
@@ -83,17 +79,18 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, root: Path, resolved: Mapping[str, Any]) -> Self:
-        """The folder for a resolved configuration, made when it is not there.
+    def open(cls, root: Path, config: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
+        """The folder of the run that `identity` determines, made when it is not there.
 
-        ValueError when the folder holds another configuration.
+        `config` is what the user asked for, `identity` what it resolved to: contents instead of
+        places. ValueError when the folder holds another run.
         """
-        run = cls(root / digest(resolved))
+        run = cls(root / digest(identity))
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
-            write_json(run.config, resolved)
-        elif read_json(run.config) != json.loads(json.dumps(resolved)):
-            raise ValueError(f"{run.config} is not the configuration of this run; move it away")
+            write_json(run.config, {"config": config, "identity": identity})
+        elif digest(read_json(run.config).get("identity", {})) != run.path.name:
+            raise ValueError(f"{run.config} is of another run than its folder's name; delete it")
         return run
 
     @property

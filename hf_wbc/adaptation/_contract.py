@@ -56,17 +56,22 @@ class Method(nn.Module):
     fails_when: ClassVar[str]
     """One sentence for `hf-wbc methods`."""
 
-    def __init__(self, classifier: Classifier, options: Mapping[str, Any]) -> None:
-        """ValueError when an option is unknown or out of its range."""
+    def __init__(self, classifier: Classifier, options: Any) -> None:
+        """Around a classifier, with options from `parse`."""
         super().__init__()
         self.classifier = classifier
-        known = [field.name for field in dataclasses.fields(self.Options)]
+        self.options = options
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Any:
+        """Options by name as `Options`; ValueError when one is unknown or out of its range."""
+        known = [field.name for field in dataclasses.fields(cls.Options)]
         if unknown := sorted(set(options) - set(known)):
-            name = type(self).__module__.rpartition(".")[2]
+            name = cls.__module__.rpartition(".")[2]
             raise ValueError(
                 f"{name} has no option {', '.join(unknown)}; it knows {', '.join(known) or 'none'}"
             )
-        self.options = self.Options(**options)
+        return cls.Options(**options)
 
     def setup(self, setting: Setting) -> None:
         """Once, before the optimizer is made: add modules and buffers that depend on the data."""

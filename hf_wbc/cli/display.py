@@ -1,0 +1,79 @@
+"""What the terminal shows of a training run: a bar, a line for each evaluation, a closing table."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hf_wbc.config import TrainConfig
+
+
+class TrainingDisplay:
+    """Draws what the engine reports, on the first process alone."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        self._progress = Progress(
+            TextColumn(config.method),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=Console(stderr=True),
+            disable=not self.is_main,
+        )
+        self._task = self._progress.add_task("", total=config.steps, status="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        """A step moves the bar; an evaluation also writes a line that stays."""
+        self._progress.update(self._task, completed=row["step"])
+        if "source_val" in row:
+            scores = ", ".join(
+                f"{domain} {values['macro_f1']:.3f}" for domain, values in row["source_val"].items()
+            )
+            status = f"loss {row['loss']['loss']:.3f}  macro-F1 {scores}"
+            self._progress.update(self._task, status=status)
+            if self.is_main:
+                self._progress.console.print(f"step {row['step']}  {status}", highlight=False)
+
+
+def print_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """A table of the scores of every domain and split, and where the rest is."""
+    table = Table("domain", "role", "split", "images", "classes", "macro-F1 [95 %]", "accuracy")
+    for domain, entry in results.items():
+        for split, scores in entry.items():
+            if split != "role":
+                table.add_row(domain, entry["role"], split, *result_cells(scores))
+    console = Console()
+    console.print(table)
+    console.print(str(folder), highlight=False, soft_wrap=True)
+
+
+def result_cells(scores: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The scores of one split as text; a split without labels has none."""
+    if scores is None:
+        return ("", "", "no labels", "")
+    low, high = scores["intervals"]["macro_f1"]
+    return (
+        str(scores["num_images"]),
+        str(scores["num_classes"]),
+        f"{scores['macro_f1']:.3f} [{low:.3f}, {high:.3f}]",
+        f"{scores['accuracy']:.3f}",
+    )

@@ -1,0 +1,34 @@
+"""`hf-wbc embed`: a backbone's features of datasets, computed once."""
+
+from pathlib import Path
+
+
+def embed(
+    model: str,
+    data: tuple[str, ...],
+    cache: Path = Path("build/features"),
+    image_size: int | None = None,
+) -> None:
+    """Write the penultimate features of every split of some datasets; what is there is kept.
+
+    Args:
+        model: A ready name, a Hub model `org/name[@revision]`, or a folder.
+        data: Prepared folders or Hub datasets.
+        cache: Where the Parquet files go; `hf-wbc train --inputs features` looks there.
+        image_size: Side of the model's input in pixels; None takes the checkpoint's own.
+    """
+    from hf_wbc.data.schema import SPLITS
+    from hf_wbc.engine.accelerator import make_accelerator
+    from hf_wbc.engine.corpus import load_splits
+    from hf_wbc.engine.embed import embed as embed_domain
+    from hf_wbc.engine.embed import features_path
+    from hf_wbc.models import load_classifier
+
+    domains = [getattr(load_splits(ref), split) for ref in data for split in SPLITS]
+    loaded = load_classifier(model, image_size=image_size)
+    accelerator = make_accelerator()
+    for domain in domains:
+        table = embed_domain(loaded, domain, cache, accelerator)
+        accelerator.print(
+            f"{features_path(loaded, domain, cache)}  {len(table)} x {table.shape[0]}"
+        )

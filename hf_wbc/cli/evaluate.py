@@ -1,0 +1,39 @@
+"""`hf-wbc evaluate`: score a trained model on a dataset, with pictures."""
+
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+
+
+def evaluate(
+    model: str,
+    data: str,
+    out: Path = Path("build/evaluations"),
+    splits: tuple[Split, ...] = ("test",),
+    merge: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
+    allow_unscaled: bool = False,
+) -> None:
+    """Write record, predictions and pictures of a model's scores on a dataset.
+
+    Args:
+        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
+        data: A prepared folder or a Hub dataset.
+        out: Where evaluation folders lie; a name is the digest of model and data.
+        splits: Which images to score; several are scored together.
+        merge: Classes scored as one, as FROM=INTO.
+        classes: Classes to score; none means those present in the references.
+        allow_unscaled: Accept a dataset whose scale is unknown (the cell fills the frame).
+    """
+    from hf_wbc.cli.display import print_results
+    from hf_wbc.engine.evaluate import evaluate_model
+    from hf_wbc.plots.confusion import draw_confusion
+    from hf_wbc.plots.style import save
+
+    folder = evaluate_model(model, data, out, splits, merge, classes, allow_unscaled)
+    record = folder.read_record()
+    save(draw_confusion(record["scores"]), folder.path / "confusion.png")
+    print_results(
+        folder.path, {record["domain"]: {"role": "evaluated", "+".join(splits): record["scores"]}}
+    )

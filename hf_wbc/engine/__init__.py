@@ -1,0 +1,1 @@
+"""Running things: loop, checkpoint, resume, embedding, prediction. Knows no method by name."""

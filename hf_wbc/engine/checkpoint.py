@@ -1,0 +1,127 @@
+"""Checkpoints: a folder for each step, renamed into place whole; tensors and JSON, nothing pickled.
+
+state.safetensors  the method's weights and buffers, the optimizer's moments, averaged weights
+best.safetensors   the classifier's weights at the best evaluation so far
+progress.json      the step, the best score, the time spent
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hf_wbc.records import read_json, remove, replacing, write_json
+
+STATE = "state.safetensors"
+BEST = "best.safetensors"
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    """Optimizer steps that are done."""
+    best_score: float | None = None
+    """The selection rule's score at the best evaluation."""
+    best_step: int = 0
+    num_worse: int = 0
+    """Evaluations since the best one."""
+    train_s: float = 0.0
+    """Time spent in steps, over all resumptions."""
+    elapsed_s: float = 0.0
+    """The same with evaluations."""
+    scaler: dict[str, Any] | None = None
+    """State of the fp16 loss scaler."""
+
+    def after(self, step: int, score: float) -> "Progress":
+        """The progress once an evaluation at `step` gave `score`; ties keep the earlier one."""
+        if self.best_score is None or score > self.best_score:
+            return replace(self, step=step, best_score=score, best_step=step, num_worse=0)
+        return replace(self, step=step, num_worse=self.num_worse + 1)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> Tensors:
+    """An optimizer's state as flat names, `INDEX.key`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{key}": torch.as_tensor(value)
+        for index, values in state.items()
+        for key, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`; learning rates stay as the optimizer has them."""
+    state: dict[int, Tensors] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def save_checkpoint(
+    folder: Path, state: Mapping[str, Tensors], best: Tensors | None, progress: Progress
+) -> None:
+    """Write `folder/STEP`, then drop the older ones; `best` None keeps the best weights so far."""
+    older = list(folder.iterdir()) if folder.exists() else []
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{progress.step:08d}") as temporary:
+        temporary.mkdir()
+        flat = {f"{part}/{name}": t for part in state for name, t in state[part].items()}
+        _save(temporary / STATE, flat)
+        if best is None:
+            shutil.copyfile(_newest(folder) / BEST, temporary / BEST)
+        else:
+            _save(temporary / BEST, best)
+        write_json(temporary / "progress.json", asdict(progress))
+    for path in older:
+        remove(path)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], Progress] | None:
+    """The parts that were saved and the progress; None when there is no checkpoint.
+
+    ValueError names a damaged file.
+    """
+    if not (folder.exists() and _finished(folder)):
+        return None
+    newest = _newest(folder)
+    progress = Progress(**read_json(newest / "progress.json"))
+    state: dict[str, Tensors] = {}
+    for name, tensor in _load(newest / STATE).items():
+        part, _, rest = name.partition("/")
+        state.setdefault(part, {})[rest] = tensor
+    return state, progress
+
+
+def load_best(folder: Path) -> Tensors:
+    """The classifier's weights at the best evaluation."""
+    return _load(_newest(folder) / BEST)
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.isdecimal())
+
+
+def _newest(folder: Path) -> Path:
+    return _finished(folder)[-1]
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+
+
+def _load(path: Path) -> Tensors:
+    try:
+        return load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error

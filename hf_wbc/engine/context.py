@@ -1,0 +1,43 @@
+"""What every part of one run needs: its configuration, device, folder, data and model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.domain import Domain
+from hf_wbc.data.pixels import harmonise
+from hf_wbc.data.table import Table
+from hf_wbc.engine.corpus import Corpus
+from hf_wbc.engine.embed import embed
+from hf_wbc.engine.predict import Predictions, predict
+from hf_wbc.models import Classifier, Loaded
+from hf_wbc.records import RunFolder
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Context:
+    """The fixed surroundings of one run."""
+
+    config: TrainConfig
+    accelerator: "Accelerator"
+    folder: RunFolder
+    corpus: Corpus
+    loaded: Loaded
+    cache: Path
+    """Where embedded features are kept."""
+
+    def table(self, domain: Domain) -> Table:
+        """A domain as the model takes it in: harmonised pixels, or embedded features."""
+        if self.config.inputs == "features":
+            return embed(self.loaded, domain, self.cache, self.accelerator)
+        with self.accelerator.main_process_first():
+            return harmonise(domain, self.loaded.geometry)
+
+    def predict(self, classifier: Classifier, domain: Domain) -> Predictions:
+        """A classifier's predictions for a whole domain."""
+        table = self.table(domain)
+        return predict(classifier, table, self.loaded, self.accelerator, self.config.batch_size)

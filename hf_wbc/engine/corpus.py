@@ -1,0 +1,80 @@
+"""The domains of a run: which are sources, which are targets, and what must hold between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.schema import SPLITS
+from hf_wbc.taxonomy import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Splits:
+    """One domain's training, validation and test images."""
+
+    train: Domain
+    validation: Domain
+    test: Domain
+
+    @property
+    def name(self) -> str:
+        return self.train.name
+
+    def identity(self) -> dict[str, Any]:
+        """What the data is, wherever it lies."""
+        return {
+            "name": self.name,
+            "revision": self.train.revision,
+            **{split: getattr(self, split).fingerprint for split in SPLITS},
+        }
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled sources and unlabelled targets."""
+
+    sources: tuple[Splits, ...]
+    targets: tuple[Splits, ...]
+
+
+def load_splits(ref: str) -> Splits:
+    """All splits of a prepared folder or a Hub dataset."""
+    return Splits(*(load_domain(ref, split) for split in SPLITS))
+
+
+def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:
+    """ValueError when a domain has no scale and none was promised to be enough."""
+    for domain in domains:
+        if domain.um_per_px is None and not allow_unscaled:
+            raise ValueError(
+                f"{domain.ref} has no scale (um_per_px is null): its cells fill the frame, and "
+                "25 um cannot be cropped; pass --allow-unscaled to use it all the same"
+            )
+
+
+def load_corpus(config: TrainConfig) -> Corpus:
+    """Load every domain of a configuration and check them against each other.
+
+    ValueError for a source without labels, a domain without scale, or one named twice.
+    """
+    sources = tuple(load_splits(ref) for ref in config.sources)
+    targets = tuple(load_splits(ref) for ref in config.target)
+    names: dict[str, str] = {}
+    for splits in (*sources, *targets):
+        if splits.name in names:
+            raise ValueError(
+                f"{names[splits.name]} and {splits.train.ref} are both {splits.name!r}; "
+                "name each domain once among --sources and --target"
+            )
+        names[splits.name] = splits.train.ref
+    require_scale([splits.train for splits in (*sources, *targets)], config.allow_unscaled)
+    for splits in sources:
+        for domain in (splits.train, splits.validation):
+            if num_missing := int((domain.labels == UNLABELLED).sum()):
+                raise ValueError(
+                    f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
+                    "name it as --target"
+                )
+    return Corpus(sources, targets)

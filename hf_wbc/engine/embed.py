@@ -1,0 +1,78 @@
+"""Frozen features: a backbone's view of a dataset, computed once and kept as Parquet.
+
+The file's name is the digest of what went in: the images, the backbone's weights and the size at
+which it saw them. Whoever asks again gets the file.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_wbc.data.domain import Domain
+from hf_wbc.data.pixels import harmonise
+from hf_wbc.data.table import Table, feature_table
+from hf_wbc.engine.predict import predict
+from hf_wbc.models import Loaded
+from hf_wbc.records import digest, replacing
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
+    """Where the features of a domain's split lie, or will lie, in `cache`."""
+    key = digest(
+        {
+            "data": domain.fingerprint,
+            "model": loaded.revision,
+            "size": loaded.geometry.size,
+            "resample": loaded.geometry.resample,
+            "um": loaded.geometry.um,
+        }
+    )
+    return cache / f"{domain.name}-{key}.parquet"
+
+
+def embed(loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator") -> Table:
+    """The penultimate features (N, d) of a domain, from `cache` or computed into it."""
+    path = features_path(loaded, domain, cache)
+    if not path.exists():
+        with accelerator.main_process_first():
+            pixels = harmonise(domain, loaded.geometry)
+        loaded.classifier.to(accelerator.device)
+        features = predict(loaded.classifier, pixels, loaded, accelerator).features
+        if accelerator.is_main_process:
+            _write(path, domain, features)
+        accelerator.wait_for_everyone()
+    return _read(path, domain)
+
+
+def _write(path: Path, domain: Domain, features: npt.NDArray[np.float32]) -> None:
+    columns = {
+        "image_id": domain.image_ids,
+        "label": domain.labels,
+        "features": fixed_rows(features),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="none")
+
+
+def _read(path: Path, domain: Domain) -> Table:
+    try:
+        table = pq.read_table(path, memory_map=True).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it") from error
+    column = table["features"].combine_chunks()
+    features = column.flatten().to_numpy().reshape(len(column), -1)
+    return feature_table(features, domain.labels, domain.image_ids, domain.name)
+
+
+def fixed_rows(values: npt.NDArray[np.float32]) -> pa.Array:
+    """An array (N, d) as an Arrow column of N lists of d values."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -1,0 +1,56 @@
+"""The training loop: one page, for every method."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from hf_wbc.adaptation import Method
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.stream import BatchStream
+from hf_wbc.engine.schedule import rate_factor, set_rate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def optimise(
+    method: Method,
+    optimizer: Optimizer,
+    stream: BatchStream,
+    averaged: AveragedModel | None,
+    config: TrainConfig,
+    accelerator: "Accelerator",
+    first_step: int = 0,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Take optimizer steps; after each, yield how many are done and the detached loss terms.
+
+    Every draw depends on the seed, the step and the process alone, so that a run which continues
+    at `first_step` with the weights of then ends in the same bits. `method` and `optimizer` are
+    the prepared ones.
+    """
+    plain = accelerator.unwrap_model(method)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    method.train()
+    for step in range(first_step, config.steps):
+        set_rate(optimizer, rate_factor(step, config.steps, config.warmup))
+        for micro in range(config.accumulation):
+            batch = stream.batch(step, micro)
+            draw = (step * config.accumulation + micro) * world + rank
+            torch.manual_seed((config.seed << 40) + draw)
+            last = micro == config.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(method):
+                terms = method(batch)
+                accelerator.backward(terms["loss"] / config.accumulation)
+        if config.clip:
+            accelerator.clip_grad_norm_(method.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        plain.after_step()
+        if averaged is not None:
+            averaged.update_parameters(plain.classifier)
+        yield step + 1, {name: term.detach() for name, term in terms.items()}

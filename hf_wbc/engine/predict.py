@@ -1,0 +1,69 @@
+"""Logits and features of a whole table, in order, over all processes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hf_wbc.data.augment import normalise
+from hf_wbc.data.table import Table
+from hf_wbc.models import Classifier, Loaded
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of N images."""
+
+    logits: npt.NDArray[np.float32]
+    """(N, 11)."""
+    features: npt.NDArray[np.float32]
+    """Penultimate features (N, d)."""
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The likeliest class of each image (N,)."""
+        return self.logits.argmax(1)
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier,
+    table: Table,
+    loaded: Loaded,
+    accelerator: "Accelerator",
+    batch_size: int = 64,
+) -> Predictions:
+    """Predictions for every row in fp32, the same on every process.
+
+    `loaded` knows how images are normalised. The classifier is left in the mode in which it came.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    world, rank = accelerator.num_processes, accelerator.process_index
+    num_each = -(-len(table) // world)
+    rows = np.minimum(np.arange(num_each) * world + rank, len(table) - 1)
+    logits, features = [], []
+    for start in range(0, num_each, batch_size):
+        inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
+        if inputs.dtype == torch.uint8:
+            inputs = normalise(inputs, loaded.preprocessing.mean, loaded.preprocessing.std)
+        output = classifier(inputs)
+        logits.append(output.logits)
+        features.append(output.features)
+    classifier.train(was_training)
+    return Predictions(
+        *(
+            accelerator.gather(torch.cat(parts))
+            .view(world, num_each, -1)
+            .transpose(0, 1)
+            .flatten(0, 1)[: len(table)]
+            .cpu()
+            .numpy()
+            for parts in (logits, features)
+        )
+    )

@@ -1,0 +1,66 @@
+"""One training run, from its configuration to its finished folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_wbc.adaptation import load_method
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.accelerator import make_accelerator
+from hf_wbc.engine.context import Context
+from hf_wbc.engine.corpus import load_corpus
+from hf_wbc.engine.finish import finish
+from hf_wbc.engine.trainer import Report, Trainer
+from hf_wbc.evaluation.metrics import merged
+from hf_wbc.evaluation.selection import rule
+from hf_wbc.models import freeze, load_classifier
+from hf_wbc.records import RunFolder
+
+
+def run(
+    config: TrainConfig,
+    root: Path,
+    cache: Path,
+    trackers: Sequence[str] = (),
+    report: Report = lambda row: None,
+) -> RunFolder:
+    """Train, score and record; a finished run is returned as it is, an unfinished one resumes.
+
+    The run's folder lies in `root`, embedded features in `cache`. ValueError for whatever the user
+    can mend, before anything is trained.
+    """
+    method_class, selection = load_method(config.method), rule(config.selection)
+    options = method_class.parse(config.method_options)
+    merged(config.merge)
+    if method_class.needs.target and not config.target:
+        raise ValueError(f"{config.method} adapts to a target; name one with --target")
+    if method_class.needs.images and config.inputs == "features":
+        raise ValueError(f"{config.method} needs images; leave out --inputs features")
+    accelerator = make_accelerator(config.precision, trackers)
+    with accelerator.main_process_first():
+        corpus = load_corpus(config)
+        loaded = load_classifier(
+            config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
+        )
+        identity = {
+            **config.to_dict(),
+            "method_options": dataclasses.asdict(options),
+            "sources": [splits.identity() for splits in corpus.sources],
+            "target": [splits.identity() for splits in corpus.targets],
+            "model": loaded.revision,
+            "num_processes": accelerator.num_processes,
+        }
+        folder = RunFolder.open(root, config.to_dict(), identity)
+    if folder.finished:
+        return folder
+    loaded.classifier.to(accelerator.device)
+    trainable = "frozen" if config.inputs == "features" else config.trainable
+    freeze(loaded.classifier, trainable, config.batch_norm)
+    context = Context(config, accelerator, folder, corpus, loaded, cache)
+    if trackers:
+        accelerator.project_configuration.set_directories(str(folder.path))
+        accelerator.init_trackers("hf_wbc", config={"run": folder.path.name})
+    trainer = Trainer(context, method_class(loaded.classifier, options), selection, report)
+    finish(context, trainer.train(), selection)
+    accelerator.end_training()
+    return folder

@@ -1,0 +1,61 @@
+"""From predictions to what a run folder holds of them: scores, and tables with a row an image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hf_wbc.data.domain import Domain
+from hf_wbc.engine.embed import fixed_rows
+from hf_wbc.engine.predict import Predictions
+from hf_wbc.evaluation.intervals import intervals
+from hf_wbc.evaluation.metrics import score
+from hf_wbc.taxonomy import NAMES, UNLABELLED
+
+
+def score_predictions(
+    labels: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    merge: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+) -> dict[str, Any] | None:
+    """All scores of (N,) predictions with bootstrap intervals; None when no image has a label."""
+    if (labels == UNLABELLED).all():
+        return None
+    return {
+        **score(labels, predicted, merge=merge, classes=classes),
+        "intervals": intervals(labels, predicted, merge=merge, classes=classes, seed=seed),
+    }
+
+
+def prediction_rows(domain: Domain, predictions: Predictions) -> pa.Table:
+    """One row an image: where it is from, its label (-1 unknown), the classes' probabilities."""
+    shifted = predictions.logits - predictions.logits.max(1, keepdims=True)
+    odds = np.exp(shifted.astype(np.float64))
+    probabilities = odds / odds.sum(1, keepdims=True)
+    return pa.table(
+        {
+            **_keys(domain),
+            "label": domain.labels,
+            "predicted": predictions.classes,
+            "logits": fixed_rows(predictions.logits),
+            **{f"p_{name}": probabilities[:, i] for i, name in enumerate(NAMES)},
+        }
+    )
+
+
+def feature_rows(domain: Domain, predictions: Predictions) -> pa.Table:
+    """One row an image: its penultimate features."""
+    return pa.table({**_keys(domain), "features": fixed_rows(predictions.features)})
+
+
+def _keys(domain: Domain) -> dict[str, Any]:
+    num = len(domain.labels)
+    return {
+        "domain": [domain.name] * num,
+        "split": [domain.split] * num,
+        "image_id": domain.image_ids,
+    }

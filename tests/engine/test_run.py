@@ -1,0 +1,172 @@
+"""A run learns, is recorded, is not repeated, and continues to the same bits."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+def interrupt_at(step: int) -> Any:
+    def report(row: Mapping[str, Any]) -> None:
+        if row["step"] == step:
+            raise Interrupted
+
+    return report
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    return load_file(folder.model / "model.safetensors")
+
+
+def assert_same_weights(a: RunFolder, b: RunFolder) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_a_run_leaves_what_the_design_promises(config: TrainConfig, tmp_path: Path) -> None:
+    folder = run(config, tmp_path / "runs", tmp_path / "cache")
+    record = folder.read_record()
+    assert record["results"]["home"]["role"] == "source"
+    assert record["results"]["away"]["test"]["num_classes"] == 11
+    assert [row["step"] for row in folder.read_history()] == [2, 4, 6]
+    assert record["selection"]["rule"] == "source_val"
+    assert record["selection"]["sees"] == "no target"
+    predictions = pq.read_table(folder.predictions)
+    assert set(predictions["domain"].to_pylist()) == {"home", "away"}
+    assert len(pq.read_table(folder.features)) == len(predictions)
+    assert not folder.checkpoint.exists()
+
+
+def test_a_run_learns_to_tell_the_classes_at_home(config: TrainConfig, tmp_path: Path) -> None:
+    longer = replace(config, steps=150, evaluate_every=50, accumulation=1, batch_size=22, ema=0.0)
+    record = run(longer, tmp_path / "runs", tmp_path / "cache").read_record()
+    assert record["results"]["home"]["test"]["macro_f1"] > 0.6
+
+
+def test_a_finished_run_is_not_repeated(config: TrainConfig, tmp_path: Path) -> None:
+    first = run(config, tmp_path / "runs", tmp_path / "cache")
+    written = first.record.stat().st_mtime_ns
+    again = run(config, tmp_path / "runs", tmp_path / "cache", report=interrupt_at(1))
+    assert again == first and again.record.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("inputs", ["images", "features"])
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    config: TrainConfig, tmp_path: Path, step: int, inputs: Any
+) -> None:
+    config = replace(config, inputs=inputs)
+    whole = run(config, tmp_path / "whole", tmp_path / "cache")
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "halves", tmp_path / "cache", report=interrupt_at(step))
+    halves = run(config, tmp_path / "halves", tmp_path / "cache")
+    assert_same_weights(whole, halves)
+    assert [row["loss"] for row in whole.read_history()] == [
+        row["loss"] for row in halves.read_history()
+    ]
+
+
+def test_patience_stops_a_run_that_gets_no_better(config: TrainConfig, tmp_path: Path) -> None:
+    stuck = replace(config, lr=0.0, patience=1, steps=100)
+    record = run(stuck, tmp_path / "runs", tmp_path / "cache").read_record()
+    assert record["cost"]["steps"] == 4
+    assert record["selection"]["step"] == 2
+
+
+def test_training_on_features_moves_only_the_head(config: TrainConfig, tmp_path: Path) -> None:
+    features = replace(config, inputs="features", ema=0.0)
+    trained = weights(run(features, tmp_path / "runs", tmp_path / "cache"))
+    before = load_file(Path(config.model) / "model.safetensors")
+    moved = {name for name in before if not np.array_equal(before[name], trained[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+
+
+def test_frozen_training_scores_like_training_on_features_without_augmentation(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    """One loop and one method file: the two ways differ only in where features come from."""
+    from hf_wbc.data.stream import NO_CHANGE
+
+    plain = replace(config, trainable="frozen", augmentation=NO_CHANGE, ema=0.0)
+    slow = weights(run(plain, tmp_path / "runs", tmp_path / "cache"))
+    quick = weights(run(replace(plain, inputs="features"), tmp_path / "runs", tmp_path / "cache"))
+    for name in slow:
+        np.testing.assert_allclose(slow[name], quick[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "nope"}, "unknown method 'nope'"),
+        ({"method_options": {"tua": 1}}, "source_only has no option tua; it knows tau"),
+        ({"method_options": {"tau": -1}}, "tau is -1"),
+        ({"selection": "best"}, "unknown selection rule 'best'"),
+        ({"merge": ("banded=segmented",)}, "unknown class 'banded'"),
+        ({"target": ("nowhere",)}, "nowhere: no such folder"),
+        ({"model": "nowhere/at/all"}, "nowhere/at/all"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_before_anything_is_written(
+    config: TrainConfig, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(replace(config, **change), tmp_path / "runs", tmp_path / "cache")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
+    twice = replace(config, target=config.sources)
+    with pytest.raises(ValueError, match="both 'home'"):
+        run(twice, tmp_path / "runs", tmp_path / "cache")
+
+
+def test_a_domain_without_scale_is_refused_unless_allowed(
+    config: TrainConfig, tmp_path: Path, make_domain: Any
+) -> None:
+    unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
+    away = replace(config, target=(unscaled,))
+    with pytest.raises(ValueError, match="--allow-unscaled"):
+        run(away, tmp_path / "runs", tmp_path / "cache")
+    allowed = run(replace(away, allow_unscaled=True), tmp_path / "runs", tmp_path / "cache")
+    assert allowed.finished
+
+
+def test_an_unlabelled_source_is_refused(
+    config: TrainConfig, tmp_path: Path, make_domain: Any
+) -> None:
+    unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
+    with pytest.raises(ValueError, match="a source needs labels"):
+        run(replace(config, sources=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+
+
+def test_an_unlabelled_target_is_predicted_and_not_scored(
+    config: TrainConfig, tmp_path: Path, make_domain: Any
+) -> None:
+    unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
+    folder = run(replace(config, target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+    assert folder.read_record()["results"]["unlabelled"]["test"] is None
+    assert "unlabelled" in pq.read_table(folder.predictions)["domain"].to_pylist()
+
+
+def test_the_same_data_elsewhere_is_the_same_run(config: TrainConfig, tmp_path: Path) -> None:
+    import shutil
+
+    moved = shutil.copytree(config.sources[0], tmp_path / "moved")
+    first = run(config, tmp_path / "runs", tmp_path / "cache")
+    again = run(replace(config, sources=(str(moved),)), tmp_path / "runs", tmp_path / "cache")
+    assert again.path == first.path

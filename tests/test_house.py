@@ -1,0 +1,58 @@
+"""The house itself: rooms stay apart, files stay short, help stays light, the wheel is whole."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "matplotlib")
+PYTHON_FILES = sorted(
+    path
+    for folder in ("hf_wbc", "dataset_scripts", "spaces", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def test_imports_only_point_leftward() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_one_idea_with_a_docstring(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    assert not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; from hf_wbc.cli.main import commands; commands(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_wheel_holds_the_shipped_folders(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    for name in (
+        "hf_wbc/cli/main.py",
+        "dataset_scripts/acevedo_20.py",
+        "hf_wbc/_share/model_cards/dataset.md",
+        "hf_wbc/_share/spaces/wbc_macro_f1/wbc_macro_f1.py",
+    ):
+        assert name in names

@@ -1,0 +1,58 @@
+"""A run folder is whole or says what is damaged."""
+
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.records import RunFolder, digest, replacing
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, {}, {"seed": 0})
+    run.config.write_text('{"config": {}, "identity": {"seed": 1}}')
+    with pytest.raises(ValueError, match="another run"):
+        RunFolder.open(tmp_path, {}, {"seed": 0})
+
+
+def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, {}, {})
+    run.append_history({"step": 1})
+    run.append_history({"step": 2})
+    with run.history.open("a") as file:
+        file.write('{"step": 3, "los')
+    assert [row["step"] for row in run.read_history()] == [1, 2]
+    assert run.rewind_history(1) == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "not a JSON object"),
+        ('{"version": 99}', "has version 99"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> None:
+    run = RunFolder.open(tmp_path, {}, {})
+    run.record.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run.read_record()
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"record\.json is missing"):
+        RunFolder(tmp_path).read_record()

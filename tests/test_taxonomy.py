@@ -1,0 +1,49 @@
+"""The order of the classes is a contract; relations follow lineage and maturation."""
+
+import pytest
+
+from hf_wbc.taxonomy import CLASSES, NAMES, Relation, class_id, relation
+
+
+def test_the_order_is_the_challenges() -> None:
+    assert NAMES == (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "myeloblast",
+        "promyelocyte",
+        "myelocyte",
+        "metamyelocyte",
+        "neutrophil_banded",
+        "neutrophil_segmented",
+        "monocyte",
+        "lymphocyte_typical",
+    )
+
+
+def test_the_neutrophil_line_ripens_in_six_stages() -> None:
+    chain = sorted((cell for cell in CLASSES if cell.maturation), key=lambda c: c.maturation or 0)
+    assert [cell.maturation for cell in chain] == [1, 2, 3, 4, 5, 6]
+    assert chain[0].name == "myeloblast" and chain[-1].name == "neutrophil_segmented"
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "expected"),
+    [
+        ("monocyte", "monocyte", Relation.SAME),
+        ("neutrophil_banded", "neutrophil_segmented", Relation.ONE_STEP),
+        ("myeloblast", "myelocyte", Relation.SAME_LINEAGE),
+        ("basophil", "eosinophil", Relation.SAME_LINEAGE),
+        ("myeloblast", "lymphocyte_typical", Relation.CROSS_LINEAGE),
+    ],
+)
+def test_a_relation_is_symmetric_and_follows_the_tree(
+    true: str, predicted: str, expected: Relation
+) -> None:
+    a, b = class_id(true), class_id(predicted)
+    assert relation(a, b) == relation(b, a) == expected
+
+
+def test_an_unknown_class_is_met_with_the_nearest_name() -> None:
+    with pytest.raises(ValueError, match="did you mean 'neutrophil_banded'"):
+        class_id("neutrophil_band")
