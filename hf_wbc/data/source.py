@@ -1,10 +1,10 @@
-"""A source: the facts of one archive, stated once, and how its files are named.
+"""A source: the facts of one archive, stated once.
 
 Each file in dataset_scripts/ defines one `SOURCE`. It states; `hf_wbc.data.prepare` checks, crops,
 splits and writes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -25,7 +25,7 @@ class Entry:
     member: str
     """Path inside the archive."""
     image_id: str
-    """The archive's own file name."""
+    """The file name that the archive was published with, also where a copy changed it."""
     source_label: str
     """The archive's own class code."""
     group: str | None = None
@@ -67,9 +67,9 @@ class Source:
     labels: Mapping[str, str | None]
     """Archive code to class name; None: known, and outside the eleven."""
     walk: Callable[[Readable], Iterator[Entry]]
-    """The archive's images, in the order of their names; ValueError when it is another archive."""
+    """The archive's images, in the order of their ids; ValueError when it is another archive."""
     archive_counts: Mapping[str, int]
-    """Images in the whole archive by archive code."""
+    """Images in the whole archive by archive code, without declared faults that are skipped."""
     used_counts: Mapping[str, int]
     """Images that become rows, by class name."""
     frame_px: frozenset[tuple[int, int]] = frozenset()
@@ -83,15 +83,3 @@ class Source:
     def fault_of(self, image_id: str) -> Fault | None:
         """The declared fault of an image, if it has one."""
         return next((fault for fault in self.faults if image_id in fault.image_ids), None)
-
-
-def by_prefix(names: Iterable[str], folders: Mapping[str, Iterable[str]]) -> Iterator[Entry]:
-    """Entries of `.../FOLDER/CODE_rest` for the folders and codes that are known.
-
-    A file in a known folder whose code is not one of the folder's is yielded with the code it
-    shows, so that the builder names it; files elsewhere are not images of the archive.
-    """
-    for name in names:
-        *parents, file_name = name.split("/")
-        if parents and parents[-1] in folders:
-            yield Entry(name, file_name, file_name.partition("_")[0])
