@@ -71,7 +71,7 @@ def _expect_tar(block: bytes, path: Path) -> None:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         raise ValueError(
-            f"{path} is compressed and holds no tar ({error}); give a folder, .zip or .tar"
+            f"{path} holds no tar, or is damaged ({error}); give a folder, .zip or .tar"
         ) from error
 
 
