@@ -1,0 +1,213 @@
+"""A domain: one split of one prepared dataset, from a folder or from the Hub, checked and named.
+
+The rows are read from the Parquet files themselves, never through the dataset's README: datasets
+keeps a cache of a local folder that it does not renew when only the Parquet files change. The
+cached Arrow copy lies under the fingerprint of the rows, so other rows are never mistaken for it.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS, row_features
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
+
+if TYPE_CHECKING:
+    import datasets
+
+_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
+_SHARD = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
+_FACTS = ("image_id", "label", "group", "um_per_px", "pixel_sha256")
+_REBUILD = "build it again with `hf-wbc prepare`"
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """N rows of one domain."""
+
+    ref: str
+    """As it was asked for: a folder, or `org/name[@revision]` on the Hub."""
+    name: str
+    """The `domain` column, `acevedo_20`."""
+    split: str
+    dataset: "datasets.Dataset"
+    """The rows in the schema of `hf_wbc.data.schema`."""
+    labels: np.ndarray
+    """Class ids (N,), int64; -1 is unlabelled."""
+    image_ids: list[str]
+    """The archive's own file name of each row."""
+    um_per_px: float | None
+    """Scale; None where the cell fills the frame and the scale is unknown."""
+    fingerprint: str
+    """SHA-256 of what the rows say of themselves: their content, wherever they lie."""
+    revision: str | None
+    """The commit on the Hub; None for a folder."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_domain(ref: str, split: str, config: str = DEFAULT_CONFIG) -> Domain:
+    """One split of a prepared folder or of a Hub dataset `org/name[@revision]`.
+
+    ValueError when it is not there, not of our schema, of other classes or another order of them,
+    incomplete, or of two domains or two scales.
+    """
+    for what, value, known in (("split", split, SPLITS), ("config", config, CONFIGS)):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+    folder, revision = _locate(ref, split, config)
+    files = _shards(ref, folder / config, split)
+    _check_schema(ref, files)
+    facts = _read_facts(files)
+    fingerprint = _fingerprint(facts)
+    return Domain(
+        ref=ref,
+        name=_only(ref, "domain", facts["domain"]),
+        split=split,
+        dataset=_read(files, fingerprint),
+        labels=_labels(ref, facts["label"]),
+        image_ids=facts["image_id"],
+        um_per_px=_scale(ref, facts["um_per_px"]),
+        fingerprint=fingerprint,
+        revision=revision,
+    )
+
+
+def _locate(ref: str, split: str, config: str) -> tuple[Path, str | None]:
+    """The folder that holds the files, and the commit when it came from the Hub."""
+    if Path(ref).is_dir():
+        return Path(ref), None
+    match = _HUB.fullmatch(ref)
+    if not match:
+        raise ValueError(
+            f"{ref}: no such folder; give a folder that `hf-wbc prepare` wrote, "
+            "or a Hub dataset as org/name or org/name@revision"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        snapshot = snapshot_download(
+            match["repo"],
+            repo_type="dataset",
+            revision=match["revision"],
+            allow_patterns=[f"{config}/{split}-*.parquet", "README.md"],
+        )
+    except (OSError, HFValidationError) as error:
+        raise ValueError(
+            f"{ref}: no such folder, and the Hub does not give such a dataset ({error}); "
+            "check name, revision, network and `hf auth login`"
+        ) from error
+    return Path(snapshot), Path(snapshot).name
+
+
+def _shards(ref: str, folder: Path, split: str) -> list[Path]:
+    """The Parquet files of a split, in order; ValueError when one of them is missing."""
+    found = sorted(folder.glob(f"{split}-*.parquet"))
+    names = [_SHARD.fullmatch(path.name) for path in found]
+    numbers = [int(name["number"]) for name in names if name]
+    totals = {int(name["total"]) for name in names if name}
+    if not found or None in names or totals != {len(found)} or numbers != [*range(len(found))]:
+        listing = ", ".join(path.name for path in found) or "nothing"
+        raise ValueError(
+            f"{ref}: {folder.name}/ should hold {split}-00000-of-0000N.parquet and so on, "
+            f"and holds {listing}; {_REBUILD}"
+        )
+    return found
+
+
+def _check_schema(ref: str, files: Sequence[Path]) -> None:
+    """ValueError for a missing column, another type, or other class names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Features
+
+    for path in files:
+        try:
+            found = Features.from_arrow_schema(pq.read_schema(path))
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path}: damaged or no Parquet file ({error}); {_REBUILD}") from error
+        for name, wanted in row_features().items():
+            if name not in found:
+                raise ValueError(
+                    f"{ref}: {path.name} has no column {name!r}, so it is not a dataset of this "
+                    f"project; {_REBUILD}"
+                )
+            label = found[name]
+            if isinstance(label, ClassLabel) and tuple(label.names) != NAMES:
+                raise ValueError(
+                    f"{ref}: its classes are {', '.join(label.names)}; expected are "
+                    f"{', '.join(NAMES)}, in this order; {_REBUILD}"
+                )
+            if type(label) is not type(wanted) or label.dtype != wanted.dtype:
+                raise ValueError(f"{ref}: column {name!r} is {label}, not {wanted}; {_REBUILD}")
+
+
+def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
+    """Every column but the images."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, columns=[*_FACTS, "domain"]) for path in files]
+    facts: dict[str, list[Any]] = pa.concat_tables(tables).to_pydict()
+    if not facts["label"]:
+        raise ValueError(f"{files[0].parent}: no rows in {files[0].name}; {_REBUILD}")
+    return facts
+
+
+def _fingerprint(facts: Mapping[str, list[Any]]) -> str:
+    """SHA-256 over the rows' facts as JSON, one row a line."""
+    digest = hashlib.sha256()
+    for row in zip(*(facts[name] for name in _FACTS), strict=True):
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
+    """The rows, memory-mapped from an Arrow copy that lies under their fingerprint."""
+    from datasets import Dataset, config
+
+    features = row_features()
+    return Dataset.from_parquet(
+        [str(path) for path in files],
+        features=features,
+        columns=list(features),
+        cache_dir=str(Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "rows" / fingerprint),
+    )
+
+
+def _only(ref: str, column: str, values: Sequence[Any]) -> Any:
+    """The one value of a column; ValueError lists them when there are several."""
+    distinct = sorted(set(values), key=str)
+    if len(distinct) != 1 or distinct[0] == "":
+        raise ValueError(
+            f"{ref}: {column} is {', '.join(map(str, distinct))} in one dataset; "
+            "prepare one dataset for each"
+        )
+    return distinct[0]
+
+
+def _labels(ref: str, values: Sequence[int | None]) -> np.ndarray:
+    """Class ids (N,), int64."""
+    if unknown := set(values) - set(range(UNLABELLED, NUM_CLASSES)):
+        raise ValueError(
+            f"{ref}: labels {', '.join(map(str, unknown))} are none of -1..{NUM_CLASSES - 1}; "
+            f"{_REBUILD}"
+        )
+    return np.array(values, dtype=np.int64)
+
+
+def _scale(ref: str, values: Sequence[float | None]) -> float | None:
+    """um per pixel, or None for a dataset that knows none."""
+    scale: float | None = _only(ref, "um_per_px", values)
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"{ref}: um_per_px is {scale}; a scale is a positive number; {_REBUILD}")
+    return scale

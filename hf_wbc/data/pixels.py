@@ -1,0 +1,179 @@
+"""Images to fixed-size pixels, once: the 25 um square, resized as the model's processor would.
+
+The result is a memory-mapped Arrow column of uint8 bytes. It lies in datasets' cache under the
+digest of all that decides it: the rows' fingerprint, the geometry, Pillow's version, our format.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, __version__
+
+from hf_wbc.data.crop import crop_um
+from hf_wbc.data.domain import Domain
+from hf_wbc.data.images import decode_rgb, pixel_sha256
+from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.table import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+"""Raised whenever the same rows would give other bytes."""
+_PIXELS = "pixels"
+_ROWS_AT_ONCE = 128
+_ROWS_PER_PROCESS = 512
+"""A process that has fewer costs more than it gives."""
+_PNG = b"\x89PNG"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a model sees of a cell."""
+
+    size: int
+    """Side of the square in pixels."""
+    resample: int
+    """Interpolation, by Pillow's code: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box."""
+    um: float = CROP_UM
+    """Side of the square in um."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"image size is {self.size}; it must be at least 1 pixel")
+        if self.resample not in list(Image.Resampling):
+            known = ", ".join(f"{code.value} {code.name.lower()}" for code in Image.Resampling)
+            raise ValueError(f"unknown interpolation {self.resample}; choose from {known}")
+
+
+def harmonise(domain: Domain, geometry: Geometry, num_proc: int | None = None) -> Table:
+    """The domain's rows as pixels (N, size, size, 3), made at the first call and found later.
+
+    `num_proc` None takes every core. ValueError names a row whose image is damaged, is not what
+    its `pixel_sha256` says, or is smaller than the square.
+    """
+    from datasets import config
+    from filelock import FileLock
+
+    folder = Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "pixels" / _key(domain, geometry)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _build(domain, geometry, folder, num_proc)
+    chunks = [chunk for path in sorted(folder.glob("*.arrow")) for chunk in _chunks(path, geometry)]
+    return Table(
+        chunks=tuple(chunks),
+        labels=domain.labels,
+        domains=np.zeros(len(domain), dtype=np.int64),
+        image_ids=domain.image_ids,
+        domain_names=(domain.name,),
+    )
+
+
+def square(pixels: NDArray[np.uint8], um_per_px: float | None, geometry: Geometry) -> Image.Image:
+    """The central square of a frame (H, W, 3), size x size.
+
+    `geometry.um` wide, or of the frame's short side where no scale is known: the cell fills it.
+    """
+    height, width = pixels.shape[:2]
+    scale = geometry.um / min(height, width) if um_per_px is None else um_per_px
+    frame = Image.fromarray(crop_um(pixels, scale, geometry.um))
+    side = geometry.size
+    return frame.resize((side, side), Image.Resampling(geometry.resample), reducing_gap=None)
+
+
+def _key(domain: Domain, geometry: Geometry) -> str:
+    """Digest of all that decides the bytes."""
+    facts = {
+        "rows": domain.fingerprint,
+        "geometry": asdict(geometry),
+        "pillow": __version__,
+        "format": FORMAT,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _build(domain: Domain, geometry: Geometry, folder: Path, num_proc: int | None) -> None:
+    """Write the column to `folder`, which appears at once or not at all."""
+    from datasets import Features, Value
+
+    num_bytes = 3 * geometry.size**2
+    for abandoned in folder.parent.glob(f"{folder.name}.*.part"):
+        shutil.rmtree(abandoned)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        rows = domain.dataset.with_format("arrow")
+        rows.map(
+            partial(_squares, geometry=geometry, ref=domain.ref),
+            batched=True,
+            batch_size=_ROWS_AT_ONCE,
+            writer_batch_size=_ROWS_AT_ONCE,
+            num_proc=num_processes(len(domain), num_proc),
+            remove_columns=rows.column_names,
+            features=Features({_PIXELS: Value(f"fixed_size_binary[{num_bytes}]")}),
+            cache_file_name=str(part / "pixels.arrow"),
+            desc=f"{domain.name} {domain.split} to {geometry.size} px",
+        )
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def num_processes(num_rows: int, num_proc: int | None) -> int | None:
+    """How many processes `num_rows` are worth, at most `num_proc` or all cores; None for one."""
+    if hasattr(os, "sched_getaffinity"):  # the cores that a batch system left us
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    num = min(num_proc or cores, max(1, num_rows // _ROWS_PER_PROCESS))
+    return num if num > 1 else None
+
+
+def _squares(rows: "pa.Table", geometry: Geometry, ref: str) -> "pa.Table":
+    """The pixel column of some rows."""
+    import pyarrow as pa
+
+    columns = ["image", "image_id", "um_per_px", "pixel_sha256"]
+    pixels = [_square_of(row, geometry, ref) for row in rows.select(columns).to_pylist()]
+    return pa.table({_PIXELS: pa.array(pixels, pa.binary(3 * geometry.size**2))})
+
+
+def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
+    name, data = f"{ref}: {row['image_id']}", row["image"]["bytes"]
+    if data is None:
+        raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
+    pixels = decode_rgb(data, name)
+    # A JPEG may decode to slightly other pixels with another libjpeg; a PNG never does.
+    if data.startswith(_PNG) and pixel_sha256(pixels) != row["pixel_sha256"]:
+        raise ValueError(
+            f"{name} does not have the pixels that its pixel_sha256 names; fetch it again"
+        )
+    try:
+        return square(pixels, row["um_per_px"], geometry).tobytes()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _chunks(path: Path, geometry: Geometry) -> Sequence[NDArray[np.uint8]]:
+    """Views (n, size, size, 3) of the column's batches in the memory-mapped file."""
+    import pyarrow as pa
+
+    size = geometry.size
+    column = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()[_PIXELS]
+    views = []
+    for chunk in column.chunks:
+        data = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)
+        start = chunk.offset * 3 * size**2
+        views.append(data[start : start + len(chunk) * 3 * size**2].reshape(-1, size, size, 3))
+    return views

@@ -1,0 +1,141 @@
+"""The batches of a run: each a pure function of its step, so that nothing has to be resumed.
+
+All processes make the same global draw of a step and take disjoint slices of it, rows and random
+changes alike: two processes with batches of B see what one with batches of 2B sees.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_wbc.config import Augmentation
+from hf_wbc.data.augment import (
+    NO_CHANGE,
+    apply_changes,
+    check_strength,
+    doubled,
+    draw_changes,
+    normalise,
+)
+from hf_wbc.data.batch import Batch, SourceView, TargetView
+from hf_wbc.data.sampling import Balance, Sampler
+from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.table import Table
+
+_SOURCE, _TARGET = 0, 1
+_WEAK, _STRONG = 0, 1
+
+
+class BatchStream:
+    """Batches of a source table and, when there is one, a target table of the same shape."""
+
+    def __init__(
+        self,
+        source: Table,
+        target: Table | None = None,
+        *,
+        batch_size: int,
+        num_steps: int,
+        balance: Balance = "class_domain",
+        augmentation: Augmentation | None = None,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        strong: bool = False,
+        um: float = CROP_UM,
+        seed: int = 0,
+        accumulation: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`batch_size` counts source images per process and forward pass, and as many target ones.
+
+        `augmentation` None only normalises; `strong` adds a second view at double strength. `mean`
+        and `std` are the checkpoint's, for intensities in [0, 1]; `um` is the side of the frame.
+        ValueError for unlabelled source rows, or images on one side and features on the other.
+        """
+        if num_unlabelled := int((source.labels < 0).sum()):
+            raise ValueError(
+                f"{num_unlabelled} source rows of {', '.join(source.domain_names)} are unlabelled; "
+                "a dataset without labels can only be a target: give it with --target"
+            )
+        if target and target.shape != source.shape:
+            raise ValueError(f"source rows are {source.shape} and target rows {target.shape}")
+        if strong and not source.is_pixels:
+            raise ValueError("features have no strong view; use --inputs images")
+        if augmentation:
+            check_strength(augmentation, um)
+        assert 0 <= rank < world and batch_size > 0 and accumulation > 0 and num_steps > 0
+        self._source, self._target = source, target
+        self._batch_size, self._num_steps = batch_size, num_steps
+        self._augmentation = augmentation or NO_CHANGE
+        self._mean, self._std, self._um = tuple(mean), tuple(std), um
+        self._strong, self._seed = strong, seed
+        self._accumulation, self._rank, self._world = accumulation, rank, world
+        self._device = torch.device(device)
+        self._source_rows = Sampler(source.labels, source.domains, balance, _seed(seed, _SOURCE))
+        if target:
+            per_domain: Balance = "domain" if len(target.domain_names) > 1 else "none"
+            self._target_rows = Sampler(
+                target.labels, target.domains, per_domain, _seed(seed, _TARGET)
+            )
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        """Forward pass `micro` of optimizer step `step`, both counted from 0."""
+        assert 0 <= micro < self._accumulation
+        source_rows = self._mine(self._source_rows, step, micro)
+        labels = torch.from_numpy(self._source.labels[source_rows])
+        source = SourceView(
+            **self._view(self._source, source_rows, (step, micro, _SOURCE)),
+            labels=self._put(labels),
+        )
+        target = None
+        if self._target:
+            target_rows = self._mine(self._target_rows, step, micro)
+            target = TargetView(**self._view(self._target, target_rows, (step, micro, _TARGET)))
+        return Batch(source=source, target=target, progress=step / self._num_steps)
+
+    def _mine(self, sampler: Sampler, step: int, micro: int) -> np.ndarray:
+        """This process's rows of the step's global draw, which lies as (micro, rank, sample)."""
+        drawn = sampler.draw(self._batch_size * self._world * self._accumulation, step)
+        shape = (self._accumulation, self._world, self._batch_size)
+        rows: np.ndarray = drawn.reshape(shape)[micro, self._rank]
+        return rows
+
+    def _view(self, table: Table, rows: np.ndarray, key: tuple[int, int, int]) -> dict[str, Tensor]:
+        """The fields of a view that source and target share."""
+        cells = table.batch(rows, pinned=self._device.type == "cuda")
+        cells = cells.to(self._device, non_blocking=True)
+        view = {
+            "inputs": self._change(cells, (*key, _WEAK)) if table.is_pixels else cells,
+            "domains": self._put(torch.from_numpy(table.domains[rows])),
+            "index": self._put(torch.from_numpy(rows)),
+        }
+        if self._strong:
+            view["strong"] = self._change(cells, (*key, _STRONG))
+        return view
+
+    def _change(self, cells: Tensor, key: tuple[int, int, int, int]) -> Tensor:
+        """Augmented and normalised images (B, 3, H, W) float32."""
+        strength = self._augmentation
+        if key[-1] == _STRONG:
+            strength = doubled(strength)
+        if strength == NO_CHANGE:
+            return normalise(cells, self._mean, self._std)
+        generator = torch.Generator().manual_seed(_seed(self._seed, *key))
+        first = self._rank * self._batch_size
+        changes = draw_changes(self._world * self._batch_size, generator)
+        mine = changes[first : first + self._batch_size]
+        return apply_changes(cells, mine, strength, self._mean, self._std, self._um)
+
+    def _put(self, values: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(self._device, non_blocking=True)
+
+
+def _seed(*key: int) -> int:
+    """One seed for a key of several numbers."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
