@@ -1,7 +1,9 @@
 """Classifiers of every family behind one face: load, freeze, group parameters, save."""
 
 from hf_wbc.models.classifier import Classifier, Output
+from hf_wbc.models.freezing import freeze
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
+from hf_wbc.models.param_groups import param_groups
 from hf_wbc.models.processor import Preprocessing
 from hf_wbc.models.ready import READY, Ready, ready_names
 from hf_wbc.models.save import save_classifier
@@ -13,8 +15,10 @@ __all__ = [
     "Output",
     "Preprocessing",
     "Ready",
+    "freeze",
     "load_classifier",
     "load_trained",
+    "param_groups",
     "ready_names",
     "save_classifier",
 ]

@@ -42,7 +42,7 @@ class Checkpoint:
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.folder)
+            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (ImportError, KeyError, OSError, ValueError) as error:
             raise ValueError(f"{self.folder / _CONFIG} cannot be used: {error}") from error
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,21 +113,24 @@ def _fresh(
 ) -> Loaded:
     from transformers import AutoModelForImageClassification
 
-    if image_size and hasattr(config, "image_size"):
-        config.image_size = image_size
-    size = image_size or getattr(config, "image_size", None) or (known and known.size)
+    size = image_size or (known and known.size) or getattr(config, "image_size", None)
     if not isinstance(size, int):
         raise ValueError(f"{name} does not say its input's size; give --image-size")
+    if hasattr(config, "image_size"):
+        config.image_size = size
     _set_labels(config)
     with _seeded(seed), _quiet():
         try:
-            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+            model = AutoModelForImageClassification.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
         except (ImportError, ValueError) as error:
             raise ValueError(f"{name} cannot be built: {error}") from error
     classifier = Classifier(model)
     _try_out(name, classifier, size)
-    processor = make_processor(replace(known or Preprocessing(size), size=size))
-    return Loaded(classifier, processor, f"fresh:{_config_digest(config, seed)}", FRESH)
+    preprocessing = replace(known or Preprocessing(size), size=size)
+    revision = f"fresh:{_digest(config, preprocessing, seed)}"
+    return Loaded(classifier, make_processor(preprocessing), revision, FRESH)
 
 
 def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
@@ -139,6 +142,7 @@ def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
         model, report = AutoModelForImageClassification.from_pretrained(
             folder,
             config=config,
+            trust_remote_code=False,
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
@@ -192,11 +196,11 @@ def _require_labels(name: str, labels: tuple[str, ...]) -> None:
     )
 
 
-def _config_digest(config: Any, seed: int) -> str:
+def _digest(config: Any, preprocessing: Preprocessing, seed: int) -> str:
     facts = config.to_dict()
     for key in ("transformers_version", "_name_or_path"):
         facts.pop(key, None)
-    text = json.dumps([facts, seed], sort_keys=True, default=str)
+    text = json.dumps([facts, asdict(preprocessing), seed], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -63,9 +63,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     config = json.loads((folder / "config.json").read_text())
     if "pretrained_cfg" in config:
         return _timm_preprocessing(config["pretrained_cfg"])
-    if not any(
-        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
-    ):
+    if not any((folder / file).is_file() for file in PROCESSOR_FILES):
         raise ValueError(
             f"{folder} has no preprocessor_config.json, so nobody knows the mean, std and size of "
             "the images that its weights expect; put one beside its config.json"
@@ -73,7 +71,9 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        processor = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False
+        )
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{folder} has no usable image processor: {error}") from error
     return _reduce(processor, folder)

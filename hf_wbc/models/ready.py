@@ -10,6 +10,7 @@ from typing import Any
 
 UNKNOWN = "unknown"
 FRESH = "nothing: random weights"
+_FCMAE = "ImageNet-1k, masked without labels, then with labels: photographs, no blood cells."
 _SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no blood cells."
 
 
@@ -46,7 +47,7 @@ READY = (
     _ready(
         "convnextv2-atto",
         "facebook/convnextv2-atto-1k-224",
-        "ImageNet-1k, masked without labels, then with labels: photographs, no blood cells.",
+        _FCMAE,
         model_type="convnextv2",
         hidden_sizes=[40, 80, 160, 320],
         depths=[2, 2, 6, 2],
@@ -54,9 +55,8 @@ READY = (
     ),
     _ready(
         "convnextv2-tiny",
-        "facebook/convnextv2-tiny-22k-224",
-        "ImageNet-1k masked without labels, then ImageNet-22k and ImageNet-1k with labels: "
-        "photographs, no blood cells.",
+        "facebook/convnextv2-tiny-1k-224",
+        _FCMAE,
         model_type="convnextv2",
         hidden_sizes=[96, 192, 384, 768],
         depths=[3, 3, 9, 3],
