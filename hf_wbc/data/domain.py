@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,11 @@ class Domain:
     name: str
     """The `domain` column, `acevedo_20`."""
     split: str
-    dataset: "datasets.Dataset"
+    dataset: "datasets.Dataset" = field(repr=False)
     """The rows in the schema of `hf_wbc.data.schema`."""
-    labels: np.ndarray
+    labels: np.ndarray = field(repr=False)
     """Class ids (N,), int64; -1 is unlabelled."""
-    image_ids: list[str]
+    image_ids: list[str] = field(repr=False)
     """The archive's own file name of each row."""
     um_per_px: float | None
     """Scale; None where the cell fills the frame and the scale is unknown."""
@@ -133,7 +133,7 @@ def _check_schema(ref: str, files: Sequence[Path]) -> None:
     for path in files:
         try:
             found = Features.from_arrow_schema(pq.read_schema(path))
-        except pa.ArrowInvalid as error:
+        except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path}: damaged or no Parquet file ({error}); {_REBUILD}") from error
         for name, wanted in row_features().items():
             if name not in found:
@@ -156,7 +156,10 @@ def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path, columns=[*_FACTS, "domain"]) for path in files]
+    try:
+        tables = [pq.read_table(path, columns=[*_FACTS, "domain"]) for path in files]
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(files, error) from error
     facts: dict[str, list[Any]] = pa.concat_tables(tables).to_pydict()
     if not facts["label"]:
         raise ValueError(f"{files[0].parent}: no rows in {files[0].name}; {_REBUILD}")
@@ -174,13 +177,25 @@ def _fingerprint(facts: Mapping[str, list[Any]]) -> str:
 def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
     """The rows, memory-mapped from an Arrow copy that lies under their fingerprint."""
     from datasets import Dataset, config
+    from datasets.exceptions import DatasetGenerationError
 
     features = row_features()
-    return Dataset.from_parquet(
-        [str(path) for path in files],
-        features=features,
-        columns=list(features),
-        cache_dir=str(Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "rows" / fingerprint),
+    try:
+        return Dataset.from_parquet(
+            [str(path) for path in files],
+            features=features,
+            columns=list(features),
+            cache_dir=str(Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "rows" / fingerprint),
+        )
+    except DatasetGenerationError as error:
+        raise _unreadable(files, error.__cause__ or error) from error
+
+
+def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:
+    names = ", ".join(path.name for path in files)
+    return ValueError(
+        f"{files[0].parent}: {names} cannot be read ({error}); free the disk if it is full, "
+        f"otherwise {_REBUILD}"
     )
 
 
