@@ -21,7 +21,7 @@ FOLDERS = {
     "platelet": ("PLATELET",),
 }
 _CODES = "|".join(code for codes in FOLDERS.values() for code in codes)
-_IMAGE_ID = rf"(?:{_CODES})_[0-9]{{1,6}}\.jpg"
+_IMAGE_ID = rf"(?:{_CODES})_[0-9]{{1,8}}\.jpg"
 
 
 def walk(archive: Readable) -> Iterator[Entry]:

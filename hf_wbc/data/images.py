@@ -1,7 +1,7 @@
 """Bytes to 8-bit RGB pixels and back, refusing whatever would have to be guessed.
 
-Pillow converts 16-bit images, palettes and CMYK without a word, decodes only the first frame of an
-animation, and obeys process-wide switches. Here each of these is an error that names the file.
+Pillow converts 16-bit images, palettes and CMYK without a word and decodes only the first frame of
+an animation. Here each of these is an error that names the file. Nothing of Pillow is reconfigured.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from hf_wbc.data import jpeg
 
@@ -21,6 +21,7 @@ MAX_PIXELS = 50_000_000
 
 _AGAIN = "fetch the archive again, or go on without it with --skip-bad"
 _CONVERT = "images are 8-bit RGB; take the original file, or go on without it with --skip-bad"
+_PNG_END = b"IEND\xaeB`\x82"
 _MODES = {
     "1": "black and white",
     "L": "grey",
@@ -57,6 +58,11 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
     zero bytes, no image, truncated or damaged data, more than `MAX_PIXELS`, several frames, and
     anything but 8-bit RGB or RGBA.
     """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ValueError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with grey; "
+            "leave it False in this process"
+        )
     if not data:
         raise ImageFault(f"{name}: zero bytes; {_AGAIN}")
     image = _open(data, name)
@@ -70,10 +76,8 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # Pillow's decoders promise no kind of error
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
-    # Pillow fills missing JPEG data with grey when a process-wide switch says so, or with what a
-    # block of zeros decodes to; only the mark of the end tells.
-    if image.format == "JPEG" and not jpeg.is_whole(data):
-        raise ImageFault(f"{name}: truncated or damaged (the JPEG has no end); {_AGAIN}")
+    if not _has_end(image, data):
+        raise ImageFault(f"{name}: truncated or damaged (it has no end mark); {_AGAIN}")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -120,6 +124,16 @@ def _open(data: bytes, name: str) -> Image.Image:
             f"{name}: no image (it begins with {data[:8]!r}); declare it among the source's faults "
             "if the archive has always held it, or go on without it with --skip-bad"
         ) from error
+
+
+def _has_end(image: Image.Image, data: bytes) -> bool:
+    """Whether the mark of the end is there, in the formats that have one.
+
+    A file of the right length whose rest was never written decodes: zeros are valid JPEG data.
+    """
+    if image.format == "JPEG":
+        return jpeg.is_whole(data)
+    return image.format != "PNG" or _PNG_END in data
 
 
 def _refuse_other_kinds(image: Image.Image, data: bytes, name: str) -> None:

@@ -1,0 +1,46 @@
+"""Every source: its facts agree with each other and with the taxonomy."""
+
+import re
+
+import pytest
+
+import dataset_scripts
+from hf_wbc.taxonomy import NAMES
+
+PEOPLE = (
+    "Doe, Jane.jpg",
+    "BA_Jane_Doe.jpg",
+    "MYO_doe.tiff",
+    "BA_19700101 Doe.jpg",
+    "12345_doe.tif",
+)
+
+
+@pytest.mark.parametrize("name", dataset_scripts.names())
+def test_the_facts_of_a_source_agree(name: str) -> None:
+    source = dataset_scripts.load(name)
+    assert source.repo == f"wbc-{name.replace('_', '-')}"
+    assert set(source.archive_counts) == set(source.labels)
+    assert set(filter(None, source.labels.values())) == set(source.used_counts) <= set(NAMES)
+    for cell, number in source.used_counts.items():
+        codes = [code for code, label in source.labels.items() if label == cell]
+        assert 0 < number <= sum(source.archive_counts[code] for code in codes)
+    for text in (source.title, source.homepage, source.licence, source.description):
+        assert text == " ".join(text.split())
+    assert source.citation.startswith("@") and source.citation.count("{") == source.citation.count(
+        "}"
+    )
+    assert re.fullmatch(r"cc-by(-sa)?-[34]\.0", source.licence) or not source.redistributable
+
+
+@pytest.mark.parametrize("name", dataset_scripts.names())
+@pytest.mark.parametrize("person", PEOPLE)
+def test_no_image_id_can_be_a_persons_name(name: str, person: str) -> None:
+    assert not re.fullmatch(dataset_scripts.load(name).image_id, person)
+
+
+def test_an_unknown_source_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown source 'Acevedo-20'; did you mean 'acevedo_20'"):
+        dataset_scripts.load("Acevedo-20")
+    with pytest.raises(ValueError, match="choose from acevedo_20, matek_19"):
+        dataset_scripts.load("zzz")
