@@ -134,7 +134,7 @@ def _check_schema(ref: str, files: Sequence[Path]) -> None:
         try:
             found = Features.from_arrow_schema(pq.read_schema(path))
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{path}: damaged or no Parquet file ({error}); {_REBUILD}") from error
+            raise _unreadable([path], error) from error
         for name, wanted in row_features().items():
             if name not in found:
                 raise ValueError(
@@ -192,9 +192,9 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
 
 
 def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:
-    names = ", ".join(path.name for path in files)
+    names, reason = ", ".join(path.name for path in files), " ".join(str(error).split())
     return ValueError(
-        f"{files[0].parent}: {names} cannot be read ({error}); free the disk if it is full, "
+        f"{files[0].parent}: {names} cannot be read ({reason}); free the disk if it is full, "
         f"otherwise {_REBUILD}"
     )
 
