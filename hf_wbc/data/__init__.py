@@ -1,1 +1,1 @@
-"""From archives to batches: sources, checks, crop in um, split, Hub folders, pixels, augmentation."""
+"""From archives to batches: sources, checks, crops in um, splits, Hub folders, pixels."""

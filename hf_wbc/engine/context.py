@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.domain import Domain
-from hf_wbc.data.pixels import harmonise
 from hf_wbc.data.table import Table
 from hf_wbc.engine.corpus import Corpus
 from hf_wbc.engine.embed import embed
+from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.predict import Predictions, predict
 from hf_wbc.models import Classifier, Loaded
 from hf_wbc.records import RunFolder
@@ -35,7 +35,7 @@ class Context:
         if self.config.inputs == "features":
             return embed(self.loaded, domain, self.cache, self.accelerator)
         with self.accelerator.main_process_first():
-            return harmonise(domain, self.loaded.geometry)
+            return load_images(self.loaded, domain)
 
     def predict(self, classifier: Classifier, domain: Domain) -> Predictions:
         """A classifier's predictions for a whole domain."""

@@ -4,6 +4,7 @@ The file's name is the digest of what went in: the images, the backbone's weight
 which it saw them. Whoever asks again gets the file.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.domain import Domain
-from hf_wbc.data.pixels import harmonise
 from hf_wbc.data.table import Table, feature_table
+from hf_wbc.engine.inputs import geometry_of, load_images
 from hf_wbc.engine.predict import predict
 from hf_wbc.models import Loaded
 from hf_wbc.records import digest, replacing
@@ -29,9 +30,7 @@ def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
         {
             "data": domain.fingerprint,
             "model": loaded.revision,
-            "size": loaded.geometry.size,
-            "resample": loaded.geometry.resample,
-            "um": loaded.geometry.um,
+            **asdict(geometry_of(loaded)),
         }
     )
     return cache / f"{domain.name}-{key}.parquet"
@@ -42,7 +41,7 @@ def embed(loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator
     path = features_path(loaded, domain, cache)
     if not path.exists():
         with accelerator.main_process_first():
-            pixels = harmonise(domain, loaded.geometry)
+            pixels = load_images(loaded, domain)
         loaded.classifier.to(accelerator.device)
         features = predict(loaded.classifier, pixels, loaded, accelerator).features
         if accelerator.is_main_process:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.domain import load_domain
-from hf_wbc.data.pixels import harmonise
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.corpus import require_scale
 from hf_wbc.engine.finish import packages
+from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.predict import predict
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
 from hf_wbc.models import load_trained
@@ -53,7 +53,7 @@ def evaluate_model(
     loaded.classifier.to(accelerator.device)
     tables, predicted = [], []
     for domain in domains:
-        found = predict(loaded.classifier, harmonise(domain, loaded.geometry), loaded, accelerator)
+        found = predict(loaded.classifier, load_images(loaded, domain), loaded, accelerator)
         tables.append(prediction_rows(domain, found))
         predicted.append(found.classes)
     scores = score_predictions(labels, np.concatenate(predicted), merge, classes, seed)

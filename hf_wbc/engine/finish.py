@@ -43,8 +43,7 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
             predictions.append(prediction_rows(domain, predicted))
             features.append(feature_rows(domain, predicted))
     if accelerator.is_main_process:
-        with replacing(folder.model) as temporary:
-            save_classifier(context.loaded, temporary)
+        save_classifier(context.loaded.classifier, context.loaded.processor, folder.model)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)

@@ -27,7 +27,8 @@ class Predictions:
     @property
     def classes(self) -> npt.NDArray[np.int64]:
         """The likeliest class of each image (N,)."""
-        return self.logits.argmax(1)
+        found: npt.NDArray[np.int64] = self.logits.argmax(1)
+        return found
 
 
 @torch.inference_mode()

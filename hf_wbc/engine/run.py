@@ -11,8 +11,8 @@ from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
 from hf_wbc.engine.trainer import Report, Trainer
-from hf_wbc.evaluation.metrics import merged
 from hf_wbc.evaluation.selection import rule
+from hf_wbc.evaluation.tally import merged
 from hf_wbc.models import freeze, load_classifier
 from hf_wbc.records import RunFolder
 

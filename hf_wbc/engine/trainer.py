@@ -77,7 +77,10 @@ class Trainer:
     @property
     def classifier(self) -> Classifier:
         """The weights that are evaluated and kept: the averaged ones, when there are any."""
-        return self.averaged.module if self.averaged is not None else self.plain.classifier
+        if self.averaged is None:
+            return self.plain.classifier
+        assert isinstance(self.averaged.module, Classifier)
+        return self.averaged.module
 
     def train(self) -> Progress:
         """Take the steps that are left; the progress at the end."""
@@ -203,7 +206,8 @@ def stopped_early(progress: Progress, patience: int) -> bool:
 
 def averaged_weights(classifier: Classifier, decay: float) -> AveragedModel:
     """An exponential moving average of all weights and buffers (Polyak & Juditsky 1992)."""
-    return AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
 
 
 def _class_counts(table: Table, num_domains: int) -> Tensor:

@@ -1,0 +1,80 @@
+"""A checkpoint is the newest whole one, and an optimizer comes out of it as it went in."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_wbc.engine.checkpoint import (
+    Progress,
+    load_best,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+
+STATE = {"method": {"w": torch.ones(2)}, "optimizer": {}}
+
+
+def stepped(weight: torch.nn.Parameter, num: int) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    for _ in range(num):
+        weight.grad = torch.full_like(weight, 0.5)
+        optimizer.step()
+    return optimizer
+
+
+def test_a_restored_optimizer_takes_the_same_next_step() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3))
+    saved = stepped(weight, 2)
+    tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(saved).items()}
+    other = torch.nn.Parameter(weight.detach().clone())
+    restored = torch.optim.AdamW([other], lr=0.1)
+    restore_optimizer(restored, tensors)
+    for parameter, optimizer in ((weight, saved), (other, restored)):
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+    assert torch.equal(weight, other)
+
+
+def test_the_newest_checkpoint_replaces_the_older_and_keeps_the_best(tmp_path: Path) -> None:
+    best = {"w": torch.full((2,), 7.0)}
+    first = Progress().after(2, 0.9)
+    save_checkpoint(tmp_path / "c", STATE, best, first)
+    second = first.after(4, 0.1)
+    save_checkpoint(tmp_path / "c", STATE, None, second)
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded is not None and loaded[1] == second
+    assert second.best_step == 2 and second.num_worse == 1
+    assert torch.equal(load_best(tmp_path / "c")["w"], best["w"])
+    assert len(list((tmp_path / "c").iterdir())) == 1
+
+
+def test_a_crash_while_saving_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Progress().after(2, 0.9)
+    save_checkpoint(tmp_path / "c", STATE, {"w": torch.ones(1)}, first)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hf_wbc.engine.checkpoint.write_json", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path / "c", STATE, None, first.after(4, 1.0))
+    monkeypatch.undo()
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded is not None and loaded[1] == first
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["00000002"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", STATE, {"w": torch.ones(1)}, Progress().after(2, 0.9))
+    (tmp_path / "c" / "00000002" / "state.safetensors").write_bytes(b"\0" * 9)
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged"):
+        load_checkpoint(tmp_path / "c")
+
+
+def test_there_is_no_checkpoint_before_the_first(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "c") is None
