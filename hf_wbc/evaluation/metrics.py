@@ -24,16 +24,13 @@ def score(
 ) -> dict[str, Any]:
     """Every score of N predictions, as values for JSON; labels and predictions (N,) class ids.
 
-    `merge` holds FROM=INTO pairs, applied to both sides; `classes` leaves out the images of every
-    other class, though not predictions into one. ValueError for ids, names or merges that do not
-    exist, lengths that differ, and when nothing is left to score.
+    Options and errors are those of `tally`.
 
     >>> scores = score([2, 2, 9, 9], [2, 2, 9, 10])
     >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
     (0.833, 2, 'monocyte')
     """
-    counted = tally(labels, predictions, merge=merge, classes=classes)
-    return {**summary(counted), "merge": list(merge), "classes": list(classes)}
+    return summary(tally(labels, predictions, merge=merge, classes=classes))
 
 
 def summary(counted: Tally) -> dict[str, Any]:
@@ -66,6 +63,8 @@ def summary(counted: Tally) -> dict[str, Any]:
         "num_images": num_images,
         "num_unlabelled": counted.num_unlabelled,
         "num_other": counted.num_other,
+        "merge": list(counted.merge),
+        "classes": list(counted.classes),
     }
 
 

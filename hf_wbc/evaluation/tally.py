@@ -23,7 +23,11 @@ class Tally:
     members: tuple[tuple[int, ...], ...]
     """The class ids that each of them stands for."""
     confusions: Counts
-    """Images (G, K, K): group, true, predicted. One group where none are known."""
+    """Images (G, K, K): group, true, predicted; G is 1 where no groups are given."""
+    grouped: bool
+    """Whether groups are given."""
+    merge: tuple[str, ...]
+    classes: tuple[str, ...]
     num_unlabelled: int
     """Rows left out because their label is -1."""
     num_other: int
@@ -44,9 +48,11 @@ def tally(
     classes: Sequence[str] = (),
     groups: ArrayLike | None = None,
 ) -> Tally:
-    """Count (N,) labels against predictions, for each of the (N,) groups when they are given.
+    """Count labels against predictions, class ids (N,), for each group (N,) when they are given.
 
-    ValueError as for `score`.
+    `merge` holds FROM=INTO pairs, applied to both sides; `classes` leaves out the images of every
+    other class, though not predictions into one. ValueError for ids, names or merges that do not
+    exist, lengths that differ, and when nothing is left to score.
     """
     into = merged(merge)
     true, predicted = _ids(labels, "label", UNLABELLED), _ids(predictions, "prediction", 0)
@@ -65,6 +71,9 @@ def tally(
         names=tuple(NAMES[i] for i in kept),
         members=tuple(tuple(np.flatnonzero(into == i).tolist()) for i in kept),
         confusions=np.bincount(cell, minlength=(group.max() + 1) * k * k).reshape(-1, k, k),
+        grouped=groups is not None,
+        merge=tuple(merge),
+        classes=tuple(classes),
         num_unlabelled=num_unlabelled,
         num_other=len(true) - num_unlabelled - int(scored.sum()),
     )
@@ -132,7 +141,7 @@ def _ids(values: ArrayLike, what: str, lowest: int) -> Counts:
     if not valid.all():
         row = int(np.argmin(valid))
         raise ValueError(
-            f"{what} {ids[row]} in row {row} is not a class id; "
+            f"{what} {ids[row]:g} in row {row} is not a class id; "
             f"ids are whole numbers from {lowest} to {NUM_CLASSES - 1}"
         )
     return ids.astype(np.int64)

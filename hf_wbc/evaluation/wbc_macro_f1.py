@@ -1,0 +1,72 @@
+"""`WbcMacroF1`: the scores as a metric of the evaluate library.
+
+The same file is the metric's Space (`hf_wbc.evaluation.space` writes it there), which
+`evaluate.load` reads. That copies the siblings which this file itself imports, each on a line
+without a comment, and takes the first metric class it finds, so evaluate is imported whole.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+from numpy.typing import ArrayLike
+
+from hf_wbc.evaluation.intervals import bootstrap
+from hf_wbc.evaluation.metrics import summary
+from hf_wbc.evaluation.tally import tally
+from hf_wbc.taxonomy import NAMES
+
+DESCRIPTION = """\
+Scores a classifier of white blood cells over the eleven classes of the 2022 challenge "Help a
+hematologist out!". macro_f1 is the mean F1 over the classes that occur in the references;
+num_classes says how many those are. Beside it: accuracy, balanced accuracy, a table by class, the
+confusion matrix, and how far errors lie from the truth in the lineage of blood cells.
+"""
+INPUTS = f"""
+Args:
+    predictions: class ids from 0 to 10, in this order: {", ".join(NAMES)}.
+    references: class ids in the same order; images with -1 are left out.
+    merge: classes to score as one, as ["FROM=INTO", ...], for sets that know fewer than eleven.
+    classes: names of the classes to score; images of all others are left out.
+    intervals: True adds bootstrap intervals, [low, high] at 95 %.
+    groups: patient or slide of each image; the intervals then draw whole groups.
+    seed: of the bootstrap.
+Returns:
+    A dict of plain numbers, lists and dicts; fractions, not percents.
+"""
+
+
+class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
+    """`compute(predictions=..., references=...)` gives what `hf_wbc.evaluation.metrics.score` does.
+
+    >>> metric = WbcMacroF1()
+    >>> scores = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])
+    >>> round(scores["macro_f1"], 3), scores["num_classes"]
+    (0.833, 2)
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        ids = datasets.Value("float64")  # evaluate would cut a probability to an integer id
+        return evaluate.MetricInfo(
+            description=DESCRIPTION,
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features({"predictions": ids, "references": ids}),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[int],
+        references: Sequence[int],
+        merge: Sequence[str] = (),
+        classes: Sequence[str] = (),
+        intervals: bool = False,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        counted = tally(references, predictions, merge=merge, classes=classes, groups=groups)
+        scores = summary(counted)
+        if intervals:
+            scores["intervals"] = bootstrap(counted, seed=seed)
+        return scores

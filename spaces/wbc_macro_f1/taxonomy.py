@@ -1,0 +1,70 @@
+"""The eleven classes of "Help a hematologist out!" (2022), in the challenge's own order.
+
+The order is part of the contract: a class id in any dataset, model or table of this project is the
+index into `NAMES`. `maturation` counts the stages of neutrophil granulopoiesis, from the myeloblast
+(1) to the segmented neutrophil (6); every other class is a mature end point of its lineage.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class CellClass:
+    """One class: its name, its lineage and, in the neutrophil line, its stage (1 to 6)."""
+
+    name: str
+    lineage: str
+    maturation: int | None = None
+
+
+CLASSES = (
+    CellClass("basophil", "granulocytic"),
+    CellClass("eosinophil", "granulocytic"),
+    CellClass("erythroblast", "erythroid"),
+    CellClass("myeloblast", "granulocytic", 1),
+    CellClass("promyelocyte", "granulocytic", 2),
+    CellClass("myelocyte", "granulocytic", 3),
+    CellClass("metamyelocyte", "granulocytic", 4),
+    CellClass("neutrophil_banded", "granulocytic", 5),
+    CellClass("neutrophil_segmented", "granulocytic", 6),
+    CellClass("monocyte", "monocytic"),
+    CellClass("lymphocyte_typical", "lymphoid"),
+)
+NAMES = tuple(cell.name for cell in CLASSES)
+NUM_CLASSES = len(CLASSES)
+
+
+class Relation(IntEnum):
+    """How far a predicted class lies from the true one; higher is a graver confusion."""
+
+    SAME = 0
+    ONE_STEP = 1
+    SAME_LINEAGE = 2
+    CROSS_LINEAGE = 3
+
+
+def class_id(name: str) -> int:
+    """The id of a class name; ValueError names the nearest known name."""
+    if name in NAMES:
+        return NAMES.index(name)
+    near = get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(NAMES)}"
+    raise ValueError(f"unknown class {name!r}; {hint}")
+
+
+def relation(true: int, predicted: int) -> Relation:
+    """The relation of two class ids: the same, one maturation step, the same lineage, or neither.
+
+    >>> relation(class_id("myelocyte"), class_id("metamyelocyte")).name
+    'ONE_STEP'
+    """
+    a, b = CLASSES[true], CLASSES[predicted]
+    if true == predicted:
+        return Relation.SAME
+    if a.maturation and b.maturation and abs(a.maturation - b.maturation) == 1:
+        return Relation.ONE_STEP
+    return Relation.SAME_LINEAGE if a.lineage == b.lineage else Relation.CROSS_LINEAGE

@@ -1,0 +1,173 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, score
+from hf_wbc.evaluation.tally import tally
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
+
+ids = st.integers(0, NUM_CLASSES - 1)
+few = st.sampled_from([1, 4, 8, 10])
+BANDS = "neutrophil_banded=neutrophil_segmented"
+
+
+def named(*names):
+    return [class_id(name) for name in names]
+
+
+@given(st.lists(st.tuples(few, ids), min_size=1))
+def test_scores_are_those_of_scikit_learn_over_the_classes_present(pairs):
+    true, predicted = zip(*pairs, strict=True)
+    present = sorted(set(true))
+    scores = score(true, predicted)
+    options = {"labels": present, "zero_division": 0}
+    assert scores["macro_f1"] == pytest.approx(
+        f1_score(true, predicted, average="macro", **options)
+    )
+    assert scores["balanced_accuracy"] == pytest.approx(
+        recall_score(true, predicted, average="macro", **options)
+    )
+    assert scores["accuracy"] == pytest.approx(accuracy_score(true, predicted))
+    assert scores["num_classes"] == len(present)
+    for key, of in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        expected = of(true, predicted, average=None, **options)
+        found = [scores["per_class"][NAMES[i]][key] for i in present]
+        assert found == pytest.approx(expected)
+
+
+def test_scores_by_hand():
+    # basophil: 2 of 3 found, and 1 of 3 that were called so is none: P = R = F1 = 2/3.
+    # monocyte: 1 of 2 found, nothing else called so: P = 1, R = 1/2, F1 = 2/3.
+    # lymphocyte: 1 of 1 found, 1 of 2 called so is one: P = 1/2, R = 1, F1 = 2/3.
+    scores = score([0, 0, 0, 9, 9, 10], [0, 0, 10, 9, 0, 10])
+    assert scores["macro_f1"] == pytest.approx(2 / 3)
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    assert scores["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert scores["per_class"]["monocyte"] == {
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "support": 2,
+    }
+    assert list(scores["per_class"]) == ["basophil", "monocyte", "lymphocyte_typical"]
+    assert scores["num_images"] == 6
+
+
+def test_a_prediction_into_an_absent_class_is_an_error_and_adds_no_class():
+    # basophil: P = 1, R = 1/2, F1 = 2/3; monocyte: perfect.
+    true, predicted = (
+        named("basophil", "basophil", "monocyte"),
+        named("basophil", "eosinophil", "monocyte"),
+    )
+    scores = score(true, predicted)
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["num_classes"] == 2
+    assert "eosinophil" not in scores["per_class"]
+    assert f1_score(true, predicted, average="macro") == pytest.approx((2 / 3 + 1) / 3)
+
+
+def test_the_worst_class_has_the_lowest_f1():
+    scores = score([0, 0, 1, 9], [0, 0, 2, 9])
+    assert scores["worst_class"] == {"name": "eosinophil", "f1": 0.0}
+
+
+def test_lineage_errors_by_hand():
+    true = named(
+        "myelocyte",
+        "myelocyte",
+        "myelocyte",
+        "monocyte",
+        "basophil",
+        "erythroblast",
+        "neutrophil_banded",
+        "monocyte",
+    )
+    predicted = named(
+        "metamyelocyte",  # one step
+        "neutrophil_banded",  # two steps: the same lineage
+        "monocyte",  # across
+        "monocyte",  # right
+        "eosinophil",  # the same lineage
+        "lymphocyte_typical",  # across
+        "neutrophil_segmented",  # one step
+        "monocyte",  # right
+    )
+    errors = score(true, predicted)["lineage_errors"]
+    assert errors == {"one_step": 2 / 8, "same_lineage": 2 / 8, "cross_lineage": 2 / 8}
+
+
+@given(st.lists(st.tuples(ids, ids), min_size=1))
+def test_right_images_and_lineage_errors_are_all_images(pairs):
+    scores = score(*zip(*pairs, strict=True), merge=[BANDS])
+    assert scores["accuracy"] + sum(scores["lineage_errors"].values()) == pytest.approx(1)
+
+
+def test_a_merged_class_is_as_near_as_its_nearest_member():
+    true, predicted = named("metamyelocyte"), named("neutrophil_segmented")
+    assert score(true, predicted)["lineage_errors"]["same_lineage"] == 1
+    assert score(true, predicted, merge=[BANDS])["lineage_errors"]["one_step"] == 1
+
+
+def test_merging_forgives_errors_inside_the_merged_class_alone():
+    true, predicted = (
+        named("neutrophil_banded", "monocyte"),
+        named("neutrophil_segmented", "basophil"),
+    )
+    assert score(true, predicted)["accuracy"] == 0
+    scores = score(true, predicted, merge=[BANDS])
+    assert scores["accuracy"] == 0.5
+    assert scores["class_names"] == [name for name in NAMES if name != "neutrophil_banded"]
+    assert scores["merge"] == [BANDS]
+
+
+def test_rows_of_the_confusion_matrix_are_the_truth():
+    scores = score([3, 3, 4], [4, 4, 3])
+    assert scores["confusion"][3][4] == 2
+    assert scores["confusion"][4][3] == 1
+    assert scores["class_names"] == list(NAMES)
+
+
+def test_scores_are_values_for_json():
+    scores = score([0, 9, -1, 7], [0, 10, 1, 7], merge=(BANDS,), classes=("basophil", "monocyte"))
+    assert json.loads(json.dumps(scores)) == scores
+    assert (scores["num_images"], scores["num_unlabelled"], scores["num_other"]) == (2, 1, 1)
+    assert scores["classes"] == ["basophil", "monocyte"]
+
+
+@pytest.mark.parametrize("of", [macro_f1, accuracy, balanced_accuracy])
+def test_a_stack_of_confusions_is_scored_one_by_one(of):
+    generator = np.random.default_rng(0)
+    stack = generator.integers(0, 3, (4, 5, NUM_CLASSES, NUM_CLASSES))
+    stack[:, :, 6] = 0
+    assert of(stack).shape == (4, 5)
+    for index in np.ndindex(4, 5):
+        assert of(stack)[index] == of(stack[index])
+
+
+def test_the_order_of_images_does_not_matter():
+    generator = np.random.default_rng(1)
+    true, predicted = generator.integers(0, NUM_CLASSES, (2, 99))
+    order = generator.permutation(99)
+    assert score(true, predicted) == score(true[order], predicted[order])
+
+
+def test_a_grouped_tally_scores_as_a_plain_one():
+    from hf_wbc.evaluation.metrics import summary
+
+    true, predicted = [0, 0, 9, 9], [0, 9, 9, 9]
+    assert summary(tally(true, predicted, groups=["a", "b", "a", "b"])) == score(true, predicted)
+
+
+def test_importing_the_metrics_loads_numpy_alone():
+    code = (
+        "import sys, hf_wbc.evaluation.intervals, hf_wbc.evaluation.selection;"
+        "print(*{'torch', 'sklearn', 'scipy', 'evaluate', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
