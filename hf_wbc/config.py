@@ -45,7 +45,7 @@ class TrainConfig:
     """Unlabelled domains to adapt to and to be scored on; none for in-domain training."""
     method: str = "source_only"
     """The training method, by the name of its file in hf_wbc/adaptation."""
-    method_options: dict[str, Any] = field(default_factory=dict)
+    method_options: dict[str, int | float | bool | str] = field(default_factory=dict)
     """The method's own options, as NAME VALUE pairs; the method checks them."""
     model: str = "vit-tiny"
     """A ready name, a Hub model `org/name[@revision]`, or a folder of a transformers classifier."""
