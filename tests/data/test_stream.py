@@ -1,0 +1,166 @@
+"""A stream's batch depends on its step alone, and ranks share one draw."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_wbc.config import Augmentation
+from hf_wbc.data.augment import NO_CHANGE, normalise
+from hf_wbc.data.batch import Batch, View
+from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.table import Table, concatenate, feature_table
+from hf_wbc.taxonomy import NUM_CLASSES
+
+STRENGTH = Augmentation(rotation_deg=10.0)
+
+
+def images(name: str, num: int, seed: int, *, labelled: bool = True) -> Table:
+    """Random images of 8 x 8 px, unevenly spread over the classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.minimum(np.arange(num), rng.integers(0, NUM_CLASSES, num))
+    return Table(
+        chunks=(rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),),
+        labels=labels if labelled else np.full(num, -1),
+        domains=np.zeros(num, dtype=np.int64),
+        image_ids=[f"{name}_{row}" for row in range(num)],
+        domain_names=(name,),
+    )
+
+
+@pytest.fixture
+def source() -> Table:
+    return concatenate([images("a", 50, 0), images("b", 20, 1)])
+
+
+@pytest.fixture
+def target() -> Table:
+    return images("c", 30, 2, labelled=False)
+
+
+def stream(source: Table, target: Table | None = None, **options: Any) -> BatchStream:
+    defaults: dict[str, Any] = {"batch_size": 8, "num_steps": 10, "augmentation": STRENGTH}
+    return BatchStream(source, target, **{**defaults, **options})
+
+
+def assert_same(first: View | None, second: View | None) -> None:
+    assert first is not None and second is not None
+    for name, value in vars(first).items():
+        other = getattr(second, name)
+        assert torch.equal(value, other) if value is not None else other is None, name
+
+
+def test_a_batch_depends_on_its_step_alone(source: Table, target: Table) -> None:
+    one, other = (stream(source, target, strong=True, accumulation=2) for _ in range(2))
+    forward = [one.batch(step, micro) for step in range(3) for micro in range(2)]
+    for step, micro in ((2, 1), (0, 0), (1, 1)):
+        again = other.batch(step, micro)
+        assert_same(again.source, forward[2 * step + micro].source)
+        assert_same(again.target, forward[2 * step + micro].target)
+
+
+def test_two_ranks_see_what_one_with_twice_the_batch_sees(source: Table, target: Table) -> None:
+    alone = stream(source, target, batch_size=16, accumulation=2, strong=True)
+    ranks = [
+        stream(source, target, batch_size=8, accumulation=2, strong=True, rank=rank, world=2)
+        for rank in range(2)
+    ]
+    whole = alone.batch(3, 1)
+    halves = [rank.batch(3, 1) for rank in ranks]
+    for side in ("source", "target"):
+        for name, value in vars(getattr(whole, side)).items():
+            parts = torch.cat([getattr(getattr(half, side), name) for half in halves])
+            torch.testing.assert_close(parts, value, atol=1e-5, rtol=0)
+
+
+def test_forward_passes_of_a_step_are_disjoint(source: Table) -> None:
+    batches = stream(source, batch_size=10, accumulation=3, balance="none")
+    rows = torch.cat([batches.batch(0, micro).source.index for micro in range(3)])
+    assert len(rows.unique()) == 30
+
+
+def test_a_view_says_which_rows_it_shows(source: Table, target: Table) -> None:
+    batch = stream(source, target, augmentation=None).batch(4)
+    rows = batch.source.index.numpy()
+    assert np.array_equal(batch.source.labels.numpy(), source.labels[rows])
+    assert np.array_equal(batch.source.domains.numpy(), source.domains[rows])
+    expected = normalise(source.batch(rows), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert torch.equal(batch.source.inputs, expected)
+    assert batch.target is not None
+    assert not hasattr(batch.target, "labels")
+    assert int(batch.target.index.max()) < len(target)
+
+
+def test_progress_is_the_fraction_of_the_steps_done(source: Table) -> None:
+    assert [stream(source).batch(step).progress for step in (0, 5, 9)] == [0.0, 0.5, 0.9]
+
+
+def test_the_strong_view_shows_the_same_cells_changed_more(source: Table) -> None:
+    gentle = replace(NO_CHANGE, brightness=0.01)
+    view = stream(source, augmentation=gentle, strong=True).batch(0).source
+    assert view.strong is not None
+    plain = stream(source, augmentation=None).batch(0).source.inputs
+    weak, strong = (
+        v.mean((1, 2, 3)) / plain.mean((1, 2, 3)) - 1 for v in (view.inputs, view.strong)
+    )
+    assert 0 < weak.abs().max() <= 0.01
+    assert 0.01 < strong.abs().max() <= 0.02
+    assert stream(source).batch(0).source.strong is None
+
+
+def test_classes_of_domains_are_drawn_alike(source: Table) -> None:
+    num_cells = len({*zip(source.labels.tolist(), source.domains.tolist(), strict=True)})
+    view = stream(source, batch_size=2 * num_cells).batch(0).source
+    cells = view.labels + NUM_CLASSES * view.domains
+    assert cells.unique(return_counts=True)[1].tolist() == [2] * num_cells
+
+
+def test_target_domains_are_drawn_alike(source: Table) -> None:
+    targets = [images("c", 40, 2, labelled=False), images("d", 10, 3, labelled=False)]
+    batch = stream(source, concatenate(targets), batch_size=20).batch(0)
+    assert batch.target is not None
+    assert batch.target.domains.bincount().tolist() == [10, 10]
+
+
+def test_seeds_and_sides_draw_differently(source: Table) -> None:
+    first = stream(source, source, balance="none").batch(0)
+    assert first.target is not None
+    assert not torch.equal(first.source.index, first.target.index)
+    second = stream(source, source, balance="none", seed=1).batch(0)
+    assert not torch.equal(first.source.index, second.source.index)
+
+
+def test_steps_change_differently(source: Table) -> None:
+    single = Table(
+        source.chunks[:1], np.zeros(50, np.int64), np.zeros(50, np.int64), ["x"] * 50, ("a",)
+    )
+    batches: list[Batch] = [stream(single, batch_size=50).batch(step) for step in range(2)]
+    ordered = [batch.source.inputs[batch.source.index.argsort()] for batch in batches]
+    assert not torch.isclose(ordered[0], ordered[1]).all(dim=(1, 2, 3)).any()
+
+
+def test_features_pass_as_they_are() -> None:
+    features = np.random.default_rng(0).normal(size=(22, 5)).astype(np.float32)
+    table = feature_table(features, np.arange(22) % 11, ["x"] * 22, "a")
+    view = stream(table, table).batch(0).source
+    assert np.array_equal(view.inputs.numpy(), features[view.index.numpy()])
+    with pytest.raises(ValueError, match="features have no strong view; use --inputs images"):
+        stream(table, strong=True)
+
+
+def test_unlabelled_sources_are_refused(source: Table, target: Table) -> None:
+    with pytest.raises(ValueError, match="30 source rows of c are unlabelled"):
+        stream(target, balance="none")
+
+
+def test_sides_of_different_shapes_are_refused(source: Table) -> None:
+    features = feature_table(np.zeros((4, 5)), np.zeros(4), ["x"] * 4, "a")
+    with pytest.raises(ValueError, match=r"source rows are \(8, 8, 3\) and target rows \(5,\)"):
+        stream(source, features)
+
+
+def test_an_augmentation_that_cannot_be_is_refused(source: Table) -> None:
+    with pytest.raises(ValueError, match=r"augmentation\.hue is 2"):
+        stream(source, augmentation=Augmentation(hue=2.0))
