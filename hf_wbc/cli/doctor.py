@@ -1,0 +1,21 @@
+"""`hf-wbc doctor`: what this machine has, and what to do about what it lacks."""
+
+from pathlib import Path
+
+
+def doctor(work: Path = Path()) -> None:
+    """Look at versions, disk, memory, cores, CPU and GPU features, endpoint and token.
+
+    Args:
+        work: The folder in which prepared data and runs will lie.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from hf_wbc.engine.doctor import examine
+
+    table = Table("", "what", "found", "what to do")
+    for finding in examine(work):
+        sign = "[yellow]![/]" if finding.remedy else "[green]ok[/]"
+        table.add_row(sign, finding.name, finding.value, finding.remedy)
+    Console().print(table)
