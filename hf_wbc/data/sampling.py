@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 Balance = Literal["class_domain", "domain", "none"]
-_ROUNDS_AT_ONCE = 64
+_BLOCK = 1024
+"""Items that are permuted in one go, where a permutation is shorter."""
 
 
 def draw(
@@ -22,7 +23,7 @@ def draw(
 
 
 class Sampler:
-    """The cells of a table and their present permutations; its memory only saves time."""
+    """The cells of a table, each with its permutations; what it remembers only saves time."""
 
     def __init__(
         self, labels: np.ndarray, domains: np.ndarray, balance: Balance, seed: int
@@ -32,56 +33,45 @@ class Sampler:
             raise ValueError(f"seed is {seed}; it must not be negative")
         if len(labels) == 0:
             raise ValueError("no rows to draw from")
-        self._seed = seed
-        self._cells = _cells(labels, domains, balance)
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
-        self._blocks: dict[int, np.ndarray] = {}
+        cells = _cells(labels, domains, balance)
+        self._visits = _Permutations(np.arange(len(cells)), (seed, 0))
+        self._cells = [_Permutations(rows, (seed, 1, cell)) for cell, rows in enumerate(cells)]
 
     def draw(self, batch_size: int, step: int) -> np.ndarray:
         """Row numbers (batch_size,) of a step from 0; steps follow each other without overlap."""
-        first = step * batch_size
-        rounds, place = np.divmod(np.arange(first, first + batch_size), len(self._cells))
-        if len(self._cells) == 1:
-            return self._rows(0, rounds)
-        cells = self._visits(rounds)[np.arange(batch_size), place]
-        rows = np.empty(batch_size, dtype=np.int64)
-        for cell in np.unique(cells).tolist():
-            drawn = cells == cell
-            rows[drawn] = self._rows(cell, rounds[drawn])
-        return rows
+        num_cells = len(self._cells)
+        positions = np.arange(step * batch_size, (step + 1) * batch_size)
+        first, stop = int(positions[0]) // num_cells, int(positions[-1]) // num_cells + 1
+        visits = self._visits.take(first * num_cells, stop * num_cells)
+        rows = np.stack([cell.take(first, stop) for cell in self._cells])
+        positions -= first * num_cells
+        drawn: np.ndarray = rows[visits[positions], positions // num_cells]
+        return drawn
 
-    def _visits(self, rounds: np.ndarray) -> np.ndarray:
-        """The order in which each of `rounds` (B,), ascending, visits the cells (B, cells)."""
-        blocks, place = np.divmod(rounds, _ROUNDS_AT_ONCE)
-        wanted = range(int(blocks[0]), int(blocks[-1]) + 1)
+
+class _Permutations:
+    """One random permutation of `items` after another without end, read at any place."""
+
+    def __init__(self, items: np.ndarray, seed: tuple[int, ...]) -> None:
+        self._items, self._seed = items, seed
+        self._per_block = max(1, _BLOCK // len(items))
+        self._blocks: dict[int, np.ndarray] = {}
+
+    def take(self, start: int, stop: int) -> np.ndarray:
+        """The items at `start` to `stop` - 1."""
+        length = self._per_block * len(self._items)
+        first, last = start // length, (stop - 1) // length
         self._blocks = {
-            block: self._blocks[block] if block in self._blocks else self._shuffle(block)
-            for block in wanted
+            block: self._blocks[block] if block in self._blocks else self._make(block)
+            for block in range(first, last + 1)
         }
-        visits: np.ndarray = np.stack(list(self._blocks.values()))[blocks - blocks[0], place]
-        return visits
+        items = np.concatenate([*self._blocks.values()])
+        return items[start - first * length : stop - first * length]
 
-    def _shuffle(self, block: int) -> np.ndarray:
-        cells = np.tile(np.arange(len(self._cells)), (_ROUNDS_AT_ONCE, 1))
-        return np.random.default_rng((self._seed, 0, block)).permuted(cells, axis=1)
-
-    def _rows(self, cell: int, visits: np.ndarray) -> np.ndarray:
-        """The rows of a cell at ascending visits, counted from 0."""
-        size = len(self._cells[cell])
-        epochs, place = np.divmod(visits, size)
-        parts = [
-            self._order(cell, epoch)[place[epochs == epoch]] for epoch in np.unique(epochs).tolist()
-        ]
-        return np.concatenate(parts)
-
-    def _order(self, cell: int, epoch: int) -> np.ndarray:
-        """The cell's rows in the order of an epoch."""
-        known, order = self._orders.get(cell, (-1, self._cells[cell]))
-        if known != epoch:
-            rng = np.random.default_rng((self._seed, 1, cell, epoch))
-            order = rng.permutation(self._cells[cell])
-            self._orders[cell] = (epoch, order)
-        return order
+    def _make(self, block: int) -> np.ndarray:
+        rng = np.random.default_rng((*self._seed, block))
+        copies = np.tile(self._items, (self._per_block, 1))
+        return rng.permuted(copies, axis=1).ravel()
 
 
 def _cells(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np.ndarray]:

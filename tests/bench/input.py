@@ -1,0 +1,162 @@
+"""Images a second of the input, against the way of the libraries' own example, in one process.
+
+    python tests/bench/input.py [--data build/acevedo_20] [--rounds 7]
+
+The example way decodes each image, resizes and changes it in Pillow, one sample after another
+(`set_transform`, a DataLoader without workers). Ours reads harmonised pixels and changes whole
+batches. Both run single-threaded on the CPU in turns; a ratio is the median over the rounds.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from conftest import write_domain
+
+from hf_wbc.config import Augmentation
+from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.pixels import Geometry, harmonise
+from hf_wbc.data.stream import BatchStream
+
+BATCH, SIZE, BILINEAR = 64, 224, 2
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STRENGTH = Augmentation()
+Batches = Iterator[Any]
+
+
+class QuarterTurn:
+    """0, 90, 180 or 270 degrees, in whole pixels."""
+
+    def __call__(self, image: Any) -> Any:
+        turns = int(torch.randint(4, ()))
+        return image.rotate(90 * turns) if turns else image
+
+
+def same_changes() -> v2.Compose:
+    """The changes of `Augmentation()`, sample by sample on Pillow images."""
+    return v2.Compose(
+        [
+            v2.Resize((SIZE, SIZE), v2.InterpolationMode.BILINEAR),
+            v2.RandomHorizontalFlip(),
+            v2.RandomVerticalFlip(),
+            QuarterTurn(),
+            v2.RandomAffine(
+                degrees=STRENGTH.rotation_deg,
+                translate=(STRENGTH.shift_um / 25, STRENGTH.shift_um / 25),
+                scale=(1 - STRENGTH.scale_um / 25, 1 + STRENGTH.scale_um / 25),
+                interpolation=v2.InterpolationMode.BILINEAR,
+            ),
+            v2.ColorJitter(
+                STRENGTH.brightness, STRENGTH.contrast, STRENGTH.saturation, STRENGTH.hue
+            ),
+            *to_normalised(),
+        ]
+    )
+
+
+def crop_and_flip() -> v2.Compose:
+    """What transformers' run_image_classification.py does to a training image."""
+    return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), *to_normalised()])
+
+
+def to_normalised() -> list[Callable[[Any], Any]]:
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+
+
+def example(domain: Domain, transform: v2.Compose) -> Batches:
+    """Batches without end of the example way."""
+
+    def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        images = [transform(image.convert("RGB")) for image in rows["image"]]
+        return {"pixel_values": images, "label": rows["label"]}
+
+    changed = domain.dataset.select_columns(["image", "label"]).with_transform(change)
+    loader = DataLoader(changed, batch_size=BATCH, shuffle=True, drop_last=True)  # type: ignore[arg-type]
+    while True:
+        yield from loader
+
+
+def ours(stream: BatchStream) -> Batches:
+    """Batches without end of ours."""
+    step = 0
+    while True:
+        yield stream.batch(step)
+        step += 1
+
+
+def uint8_only(domain: Domain) -> Iterator[Tensor]:
+    """Pixels without end, augmentation left to the device."""
+    table = harmonise(domain, Geometry(SIZE, BILINEAR))
+    rng = np.random.default_rng(0)
+    while True:
+        yield table.batch(rng.integers(0, len(table), BATCH))
+
+
+def rate(batches: Batches, num: int) -> float:
+    """Images a second over `num` batches."""
+    start = time.perf_counter()
+    for _ in range(num):
+        next(batches)
+    return num * BATCH / (time.perf_counter() - start)
+
+
+def compare(name: str, slow: Batches, fast: Batches, rounds: int, num_fast: int) -> None:
+    """Print the medians of both and of their ratio, after a round of warming up."""
+    rate(slow, 1), rate(fast, num_fast)
+    pairs = [(rate(slow, 2), rate(fast, num_fast)) for _ in range(rounds)]
+    ratios = sorted(fast / slow for slow, fast in pairs)
+    medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    print(
+        f"| {name} | {medians[0]:,.0f} | {medians[1]:,.0f} | {statistics.median(ratios):.1f} "
+        f"| {ratios[0]:.1f}..{ratios[-1]:.1f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="a prepared folder; none draws 512 images")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.data
+        if folder is None:
+            folder = write_domain(
+                Path(scratch) / "drawn", "drawn", {"train": 48, "validation": 1, "test": 1}, 0.1
+            )
+        domain = load_domain(str(folder), "train")
+        table = harmonise(domain, Geometry(SIZE, BILINEAR))
+        stream = BatchStream(
+            table,
+            batch_size=BATCH,
+            num_steps=1,
+            augmentation=STRENGTH,
+            mean=MEAN,
+            std=STD,
+        )
+        print(f"{len(domain)} images of {domain.name}, batches of {BATCH}, {SIZE} px, one thread")
+        print("| task | example, images/s | ours, images/s | ratio | lowest..highest |")
+        print("|---|---|---|---|---|")
+        slow = example(domain, same_changes())
+        compare("all changes, normalised", slow, ours(stream), arguments.rounds, 8)
+        slow = example(domain, crop_and_flip())
+        compare("uint8 against crop and flip", slow, uint8_only(domain), arguments.rounds, 64)
+
+
+if __name__ == "__main__":
+    datasets.disable_progress_bars()
+    main()
