@@ -102,8 +102,9 @@ def _locate(ref: str, split: str, config: str) -> tuple[Path, str | None]:
             allow_patterns=[f"{config}/{split}-*.parquet", "README.md"],
         )
     except (OSError, HFValidationError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{ref}: no such folder, and the Hub does not give such a dataset ({error}); "
+            f"{ref}: no such folder, and the Hub does not give such a dataset ({reason}); "
             "check name, revision, network and `hf auth login`"
         ) from error
     return Path(snapshot), Path(snapshot).name
