@@ -53,7 +53,7 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
     ValueError when there is no such thing, when the Hub cannot be reached and the local cache
     does not have it, or when its weights are not in safetensors.
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         folder = Path(name)
         _require_files(folder, name, weights)
         return Checkpoint(folder, f"sha256:{_digest(folder, weights)}", UNKNOWN)

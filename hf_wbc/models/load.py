@@ -1,7 +1,7 @@
 """Load a classifier of the eleven classes: a ready name, a model of the Hub, or a folder.
 
 What is drawn at random here (a new head, fresh weights) comes from the given seed; the global
-generators stay as they were. Whatever is loaded runs one blank image before it is handed out.
+generators stay as they were. Whatever is loaded runs one image of noise before it is handed out.
 """
 
 import hashlib
@@ -17,12 +17,14 @@ from torch import nn
 
 from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
 from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.labels import labels_of, require_labels, set_labels
 from hf_wbc.models.processor import (
     Preprocessing,
     make_processor,
     preprocessing_of,
     read_preprocessing,
 )
+from hf_wbc.models.quiet import quiet
 from hf_wbc.models.ready import FRESH, find_ready
 from hf_wbc.models.resize import resize_model
 from hf_wbc.taxonomy import NAMES
@@ -78,7 +80,7 @@ def load_trained(name: str) -> Loaded:
     """
     checkpoint = fetch_checkpoint(name)
     config = checkpoint.config()
-    _require_labels(name, _labels(config))
+    require_labels(name, labels_of(config))
     return _pretrained(name, checkpoint, config, None, 0)
 
 
@@ -86,9 +88,9 @@ def _pretrained(
     name: str, checkpoint: Checkpoint, config: Any, image_size: int | None, seed: int
 ) -> Loaded:
     preprocessing = read_preprocessing(checkpoint.folder)
-    known = _labels(config) == NAMES
-    _set_labels(config)
-    with _seeded(seed), _quiet():
+    known = labels_of(config) == NAMES
+    set_labels(config)
+    with _seeded(seed), quiet():
         model, missing = _read_weights(name, checkpoint.folder, config)
         if image_size:
             model = resize_model(model, image_size)
@@ -98,12 +100,12 @@ def _pretrained(
             nn.init.normal_(classifier.head.weight, std=HEAD_STD)
             nn.init.zeros_(classifier.head.bias)
             missing = {key for key in missing if not key.startswith(f"{classifier.head_name}.")}
+    _try_out(name, classifier, preprocessing.size)
     if missing:
         raise ValueError(
             f"{name} lacks weights of {type(model).__name__}: {', '.join(sorted(missing)[:5])} "
             f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
         )
-    _try_out(name, classifier, preprocessing.size)
     processor = make_processor(preprocessing)
     return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure)
 
@@ -118,8 +120,8 @@ def _fresh(
         raise ValueError(f"{name} does not say its input's size; give --image-size")
     if hasattr(config, "image_size"):
         config.image_size = size
-    _set_labels(config)
-    with _seeded(seed), _quiet():
+    set_labels(config)
+    with _seeded(seed), quiet():
         try:
             model = AutoModelForImageClassification.from_config(
                 config, dtype=torch.float32, trust_remote_code=False
@@ -154,46 +156,21 @@ def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
 
 
 def _try_out(name: str, classifier: Classifier, size: int) -> None:
-    """One blank image; ValueError unless the features are (1, d) and the head gives the logits."""
+    """One image of noise; ValueError unless features are (1, d) and the head gives the logits."""
     patch = getattr(classifier.model.config, "patch_size", None)
     if isinstance(patch, int) and size % patch:
         raise ValueError(f"{name}: image size {size} is no multiple of its patches' {patch} px")
     classifier.eval()
+    noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            features, logits = classifier(torch.zeros(1, 3, size, size))
+            features, logits = classifier(noise)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name} cannot take images of {size} px: {error}") from error
     if features.ndim != 2 or not torch.allclose(classifier.head(features), logits, atol=1e-4):
         raise ValueError(
             f"{name}: its logits are not its last linear layer's; choose another model"
         )
-
-
-def _labels(config: Any) -> tuple[str, ...]:
-    return tuple(config.id2label[index] for index in sorted(config.id2label))
-
-
-def _set_labels(config: Any) -> None:
-    config.id2label = dict(enumerate(NAMES))
-    config.label2id = {label: index for index, label in enumerate(NAMES)}
-
-
-def _require_labels(name: str, labels: tuple[str, ...]) -> None:
-    if labels == NAMES:
-        return
-    parts = []
-    if lacking := [label for label in NAMES if label not in labels]:
-        parts.append(f"lacks {', '.join(lacking)}")
-    if foreign := [label for label in labels if label not in NAMES]:
-        more = f" and {len(foreign) - 11} more" if len(foreign) > 11 else ""
-        parts.append(f"knows {', '.join(foreign[:11])}{more}")
-    if not parts:
-        parts.append(f"has them in another order ({', '.join(labels)})")
-    raise ValueError(
-        f"{name} is no model of the eleven classes: it {'; it '.join(parts)}. Train one from it "
-        f"with --model {name}"
-    )
 
 
 def _digest(config: Any, preprocessing: Preprocessing, seed: int) -> str:
@@ -214,19 +191,3 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         generator.set_state(state)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No loading report or bar of transformers: what it would say is checked here."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

@@ -6,6 +6,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.quiet import quiet
 
 
 def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> None:
@@ -19,8 +20,9 @@ def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> Non
     try:
         # With timm's own facts in it, transformers would take timm's processor instead of ours.
         vars(classifier.model.config).pop("pretrained_cfg", None)
-        classifier.model.save_pretrained(aside)
-        processor.save_pretrained(aside)
+        with quiet():
+            classifier.model.save_pretrained(aside)
+            processor.save_pretrained(aside)
         if folder.exists():
             rmtree(folder)
         aside.rename(folder)

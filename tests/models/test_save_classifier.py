@@ -1,0 +1,97 @@
+"""What is saved works without hf_wbc."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageClassification, pipeline
+
+from hf_wbc.models import Loaded, load_classifier, load_trained, save_classifier
+from hf_wbc.taxonomy import NAMES
+
+
+@pytest.fixture
+def loaded(folder: Path) -> Loaded:
+    """Each family, its head far from zero so that the eleven probabilities differ."""
+    loaded = load_classifier(str(folder))
+    torch.nn.init.normal_(loaded.classifier.head.weight, generator=torch.Generator().manual_seed(3))
+    return loaded
+
+
+@pytest.fixture
+def saved(loaded: Loaded, tmp_path: Path) -> Path:
+    save_classifier(loaded.classifier, loaded.processor, tmp_path / "deep" / "model")
+    return tmp_path / "deep" / "model"
+
+
+def test_plain_transformers_loads_it_whole_with_the_same_logits(
+    loaded: Loaded, saved: Path, images: torch.Tensor
+) -> None:
+    model, report = AutoModelForImageClassification.from_pretrained(
+        saved, output_loading_info=True
+    )
+    assert {name: list(found) for name, found in report.items() if found} == {}
+    assert type(model) is type(loaded.classifier.model)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(images).logits, loaded.classifier(images).logits)
+    assert tuple(model.config.id2label.values()) == NAMES
+    assert model.config.label2id == {name: index for index, name in enumerate(NAMES)}
+
+
+def test_a_pipeline_gives_our_probabilities_by_name(loaded: Loaded, saved: Path) -> None:
+    rng = np.random.default_rng(0)
+    crop = Image.fromarray(rng.integers(0, 256, (250, 250, 3), dtype=np.uint8))
+    pixels = loaded.processor(crop, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = loaded.classifier(pixels).logits.softmax(1)[0]
+    answers: list[dict[str, Any]] = pipeline("image-classification", str(saved))(crop, top_k=11)
+    actual = {answer["label"]: answer["score"] for answer in answers}
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(
+        torch.tensor([actual[name] for name in NAMES]), expected, atol=1e-6, rtol=0
+    )
+
+
+def test_we_load_it_as_a_trained_model(loaded: Loaded, saved: Path, images: torch.Tensor) -> None:
+    again = load_trained(str(saved))
+    assert again.preprocessing == loaded.preprocessing
+    with torch.no_grad():
+        assert torch.equal(again.classifier(images).logits, loaded.classifier(images).logits)
+
+
+def test_it_holds_safetensors_and_configuration_alone(saved: Path) -> None:
+    names = {file.name for file in saved.iterdir()}
+    assert names == {"config.json", "model.safetensors", "preprocessor_config.json"}
+
+
+@pytest.fixture
+def vit(checkpoint: Callable[[str], Path]) -> Loaded:
+    return load_classifier(str(checkpoint("vit")))
+
+
+def test_saving_again_replaces_the_whole_folder(vit: Loaded, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").touch()
+    save_classifier(vit.classifier, vit.processor, folder)
+    assert not (folder / "old").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failure_leaves_what_was_there(vit: Loaded, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    class FullDisk:
+        def save_pretrained(self, folder: Path) -> None:
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        save_classifier(vit.classifier, FullDisk(), folder)
+    assert [file.name for file in folder.iterdir()] == ["old"]
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
