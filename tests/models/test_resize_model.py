@@ -37,9 +37,7 @@ def test_a_resized_model_differs_from_its_own_size(checkpoint: Checkpoint) -> No
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_every_family_takes_another_size(
-    family: str, checkpoint: Checkpoint, fresh: bool
-) -> None:
+def test_every_family_takes_another_size(family: str, checkpoint: Checkpoint, fresh: bool) -> None:
     size = 56 if family.startswith("dinov2") else 64
     loaded = load_classifier(str(checkpoint(family)), image_size=size, fresh=fresh)
     assert loaded.preprocessing.size == size

@@ -31,9 +31,7 @@ def saved(loaded: Loaded, tmp_path: Path) -> Path:
 def test_plain_transformers_loads_it_whole_with_the_same_logits(
     loaded: Loaded, saved: Path, images: torch.Tensor
 ) -> None:
-    model, report = AutoModelForImageClassification.from_pretrained(
-        saved, output_loading_info=True
-    )
+    model, report = AutoModelForImageClassification.from_pretrained(saved, output_loading_info=True)
     assert {name: list(found) for name, found in report.items() if found} == {}
     assert type(model) is type(loaded.classifier.model)
     with torch.no_grad():

@@ -1,0 +1,46 @@
+"""Ready names build what their papers describe."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForImageClassification
+
+from hf_wbc.models import READY, ready_names
+from hf_wbc.models.ready import UNKNOWN, exposure_of, find_ready
+
+PUBLISHED = {
+    # Parameters with 1000 classes as published with the weights (timm's model tables).
+    "vit-tiny": 5_717_416,
+    "convnextv2-atto": 3_708_400,
+    "convnextv2-tiny": 28_635_496,
+    "vit-base": 86_567_656,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_configuration_has_as_many_weights_as_published(name: str) -> None:
+    ready = find_ready(name)
+    assert ready is not None
+    with torch.device("meta"):
+        config = AutoConfig.for_model(**ready.config, num_labels=1000)
+        model = AutoModelForImageClassification.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name]
+
+
+def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> None:
+    ready = find_ready("dinov2-base")
+    assert ready is not None
+    with torch.device("meta"):
+        config = AutoConfig.for_model(**{**ready.config, "image_size": 518}, num_labels=11)
+        model = AutoModelForImageClassification.from_config(config)
+    backbone = sum(parameter.numel() for parameter in model.dinov2.parameters())
+    assert backbone == 86_580_480  # as the Hub counts facebook/dinov2-base
+    assert model.classifier.in_features == 2 * 768
+
+
+def test_names_and_hub_models_are_each_one() -> None:
+    assert len(set(ready_names())) == len({ready.hub_id for ready in READY}) == len(READY)
+
+
+def test_every_ready_model_says_what_it_has_seen_and_others_are_unknown() -> None:
+    assert all(exposure_of(ready.hub_id) == ready.exposure != "" for ready in READY)
+    assert exposure_of("somebody/else") == UNKNOWN
