@@ -1,5 +1,6 @@
 """Tiny random checkpoints of every family, each with foreign labels and its own processor."""
 
+import copy
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,10 +95,18 @@ def folder(family: str, checkpoint: Callable[[str], Path]) -> Path:
     return checkpoint(family)
 
 
+@pytest.fixture(scope="session")
+def pristine() -> dict[Path, Classifier]:
+    """Classifiers that were loaded once, for tests to copy."""
+    return {}
+
+
 @pytest.fixture
-def classifier(folder: Path) -> Classifier:
-    """Each family's classifier in turn, in evaluation mode."""
-    return load_classifier(str(folder)).classifier
+def classifier(folder: Path, pristine: dict[Path, Classifier]) -> Classifier:
+    """Each family's classifier in turn, in evaluation mode; a copy that a test may change."""
+    if folder not in pristine:
+        pristine[folder] = load_classifier(str(folder)).classifier
+    return copy.deepcopy(pristine[folder])
 
 
 @pytest.fixture
