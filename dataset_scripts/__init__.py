@@ -1,12 +1,16 @@
 """One file per source: its facts, label map, known faults, and how its archive is walked.
 
-A source file is named for its domain and ends in `SOURCE = Source(...)`. Adding one is adding a
+A source file is named for its domain and ends in `SOURCE = Source(...)`. Where a file of the user
+says more, it has `configure(FLAG: Path) -> Source`, with the flag that takes the file as the
+parameter's name; a source that knows nothing without it has no `SOURCE`. Adding one is adding a
 file here and a test.
 """
 
 import importlib
+import inspect
 import pkgutil
 from difflib import get_close_matches
+from pathlib import Path
 
 from hf_wbc.data.source import Source
 
@@ -17,12 +21,29 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
-def load(name: str) -> Source:
-    """A source by its name; ValueError lists the names that exist."""
+def load(name: str, **files: Path | None) -> Source:
+    """A source by its name, configured by a file: `load("wbc_1", labels=Path("labels.csv"))`.
+
+    ValueError for an unknown name, which lists those that exist, for a file that this source does
+    not take, and when it needs one.
+    """
     if name not in names():
         near = get_close_matches(name.lower().replace("-", "_"), names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names())}"
         raise ValueError(f"unknown source {name!r}; {hint}")
-    source: Source = importlib.import_module(f"{__name__}.{name}").SOURCE
+    module = importlib.import_module(f"{__name__}.{name}")
+    configure = getattr(module, "configure", None)
+    taken = tuple(inspect.signature(configure).parameters) if configure else ()
+    given = {flag: path for flag, path in files.items() if path is not None}
+    for flag, path in given.items():
+        if flag not in taken:
+            takes = f"it takes --{taken[0]}" if taken else "leave it out"
+            raise ValueError(f"the source {name} takes no --{flag} {path}; {takes}")
+    if configure and given:
+        configured: Source = configure(**given)
+        return configured
+    if not hasattr(module, "SOURCE"):
+        raise ValueError(f"the source {name} is described by a file; give --{taken[0]} FILE")
+    source: Source = module.SOURCE
     assert source.name == name, f"{name}.py defines the source {source.name}"
     return source

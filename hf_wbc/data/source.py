@@ -8,6 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from hf_wbc import taxonomy
+
+UNLABELLED = "unlabelled"
+"""Stands for a class's name where nobody has named the cells; their label is -1."""
+
+
+def label_id(cell_class: str) -> int:
+    """The label of a class name or of `UNLABELLED`; ValueError for any other name."""
+    return taxonomy.UNLABELLED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
+
 
 class Readable(Protocol):
     """What a source may see of an archive: the sorted paths of its files, and their bytes."""
@@ -65,13 +75,17 @@ class Source:
     image_id: str
     """Regular expression that a whole image id matches; it keeps patients' names out."""
     labels: Mapping[str, str | None]
-    """Archive code to class name; None: known, and outside the eleven."""
+    """Archive code to class name or `UNLABELLED`; None: known, and outside the eleven."""
     walk: Callable[[Readable], Iterator[Entry]]
     """The archive's images, in the order of their ids; ValueError when it is another archive."""
     archive_counts: Mapping[str, int]
-    """Images in the whole archive by archive code, without declared faults that are skipped."""
+    """Images in the whole archive by archive code, without declared faults that are skipped.
+
+    Empty: not known, and not checked."""
     used_counts: Mapping[str, int]
-    """Images that become rows, by class name."""
+    """Images that become rows, by class name or `UNLABELLED`; empty: not known."""
+    num_images: int | None = None
+    """Images in the whole archive, where `archive_counts` does not know them by code."""
     frame_px: frozenset[tuple[int, int]] = frozenset()
     """Width x height of the frames that are used; empty: every size."""
     names_sha256: str | None = None

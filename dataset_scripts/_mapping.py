@@ -1,0 +1,189 @@
+"""The mapping file that describes anyone's own folder of class folders: JSON, checked key by key.
+
+Names of files and groups end up in the rows, and in a hospital they may be names of people.
+Therefore a mapping states the pattern that they match, and the one it has otherwise is narrow.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+from hf_wbc.taxonomy import class_id
+
+NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
+"""Letters and a number or two: `12`, `cell_0012`, `BloodImage_00012_1`, no date, no free text."""
+
+_REQUIRED = ("name", "um_per_px", "classes")
+_TEXTS = ("name", "title", "description", "homepage", "citation", "licence", "image_id", "groups")
+_PATTERNS = ("name_pattern", "group")
+
+
+@dataclass(frozen=True)
+class OwnMapping:
+    """What a mapping file says; the first three keys must be there."""
+
+    name: str
+    """The domain's name: small letters, digits, single underscores."""
+    um_per_px: float | None
+    """um per pixel; null when the cell fills the frame and the scale is unknown."""
+    classes: Mapping[str, str | None]
+    """Folder to class name, or to null when its cells are outside the eleven classes."""
+    title: str = ""
+    description: str = ""
+    homepage: str = ""
+    citation: str = ""
+    licence: str = "other"
+    """The licence's identifier on the Hub."""
+    redistributable: bool = False
+    """Whether the images may be published; true only together with a licence."""
+    notes: tuple[str, ...] = ()
+    name_pattern: str = NAME_PATTERN
+    """Regular expression of every whole file name without its suffix, and of every group."""
+    image_id: str = "name"
+    """`name` or, where folders use the same file names, `path`: folder/name."""
+    frame_px: tuple[tuple[int, int], ...] = ()
+    """Width and height of the frames, when all have one of these."""
+    groups: str | None = None
+    """A table of groups beside the mapping file, with the columns path or image_id, and group."""
+    group: str | None = None
+    """Regular expression, searched in folder/name: what it captures is the group."""
+
+
+def read_mapping(path: Path) -> OwnMapping:
+    """The checked mapping; ValueError names the file, the key and the remedy."""
+    try:
+        raw = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_object)
+        if not isinstance(raw, dict):
+            raise ValueError("it is not an object of keys and values, { ... }")
+        return _mapping(raw)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text; save it as JSON in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def folder_key(folder: str) -> str:
+    """Folders are the same when they differ in case, or in how letters are composed, only."""
+    return normalize("NFC", normalize("NFC", folder).casefold())
+
+
+def _mapping(raw: dict[str, Any]) -> OwnMapping:
+    _check_keys(raw)
+    patterns = {key: normalize("NFC", raw[key]) for key in _PATTERNS if raw.get(key)}
+    mapping = OwnMapping(
+        **{
+            **raw,
+            **patterns,
+            "um_per_px": _scale(raw["um_per_px"]),
+            "classes": _classes(raw["classes"]),
+            "notes": tuple(_list(raw, "notes", str, "sentences")),
+            "frame_px": tuple(_size(size) for size in _list(raw, "frame_px", list, "sizes")),
+        }
+    )
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", mapping.name):
+        raise ValueError(
+            f"name is {mapping.name!r}; use small letters, digits and underscores: my_lab_24"
+        )
+    if mapping.image_id not in ("name", "path"):
+        raise ValueError(f"image_id is {mapping.image_id!r}; choose from name, path")
+    if not isinstance(mapping.redistributable, bool):
+        raise ValueError(f"redistributable is {mapping.redistributable!r}; write true or false")
+    if mapping.redistributable and "licence" not in raw:
+        raise ValueError("redistributable is true without a licence; name the licence: cc-by-4.0")
+    if mapping.groups is not None and mapping.group is not None:
+        raise ValueError("groups and group both say what the groups are; keep one of them")
+    if mapping.group is not None and re.compile(mapping.group).groups != 1:
+        raise ValueError(f"group is {mapping.group!r}; put ( ) once, around what is the group")
+    return mapping
+
+
+def _check_keys(raw: dict[str, Any]) -> None:
+    """ValueError for keys that are unknown or missing, and for texts and patterns that are none."""
+    known = [field.name for field in fields(OwnMapping)]
+    for key in raw:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+            raise ValueError(f"unknown key {key!r}; {hint}")
+    if missing := [key for key in _REQUIRED if key not in raw]:
+        raise ValueError(
+            f"no {' and no '.join(missing)}; a mapping has at least {', '.join(_REQUIRED)}"
+        )
+    for key in (*_TEXTS, *_PATTERNS):
+        if key in raw and not isinstance(raw[key], str):
+            raise ValueError(f"{key} is {raw[key]!r}; write text in quotes")
+    for key in _PATTERNS:
+        try:
+            re.compile(raw.get(key, ""))
+        except re.error as error:
+            raise ValueError(
+                f"{key} is no regular expression: {raw[key]!r} ({error}); mend it"
+            ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which no key may come twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} comes twice; keep one of them")
+        found[key] = value
+    return found
+
+
+def _list(raw: dict[str, Any], key: str, kind: type, what: str) -> list[Any]:
+    values = raw.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise ValueError(f"{key} is {values!r}; write a list of {what}")
+    return values
+
+
+def _size(size: list[Any]) -> tuple[int, int]:
+    match size:
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return width, height
+    raise ValueError(f"frame_px has {size!r}; a size is [width, height] in pixels")
+
+
+def _scale(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(
+            f"um_per_px is {value!r}; write um per pixel as a number such as 0.1, or null when the "
+            "cell fills the frame and the scale is unknown"
+        )
+    return float(value)
+
+
+def _classes(value: object) -> dict[str, str | None]:
+    if not isinstance(value, dict):
+        raise ValueError(f'classes is {value!r}; write {{ "folder": "class", ... }}')
+    keys: dict[str, str] = {}
+    for folder, name in value.items():
+        key = folder_key(folder)
+        if not folder or "/" in folder or "\\" in folder:
+            raise ValueError(f"classes has the folder {folder!r}; write a folder's own name alone")
+        if key in keys:
+            raise ValueError(f"classes has {keys[key]!r} and {folder!r}, which are one folder")
+        keys[key] = folder
+        if name is not None:
+            try:
+                class_id(name if isinstance(name, str) else repr(name))
+            except ValueError as error:
+                raise ValueError(
+                    f"classes has {folder!r}: {error}; null leaves a folder out"
+                ) from None
+    if not any(value.values()):
+        raise ValueError("classes has no folder with a class; name the class of at least one")
+    return {normalize("NFC", folder): name for folder, name in value.items()}

@@ -1,0 +1,163 @@
+"""Anyone's own cells: a folder of class folders, described by a small mapping file.
+
+    {"name": "my_lab_24", "um_per_px": 0.09, "classes": {"Baso": "basophil", "Artefact": null}}
+
+A class folder may have folders in it. Nothing is passed over in silence: a folder or a file that
+the mapping does not speak of is an error that names it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from unicodedata import normalize
+
+from dataset_scripts import names
+from dataset_scripts._groups import groups_of, read_groups
+from dataset_scripts._mapping import OwnMapping, folder_key, read_mapping
+from hf_wbc.data.csv_rows import some
+from hf_wbc.data.source import Entry, Readable, Source
+from hf_wbc.data.walk import IMAGE_SUFFIXES, listing
+
+_BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
+"""Files that may lie among images without being mistaken for one."""
+_WIDEN = (
+    "rename the files, numbers instead of people, or, when these names give nobody away, write a "
+    'wider pattern into the mapping: "name_pattern": "..."'
+)
+
+
+def configure(mapping: Path) -> Source:
+    """The source that a mapping file describes; ValueError when the file is wrong."""
+    own = read_mapping(mapping)
+    if own.name in names():
+        raise ValueError(f"{mapping}: name is {own.name!r}, as another source is; choose your own")
+    groups = None
+    if own.groups is not None:
+        groups = read_groups(mapping.parent / own.groups)
+    return Source(
+        name=own.name,
+        repo=f"wbc-{own.name.replace('_', '-')}",
+        title=own.title or own.name,
+        homepage=own.homepage,
+        licence=own.licence,
+        redistributable=own.redistributable,
+        citation=own.citation,
+        description=own.description or f"White blood cells of {own.name}, sorted into folders.",
+        um_per_px=own.um_per_px,
+        image_id=_image_id(own),
+        labels=own.classes,
+        walk=partial(_walk, own, groups),
+        archive_counts={},
+        used_counts={},
+        frame_px=frozenset(own.frame_px),
+        notes=(*own.notes, *_notes(own)),
+    )
+
+
+def _image_id(own: OwnMapping) -> str:
+    """The pattern of image ids: names, with their folders before them where ids are paths."""
+    suffixes = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+    name = rf"(?:{own.name_pattern})\.(?i:{suffixes})"
+    if own.image_id == "name":
+        return name
+    folders = "|".join(re.escape(folder) for folder in own.classes)
+    return rf"(?:{folders})/(?:(?:{own.name_pattern})/)*{name}"
+
+
+def _notes(own: OwnMapping) -> Iterator[str]:
+    """What the card has to say of any such source."""
+    yield (
+        "The images were described by their owner. How many there are of a class was not known "
+        "beforehand, so nothing says whether some are missing."
+    )
+    if own.um_per_px is None:
+        yield (
+            "The scale is not known. The cell fills the frame, so the cropped config holds the "
+            "whole frame."
+        )
+    if own.groups is None and own.group is None:
+        yield (
+            "It is not known which images are of one person, so splits are by image and scores "
+            "within this dataset are optimistic."
+        )
+    if not own.redistributable:
+        yield "Its owner did not say that it may be passed on: never publish it."
+
+
+def _walk(own: OwnMapping, groups: Mapping[str, str] | None, archive: Readable) -> Iterator[Entry]:
+    """The images below the class folders."""
+    members = _members(own, archive)
+    entries: dict[str, Entry] = {}
+    group_of = groups_of(own, groups, members)
+    for place, member in members.items():
+        image_id = place if own.image_id == "path" else place.rpartition("/")[2]
+        if other := entries.get(image_id):
+            raise ValueError(
+                f'{other.member} and {member} are both {image_id}; write "image_id": "path" into '
+                "the mapping, or rename one"
+            )
+        entries[image_id] = Entry(member, image_id, place.partition("/")[0], group_of[place])
+    if strange := [i for i in sorted(entries) if not re.fullmatch(_image_id(own), i)]:
+        raise ValueError(
+            f"names of {len(strange)} images, such as {some(strange, 3)}, do not match the "
+            f"pattern {own.name_pattern} and could be of people; {_WIDEN}"
+        )
+    return (entries[image_id] for image_id in sorted(entries))
+
+
+def _members(own: OwnMapping, archive: Readable) -> dict[str, str]:
+    """Every image's path in the archive by its place, FOLDER/.../name as the mapping spells it."""
+    spelled = {folder_key(folder): folder for folder in own.classes}
+    members: dict[str, str] = {}
+    roots, strange = set(), []
+    outside: Counter[str] = Counter()
+    for name in archive.names:
+        *parents, file_name = normalize("NFC", name).split("/")
+        keys = [folder_key(folder) for folder in parents]
+        at = next((i for i, key in enumerate(keys) if key in spelled), None)
+        is_image = file_name.lower().endswith(IMAGE_SUFFIXES)
+        if at is None:
+            outside.update(["/".join(parents) or "the top"] if is_image else [])
+            continue
+        roots.add("/".join(parents[:at]) or "the top")
+        place = "/".join((spelled[keys[at]], *parents[at + 1 :], file_name))
+        if is_image and place in members:
+            raise ValueError(f"{members[place]} and {name} are both {place}; keep one")
+        if is_image:
+            members[place] = name
+        elif not file_name.lower().endswith(_BESIDE):
+            strange.append(name)
+    if not members:
+        raise ValueError(
+            f"this is not {own.name}: its mapping has the folders {some(own.classes)}, and found "
+            f"is {listing(archive.names)}"
+        )
+    _check_nothing_else(own, roots, outside, strange)
+    seen = {place.partition("/")[0] for place in members}
+    if missing := [folder for folder in own.classes if folder not in seen]:
+        raise ValueError(
+            f"the mapping of {own.name} has the folders {some(missing)}, which are empty here; "
+            "take them out of its classes, or give the whole folder"
+        )
+    return members
+
+
+def _check_nothing_else(
+    own: OwnMapping, roots: set[str], outside: Counter[str], strange: list[str]
+) -> None:
+    """ValueError for a second set of class folders, for other folders and for other files."""
+    if len(roots) > 1:
+        raise ValueError(
+            f"the folders of {own.name} lie here more than once: {some(sorted(roots))}; give one "
+            "of them"
+        )
+    if outside:
+        found = [f"{folder} ({number} images)" for folder, number in outside.most_common()]
+        raise ValueError(
+            f"images lie in folders that the mapping of {own.name} does not have: {some(found)}; "
+            "add each folder to its classes, with a class or null"
+        )
+    if strange:
+        raise ValueError(f"no images, but in a class folder: {some(strange)}; move them out of it")

@@ -1,0 +1,14 @@
+"""The development set of the challenge of 2022: WBC1/DATA-VAL/<number>.TIF."""
+
+from pathlib import Path
+
+from dataset_scripts._challenge import WBC_1, build
+from hf_wbc.data.source import Source
+
+
+def configure(labels: Path) -> Source:
+    """With the owner's labels: a table Image,Label,LabelID, or the challenge's metadata.csv."""
+    return build(WBC_1, labels)
+
+
+SOURCE = build(WBC_1)

@@ -1,0 +1,278 @@
+"""Anyone's own cells: what a mapping file may say, and that nothing is passed over in silence."""
+
+import json
+import pickle
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import pytest
+
+import dataset_scripts
+from hf_wbc.data.archive import open_archive
+from hf_wbc.data.source import Entry, Source
+
+MAPPING: dict[str, Any] = {
+    "name": "my_lab",
+    "um_per_px": 0.1,
+    "classes": {"Baso": "basophil", "Mono": "monocyte", "Artefact": None},
+}
+FILES = ("Baso/img_1.png", "Mono/img_2.BMP", "Artefact/img_3.jpeg")
+
+
+def configure(folder: Path, **changes: Any) -> Source:
+    path = folder / "mapping.json"
+    content = {key: value for key, value in {**MAPPING, **changes}.items() if value != "absent"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return dataset_scripts.load("class_folders", mapping=path)
+
+
+def walk(source: Source, folder: Path, *names: str) -> list[Entry]:
+    root = folder / "archive"
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return list(source.walk(open_archive(root, folder / "scratch")))
+
+
+def test_a_small_mapping_makes_a_source(tmp_path: Path) -> None:
+    source = pickle.loads(pickle.dumps(configure(tmp_path)))
+    assert (source.name, source.repo, source.um_per_px) == ("my_lab", "wbc-my-lab", 0.1)
+    assert not source.redistributable and source.licence == "other"
+    assert not source.archive_counts and not source.used_counts and source.num_images is None
+    entries = walk(source, tmp_path, *FILES)
+    assert [(e.image_id, e.source_label, source.labels[e.source_label]) for e in entries] == [
+        ("img_1.png", "Baso", "basophil"),
+        ("img_2.BMP", "Mono", "monocyte"),
+        ("img_3.jpeg", "Artefact", None),
+    ]
+    assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
+    assert {entry.group for entry in entries} == {None}
+
+
+def test_every_key_reaches_the_source(tmp_path: Path) -> None:
+    said = {
+        "title": "Zellen",
+        "description": "Aus Blut.",
+        "homepage": "https://example.org",
+        "citation": "@misc{a}",
+        "licence": "cc-by-4.0",
+        "redistributable": True,
+    }
+    source = configure(
+        tmp_path, **said, um_per_px=None, notes=["One."], frame_px=[[360, 363], [400, 400]]
+    )
+    assert {key: getattr(source, key) for key in said} == said
+    assert source.frame_px == {(360, 363), (400, 400)}
+    assert source.um_per_px is None and source.notes[0] == "One."
+    assert any("fills the frame" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"um_per_px": "absent", "classes": "absent"},
+            "no um_per_px and no classes; a mapping has",
+        ),
+        ({"um_per_pixel": 0.1}, "unknown key 'um_per_pixel'; did you mean 'um_per_px'"),
+        ({"classes": {"N": "neutrophil"}}, "classes has 'N': unknown class 'neutrophil'; did you"),
+        ({"classes": {"N": "Basophil"}}, "unknown class 'Basophil'; did you mean 'basophil'"),
+        ({"classes": {"N": 3}}, "classes has 'N': unknown class '3'"),
+        ({"classes": {"N": None}}, "no folder with a class"),
+        ({"classes": ["basophil"]}, "classes is "),
+        ({"classes": {"a/b": "basophil"}}, "write a folder's own name alone"),
+        ({"classes": {"N": "basophil", "n": None}}, "'N' and 'n', which are one folder"),
+        ({"um_per_px": "0.1"}, "um_per_px is '0.1'; write um per pixel as a number"),
+        ({"um_per_px": 0}, "um_per_px is 0;"),
+        ({"um_per_px": True}, "um_per_px is True;"),
+        ({"um_per_px": float("nan")}, "um_per_px is nan;"),
+        ({"name": "My Lab"}, "name is 'My Lab'; use small letters"),
+        ({"name": "acevedo_20"}, "name is 'acevedo_20', as another source is"),
+        ({"title": 3}, "title is 3; write text in quotes"),
+        ({"redistributable": True}, "redistributable is true without a licence"),
+        ({"redistributable": "yes"}, "redistributable is 'yes'; write true or false"),
+        ({"notes": "a"}, "notes is 'a'; write a list"),
+        ({"frame_px": [360, 363]}, "frame_px is"),
+        ({"frame_px": [["360", 363]]}, r"a size is \[width, height\] in pixels"),
+        ({"name_pattern": "(["}, r"name_pattern is no regular expression: '\(\['"),
+        ({"image_id": "hash"}, "image_id is 'hash'; choose from name, path"),
+        ({"group": "P[0-9]+"}, r"put \( \) once, around what is the group"),
+        ({"group": "(P)", "groups": "a.csv"}, "groups and group both say"),
+    ],
+)
+def test_a_wrong_mapping_is_an_error_that_names_file_and_key(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"mapping\.json: .*{message}"):
+        configure(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is not JSON: line 1, column 1"),
+        (b'{"name": "a",}', "is not JSON: line 1, column 1"),
+        (b"\xff\xfe{\x00}\x00", "is not UTF-8 text; save it"),
+        (b'["name"]', "it is not an object of keys and values"),
+        (b'{"classes": {"a": "basophil", "a": "monocyte"}}', "the key 'a' comes twice"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "mapping.json"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        dataset_scripts.load("class_folders", mapping=path)
+
+
+def test_the_mapping_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="class_folders is described by a file; give --mapping"):
+        dataset_scripts.load("class_folders")
+    with pytest.raises(ValueError, match=r"takes no --labels a\.csv; it takes --mapping"):
+        dataset_scripts.load("class_folders", labels=Path("a.csv"))
+    with pytest.raises(ValueError, match=r"acevedo_20 takes no --mapping a\.json; leave it out"):
+        dataset_scripts.load("acevedo_20", mapping=Path("a.json"))
+
+
+@pytest.mark.parametrize("root", ["", "images/", "a b/ä/"])
+def test_folders_are_found_wherever_they_lie_and_in_any_case(tmp_path: Path, root: str) -> None:
+    names = (f"{root}BASO/img_1.png", f"{root}mono/slide_3/img_2.png", f"{root}Artefact/img_3.png")
+    entries = walk(configure(tmp_path), tmp_path, *names, f"{root}readme.md", f"{root}Mono/a.txt")
+    assert [(e.member, e.source_label) for e in entries] == list(
+        zip(names, ("Baso", "Mono", "Artefact"), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("Blasts/img_9.png", "Blasts/img_8.png"), r"not have: Blasts \(2 images\); add each"),
+        (("img_9.png",), r"does not have: the top \(1 images\)"),
+        (("copy/Baso/img_9.png",), "lie here more than once: copy, the top; give one"),
+        (("Baso/slide.svs",), r"no images, but in a class folder: Baso/slide\.svs"),
+        (("Mono/img_1.png",), r'are both img_1\.png; write "image_id": "path" into the mapping'),
+        (("baso/img_1.png",), r"are both Baso/img_1\.png; keep one"),
+        (("Baso/Doe, Jane.png",), r"such as Doe, Jane\.png, do not match.*write a wider pattern"),
+        (("Baso/Doe_19700101.png",), "could be of people; rename the files"),
+    ],
+)
+def test_what_the_mapping_does_not_speak_of_is_an_error(
+    tmp_path: Path, names: tuple[str, ...], message: str
+) -> None:
+    source = configure(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        walk(source, tmp_path, *FILES, *names)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has the folders Mono, which are empty here"):
+        walk(configure(tmp_path), tmp_path, "Baso/img_1.png", "Artefact/img_2.png")
+
+
+def test_another_archive_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not my_lab: its mapping has the folders Baso, Mono, Ar"):
+        walk(configure(tmp_path), tmp_path, "PBC/basophil/BA_1.jpg")
+
+
+def test_paths_are_ids_where_folders_use_the_same_names(tmp_path: Path) -> None:
+    source = configure(tmp_path, image_id="path")
+    entries = walk(source, tmp_path, "Baso/1.png", "Mono/P_3/1.png", "artefact/1.png")
+    ids = [entry.image_id for entry in entries]
+    assert ids == ["Artefact/1.png", "Baso/1.png", "Mono/P_3/1.png"]
+    assert all(re.fullmatch(source.image_id, image_id) for image_id in ids)
+    with pytest.raises(ValueError, match=r"such as Mono/Jane Doe/1\.png"):
+        walk(source, tmp_path, "Mono/Jane Doe/1.png")
+
+
+def test_names_in_any_script_pass_when_the_pattern_allows_them(tmp_path: Path) -> None:
+    """And whichever way a system wrote its letters: composed, or as macOS does."""
+    source = configure(
+        tmp_path,
+        classes={"Базофил": "basophil", normalize("NFC", "Überrest"): None, "单核细胞": "monocyte"},
+        name_pattern=r"(细胞|قلم|Zelle ä)_[0-9]+",
+    )
+    entries = walk(
+        source,
+        tmp_path,
+        "базофил/细胞_1.png",
+        normalize("NFD", "Überrest/Zelle ä_2.png"),
+        "单核细胞/قلم_3.png",
+    )
+    assert {entry.image_id: source.labels[entry.source_label] for entry in entries} == {
+        "细胞_1.png": "basophil",
+        normalize("NFC", "Zelle ä_2.png"): None,
+        "قلم_3.png": "monocyte",
+    }
+    assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
+    with pytest.raises(ValueError, match=r"such as 细胞_١\.png"):
+        walk(source, tmp_path, "Базофил/细胞_١.png")
+
+
+GROUPED = ("Baso/img_1.png", "Mono/img_2.png", "Artefact/img_3.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,group\nimages/Baso/img_1.png,P1\nimages/mono/img_2.png,P1\nArtefact/img_3.png,\n",
+        "group,image_id\nP1,img_1.png\nP1,img_2.png\n,img_3.png\n",
+        "path,group\r\na\\Baso\\img_1.png,P1\r\na\\Mono\\img_2.png,P1\r\nimg_3.png,\r\n",
+    ],
+)
+def test_groups_come_from_a_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "groups.csv").write_bytes(text.encode())
+    entries = walk(configure(tmp_path, groups="groups.csv"), tmp_path, *GROUPED)
+    assert [entry.group for entry in entries] == ["P1", "P1", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,patient\nBaso/img_1.png,P1\n", r"no column group; its columns are path, patient"),
+        ("path,group\nBaso/img_1.png,P1\nMono/img_2.png,P1\n", r"does not have Artefact/img_3\.pn"),
+        ("path,group\nx/img_1.png,P1\n", r"has images that are not there: x/img_1\.png"),
+        ("path,group\nBaso/img_1.png,1\nBaso/img_1.png,2\n", r"line 3: Baso/img_1\.png comes twi"),
+        ("path,group\nBaso/img_1.png,1\na/Baso/img_1.png,2\n", r"a/Baso/img_1\.png comes twice"),
+        (
+            "path,group\nimg_1.png,Jane Doe\nimg_2.png,\nimg_3.png,\n",
+            "groups such as Jane Doe do not match .* number the groups",
+        ),
+    ],
+)
+def test_a_wrong_table_of_groups_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "groups.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        walk(configure(tmp_path, groups="groups.csv"), tmp_path, *GROUPED)
+
+
+def test_groups_come_from_a_pattern_in_the_path(tmp_path: Path) -> None:
+    source = configure(tmp_path, group="/(P[0-9]+)/")
+    entries = walk(source, tmp_path, "Baso/P1/1.png", "Mono/P1/2.png", "Artefact/P22/3.png")
+    assert [entry.group for entry in entries] == ["P1", "P1", "P22"]
+    with pytest.raises(ValueError, match=r"finds nothing in Baso/4\.png; mend the pattern"):
+        walk(source, tmp_path, "Baso/4.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "num"), [("tecom_jiangxi", (300, 296)), ("bccd_crops", (351, 335))]
+)
+def test_real_folders_are_read_with_their_groups(
+    shared: Path, tmp_path: Path, name: str, num: tuple[int, int]
+) -> None:
+    folder = shared / "data" / name
+    kinds = {"neutrophil": "neutrophil_segmented", "lymphocyte": "lymphocyte_typical"}
+    source = configure(
+        tmp_path,
+        um_per_px=None,
+        groups=str(folder / "manifest.csv"),
+        classes={
+            path.name: kinds.get(path.name.lower(), path.name.lower())
+            for path in (folder / "images").iterdir()
+        },
+    )
+    entries = list(source.walk(open_archive(folder / "images", tmp_path)))
+    assert (len(entries), len({entry.group for entry in entries})) == num
+    counts = Counter(source.labels[entry.source_label] for entry in entries)
+    assert counts.most_common(1)[0][0] == "neutrophil_segmented"
