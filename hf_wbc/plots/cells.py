@@ -1,0 +1,191 @@
+"""Schematic cells of the eleven classes, as a stained smear shows them, drawn to one scale.
+
+A nucleus is a union of discs, so that any shape from a blast's ball to a neutrophil's lobes is a
+list of (x, y, radius), in fractions of the cell's radius.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import cos, hypot, pi, radians, sin, sqrt
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+
+Disc = tuple[float, float, float]
+CHROMATIN = "#6a4a9c"
+EDGE = "#3a2560"
+GOLDEN_ANGLE = pi * (3 - sqrt(5))
+
+
+@dataclass(frozen=True)
+class Granules:
+    """Dots in the cytoplasm."""
+
+    colour: str
+    num: int
+    radius: float
+    over_nucleus: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a class looks."""
+
+    diameter_um: float
+    """Typical, on a smear."""
+    cytoplasm: str
+    nucleus: tuple[Disc, ...]
+    chromatin: str = CHROMATIN
+    nucleoli: tuple[Disc, ...] = ()
+    granules: Granules | None = None
+    vacuoles: tuple[Disc, ...] = ()
+
+
+def line(start: Disc, end: Disc, num: int = 24) -> tuple[Disc, ...]:
+    """Discs from one to another."""
+    return tuple((float(x), float(y), float(r)) for x, y, r in np.linspace(start, end, num=num))
+
+
+def arc(
+    x: float, y: float, bend: float, first_deg: float, last_deg: float, radius: float
+) -> tuple[Disc, ...]:
+    """Discs of one radius along a circle's arc: a kidney, a horseshoe or a band."""
+    angles = (radians(angle) for angle in np.linspace(first_deg, last_deg, 40))
+    return tuple((x + bend * cos(a), y + bend * sin(a), radius) for a in angles)
+
+
+def lobes(*centres: Disc, strand: float) -> tuple[Disc, ...]:
+    """Discs joined by thin strands."""
+    joints = (line((*a[:2], strand), (*b[:2], strand)) for a, b in pairwise(centres))
+    return centres + tuple(disc for joint in joints for disc in joint)
+
+
+LOOKS = {
+    "basophil": Look(
+        12.5,
+        "#ddd3ec",
+        lobes((-0.24, 0.2, 0.44), (0.26, -0.14, 0.42), strand=0.2),
+        granules=Granules("#33205c", 46, 0.085, over_nucleus=True),
+    ),
+    "eosinophil": Look(
+        14,
+        "#f6dccb",
+        lobes((-0.36, 0.16, 0.37), (0.36, 0.16, 0.37), strand=0.11),
+        granules=Granules("#e0672f", 88, 0.072),
+    ),
+    "erythroblast": Look(10.5, "#cbbfd0", ((0, 0, 0.6),), chromatin="#3b2560"),
+    "myeloblast": Look(
+        16,
+        "#9db4dd",
+        ((0.06, -0.02, 0.84),),
+        chromatin="#8467b3",
+        nucleoli=((-0.22, 0.26, 0.15), (0.34, 0.14, 0.13), (0.04, -0.36, 0.13)),
+    ),
+    "promyelocyte": Look(
+        19,
+        "#b3c2e4",
+        line((-0.24, 0.02, 0.62), (-0.16, 0.12, 0.62), num=2),
+        chromatin="#7d60ad",
+        nucleoli=((-0.4, 0.26, 0.11), (-0.02, -0.08, 0.1)),
+        granules=Granules("#8a2f7c", 120, 0.04),
+    ),
+    "myelocyte": Look(
+        16,
+        "#dfd3e8",
+        line((-0.36, -0.1, 0.47), (-0.14, 0.26, 0.47)),
+        granules=Granules("#b58ab5", 100, 0.032),
+    ),
+    "metamyelocyte": Look(
+        14.5,
+        "#eedbe3",
+        arc(0.14, 0, 0.42, 105, 255, 0.34),
+        granules=Granules("#c79fb9", 90, 0.032),
+    ),
+    "neutrophil_banded": Look(
+        13,
+        "#f5e0e1",
+        arc(0.05, 0, 0.5, 50, 310, 0.185),
+        granules=Granules("#d3a9b4", 90, 0.032),
+    ),
+    "neutrophil_segmented": Look(
+        13,
+        "#f8e4e0",
+        lobes(
+            (0.3, 0.42, 0.25),
+            (-0.28, 0.38, 0.27),
+            (-0.42, -0.2, 0.26),
+            (0.16, -0.42, 0.28),
+            strand=0.055,
+        ),
+        granules=Granules("#d9aeb2", 90, 0.032),
+    ),
+    "monocyte": Look(
+        17.5,
+        "#b9c3d6",
+        (*arc(0.12, 0.02, 0.43, 75, 290, 0.3), (-0.16, 0.02, 0.3)),
+        chromatin="#7659a6",
+        vacuoles=((0.66, 0.34, 0.07), (0.78, 0.06, 0.06), (0.5, 0.62, 0.05), (0.66, -0.4, 0.06)),
+    ),
+    "lymphocyte_typical": Look(9.5, "#a5c8ea", ((-0.05, 0.03, 0.84),), chromatin="#57388f"),
+}
+
+
+def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float:
+    """Draw a class at (x, y) in data units; its radius. `per_um` is data units for one um."""
+    look = LOOKS[name]
+    radius = look.diameter_um / 2 * per_um
+    rim = 0.035 * 16 / look.diameter_um
+
+    def put(discs: Sequence[Disc], colour: str, grow: float = 0.0) -> None:
+        if not discs:
+            return
+        places = [(x + a * radius, y + b * radius) for a, b, _ in discs]
+        sizes = [2 * (r + grow) * radius for _, _, r in discs]
+        axes.add_collection(
+            EllipseCollection(
+                sizes,
+                sizes,
+                np.zeros(len(discs)),
+                units="xy",
+                offsets=places,
+                offset_transform=axes.transData,
+                facecolor=colour,
+                linewidth=0,
+                zorder=3,
+            )
+        )
+
+    put([(0, 0, 1)], EDGE)
+    put([(0, 0, 1)], look.cytoplasm, -rim)
+    dots = _dots(look)
+    if look.granules and not look.granules.over_nucleus:
+        put(dots, look.granules.colour)
+    put(look.nucleus, EDGE, rim)
+    put(look.nucleus, look.chromatin)
+    put(look.nucleoli, "#b7a3d6")
+    put(look.vacuoles, "#f4f6fa")
+    if look.granules and look.granules.over_nucleus:
+        put(dots, look.granules.colour)
+    return radius
+
+
+def _dots(look: Look) -> list[Disc]:
+    """Granules in a sunflower's pattern, which fills a disc evenly, where they can be seen."""
+    granules = look.granules
+    if not granules:
+        return []
+    reach = 0.9 - granules.radius
+    spiral = [
+        (reach * sqrt((k + 0.5) / granules.num), k * GOLDEN_ANGLE) for k in range(granules.num)
+    ]
+    dots = [(r * cos(angle), r * sin(angle), granules.radius) for r, angle in spiral]
+    if granules.over_nucleus:
+        return dots
+    gap = granules.radius + 0.03
+    return [
+        (a, b, r)
+        for a, b, r in dots
+        if all(hypot(a - x, b - y) > size + gap for x, y, size in look.nucleus)
+    ]

@@ -1,0 +1,105 @@
+"""The confusion matrix in the order of lineages, so that an error's distance is seen at a glance.
+
+Neighbouring stages of the neutrophil line touch, and each lineage's own square is framed: what lies
+outside all frames is a cell of another lineage.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from hf_wbc.plots.style import (
+    CLASS_ROWS_IN,
+    INK,
+    LINEAGES,
+    class_rows,
+    ink_on,
+    lineage_order,
+    lineage_runs,
+    shown,
+)
+
+CELL_IN = 0.52
+TOP_IN = 1.0
+BELOW_IN = 1.62
+RIGHT_IN = 0.95
+ABSENT = "#eceef0"
+
+
+def confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
+    """A row a true class, a column a predicted one: fractions of the row, and counts.
+
+    `scores` are those of `hf_wbc.evaluation.metrics.score`; of them `confusion`, `class_names`,
+    `macro_f1`, `num_classes`, `accuracy`, `num_images` and `merge` are shown. Classes that no image
+    has are grey.
+    """
+    order = lineage_order(scores["class_names"])
+    names = [scores["class_names"][i] for i in order]
+    counts = np.array(scores["confusion"])[np.ix_(order, order)]
+    side = CELL_IN * len(names)
+    width, height = CLASS_ROWS_IN + side + RIGHT_IN, TOP_IN + side + BELOW_IN
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((CLASS_ROWS_IN / width, BELOW_IN / height, side / width, side / height))
+    axes.set(xlim=(0, len(names)), ylim=(len(names), 0), xticks=[], yticks=[])
+    axes.set_frame_on(False)
+    _cells(axes, counts)
+    for lineage, first, last in lineage_runs(names):
+        _frame(axes, lineage, first, last)
+    class_rows(axes, names, CELL_IN)
+    for column, name in enumerate(names):
+        label = axes.text(column + 0.62, len(names) + 0.15, shown(name), size=10, color=INK)
+        label.set(rotation=45, rotation_mode="anchor", ha="right", va="center")
+    for row, support in enumerate(counts.sum(1).tolist()):
+        words = axes.text(len(names) + 0.15, row + 0.5, f"{support:,}", size=10, color=INK)
+        words.set(va="center")
+    axes.text(len(names) + 0.15, -0.15, "images", size=9, color=INK, va="bottom")
+    axes.text(-0.2, -0.15, "true", size=9, color=INK, ha="right", va="bottom")
+    axes.text(0, -0.15, "predicted, % of the row", size=9, color=INK, va="bottom")
+    _heading(figure, scores, title, height)
+    return figure
+
+
+def _cells(axes: Axes, counts: NDArray[np.int64]) -> None:
+    blues = colormaps["Blues"]
+    for row, line in enumerate(counts.tolist()):
+        support = sum(line)
+        for column, number in enumerate(line):
+            share = number / support if support else 0.0
+            colour = blues(share) if support else ABSENT
+            box = Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
+            axes.add_patch(box)
+            if number:
+                _entry(axes, column + 0.5, row + 0.5, share, number, ink_on(colour))
+
+
+def _entry(axes: Axes, x: float, y: float, share: float, number: int, colour: str) -> None:
+    percent = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+    axes.text(x, y - 0.12, percent, ha="center", va="center", size=10.5, color=colour)
+    axes.text(x, y + 0.25, f"{number:,}", ha="center", va="center", size=7.5, color=colour)
+
+
+def _frame(axes: Axes, lineage: str, first: int, last: int) -> None:
+    size = last - first + 1
+    box = Rectangle((first, first), size, size, fill=False, linewidth=2, clip_on=False, zorder=3)
+    box.set_edgecolor(LINEAGES[lineage])
+    axes.add_patch(box)
+
+
+def _heading(figure: Figure, scores: Mapping[str, Any], title: str, height: float) -> None:
+    line = (
+        f"macro-F1 {scores['macro_f1']:.3f} over {scores['num_classes']} classes, "
+        f"accuracy {scores['accuracy']:.3f}, {scores['num_images']:,} images"
+    )
+    for row, (words, weight) in enumerate(((title, "bold"), (line, "normal"))):
+        text = figure.text(0.02, 1 - (0.1 + 0.25 * row) / height, words, size=12, color=INK)
+        text.set(weight=weight, va="top")
+    if scores["merge"]:
+        pairs = (pair.split("=") for pair in scores["merge"])
+        note = "; ".join(f"{a.strip()} is scored as {b.strip()}" for a, b in pairs)
+        figure.text(0.02, 0.1 / height, note, size=9, color=INK, va="bottom")
