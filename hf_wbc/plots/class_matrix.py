@@ -23,7 +23,7 @@ GAP = 0.12
 """Between the matrix and its totals, in rows or columns."""
 
 
-def class_matrix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+def draw_class_matrix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """A heatmap of counts {domain: {class name: images}}, each with its share of the domain.
 
     Classes stand in the order of lineages, and a class that a domain lacks is left blank.

@@ -32,7 +32,7 @@ RIGHT_IN = 0.95
 ABSENT = "#eceef0"
 
 
-def confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
+def draw_confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
     """A row a true class, a column a predicted one: fractions of the row, and counts.
 
     `scores` are those of `hf_wbc.evaluation.metrics.score`; of them `confusion`, `class_names`,

@@ -38,7 +38,7 @@ MYELOID = (0.62, 4.1, 0.86, "myeloid")
 GRANULOCYTE_MONOCYTE = (1.06, 3.0, 1.3, "granulocyte-\nmonocyte")
 
 
-def lineage() -> Figure:
+def draw_lineage() -> Figure:
     """The diagram; every class with its id, the neutrophil line with its stages."""
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))

@@ -49,7 +49,9 @@ class Frame:
     """None where the cell fills the frame and the scale is unknown: no square, no bar."""
 
 
-def sample_sheet(frames: Iterable[Frame], per_class: int = 4, square_um: float = 25.0) -> Figure:
+def draw_sample_sheet(
+    frames: Iterable[Frame], per_class: int = 4, square_um: float = 25.0
+) -> Figure:
     """Up to `per_class` frames of each class and domain, in the order in which they come.
 
     Classes stand in the order of lineages, those without a frame are left out. ValueError for no

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_wbc.plots.class_matrix import class_matrix
+from hf_wbc.plots.class_matrix import draw_class_matrix
 from hf_wbc.taxonomy import NAMES
 
 COUNTS = {
@@ -10,27 +10,27 @@ COUNTS = {
 
 
 def test_every_count_and_share_is_written(legible):
-    words = legible(class_matrix(COUNTS))
+    words = legible(draw_class_matrix(COUNTS))
     for text in ("1,168", "27.6%", "3,067", "72.4%", "1", "<0.1%", "15", "0.2%", "8,484", "99.8%"):
         assert text in words
     assert {"toy_a", "toy_b", "4,236", "8,499"} <= set(words)
 
 
 def test_the_last_column_is_the_sum_of_the_domains(legible):
-    words = legible(class_matrix(COUNTS))
+    words = legible(draw_class_matrix(COUNTS))
     assert {"all", "1,183", "12,735"} <= set(words)
-    assert "all" not in legible(class_matrix({"toy_a": COUNTS["toy_a"]}))
+    assert "all" not in legible(draw_class_matrix({"toy_a": COUNTS["toy_a"]}))
 
 
 def test_a_class_that_a_domain_lacks_is_left_blank(legible):
-    words = legible(class_matrix({"toy": {"basophil": 2}}))
+    words = legible(draw_class_matrix({"toy": {"basophil": 2}}))
     assert words.count("–") == len(NAMES) - 1
     assert "0" not in words
 
 
 @pytest.mark.parametrize("counts", [{"toy": {}}, {"toy": {"monocyte": 10}}, {"a": {}, "b": {}}])
 def test_nearly_empty_domains_can_be_drawn(legible, counts):
-    assert set(counts) <= set(legible(class_matrix(counts)))
+    assert set(counts) <= set(legible(draw_class_matrix(counts)))
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_nearly_empty_domains_can_be_drawn(legible, counts):
 )
 def test_bad_counts_are_named(counts, message):
     with pytest.raises(ValueError, match=message):
-        class_matrix(counts)
+        draw_class_matrix(counts)

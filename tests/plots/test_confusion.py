@@ -3,7 +3,7 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.patches import Rectangle
 
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.plots.confusion import ABSENT, confusion
+from hf_wbc.plots.confusion import ABSENT, draw_confusion
 from hf_wbc.plots.style import LINEAGES, lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES, class_id
 
@@ -20,20 +20,20 @@ def squares(figure):
 def test_fractions_of_the_row_and_counts_are_written(legible):
     basophil, monocyte = class_id("basophil"), class_id("monocyte")
     scores = score([basophil] * 4 + [monocyte] * 1500, [basophil] * 3 + [monocyte] * 1501)
-    words = legible(confusion(scores, "toy"))
+    words = legible(draw_confusion(scores, "toy"))
     assert {"75", "25", "100", "3", "1", "1,500", "toy"} <= set(words)
     assert any(text.startswith("macro-F1 0.928 over 2 classes") for text in words)
 
 
 def test_a_small_share_is_not_called_zero(legible):
-    words = legible(confusion(score([0] * 1000, [0] * 999 + [1])))
+    words = legible(draw_confusion(score([0] * 1000, [0] * 999 + [1])))
     assert "<1" in words
     assert "0" not in words[: words.index("<1")]
 
 
 def test_all_eleven_classes_and_large_counts_stay_legible(legible):
     true, predicted = np.random.default_rng(0).integers(0, 11, (2, 60_000))
-    words = legible(confusion(score(true, predicted), "a long title of a run, here -> there"))
+    words = legible(draw_confusion(score(true, predicted), "a long title of a run, here -> there"))
     assert all(name.replace("_", ", ") in words for name in NAMES)
 
 
@@ -42,19 +42,19 @@ def test_the_truth_runs_down_and_darkness_follows_the_fraction():
         [class_id("promyelocyte")] * 4,
         [class_id("promyelocyte")] * 3 + [class_id("myelocyte")],
     )
-    faces = squares(confusion(score(true, predicted)))
+    faces = squares(draw_confusion(score(true, predicted)))
     row = [NAMES[i] for i in lineage_order(NAMES)].index("promyelocyte")
     assert sum(faces[row, row][:3]) < sum(faces[row, row + 1][:3]) < sum(faces[row, 0][:3])
 
 
 def test_classes_without_images_are_grey():
-    faces = squares(confusion(score([0], [5])))
+    faces = squares(draw_confusion(score([0], [5])))
     rows = {row for (row, _), face in faces.items() if to_hex(face) == ABSENT}
     assert rows == set(range(1, 11))
 
 
 def test_each_lineage_is_framed():
-    figure = confusion(score([0], [0]))
+    figure = draw_confusion(score([0], [0]))
     frames = [box for box in figure.axes[0].findobj(Rectangle) if not box.get_fill()]
     found = {box.get_edgecolor(): box.get_width() for box in frames}
     sizes = {name: sum(cell.lineage == name for cell in CLASSES) for name in LINEAGES}
@@ -62,6 +62,6 @@ def test_each_lineage_is_framed():
 
 
 def test_merged_classes_are_one_row_and_said_to_be(legible):
-    words = legible(confusion(score([7, 8, 9], [8, 8, 9], merge=[BANDS])))
+    words = legible(draw_confusion(score([7, 8, 9], [8, 8, 9], merge=[BANDS])))
     assert "neutrophil, banded" not in words
     assert "neutrophil_banded is scored as neutrophil_segmented" in words

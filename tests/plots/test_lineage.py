@@ -3,12 +3,12 @@ from math import hypot
 import pytest
 
 from hf_wbc.plots.cells import LOOKS
-from hf_wbc.plots.lineage import lineage
+from hf_wbc.plots.lineage import draw_lineage
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 
 def test_the_diagram_names_every_class_lineage_and_stage(legible):
-    words = legible(lineage())
+    words = legible(draw_lineage())
     flat = [text.replace("\n", ", ") for text in words]
     for i, cell in enumerate(CLASSES):
         assert cell.name.replace("_", ", ") in flat

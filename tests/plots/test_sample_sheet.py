@@ -3,7 +3,7 @@ import pytest
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from hf_wbc.plots.sample_sheet import Frame, sample_sheet
+from hf_wbc.plots.sample_sheet import Frame, draw_sample_sheet
 
 
 def frame(label="monocyte", domain="toy_a", um_per_px=1.0, shape=(36, 36), grey=100):
@@ -20,7 +20,7 @@ def squares(figure):
 
 def test_the_sheet_says_what_it_shows(legible):
     frames = [frame(), frame("lymphocyte_typical"), frame(domain="toy_b")]
-    words = legible(sample_sheet(frames))
+    words = legible(draw_sample_sheet(frames))
     assert {"monocyte", "lymphocyte,\ntypical", "toy_a", "toy_b", "10 µm", "square 25 µm"} <= set(
         words
     )
@@ -28,7 +28,7 @@ def test_the_sheet_says_what_it_shows(legible):
 
 
 def test_squares_of_all_scales_are_alike_and_frames_are_not():
-    figure = sample_sheet(
+    figure = draw_sample_sheet(
         [frame(um_per_px=0.1, shape=(360, 360)), frame(um_per_px=0.08, shape=(360, 360))]
     )
     assert len({round(box.get_width(), 9) for box in squares(figure)}) == 1
@@ -38,7 +38,7 @@ def test_squares_of_all_scales_are_alike_and_frames_are_not():
 
 
 def test_frames_are_paled_outside_the_square_alone():
-    pixels = images(sample_sheet([frame(shape=(37, 36))]))[0].get_array()
+    pixels = images(draw_sample_sheet([frame(shape=(37, 36))]))[0].get_array()
     assert pixels.shape == (37, 36, 3)
     inside = (pixels == 100).all(-1)
     height, width = inside.any(1).sum(), inside.any(0).sum()
@@ -49,12 +49,12 @@ def test_frames_are_paled_outside_the_square_alone():
 
 def test_the_frame_keeps_its_pixels():
     given = frame()
-    sample_sheet([given])
+    draw_sample_sheet([given])
     assert (given.pixels == 100).all()
 
 
 def test_a_frame_of_unknown_scale_is_drawn_whole_and_without_a_square(legible):
-    figure = sample_sheet([frame(um_per_px=None, shape=(120, 90))])
+    figure = draw_sample_sheet([frame(um_per_px=None, shape=(120, 90))])
     assert not squares(figure)
     assert (images(figure)[0].get_array() == 100).all()
     words = legible(figure)
@@ -63,13 +63,13 @@ def test_a_frame_of_unknown_scale_is_drawn_whole_and_without_a_square(legible):
 
 
 def test_no_class_has_more_than_asked_for():
-    figure = sample_sheet([frame(grey=i) for i in range(9)], per_class=3)
+    figure = draw_sample_sheet([frame(grey=i) for i in range(9)], per_class=3)
     assert [int(image.get_array()[18, 18, 0]) for image in images(figure)] == [0, 1, 2]
 
 
 def test_rows_stand_in_the_order_of_lineages(legible):
     words = legible(
-        sample_sheet([frame("lymphocyte_typical"), frame("monocyte"), frame("basophil")])
+        draw_sample_sheet([frame("lymphocyte_typical"), frame("monocyte"), frame("basophil")])
     )
     order = [words.index(name) for name in ("basophil", "monocyte", "lymphocyte,\ntypical")]
     assert order == sorted(order)
@@ -78,7 +78,7 @@ def test_rows_stand_in_the_order_of_lineages(legible):
 @pytest.mark.parametrize("per_class", [1, 12])
 def test_few_and_many_columns_stay_legible(legible, per_class):
     frames = [frame(domain=domain) for domain in ("toy_a", "toy_b") for _ in range(per_class)]
-    assert "toy_b" in legible(sample_sheet(frames, per_class=per_class))
+    assert "toy_b" in legible(draw_sample_sheet(frames, per_class=per_class))
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_few_and_many_columns_stay_legible(legible, per_class):
 )
 def test_bad_frames_are_named(frames, options, message):
     with pytest.raises(ValueError, match=message):
-        sample_sheet(frames, **options)
+        draw_sample_sheet(frames, **options)
