@@ -48,7 +48,7 @@ class OwnMapping:
     image_id: str = "name"
     """`name` or, where folders use the same file names, `path`: folder/name."""
     frame_px: tuple[tuple[int, int], ...] = ()
-    """Width and height of the frames, when all have one of these."""
+    """Width and height of the frames that are used; the card counts those of other sizes."""
     groups: str | None = None
     """A table of groups beside the mapping file, with the columns path or image_id, and group."""
     group: str | None = None
