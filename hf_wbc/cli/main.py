@@ -7,14 +7,12 @@ from typing import Any
 
 import tyro
 
-COMMANDS = ("prepare", "train", "embed", "evaluate")
+COMMANDS = ("toy", "prepare", "train", "embed", "evaluate", "doctor")
 
 
 def commands() -> dict[str, Any]:
     """Every command's function; each lies in the file of its name."""
-    return {
-        name: getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name) for name in COMMANDS
-    }
+    return {name: getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name) for name in COMMANDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

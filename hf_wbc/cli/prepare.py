@@ -1,0 +1,77 @@
+"""`hf-wbc prepare SOURCE --archive PATH`: from a downloaded archive to a dataset folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from hf_wbc.records import read_json
+
+
+def prepare(
+    source: Annotated[str, tyro.conf.Positional],
+    archive: Path,
+    out: Path | None = None,
+    subset: bool = False,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    seed: int = 0,
+    labels: Path | None = None,
+    mapping: Path | None = None,
+) -> None:
+    """Build a dataset folder from a laboratory's archive.
+
+    The archive is checked against what is known of it and read in place. The folder appears when
+    it is whole; the same command continues a build that was interrupted, and does nothing when it
+    is finished. `datasets.load_dataset(FOLDER, "cropped")` reads it.
+
+    Args:
+        source: The source: acevedo_20, matek_19, mll_23, wbc_1, wbc_2 or class_folders.
+        archive: The archive as it was downloaded: a folder, .zip, .tar or compressed .tar.
+        out: The dataset's folder; build/SOURCE when not given.
+        subset: Build from what is there when it is not the whole archive; the card says so.
+        skip_bad: Go on without bad images; the card names them.
+        num_proc: Processes; every core when not given.
+        seed: The same seed makes the same splits.
+        labels: The owner's labels, for sources that come without.
+        mapping: What your class folders hold, for class_folders.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    import dataset_scripts
+    from hf_wbc.data.prepare import prepare
+    from hf_wbc.data.work_folder import PROVENANCE
+
+    chosen = dataset_scripts.load(source, labels=labels, mapping=mapping)
+    columns = (
+        TextColumn("{task.description:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done)
+
+        folder = prepare(
+            chosen,
+            archive,
+            out or Path("build") / chosen.name,
+            subset=subset,
+            skip_bad=skip_bad,
+            num_proc=num_proc,
+            seed=seed,
+            report=report,
+        )
+    num_rows = read_json(folder / PROVENANCE)["num_rows"]
+    numbers = ", ".join(f"{split} {number:,}" for split, number in num_rows.items())
+    state = "" if bars else " (was there already)"
+    print(f"{folder}: {sum(num_rows.values()):,} images, {numbers}{state}")

@@ -1,0 +1,260 @@
+"""From an archive to a folder that `datasets.load_dataset` reads: scan, check, split, write.
+
+The folder appears at once when it is whole. An interrupted build goes on where it was, and its
+bytes depend neither on that nor on the number of processes.
+"""
+
+import errno
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hf_wbc import __version__
+from hf_wbc.data.archive import Archive, open_archive
+from hf_wbc.data.card import CardFacts, write_card
+from hf_wbc.data.crop import crop_side
+from hf_wbc.data.duplicates import Duplicates, find_duplicates, keep_together
+from hf_wbc.data.entries import Entries, list_entries
+from hf_wbc.data.scan import Report, Scan, scan
+from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
+from hf_wbc.data.selection import Row, Selection, names_sha256, select
+from hf_wbc.data.shards import (
+    ROWS_PER_SHARD,
+    Shard,
+    ShardFormat,
+    Written,
+    find_written,
+    plan_shards,
+    write_shard,
+)
+from hf_wbc.data.source import UNLABELLED, Source
+from hf_wbc.data.split import FRACTIONS, assign_splits
+from hf_wbc.data.work_folder import PROVENANCE, check_disk, is_finished, working_on
+from hf_wbc.data.workers import Workers, num_cores
+from hf_wbc.records import digest, write_json
+from hf_wbc.taxonomy import NAMES
+
+FORMAT = 1
+"""Raised when another version of this code would write other rows."""
+_PNG_SHARE = 0.5
+"""Of the raw pixels' bytes, at most, in a PNG of a stained cell."""
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What is known once the archive has been scanned."""
+
+    source: Source
+    seed: int
+    entries: Entries
+    selection: Selection
+    duplicates: Duplicates
+    splits: Sequence[str]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return self.selection.rows
+
+
+def prepare(
+    source: Source,
+    archive: Path,
+    out: Path,
+    *,
+    subset: bool = False,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Path:
+    """Build the dataset of a source from an archive, and return its folder `out`.
+
+    A folder that holds the same build already is left alone. `subset` takes what is there instead
+    of the whole archive, `skip_bad` goes on without bad images; the card says so. `num_proc` None
+    uses every core.
+
+    ValueError for an archive, image or folder that is not as it should be, naming everything that
+    is wrong; OSError when the disk is full; ChildProcessError when a worker died.
+    """
+    report = report or _silent
+    num_proc = num_cores() if num_proc is None else num_proc
+    if num_proc < 1:
+        raise ValueError(f"num_proc is {num_proc}; it must be at least 1")
+    out = out.resolve()
+    if out.is_relative_to(archive.resolve()) and archive.is_dir():
+        raise ValueError(f"{out} lies inside the archive {archive}; choose another --out")
+    with working_on(out) as work, open_archive(archive, work.scratch) as opened:
+        entries = list_entries(source, opened, subset=subset)
+        plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
+        if is_finished(out, plan):
+            work.remove()
+            return out
+        folder = work.build({**plan, **_versions()})
+        try:
+            with Workers(num_proc, opened) as workers:
+                scanned = _scan_once(workers, entries, folder, report)
+                selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
+                build = _decide(source, entries, selection, scanned, seed)
+                written = _write(workers, build, scanned, folder, report)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and error.filename is None:
+                raise OSError(
+                    errno.ENOSPC, "the disk is full; free some and run the same command", str(out)
+                ) from error
+            raise
+        write_card(folder / "out" / "README.md", source, _card_facts(build, written, subset))
+        write_json(folder / "out" / PROVENANCE, _provenance(build, plan))
+        work.finish(folder)
+    return out
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _plan(
+    source: Source, archive: Archive, entries: Entries, *, subset: bool, skip_bad: bool, seed: int
+) -> dict[str, Any]:
+    """All that decides the rows, in words that an error can name."""
+    facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name != "walk"}
+    text = json.dumps(facts, default=_plain, sort_keys=True)
+    return {
+        "source": hashlib.sha256(text.encode()).hexdigest(),
+        "archive": archive.digest,
+        "entries": entries.digest,
+        "seed": seed,
+        "subset": subset,
+        "skip_bad": skip_bad,
+        "format": [FORMAT, CROP_UM, list(FRACTIONS), ROWS_PER_SHARD],
+    }
+
+
+def _plain(value: object) -> object:
+    """A source's sets, mappings and faults for JSON."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return dict(value) if isinstance(value, Mapping) else vars(value)
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("datasets", "huggingface-hub", "numpy", "pillow", "pyarrow")
+    return {"hf_wbc": __version__} | {name: version(name) for name in libraries}
+
+
+def _scan_once(workers: Workers, entries: Entries, folder: Path, report: Report) -> Scan:
+    path = folder / "scan.npz"
+    if not path.exists():
+        scan(workers, entries.used, report).save(path)
+    return Scan.load(path)
+
+
+def _decide(
+    source: Source, entries: Entries, selection: Selection, scanned: Scan, seed: int
+) -> _Build:
+    """Find duplicates and assign splits."""
+    rows = selection.rows
+    thumbnails = scanned.thumbnails[list(selection.index)]
+    duplicates = find_duplicates([row.pixel_sha256 for row in rows], thumbnails)
+    ids = [row.entry.image_id for row in rows]
+    together = keep_together(ids, [row.entry.group for row in rows], duplicates)
+    splits = assign_splits(
+        [row.label for row in rows],
+        together,
+        train_only=[row.train_only for row in rows],
+        seed=seed,
+    )
+    return _Build(source, seed, entries, selection, duplicates, [str(split) for split in splits])
+
+
+def _write(
+    workers: Workers, build: _Build, scanned: Scan, folder: Path, report: Report
+) -> list[tuple[Shard, Written]]:
+    """Write the shards that are not there yet."""
+    shards = plan_shards(build.rows, build.splits, build.seed)
+    form = ShardFormat(
+        str(folder), build.source.name, build.source.um_per_px, row_features().arrow_schema
+    )
+    written = {shard.name: find_written(folder, shard) for shard in shards}
+    missing = [shard for shard in shards if written[shard.name] is None]
+    check_disk(folder, _estimate(build, scanned, sum(len(shard.rows) for shard in missing)))
+    done = len(build.rows) - sum(len(shard.rows) for shard in missing)
+    for number, result in workers.run(write_shard, [(form, shard) for shard in missing]):
+        written[missing[number].name] = result
+        done += result.num_rows
+        report("write", done, len(build.rows))
+    return [(shard, note) for shard in shards if (note := written[shard.name])]
+
+
+def _estimate(build: _Build, scanned: Scan, num_rows: int) -> int:
+    """Bytes that `num_rows` rows take in both configs, rather too many than too few."""
+    index = list(build.selection.index)
+    raw = 3 * scanned.sizes[index].astype("int64").prod(axis=1)
+    frame = scanned.num_bytes[index].clip(max=(_PNG_SHARE * raw).astype("int64"))
+    scale = build.source.um_per_px
+    crop = 3 * crop_side(scale) ** 2 * _PNG_SHARE if scale else frame.mean()
+    return int(num_rows * (frame.mean() + crop))
+
+
+def _card_facts(build: _Build, written: Sequence[tuple[Shard, Written]], subset: bool) -> CardFacts:
+    counts = {name: dict.fromkeys(SPLITS, 0) for name in (*NAMES, UNLABELLED)}
+    for row, split in zip(build.rows, build.splits, strict=True):
+        counts[NAMES[row.label] if row.label >= 0 else UNLABELLED][split] += 1
+    num_bytes = {config: Counter(dict.fromkeys(SPLITS, 0)) for config in CONFIGS}
+    file_bytes = Counter(dict.fromkeys(CONFIGS, 0))
+    for shard, note in written:
+        for config in CONFIGS:
+            num_bytes[config][shard.split] += note.num_bytes[config]
+            file_bytes[config] += note.file_bytes[config]
+    return CardFacts(
+        subset=subset,
+        seed=build.seed,
+        counts={name: row for name, row in counts.items() if any(row.values())},
+        num_bytes=num_bytes,
+        file_bytes=file_bytes,
+        content=_content(build),
+        has_groups=any(row.entry.group for row in build.rows),
+        num_identical=sum(len(same) for same in build.duplicates.identical),
+        num_overlapping=len(build.duplicates.overlapping),
+        outside=build.entries.outside,
+        other_frames=build.selection.other_frames,
+        skipped=build.entries.skipped,
+        bad=build.selection.bad,
+    )
+
+
+def _content(build: _Build) -> str:
+    """Digest of what the rows say."""
+    rows = [
+        [row.entry.image_id, row.label, row.entry.group, split, row.pixel_sha256]
+        for row, split in zip(build.rows, build.splits, strict=True)
+    ]
+    return digest({"rows": rows, "domain": build.source.name, "um": build.source.um_per_px})
+
+
+def _provenance(build: _Build, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder was made from, for people and for `is_finished`."""
+    ids = [row.entry.image_id for row in build.rows]
+
+    def named(groups: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[ids[row] for row in rows] for rows in groups]
+
+    return {
+        "domain": build.source.name,
+        "plan": dict(plan),
+        "versions": _versions(),
+        "num_rows": {split: build.splits.count(split) for split in SPLITS},
+        "names_sha256": names_sha256(build.rows),
+        "content": _content(build),
+        "identical": named(build.duplicates.identical),
+        "overlapping": named(build.duplicates.overlapping),
+        "train_only": [row.entry.image_id for row in build.rows if row.train_only],
+        "outside": dict(build.entries.outside),
+        "other_frames": dict(build.selection.other_frames),
+        "skipped": list(build.entries.skipped),
+        "bad": dict(build.selection.bad),
+    }

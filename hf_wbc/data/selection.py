@@ -1,0 +1,142 @@
+"""From the images of an archive to the rows of a dataset, or to the reasons why not."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hf_wbc.data.crop import crop_side
+from hf_wbc.data.csv_rows import some
+from hf_wbc.data.entries import Entries, differences
+from hf_wbc.data.scan import Scan
+from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.source import Entry, Source, label_id
+
+_MAX_NAMED = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image that becomes a row."""
+
+    entry: Entry
+    label: int
+    pixel_sha256: str
+    """Of the frame."""
+    train_only: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows, and what was left out on the way."""
+
+    rows: tuple[Row, ...]
+    """Sorted by image id."""
+    index: tuple[int, ...]
+    """Each row's place in the scan."""
+    other_frames: Mapping[str, int]
+    """Number of images left out by frame size, `366x369`."""
+    bad: Mapping[str, str]
+    """What is wrong with the images that were left out because of it, by image id."""
+
+
+def select(
+    source: Source, entries: Entries, scan: Scan, *, subset: bool = False, skip_bad: bool = False
+) -> Selection:
+    """The images that the source uses.
+
+    ValueError, naming all of them, for bad images unless `skip_bad`, for counts and names that
+    differ from what the source states unless `subset`, and for one image under two labels that
+    the source does not declare.
+    """
+    bad: dict[str, str] = {}
+    rows, index = [], []
+    other_frames: Counter[str] = Counter()
+    for place, entry in enumerate(entries.used):
+        width, height = (int(side) for side in scan.sizes[place])
+        if scan.faults[place]:
+            bad[entry.image_id] = str(scan.faults[place])
+        elif source.frame_px and (width, height) not in source.frame_px:
+            other_frames[f"{width}x{height}"] += 1
+        elif source.um_per_px and min(width, height) < crop_side(source.um_per_px):
+            bad[entry.image_id] = (
+                f"{entry.member}: {width}x{height} px are less than {CROP_UM} um; check the scale "
+                "of the source, or go on without it with --skip-bad"
+            )
+        else:
+            rows.append(_row(source, entry, str(scan.digests[place])))
+            index.append(place)
+    if bad and not skip_bad:
+        reasons = [*bad.values()][:_MAX_NAMED]
+        if len(bad) > _MAX_NAMED:
+            reasons.append(f"and {len(bad) - _MAX_NAMED:,} more")
+        raise ValueError(
+            "\n  ".join([f"{len(bad):,} of {len(entries.used):,} images are bad:", *reasons])
+        )
+    if not subset:
+        _check_whole(source, rows, entries, bad)
+    if not rows:
+        sizes = some([f"{size} px ({number:,})" for size, number in other_frames.items()])
+        raise ValueError(f"no image is left; frames are {sizes or 'all bad'}")
+    _check_labels(source, rows)
+    return Selection(tuple(rows), tuple(index), dict(sorted(other_frames.items())), bad)
+
+
+def names_sha256(rows: Sequence[Row]) -> str:
+    """SHA-256 of the sorted image ids, joined by newlines."""
+    return hashlib.sha256(
+        "\n".join(sorted(row.entry.image_id for row in rows)).encode()
+    ).hexdigest()
+
+
+def _row(source: Source, entry: Entry, digest: str) -> Row:
+    cell = source.labels[entry.source_label]
+    assert cell is not None
+    fault = source.fault_of(entry.image_id)
+    train_only = fault is not None and fault.action == "train_only"
+    return Row(entry, label_id(cell), digest, train_only)
+
+
+def _check_whole(
+    source: Source, rows: Sequence[Row], entries: Entries, bad: Mapping[str, str]
+) -> None:
+    """Counts by class and the digest of all names; bad images may be missing from both."""
+    missing = Counter(_class(source, e) for e in entries.used if e.image_id in bad)
+    found = Counter(_class(source, row.entry) for row in rows)
+    stated = {
+        cell: min(number, max(found[cell], number - missing[cell]))
+        for cell, number in source.used_counts.items()
+    }
+    if different := differences(stated, found):
+        raise ValueError(
+            f"not the images that {source.name} is made of: {different}. Fetch the archive again, "
+            "or build from what is there with --subset"
+        )
+    if source.names_sha256 and not bad and names_sha256(rows) != source.names_sha256:
+        raise ValueError(
+            f"the numbers of images are those of {source.name}, their names are not: SHA-256 "
+            f"{names_sha256(rows)} instead of {source.names_sha256}. Fetch the archive again, or "
+            "build from what is there with --subset"
+        )
+
+
+def _class(source: Source, entry: Entry) -> str:
+    return source.labels[entry.source_label] or ""
+
+
+def _check_labels(source: Source, rows: Sequence[Row]) -> None:
+    """ValueError for images of the same pixels under several labels that no fault declares."""
+    by_pixels: dict[str, list[Row]] = {}
+    for row in rows:
+        by_pixels.setdefault(row.pixel_sha256, []).append(row)
+    declared = [set(fault.image_ids) for fault in source.faults if fault.kind == "two_labels"]
+    undeclared = []
+    for same in by_pixels.values():
+        ids = [row.entry.image_id for row in same]
+        if len({row.label for row in same}) > 1 and not any(set(ids) <= d for d in declared):
+            undeclared.append(" = ".join(ids))
+    if undeclared:
+        raise ValueError(
+            f"{len(undeclared):,} images stand under several labels: {some(undeclared, 20)}; "
+            f"remove the wrong ones, or declare them among the faults of {source.name}"
+        )

@@ -1,0 +1,182 @@
+"""The second pass: Parquet shards, each written by one process and whole when it is there.
+
+A shard's bytes depend on its rows and on the versions of Pillow and pyarrow alone.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_wbc.data.archive import Archive
+from hf_wbc.data.crop import crop_um
+from hf_wbc.data.images import clean_bytes, decode_rgb, encode_png, pixel_sha256
+from hf_wbc.data.schema import CONFIGS, SPLITS
+from hf_wbc.data.selection import Row
+
+ROWS_PER_SHARD = 512
+ROWS_PER_GROUP = 64
+"""Of a row group, which a viewer or a stream reads at once: some 4 MB."""
+# Page borders that depend on the content, as datasets writes them: the Hub stores a page once.
+_CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+_IMAGE_LEAVES = ("image.bytes", "image.path")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive rows of a split; a file in each config."""
+
+    split: str
+    number: int
+    total: int
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """`train-00000-of-00020`."""
+        return f"{self.split}-{self.number:05d}-of-{self.total:05d}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of a shard that is on disk."""
+
+    num_rows: int
+    num_bytes: dict[str, int]
+    """In memory, by config."""
+    file_bytes: dict[str, int]
+    """On disk, by config."""
+
+
+@dataclass(frozen=True)
+class ShardFormat:
+    """What all shards of a dataset share."""
+
+    folder: str
+    """A `WorkFolder`'s."""
+    domain: str
+    um_per_px: float | None
+    schema: pa.Schema
+
+
+def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[Shard]:
+    """Shards of up to `ROWS_PER_SHARD` rows, in an order that mixes the classes.
+
+    The order comes from the SHA-256 of seed and image id.
+    """
+    shards = []
+    for split in SPLITS:
+        chosen = [row for row, of in zip(rows, splits, strict=True) if of == split]
+        chosen.sort(
+            key=lambda row: hashlib.sha256(f"{seed}/{row.entry.image_id}".encode()).digest()
+        )
+        total = max(1, -(-len(chosen) // ROWS_PER_SHARD))
+        shards += [
+            Shard(split, number, total, tuple(chosen[start : start + ROWS_PER_SHARD]))
+            for number, start in enumerate(range(0, max(1, len(chosen)), ROWS_PER_SHARD))
+        ]
+    return shards
+
+
+def find_written(folder: Path, shard: Shard) -> Written | None:
+    """What `write_shard` said of the shard, if it has finished."""
+    try:
+        return Written(**json.loads((folder / "done" / f"{shard.name}.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
+    """Write a shard's file of each config; ValueError when an image is not what was scanned."""
+    folder = Path(form.folder)
+    temporary = {
+        config: folder / "temporary" / f"{config}-{shard.name}.{os.getpid()}" for config in CONFIGS
+    }
+    num_bytes = dict.fromkeys(CONFIGS, 0)
+    writers = {config: _writer(path, form.schema) for config, path in temporary.items()}
+    for start in range(0, len(shard.rows), ROWS_PER_GROUP):
+        columns = _columns(archive, form, shard.rows[start : start + ROWS_PER_GROUP])
+        for config, rows in zip(CONFIGS, columns, strict=True):
+            table = pa.Table.from_pylist(rows, schema=form.schema)
+            num_bytes[config] += table.nbytes
+            writers[config].write_table(table)
+    sizes = {}
+    for config, path in temporary.items():
+        writers[config].close()
+        sizes[config] = path.stat().st_size
+        _to_disk(path, folder / "out" / config / f"{shard.name}.parquet")
+    written = Written(len(shard.rows), num_bytes, sizes)
+    note = folder / "temporary" / f"{shard.name}.{os.getpid()}.json"
+    note.write_text(json.dumps(asdict(written)))
+    _to_disk(note, folder / "done" / f"{shard.name}.json")
+    return written
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    plain = [name for name in schema.names if name != "image"]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression=dict.fromkeys(_IMAGE_LEAVES, "none") | dict.fromkeys(plain, "snappy"),
+        use_dictionary=plain,
+        column_encoding=dict.fromkeys(_IMAGE_LEAVES, "PLAIN"),
+        use_content_defined_chunking=_CHUNKING,
+        write_page_index=True,
+    )
+
+
+def _to_disk(temporary: Path, path: Path) -> None:
+    """Move a file to its place once a power cut can no longer take its content."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _columns(
+    archive: Archive, form: ShardFormat, rows: Sequence[Row]
+) -> tuple[list[Mapping[str, Any]], ...]:
+    """The rows of each config."""
+    return tuple(zip(*(_both(archive, form, row) for row in rows), strict=True))
+
+
+def _both(archive: Archive, form: ShardFormat, row: Row) -> Iterator[dict[str, Any]]:
+    """A row in each config: the frame, and its central 25 um."""
+    data = archive.read(row.entry.member)
+    pixels = decode_rgb(data, row.entry.member)
+    if pixel_sha256(pixels) != row.pixel_sha256:
+        raise ValueError(
+            f"{archive.path}: {row.entry.member} changed while it was being read; leave the "
+            "archive alone and run the same command again"
+        )
+    frame = clean_bytes(data, pixels)
+    if form.um_per_px is None:  # the cell fills the frame
+        crop, cropped = pixels, frame
+    else:
+        crop = crop_um(pixels, form.um_per_px)
+        cropped = encode_png(crop)
+    yield _row(form, row, frame, row.pixel_sha256)
+    yield _row(form, row, cropped, pixel_sha256(crop))
+
+
+def _row(form: ShardFormat, row: Row, encoded: bytes, digest: str) -> dict[str, Any]:
+    """As `hf_wbc.data.schema` has it."""
+    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
+    return {
+        "image": {
+            "bytes": encoded,
+            "path": PurePosixPath(row.entry.image_id).with_suffix(suffix).name,
+        },
+        "label": row.label,
+        "source_label": row.entry.source_label,
+        "domain": form.domain,
+        "image_id": row.entry.image_id,
+        "group": row.entry.group,
+        "um_per_px": form.um_per_px,
+        "pixel_sha256": digest,
+    }

@@ -1,0 +1,124 @@
+"""From dye to pixels: a field of a smear as a laboratory's stain, lens and camera show it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import ifft, irfft, rfft2
+
+from hf_wbc.data.toy.canvas import PX_PER_UM, Plane
+from hf_wbc.data.toy.scanners import Scanner
+
+Pixels = NDArray[np.uint8]
+
+SHARPEN_UM = 0.14
+"""Reach of the camera's unsharp mask."""
+
+
+def acquire(field: Plane, scanner: Scanner, rng: np.random.Generator) -> Pixels:
+    """The scanner's image of planes of dye: (height, width, 3) uint8.
+
+    ValueError when the field is smaller than what the scanner views.
+    """
+    clear = np.exp(np.float32(-np.log(10)) * _density(field, scanner, rng))
+    image = _project(clear, scanner, rng)
+    even, lamp = _light(scanner, rng)
+    image *= even
+    shot = np.sqrt(np.maximum(image[1], 0.08)) * _grain(rng, even.shape)
+    pixels = np.empty((*even.shape, 3), np.uint8)
+    for channel in range(3):
+        exact = image[channel] * lamp[channel] + np.float32(scanner.noise) * shot
+        pixels[..., channel] = np.clip(exact + np.float32(0.5), 0, 255)
+    return pixels
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Plane:
+    """Noise of mean 0 and variance 1: 32 tosses of a coin, quicker than a normal deviate."""
+    heads = np.bitwise_count(rng.integers(0, 2**32, shape, np.uint32))
+    return np.asarray((heads.astype(np.float32) - 16) * np.float32(8**-0.5), np.float32)
+
+
+def _density(field: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+    """Optical density (3, n, n) of the part of the field that the scanner views."""
+    num_px = round(scanner.view_um * PX_PER_UM)
+    margin = field.shape[1] - num_px
+    if margin < 0 or margin % 2:
+        raise ValueError(
+            f"a field of {field.shape[1]} px does not hold the scanner's view of {num_px} px about "
+            "its middle; draw it with view_um of the scanner"
+        )
+    view = field[:, margin // 2 : margin // 2 + num_px, margin // 2 : margin // 2 + num_px]
+    strength = np.exp(rng.normal(0, scanner.stain_spread, len(field)))
+    stain = (np.asarray(scanner.stain) * strength[:, None]).astype(np.float32)
+    density = np.zeros((3, num_px, num_px), np.float32)
+    term = np.empty((num_px, num_px), np.float32)
+    for plane, colour in zip(view, stain, strict=True):
+        if not plane.any():
+            continue
+        for channel in range(3):
+            density[channel] += np.multiply(plane, colour[channel], out=term)
+    return density
+
+
+def _project(clear: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+    """Lens, camera and sampling as one filter: (3, n, n) of canvas to (3, height, width) pixels.
+
+    The spectrum of the view is cut or padded to the scanner's own number of samples, and a shift
+    is a phase: the middle of the view becomes the middle of the frame.
+    """
+    view_um, num_px = scanner.view_um, clear.shape[1]
+    num_samples = round(view_um / scanner.um_per_px)
+    assert abs(num_samples * scanner.um_per_px - view_um) < 1e-6
+    waves = np.arange(min(num_px, num_samples) // 2)
+    both = np.r_[waves, -waves[:0:-1]]
+    low, high = slice(0, len(waves)), slice(1 - len(waves), None)
+    (left, shift_x), (top, shift_y) = (
+        _middle(length, num_samples, num_px) for length in scanner.frame_px
+    )
+    width, height = scanner.frame_px
+    lens = _transfer(both / view_um, scanner, rng) * _phase(both, shift_y)[:, None]
+    lens *= np.float32((num_samples / num_px) ** 2)
+    spectrum = np.zeros((num_samples, len(waves)), np.complex64)
+    image = np.empty((3, height, width), np.float32)
+    for channel, side in enumerate((-1, 0, 1)):
+        waves_of = rfft2(clear[channel])[:, low]
+        spectrum[low] = waves_of[low] * lens[low]
+        spectrum[high] = waves_of[high] * lens[high]
+        rows = ifft(spectrum, axis=0)[top : top + height]
+        rows *= _phase(waves, shift_x + side * scanner.fringe_um / view_um)
+        image[channel] = irfft(rows, num_samples, axis=1)[:, left : left + width]
+    return image
+
+
+def _middle(length: int, num_samples: int, num_px: int) -> tuple[int, float]:
+    """First sample of the frame, and the shift in views that puts its middle on the view's."""
+    spare = num_samples - length
+    return spare // 2, (0.5 + spare % 2 / 2) / num_samples - 0.5 / num_px
+
+
+def _phase(waves: NDArray[np.int64], turns: float) -> NDArray[np.complex64]:
+    """The factor that displaces each wave by a fraction of the view."""
+    return np.asarray(np.exp(2j * np.pi * turns * waves), np.complex64)
+
+
+def _transfer(frequency: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+    """What lens and camera let through by waves per um, (F, rfft half of F)."""
+    sharp, soft = scanner.blur_um
+    blur_um = sharp + (soft - sharp) * rng.beta(0.6, 2.0)
+
+    def gauss(sigma_um: float) -> Plane:
+        line = np.exp(-2 * (np.pi * sigma_um * frequency) ** 2).astype(np.float32)
+        return np.asarray(line[:, None] * line[: (len(line) + 1) // 2], np.float32)
+
+    camera = 1 + np.float32(scanner.sharpen) * (1 - gauss(SHARPEN_UM))
+    return np.asarray(gauss(blur_um) * camera, np.float32)
+
+
+def _light(scanner: Scanner, rng: np.random.Generator) -> tuple[Plane, Plane]:
+    """How even the light is, (height, width) about 1, and its colour (3,), 0 to 255."""
+    width, height = scanner.frame_px
+    tilt = rng.normal(0, 0.006, 2)
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    even = (1 + float(tilt[0]) * x - 0.008 * x * x) + (float(tilt[1]) * y - 0.008 * y * y)
+    lamp = scanner.light_spread * (rng.normal() + 0.35 * rng.normal(size=3))
+    colour = np.minimum(np.asarray(scanner.light) + lamp, 255).astype(np.float32)
+    return np.asarray(even, np.float32), colour

@@ -1,0 +1,175 @@
+"""Write the toy archives: the layout, format and names of the real ones, drawn cells inside.
+
+Every image has its own random numbers, from the seed, the laboratory, the class and its index, so
+that the bytes depend neither on the number of processes nor on the size of the archive.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hf_wbc.data.toy.acquisition import Pixels, acquire
+from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory, num_images
+from hf_wbc.data.toy.smear import draw_field
+from hf_wbc.data.workers import Workers, num_cores
+from hf_wbc.taxonomy import NAMES
+
+NOTICE = "TOY.txt"
+COMMENT = "toy: drawn by hf_wbc, no cell of a person"
+PREDICTED = {317: 2}
+"""The tag that has differences of neighbours compressed."""
+LARGE_BYTES = 2**25 - 2**16
+IMAGES_PER_PROCESS = 100
+"""Fewer are drawn sooner than another process has started."""
+
+Job = tuple[int, str, int]
+"""Index of the laboratory, class name, index of the image in its class."""
+
+
+def draw_archives(
+    out: Path,
+    seed: int = 0,
+    size: str = "small",
+    num_proc: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Path]:
+    """Draw the archives into the folder `out`; each archive's folder by the name of its source.
+
+    `size` is tiny (6 images a class), small (some 600 a laboratory) or full (some 2,000).
+    `report` is told the number of images that are done and their total. Archives of the same
+    recipe that lie there already are kept. Nothing is left behind when drawing fails.
+
+    ValueError for a negative seed, an unknown size, fewer than one process, and a folder in which
+    one of the archives, toy or real, lies already.
+    """
+    if seed < 0:
+        raise ValueError(f"the seed is {seed}; give --seed a number from 0 on")
+    if num_proc is not None and num_proc < 1:
+        raise ValueError(f"num_proc is {num_proc}; give at least one process")
+    jobs = list(_jobs(size))
+    notice = _notice(seed, size)
+    archives = {lab.source: out / lab.archive for lab in LABORATORIES}
+    if _is_drawn(out, archives, notice):
+        return archives
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".drawing-", dir=out))
+    try:
+        for folder in {(scratch / _member(job)).parent for job in jobs}:
+            folder.mkdir(parents=True, exist_ok=True)
+        _draw_all(jobs, scratch, seed, num_proc, report)
+        _annotate(scratch, jobs)
+        for laboratory in LABORATORIES:
+            (scratch / laboratory.archive / NOTICE).write_text(notice, "utf-8")
+        for laboratory in LABORATORIES:
+            (scratch / laboratory.archive).rename(out / laboratory.archive)
+        (out / NOTICE).write_text(notice, "utf-8")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return archives
+
+
+def draw_image(laboratory: Laboratory, cell_class: str, index: int, seed: int = 0) -> Pixels:
+    """The pixels (H, W, 3) uint8 of one image of the toy, before its format's compression."""
+    key = [seed, LABORATORIES.index(laboratory), NAMES.index(cell_class), index]
+    rng = np.random.default_rng(key)
+    scanner = laboratory.scanner
+    field = draw_field(cell_class, rng, scanner.crowding, scanner.view_um)
+    return acquire(field, scanner, rng)
+
+
+def _jobs(size: str) -> Iterator[Job]:
+    for index, laboratory in enumerate(LABORATORIES):
+        for name, number in num_images(laboratory, size).items():
+            for image in range(number):
+                yield index, name, image
+
+
+def _member(job: Job) -> str:
+    laboratory = LABORATORIES[job[0]]
+    return f"{laboratory.archive}/{laboratory.path(job[1], job[2])}"
+
+
+def _is_drawn(out: Path, archives: dict[str, Path], notice: str) -> bool:
+    """Whether these very archives lie there; ValueError when others do."""
+    there = [path for path in archives.values() if path.exists()]
+    if not there and not (out / NOTICE).exists():
+        return False
+    if len(there) == len(archives) and (out / NOTICE).is_file():
+        found = (out / NOTICE).read_text("utf-8")
+        if found == notice:
+            return True
+        raise ValueError(
+            f"{out} holds toy archives of another recipe ({found.splitlines()[-1]}); "
+            "remove it or give another --out"
+        )
+    raise ValueError(
+        f"{(there or [out / NOTICE])[0]} exists already, and toy archives are never mixed with "
+        "others; give another --out"
+    )
+
+
+def _notice(seed: int, size: str) -> str:
+    """What TOY.txt says; its last line is the recipe."""
+    drawing = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        drawing.update(path.read_bytes())
+    return (
+        "TOY DATA. These are drawings, made by `hf-wbc toy`; no cell here is of a person.\n"
+        "They are laid out and named like the archives they stand for, so that the same scripts\n"
+        "read them, and they are good for trying things out. No number that a model reaches on\n"
+        "them says anything about blood.\n"
+        f"seed {seed}, size {size}, drawing {drawing.hexdigest()[:12]}\n"
+    )
+
+
+def _draw_all(
+    jobs: list[Job],
+    scratch: Path,
+    seed: int,
+    num_proc: int | None,
+    report: Callable[[int, int], None] | None,
+) -> None:
+    """Draw and write every image, in this process or in several."""
+    limit = -(-len(jobs) // IMAGES_PER_PROCESS)
+    with Workers(num_proc or min(limit, num_cores()), (scratch, seed)) as workers:
+        for done, _ in enumerate(workers.run(_write, jobs)):
+            if report:
+                report(done + 1, len(jobs))
+
+
+def _write(state: tuple[Path, int], *job: *Job) -> None:
+    """Draw one image and write it in its archive's format."""
+    # glibc returns freed blocks to the system until it has seen a larger one freed; asking for
+    # them anew takes a fifth of the time.
+    np.empty(LARGE_BYTES, np.uint8)
+    scratch, seed = state
+    laboratory = LABORATORIES[job[0]]
+    image = Image.fromarray(draw_image(laboratory, job[1], job[2], seed))
+    path = scratch / _member(job)
+    if path.suffix == ".jpg":
+        image.save(path, "JPEG", quality=75, subsampling=0, comment=COMMENT)
+        return
+    if path.suffix == ".tiff":
+        image.putalpha(255)
+    # Matek's are not compressed; the toy's are, so that half a gigabyte becomes a fifth.
+    image.save(path, "TIFF", compression="tiff_lzw", tiffinfo=PREDICTED, description=COMMENT)
+
+
+def _annotate(scratch: Path, jobs: list[Job]) -> None:
+    """The tables of AML-Cytomorphology_LMU; nobody has annotated a toy a second time."""
+    index = next(i for i, lab in enumerate(LABORATORIES) if lab.source == "matek_19")
+    laboratory = LABORATORIES[index]
+    rows = []
+    for lab, name, image in jobs:
+        if lab == index:
+            path = laboratory.path(name, image).split("/", 1)[1]
+            rows.append(f"{path} {laboratory.codes[name]} nan nan\n")
+    folder = scratch / laboratory.archive
+    (folder / "annotations.dat").write_text("".join(rows), "utf-8")
+    meanings = [f"{code}\t{name}\n" for name, code in laboratory.codes.items()]
+    (folder / "abbreviations.txt").write_text("".join(meanings), "utf-8")

@@ -1,0 +1,154 @@
+"""Draw one white blood cell, in um, as planes of dye.
+
+The order is the cell's own: outline, cytoplasm, granules, vacuoles, nucleus with its chromatin and
+nucleoli, and the granules that lie over it. Outlines are smooth, and drawn on a coarser lattice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from hf_wbc.data.toy.canvas import (
+    PX_PER_UM,
+    Dye,
+    Plane,
+    axes_um,
+    blank,
+    bump,
+    coverage,
+    enlarge,
+    noise,
+)
+from hf_wbc.data.toy.morphology import HABITS, Granules, Habit, Range
+from hf_wbc.data.toy.nucleus import SHAPES
+from hf_wbc.data.toy.shapes import length, polar, union, wobble
+from hf_wbc.taxonomy import NAMES, class_id
+
+Rng = np.random.Generator
+
+COARSE = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A drawn cell in the middle of its own square of canvas."""
+
+    dyes: Plane
+    """Amounts of dye, (dyes, n, n)."""
+    body: Plane
+    """How much of each pixel the cell covers, (n, n)."""
+    nucleus: Plane
+    """How much of each pixel the nucleus covers, (n, n)."""
+    radius_um: float
+
+
+def draw_cell(cell_class: str, rng: Rng) -> Cell:
+    """A cell of the class at `PX_PER_UM`; ValueError for an unknown class."""
+    habit = HABITS[NAMES[class_id(cell_class)]]
+    radius = _draw(rng, habit.diameter_um) / 2
+    coarse_px = 2 * int(np.ceil((radius * 1.25 + 0.3) * PX_PER_UM / COARSE))
+    num_px = COARSE * coarse_px
+    body_um, nucleus_um = (
+        enlarge(inside, num_px) for inside in _outlines(rng, habit, radius, coarse_px)
+    )
+    body, nucleus = coverage(body_um), coverage(nucleus_um)
+    dyes = blank(num_px)
+    # One fine texture serves cytoplasm and nucleus, which never lie in the same place.
+    fine = noise(rng, num_px, habit.chromatin.grain_um / 2)
+    _cytoplasm(rng, habit, dyes, body_um, nucleus_um, fine)
+    _vacuoles(rng, habit, dyes, body_um, nucleus)
+    _chromatin(rng, habit, dyes, nucleus_um, nucleus, fine)
+    for granules in habit.granules:
+        _granules(rng, granules, dyes, body_um, nucleus)
+    dyes *= body
+    return Cell(dyes, body, nucleus, radius)
+
+
+def _draw(rng: Rng, bounds: Range) -> float:
+    return float(rng.uniform(*bounds))
+
+
+def _outlines(rng: Rng, habit: Habit, radius: float, num_px: int) -> tuple[Plane, Plane]:
+    """Signed distances of the body and of the nucleus, on the coarser lattice."""
+    scale = PX_PER_UM / COARSE
+    x, y = axes_um(num_px, scale)
+    distance, limit = polar(x, y, radius * wobble(rng, 1, habit.irregularity, 0.05)[0])
+    body = limit - distance + np.float32(habit.ruffle_um) * noise(rng, num_px, 1.0, scale)
+    discs = radius * SHAPES[habit.nucleus](rng, _draw(rng, habit.size))
+    turn, towards = rng.uniform(0, 2 * np.pi, 2)
+    offset = radius * _draw(rng, habit.offset)
+    place = offset * np.array([np.cos(towards), np.sin(towards)])
+    spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    discs[:, :2] = discs[:, :2] @ spin + place
+    fold = np.float32(habit.fold_um) * noise(rng, num_px, 3.0, scale)
+    nucleus = union(discs, x + fold, y + np.rot90(fold))
+    return body, np.minimum(nucleus, body - np.float32(0.25))
+
+
+def _cytoplasm(
+    rng: Rng, habit: Habit, dyes: Plane, body_um: Plane, nucleus_um: Plane, fine: Plane
+) -> None:
+    """Mottled dye, paler beside the nucleus, deeper at the border."""
+    thick = 1 + 0.14 * fine + 0.1 * noise(rng, len(fine), 2.5)
+    thick += 0.12 * bump(body_um - np.float32(0.2), 0.25)
+    hof = 1 - habit.hof * bump(np.minimum(nucleus_um, 0), 0.9)
+    dyes[Dye.BASOPHILIA] = _draw(rng, habit.basophilia) * thick * hof
+    dyes[Dye.ACIDOPHILIA] = _draw(rng, habit.acidophilia) * thick
+
+
+def _vacuoles(rng: Rng, habit: Habit, dyes: Plane, body_um: Plane, nucleus: Plane) -> None:
+    """Round empty holes in the cytoplasm."""
+    num = int(rng.integers(habit.vacuoles[0], habit.vacuoles[1] + 1))
+    inside = np.argwhere((body_um > 0.9) & (nucleus < 0.05))
+    if num and len(inside):
+        dyes *= 1 - 0.8 * _spots(rng, inside, num, (0.25, 0.6), len(nucleus))
+
+
+def _chromatin(
+    rng: Rng, habit: Habit, dyes: Plane, nucleus_um: Plane, nucleus: Plane, fine: Plane
+) -> None:
+    """Clumps with light gaps between them, a dense membrane, and pale nucleoli."""
+    texture = habit.chromatin
+    num_px = len(nucleus)
+    clumps = noise(rng, num_px, texture.grain_um)
+    clumps = np.tanh(0.8 * clumps + 0.6 * fine)
+    deep = bump(nucleus_um - np.float32(0.2), 0.25)
+    amount = 1 + texture.contrast * clumps * (1 - 0.6 * deep) + 0.15 * deep
+    amount *= _draw(rng, texture.density)
+    pale = np.zeros_like(nucleus)
+    inside = np.argwhere(nucleus_um > 1.2)
+    num = int(rng.integers(habit.nucleoli[0], habit.nucleoli[1] + 1))
+    if num and len(inside):
+        pale = _spots(rng, inside, num, (0.6, 1.1), num_px)
+    dyes *= 1 - np.float32(0.8) * nucleus
+    dyes[Dye.CHROMATIN] += nucleus * amount * (1 - 0.5 * pale)
+    dyes[Dye.BASOPHILIA] += nucleus * 0.5 * pale
+
+
+def _granules(rng: Rng, kind: Granules, dyes: Plane, body_um: Plane, nucleus: Plane) -> None:
+    """Dots of one dye where the body is, fewer over the nucleus."""
+    num_px = len(nucleus)
+    num = int(_draw(rng, kind.per_um2) * (num_px / PX_PER_UM) ** 2)
+    row, column = rng.integers(0, num_px, (2, num))
+    keep = rng.random(num) > nucleus[row, column] * (1 - kind.over_nucleus)
+    keep &= body_um[row, column] > 0.15
+    weight = rng.uniform(0.5, 1.5, num)[keep]
+    dots = np.bincount((row * num_px + column)[keep], weight, num_px * num_px)
+    sigma = kind.size_um * PX_PER_UM / 2.5
+    blurred = gaussian_filter(
+        dots.reshape(num_px, num_px).astype(np.float32), sigma, truncate=3, mode="constant"
+    )
+    blurred *= np.float32(1.2 * 2 * np.pi * sigma**2)
+    dyes[kind.dye] += np.float32(kind.amount * rng.uniform(0.75, 1.15)) * np.tanh(blurred)
+
+
+def _spots(rng: Rng, inside: NDArray[np.intp], num: int, radius_um: Range, num_px: int) -> Plane:
+    """Round spots at `num` of the pixels listed in `inside` (P, 2): 0 to 1, (num_px, num_px)."""
+    x, y = axes_um(num_px)
+    spots = np.zeros((num_px, num_px), np.float32)
+    for row, column in inside[rng.integers(0, len(inside), num)]:
+        distance = length(x - x[0, column], y - y[row, 0])
+        spots = np.maximum(spots, coverage(np.float32(_draw(rng, radius_um)) - distance, 0.25))
+    return spots

@@ -1,0 +1,135 @@
+"""Processes that work through a list of jobs and die with the one that started them.
+
+The pools of the standard library leave their processes behind when the parent is killed, or wait
+forever for one that died. Here a worker ends when its pipe closes, whatever closed it.
+"""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self, cast
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """`num_proc` processes that share a state; 1 works in this process.
+
+    The state is sent once to each process, which must be able to import what it and the functions
+    are made of.
+    """
+
+    def __init__(self, num_proc: int, state: Any) -> None:
+        self._state = state
+        self._processes: list[tuple[BaseProcess, Connection]] = []
+        self._num_proc = num_proc if num_proc > 1 else 0
+
+    def __enter__(self) -> Self:
+        context = get_context("spawn")
+        try:
+            for _ in range(self._num_proc):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._state), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes.append((process, ours))
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        for process, connection in self._processes:
+            connection.close()
+            process.terminate()
+        for process, _ in self._processes:
+            process.join()
+        self._processes = []
+
+    def run(
+        self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (number, result) of `function(state, *job)` for each job as it gets done.
+
+        An error of a job is raised here. ChildProcessError when a process died.
+        """
+        waiting = ((number, (function, job)) for number, job in enumerate(jobs))
+        if not self._processes:
+            for number, (_, job) in waiting:
+                yield number, function(self._state, *job)
+            return
+        busy: dict[Connection, int] = {}
+        for _, connection in self._processes:
+            self._give(connection, waiting, busy)
+        while busy:
+            for connection in cast("list[Connection]", wait(list(busy))):
+                number, result = busy.pop(connection), self._receive(connection)
+                self._give(connection, waiting, busy)
+                yield number, result
+
+    def _give(
+        self,
+        connection: Connection,
+        waiting: Iterator[tuple[int, Any]],
+        busy: dict[Connection, int],
+    ) -> None:
+        """Send the next job, if there is one."""
+        if (task := next(waiting, None)) is None:
+            return
+        number, job = task
+        try:
+            connection.send(job)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._dead(connection) from error
+        busy[connection] = number
+
+    def _receive(self, connection: Connection) -> Any:
+        try:
+            succeeded, result = connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._dead(connection) from error
+        if not succeeded:
+            raise result
+        return result
+
+    def _dead(self, connection: Connection) -> ChildProcessError:
+        process = next(process for process, ours in self._processes if ours is connection)
+        process.join(timeout=1)
+        return ChildProcessError(
+            f"a worker process died (exit code {process.exitcode}), perhaps for want of memory; "
+            "run the same command again, with a lower --num-proc if it happens again"
+        )
+
+
+def _serve(connection: Connection, state: Any) -> None:
+    """Answer each (function, job) with (True, result) or (False, error) until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    while True:
+        try:
+            function, job = connection.recv()
+            try:
+                answer = (True, function(state, *job))
+            except Exception as error:
+                error.add_note("".join(traceback.format_exception(error)))
+                answer = (False, error)
+            connection.send(answer)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return

@@ -1,0 +1,219 @@
+"""The toy archives are read by the real ones' scripts, and their bytes depend on the seed alone."""
+
+import hashlib
+import importlib
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_wbc.cli.toy import toy
+from hf_wbc.data.archive import open_archive
+from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.source import Source
+from hf_wbc.data.toy import LABORATORIES, archives, draw_archives, draw_image
+from hf_wbc.data.toy.laboratories import SIZES, num_images
+
+SOURCES = tuple(laboratory.source for laboratory in LABORATORIES)
+
+
+def source_of(name: str) -> Source:
+    found = importlib.import_module(f"dataset_scripts.{name}").SOURCE
+    assert isinstance(found, Source)
+    return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_dataset_script_finds_every_cell_under_its_class(
+    toy_archives: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    source = source_of(name)
+    with open_archive(toy_archives[name], tmp_path) as archive:
+        entries = list(source.walk(archive))
+    counts = Counter(source.labels[entry.source_label] for entry in entries)
+    assert set(counts) == set(source.used_counts) and set(counts.values()) == {6}
+    assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_image_has_the_frame_that_the_source_declares(
+    toy_archives: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    source = source_of(name)
+    assert source.um_per_px is not None
+    (frame,) = source.frame_px or {(288, 288)}
+    with open_archive(toy_archives[name], tmp_path) as archive:
+        for entry in source.walk(archive):
+            pixels = decode_rgb(archive.read(entry.member), entry.member)
+            assert pixels.shape == (*frame[::-1], 3)
+    laboratory = next(lab for lab in LABORATORIES if lab.source == name)
+    assert laboratory.scanner.um_per_px == pytest.approx(source.um_per_px)
+    assert laboratory.num_real == {key: num for key, num in source.used_counts.items() if num}
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "kind", "mode"),
+    [
+        ("acevedo_20", ".jpg", "JPEG", "RGB"),
+        ("matek_19", ".tiff", "TIFF", "RGBA"),
+        ("mll_23", ".TIF", "TIFF", "RGB"),
+    ],
+)
+def test_every_image_is_of_the_archive_s_format_and_says_that_it_is_a_toy(
+    toy_archives: dict[str, Path], name: str, suffix: str, kind: str, mode: str
+) -> None:
+    paths = [path for path in toy_archives[name].rglob("*") if path.suffix == suffix]
+    assert len(paths) in (60, 66)
+    for path in paths[::9]:
+        with Image.open(path) as image:
+            assert (image.format, image.mode) == (kind, mode)
+            if isinstance(image, Image.Image) and kind == "TIFF":
+                said = image.tag_v2[270]  # type: ignore[attr-defined]
+            else:
+                said = image.info["comment"].decode()
+        assert said == archives.COMMENT
+
+
+def test_toy_txt_lies_beside_and_inside_the_archives(toy_archives: dict[str, Path]) -> None:
+    beside = next(iter(toy_archives.values())).parent / "TOY.txt"
+    for path in (beside, *(folder / "TOY.txt" for folder in toy_archives.values())):
+        assert path.read_text().startswith("TOY DATA")
+
+
+def test_the_annotations_name_every_matek_image(toy_archives: dict[str, Path]) -> None:
+    folder = toy_archives["matek_19"]
+    rows = [line.split() for line in (folder / "annotations.dat").read_text().splitlines()]
+    assert len(rows) == 66
+    for path, code, *again in rows:
+        assert (folder / "AML-Cytomorphology" / path).is_file()
+        assert path.startswith(f"{code}/{code}_") and again == ["nan", "nan"]
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(
+    toy_archives: dict[str, Path], tmp_path: Path
+) -> None:
+    several = draw_archives(tmp_path, seed=0, size="tiny", num_proc=2)
+    for name, folder in toy_archives.items():
+        assert digests(folder) == digests(several[name])
+
+
+def test_another_seed_draws_other_cells() -> None:
+    laboratory = LABORATORIES[2]
+    first, again, other = (draw_image(laboratory, "monocyte", 0, seed) for seed in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("laboratory", LABORATORIES, ids=SOURCES)
+def test_every_class_has_at_least_six_images_and_one_has_just_six(
+    laboratory: archives.Laboratory, size: str
+) -> None:
+    numbers = num_images(laboratory, size)
+    assert min(numbers.values()) >= 6
+    paths = {laboratory.path(name, i) for name, num in numbers.items() for i in range(num)}
+    assert len(paths) == sum(numbers.values())
+    if laboratory.source == "acevedo_20":
+        assert "myeloblast" not in numbers
+    if laboratory.source == "matek_19":
+        assert numbers["metamyelocyte"] == 6
+
+
+def test_priors_differ_between_laboratories_about_as_they_do_in_life() -> None:
+    names = [name for name in LABORATORIES[1].codes]
+    priors = []
+    for laboratory in LABORATORIES:
+        numbers = num_images(laboratory, "small")
+        priors.append(np.array([numbers.get(name, 0) for name in names]) / sum(numbers.values()))
+    a, b, c = priors
+    variations = [abs(p - q).sum() / 2 for p, q in ((a, b), (a, c), (b, c))]
+    # The real sets': 0.66, 0.48 and 0.30.
+    assert variations == pytest.approx([0.6, 0.44, 0.24], abs=0.06)
+
+
+def test_archives_of_the_same_recipe_are_kept(
+    toy_archives: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_draw_all", lambda *_: pytest.fail("drawn again"))
+    out = toy_archives["mll_23"].parent
+    assert draw_archives(out, seed=0, size="tiny") == toy_archives
+
+
+def test_archives_of_another_recipe_are_refused(toy_archives: dict[str, Path]) -> None:
+    out = toy_archives["mll_23"].parent
+    with pytest.raises(ValueError, match=r"another recipe \(seed 0, size tiny.*--out"):
+        draw_archives(out, seed=1, size="tiny")
+
+
+def test_a_real_archive_is_never_mixed_with_a_toy(tmp_path: Path) -> None:
+    real = tmp_path / "PBC_dataset_normal_DIB" / "basophil" / "BA_100102.jpg"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"cell")
+    with pytest.raises(ValueError, match=r"PBC_dataset_normal_DIB exists already.*--out"):
+        draw_archives(tmp_path, size="tiny")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_is_left_when_drawing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(archives, "_annotate", fail)
+    monkeypatch.setattr(archives, "_write", lambda *_: None)
+    with pytest.raises(type(error)):
+        draw_archives(tmp_path, size="tiny", num_proc=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "the seed is -1"),
+        ({"size": "huge"}, "unknown size 'huge'; choose from tiny, small, full"),
+        ({"num_proc": 0}, "num_proc is 0"),
+    ],
+)
+def test_bad_input_is_named(tmp_path: Path, change: dict[str, int | str], message: str) -> None:
+    draw: Callable[..., object] = draw_archives
+    with pytest.raises(ValueError, match=message):
+        draw(tmp_path / "out", **change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_write", lambda *_: None)
+    seen: list[tuple[int, int]] = []
+    draw_archives(
+        tmp_path, size="tiny", num_proc=1, report=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(i + 1, 192) for i in range(192)]
+
+
+def test_the_command_says_where_each_source_s_archive_is(
+    toy_archives: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy(toy_archives["mll_23"].parent, size="tiny")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{name}: {folder}" for name, folder in toy_archives.items()]
+
+
+def test_the_command_s_module_imports_nothing_heavy() -> None:
+    code = "import sys, hf_wbc.cli.toy; print([m for m in ('numpy', 'scipy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
