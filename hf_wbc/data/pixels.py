@@ -1,7 +1,8 @@
 """Images to fixed-size pixels, once: the 25 um square, resized as the model's processor would.
 
 The result is a memory-mapped Arrow column of uint8 bytes. It lies in datasets' cache under the
-digest of all that decides it: the rows' fingerprint, the geometry, Pillow's version, our format.
+digest of all that decides it: the rows' fingerprint, the geometry, the versions of Pillow, torch
+and torchvision, our format.
 """
 
 import hashlib
@@ -12,12 +13,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, __version__
 
 from hf_wbc.data.crop import crop_um
 from hf_wbc.data.domain import Domain
@@ -28,13 +29,15 @@ from hf_wbc.data.table import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same rows would give other bytes."""
 _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128
 _ROWS_PER_PROCESS = 512
 """A process that has fewer costs more than it gives."""
 _PNG = b"\x89PNG"
+_MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""torchvision's name of an interpolation, by Pillow's code."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,15 @@ class Geometry:
     size: int
     """Side of the square in pixels."""
     resample: int
-    """Interpolation, by Pillow's code: 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box."""
+    """Interpolation, by Pillow's code: 1 lanczos, 2 bilinear, 3 bicubic."""
     um: float = CROP_UM
     """Side of the square in um."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"image size is {self.size}; it must be at least 1 pixel")
-        if self.resample not in list(Image.Resampling):
-            known = ", ".join(f"{code.value} {code.name.lower()}" for code in Image.Resampling)
+        if self.resample not in _MODES:
+            known = ", ".join(f"{code} {name}" for code, name in _MODES.items())
             raise ValueError(f"unknown interpolation {self.resample}; choose from {known}")
 
 
@@ -80,16 +83,25 @@ def harmonise(domain: Domain, geometry: Geometry, num_proc: int | None = None) -
     )
 
 
-def square(pixels: NDArray[np.uint8], um_per_px: float | None, geometry: Geometry) -> Image.Image:
-    """The central square of a frame (H, W, 3), size x size.
+def square(
+    pixels: NDArray[np.uint8], um_per_px: float | None, geometry: Geometry
+) -> NDArray[np.uint8]:
+    """The central square of a frame (H, W, 3), (size, size, 3).
 
     `geometry.um` wide, or of the frame's short side where no scale is known: the cell fills it.
+    Resized by torchvision, as the processor of a saved model does it.
     """
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
     height, width = pixels.shape[:2]
     scale = geometry.um / min(height, width) if um_per_px is None else um_per_px
-    frame = Image.fromarray(crop_um(pixels, scale, geometry.um))
-    side = geometry.size
-    return frame.resize((side, side), Image.Resampling(geometry.resample), reducing_gap=None)
+    crop = torch.from_numpy(np.ascontiguousarray(crop_um(pixels, scale, geometry.um)))
+    mode = InterpolationMode(_MODES[geometry.resample])
+    resized = resize(crop.permute(2, 0, 1), [geometry.size] * 2, mode, antialias=True)
+    square: NDArray[np.uint8] = resized.permute(1, 2, 0).contiguous().numpy()
+    return square
 
 
 def _key(domain: Domain, geometry: Geometry) -> str:
@@ -97,7 +109,7 @@ def _key(domain: Domain, geometry: Geometry) -> str:
     facts = {
         "rows": domain.fingerprint,
         "geometry": asdict(geometry),
-        "pillow": __version__,
+        "versions": {name: version(name) for name in ("pillow", "torch", "torchvision")},
         "format": FORMAT,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
@@ -110,15 +122,16 @@ def _build(domain: Domain, geometry: Geometry, folder: Path, num_proc: int | Non
     num_bytes = 3 * geometry.size**2
     for abandoned in folder.parent.glob(f"{folder.name}.*.part"):
         shutil.rmtree(abandoned)
+    processes = num_processes(len(domain), num_proc)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         rows = domain.dataset.with_format("arrow")
         rows.map(
-            partial(_squares, geometry=geometry, ref=domain.ref),
+            partial(_squares, geometry=geometry, ref=domain.ref, one_of_many=processes is not None),
             batched=True,
             batch_size=_ROWS_AT_ONCE,
             writer_batch_size=_ROWS_AT_ONCE,
-            num_proc=num_processes(len(domain), num_proc),
+            num_proc=processes,
             remove_columns=rows.column_names,
             features=Features({_PIXELS: Value(f"fixed_size_binary[{num_bytes}]")}),
             cache_file_name=str(part / "pixels.arrow"),
@@ -140,9 +153,13 @@ def num_processes(num_rows: int, num_proc: int | None) -> int | None:
     return num if num > 1 else None
 
 
-def _squares(rows: "pa.Table", geometry: Geometry, ref: str) -> "pa.Table":
+def _squares(rows: "pa.Table", geometry: Geometry, ref: str, one_of_many: bool) -> "pa.Table":
     """The pixel column of some rows."""
     import pyarrow as pa
+    import torch
+
+    if one_of_many:  # a forked process has none of its parent's threads, and would wait for them
+        torch.set_num_threads(1)
 
     columns = ["image", "image_id", "um_per_px", "pixel_sha256"]
     pixels = [_square_of(row, geometry, ref) for row in rows.select(columns).to_pylist()]
