@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 128
 _ROWS_PER_PROCESS = 512
 """A process that has fewer costs more than it gives."""
 _PNG = b"\x89PNG"
-_MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+_MODES = {2: "bilinear", 3: "bicubic"}
 """torchvision's name of an interpolation, by Pillow's code."""
 
 
@@ -47,7 +47,7 @@ class Geometry:
     size: int
     """Side of the square in pixels."""
     resample: int
-    """Interpolation, by Pillow's code: 1 lanczos, 2 bilinear, 3 bicubic."""
+    """Interpolation, by Pillow's code: 2 bilinear, 3 bicubic."""
     um: float = CROP_UM
     """Side of the square in um."""
 

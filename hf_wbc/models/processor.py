@@ -17,7 +17,8 @@ from typing import Any
 BACKEND = "torchvision"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 BICUBIC = 3
-_INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+_INTERPOLATIONS = {"bilinear": 2, "bicubic": 3}
+"""Those that torchvision computes alike on every memory layout; others are hardly ever used."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,16 @@ def _reduce(processor: Any, folder: Path) -> Preprocessing:
     sides = {side for side in size.values() if side}
     if len(sides) != 1:
         raise ValueError(f"{folder}: its processor's size {size} is no square; choose another")
+    resample = int(processor.resample)
+    if resample not in _INTERPOLATIONS.values():
+        raise ValueError(
+            f"{folder}: its processor resizes with Pillow's {resample}, which is not one of "
+            f"{', '.join(_INTERPOLATIONS)}; choose another"
+        )
     if not processor.do_normalize:
-        return Preprocessing(sides.pop(), int(processor.resample), (0.0,) * 3, (1.0,) * 3)
+        return Preprocessing(sides.pop(), resample, (0.0,) * 3, (1.0,) * 3)
     mean, std = processor.image_mean, processor.image_std
-    return Preprocessing(sides.pop(), int(processor.resample), tuple(mean), tuple(std))
+    return Preprocessing(sides.pop(), resample, tuple(mean), tuple(std))
 
 
 def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:

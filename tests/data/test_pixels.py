@@ -49,7 +49,7 @@ def processed(domain: Domain, size: int, resample: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [24, 56])
-@pytest.mark.parametrize("resample", [1, 2, 3])
+@pytest.mark.parametrize("resample", [2, 3])
 def test_pixels_equal_the_processors_resize(folder: Path, size: int, resample: int) -> None:
     domain = load_domain(str(folder), "train")
     pixels = everything(harmonise(domain, Geometry(size, resample)))
@@ -162,5 +162,5 @@ def test_a_square_wider_than_the_rows_is_refused(folder: Path) -> None:
 def test_a_geometry_that_cannot_be_is_named() -> None:
     with pytest.raises(ValueError, match="image size is 0"):
         Geometry(0, 2)
-    with pytest.raises(ValueError, match="unknown interpolation 9; choose from 1 lanczos"):
+    with pytest.raises(ValueError, match="unknown interpolation 9; choose from 2 bilinear"):
         Geometry(16, 9)
