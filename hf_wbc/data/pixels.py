@@ -97,7 +97,7 @@ def square(
 
     height, width = pixels.shape[:2]
     scale = geometry.um / min(height, width) if um_per_px is None else um_per_px
-    crop = torch.from_numpy(np.ascontiguousarray(crop_um(pixels, scale, geometry.um)))
+    crop = torch.from_numpy(crop_um(pixels, scale, geometry.um).copy())
     mode = InterpolationMode(_MODES[geometry.resample])
     resized = resize(crop.permute(2, 0, 1), [geometry.size] * 2, mode, antialias=True)
     square: NDArray[np.uint8] = resized.permute(1, 2, 0).contiguous().numpy()

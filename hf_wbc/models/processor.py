@@ -18,7 +18,7 @@ BACKEND = "torchvision"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 BICUBIC = 3
 _INTERPOLATIONS = {"bilinear": 2, "bicubic": 3}
-"""Those that torchvision computes alike on every memory layout; others are hardly ever used."""
+"""By Pillow's codes; no classifier of cells is known to need another."""
 
 
 @dataclass(frozen=True)
