@@ -33,6 +33,10 @@ class Augmentation:
     """Mix with the grey image by 1 +- this."""
     hue: float = 0.05
     """Turn the hue circle by up to this fraction either way."""
+    stain: float = 0.0
+    """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
+    target_shift: float = 0.0
+    """Move source colours by up to this fraction of the way to the unlabelled target's."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lr", "weight_decay", "clip", "patience"):
+        for name in ("lr", "weight_decay", "clip", "patience", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("warmup", "ema"):

@@ -9,6 +9,7 @@ features.parquet     the penultimate features of those images
 record.json          everything about the run; written last: it says that the run is finished
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -59,16 +60,17 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; ValueError names the file that is missing or damaged."""
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Read a JSON object; ValueError names the file that is missing or damaged, and the remedy."""
+    end = f"; {remedy}" if remedy else ""
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
+        raise ValueError(f"{path} is missing{end}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}{end}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: not a JSON object")
+        raise ValueError(f"{path} is damaged: not a JSON object{end}")
     return values
 
 
@@ -79,19 +81,42 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, root: Path, config: Mapping[str, Any], identity: Mapping[str, Any]) -> Self:
-        """The folder of the run that `identity` determines, made when it is not there.
+    def find(cls, root: Path, identity: Mapping[str, Any]) -> Self:
+        """The folder of the run that `identity` determines, there or not; nothing is written.
 
-        `config` is what the user asked for, `identity` what it resolved to: contents instead of
-        places. ValueError when the folder holds another run.
+        ValueError when the folder holds another run.
         """
         run = cls(root / digest(identity))
-        run.path.mkdir(parents=True, exist_ok=True)
-        if not run.config.exists():
-            write_json(run.config, {"config": config, "identity": identity})
-        elif digest(read_json(run.config).get("identity", {})) != run.path.name:
-            raise ValueError(f"{run.config} is of another run than its folder's name; delete it")
+        if run.config.exists():
+            found = read_json(run.config, run.remedy)
+            if digest(found.get("identity", {})) != run.path.name:
+                raise ValueError(f"{run.config} is of another run than its folder; {run.remedy}")
         return run
+
+    @contextmanager
+    def writing(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> Iterator[None]:
+        """Make the folder, clear away what a crash left half-written, and keep others out.
+
+        `config` is what the user asked for, `identity` what it resolved to: contents instead of
+        places. ValueError when another process is writing the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config.exists():
+            write_json(self.config, {"config": config, "identity": identity})
+        with self.config.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"another process is writing {self.path}; wait until it has ended"
+                ) from None
+            for leftover in self.path.glob(".*"):
+                remove(leftover)
+            yield
+
+    @property
+    def remedy(self) -> str:
+        return f"delete {self.path} and repeat the command that made it"
 
     @property
     def config(self) -> Path:
@@ -136,11 +161,11 @@ class RunFolder:
         """All whole lines; a last line that a crash cut short is left out."""
         if not self.history.exists():
             return []
-        lines = self.history.read_text().split("\n")
         try:
+            lines = self.history.read_text().split("\n")
             return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.history} is damaged: {error}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.history} is damaged: {error}; {self.remedy}") from error
 
     def rewind_history(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines after `step`, which a resumed run writes again; the lines that stay."""
@@ -155,7 +180,7 @@ class RunFolder:
 
     def read_record(self) -> dict[str, Any]:
         """The finished run's record; ValueError names what is missing, damaged or too new."""
-        record = read_json(self.record)
+        record = read_json(self.record, self.remedy)
         if record.get("version") != RECORD_VERSION:
             raise ValueError(
                 f"{self.record} has version {record.get('version')!r}, this hf_wbc reads "

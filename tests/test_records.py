@@ -1,10 +1,17 @@
 """A run folder is whole or says what is damaged."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_wbc.records import RunFolder, digest, replacing
+
+
+def started(root: Path, identity: dict[str, Any]) -> RunFolder:
+    run = RunFolder.find(root, identity)
+    with run.writing({}, identity):
+        return run
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -22,14 +29,36 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
-    run = RunFolder.open(tmp_path, {}, {"seed": 0})
+    run = started(tmp_path, {"seed": 0})
     run.config.write_text('{"config": {}, "identity": {"seed": 1}}')
-    with pytest.raises(ValueError, match="another run"):
-        RunFolder.open(tmp_path, {}, {"seed": 0})
+    with pytest.raises(ValueError, match=rf"another run .* delete {run.path}"):
+        RunFolder.find(tmp_path, {"seed": 0})
+
+
+def test_a_run_that_is_only_looked_for_leaves_nothing(tmp_path: Path) -> None:
+    run = RunFolder.find(tmp_path / "runs", {"seed": 0})
+    assert not run.finished and not (tmp_path / "runs").exists()
+
+
+def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    run = RunFolder.find(tmp_path, {})
+    message = rf"another process is writing {run.path}"
+    with run.writing({}, {}), pytest.raises(ValueError, match=message), run.writing({}, {}):
+        pass
+    with run.writing({}, {}):
+        pass
+
+
+def test_what_a_crash_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    run = started(tmp_path, {})
+    (run.path / ".model-x1").mkdir()
+    (run.path / ".record.json.7.partial").write_text("{")
+    with run.writing({}, {}):
+        assert [path.name for path in run.path.iterdir()] == ["config.json"]
 
 
 def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
-    run = RunFolder.open(tmp_path, {}, {})
+    run = started(tmp_path, {})
     run.append_history({"step": 1})
     run.append_history({"step": 2})
     with run.history.open("a") as file:
@@ -47,7 +76,7 @@ def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> None:
-    run = RunFolder.open(tmp_path, {}, {})
+    run = started(tmp_path, {})
     run.record.write_text(text)
     with pytest.raises(ValueError, match=message):
         run.read_record()

@@ -2,19 +2,20 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PROJECT = "hf_wbc"
 
 
-def make_accelerator(
-    precision: str = "fp32", trackers: Sequence[str] = (), logs: Path | None = None
-) -> "Accelerator":
+def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "Accelerator":
     """The accelerator of this process.
 
     ValueError when a tracker is not installed, when the launch started fewer processes than it
@@ -25,16 +26,41 @@ def make_accelerator(
     for tracker in trackers:
         if importlib.util.find_spec(tracker) is None:
             raise ValueError(f"{tracker} is not installed; pip install 'hf_wbc[track]'")
+    has_device = torch.accelerator.is_available()
+    if precision == "fp16" and not has_device:
+        raise ValueError("precision is fp16, which needs a GPU; use --precision bf16 or fp32")
+    _refuse_lone_process()
     accelerator = Accelerator(
+        cpu=not has_device,  # unless told so, processes on a CPU do not look for each other
         mixed_precision=MIXED_PRECISION[precision],
         log_with=list(trackers) or None,
-        project_dir=logs,
+        project_dir=".",  # where nothing is written: `start_trackers` knows the folder
         step_scheduler_with_optimizer=False,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(
-            f"{launched} processes were launched, but they do not work together; on a CPU use "
-            f"torchrun --nproc-per-node {launched} train.py ..."
+            f"{launched} processes were launched, and {accelerator.num_processes} works alone; "
+            f"start them with torchrun --nproc-per-node {launched} train.py ..."
         )
     return accelerator
+
+
+def start_trackers(accelerator: "Accelerator", folder: Path, config: Mapping[str, Any]) -> None:
+    """Open the trackers that the accelerator was made with, for the run in `folder`.
+
+    Tensorboard writes there; trackio where TRACKIO_DIR says, under the folder's name.
+    """
+    accelerator.project_configuration.set_directories(str(folder))
+    facts = {"name": folder.name, "config": dict(config), "resume": "allow", "embed": False}
+    accelerator.init_trackers(PROJECT, init_kwargs={"trackio": facts})
+
+
+def _refuse_lone_process() -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process and sets a port for two."""
+    launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched_by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            "accelerate launch was told to start several processes and started one; on a CPU use "
+            "torchrun --nproc-per-node NUMBER train.py ..."
+        )

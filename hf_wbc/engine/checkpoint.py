@@ -39,6 +39,8 @@ class Progress:
     """Time spent in steps, over all resumptions."""
     elapsed_s: float = 0.0
     """The same with evaluations."""
+    peak_memory_bytes: int = 0
+    """Of the first process, over all resumptions."""
     scaler: dict[str, Any] | None = None
     """State of the fp16 loss scaler."""
 
@@ -90,12 +92,12 @@ def save_checkpoint(
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], Progress] | None:
     """The parts that were saved and the progress; None when there is no checkpoint.
 
-    ValueError names a damaged file.
+    ValueError names a damaged file; KeyError and TypeError when another version wrote it.
     """
     if not (folder.exists() and _finished(folder)):
         return None
     newest = _newest(folder)
-    progress = Progress(**read_json(newest / "progress.json"))
+    progress = Progress(**read_json(newest / "progress.json", f"delete {folder}"))
     state: dict[str, Tensors] = {}
     for name, tensor in _load(newest / STATE).items():
         part, _, rest = name.partition("/")
@@ -117,11 +119,14 @@ def _newest(folder: Path) -> Path:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def _load(path: Path) -> Tensors:
     try:
         return load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
+        raise ValueError(f"{path} is damaged ({error}); delete {path.parent.parent}") from error

@@ -1,6 +1,6 @@
 """What every part of one run needs: its configuration, device, folder, data and model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +29,15 @@ class Context:
     loaded: Loaded
     cache: Path
     """Where embedded features are kept."""
+    _tables: dict[Domain, Table] = field(default_factory=dict, repr=False)
 
     def table(self, domain: Domain) -> Table:
         """A domain as the model takes it in: harmonised pixels, or embedded features."""
+        if domain not in self._tables:
+            self._tables[domain] = self._load(domain)
+        return self._tables[domain]
+
+    def _load(self, domain: Domain) -> Table:
         if self.config.inputs == "features":
             return embed(self.loaded, domain, self.cache, self.accelerator)
         with self.accelerator.main_process_first():

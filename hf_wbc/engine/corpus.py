@@ -1,12 +1,13 @@
 """The domains of a run: which are sources, which are targets, and what must hold between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.evaluation.tally import tally
 from hf_wbc.taxonomy import UNLABELLED
 
 
@@ -30,6 +31,15 @@ class Splits:
             **{split: getattr(self, split).fingerprint for split in SPLITS},
         }
 
+    def facts(self) -> dict[str, Any]:
+        """The same with what a reader of the record asks: from where, how many, at which scale."""
+        return {
+            **self.identity(),
+            "ref": self.train.ref,
+            "num_images": {split: len(getattr(self, split)) for split in SPLITS},
+            "um_per_px": self.train.um_per_px,
+        }
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -37,6 +47,14 @@ class Corpus:
 
     sources: tuple[Splits, ...]
     targets: tuple[Splits, ...]
+
+    def scored(self) -> Iterator[tuple[str, Splits, Domain]]:
+        """What is scored in the end: role, domain, and one of its splits."""
+        for splits in self.sources:
+            yield "source", splits, splits.validation
+            yield "source", splits, splits.test
+        for splits in self.targets:
+            yield "target", splits, splits.test
 
 
 def load_splits(ref: str) -> Splits:
@@ -57,7 +75,8 @@ def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:
 def load_corpus(config: TrainConfig) -> Corpus:
     """Load every domain of a configuration and check them against each other.
 
-    ValueError for a source without labels, a domain without scale, or one named twice.
+    ValueError for a source without labels, a domain without scale, one named twice, or one of
+    which `merge` and `classes` leave nothing to score.
     """
     sources = tuple(load_splits(ref) for ref in config.sources)
     targets = tuple(load_splits(ref) for ref in config.target)
@@ -77,4 +96,16 @@ def load_corpus(config: TrainConfig) -> Corpus:
                     f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
                     "name it as --target"
                 )
-    return Corpus(sources, targets)
+    corpus = Corpus(sources, targets)
+    for _, _, domain in corpus.scored():
+        require_scorable(domain, config.merge, config.classes)
+    return corpus
+
+
+def require_scorable(domain: Domain, merge: Sequence[str], classes: Sequence[str]) -> None:
+    """ValueError when merged and chosen classes do not exist or leave none of its labels."""
+    if (domain.labels != UNLABELLED).any():
+        try:
+            tally(domain.labels, domain.labels, merge=merge, classes=classes)
+        except ValueError as error:
+            raise ValueError(f"{domain.ref}, {domain.split}: {error}") from error

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.domain import Domain
+from hf_wbc.data.pixels import FORMAT
 from hf_wbc.data.table import Table, feature_table
 from hf_wbc.engine.inputs import geometry_of, load_images
 from hf_wbc.engine.predict import predict
@@ -30,6 +31,7 @@ def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
         {
             "data": domain.fingerprint,
             "model": loaded.revision,
+            "pixels": FORMAT,
             **asdict(geometry_of(loaded)),
         }
     )
@@ -58,7 +60,7 @@ def _write(path: Path, domain: Domain, features: npt.NDArray[np.float32]) -> Non
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="none")
+        pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False)
 
 
 def _read(path: Path, domain: Domain) -> Table:

@@ -1,20 +1,23 @@
 """Score a trained classifier on a dataset it may never have seen."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.corpus import require_scale
-from hf_wbc.engine.finish import packages
 from hf_wbc.engine.inputs import load_images
+from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.predict import predict
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
-from hf_wbc.models import load_trained
+from hf_wbc.evaluation.tally import tally
+from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import RunFolder, replacing
 from hf_wbc.taxonomy import UNLABELLED
 
@@ -34,42 +37,67 @@ def evaluate_model(
     ValueError for a model of other classes, a dataset without labels, or one without scale unless
     that is allowed.
     """
+    if not splits or len(set(splits)) < len(splits):
+        raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
     loaded = load_trained(model)
     domains = [load_domain(ref, split) for split in splits]
     require_scale(domains, allow_unscaled)
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELLED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
+    tally(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
     asked = {"model": model, "data": ref, "splits": list(splits)}
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
-    facts = {
+    identity = {
         "model": loaded.revision,
         "data": {domain.split: domain.fingerprint for domain in domains},
+        **options,
     }
-    folder = RunFolder.open(root, asked | options, facts | options)
+    folder = RunFolder.find(root, identity)
     if folder.finished:
         return folder
     accelerator = make_accelerator()
     loaded.classifier.to(accelerator.device)
-    tables, predicted = [], []
+    start, tables, predicted = time.perf_counter(), [], []
     for domain in domains:
         found = predict(loaded.classifier, load_images(loaded, domain), loaded, accelerator)
         tables.append(prediction_rows(domain, found))
         predicted.append(found.classes)
+    elapsed_s = time.perf_counter() - start
     scores = score_predictions(labels, np.concatenate(predicted), merge, classes, seed)
     if accelerator.is_main_process:
-        with replacing(folder.predictions) as temporary:
-            pq.write_table(pa.concat_tables(tables), temporary)
-        folder.write_record(
-            {
-                "kind": "evaluation",
-                "run": folder.path.name,
-                **asked,
-                "domain": domains[0].name,
-                "um_per_px": domains[0].um_per_px,
-                "revisions": {"model": loaded.revision, "data": domains[0].revision},
-                "scores": scores,
-                "packages": packages(),
-            }
-        )
+        with folder.writing(asked | options, identity):
+            with replacing(folder.predictions) as temporary:
+                pq.write_table(pa.concat_tables(tables), temporary)
+            folder.write_record(
+                {
+                    "kind": "evaluation",
+                    "run": folder.path.name,
+                    **_facts(model, loaded, domains),
+                    "splits": list(splits),
+                    "scores": scores,
+                    "cost": {
+                        "elapsed_s": elapsed_s,
+                        "images_per_s": len(labels) / elapsed_s,
+                        "peak_memory_bytes": peak_memory_bytes(),
+                    },
+                    "machine": machine(accelerator.device, accelerator.num_processes),
+                    "packages": packages(),
+                }
+            )
     return folder
+
+
+def _facts(model: str, loaded: Loaded, domains: Sequence[Domain]) -> dict[str, Any]:
+    """Which model looked at which images."""
+    first = domains[0]
+    return {
+        "model": {"name": model, "revision": loaded.revision, "exposure": loaded.exposure},
+        "data": {
+            "name": first.name,
+            "ref": first.ref,
+            "revision": first.revision,
+            "um_per_px": first.um_per_px,
+            **{domain.split: domain.fingerprint for domain in domains},
+        },
+    }

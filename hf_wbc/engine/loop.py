@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,7 +28,7 @@ def optimise(
     accelerator: "Accelerator",
     first_step: int = 0,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take optimizer steps; after each, yield how many are done and the detached loss terms.
+    """Take optimizer steps; after each, yield how many are done and this process's mean loss terms.
 
     Every draw depends on the seed, the step and the process alone, so that a run which continues
     at `first_step` with the weights of then ends in the same bits. `method` and `optimizer` are
@@ -38,14 +39,17 @@ def optimise(
     method.train()
     for step in range(first_step, config.steps):
         set_rate(optimizer, rate_factor(step, config.steps, config.warmup))
+        means: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             batch = stream.batch(step, micro)
             draw = (step * config.accumulation + micro) * world + rank
-            torch.manual_seed((config.seed << 40) + draw)
+            torch.manual_seed(_seed(config.seed, draw))
             last = micro == config.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(method):
                 terms = method(batch)
                 accelerator.backward(terms["loss"] / config.accumulation)
+            for name, term in terms.items():
+                means[name] = means.get(name, 0) + term.detach() / config.accumulation
         if config.clip:
             accelerator.clip_grad_norm_(method.parameters(), config.clip)
         optimizer.step()
@@ -53,4 +57,9 @@ def optimise(
         plain.after_step()
         if averaged is not None:
             averaged.update_parameters(plain.classifier)
-        yield step + 1, {name: term.detach() for name, term in terms.items()}
+        yield step + 1, means
+
+
+def _seed(*key: int) -> int:
+    """One seed for a key of several numbers, however large they are."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

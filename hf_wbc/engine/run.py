@@ -1,20 +1,21 @@
 """One training run, from its configuration to its finished folder."""
 
-import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.accelerator import make_accelerator
+from hf_wbc.data.augment import check_strength
+from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.selection import rule
-from hf_wbc.evaluation.tally import merged
 from hf_wbc.models import freeze, load_classifier
-from hf_wbc.records import RunFolder
+from hf_wbc.records import RunFolder, remove
 
 
 def run(
@@ -31,7 +32,7 @@ def run(
     """
     method_class, selection = load_method(config.method), rule(config.selection)
     options = method_class.parse(config.method_options)
-    merged(config.merge)
+    check_strength(config.augmentation)
     if method_class.needs.target and not config.target:
         raise ValueError(f"{config.method} adapts to a target; name one with --target")
     if method_class.needs.images and config.inputs == "features":
@@ -42,25 +43,29 @@ def run(
         loaded = load_classifier(
             config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
         )
-        identity = {
-            **config.to_dict(),
-            "method_options": dataclasses.asdict(options),
-            "sources": [splits.identity() for splits in corpus.sources],
-            "target": [splits.identity() for splits in corpus.targets],
-            "model": loaded.revision,
-            "num_processes": accelerator.num_processes,
-        }
-        folder = RunFolder.open(root, config.to_dict(), identity)
+    asked, is_main = config.to_dict(), accelerator.is_main_process
+    config = replace(
+        config, method_options=asdict(options), image_size=loaded.preprocessing.size
+    )  # what the record calls the configuration: every default is in it
+    identity = {
+        **config.to_dict(),
+        "sources": [splits.identity() for splits in corpus.sources],
+        "target": [splits.identity() for splits in corpus.targets],
+        "model": loaded.revision,
+        "num_processes": accelerator.num_processes,
+    }
+    folder = RunFolder.find(root, identity)
     if folder.finished:
+        if is_main:
+            remove(folder.checkpoint)
         return folder
     loaded.classifier.to(accelerator.device)
     trainable = "frozen" if config.inputs == "features" else config.trainable
     freeze(loaded.classifier, trainable, config.batch_norm)
     context = Context(config, accelerator, folder, corpus, loaded, cache)
-    if trackers:
-        accelerator.project_configuration.set_directories(str(folder.path))
-        accelerator.init_trackers("hf_wbc", config={"run": folder.path.name})
     trainer = Trainer(context, method_class(loaded.classifier, options), selection, report)
-    finish(context, trainer.train(), selection)
+    with folder.writing(asked, identity) if is_main else nullcontext():
+        start_trackers(accelerator, folder.path, asked)
+        finish(context, trainer.train(), selection)
     accelerator.end_training()
     return folder

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,14 @@ from hf_wbc.engine.checkpoint import (
 )
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.loop import optimise
+from hf_wbc.engine.machine import peak_memory_bytes
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.selection import Rule
+from hf_wbc.evaluation.selection import RULES, Rule
 from hf_wbc.models import Classifier, param_groups
 from hf_wbc.taxonomy import NUM_CLASSES
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
 Report = Callable[[Mapping[str, Any]], None]
@@ -88,7 +92,7 @@ class Trainer:
         progress = self._resume()
         if stopped_early(progress, config.patience):
             return progress
-        window = Window()
+        window = Window(self.context.accelerator)
         for step, terms in optimise(
             self.method, self.optimizer, self.stream, self.averaged, config,
             self.context.accelerator, progress.step,
@@ -101,11 +105,12 @@ class Trainer:
             progress = self._keep(progress, row, window)
             if stopped_early(progress, config.patience):
                 break
-            window = Window()
+            window = Window(self.context.accelerator)
         return progress
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Scores of every source's validation images, by domain and name."""
+        self._share_buffers()
         found = {}
         for splits in self.context.corpus.sources:
             predicted = self.context.predict(self.classifier, splits.validation).classes
@@ -113,14 +118,24 @@ class Trainer:
             found[splits.name] = {name: scores[name] for name in HEADLINE}
         return found
 
+    def _share_buffers(self) -> None:
+        """Give every process the first one's BatchNorm statistics, which are those that are saved.
+
+        Weights are the same everywhere, but each process follows its own batches' statistics.
+        """
+        if self.context.accelerator.num_processes > 1:
+            for buffer in self.classifier.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def _keep(self, progress: Progress, row: dict[str, Any], window: "Window") -> Progress:
         """Checkpoint, history and trackers for one evaluation, in the order that a crash allows."""
         context = self.context
-        row["selection"] = self.selection.value(row)
+        row["selection"] = {rule.name: rule.value(row) for rule in RULES}
         progress = replace(
-            progress.after(row["step"], row["selection"]),
+            progress.after(row["step"], row["selection"][self.selection.name]),
             train_s=progress.train_s + window.train_s,
             elapsed_s=progress.elapsed_s + window.elapsed_s,
+            peak_memory_bytes=max(progress.peak_memory_bytes, peak_memory_bytes()),
             scaler=context.accelerator.scaler.state_dict() if context.accelerator.scaler else None,
         )
         if context.accelerator.is_main_process:
@@ -139,11 +154,20 @@ class Trainer:
         return progress
 
     def _resume(self) -> Progress:
+        """The progress of the newest checkpoint, put in place; the history is cut back to it."""
         folder = self.context.folder
-        saved = load_checkpoint(folder.checkpoint)
-        if saved is None:
-            return Progress()
-        state, progress = saved
+        try:
+            saved = load_checkpoint(folder.checkpoint)
+            progress = self._restore(*saved) if saved else Progress()
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
+            ) from error
+        if self.context.accelerator.is_main_process:
+            folder.rewind_history(progress.step)
+        return progress
+
+    def _restore(self, state: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> Progress:
         self.plain.load_state_dict(state["method"])
         restore_optimizer(self.optimizer.optimizer, state["optimizer"])
         if self.averaged is not None:
@@ -151,15 +175,14 @@ class Trainer:
         scaler = self.context.accelerator.scaler
         if scaler is not None and progress.scaler is not None:
             scaler.load_state_dict(progress.scaler)
-        if self.context.accelerator.is_main_process:
-            folder.rewind_history(progress.step)
         return progress
 
 
 class Window:
     """Mean loss terms and the time since the last evaluation."""
 
-    def __init__(self) -> None:
+    def __init__(self, accelerator: "Accelerator") -> None:
+        self.accelerator = accelerator
         self.start = time.perf_counter()
         self.train_s = 0.0
         self.num_steps = 0
@@ -169,11 +192,15 @@ class Window:
         """Add one step's terms without waiting for the device."""
         self.num_steps += 1
         for name, term in terms.items():
-            self.sums[name] = self.sums[name] + term if name in self.sums else term.clone()
+            self.sums[name] = self.sums.get(name, 0) + term
 
     def means(self, step: int) -> dict[str, float]:
-        """Mean terms since the last evaluation; ValueError when the loss is no longer a number."""
-        means = {name: float(total) / self.num_steps for name, total in self.sums.items()}
+        """Mean terms of all processes since the last evaluation.
+
+        ValueError when one of them is no longer a number.
+        """
+        sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean").tolist()
+        means = {name: sums[i] / self.num_steps for i, name in enumerate(self.sums)}
         self.train_s = time.perf_counter() - self.start
         if not all(map(math.isfinite, means.values())):
             raise ValueError(f"the loss at step {step} is {means['loss']}; lower --lr")

@@ -5,6 +5,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
+from safetensors import SafetensorError
+
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.quiet import quiet
 
@@ -21,7 +23,10 @@ def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> Non
         # With timm's own facts in it, transformers would take timm's processor instead of ours.
         vars(classifier.model.config).pop("pretrained_cfg", None)
         with quiet():
-            classifier.model.save_pretrained(aside)
+            try:
+                classifier.model.save_pretrained(aside)
+            except SafetensorError as error:
+                raise OSError(f"{folder} cannot be written: {error}") from error
             processor.save_pretrained(aside)
         if folder.exists():
             rmtree(folder)
