@@ -1,11 +1,14 @@
 """`hf-wbc embed`: a backbone's features of datasets, computed once."""
 
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 
 def embed(
-    model: str,
-    data: tuple[str, ...],
+    model: Annotated[str, tyro.conf.Positional],
+    data: Annotated[tuple[str, ...], tyro.conf.Positional],
     cache: Path = Path("build/features"),
     image_size: int | None = None,
 ) -> None:
@@ -24,6 +27,8 @@ def embed(
     from hf_wbc.engine.embed import features_path
     from hf_wbc.models import load_classifier
 
+    if not data:
+        raise ValueError("no data; name prepared folders or Hub datasets after the model")
     domains = [getattr(load_splits(ref), split) for ref in data for split in SPLITS]
     loaded = load_classifier(model, image_size=image_size)
     accelerator = make_accelerator()

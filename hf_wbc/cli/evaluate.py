@@ -1,14 +1,16 @@
 """`hf-wbc evaluate`: score a trained model on a dataset, with pictures."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 Split = Literal["train", "validation", "test"]
 
 
 def evaluate(
-    model: str,
-    data: str,
+    model: Annotated[str, tyro.conf.Positional],
+    data: Annotated[str, tyro.conf.Positional],
     out: Path = Path("build/evaluations"),
     splits: tuple[Split, ...] = ("test",),
     merge: tuple[str, ...] = (),
@@ -33,7 +35,6 @@ def evaluate(
 
     folder = evaluate_model(model, data, out, splits, merge, classes, allow_unscaled)
     record = folder.read_record()
-    save(draw_confusion(record["scores"]), folder.path / "confusion.png")
-    print_results(
-        folder.path, {record["domain"]: {"role": "evaluated", "+".join(splits): record["scores"]}}
-    )
+    name, split, scores = record["data"]["name"], "+".join(splits), record["scores"]
+    save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
+    print_results(folder.path, {name: {"role": "evaluated", split: scores}})

@@ -1,31 +1,34 @@
 """`hf-wbc COMMAND ...`: finds the command's file, parses its arguments, and reports its errors."""
 
 import importlib
+import os
+import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
 
 COMMANDS = ("toy", "prepare", "train", "embed", "evaluate", "doctor")
+STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
-def commands() -> dict[str, Any]:
-    """Every command's function; each lies in the file of its name."""
-    return {name: getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name) for name in COMMANDS}
+def load_command(name: str) -> Callable[..., Any]:
+    """A command's function; it lies in the file of its name."""
+    command: Callable[..., Any] = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name)
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it succeeded, 1 when the user can mend what failed, 130 on Ctrl-C."""
+    """Run a command; 0 when it succeeded, 1 when the user can mend what failed, 130 on Ctrl-C.
+
+    Arguments that cannot be parsed end the program with 2.
+    """
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            commands(),
-            prog="hf-wbc",
-            description="White blood cell classification that survives the change of laboratory.",
-            args=arguments,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
-        )
+        parse_and_run(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_left():
+            return 141
         print(f"hf-wbc: {describe(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -34,8 +37,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parse_and_run(arguments: Sequence[str]) -> None:
+    """Run what the arguments say; whatever is printed has left when this ends."""
+    name = arguments[0] if arguments else ""
+    try:
+        if name in COMMANDS:
+            prog = f"hf-wbc {name}"
+            tyro.cli(load_command(name), prog=prog, args=arguments[1:], config=STYLE)
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {name: load_command(name) for name in COMMANDS},
+                prog="hf-wbc",
+                description="White blood cell classification that survives the change of "
+                "laboratory.",
+                args=arguments,
+                config=STYLE,
+            )
+    finally:
+        sys.stdout.flush()
+
+
+def reader_has_left() -> bool:
+    """Whether whoever read our output has gone, as `head` does; what is still to come is dropped.
+
+    A shell reports 141 of a program that this ends.
+    """
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
+
+
 def describe(error: ValueError | OSError) -> str:
-    """The error's own words; an error of the system also says which file it met."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
+    """The error's own words; one of the system also names the file that it met, and a remedy."""
+    if not isinstance(error, OSError):
+        return str(error)
+    words = error.strerror or str(error)
+    words += f": {error.filename}" if error.filename else ""
+    if "No space left" in words:
+        words += "; free some space and repeat the command"
+    return words
