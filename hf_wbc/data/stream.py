@@ -4,25 +4,21 @@ All processes make the same global draw of a step and take disjoint slices of it
 changes alike: two processes with batches of B see what one with batches of 2B sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment import (
-    NO_CHANGE,
-    apply_changes,
-    check_strength,
-    doubled,
-    draw_changes,
-    normalise,
-)
+from hf_wbc.data.augment import NO_CHANGE, apply_changes, check_strength, doubled
 from hf_wbc.data.batch import Batch, SourceView, TargetView
+from hf_wbc.data.colour_statistics import carry, colour_statistics
+from hf_wbc.data.draws import draw_changes
 from hf_wbc.data.sampling import Balance, Sampler
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
+from hf_wbc.data.treatment import Treatment
 
 _SOURCE, _TARGET = 0, 1
 _WEAK, _STRONG = 0, 1
@@ -42,6 +38,8 @@ class BatchStream:
         augmentation: Augmentation | None = None,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
+        treatments: Mapping[str, Treatment] | None = None,
+        towards: Sequence[Table] = (),
         strong: bool = False,
         um: float = CROP_UM,
         seed: int = 0,
@@ -52,9 +50,11 @@ class BatchStream:
     ) -> None:
         """`batch_size` counts source images per process and forward pass, and as many target ones.
 
-        `augmentation` None only normalises; `strong` adds a second view at double strength. `mean`
-        and `std` are the checkpoint's, for intensities in [0, 1]; `um` is the side of the frame.
-        ValueError for unlabelled source rows, or images on one side and features on the other.
+        `augmentation` None only treats images as at prediction: by `treatments` of each domain's
+        name, or else all by `mean` and `std`. `towards` are the targets' images, whose colours a
+        `target_shift` needs. `strong` adds a second view at double strength; `um` is the side of
+        the frame. ValueError for unlabelled source rows, images on one side and features on the
+        other, or a target shift towards nothing.
         """
         if num_unlabelled := int((source.labels < 0).sum()):
             raise ValueError(
@@ -67,11 +67,23 @@ class BatchStream:
             raise ValueError("features have no strong view; use --inputs images")
         if augmentation:
             check_strength(augmentation, um)
+            if augmentation.target_shift and not towards:
+                raise ValueError("target_shift needs a target's images; name one with --target")
         assert 0 <= rank < world and batch_size > 0 and accumulation > 0 and num_steps > 0
         self._source, self._target = source, target
         self._batch_size, self._num_steps = batch_size, num_steps
         self._augmentation = augmentation or NO_CHANGE
-        self._mean, self._std, self._um = tuple(mean), tuple(std), um
+        red, green, blue = mean
+        std_r, std_g, std_b = std
+        plain = Treatment((red, green, blue), (std_r, std_g, std_b))
+        self._looks = {
+            table: _Look(table, treatments or dict.fromkeys(table.domain_names, plain))
+            for table in (source, target)
+            if table
+        }
+        self._um, self._maps = um, None
+        if self._augmentation.target_shift:
+            self._maps = _maps(source, towards)
         self._strong, self._seed = strong, seed
         self._accumulation, self._rank, self._world = accumulation, rank, world
         self._device = torch.device(device)
@@ -108,32 +120,65 @@ class BatchStream:
         """The fields of a view that source and target share."""
         cells = table.batch(rows, pinned=self._device.type == "cuda")
         cells = cells.to(self._device, non_blocking=True)
+        domains = torch.from_numpy(table.domains[rows])
         view = {
-            "inputs": self._change(cells, (*key, _WEAK)) if table.is_pixels else cells,
-            "domains": self._put(torch.from_numpy(table.domains[rows])),
+            "inputs": cells,
+            "domains": self._put(domains),
             "index": self._put(torch.from_numpy(rows)),
         }
+        if table.is_pixels:
+            view["inputs"] = self._change(cells, table, domains, (*key, _WEAK))
         if self._strong:
-            view["strong"] = self._change(cells, (*key, _STRONG))
+            view["strong"] = self._change(cells, table, domains, (*key, _STRONG))
         return view
 
-    def _change(self, cells: Tensor, key: tuple[int, int, int, int]) -> Tensor:
-        """Augmented and normalised images (B, 3, H, W) float32."""
+    def _change(
+        self, cells: Tensor, table: Table, domains: Tensor, key: tuple[int, int, int, int]
+    ) -> Tensor:
+        """Treated and augmented images (B, 3, H, W) float32."""
         strength = self._augmentation
         if key[-1] == _STRONG:
             strength = doubled(strength)
-        if strength == NO_CHANGE:
-            return normalise(cells, self._mean, self._std)
+        look, is_source = self._looks[table], key[2] == _SOURCE
         generator = torch.Generator().manual_seed(_seed(self._seed, *key))
         first = self._rank * self._batch_size
         changes = draw_changes(self._world * self._batch_size, generator)
         mine = changes[first : first + self._batch_size]
-        return apply_changes(cells, mine, strength, self._mean, self._std, self._um)
+        return apply_changes(
+            cells,
+            mine,
+            strength,
+            look.mean[domains],
+            look.std[domains],
+            self._um,
+            blur_um=look.blur_um[domains],
+            towards=self._maps[domains] if is_source and self._maps is not None else None,
+        )
 
     def _put(self, values: Tensor) -> Tensor:
         if self._device.type == "cuda":
             values = values.pin_memory()
         return values.to(self._device, non_blocking=True)
+
+
+class _Look:
+    """The treatments of a table's domains, by their index."""
+
+    def __init__(self, table: Table, treatments: Mapping[str, Treatment]) -> None:
+        mine = [treatments[name] for name in table.domain_names]
+        self.mean = torch.tensor([treatment.mean for treatment in mine], dtype=torch.float64)
+        self.std = torch.tensor([treatment.std for treatment in mine], dtype=torch.float64)
+        self.blur_um = torch.tensor([treatment.blur_um for treatment in mine])
+
+
+def _maps(source: Table, targets: Sequence[Table]) -> Tensor:
+    """Colours of each source domain to each target's, (D, T, 3, 4), without a label."""
+    ends = [colour_statistics(table) for table in targets]
+    maps = [
+        [carry(colour_statistics(source, domain), end) for end in ends]
+        for domain in range(len(source.domain_names))
+    ]
+    return torch.from_numpy(np.array(maps))
 
 
 def _seed(*key: int) -> int:

@@ -10,17 +10,11 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-import hf_wbc.data.augment as module
+import hf_wbc.data.normalise as module
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment import (
-    NO_CHANGE,
-    apply_changes,
-    augment,
-    check_strength,
-    doubled,
-    draw_changes,
-    normalise,
-)
+from hf_wbc.data.augment import NO_CHANGE, apply_changes, augment, check_strength, doubled
+from hf_wbc.data.draws import NUM_DRAWS, draw_changes
+from hf_wbc.data.normalise import normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
@@ -29,7 +23,7 @@ NUM, SIDE, UM = 12, 14, 25.0
 GEOMETRY = Augmentation(
     rotation_deg=30.0, shift_um=2.0, scale_um=3.0, brightness=0, contrast=0, saturation=0, hue=0
 )
-EVERYTHING = Augmentation(rotation_deg=10.0)
+EVERYTHING = Augmentation(rotation_deg=10.0, stain=0.2)
 
 
 @pytest.fixture
@@ -156,7 +150,7 @@ def test_colours_follow_one_another_as_in_torchvision(pixels: Tensor, changes: T
 
 
 def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
-    changes = torch.full((NUM, 11), 1.0)
+    changes = torch.full((NUM, NUM_DRAWS), 1.0)
     luma = torch.tensor([0.299, 0.587, 0.114])
     there = apply_changes(pixels, changes, replace(NO_CHANGE, hue=0.5), *PLAIN)
     before = pixels.permute(0, 3, 1, 2).float()
@@ -169,7 +163,8 @@ def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
 
 
 def test_saturation_of_minus_one_is_grey(pixels: Tensor) -> None:
-    images = apply_changes(pixels, torch.zeros(NUM, 11), replace(NO_CHANGE, saturation=1.0), *PLAIN)
+    lowest = torch.zeros(NUM, NUM_DRAWS)
+    images = apply_changes(pixels, lowest, replace(NO_CHANGE, saturation=1.0), *PLAIN)
     torch.testing.assert_close(images[:, 0], images[:, 1], atol=1e-3, rtol=0)
     torch.testing.assert_close(images[:, 0], images[:, 2], atol=1e-3, rtol=0)
 
@@ -177,8 +172,10 @@ def test_saturation_of_minus_one_is_grey(pixels: Tensor) -> None:
 @pytest.mark.parametrize("intensity", [0, 255])
 def test_black_and_white_images_stay_grey_and_finite(intensity: int) -> None:
     pixels = torch.full((NUM, SIDE, SIDE, 3), intensity, dtype=torch.uint8)
-    images = augment(pixels, EVERYTHING, *PLAIN, torch.Generator().manual_seed(0))
-    assert images.isfinite().all()
+    stained = augment(pixels, EVERYTHING, *PLAIN, torch.Generator().manual_seed(0))
+    assert stained.isfinite().all()
+    unstained = replace(EVERYTHING, stain=0.0)
+    images = augment(pixels, unstained, *PLAIN, torch.Generator().manual_seed(0))
     torch.testing.assert_close(images, images[:, :1].expand_as(images), atol=1e-3, rtol=0)
 
 
@@ -216,14 +213,23 @@ def test_every_sample_has_its_own_draw(pixels: Tensor) -> None:
 
 
 def test_a_strong_view_has_twice_the_ranges_as_far_as_they_go() -> None:
-    strong = doubled(Augmentation(brightness=0.6, shift_um=1.5))
+    strong = doubled(Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7))
     assert (strong.brightness, strong.shift_um, strong.hue) == (1.0, 3.0, 0.1)
+    assert (strong.stain, strong.target_shift) == (0.1, 1.0)
     assert doubled(NO_CHANGE) == NO_CHANGE
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("brightness", 1.5), ("hue", 0.6), ("shift_um", -1.0), ("scale_um", 25.0), ("hue", math.nan)],
+    [
+        ("brightness", 1.5),
+        ("hue", 0.6),
+        ("shift_um", -1.0),
+        ("scale_um", 25.0),
+        ("hue", math.nan),
+        ("stain", 1.5),
+        ("target_shift", -0.1),
+    ],
 )
 def test_a_range_that_cannot_be_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"augmentation\.{name} is {value}; it must lie in 0\.\."):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment import NO_CHANGE, normalise
+from hf_wbc.data.augment import NO_CHANGE
 from hf_wbc.data.batch import Batch, View
+from hf_wbc.data.normalise import normalise
 from hf_wbc.data.stream import BatchStream
 from hf_wbc.data.table import Table, concatenate, feature_table
 from hf_wbc.taxonomy import NUM_CLASSES

@@ -1,0 +1,121 @@
+"""What is done to every image of a domain alike, in training and at prediction: nothing random.
+
+A model that was trained on treated images is right for treated images only. So the rule by which
+a domain is treated is kept with the model, and a domain that it has never seen is measured (its
+training images, no labels) and treated by the same rule.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from hf_wbc.data.blur import blur
+from hf_wbc.data.colour_statistics import colour_statistics
+from hf_wbc.data.normalise import normalise
+from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.sharpness import blur_to, sharpness, spectrum
+from hf_wbc.data.table import Table
+
+NormaliseBy = Literal["checkpoint", "domain"]
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Of every image of one domain."""
+
+    mean: Channels
+    """Taken from intensities in [0, 1]."""
+    std: Channels
+    """Divides them then."""
+    blur_um: float = 0.0
+    """Standard deviation of a Gaussian blur that comes first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"mean": list(self.mean), "std": list(self.std), "blur_um": self.blur_um}
+
+
+@dataclass(frozen=True)
+class TreatmentRule:
+    """How a domain's treatment follows from its images."""
+
+    normalise_by: NormaliseBy = "checkpoint"
+    """Mean and std of the checkpoint, or of the domain's own training images."""
+    sharpness_per_um: float | None = None
+    """Sharper domains are blurred to this root mean square frequency; None leaves them as is."""
+    blur_um: float = 0.0
+    """Blur of every domain, after that."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the image processor alone does all there is to do."""
+        return self == TreatmentRule()
+
+    def treat(self, table: Table | None, mean: Channels, std: Channels) -> Treatment:
+        """The treatment of the domain whose training images are `table`.
+
+        `mean` and `std` are the checkpoint's; a rule that measures nothing needs no table.
+        """
+        blur_um = self.blur_um
+        if self.sharpness_per_um is not None:
+            assert table is not None
+            own = blur_to(spectrum(table), self.sharpness_per_um)
+            blur_um = (own**2 + blur_um**2) ** 0.5
+        if self.normalise_by == "domain":
+            assert table is not None
+            colours = colour_statistics(table)
+            mean, std = colours.mean, colours.std
+        return Treatment(mean, std, blur_um)
+
+    @property
+    def measures(self) -> bool:
+        """Whether a domain's images decide its treatment."""
+        return self.normalise_by == "domain" or self.sharpness_per_um is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; ValueError for what another version wrote."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(
+                f"unknown treatment of images {dict(values)} ({error}); "
+                "use the hf_wbc that wrote the model"
+            ) from error
+
+
+def common_sharpness(tables: Sequence[Table]) -> float:
+    """That of the blurriest domain, in cycles per um."""
+    return min(sharpness(spectrum(table)) for table in tables)
+
+
+def pooled(treatments: Sequence[Treatment]) -> Treatment:
+    """One mean and std for all, every domain counting alike, and no blur: a processor's share."""
+    means = torch.tensor([t.mean for t in treatments], dtype=torch.float64)
+    squares = torch.tensor([t.std for t in treatments], dtype=torch.float64).square() + means**2
+    mean = means.mean(0)
+    red, green, blue = mean.tolist()
+    std_r, std_g, std_b = (squares.mean(0) - mean**2).sqrt().tolist()
+    return Treatment((red, green, blue), (std_r, std_g, std_b))
+
+
+def treat(pixels: Tensor, treatment: Treatment, um: float = CROP_UM) -> Tensor:
+    """Pixels (B, H, H, 3) uint8, `um` wide, to what the model takes in, (B, 3, H, H) float32."""
+    if not treatment.blur_um:
+        return normalise(pixels, treatment.mean, treatment.std)
+    images = pixels.permute(0, 3, 1, 2).float()
+    width = torch.full((len(images),), treatment.blur_um * images.shape[-1] / um)
+    blurred = blur(images, width) / 255
+    mean, std = (
+        torch.tensor(level, device=blurred.device)[:, None, None]
+        for level in (treatment.mean, treatment.std)
+    )
+    return (blurred - mean) / std

@@ -1,0 +1,84 @@
+"""Stain jitter is colour deconvolution, jitter and mixing, done sample by sample."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hf_wbc.data.augment import NO_CHANGE, apply_changes
+from hf_wbc.data.draws import NUM_DRAWS, draw_changes
+from hf_wbc.data.normalise import normalise
+from hf_wbc.data.stain import draw_stains, dyes, restain
+
+PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
+GIEMSA = np.array(
+    [
+        [0.83475023, 0.51355628, 0.1963304],
+        [0.092789, 0.954111, 0.283111],
+        [-0.04192756, -0.21810967, 0.74879201],
+    ]
+)
+"""`rgb_from_bex` of scikit-image 0.26, its rows not normalised."""
+NUM, SIDE, STRENGTH = 6, 7, 0.2
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    shape = (NUM, SIDE, SIDE, 3)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(1, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def changes() -> Tensor:
+    return draw_changes(NUM, torch.Generator().manual_seed(1))
+
+
+def jittered(image: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """One image (H, W, 3) of 0..255: densities, dyes, jitter, densities, intensities."""
+    rows = GIEMSA / np.linalg.norm(GIEMSA, axis=1, keepdims=True)
+    amounts = np.linalg.solve(rows.T, -np.log(image / 255).reshape(-1, 3).T).T
+    density = (amounts * (1 + scale) + shift) @ rows
+    return (255 * np.exp(-density)).reshape(image.shape)
+
+
+def test_dyes_point_where_imagej_measured_them() -> None:
+    expected = GIEMSA / np.linalg.norm(GIEMSA, axis=1, keepdims=True)
+    np.testing.assert_allclose(dyes().numpy(), expected, atol=1e-7)
+
+
+def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
+    pixels: Tensor, changes: Tensor
+) -> None:
+    images = apply_changes(pixels, changes, replace(NO_CHANGE, stain=STRENGTH), *PLAIN)
+    for sample in range(NUM):
+        scale, shift = (
+            (2 * changes[sample, first : first + 3].double().numpy() - 1) * STRENGTH
+            for first in (11, 14)
+        )
+        expected = jittered(pixels[sample].double().numpy(), scale, shift)
+        np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, rtol=2e-4)
+
+
+def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
+    changes = torch.full((1, NUM_DRAWS), 0.5)
+    changes[0, 11] = 1.0  # azure, half as much again
+    azure, eosin, _ = dyes()
+    density = (0.8 * azure + 0.3 * eosin)[None, :, None]
+    image = 255 * torch.exp(-density).float()
+    after = -torch.log(restain(image, draw_stains(changes, 0.5)) / 255)
+    amounts = torch.linalg.solve(dyes().T, after[0, :, 0].double())
+    torch.testing.assert_close(amounts, torch.tensor([1.2, 0.3, 0.0]).double(), atol=1e-5, rtol=0)
+
+
+def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:
+    images = apply_changes(pixels, changes, replace(NO_CHANGE, stain=0.0), *PLAIN)
+    assert torch.equal(images, normalise(pixels, *PLAIN))
+
+
+def test_black_pixels_stay_finite(changes: Tensor) -> None:
+    black = torch.zeros(NUM, SIDE, SIDE, 3, dtype=torch.uint8)
+    images = apply_changes(black, changes, replace(NO_CHANGE, stain=1.0), *PLAIN)
+    assert images.isfinite().all()
