@@ -87,6 +87,12 @@ class TrainConfig:
     """Draw every class of every domain alike, every domain alike, or every image alike."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes to training images."""
+    normalise_by: Literal["checkpoint", "domain"] = "checkpoint"
+    """Mean and std of the checkpoint, or of each domain's own training images, always."""
+    sharpness: Literal["own", "common"] = "own"
+    """Of each domain as it is, or as the blurriest's, always; measured without labels."""
+    blur_um: float = 0.0
+    """Standard deviation of a Gaussian blur of every image, always, after `sharpness`."""
     evaluate_every: int = 200
     """Steps between evaluations, each of which also saves a checkpoint."""
     patience: int = 0
@@ -116,6 +122,37 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; it must lie in (0, 1]")
+        self._check_images()
+
+    def _check_images(self) -> None:
+        """ValueError for treatments and changes of images that cannot be, or not together."""
+        for name, words in (
+            ("normalise_by", ("checkpoint", "domain")),
+            ("sharpness", ("own", "common")),
+        ):
+            if getattr(self, name) not in words:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; choose from {', '.join(words)}"
+                )
+        if not 0 <= self.blur_um <= 5:
+            raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
+        shift, by_domain = self.augmentation.target_shift, self.normalise_by == "domain"
+        if shift and not self.target:
+            raise ValueError(
+                f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "
+                "name one with --target, or leave it at 0"
+            )
+        if shift and by_domain:
+            raise ValueError(
+                "normalise_by domain takes away the colours that augmentation.target_shift gives; "
+                "leave one of them out"
+            )
+        changes_images = shift or self.augmentation.stain or self.blur_um
+        if self.inputs == "features" and (changes_images or by_domain or self.sharpness != "own"):
+            raise ValueError(
+                "embedded features are of plain images; for stain, target_shift, normalise_by, "
+                "sharpness and blur_um use --inputs images"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; tuples become lists."""

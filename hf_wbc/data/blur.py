@@ -21,7 +21,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     if not widest:
         return images
     kernels = _kernels(sigma, math.ceil(_REACH * widest)).to(images.device, non_blocking=True)
-    return _along(_along(images, kernels, 3), kernels, 2)
+    return _along(_along(images.contiguous(), kernels, 3), kernels, 2)
 
 
 def _kernels(sigma: Tensor, reach: int) -> Tensor:

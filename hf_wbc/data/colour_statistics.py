@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hf_wbc.data.table import Table
 
-MAX_IMAGES = 2048
+MAX_IMAGES = 1024
 """Evenly spaced images that stand for a domain."""
 _ROWS_AT_ONCE = 64
 _SPREAD = 1 / 255

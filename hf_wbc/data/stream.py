@@ -22,6 +22,7 @@ from hf_wbc.data.treatment import Treatment
 
 _SOURCE, _TARGET = 0, 1
 _WEAK, _STRONG = 0, 1
+_UNTREATED = Treatment(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 class BatchStream:
@@ -36,8 +37,6 @@ class BatchStream:
         num_steps: int,
         balance: Balance = "class_domain",
         augmentation: Augmentation | None = None,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
         treatments: Mapping[str, Treatment] | None = None,
         towards: Sequence[Table] = (),
         strong: bool = False,
@@ -51,7 +50,7 @@ class BatchStream:
         """`batch_size` counts source images per process and forward pass, and as many target ones.
 
         `augmentation` None only treats images as at prediction: by `treatments` of each domain's
-        name, or else all by `mean` and `std`. `towards` are the targets' images, whose colours a
+        name, or else as intensities in [0, 1]. `towards` are the targets' images, whose colours a
         `target_shift` needs. `strong` adds a second view at double strength; `um` is the side of
         the frame. ValueError for unlabelled source rows, images on one side and features on the
         other, or a target shift towards nothing.
@@ -73,11 +72,8 @@ class BatchStream:
         self._source, self._target = source, target
         self._batch_size, self._num_steps = batch_size, num_steps
         self._augmentation = augmentation or NO_CHANGE
-        red, green, blue = mean
-        std_r, std_g, std_b = std
-        plain = Treatment((red, green, blue), (std_r, std_g, std_b))
         self._looks = {
-            table: _Look(table, treatments or dict.fromkeys(table.domain_names, plain))
+            table: _Look(table, treatments or dict.fromkeys(table.domain_names, _UNTREATED))
             for table in (source, target)
             if table
         }

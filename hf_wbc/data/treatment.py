@@ -6,7 +6,7 @@ training images, no labels) and treated by the same rule.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -53,7 +53,7 @@ class TreatmentRule:
     @property
     def is_plain(self) -> bool:
         """Whether the image processor alone does all there is to do."""
-        return self == TreatmentRule()
+        return self == PLAIN
 
     def treat(self, table: Table | None, mean: Channels, std: Channels) -> Treatment:
         """The treatment of the domain whose training images are `table`.
@@ -92,6 +92,10 @@ class TreatmentRule:
             ) from error
 
 
+PLAIN = TreatmentRule()
+"""The image processor does all there is to do."""
+
+
 def common_sharpness(tables: Sequence[Table]) -> float:
     """That of the blurriest domain, in cycles per um."""
     return min(sharpness(spectrum(table)) for table in tables)
@@ -99,6 +103,8 @@ def common_sharpness(tables: Sequence[Table]) -> float:
 
 def pooled(treatments: Sequence[Treatment]) -> Treatment:
     """One mean and std for all, every domain counting alike, and no blur: a processor's share."""
+    if len(treatments) == 1:
+        return replace(treatments[0], blur_um=0.0)
     means = torch.tensor([t.mean for t in treatments], dtype=torch.float64)
     squares = torch.tensor([t.std for t in treatments], dtype=torch.float64).square() + means**2
     mean = means.mean(0)

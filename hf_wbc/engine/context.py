@@ -1,16 +1,19 @@
 """What every part of one run needs: its configuration, device, folder, data and model."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.domain import Domain
 from hf_wbc.data.table import Table
+from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.corpus import Corpus
 from hf_wbc.engine.embed import embed
 from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.predict import Predictions, predict
+from hf_wbc.engine.treatments import Treatments, measure_treatments
 from hf_wbc.models import Classifier, Loaded
 from hf_wbc.records import RunFolder
 
@@ -43,7 +46,18 @@ class Context:
         with self.accelerator.main_process_first():
             return load_images(self.loaded, domain)
 
-    def predict(self, classifier: Classifier, domain: Domain) -> Predictions:
-        """A classifier's predictions for a whole domain."""
-        table = self.table(domain)
-        return predict(classifier, table, self.loaded, self.accelerator, self.config.batch_size)
+    @cached_property
+    def treatments(self) -> Treatments:
+        """What every image of a domain gets, measured on its training images without labels."""
+        sources, targets = (
+            {splits.name: self.table(splits.train) for splits in side}
+            for side in (self.corpus.sources, self.corpus.targets)
+        )
+        return measure_treatments(self.config, self.loaded.preprocessing, sources, targets)
+
+    def predict(
+        self, classifier: Classifier, domain: Domain, treatment: Treatment | None = None
+    ) -> Predictions:
+        """A classifier's predictions for a whole domain, its images treated as in training."""
+        table, treatment = self.table(domain), treatment or self.treatments.by_domain[domain.name]
+        return predict(classifier, table, treatment, self.accelerator, self.config.batch_size)

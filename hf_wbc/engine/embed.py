@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from hf_wbc.data.domain import Domain
 from hf_wbc.data.pixels import FORMAT
 from hf_wbc.data.table import Table, feature_table
+from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.inputs import geometry_of, load_images
 from hf_wbc.engine.predict import predict
 from hf_wbc.models import Loaded
@@ -40,12 +41,18 @@ def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
 
 def embed(loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator") -> Table:
     """The penultimate features (N, d) of a domain, from `cache` or computed into it."""
+    if not loaded.rule.is_plain:
+        raise ValueError(
+            "the model was trained on images treated by domain, and its features of others would "
+            "mislead; train with --inputs images, or embed with another model"
+        )
     path = features_path(loaded, domain, cache)
     if not path.exists():
         with accelerator.main_process_first():
             pixels = load_images(loaded, domain)
         loaded.classifier.to(accelerator.device)
-        features = predict(loaded.classifier, pixels, loaded, accelerator).features
+        plain = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+        features = predict(loaded.classifier, pixels, plain, accelerator).features
         if accelerator.is_main_process:
             _write(path, domain, features)
         accelerator.wait_for_everyone()

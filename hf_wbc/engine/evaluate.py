@@ -16,6 +16,7 @@ from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.predict import predict
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
+from hf_wbc.engine.treatments import treatment_for
 from hf_wbc.evaluation.tally import tally
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import RunFolder, replacing
@@ -46,11 +47,13 @@ def evaluate_model(
     if (labels == UNLABELLED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
     tally(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
+    treatment, images = treatment_for(loaded, ref)
     asked = {"model": model, "data": ref, "splits": list(splits)}
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
     identity = {
         "model": loaded.revision,
         "data": {domain.split: domain.fingerprint for domain in domains},
+        "images": images,
         **options,
     }
     folder = RunFolder.find(root, identity)
@@ -60,7 +63,7 @@ def evaluate_model(
     loaded.classifier.to(accelerator.device)
     start, tables, predicted = time.perf_counter(), [], []
     for domain in domains:
-        found = predict(loaded.classifier, load_images(loaded, domain), loaded, accelerator)
+        found = predict(loaded.classifier, load_images(loaded, domain), treatment, accelerator)
         tables.append(prediction_rows(domain, found))
         predicted.append(found.classes)
     elapsed_s = time.perf_counter() - start
@@ -75,6 +78,7 @@ def evaluate_model(
                     "run": folder.path.name,
                     **_facts(model, loaded, domains),
                     "splits": list(splits),
+                    "images": images,
                     "scores": scores,
                     "cost": {
                         "elapsed_s": elapsed_s,

@@ -10,6 +10,7 @@ from hf_wbc.engine.checkpoint import Progress, load_best
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
+from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
 from hf_wbc.models import save_classifier
 from hf_wbc.records import remove, replacing
@@ -24,7 +25,7 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     start = time.perf_counter()
     context.loaded.classifier.load_state_dict(load_best(folder.checkpoint))
     results: dict[str, Any] = {}
-    predictions, features = [], []
+    predictions, features, treatments = [], [], context.treatments
     for role, splits, domain in context.corpus.scored():
         predicted = context.predict(context.loaded.classifier, domain)
         entry = results.setdefault(splits.name, {"role": role})
@@ -33,19 +34,42 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
         )
         predictions.append(prediction_rows(domain, predicted))
         features.append(feature_rows(domain, predicted))
+    images = _images(context)
     if accelerator.is_main_process:
-        save_classifier(context.loaded.classifier, context.loaded.processor, folder.model)
+        notes = None if treatments.rule.is_plain else treatments.facts()
+        classifier, processor = context.loaded.classifier, treatments.processor
+        save_classifier(classifier, processor, folder.model, notes)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
-        folder.write_record(_record(context, progress, selection, results, elapsed_s))
+        folder.write_record(_record(context, progress, selection, results, images, elapsed_s))
         remove(folder.checkpoint)
     accelerator.wait_for_everyone()
 
 
+def _images(context: Context) -> dict[str, Any]:
+    """How images are treated, and what a plain pipeline scores where it treats them otherwise."""
+    config, treatments = context.config, context.treatments
+    facts: dict[str, Any] = treatments.facts()
+    facts["note"] = say(treatments.rule, [splits.name for splits in context.corpus.targets])
+    facts["pipeline_scores"] = {}
+    for _, splits, domain in context.corpus.scored():
+        if domain.split == "test" and treatments.by_domain[splits.name] != treatments.plain:
+            found = context.predict(context.loaded.classifier, domain, treatments.plain)
+            facts["pipeline_scores"][splits.name] = score_predictions(
+                domain.labels, found.classes, config.merge, config.classes, config.seed
+            )
+    return facts
+
+
 def _record(
-    context: Context, progress: Progress, rule: Rule, results: dict[str, Any], elapsed_s: float
+    context: Context,
+    progress: Progress,
+    rule: Rule,
+    results: dict[str, Any],
+    images: dict[str, Any],
+    elapsed_s: float,
 ) -> dict[str, Any]:
     config, num_processes = context.config, context.accelerator.num_processes
     num_images = progress.step * config.batch_size * config.accumulation * num_processes
@@ -69,6 +93,7 @@ def _record(
             "step": progress.best_step,
             "score": progress.best_score,
         },
+        "images": images,
         "results": results,
         "history": context.folder.read_history(),
         "cost": {

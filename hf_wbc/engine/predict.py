@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hf_wbc.data.augment import normalise
 from hf_wbc.data.table import Table
-from hf_wbc.models import Classifier, Loaded
+from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.models import Classifier
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,13 +35,14 @@ class Predictions:
 def predict(
     classifier: Classifier,
     table: Table,
-    loaded: Loaded,
+    treatment: Treatment,
     accelerator: "Accelerator",
     batch_size: int = 64,
 ) -> Predictions:
     """Predictions for every row in fp32, the same on every process.
 
-    `loaded` knows how images are normalised. The classifier is left in the mode in which it came.
+    `treatment` is what the domain's images get before the model. The classifier is left in the
+    mode in which it came.
     """
     was_training = classifier.training
     classifier.eval()
@@ -52,7 +53,7 @@ def predict(
     for start in range(0, num_each, batch_size):
         inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
         if inputs.dtype == torch.uint8:
-            inputs = normalise(inputs, loaded.preprocessing.mean, loaded.preprocessing.std)
+            inputs = treat(inputs, treatment)
         output = classifier(inputs)
         logits.append(output.logits)
         features.append(output.features)

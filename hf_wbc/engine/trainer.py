@@ -68,8 +68,8 @@ class Trainer:
             accumulation=config.accumulation,
             balance=config.balance,
             augmentation=config.augmentation if config.inputs == "images" else None,
-            mean=context.loaded.preprocessing.mean,
-            std=context.loaded.preprocessing.std,
+            treatments=context.treatments.by_domain,
+            towards=targets,
             strong=method.needs.strong,
             seed=config.seed,
             num_steps=config.steps,
@@ -149,7 +149,7 @@ class Trainer:
             best = self.classifier.state_dict() if is_best else None
             save_checkpoint(context.folder.checkpoint, state, best, progress)
         context.accelerator.wait_for_everyone()
-        context.accelerator.log(flat(row), step=row["step"])
+        context.accelerator.log(flat({**row, "step": {}}), step=row["step"])
         self.report(row)
         return progress
 

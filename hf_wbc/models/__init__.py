@@ -4,7 +4,7 @@ from hf_wbc.models.classifier import Classifier, Output
 from hf_wbc.models.freezing import freeze
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
 from hf_wbc.models.param_groups import param_groups
-from hf_wbc.models.processor import Preprocessing
+from hf_wbc.models.processor import Preprocessing, make_processor
 from hf_wbc.models.ready import READY, Ready, ready_names
 from hf_wbc.models.save import save_classifier
 
@@ -18,6 +18,7 @@ __all__ = [
     "freeze",
     "load_classifier",
     "load_trained",
+    "make_processor",
     "param_groups",
     "ready_names",
     "save_classifier",

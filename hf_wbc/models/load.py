@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_wbc.data.treatment import PLAIN, TreatmentRule
 from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.labels import labels_of, require_labels, set_labels
@@ -27,6 +28,7 @@ from hf_wbc.models.processor import (
 from hf_wbc.models.quiet import quiet
 from hf_wbc.models.ready import FRESH, find_ready
 from hf_wbc.models.resize import resize_model
+from hf_wbc.models.save import NOTES
 from hf_wbc.taxonomy import NAMES
 
 HEAD_STD = 0.02
@@ -44,6 +46,8 @@ class Loaded:
     """Which weights these are: the Hub's commit, or a digest of a folder or of configuration."""
     exposure: str
     """What the pre-training has seen, in a sentence, or "unknown"."""
+    rule: TreatmentRule = PLAIN
+    """How the images that these weights were trained on were treated, beyond the processor."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -88,6 +92,8 @@ def _pretrained(
     name: str, checkpoint: Checkpoint, config: Any, image_size: int | None, seed: int
 ) -> Loaded:
     preprocessing = read_preprocessing(checkpoint.folder)
+    notes = vars(config).pop(NOTES, None)
+    rule = TreatmentRule.from_dict(notes["rule"]) if notes else PLAIN
     known = labels_of(config) == NAMES
     set_labels(config)
     with _seeded(seed), quiet():
@@ -107,7 +113,7 @@ def _pretrained(
             f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
         )
     processor = make_processor(preprocessing)
-    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure)
+    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure, rule)
 
 
 def _fresh(

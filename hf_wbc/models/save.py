@@ -1,5 +1,6 @@
 """Save the plain transformers model and its processor, so that nobody needs hf_wbc to use them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -10,9 +11,16 @@ from safetensors import SafetensorError
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.quiet import quiet
 
+NOTES = "hf_wbc_images"
+"""Key in config.json of what `hf_wbc` has to know about images; transformers passes it over."""
 
-def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> None:
+
+def save_classifier(
+    classifier: Classifier, processor: Any, folder: Path, notes: Mapping[str, Any] | None = None
+) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json; the folder is replaced.
+
+    `notes`, JSON values, tell how images are treated where that is more than the processor does.
 
     `AutoModelForImageClassification.from_pretrained` and `pipeline` load it. The files are written
     aside first: a folder of that name is whole, before and after.
@@ -21,7 +29,11 @@ def save_classifier(classifier: Classifier, processor: Any, folder: Path) -> Non
     aside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         # With timm's own facts in it, transformers would take timm's processor instead of ours.
-        vars(classifier.model.config).pop("pretrained_cfg", None)
+        facts = vars(classifier.model.config)
+        facts.pop("pretrained_cfg", None)
+        facts.pop(NOTES, None)
+        if notes is not None:
+            facts[NOTES] = dict(notes)
         with quiet():
             try:
                 classifier.model.save_pretrained(aside)

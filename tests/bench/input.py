@@ -31,6 +31,7 @@ from hf_wbc.config import Augmentation
 from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.data.pixels import Geometry, harmonise
 from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.treatment import Treatment
 
 BATCH, SIZE, BILINEAR = 64, 224, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -145,8 +146,7 @@ def main() -> None:
             batch_size=BATCH,
             num_steps=1,
             augmentation=STRENGTH,
-            mean=MEAN,
-            std=STD,
+            treatments={domain.name: Treatment(MEAN, STD)},
         )
         print(f"{len(domain)} images of {domain.name}, batches of {BATCH}, {SIZE} px, one thread")
         print("| task | example, images/s | ours, images/s | ratio | lowest..highest |")

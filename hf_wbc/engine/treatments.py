@@ -1,0 +1,106 @@
+"""How the images of each domain are treated before the model, and what is said of it to others.
+
+Whatever is done to every image alike has to be done at prediction too. A plain transformers
+`pipeline` on a run's `model/` does what its image processor can say and no more, so a run whose
+images are treated further keeps the rule in the model's config.json, records what the pipeline
+would score, and says so. `hf-wbc evaluate` obeys the rule.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.table import Table
+from hf_wbc.data.treatment import Treatment, TreatmentRule, common_sharpness, pooled
+from hf_wbc.engine.inputs import load_images
+from hf_wbc.models import Loaded, Preprocessing, make_processor
+
+
+@dataclass(frozen=True)
+class Treatments:
+    """The rule of a run and what it gives for each domain."""
+
+    rule: TreatmentRule
+    by_domain: Mapping[str, Treatment]
+    preprocessing: Preprocessing
+    """Of the processor that is saved with the model: all that a plain pipeline does."""
+
+    @property
+    def plain(self) -> Treatment:
+        """What a plain pipeline does to an image of any domain."""
+        return Treatment(self.preprocessing.mean, self.preprocessing.std)
+
+    @property
+    def processor(self) -> Any:
+        """The image processor to save."""
+        return make_processor(self.preprocessing)
+
+    def facts(self) -> dict[str, Any]:
+        """For the record and the model's config.json; plain JSON values."""
+        return {
+            "rule": self.rule.to_dict(),
+            "domains": {name: how.to_dict() for name, how in self.by_domain.items()},
+            "pipeline": self.plain.to_dict(),
+        }
+
+
+def measure_treatments(
+    config: TrainConfig,
+    preprocessing: Preprocessing,
+    sources: Mapping[str, Table],
+    targets: Mapping[str, Table],
+) -> Treatments:
+    """From the training images of every domain, without labels.
+
+    By domain, a processor has room for one mean and std: the only target's, or where there is none
+    or more than one, those of all domains together.
+    """
+    tables = {**sources, **targets}
+    rule = TreatmentRule(config.normalise_by, None, config.blur_um)
+    if config.sharpness == "common":
+        rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
+    by_domain = {
+        name: rule.treat(table, preprocessing.mean, preprocessing.std)
+        for name, table in tables.items()
+    }
+    if rule.normalise_by == "domain":
+        only = list(targets) if len(targets) == 1 else list(tables)
+        together = pooled([by_domain[name] for name in only])
+        preprocessing = replace(preprocessing, mean=together.mean, std=together.std)
+    return Treatments(rule, by_domain, preprocessing)
+
+
+def treatment_for(loaded: Loaded, ref: str) -> tuple[Treatment, dict[str, Any]]:
+    """How a trained model wants the images of a dataset, and the facts for the record.
+
+    Measured on the dataset's training split, without labels, when the model's rule asks for it.
+    """
+    rule, preprocessing = loaded.rule, loaded.preprocessing
+    measured: Domain | None = load_domain(ref, "train") if rule.measures else None
+    table = load_images(loaded, measured) if measured else None
+    how = rule.treat(table, preprocessing.mean, preprocessing.std)
+    facts = {"rule": rule.to_dict(), "treatment": how.to_dict()}
+    if measured:
+        facts["measured_on"] = {"split": measured.split, "fingerprint": measured.fingerprint}
+    return how, facts
+
+
+def say(rule: TreatmentRule, targets: Sequence[str]) -> str:
+    """What a user of the saved model has to know, in a sentence or two; empty for a plain rule."""
+    if rule.is_plain:
+        return ""
+    parts = []
+    if rule.normalise_by == "domain":
+        whose = targets[0] if len(targets) == 1 else "all domains together"
+        parts.append(
+            "normalised by their own domain's mean and std (the saved processor has those of "
+            f"{whose})"
+        )
+    if rule.sharpness_per_um is not None or rule.blur_um:
+        parts.append("blurred (which no processor does)")
+    return (
+        f"model/ was trained on images {' and '.join(parts)}: hf-wbc evaluate does the same, a "
+        "plain transformers pipeline does not; record.json has the scores of both"
+    )

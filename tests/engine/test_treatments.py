@@ -1,0 +1,198 @@
+"""What is done to every image in training is done at prediction, or said not to be."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.data.colour_statistics import colour_statistics
+from hf_wbc.data.domain import load_domain
+from hf_wbc.data.sharpness import sharpness, spectrum
+from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.engine.embed import embed
+from hf_wbc.engine.evaluate import evaluate_model
+from hf_wbc.engine.inputs import load_images
+from hf_wbc.engine.run import run
+from hf_wbc.models import load_classifier, load_trained
+from hf_wbc.records import RunFolder
+
+TREATED: dict[str, Any] = {"normalise_by": "domain", "sharpness": "common", "blur_um": 0.5}
+
+
+@pytest.fixture
+def short(config: TrainConfig) -> TrainConfig:
+    return replace(config, steps=2, accumulation=1)
+
+
+@pytest.fixture
+def treated(short: TrainConfig, tmp_path: Path) -> RunFolder:
+    return run(replace(short, **TREATED), tmp_path / "runs", tmp_path / "cache")
+
+
+def logits_of(folder: RunFolder, domain: str) -> np.ndarray:
+    rows = pq.read_table(folder.predictions).to_pylist()
+    chosen = [row["logits"] for row in rows if row["domain"] == domain and row["split"] == "test"]
+    return np.array(chosen)
+
+
+def plain_logits(folder: RunFolder, ref: str) -> np.ndarray:
+    """As anybody would compute them: transformers alone, on the images of the dataset."""
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    model = AutoModelForImageClassification.from_pretrained(folder.model)
+    processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
+    images = list(load_domain(ref, "test").dataset["image"])
+    with torch.no_grad():
+        found: np.ndarray = model(**processor(images, return_tensors="pt")).logits.numpy()
+    return found
+
+
+def test_a_plain_run_scores_what_a_pipeline_scores_and_says_nothing(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    folder = run(short, tmp_path / "runs", tmp_path / "cache")
+    images = folder.read_record()["images"]
+    assert images["note"] == "" and images["pipeline_scores"] == {}
+    assert "hf_wbc_images" not in json.loads((folder.model / "config.json").read_text())
+    expected = plain_logits(folder, short.target[0])
+    np.testing.assert_allclose(logits_of(folder, "away"), expected, atol=1e-4)
+
+
+def test_treatments_are_measured_recorded_and_kept_with_the_model(
+    short: TrainConfig, treated: RunFolder
+) -> None:
+    images = treated.read_record()["images"]
+    loaded = load_classifier(short.model)
+    levels = []
+    for ref, name in ((short.sources[0], "home"), (short.target[0], "away")):
+        table = load_images(loaded, load_domain(ref, "train"))
+        colours = colour_statistics(table)
+        assert images["domains"][name]["mean"] == list(colours.mean)
+        assert images["domains"][name]["std"] == list(colours.std)
+        levels.append(sharpness(spectrum(table)))
+    assert images["rule"] == {
+        "normalise_by": "domain",
+        "sharpness_per_um": min(levels),
+        "blur_um": 0.5,
+    }
+    widths = [images["domains"][name]["blur_um"] for name in ("home", "away")]
+    assert min(widths) == 0.5 and max(widths) > 0.5
+    saved = json.loads((treated.model / "config.json").read_text())["hf_wbc_images"]
+    assert saved["rule"] == images["rule"]
+    assert "a plain transformers pipeline does not" in images["note"]
+
+
+def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_names(
+    short: TrainConfig, treated: RunFolder
+) -> None:
+    images = treated.read_record()["images"]
+    assert set(images["pipeline_scores"]) == {"home", "away"}
+    logits = plain_logits(treated, short.target[0])
+    labels = load_domain(short.target[0], "test").labels
+    accuracy = float((logits.argmax(1) == labels).mean())
+    assert images["pipeline_scores"]["away"]["accuracy"] == pytest.approx(accuracy)
+    assert not np.allclose(logits, logits_of(treated, "away"), atol=1e-3)
+
+
+def test_by_domain_alone_the_saved_processor_is_right_for_the_only_target(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    by_domain = replace(short, normalise_by="domain")
+    folder = run(by_domain, tmp_path / "runs", tmp_path / "cache")
+    expected = plain_logits(folder, short.target[0])
+    np.testing.assert_allclose(logits_of(folder, "away"), expected, atol=1e-4)
+    images = folder.read_record()["images"]
+    assert set(images["pipeline_scores"]) == {"home"}
+    assert "the saved processor has those of away" in images["note"]
+
+
+def test_evaluating_a_treated_model_obeys_its_rule(
+    short: TrainConfig, treated: RunFolder, tmp_path: Path
+) -> None:
+    folder = evaluate_model(str(treated.model), short.target[0], tmp_path / "scored", ["test"])
+    np.testing.assert_allclose(logits_of(folder, "away"), logits_of(treated, "away"), atol=1e-5)
+    images = folder.read_record()["images"]
+    assert images["measured_on"]["split"] == "train"
+    away = treated.read_record()["images"]["domains"]["away"]
+    assert images["treatment"]["mean"] == pytest.approx(away["mean"])
+    assert images["treatment"]["blur_um"] == pytest.approx(away["blur_um"])
+
+
+def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFolder) -> None:
+    loaded = load_trained(str(treated.model))
+    domain = load_domain(short.target[0], "test")
+    how = treated.read_record()["images"]["domains"]["away"]
+    treatment = Treatment(tuple(how["mean"]), tuple(how["std"]), how["blur_um"])
+    pixels = load_images(loaded, domain).batch(np.arange(len(domain)))
+    with torch.inference_mode():
+        logits = loaded.classifier(treat(pixels, treatment)).logits.numpy()
+    np.testing.assert_allclose(logits, logits_of(treated, "away"), atol=1e-5)
+
+
+def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
+    short: TrainConfig, treated: RunFolder, tmp_path: Path
+) -> None:
+    from hf_wbc.engine.accelerator import make_accelerator
+
+    loaded, domain = load_trained(str(treated.model)), load_domain(short.target[0], "test")
+    with pytest.raises(ValueError, match="images treated by domain"):
+        embed(loaded, domain, tmp_path / "cache", make_accelerator())
+
+
+def test_training_further_without_treatments_leaves_the_rule_behind(
+    short: TrainConfig, treated: RunFolder, tmp_path: Path
+) -> None:
+    further = run(replace(short, model=str(treated.model)), tmp_path / "r", tmp_path / "cache")
+    assert load_trained(str(treated.model)).rule.measures
+    assert load_trained(str(further.model)).rule.is_plain
+
+
+def test_the_target_is_looked_at_without_its_labels(
+    short: TrainConfig, tmp_path: Path, make_domain: Any
+) -> None:
+    away = {"name": "away", "seed": 2, "background": (180, 200, 240)}
+    unlabelled = str(make_domain(tmp_path / "unlabelled", labelled=False, **away))
+    strength = Augmentation(stain=0.1, target_shift=0.8)
+    shifted = replace(short, augmentation=strength, sharpness="common")
+    first = run(shifted, tmp_path / "runs", tmp_path / "cache")
+    second = run(replace(shifted, target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+    assert first.path != second.path
+    weights = [load_file(folder.model / "model.safetensors") for folder in (first, second)]
+    unshifted = run(
+        replace(shifted, augmentation=replace(strength, target_shift=0.0)),
+        tmp_path / "runs",
+        tmp_path / "cache",
+    )
+    other = load_file(unshifted.model / "model.safetensors")
+    for name, weight in weights[0].items():
+        np.testing.assert_array_equal(weight, weights[1][name], err_msg=name)
+    assert any(not np.array_equal(weight, other[name]) for name, weight in weights[0].items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": (), "augmentation": Augmentation(target_shift=0.5)}, "one with --target"),
+        (
+            {"normalise_by": "domain", "augmentation": Augmentation(target_shift=0.5)},
+            "takes away the colours",
+        ),
+        ({"normalise_by": "image"}, "normalise_by is 'image'; choose from checkpoint, domain"),
+        ({"sharpness": "high"}, "sharpness is 'high'; choose from own, common"),
+        ({"blur_um": -1.0}, "blur_um is -1.0"),
+        ({"inputs": "features", "sharpness": "common"}, "use --inputs images"),
+        ({"inputs": "features", "augmentation": Augmentation(stain=0.1)}, "use --inputs images"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_remedy(
+    config: TrainConfig, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(config, **change)
