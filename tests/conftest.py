@@ -42,6 +42,39 @@ def make_domain() -> Callable[..., Path]:
     return write_domain
 
 
+@pytest.fixture(scope="session")
+def laboratories(
+    make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """A source and a target; the target's colours are others."""
+    root = tmp_path_factory.mktemp("laboratories")
+    home = make_domain(root / "home", name="home", seed=1)
+    away = make_domain(root / "away", name="away", seed=2, background=(180, 200, 240))
+    return str(home), str(away)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a one-layer ViT for images of 28 px, with random weights and other labels."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    folder = tmp_path_factory.mktemp("models") / "tiny_vit"
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=28,
+        patch_size=14,
+        num_labels=3,
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder)
+    return str(folder)
+
+
 def write_domain(
     path: Path,
     name: str = "toy_a",

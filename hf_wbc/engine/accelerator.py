@@ -22,6 +22,7 @@ def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "
     was told to, or when the device has no such precision.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     for tracker in trackers:
         if importlib.util.find_spec(tracker) is None:
@@ -30,6 +31,7 @@ def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "
     if precision == "fp16" and not has_device:
         raise ValueError("precision is fp16, which needs a GPU; use --precision bf16 or fp32")
     _refuse_lone_process()
+    AcceleratorState._reset_state()  # else a second run here must have the first one's precision
     accelerator = Accelerator(
         cpu=not has_device,  # unless told so, processes on a CPU do not look for each other
         mixed_precision=MIXED_PRECISION[precision],
@@ -51,7 +53,7 @@ def start_trackers(accelerator: "Accelerator", folder: Path, config: Mapping[str
 
     Tensorboard writes there; trackio where TRACKIO_DIR says, under the folder's name.
     """
-    accelerator.project_configuration.set_directories(str(folder))
+    accelerator.project_configuration.logging_dir = str(folder)
     facts = {"name": folder.name, "config": dict(config), "resume": "allow", "embed": False}
     accelerator.init_trackers(PROJECT, init_kwargs={"trackio": facts})
 

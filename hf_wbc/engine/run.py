@@ -44,9 +44,12 @@ def run(
             config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
         )
     asked, is_main = config.to_dict(), accelerator.is_main_process
-    config = replace(
-        config, method_options=asdict(options), image_size=loaded.preprocessing.size
-    )  # what the record calls the configuration: every default is in it
+    config = replace(  # every default resolved, as the record tells it
+        config,
+        method_options=asdict(options),
+        image_size=loaded.preprocessing.size,
+        trainable="frozen" if config.inputs == "features" else config.trainable,
+    )
     identity = {
         **config.to_dict(),
         "sources": [splits.identity() for splits in corpus.sources],
@@ -60,8 +63,7 @@ def run(
             remove(folder.checkpoint)
         return folder
     loaded.classifier.to(accelerator.device)
-    trainable = "frozen" if config.inputs == "features" else config.trainable
-    freeze(loaded.classifier, trainable, config.batch_norm)
+    freeze(loaded.classifier, config.trainable, config.batch_norm)
     context = Context(config, accelerator, folder, corpus, loaded, cache)
     trainer = Trainer(context, method_class(loaded.classifier, options), selection, report)
     with folder.writing(asked, identity) if is_main else nullcontext():

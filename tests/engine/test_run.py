@@ -109,41 +109,10 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
         np.testing.assert_allclose(slow[name], quick[name], atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"method": "nope"}, "unknown method 'nope'"),
-        ({"method_options": {"tua": 1}}, "source_only has no option tua; it knows tau"),
-        ({"method_options": {"tau": -1}}, "tau is -1"),
-        ({"selection": "best"}, "unknown selection rule 'best'"),
-        ({"merge": ("banded=segmented",)}, "unknown class 'banded'"),
-        ({"target": ("nowhere",)}, "nowhere: no such folder"),
-        ({"model": "nowhere/at/all"}, "nowhere/at/all"),
-    ],
-)
-def test_what_the_user_can_mend_is_said_before_anything_is_written(
-    config: TrainConfig, tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        run(replace(config, **change), tmp_path / "runs", tmp_path / "cache")
-    assert not (tmp_path / "runs").exists()
-
-
 def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
     twice = replace(config, target=config.sources)
     with pytest.raises(ValueError, match="both 'home'"):
         run(twice, tmp_path / "runs", tmp_path / "cache")
-
-
-def test_a_domain_without_scale_is_refused_unless_allowed(
-    config: TrainConfig, tmp_path: Path, make_domain: Any
-) -> None:
-    unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
-    away = replace(config, target=(unscaled,))
-    with pytest.raises(ValueError, match="--allow-unscaled"):
-        run(away, tmp_path / "runs", tmp_path / "cache")
-    allowed = run(replace(away, allow_unscaled=True), tmp_path / "runs", tmp_path / "cache")
-    assert allowed.finished
 
 
 def test_an_unlabelled_source_is_refused(

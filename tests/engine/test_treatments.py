@@ -26,14 +26,20 @@ from hf_wbc.records import RunFolder
 TREATED: dict[str, Any] = {"normalise_by": "domain", "sharpness": "common", "blur_um": 0.5}
 
 
-@pytest.fixture
-def short(config: TrainConfig) -> TrainConfig:
-    return replace(config, steps=2, accumulation=1)
+@pytest.fixture(scope="module")
+def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
+    """Two steps at home, scored away."""
+    home, away = laboratories
+    return TrainConfig(
+        sources=(home,), target=(away,), model=tiny_model, steps=2, batch_size=8, lr=1e-2
+    )
 
 
-@pytest.fixture
-def treated(short: TrainConfig, tmp_path: Path) -> RunFolder:
-    return run(replace(short, **TREATED), tmp_path / "runs", tmp_path / "cache")
+@pytest.fixture(scope="module")
+def treated(short: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run with every treatment; nobody may change it."""
+    root = tmp_path_factory.mktemp("treated")
+    return run(replace(short, **TREATED), root / "runs", root / "cache")
 
 
 def logits_of(folder: RunFolder, domain: str) -> np.ndarray:

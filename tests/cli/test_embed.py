@@ -1,0 +1,102 @@
+"""`hf-wbc embed` computes a backbone's features once; training on them reads what it wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.records import RunFolder
+
+
+def embed(model: str, cache: Path, *data: str) -> int:
+    return main(["embed", model, *data, "--cache", str(cache)])
+
+
+def times(cache: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+
+
+def test_every_split_is_embedded_once_and_training_uses_it(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    home, away = laboratories
+    cache = tmp_path / "cache"
+    assert embed(tiny_model, cache, home, away) == 0
+    before = times(cache)
+    assert sorted(name.partition("-")[0] for name in before) == ["away"] * 3 + ["home"] * 3
+    assert embed(tiny_model, cache, home) == 0
+    words = f"--sources {home} --target {away} --model {tiny_model} --inputs features".split()
+    places = f"--cache {cache} --out {tmp_path}/runs".split()
+    assert main(["train", *words, *places, "--steps", "2", "--evaluate-every", "1"]) == 0
+    assert times(cache) == before
+    (run,) = (tmp_path / "runs").iterdir()
+    assert RunFolder(run).read_record()["config"]["trainable"] == "frozen"
+    known = {
+        row["image_id"]: row["features"]
+        for path in cache.iterdir()
+        for row in pq.read_table(path).to_pylist()
+    }
+    kept = pq.read_table(run / "features.parquet").to_pylist()
+    assert len(kept) == 66
+    for row in kept:
+        np.testing.assert_array_equal(row["features"], known[row["image_id"]])
+
+
+def test_the_features_are_the_input_of_the_models_head(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    """Against transformers alone: the first token after the last norm, from the images."""
+    import torch
+    from datasets import load_dataset
+    from transformers import AutoImageProcessor, ViTForImageClassification
+
+    assert embed(tiny_model, tmp_path, laboratories[0]) == 0
+    images = load_dataset(laboratories[0], split="validation")
+    processor = AutoImageProcessor.from_pretrained(tiny_model)
+    model = ViTForImageClassification.from_pretrained(tiny_model).eval()
+    with torch.no_grad():
+        pixels = processor(images["image"][:], return_tensors="pt")["pixel_values"]
+        expected = model.vit(pixels).last_hidden_state[:, 0].numpy()
+    tables = [pq.read_table(path) for path in tmp_path.glob("home-*.parquet")]
+    (found,) = [t for t in tables if t["image_id"].to_pylist() == images["image_id"][:]]
+    np.testing.assert_allclose(found["features"].to_pylist(), expected, atol=1e-5)
+
+
+def test_other_weights_or_another_size_have_features_of_their_own(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    weights["vit.layernorm.bias"] += 1
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    cache = tmp_path / "cache"
+    for model, more in ((tiny_model, ()), (str(other), ()), (tiny_model, ("--image-size", "56"))):
+        assert main(["embed", model, laboratories[0], "--cache", str(cache), *more]) == 0
+    assert len(times(cache)) == 9
+
+
+def test_damaged_features_are_named(
+    laboratories: tuple[str, str],
+    tiny_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert embed(tiny_model, tmp_path, laboratories[0]) == 0
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    assert embed(tiny_model, tmp_path, laboratories[0]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/home-" in said and "is damaged" in said and "delete it" in said
+
+
+def test_nothing_to_embed_is_an_error(
+    tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert embed(tiny_model, tmp_path) == 1
+    assert "no data; name prepared folders or Hub datasets" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""`hf-wbc evaluate MODEL FOLDER` writes record, predictions and pictures, once."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.metrics import f1_score
+
+from hf_wbc.cli.main import main
+from hf_wbc.records import RunFolder
+from hf_wbc.taxonomy import NAMES
+
+MERGE = ("--merge", "neutrophil_banded=neutrophil_segmented")
+CLASSES = ("--classes", "basophil", "eosinophil", "neutrophil_segmented")
+
+
+@pytest.fixture(scope="module")
+def trained(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    """A finished run that has learned something at home."""
+    out = tmp_path_factory.mktemp("runs")
+    words = f"--sources {laboratories[0]} --model {tiny_model} --out {out} --lr 1e-2".split()
+    more = ["--steps", "60", "--batch-size", "22", "--evaluate-every", "30"]
+    assert main(["train", *words, *more]) == 0
+    (path,) = out.iterdir()
+    return RunFolder(path)
+
+
+def evaluate(trained: RunFolder, data: str, out: Path, *more: str) -> RunFolder:
+    before = set(out.iterdir()) if out.exists() else set()
+    assert main(["evaluate", str(trained.model), data, "--out", str(out), *more]) == 0
+    (path,) = set(out.iterdir()) - before
+    return RunFolder(path)
+
+
+def test_the_scores_are_those_of_the_run(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    found = evaluate(trained, laboratories[0], tmp_path).read_record()
+    assert found["scores"] == trained.read_record()["results"]["home"]["test"]
+    assert found["kind"] == "evaluation" and found["splits"] == ["test"]
+    assert found["data"]["test"] == trained.read_record()["sources"][0]["test"]
+    assert found["model"]["revision"].startswith("sha256:")
+    assert found["cost"]["images_per_s"] > 0 and found["packages"]["torch"]
+
+
+def test_merged_and_chosen_classes_are_scored_like_scikit_learn_does(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    folder = evaluate(trained, laboratories[1], tmp_path, *MERGE, *CLASSES)
+    record = folder.read_record()
+    assert record["scores"]["num_classes"] == 3
+    assert record["scores"]["merge"] == [MERGE[1]]
+    into = [9 if name == "neutrophil_banded" else i for i, name in enumerate(NAMES)]
+    assert NAMES[9] == "neutrophil_segmented"
+    chosen = [NAMES.index(name) for name in CLASSES[1:]]
+    rows = pq.read_table(folder.predictions).to_pylist()
+    pairs = [(into[row["label"]], into[row["predicted"]]) for row in rows]
+    kept = [pair for pair in pairs if pair[0] in chosen]
+    expected = f1_score(*zip(*kept, strict=True), labels=chosen, average="macro", zero_division=0)
+    assert record["scores"]["macro_f1"] == pytest.approx(expected)
+    with Image.open(folder.path / "confusion.png") as picture:
+        assert picture.size > (600, 600)
+
+
+def test_splits_are_scored_together_and_apart_from_each_other(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    both = evaluate(trained, laboratories[1], tmp_path, "--splits", "validation", "test")
+    alone = evaluate(trained, laboratories[1], tmp_path)
+    assert both.read_record()["scores"]["num_images"] == 44
+    assert alone.read_record()["scores"]["num_images"] == 22
+
+
+def test_the_same_evaluation_is_not_repeated(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    folder = evaluate(trained, laboratories[0], tmp_path)
+    written = folder.record.stat().st_mtime_ns
+    (folder.path / "confusion.png").unlink()
+    assert main(["evaluate", str(trained.model), laboratories[0], "--out", str(tmp_path)]) == 0
+    assert folder.record.stat().st_mtime_ns == written
+    assert (folder.path / "confusion.png").exists()
+
+
+def test_a_set_without_scale_is_refused_unless_allowed(
+    trained: RunFolder, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
+    out = tmp_path / "out"
+    assert main(["evaluate", str(trained.model), unscaled, "--out", str(out)]) == 1
+    assert "--allow-unscaled" in capsys.readouterr().err and not out.exists()
+    record = evaluate(trained, unscaled, out, "--allow-unscaled").read_record()
+    assert record["data"]["um_per_px"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--merge", "basophil"), "merge 'basophil' is not FROM=INTO"),
+        (("--classes", "monocyt"), "unknown class 'monocyt'"),
+        (("--splits",), "splits are none; name each once with --splits"),
+        (("--splits", "test", "test"), "splits are test, test; name each once"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_and_nothing_written(
+    trained: RunFolder,
+    laboratories: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    words = ["evaluate", str(trained.model), laboratories[1], "--out", str(tmp_path / "out")]
+    assert main([*words, *more]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_with_other_labels_is_refused(
+    tiny_model: str,
+    laboratories: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["evaluate", tiny_model, laboratories[0], "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "is no model of the eleven classes" in said and f"--model {tiny_model}" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_without_labels_is_refused(
+    trained: RunFolder, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank = str(make_domain(tmp_path / "blank", name="blank", labelled=False))
+    assert main(["evaluate", str(trained.model), blank, "--out", str(tmp_path / "out")]) == 1
+    assert f"{blank} has no labels" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""`hf-wbc` finds its commands quickly, and ends as a program on a command line should."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.cli import main as cli
+
+HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
+    """Which is what keeps it under half a second."""
+    code = (
+        "import sys; from hf_wbc.cli.main import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "numpy", "datasets", "transformers", "pyarrow", "sklearn", "matplotlib"}
+    assert not heavy & set(done.stderr.split())
+    assert "usage: hf-wbc" in done.stdout
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+def test_a_reader_who_leaves_ends_the_program_quietly(buffering: str) -> None:
+    end, start = os.pipe()
+    os.close(end)
+    done = subprocess.run(
+        [HF_WBC, "train", "--help"],
+        stdout=start,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": buffering},
+    )
+    os.close(start)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_no_reader_who_left(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fails_with(monkeypatch, BrokenPipeError(errno.EPIPE, "Broken pipe")) == 1
+    assert capfd.readouterr().err == "hf-wbc: Broken pipe\n"
+
+
+def test_a_full_disk_is_met_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "runs/0/record.json")
+    assert fails_with(monkeypatch, error) == 1
+    said = capfd.readouterr().err
+    assert "runs/0/record.json" in said and "free some space and repeat the command" in said
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fails_with(monkeypatch, KeyboardInterrupt()) == 130
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fails_with(monkeypatch, ZeroDivisionError())
+
+
+def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
+    """What `main` returns when a command raises `error`."""
+
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "load_command", lambda name: command)
+    return cli.main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nope"], "train, embed, evaluate"),
+        (["train"], "--sources"),
+        (["train", "--sources", "x", "--stepz", "3"], "--steps"),
+        (["train", "--sources", "x", "--steps", "0"], "steps is 0; it must be at least 1"),
+        (["train", "--sources", "x", "--seed", "-1"], "seed is -1; it must not be negative"),
+        (["train", "--sources", "x", "--precision", "int8"], "bf16"),
+        (["evaluate", "only-a-model"], "data"),
+    ],
+)
+def test_arguments_that_cannot_be_parsed_end_with_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -1,0 +1,192 @@
+"""`hf-wbc train` from the command line to the finished folder; every switch does something."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from hf_wbc.cli.main import main
+from hf_wbc.records import RunFolder
+from hf_wbc.taxonomy import NAMES
+
+UNCHANGED = [
+    "--no-flips", "--no-quarter-turns", "--shift-um", "0", "--scale-um", "0",
+    "--brightness", "0", "--contrast", "0", "--saturation", "0", "--hue", "0",
+]  # fmt: skip
+FILES = {
+    "config.json", "record.json", "history.jsonl", "predictions.parquet", "features.parquet",
+    "model",
+}  # fmt: skip
+Weights = dict[str, np.ndarray]
+Train = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def train(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> Train:
+    """Runs the command with some more words; each call has a folder of its own."""
+
+    def run(*more: str, model: str = tiny_model, target: str = laboratories[1]) -> RunFolder:
+        out = tmp_path / f"runs{len([*tmp_path.glob('runs*')])}"
+        words = f"--sources {laboratories[0]} --target {target} --model {model} --out {out}".split()
+        words += f"--cache {tmp_path}/cache --steps 6 --batch-size 8 --evaluate-every 2".split()
+        words += ["--lr", "1e-2", *more]
+        assert main(["train", *words]) == 0
+        (folder,) = out.iterdir()
+        return RunFolder(folder)
+
+    return run
+
+
+def saved(run: RunFolder) -> Weights:
+    return load_file(run.model / "model.safetensors")
+
+
+def start_of(model: str) -> Weights:
+    return load_file(Path(model) / "model.safetensors")
+
+
+def moved(run: RunFolder, model: str, name: str) -> float:
+    """How far a weight went at most."""
+    return float(np.abs(saved(run)[name] - start_of(model)[name]).max())
+
+
+def test_the_folder_is_what_the_design_says(
+    train: Train, laboratories: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train("--seed", "7")
+    assert {path.name for path in run.path.iterdir()} == FILES
+    record = run.read_record()
+    assert record["config"]["method_options"] == {"tau": 0.0}
+    assert record["config"]["image_size"] == 28 and record["config"]["seed"] == 7
+    for role, where in (("sources", laboratories[0]), ("target", laboratories[1])):
+        (facts,) = record[role]
+        assert facts["ref"] == where and facts["revision"] is None
+        assert facts["um_per_px"] == pytest.approx(25 / 36)
+        assert facts["num_images"] == {"train": 44, "validation": 22, "test": 22}
+        assert len({facts[split] for split in ("train", "validation", "test")}) == 3
+    assert record["model"]["revision"].startswith("sha256:")
+    assert record["model"]["exposure"] == "unknown"
+    assert record["packages"]["transformers"] and record["machine"]["num_processes"] == 1
+    cost = record["cost"]
+    assert cost["elapsed_s"] > cost["train_s"] > 0
+    assert cost["images_per_s"] == pytest.approx(48 / cost["train_s"])
+    assert cost["peak_memory_bytes"] > 10**7
+    scores = record["results"]["away"]["test"]
+    assert scores["per_class"].keys() == set(NAMES)
+    low, high = scores["intervals"]["macro_f1"]
+    assert low <= scores["macro_f1"] <= high
+    chosen = [row["selection"]["source_val"] for row in record["history"]]
+    assert record["selection"]["score"] == max(chosen)
+    assert [row["selection"]["last"] for row in record["history"]] == [2, 4, 6]
+    assert str(run.path) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("inputs", ["images", "features"])
+def test_the_saved_model_is_a_plain_transformers_model(
+    train: Train, laboratories: tuple[str, str], inputs: str
+) -> None:
+    """`pipeline` gives what predictions.parquet holds, from the images alone."""
+    from datasets import load_dataset
+    from transformers import pipeline
+
+    run = train("--inputs", inputs)
+    classify = pipeline("image-classification", model=str(run.model))
+    images = load_dataset(laboratories[1], split="test").select(range(0, 22, 5))
+    rows = pq.read_table(run.predictions).to_pylist()
+    known = {row["image_id"]: row for row in rows if row["domain"] == "away"}
+    for image in images:
+        row = known[image["image_id"]]
+        found = {entry["label"]: entry["score"] for entry in classify(image["image"], top_k=11)}
+        assert found.keys() == set(NAMES)
+        for name in NAMES:
+            assert found[name] == pytest.approx(row[f"p_{name}"], abs=1e-4)
+        assert row["predicted"] == NAMES.index(max(found, key=lambda name: found[name]))
+
+
+def test_the_same_command_again_does_nothing(
+    train: Train, laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    run = train()
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    words = f"--sources {laboratories[0]} --target {laboratories[1]} --model {tiny_model}".split()
+    words += f"--out {run.path.parent} --steps 6 --batch-size 8 --evaluate-every 2".split()
+    assert main(["train", *words, "--lr", "1e-2"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_patience_stops_at_the_named_rule(train: Train) -> None:
+    stuck = ("--steps", "100", "--lr", "0", "--patience", "2")
+    record = train(*stuck, "--selection", "source_val").read_record()
+    assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 2
+    record = train("--lr", "0", "--patience", "2", "--selection", "last").read_record()
+    assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 6
+
+
+def test_a_slow_average_stays_where_the_first_step_was(train: Train, tiny_model: str) -> None:
+    last = ("--selection", "last", "--warmup", "0")
+    averaged, raw = train(*last, "--ema", "0.999999"), train(*last)
+    name = "classifier.bias"
+    assert np.abs(saved(averaged)[name]).max() == pytest.approx(1e-2, rel=0.01)  # AdamW's first
+    assert np.abs(saved(raw)[name]).max() > 2e-2
+
+
+def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
+    parts = saved(train(*UNCHANGED, "--accumulation", "2", "--lr", "1e-3"))
+    whole = saved(train(*UNCHANGED, "--batch-size", "16", "--lr", "1e-3"))
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], atol=2e-5, err_msg=name)
+
+
+def test_bf16_computes_otherwise_and_saves_fp32(train: Train) -> None:
+    exact, rounded = train(), train("--precision", "bf16")
+    assert all(values.dtype == np.float32 for values in saved(rounded).values())
+    losses = [[row["loss"]["loss"] for row in run.read_history()] for run in (exact, rounded)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+
+
+def test_layer_decay_slows_what_lies_near_the_input(train: Train, tiny_model: str) -> None:
+    patches = "vit.embeddings.patch_embeddings.projection.weight"
+    assert moved(train("--selection", "last"), tiny_model, patches) > 1e-3
+    slowed = train("--selection", "last", "--layer-decay", "1e-4", "--weight-decay", "0")
+    assert moved(slowed, tiny_model, patches) < 1e-4
+    assert moved(slowed, tiny_model, "vit.layernorm.weight") > 1e-3
+
+
+def test_a_frozen_backbone_does_not_move(train: Train, tiny_model: str) -> None:
+    run = train("--trainable", "frozen")
+    before, after = start_of(tiny_model), saved(run)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    assert run.read_record()["model"]["num_trained"] == 11 * 17
+
+
+def test_batch_norm_statistics_follow_the_batches_unless_frozen(
+    train: Train, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    model = tmp_path / "resnet"
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    ResNetForImageClassification(config).save_pretrained(model)
+    ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(model)
+    statistics = "resnet.embedder.embedder.normalization.running_mean"
+    assert moved(train(model=str(model)), str(model), statistics) > 1e-3
+    frozen = train("--batch-norm", "frozen", model=str(model))
+    assert moved(frozen, str(model), statistics) == 0
+    assert moved(frozen, str(model), statistics.replace("running_mean", "weight")) > 1e-3
+
+
+def test_a_set_without_scale_is_used_when_allowed_and_recorded(
+    train: Train, make_domain: Any, tmp_path: Path
+) -> None:
+    unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
+    record = train("--allow-unscaled", target=unscaled).read_record()
+    assert record["config"]["allow_unscaled"] is True
+    assert record["target"][0]["um_per_px"] is None

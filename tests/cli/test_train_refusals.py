@@ -1,0 +1,177 @@
+"""What `hf-wbc train` refuses: it says value and remedy, ends with 1, and leaves nothing behind."""
+
+import json
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.engine.checkpoint import load_checkpoint
+from hf_wbc.records import RunFolder
+
+Refused = Callable[..., str]
+FLAGS = ["--steps", "4", "--batch-size", "4", "--evaluate-every", "2"]
+
+
+@pytest.fixture
+def words(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> list[str]:
+    """A command that would succeed."""
+    home, away = laboratories
+    places = f"--out {tmp_path}/runs --cache {tmp_path}/cache"
+    return ["train", *f"--sources {home} --target {away} --model {tiny_model}".split(), *FLAGS,
+            *places.split()]  # fmt: skip
+
+
+@pytest.fixture
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Runs the command with more words, which must fail; what it said, on one line."""
+
+    def run(*more: str) -> str:
+        assert main([*words, *more]) == 1
+        return " ".join(capsys.readouterr().err.split("hf-wbc: ")[-1].split())
+
+    return run
+
+
+@pytest.fixture
+def run(words: list[str], tmp_path: Path) -> RunFolder:
+    """A finished run of that command."""
+    assert main(words) == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    return RunFolder(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--method nope", "unknown method 'nope'; choose from "),
+        ("--method source_onli", "did you mean 'source_only'?"),
+        ("--method-options tua 1", "source_only has no option tua; it knows tau"),
+        ("--method-options tau -1", "tau is -1; it must not be negative"),
+        ("--selection best", "unknown selection rule 'best'; choose from source_val, last"),
+        ("--model vit-tyni", "did you mean 'vit-tiny'?"),
+        ("--target nowhere", "nowhere: no such folder; give a folder that `hf-wbc prepare` wrote"),
+        ("--merge banded=segmented", "unknown class 'banded'"),
+        ("--classes monocyt", "unknown class 'monocyt'"),
+        ("--hue 2", "hue is 2.0; it must lie in 0..0.5"),
+        ("--precision fp16", "precision is fp16, which needs a GPU"),
+        ("--image-size 30", "image size 30 is no multiple of its patches' 14 px"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_written(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, said: str
+) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert said in refused(*more.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_classes_that_a_set_does_not_have_are_said_before_training(
+    refused: Refused, make_domain: Any, tmp_path: Path
+) -> None:
+    few = str(make_domain(tmp_path / "few", name="few", classes=("monocyte", "basophil")))
+    said = refused("--target", few, "--classes", "eosinophil")
+    assert f"{few}, test: no image of the classes eosinophil" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_set_without_scale_is_refused(refused: Refused, make_domain: Any, tmp_path: Path) -> None:
+    unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
+    said = refused("--target", unscaled)
+    assert f"{unscaled} has no scale" in said and "--allow-unscaled" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_an_error(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "trackio is not installed; pip install" in refused("--trackers", "trackio")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_is_no_number_is_said(refused: Refused) -> None:
+    assert "the loss at step 2 is nan; lower --lr" in refused("--lr", "1e30", "--clip", "0")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config.json", "{"),
+        ("config.json", '{"config": {}, "identity": {"seed": 1}}'),
+        ("record.json", ""),
+        ("record.json", "[]"),
+    ],
+)
+def test_a_run_folder_that_is_damaged_or_another_run_is_named(
+    run: RunFolder, refused: Refused, file: str, text: str
+) -> None:
+    (run.path / file).write_text(text)
+    said = refused()
+    assert f"{run.path / file} is " in said
+    assert f"delete {run.path} and repeat the command" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("state.safetensors", "none"),
+        ("best.safetensors", "none"),
+        ("progress.json", "{"),
+        ("progress.json", '{"stop": 2}'),
+        ("../../history.jsonl", "{\n"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(
+    run: RunFolder, refused: Refused, file: str, text: str, words: list[str]
+) -> None:
+    unfinished(run)
+    (run.checkpoint / "00000004" / file).write_text(text)
+    said = refused()
+    assert file.rpartition("/")[2] in said or "of another version" in said
+    assert f"delete {run.path}" in said
+
+
+def test_a_checkpoint_of_another_model_is_refused(run: RunFolder, refused: Refused) -> None:
+    unfinished(run, without="method/classifier.model.classifier.bias")
+    assert "is of another version of this run" in refused()
+
+
+def unfinished(run: RunFolder, without: str = "") -> None:
+    """Put a checkpoint into a run, as if it had been killed at its end."""
+    from safetensors.torch import load_file, save_file
+
+    step = run.checkpoint / "00000004"
+    step.mkdir(parents=True)
+    weights = load_file(run.model / "model.safetensors")
+    state = {f"method/classifier.model.{name}": values for name, values in weights.items()}
+    state.pop(without, None)
+    save_file(state, step / "state.safetensors")
+    shutil.copy(run.model / "model.safetensors", step / "best.safetensors")
+    (step / "progress.json").write_text(json.dumps({"step": 4, "best_step": 4, "train_s": 1.0}))
+    shutil.rmtree(run.model)
+    run.record.unlink()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    words: list[str], refused: Refused, tmp_path: Path
+) -> None:
+    """A limit on the size of files is the disk that is full: writing fails half-way."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+        said = refused()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "state.safetensors cannot be written" in said and "File too large" in said
+    (path,) = (tmp_path / "runs").iterdir()
+    assert load_checkpoint(RunFolder(path).checkpoint) is None
+    assert not [*RunFolder(path).checkpoint.iterdir()]
+    assert main(words) == 0 and RunFolder(path).finished
