@@ -30,4 +30,7 @@ def train(
     with TrainingDisplay(config) as display:
         folder = run(config, out, cache, trackers, display.report)
     if display.is_main:
-        print_results(folder.path, folder.read_record()["results"])
+        record = folder.read_record()
+        print_results(folder.path, record["results"])
+        if note := record["images"]["note"]:
+            print(note)

@@ -10,9 +10,11 @@ import torch
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE
 from hf_wbc.data.batch import Batch, View
+from hf_wbc.data.colour_statistics import colour_statistics
 from hf_wbc.data.normalise import normalise
 from hf_wbc.data.stream import BatchStream
 from hf_wbc.data.table import Table, concatenate, feature_table
+from hf_wbc.data.treatment import Treatment
 from hf_wbc.taxonomy import NUM_CLASSES
 
 STRENGTH = Augmentation(rotation_deg=10.0)
@@ -165,3 +167,38 @@ def test_sides_of_different_shapes_are_refused(source: Table) -> None:
 def test_an_augmentation_that_cannot_be_is_refused(source: Table) -> None:
     with pytest.raises(ValueError, match=r"augmentation\.hue is 2"):
         stream(source, augmentation=Augmentation(hue=2.0))
+
+
+def test_every_domain_is_normalised_by_its_own_treatment(source: Table, target: Table) -> None:
+    treatments = {
+        name: Treatment((0.1 * step,) * 3, (0.2 + step,) * 3)
+        for step, name in enumerate(("a", "b", "c"))
+    }
+    batch = stream(source, target, augmentation=None, treatments=treatments).batch(1)
+    assert batch.target is not None
+    for table, view in ((source, batch.source), (target, batch.target)):
+        cells = table.batch(view.index.numpy())
+        for row, domain in enumerate(view.domains.tolist()):
+            how = treatments[table.domain_names[domain]]
+            expected = normalise(cells[row : row + 1], how.mean, how.std)
+            assert torch.equal(view.inputs[row : row + 1], expected)
+
+
+def test_only_source_images_move_towards_the_target(source: Table, target: Table) -> None:
+    shifted = replace(NO_CHANGE, target_shift=1.0)
+    moved = stream(source, target, augmentation=shifted, towards=[target], batch_size=40).batch(0)
+    still = stream(source, target, augmentation=None, batch_size=40).batch(0)
+    assert_same(moved.target, still.target)
+    assert not torch.equal(moved.source.inputs, still.source.inputs)
+    end = torch.tensor(colour_statistics(target).mean, dtype=torch.float32)
+    for domain in (0, 1):
+        rows = moved.source.domains == domain
+        before, after = (
+            (view.source.inputs[rows].mean((0, 2, 3)) - end).norm() for view in (still, moved)
+        )
+        assert after < before
+
+
+def test_a_shift_towards_nothing_is_refused(source: Table) -> None:
+    with pytest.raises(ValueError, match="name one with --target"):
+        stream(source, augmentation=replace(NO_CHANGE, target_shift=0.5))
