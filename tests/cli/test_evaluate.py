@@ -54,8 +54,8 @@ def test_merged_and_chosen_classes_are_scored_like_scikit_learn_does(
     record = folder.read_record()
     assert record["scores"]["num_classes"] == 3
     assert record["scores"]["merge"] == [MERGE[1]]
-    into = [9 if name == "neutrophil_banded" else i for i, name in enumerate(NAMES)]
-    assert NAMES[9] == "neutrophil_segmented"
+    into = list(range(len(NAMES)))
+    into[NAMES.index("neutrophil_banded")] = NAMES.index("neutrophil_segmented")
     chosen = [NAMES.index(name) for name in CLASSES[1:]]
     rows = pq.read_table(folder.predictions).to_pylist()
     pairs = [(into[row["label"]], into[row["predicted"]]) for row in rows]
