@@ -4,7 +4,6 @@ The folder appears at once when it is whole. An interrupted build goes on where 
 bytes depend neither on that nor on the number of processes.
 """
 
-import errno
 import hashlib
 import json
 from collections import Counter
@@ -20,7 +19,7 @@ from hf_wbc.data.card import CardFacts, write_card
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.duplicates import Duplicates, find_duplicates, keep_together
 from hf_wbc.data.entries import Entries, list_entries
-from hf_wbc.data.scan import Report, Scan, scan
+from hf_wbc.data.scan import BATCH, Report, Scan, scan
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
 from hf_wbc.data.selection import Row, Selection, names_sha256, select
 from hf_wbc.data.shards import (
@@ -34,7 +33,14 @@ from hf_wbc.data.shards import (
 )
 from hf_wbc.data.source import UNLABELLED, Source
 from hf_wbc.data.split import FRACTIONS, assign_splits
-from hf_wbc.data.work_folder import PROVENANCE, check_disk, is_finished, working_on
+from hf_wbc.data.work_folder import (
+    PROVENANCE,
+    check_disk,
+    is_finished,
+    naming_full_disk,
+    to_disk,
+    working_on,
+)
 from hf_wbc.data.workers import Workers, num_cores
 from hf_wbc.records import digest, write_json
 from hf_wbc.taxonomy import NAMES
@@ -84,31 +90,30 @@ def prepare(
     report = report or _silent
     num_proc = num_cores() if num_proc is None else num_proc
     if num_proc < 1:
-        raise ValueError(f"num_proc is {num_proc}; it must be at least 1")
+        raise ValueError(f"--num-proc is {num_proc}; give 1 or more")
     out = out.resolve()
     if out.is_relative_to(archive.resolve()) and archive.is_dir():
         raise ValueError(f"{out} lies inside the archive {archive}; choose another --out")
-    with working_on(out) as work, open_archive(archive, work.scratch) as opened:
+    with (
+        naming_full_disk(out),
+        working_on(out) as work,
+        open_archive(archive, work.scratch) as opened,
+    ):
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
         if is_finished(out, plan):
             work.remove()
             return out
         folder = work.build({**plan, **_versions()})
-        try:
-            with Workers(num_proc, opened) as workers:
-                scanned = _scan_once(workers, entries, folder, report)
-                selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
-                build = _decide(source, entries, selection, scanned, seed)
-                written = _write(workers, build, scanned, folder, report)
-        except OSError as error:
-            if error.errno == errno.ENOSPC and error.filename is None:
-                raise OSError(
-                    errno.ENOSPC, "the disk is full; free some and run the same command", str(out)
-                ) from error
-            raise
-        write_card(folder / "out" / "README.md", source, _card_facts(build, written, subset))
-        write_json(folder / "out" / PROVENANCE, _provenance(build, plan))
+        with Workers(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
+            scanned = _scan_once(workers, entries, folder, report)
+            selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
+            build = _decide(source, entries, selection, scanned, seed, report)
+            written = _write(workers, build, scanned, folder, report)
+        write_card(folder / "temporary" / "README.md", source, _card_facts(build, written, subset))
+        write_json(folder / "temporary" / PROVENANCE, _provenance(build, plan))
+        for name in ("README.md", PROVENANCE):
+            to_disk(folder / "temporary" / name, folder / "out" / name)
         work.finish(folder)
     return out
 
@@ -154,12 +159,14 @@ def _scan_once(workers: Workers, entries: Entries, folder: Path, report: Report)
 
 
 def _decide(
-    source: Source, entries: Entries, selection: Selection, scanned: Scan, seed: int
+    source: Source, entries: Entries, selection: Selection, scanned: Scan, seed: int, report: Report
 ) -> _Build:
     """Find duplicates and assign splits."""
     rows = selection.rows
+    report("compare", 0, len(rows))
     thumbnails = scanned.thumbnails[list(selection.index)]
     duplicates = find_duplicates([row.pixel_sha256 for row in rows], thumbnails)
+    report("compare", len(rows), len(rows))
     ids = [row.entry.image_id for row in rows]
     together = keep_together(ids, [row.entry.group for row in rows], duplicates)
     splits = assign_splits(

@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import Archive
-from hf_wbc.data.images import decode_rgb, pixel_sha256
+from hf_wbc.data.images import ImageFault, decode_rgb, pixel_sha256
 from hf_wbc.data.overlaps import THUMBNAIL_PX, thumbnail
 from hf_wbc.data.source import Entry
+from hf_wbc.data.work_folder import to_disk
 from hf_wbc.data.workers import Workers
 
 Report = Callable[[str, int, int], None]
-"""Called with a stage ("scan", "write"), what is done of it and how much it is, in images."""
+"""Called with a stage (scan, compare, write), what is done of it and how much it is, in images."""
 
-_BATCH = 32
+BATCH = 32
+"""Images of a job."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,11 @@ class Scan:
     def save(self, path: Path) -> None:
         """Write a file that is whole when it is there."""
         temporary = path.with_suffix(".partial.npz")
-        np.savez(temporary, **vars(self))
-        temporary.replace(path)
+        try:
+            np.savez(temporary, **vars(self))
+            to_disk(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ def scan(workers: Workers, entries: Sequence[Entry], report: Report) -> Scan:
     digests = np.zeros(num, dtype="U64")
     thumbnails = np.zeros((num, THUMBNAIL_PX, THUMBNAIL_PX), dtype=np.uint8)
     faults = [""] * num
-    jobs = [(entries[start : start + _BATCH],) for start in range(0, num, _BATCH)]
+    jobs = [(entries[start : start + BATCH],) for start in range(0, num, BATCH)]
     done = 0
     for job, results in workers.run(_scan_batch, jobs):
-        for row, found in enumerate(results, start=job * _BATCH):
+        for row, found in enumerate(results, start=job * BATCH):
             if isinstance(found, str):
                 faults[row] = found
                 continue
@@ -89,7 +94,10 @@ def _scan_one(archive: Archive, entry: Entry) -> _Scanned | str:
     try:
         data = archive.read(entry.member)
         pixels = decode_rgb(data, entry.member)
-    except ValueError as error:
+    except ImageFault as error:
         return str(error)
+    except ValueError as error:  # the archive's: a card must not tell where that lies
+        reason = str(error).removeprefix(str(archive.path)).lstrip(": ")
+        return f"{entry.member}: {reason}, or go on without it with --skip-bad"
     height, width = pixels.shape[:2]
     return _Scanned(width, height, len(data), pixel_sha256(pixels), thumbnail(pixels))

@@ -45,12 +45,12 @@ def select(
 ) -> Selection:
     """The images that the source uses.
 
-    ValueError, naming all of them, for bad images unless `skip_bad`, for counts and names that
-    differ from what the source states unless `subset`, and for one image under two labels that
-    the source does not declare.
+    ValueError, naming all of them, for bad images unless `skip_bad`, and for counts and names that
+    differ from what the source states unless `subset`. Bad is also one image under two labels
+    that the source does not declare.
     """
     bad: dict[str, str] = {}
-    rows, index = [], []
+    rows: dict[int, Row] = {}
     other_frames: Counter[str] = Counter()
     for place, entry in enumerate(entries.used):
         width, height = (int(side) for side in scan.sizes[place])
@@ -64,8 +64,9 @@ def select(
                 "of the source, or go on without it with --skip-bad"
             )
         else:
-            rows.append(_row(source, entry, str(scan.digests[place])))
-            index.append(place)
+            rows[place] = _row(source, entry, str(scan.digests[place]))
+    for place, reason in _two_labels(source, rows).items():
+        bad[rows.pop(place).entry.image_id] = reason
     if bad and not skip_bad:
         reasons = [*bad.values()][:_MAX_NAMED]
         if len(bad) > _MAX_NAMED:
@@ -74,12 +75,16 @@ def select(
             "\n  ".join([f"{len(bad):,} of {len(entries.used):,} images are bad:", *reasons])
         )
     if not subset:
-        _check_whole(source, rows, entries, bad)
+        _check_whole(source, [*rows.values()], entries, bad)
     if not rows:
         sizes = some([f"{size} px ({number:,})" for size, number in other_frames.items()])
         raise ValueError(f"no image is left; frames are {sizes or 'all bad'}")
-    _check_labels(source, rows)
-    return Selection(tuple(rows), tuple(index), dict(sorted(other_frames.items())), bad)
+    return Selection(
+        tuple(rows.values()),
+        tuple(rows),
+        dict(sorted(other_frames.items())),
+        dict(sorted(bad.items())),
+    )
 
 
 def names_sha256(rows: Sequence[Row]) -> str:
@@ -124,19 +129,24 @@ def _class(source: Source, entry: Entry) -> str:
     return source.labels[entry.source_label] or ""
 
 
-def _check_labels(source: Source, rows: Sequence[Row]) -> None:
-    """ValueError for images of the same pixels under several labels that no fault declares."""
-    by_pixels: dict[str, list[Row]] = {}
-    for row in rows:
-        by_pixels.setdefault(row.pixel_sha256, []).append(row)
+def _two_labels(source: Source, rows: Mapping[int, Row]) -> dict[int, str]:
+    """What is wrong, by place, with equal pixels under several labels that no fault declares."""
+    by_pixels: dict[str, list[int]] = {}
+    for place, row in rows.items():
+        by_pixels.setdefault(row.pixel_sha256, []).append(place)
     declared = [set(fault.image_ids) for fault in source.faults if fault.kind == "two_labels"]
-    undeclared = []
-    for same in by_pixels.values():
-        ids = [row.entry.image_id for row in same]
-        if len({row.label for row in same}) > 1 and not any(set(ids) <= d for d in declared):
-            undeclared.append(" = ".join(ids))
-    if undeclared:
-        raise ValueError(
-            f"{len(undeclared):,} images stand under several labels: {some(undeclared, 20)}; "
-            f"remove the wrong ones, or declare them among the faults of {source.name}"
-        )
+    reasons = {}
+    for places in by_pixels.values():
+        same = {rows[place].entry.image_id for place in places}
+        if len({rows[place].label for place in places}) > 1 and not any(
+            same <= d for d in declared
+        ):
+            for place in places:
+                entry = rows[place].entry
+                others = some(sorted(same - {entry.image_id}))
+                reasons[place] = (
+                    f"{entry.member}: {entry.source_label}, but the same pixels as {others} of "
+                    "another label; remove the wrong one, declare them among the source's faults, "
+                    "or go on without them with --skip-bad"
+                )
+    return reasons

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ from hf_wbc.data.crop import crop_um
 from hf_wbc.data.images import clean_bytes, decode_rgb, encode_png, pixel_sha256
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.data.selection import Row
+from hf_wbc.data.work_folder import to_disk
 
 ROWS_PER_SHARD = 512
 ROWS_PER_GROUP = 64
@@ -85,11 +87,14 @@ def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[S
 
 
 def find_written(folder: Path, shard: Shard) -> Written | None:
-    """What `write_shard` said of the shard, if it has finished."""
+    """What `write_shard` said of the shard, if it has finished and its files are still whole."""
+    note = folder / "done" / f"{shard.name}.json"
     try:
-        return Written(**json.loads((folder / "done" / f"{shard.name}.json").read_text()))
+        written = Written(**json.loads(note.read_text()))
+        found = {config: _place(folder, config, shard).stat().st_size for config in CONFIGS}
     except FileNotFoundError:
         return None
+    return written if found == written.file_bytes else None
 
 
 def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
@@ -99,28 +104,33 @@ def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
         config: folder / "temporary" / f"{config}-{shard.name}.{os.getpid()}" for config in CONFIGS
     }
     num_bytes = dict.fromkeys(CONFIGS, 0)
-    writers = {config: _writer(path, form.schema) for config, path in temporary.items()}
-    for start in range(0, len(shard.rows), ROWS_PER_GROUP):
-        columns = _columns(archive, form, shard.rows[start : start + ROWS_PER_GROUP])
-        for config, rows in zip(CONFIGS, columns, strict=True):
-            table = pa.Table.from_pylist(rows, schema=form.schema)
-            num_bytes[config] += table.nbytes
-            writers[config].write_table(table)
-    sizes = {}
+    with ExitStack() as files:
+        writers = [files.enter_context(_writing(temporary[c], form.schema)) for c in CONFIGS]
+        for start in range(0, len(shard.rows), ROWS_PER_GROUP):
+            columns = _columns(archive, form, shard.rows[start : start + ROWS_PER_GROUP])
+            for config, writer, rows in zip(CONFIGS, writers, columns, strict=True):
+                table = pa.Table.from_pylist(rows, schema=form.schema)
+                num_bytes[config] += table.nbytes
+                writer.write_table(table)
+    sizes = {config: path.stat().st_size for config, path in temporary.items()}
     for config, path in temporary.items():
-        writers[config].close()
-        sizes[config] = path.stat().st_size
-        _to_disk(path, folder / "out" / config / f"{shard.name}.parquet")
+        to_disk(path, _place(folder, config, shard))
     written = Written(len(shard.rows), num_bytes, sizes)
     note = folder / "temporary" / f"{shard.name}.{os.getpid()}.json"
     note.write_text(json.dumps(asdict(written)))
-    _to_disk(note, folder / "done" / f"{shard.name}.json")
+    to_disk(note, folder / "done" / f"{shard.name}.json")
     return written
 
 
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def _place(folder: Path, config: str, shard: Shard) -> Path:
+    return folder / "out" / config / f"{shard.name}.parquet"
+
+
+@contextmanager
+def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file that is whole afterwards; an error deletes it."""
     plain = [name for name in schema.names if name != "image"]
-    return pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         path,
         schema,
         compression=dict.fromkeys(_IMAGE_LEAVES, "none") | dict.fromkeys(plain, "snappy"),
@@ -129,13 +139,13 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         use_content_defined_chunking=_CHUNKING,
         write_page_index=True,
     )
-
-
-def _to_disk(temporary: Path, path: Path) -> None:
-    """Move a file to its place once a power cut can no longer take its content."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        writer.is_open = False  # or it would try again to write its end on a full disk
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _columns(

@@ -10,9 +10,10 @@ OUT.partial/PLAN/         one build, named by the digest of all that decides its
 """
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from hf_wbc.data.schema import CONFIGS
 from hf_wbc.records import digest, read_json, remove
 
 PROVENANCE = "provenance.json"
+_REMEDY = (
+    "free some space and run the same command, which goes on where it was, or choose an --out on "
+    "another disk"
+)
 
 
 @dataclass(frozen=True)
@@ -73,23 +78,44 @@ def working_on(out: Path) -> Iterator[WorkFolder]:
     from filelock import FileLock, Timeout
 
     work = WorkFolder(out)
-    is_new = not work.root.exists()
-    work.root.mkdir(parents=True, exist_ok=True)
+    new = [folder for folder in (work.root, *work.root.parents) if not folder.exists()]
+    if out.is_mount():
+        raise ValueError(f"{out} is the root of a disk; choose a folder on it: {out / 'cells'}")
     lock = FileLock(work.root / "lock", timeout=0)
     try:
+        work.root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise ValueError(
             f"another process is building {out}; wait until it is done, or choose another --out"
         ) from error
+    except OSError as error:
+        raise ValueError(
+            f"{work.root} cannot be written: {error.strerror}; choose another --out"
+        ) from error
     try:
         yield work
     except ValueError:
-        if is_new:
+        if new:
             remove(work.root)
+        for folder in new[1:]:
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
         raise
     finally:
         lock.release()
+
+
+@contextmanager
+def naming_full_disk(out: Path) -> Iterator[None]:
+    """Give an error of a full disk the words that tell what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        words = f"{os.strerror(error.errno)}; {_REMEDY}"
+        raise OSError(error.errno, words, str(out)) from error
 
 
 def is_finished(out: Path, plan: Mapping[str, Any]) -> bool:
@@ -109,9 +135,13 @@ def check_disk(folder: Path, num_bytes: int) -> None:
     """OSError when the disk has no room for `num_bytes` more."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"about {num_bytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; "
-            "free some or choose an --out on another disk",
-            str(folder),
-        )
+        needed, there = -(-num_bytes // 10**6), free // 10**6
+        words = f"about {needed:,} MB are needed and {there:,} MB are free; {_REMEDY}"
+        raise OSError(errno.ENOSPC, words, str(folder))
+
+
+def to_disk(temporary: Path, path: Path) -> None:
+    """Move a file to its place once a power cut can no longer take its content."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,16 +1,19 @@
 """Processes that work through a list of jobs and die with the one that started them.
 
 The pools of the standard library leave their processes behind when the parent is killed, or wait
-forever for one that died. Here a worker ends when its pipe closes, whatever closed it.
+forever for one that died. Here a worker ends with its parent, whatever ended that, and in the
+middle of a job: two builds never write side by side.
 """
 
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -35,14 +38,10 @@ class Workers:
         self._num_proc = num_proc if num_proc > 1 else 0
 
     def __enter__(self) -> Self:
-        context = get_context("spawn")
         try:
-            for _ in range(self._num_proc):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, self._state), daemon=True)
-                process.start()
-                theirs.close()
-                self._processes.append((process, ours))
+            with _ctrl_c_blocked():
+                for _ in range(self._num_proc):
+                    self._start()
         except BaseException:
             self._stop()
             raise
@@ -55,6 +54,14 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
+
+    def _start(self) -> None:
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._state), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes.append((process, ours))
 
     def _stop(self) -> None:
         for process, connection in self._processes:
@@ -119,9 +126,19 @@ class Workers:
         )
 
 
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, state: Any) -> None:
     """Answer each (function, job) with (True, result) or (False, error) until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             function, job = connection.recv()
@@ -133,3 +150,10 @@ def _serve(connection: Connection, state: Any) -> None:
             connection.send(answer)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
