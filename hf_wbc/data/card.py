@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.data.source import UNLABELLED, Source
 from hf_wbc.data.split import FRACTIONS
@@ -65,12 +66,13 @@ def write_card(path: Path, source: Source, facts: CardFacts) -> None:
         scale=_scale(source),
         cropped=_cropped(source),
         splits=SPLITS,
-        matrix=_matrix(facts),
-        codes=_codes(source),
+        matrix=_matrix(source, facts),
         has_groups=facts.has_groups,
-        split_rule=_split_rule(facts),
+        split_rules=_split_rules(facts),
+        num_bad=len(facts.bad),
         left_out=_left_out(facts),
-        notes=[*source.notes, *_fault_notes(source, facts)],
+        notes=[*source.notes, *(f"Declared fault: {fault.note}" for fault in source.faults)],
+        version=__version__,
     )
     path.write_text(f"{card}\n", encoding="utf-8")
 
@@ -118,20 +120,23 @@ def _data_files(config: str, version: str) -> dict[str, object]:
     return {"default": True, **entry} if config == DEFAULT_CONFIG else entry
 
 
-def _matrix(facts: CardFacts) -> dict[str, list[str]]:
-    """Each class's count and share by split and in all, and the sums."""
+def _matrix(source: Source, facts: CardFacts) -> dict[str, list[str]]:
+    """By class the archive's codes, and its count and share by split and in all; and the sums."""
     totals = [*facts.num_rows.values(), sum(facts.num_rows.values())]
     table = {}
     for name in (*NAMES, UNLABELLED):
         if name in facts.counts or (name in NAMES and UNLABELLED not in facts.counts):
             row = facts.counts.get(name, dict.fromkeys(SPLITS, 0))
             numbers = [*(row[split] for split in SPLITS), sum(row.values())]
-            table[name] = [
-                f"{number:,} ({number / total if total else 0:.1%})"
-                for number, total in zip(numbers, totals, strict=True)
-            ]
-    table["**all**"] = [f"{total:,} ({total / totals[-1]:.1%})" for total in totals]
+            codes = [code for code, cell in source.labels.items() if cell == name]
+            table[name] = [", ".join(codes), *map(_count, numbers, totals)]
+    table["**all**"] = ["", *(_count(total, totals[-1]) for total in totals)]
     return table
+
+
+def _count(number: int, total: int) -> str:
+    """`817 (8.2%)`; a bare 0 for nothing."""
+    return f"{number:,} ({number / total:.1%})" if number else "0"
 
 
 def _scale(source: Source) -> str:
@@ -147,36 +152,41 @@ def _cropped(source: Source) -> str:
     return f"the central {CROP_UM:g} x {CROP_UM:g} um, which are {side}x{side} px, as PNG"
 
 
-def _codes(source: Source) -> str:
-    used = [f"{code} {cell}" for code, cell in source.labels.items() if cell is not None]
-    return ", ".join(used)
-
-
-def _split_rule(facts: CardFacts) -> str:
-    shares = " : ".join(f"{share:g}" for share in FRACTIONS)
-    rule = (
-        f"{', '.join(SPLITS[:-1])} and {SPLITS[-1]} are {shares}, stratified by class, with seed "
-        f"{facts.seed}: images are dealt in the order of the SHA-256 of seed and id, and every "
-        "class with three or more images that may be parted is in all three splits. "
-    )
+def _split_rules(facts: CardFacts) -> list[str]:
+    """One sentence each."""
+    shares = ", ".join(f"{s} {share:.0%}" for s, share in zip(SPLITS, FRACTIONS, strict=True))
+    rules = [
+        f"{shares}, stratified by class.",
+        f"Images are dealt in the order of the SHA-256 of the seed, {facts.seed}, and their id; "
+        "rows lie in a mixed order.",
+        "A class of three or more images is in all three splits, unless they must stay together.",
+    ]
     if facts.has_groups:
-        rule += "Images of one group stay in one split. "
-    if facts.num_identical or facts.num_overlapping:
-        rule += (
-            f"Images with the same pixels ({facts.num_identical:,} of them) stay in one split, and "
-            f"so do pairs of frames that show the same scene ({facts.num_overlapping:,}); "
-            "`provenance.json` lists them. "
+        rules.append("Images of one group stay in one split.")
+    if facts.num_identical:
+        rules.append(
+            f"Images with the same pixels stay in one split; {facts.num_identical:,} images have "
+            "the pixels of another one."
         )
-    return rule + "Rows lie in a mixed order."
+    if number := facts.num_overlapping:
+        pairs = "1 such pair is" if number == 1 else f"{number:,} such pairs are"
+        rules.append(
+            "Frames that show the same scene, shifted or not, stay in one split; "
+            f"{pairs} known. Turned or mirrored copies were not looked for."
+        )
+    if facts.num_identical or facts.num_overlapping:
+        rules.append("`provenance.json` lists the images that stay together.")
+    return rules
 
 
 def _left_out(facts: CardFacts) -> list[str]:
+    """What of the archive is not in the dataset, and why."""
     lines = [
-        f"{number:,} images of the code {code}, which is outside the eleven classes"
+        f"{_images(number)} of the code {code}, which is outside the eleven classes"
         for code, number in facts.outside.items()
     ]
     lines += [
-        f"{number:,} images of {size.replace('x', ' x ')} px, another frame size"
+        f"{_images(number)} of {size.replace('x', ' x ')} px, another frame size"
         for size, number in facts.other_frames.items()
     ]
     lines += [f"`{image_id}`, a declared fault of the archive" for image_id in facts.skipped]
@@ -184,11 +194,5 @@ def _left_out(facts: CardFacts) -> list[str]:
     return lines
 
 
-def _fault_notes(source: Source, facts: CardFacts) -> list[str]:
-    notes = [f"Declared fault: {fault.note}" for fault in source.faults]
-    if facts.bad:
-        notes.append(
-            f"{len(facts.bad):,} bad images were left out by request (`--skip-bad`), so this is "
-            "not the whole dataset."
-        )
-    return notes
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number:,} images"
