@@ -111,6 +111,7 @@ def _gpu() -> Iterator[Finding]:
 def _hub() -> Iterator[Finding]:
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
 
     if constants.HF_HUB_OFFLINE:
         yield Finding("Hub", "offline, as HF_HUB_OFFLINE asks")
@@ -124,7 +125,7 @@ def _hub() -> Iterator[Finding]:
         yield Finding("token", f"of {HfApi().whoami(token)['name']}")
     except HfHubHTTPError as error:
         yield Finding("token", f"refused ({error.response.status_code})", "`hf auth login` again")
-    except OSError as error:
+    except (OSError, httpx.HTTPError) as error:
         yield Finding(
             "token", f"unchecked: {type(error).__name__}", "check the network or HF_ENDPOINT"
         )
