@@ -57,8 +57,12 @@ class TrainConfig:
     """Start from random weights: only the model's configuration is read."""
     inputs: Literal["images", "features"] = "images"
     """Train on images, or only the head on the frozen backbone's embedded features."""
-    trainable: Literal["full", "frozen"] = "full"
-    """Which weights learn: all, or the head alone."""
+    trainable: Literal["full", "frozen", "lora"] = "full"
+    """Which weights learn: all, the head alone, or the head and LoRA's updates of attention."""
+    lora_rank: int = 8
+    """Width of LoRA's updates."""
+    lora_alpha: float = 16.0
+    """Their weight, alpha / rank."""
     batch_norm: Literal["train", "frozen"] = "train"
     """BatchNorm statistics: follow the batches, or stay as they were pre-trained."""
     image_size: int | None = None
@@ -148,6 +152,8 @@ class TrainConfig:
                 "leave one of them out"
             )
         changes_images = shift or self.augmentation.stain or self.blur_um
+        if self.inputs == "features" and self.trainable == "lora":
+            raise ValueError("embedded features have no attention to adapt; use --inputs images")
         if self.inputs == "features" and (changes_images or by_domain or self.sharpness != "own"):
             raise ValueError(
                 "embedded features are of plain images; for stain, target_shift, normalise_by, "

@@ -12,7 +12,7 @@ from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
 from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
-from hf_wbc.models import save_classifier
+from hf_wbc.models import merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
 
 
@@ -24,6 +24,8 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     config, folder, accelerator = context.config, context.folder, context.accelerator
     start = time.perf_counter()
     context.loaded.classifier.load_state_dict(load_best(folder.checkpoint))
+    model = _model(context)
+    merge_lora(context.loaded.classifier)  # from here on it is the model that is saved
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
     for role, splits, domain in context.corpus.scored():
@@ -42,8 +44,9 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
+        found = {"model": model, "images": images, "results": results}
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
-        folder.write_record(_record(context, progress, selection, results, images, elapsed_s))
+        folder.write_record(_record(context, progress, selection, found, elapsed_s))
         remove(folder.checkpoint)
     accelerator.wait_for_everyone()
 
@@ -63,38 +66,39 @@ def _images(context: Context) -> dict[str, Any]:
     return facts
 
 
+def _model(context: Context) -> dict[str, Any]:
+    """What was trained, and how much of it."""
+    config, loaded = context.config, context.loaded
+    parameters = list(loaded.classifier.parameters())
+    return {
+        "name": config.model,
+        "revision": loaded.revision,
+        "exposure": loaded.exposure,
+        "exposed_to": list(loaded.exposed_to),
+        "num_parameters": sum(p.numel() for p in parameters),
+        "num_trained": sum(p.numel() for p in parameters if p.requires_grad),
+    }
+
+
 def _record(
-    context: Context,
-    progress: Progress,
-    rule: Rule,
-    results: dict[str, Any],
-    images: dict[str, Any],
-    elapsed_s: float,
+    context: Context, progress: Progress, rule: Rule, found: dict[str, Any], elapsed_s: float
 ) -> dict[str, Any]:
+    """The whole record; `found` are its parts on model, images and results."""
     config, num_processes = context.config, context.accelerator.num_processes
     num_images = progress.step * config.batch_size * config.accumulation * num_processes
-    parameters = list(context.loaded.classifier.parameters())
     return {
         "kind": "training",
         "run": context.folder.path.name,
         "config": config.to_dict(),
+        **found,
         "sources": [splits.facts() for splits in context.corpus.sources],
         "target": [splits.facts() for splits in context.corpus.targets],
-        "model": {
-            "name": config.model,
-            "revision": context.loaded.revision,
-            "exposure": context.loaded.exposure,
-            "num_parameters": sum(p.numel() for p in parameters),
-            "num_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        },
         "selection": {
             "rule": rule.name,
             "sees": rule.sees,
             "step": progress.best_step,
             "score": progress.best_score,
         },
-        "images": images,
-        "results": results,
         "history": context.folder.read_history(),
         "cost": {
             "steps": progress.step,

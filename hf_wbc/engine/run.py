@@ -14,7 +14,7 @@ from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.selection import rule
-from hf_wbc.models import freeze, load_classifier
+from hf_wbc.models import Lora, freeze, load_classifier
 from hf_wbc.records import RunFolder, remove
 
 
@@ -33,6 +33,7 @@ def run(
     method_class, selection = load_method(config.method), rule(config.selection)
     options = method_class.parse(config.method_options)
     check_strength(config.augmentation)
+    lora = Lora(config.lora_rank, config.lora_alpha)
     if method_class.needs.target and not config.target:
         raise ValueError(f"{config.method} adapts to a target; name one with --target")
     if method_class.needs.images and config.inputs == "features":
@@ -63,7 +64,7 @@ def run(
             remove(folder.checkpoint)
         return folder
     loaded.classifier.to(accelerator.device)
-    freeze(loaded.classifier, config.trainable, config.batch_norm)
+    freeze(loaded.classifier, config.trainable, config.batch_norm, lora, config.seed)
     context = Context(config, accelerator, folder, corpus, loaded, cache)
     trainer = Trainer(context, method_class(loaded.classifier, options), selection, report)
     with folder.writing(asked, identity) if is_main else nullcontext():

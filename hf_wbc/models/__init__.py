@@ -3,22 +3,26 @@
 from hf_wbc.models.classifier import Classifier, Output
 from hf_wbc.models.freezing import freeze
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
+from hf_wbc.models.lora import Lora, merge_lora
 from hf_wbc.models.param_groups import param_groups
 from hf_wbc.models.processor import Preprocessing, make_processor
-from hf_wbc.models.ready import READY, Ready, ready_names
+from hf_wbc.models.ready import READY, Ready, find_ready, ready_names
 from hf_wbc.models.save import save_classifier
 
 __all__ = [
     "READY",
     "Classifier",
     "Loaded",
+    "Lora",
     "Output",
     "Preprocessing",
     "Ready",
+    "find_ready",
     "freeze",
     "load_classifier",
     "load_trained",
     "make_processor",
+    "merge_lora",
     "param_groups",
     "ready_names",
     "save_classifier",

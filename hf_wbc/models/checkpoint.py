@@ -6,13 +6,13 @@ Of the Hub only configuration and safetensors are fetched; pickled weights are n
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.models.processor import PROCESSOR_FILES
-from hf_wbc.models.ready import UNKNOWN, exposure_of, ready_names
+from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
+from hf_wbc.models.ready import UNKNOWN, Ready, find_hub, ready_names
 
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
@@ -27,8 +27,13 @@ class Checkpoint:
     folder: Path
     revision: str
     """The Hub's commit, or "sha256:" and the digest of a folder's files."""
-    exposure: str
-    """What its pre-training has seen, or "unknown"."""
+    ready: Ready | None = None
+    """What is known of it here."""
+
+    @property
+    def exposure(self) -> str:
+        """What its pre-training has seen, or "unknown"."""
+        return self.ready.exposure if self.ready else UNKNOWN
 
     @property
     def has_processor(self) -> bool:
@@ -42,9 +47,19 @@ class Checkpoint:
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (ImportError, KeyError, OSError, ValueError) as error:
             raise ValueError(f"{self.folder / _CONFIG} cannot be used: {error}") from error
+        if self.ready and self.ready.model_args:
+            config.model_args = {**(config.model_args or {}), **self.ready.model_args}
+        return config
+
+    def preprocessing(self) -> Preprocessing:
+        """How its images are prepared; ValueError when that is not said or not understood."""
+        preprocessing = read_preprocessing(self.folder)
+        if self.ready and self.ready.model_args:
+            return replace(preprocessing, size=self.ready.config["image_size"])
+        return preprocessing
 
 
 def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
@@ -56,7 +71,7 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
     if name and Path(name).is_dir():
         folder = Path(name)
         _require_files(folder, name, weights)
-        return Checkpoint(folder, f"sha256:{_digest(folder, weights)}", UNKNOWN)
+        return Checkpoint(folder, f"sha256:{_digest(folder, weights)}")
     hub = _HUB_ID.fullmatch(name)
     if not hub or Path(name).exists():
         near = get_close_matches(name, ready_names(), n=1)
@@ -64,7 +79,7 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
         raise ValueError(f"unknown model {name!r}: no ready name, no folder, no org/name; {hint}")
     folder = _download(name, hub["id"], hub["revision"], weights)
     _require_files(folder, name, weights)
-    return Checkpoint(folder, folder.name, exposure_of(hub["id"]))
+    return Checkpoint(folder, folder.name, find_hub(hub["id"]))
 
 
 def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Path:

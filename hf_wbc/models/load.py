@@ -6,8 +6,6 @@ generators stay as they were. Whatever is loaded runs one image of noise before 
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,12 @@ from hf_wbc.models.processor import (
     Preprocessing,
     make_processor,
     preprocessing_of,
-    read_preprocessing,
 )
 from hf_wbc.models.quiet import quiet
 from hf_wbc.models.ready import FRESH, find_ready
 from hf_wbc.models.resize import resize_model
 from hf_wbc.models.save import NOTES
+from hf_wbc.models.seeded import seeded
 from hf_wbc.taxonomy import NAMES
 
 HEAD_STD = 0.02
@@ -48,6 +46,8 @@ class Loaded:
     """What the pre-training has seen, in a sentence, or "unknown"."""
     rule: TreatmentRule = PLAIN
     """How the images that these weights were trained on were treated, beyond the processor."""
+    exposed_to: tuple[str, ...] = ()
+    """Sources whose images the pre-training has seen, or may have."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -72,7 +72,7 @@ def load_classifier(
     checkpoint = fetch_checkpoint(ready.hub_id if ready else name, weights=not fresh)
     config = checkpoint.config()
     if fresh:
-        known = read_preprocessing(checkpoint.folder) if checkpoint.has_processor else None
+        known = checkpoint.preprocessing() if checkpoint.has_processor else None
         return _fresh(name, config, known, image_size, seed)
     return _pretrained(name, checkpoint, config, image_size, seed)
 
@@ -91,12 +91,12 @@ def load_trained(name: str) -> Loaded:
 def _pretrained(
     name: str, checkpoint: Checkpoint, config: Any, image_size: int | None, seed: int
 ) -> Loaded:
-    preprocessing = read_preprocessing(checkpoint.folder)
+    preprocessing = checkpoint.preprocessing()
     notes = vars(config).pop(NOTES, None)
     rule = TreatmentRule.from_dict(notes["rule"]) if notes else PLAIN
     known = labels_of(config) == NAMES
     set_labels(config)
-    with _seeded(seed), quiet():
+    with seeded(seed), quiet():
         model, missing = _read_weights(name, checkpoint.folder, config)
         if image_size:
             model = resize_model(model, image_size)
@@ -113,7 +113,8 @@ def _pretrained(
             f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
         )
     processor = make_processor(preprocessing)
-    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure, rule)
+    exposed_to = checkpoint.ready.exposed_to if checkpoint.ready else ()
+    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure, rule, exposed_to)
 
 
 def _fresh(
@@ -127,7 +128,7 @@ def _fresh(
     if hasattr(config, "image_size"):
         config.image_size = size
     set_labels(config)
-    with _seeded(seed), quiet():
+    with seeded(seed), quiet():
         try:
             model = AutoModelForImageClassification.from_config(
                 config, dtype=torch.float32, trust_remote_code=False
@@ -185,15 +186,3 @@ def _digest(config: Any, preprocessing: Preprocessing, seed: int) -> str:
         facts.pop(key, None)
     text = json.dumps([facts, asdict(preprocessing), seed], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draws on the CPU come from the seed; afterwards the generator goes on where it was."""
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(state)

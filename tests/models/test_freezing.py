@@ -79,7 +79,7 @@ def test_freezing_takes_hold_at_once(resnet: Classifier, draw_images: Draw) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("half", "train"), "trainable is 'half'; choose from full, frozen"),
+        (("half", "train"), "trainable is 'half'; choose from full, frozen, lora"),
         (("full", "off"), "batch_norm is 'off'; choose from train, frozen"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from hf_wbc.models import READY, ready_names
-from hf_wbc.models.ready import UNKNOWN, exposure_of, find_ready
+from hf_wbc.models.ready import find_hub, find_ready
 
 PUBLISHED = {
     # Parameters with 1000 classes as published with the weights (timm's model tables).
@@ -42,5 +42,5 @@ def test_names_and_hub_models_are_each_one() -> None:
 
 
 def test_every_ready_model_says_what_it_has_seen_and_others_are_unknown() -> None:
-    assert all(exposure_of(ready.hub_id) == ready.exposure != "" for ready in READY)
-    assert exposure_of("somebody/else") == UNKNOWN
+    assert all(find_hub(ready.hub_id) is ready and ready.exposure for ready in READY)
+    assert find_hub("somebody/else") is None

@@ -1,0 +1,99 @@
+"""LoRA: small learnt updates of frozen attention layers (Hu et al. 2021, arXiv:2106.09685).
+
+A linear layer W x becomes W x + (alpha / rank) B A x, of which A (rank, in) and B (out, rank)
+learn; B starts at zero, so that nothing changes before the first step. Every linear layer of the
+attention is adapted: queries, keys, values and output. At the end the product is added to W, and
+what is saved is the plain model that it was.
+"""
+
+import importlib.util
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.seeded import seeded
+
+FAMILIES = ("vit", "dinov2", "dinov2_with_registers", "swinv2", "timm_wrapper of a ViT")
+"""Known to have attention layers that are linear; convolutional families have none."""
+_IN_ATTENTION = re.compile(r"(^|\.)(attn|\w*attention)\.(?!.*bias_mlp)")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """How large the updates are."""
+
+    rank: int = 8
+    """Width of A and B."""
+    alpha: float = 16.0
+    """Their product counts alpha / rank."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora_rank is {self.rank}; it must be at least 1")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"lora_alpha is {self.alpha}; it must be positive")
+
+
+def attention_layers(classifier: Classifier) -> tuple[str, ...]:
+    """Paths in `classifier.model` of the linear layers of its attention."""
+    return tuple(
+        name
+        for name, module in classifier.model.named_modules()
+        if isinstance(module, nn.Linear)
+        and name != classifier.head_name
+        and _IN_ATTENTION.search(name)
+    )
+
+
+def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
+    """Freeze everything but the head, and give the attention layers updates that learn.
+
+    A is drawn from the seed. ValueError for a model without attention, or without peft.
+    """
+    layers = attention_layers(classifier)
+    if not layers:
+        raise ValueError(
+            f"LoRA adapts attention layers, and {type(classifier.model).__name__} has none; it "
+            f"works for {', '.join(FAMILIES)}; else use --trainable full or frozen"
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("LoRA needs peft; pip install 'hf_wbc[lora]'")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(layers))  # type: ignore[arg-type, unused-ignore]
+    with seeded(seed):
+        inject_adapter_in_model(config, classifier.model)
+    classifier.model.requires_grad_(False)
+    classifier.head.requires_grad_(True)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU, wherever the model is
+    for _, layer in _adapted(classifier):
+        for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
+            bound = down.in_features**-0.5
+            drawn = torch.rand(down.weight.shape, generator=generator) * 2 * bound - bound
+            down.weight.data.copy_(drawn)
+            nn.init.zeros_(up.weight)
+            down.requires_grad_(True)
+            up.requires_grad_(True)
+
+
+def merge_lora(classifier: Classifier) -> None:
+    """Add the updates to the layers that they adapt; the model is then what it was, but trained.
+
+    Without updates nothing happens. ValueError when the sum is not a finite number.
+    """
+    for name, layer in _adapted(classifier):
+        layer.merge(safe_merge=True)
+        parent, _, attribute = name.rpartition(".")
+        setattr(classifier.model.get_submodule(parent), attribute, layer.get_base_layer())
+    vars(classifier.model).pop("peft_config", None)
+
+
+def _adapted(classifier: Classifier) -> list[tuple[str, Any]]:
+    """Adapted layers by their path; none is found without importing peft."""
+    modules = classifier.model.named_modules()
+    return [(name, module) for name, module in modules if hasattr(module, "lora_A")]

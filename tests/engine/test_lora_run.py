@@ -1,0 +1,87 @@
+"""A run with LoRA leaves a plain model, resumes to the same bits, and averages its updates."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.domain import load_domain
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder
+
+pytest.importorskip("peft", reason="peft is not installed: pip install 'hf_wbc[lora]'")
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture
+def adapted(config: TrainConfig) -> TrainConfig:
+    """With averaged weights and layer-wise rates, as they come together in practice."""
+    return replace(config, trainable="lora", lora_rank=2, layer_decay=0.8, ema=0.5)
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    return load_file(folder.model / "model.safetensors")
+
+
+def test_only_attention_and_head_have_moved_and_the_record_counts_them(
+    adapted: TrainConfig, tmp_path: Path
+) -> None:
+    folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
+    before, after = load_file(Path(adapted.model) / "model.safetensors"), weights(folder)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    kinds = {name.rpartition("attention.")[2] for name in moved if "attention" in name}
+    assert kinds == {"query.weight", "key.weight", "value.weight", "output.dense.weight"}
+    assert {name for name in moved if "attention" not in name} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+    model = folder.read_record()["model"]
+    assert model["num_parameters"] == sum(value.size for value in after.values())
+    assert model["num_trained"] == 4 * 2 * (16 + 16) + 11 * (16 + 1)
+
+
+def test_the_saved_model_predicts_what_the_run_has_written(
+    adapted: TrainConfig, tmp_path: Path
+) -> None:
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
+    model = AutoModelForImageClassification.from_pretrained(folder.model)
+    processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
+    images = list(load_domain(adapted.target[0], "test").dataset["image"])
+    with torch.no_grad():
+        logits = model(**processor(images, return_tensors="pt")).logits.numpy()
+    rows = [row for row in pq.read_table(folder.predictions).to_pylist() if row["domain"] == "away"]
+    np.testing.assert_allclose([row["logits"] for row in rows], logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    adapted: TrainConfig, tmp_path: Path, step: int
+) -> None:
+    def report(row: Mapping[str, Any]) -> None:
+        if row["step"] == step:
+            raise Interrupted
+
+    whole = run(adapted, tmp_path / "whole", tmp_path / "cache")
+    with pytest.raises(Interrupted):
+        run(adapted, tmp_path / "halves", tmp_path / "cache", report=report)
+    halves = run(adapted, tmp_path / "halves", tmp_path / "cache")
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(value, weights(halves)[name], err_msg=name)
+
+
+def test_features_have_no_attention_to_adapt(adapted: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="use --inputs images"):
+        replace(adapted, inputs="features")
