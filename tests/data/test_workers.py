@@ -1,0 +1,93 @@
+"""Worker processes: every job is answered, errors arrive, and nobody outlives the parent."""
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.data.workers import Workers, num_cores
+
+ASLEEP = """
+import os, signal, time
+from hf_wbc.data.workers import Workers
+with Workers(2, 60) as workers:
+    print(*(process.pid for process, _ in workers._processes), flush=True)
+    if {ctrl_c}:
+        os.killpg(0, signal.SIGINT)
+    list(workers.run(time.sleep, [(), ()]))
+"""
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_every_job_is_answered_once(num_proc: int) -> None:
+    with Workers(num_proc, 100) as workers:
+        for _ in range(2):
+            answers = dict(workers.run(operator.add, [(number,) for number in range(7)]))
+            assert answers == {number: 100 + number for number in range(7)}
+        assert list(workers.run(operator.add, [])) == []
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_the_error_of_a_job_is_raised_here(num_proc: int) -> None:
+    with pytest.raises(ZeroDivisionError), Workers(num_proc, 1) as workers:
+        list(workers.run(operator.truediv, [(1,), (0,), (1,)]))
+
+
+def test_a_system_error_keeps_its_number_and_file() -> None:
+    with Workers(2, "/nowhere/at/all") as workers, pytest.raises(FileNotFoundError) as error:
+        list(workers.run(os.listdir, [()]))
+    assert error.value.filename == "/nowhere/at/all"
+
+
+def test_a_worker_that_is_killed_is_noticed() -> None:
+    with Workers(2, signal.SIGKILL) as workers:
+        with pytest.raises(ChildProcessError, match=r"died \(exit code -9\).*lower --num-proc"):
+            list(workers.run(signal.raise_signal, [(), ()]))
+        left = [process for process, _ in workers._processes]
+    assert not any(process.is_alive() for process in left)
+
+
+def test_one_process_is_this_one() -> None:
+    with Workers(1, None) as workers:
+        assert workers._processes == []
+    assert num_cores() >= 1
+
+
+def test_ctrl_c_works_again_afterwards() -> None:
+    with Workers(2, 1):
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.parametrize("ctrl_c", [False, True], ids=["killed", "ctrl-c"])
+def test_workers_end_with_their_parent_in_the_middle_of_a_job(ctrl_c: bool) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ASLEEP.format(ctrl_c=ctrl_c)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None and parent.stderr is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    if not ctrl_c:
+        parent.kill()
+    said = parent.communicate(timeout=20)[1]
+    assert said.count("Traceback") == int(ctrl_c), said  # the parent's own, and no worker's
+    deadline = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
