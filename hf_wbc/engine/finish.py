@@ -24,7 +24,7 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     config, folder, accelerator = context.config, context.folder, context.accelerator
     start = time.perf_counter()
     context.loaded.classifier.load_state_dict(load_best(folder.checkpoint))
-    model = _model(context)
+    num_trained = sum(p.numel() for p in context.loaded.classifier.parameters() if p.requires_grad)
     merge_lora(context.loaded.classifier)  # from here on it is the model that is saved
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
@@ -44,7 +44,7 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
-        found = {"model": model, "images": images, "results": results}
+        found = {"model": _model(context, num_trained), "images": images, "results": results}
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
         folder.write_record(_record(context, progress, selection, found, elapsed_s))
         remove(folder.checkpoint)
@@ -66,17 +66,16 @@ def _images(context: Context) -> dict[str, Any]:
     return facts
 
 
-def _model(context: Context) -> dict[str, Any]:
+def _model(context: Context, num_trained: int) -> dict[str, Any]:
     """What was trained, and how much of it."""
     config, loaded = context.config, context.loaded
-    parameters = list(loaded.classifier.parameters())
     return {
         "name": config.model,
         "revision": loaded.revision,
         "exposure": loaded.exposure,
         "exposed_to": list(loaded.exposed_to),
-        "num_parameters": sum(p.numel() for p in parameters),
-        "num_trained": sum(p.numel() for p in parameters if p.requires_grad),
+        "num_parameters": sum(p.numel() for p in loaded.classifier.parameters()),
+        "num_trained": num_trained,
     }
 
 
