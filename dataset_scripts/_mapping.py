@@ -8,12 +8,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from hf_wbc.data.audit.findings import check_declared
 from hf_wbc.taxonomy import class_id
 
 NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
@@ -43,6 +44,8 @@ class OwnMapping:
     redistributable: bool = False
     """Whether the images may be published; true only together with a licence."""
     notes: tuple[str, ...] = ()
+    declared: Mapping[str, str] = field(default_factory=dict)
+    """What `hf-wbc audit` finds and is known: a kind of finding to a sentence about it."""
     name_pattern: str = NAME_PATTERN
     """Regular expression of every whole file name without its suffix, and of every group."""
     image_id: str = "name"
@@ -94,6 +97,11 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
         raise ValueError(
             f"name is {mapping.name!r}; use small letters, digits and underscores: my_lab_24"
         )
+    if not isinstance(mapping.declared, dict):
+        raise ValueError(
+            f'declared is {mapping.declared!r}; write {{ "finding": "sentence", ... }}'
+        )
+    check_declared(mapping.declared)
     if mapping.image_id not in ("name", "path"):
         raise ValueError(f"image_id is {mapping.image_id!r}; choose from name, path")
     if not isinstance(mapping.redistributable, bool):
@@ -109,7 +117,7 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
 
 def _check_keys(raw: dict[str, Any]) -> None:
     """ValueError for keys that are unknown or missing, and for texts and patterns that are none."""
-    known = [field.name for field in fields(OwnMapping)]
+    known = [key.name for key in fields(OwnMapping)]
     for key in raw:
         if key not in known:
             near = get_close_matches(key, known, n=1)

@@ -53,6 +53,7 @@ def configure(mapping: Path) -> Source:
         used_counts={},
         frame_px=frozenset(own.frame_px),
         notes=(*own.notes, *_notes(own)),
+        declared=own.declared,
     )
 
 

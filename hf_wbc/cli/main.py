@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-COMMANDS = ("toy", "prepare", "train", "embed", "evaluate", "doctor")
+COMMANDS = ("toy", "prepare", "audit", "train", "embed", "evaluate", "doctor")
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
@@ -22,10 +22,11 @@ def load_command(name: str) -> Callable[..., Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it succeeded, 1 when the user can mend what failed, 130 on Ctrl-C.
 
-    Arguments that cannot be parsed end the program with 2.
+    A command may return another status, as `audit` does. Arguments that cannot be parsed end the
+    program with 2.
     """
     try:
-        parse_and_run(sys.argv[1:] if arguments is None else arguments)
+        return parse_and_run(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and reader_has_left():
             return 141
@@ -34,18 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hf-wbc: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
-def parse_and_run(arguments: Sequence[str]) -> None:
-    """Run what the arguments say; whatever is printed has left when this ends."""
+def parse_and_run(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; the command's status, or 0 when it returns none.
+
+    Whatever is printed has left when this ends.
+    """
     name = arguments[0] if arguments else ""
     try:
         if name in COMMANDS:
             prog = f"hf-wbc {name}"
-            tyro.cli(load_command(name), prog=prog, args=arguments[1:], config=STYLE)
+            status = tyro.cli(load_command(name), prog=prog, args=arguments[1:], config=STYLE)
         else:
-            tyro.extras.subcommand_cli_from_dict(
+            status = tyro.extras.subcommand_cli_from_dict(
                 {name: load_command(name) for name in COMMANDS},
                 prog="hf-wbc",
                 description="White blood cell classification that survives the change of "
@@ -53,6 +56,7 @@ def parse_and_run(arguments: Sequence[str]) -> None:
                 args=arguments,
                 config=STYLE,
             )
+        return status if isinstance(status, int) else 0
     finally:
         sys.stdout.flush()
 

@@ -71,7 +71,11 @@ def write_card(path: Path, source: Source, facts: CardFacts) -> None:
         split_rules=_split_rules(facts),
         num_bad=len(facts.bad),
         left_out=_left_out(facts),
-        notes=[*source.notes, *(f"Declared fault: {fault.note}" for fault in source.faults)],
+        notes=[
+            *source.notes,
+            *source.declared.values(),
+            *(f"Declared fault: {fault.note}" for fault in source.faults),
+        ],
         version=__version__,
     )
     path.write_text(f"{card}\n", encoding="utf-8")

@@ -259,6 +259,7 @@ def _provenance(build: _Build, plan: Mapping[str, Any]) -> dict[str, Any]:
         "content": _content(build),
         "identical": named(build.duplicates.identical),
         "overlapping": named(build.duplicates.overlapping),
+        "declared": dict(build.source.declared),
         "train_only": [row.entry.image_id for row in build.rows if row.train_only],
         "outside": dict(build.entries.outside),
         "other_frames": dict(build.selection.other_frames),

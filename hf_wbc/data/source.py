@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from hf_wbc import taxonomy
+from hf_wbc.data.audit.findings import check_declared
 
 UNLABELLED = "unlabelled"
 """Stands for a class's name where nobody has named the cells; their label is -1."""
@@ -93,6 +94,11 @@ class Source:
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """Known problems and choices, one sentence each, for the dataset card."""
+    declared: Mapping[str, str] = field(default_factory=dict)
+    """What `hf-wbc audit` finds and is known: a kind of finding to a sentence for the card."""
+
+    def __post_init__(self) -> None:
+        check_declared(self.declared)
 
     def fault_of(self, image_id: str) -> Fault | None:
         """The declared fault of an image, if it has one."""

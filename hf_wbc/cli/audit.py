@@ -1,0 +1,110 @@
+"""`hf-wbc audit FOLDER...`: what is in prepared datasets that a score would not show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from hf_wbc.data.audit.answer import Audit
+    from hf_wbc.data.audit.read import Folder
+
+FOUND = 3
+"""Exit status for findings that no source declares; 1 is an error, 2 a wrong command line."""
+
+
+def audit(
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional],
+    out: Path = Path("build/audit"),
+    model: str | None = None,
+    cache: Path = Path("build/features"),
+    num_proc: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Look for what spoils a score: repeats, wrong labels, telling backgrounds, unlike datasets.
+
+    Writes a page (index.html), audit.json, pictures and the maps' points. The exit status is 0
+    when nothing was found that the sources do not declare, 3 when something was, 1 for an error.
+
+    Args:
+        folders: Folders that `hf-wbc prepare` wrote.
+        out: The report's folder; an earlier report there is replaced.
+        model: A ready name, a folder or a Hub model whose frozen features are mapped as well.
+        cache: Where features lie once they are computed, as of `hf-wbc embed`.
+        num_proc: Processes; every core when not given.
+        seed: The same seed draws the same maps.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from hf_wbc.data.audit.answer import answer
+    from hf_wbc.data.audit.page import check_out, write_audit
+    from hf_wbc.data.audit.read import open_folders, read
+    from hf_wbc.records import replacing
+
+    check_out(out)
+    opened = open_folders(folders)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
+    with replacing(out) as work, Progress(*columns, console=Console(stderr=True)) as progress:
+        work.mkdir()
+        bars = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done)
+
+        features = _features(model, opened, cache) if model else {}
+        found = answer(read(opened, num_proc, report), features, seed=seed, report=report)
+        write_audit(work, found)
+    _print(out, found)
+    return FOUND if found.undeclared else 0
+
+
+def _features(
+    model: str, folders: Sequence["Folder"], cache: Path
+) -> dict[str, "npt.NDArray[np.float32]"]:
+    """A frozen backbone's features of all cells (N, d), in the order in which they are read."""
+    import numpy as np
+
+    from hf_wbc.data.domain import load_domain
+    from hf_wbc.data.schema import SPLITS
+    from hf_wbc.engine.accelerator import make_accelerator
+    from hf_wbc.engine.embed import embed
+    from hf_wbc.models import load_classifier
+
+    loaded, accelerator = load_classifier(model), make_accelerator()
+    parts = []
+    for folder in folders:
+        for split, frames in zip(SPLITS, folder.splits, strict=True):
+            domain = load_domain(folder.path, split)
+            if domain.image_ids != frames.image_ids:
+                raise ValueError(
+                    f"{folder.path}: {folder.config} and {split} of the default config hold other "
+                    "images or another order; build it again with `hf-wbc prepare`"
+                )
+            table = embed(loaded, domain, cache, accelerator)
+            parts.append(table.batch(np.arange(len(table))).numpy())
+    return {Path(model).name: np.concatenate(parts)}
+
+
+def _print(out: Path, found: "Audit") -> None:
+    """One line for each finding, and where the page is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "dataset", "finding")
+    signs = {"undeclared": "[yellow]![/]", "declared": "[green]known[/]", "expected": ""}
+    for finding in found.findings:
+        table.add_row(signs[finding.status], ", ".join(finding.domains), finding.title)
+    console = Console()
+    if found.findings:
+        console.print(table)
+    number = len(found.undeclared)
+    words = f"{number} undeclared findings" if number != 1 else "1 undeclared finding"
+    console.print(f"{words}; {out / 'index.html'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,167 @@
+"""The audit as a folder: index.html with every picture inside, audit.json, pictures, maps.parquet.
+
+The page is one file that can be sent by mail; it loads nothing.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from hf_wbc.data.audit.answer import Audit
+from hf_wbc.data.audit.findings import KINDS, Finding
+from hf_wbc.data.audit.read import Reading
+from hf_wbc.data.audit.record import named, to_record
+from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.schema import SPLITS
+from hf_wbc.records import write_json
+from hf_wbc.shipped import shipped
+from hf_wbc.taxonomy import NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "index.html"
+RECORD = "audit.json"
+TEMPLATE = "model_cards/audit.html"
+_NUM_EXAMPLES = 4
+_EXAMPLE_PX = 150
+_MAX_PICTURE_PX = 1600
+
+
+def check_out(out: Path) -> None:
+    """ValueError when `out` is something else than an audit of before, or nothing."""
+    if (
+        out.exists()
+        and not (out / RECORD).is_file()
+        and not (out.is_dir() and not any(out.iterdir()))
+    ):
+        raise ValueError(f"{out} is not a folder that `hf-wbc audit` wrote; choose another --out")
+
+
+def write_audit(folder: Path, audit: Audit) -> None:
+    """Write everything into `folder`, which is empty."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    drawn = _draw(audit, pictures)
+    write_json(folder / RECORD, to_record(audit))
+    _write_maps(folder / "maps.parquet", audit)
+    (folder / PAGE).write_text(render(audit, drawn), encoding="utf-8")
+
+
+def render(audit: Audit, pictures: dict[str, Path]) -> str:
+    """The page with its pictures, by their name in `pictures`."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "words": _words, "px": _px}
+    template = environment.from_string(shipped(TEMPLATE).read_text(encoding="utf-8"))
+    found = {finding.kind for finding in audit.findings}
+    return template.render(
+        record=to_record(audit),
+        audit=audit,
+        findings=[(finding, _examples(audit.reading, finding)) for finding in audit.findings],
+        nothing=[sentence for kind, sentence in KINDS.items() if kind not in found],
+        pictures={name: _embedded(path) for name, path in pictures.items()},
+        names=NAMES,
+        splits=SPLITS,
+        num_images=len(audit.reading),
+    )
+
+
+def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
+    """The pictures as files, by name."""
+    from hf_wbc.data.audit.classes import by_domain
+    from hf_wbc.plots.background import draw_background
+    from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
+    from hf_wbc.plots.class_matrix import draw_class_matrix
+    from hf_wbc.plots.style import save
+
+    reading = audit.reading
+    figures: dict[str, Figure] = {}
+    if counts := by_domain(reading):
+        figures["classes"] = draw_class_matrix(counts)
+    for folder_read in reading.folders:
+        name = folder_read.name
+        if guess := audit.guesses.get(f"class of {name}"):
+            figures[f"background_{name}"] = draw_background(
+                guess.names, guess.recall, guess.recall_interval, guess.numbers, guess.chance
+            )
+    domains = [folder_read.name for folder_read in reading.folders]
+    for number, view in enumerate(audit.views):
+        figures[f"map_{number}_class"] = draw_classes_map(view.map.xy, reading.labels)
+        figures[f"map_{number}_domain"] = draw_domains_map(view.map.xy, reading.folder, domains)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    return {name: folder / f"{name}.png" for name in figures}
+
+
+def _write_maps(path: Path, audit: Audit) -> None:
+    """Where each cell lies in each map, for pictures of one's own."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    reading = audit.reading
+    columns: dict[str, Any] = {
+        "domain": [reading.domain(row) for row in range(len(reading))],
+        "split": [SPLITS[split] for split in reading.split],
+        "image_id": reading.image_ids,
+        "label": reading.labels,
+    }
+    for view in audit.views:
+        columns |= {f"{view.name}_{axis}": view.map.xy[:, i] for i, axis in enumerate("xy")}
+    pq.write_table(pa.table(columns), path)
+
+
+def _examples(reading: Reading, finding: Finding) -> list[list[dict[str, Any]]]:
+    """The first rows of a finding, with their frames."""
+    return [
+        [
+            {**facts, "image": _frame(reading, row)}
+            for row, facts in zip(rows, named(reading, rows), strict=True)
+        ]
+        for rows in (rows[:_NUM_EXAMPLES] for rows in finding.rows[:_NUM_EXAMPLES])
+    ]
+
+
+def _frame(reading: Reading, row: int) -> str:
+    """A frame as a small JPEG in a data URI."""
+    number = reading.folder[row]
+    domain = reading.folders[number].splits[reading.split[row]]
+    same = (reading.folder == number) & (reading.split == reading.split[row])
+    data = domain.dataset.with_format("arrow")[int(same[:row].sum())]["image"][0].as_py()["bytes"]
+    image = Image.fromarray(decode_rgb(data, reading.image_ids[row]))
+    image.thumbnail((_EXAMPLE_PX, _EXAMPLE_PX))
+    return _data_uri(image, "JPEG", quality=85)
+
+
+def _embedded(path: Path) -> dict[str, Any]:
+    """A picture in 256 colours as a data URI, and its size."""
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
+    uri = _data_uri(picture.quantize(256, dither=Image.Dither.NONE), "PNG", optimize=True)
+    return {"uri": uri, "width": picture.width, "height": picture.height}
+
+
+def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _px(size: Sequence[int] | None) -> str:
+    return f"{size[0]} × {size[1]}" if size else "several"

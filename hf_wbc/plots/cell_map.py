@@ -1,0 +1,136 @@
+"""A map of cells (UMAP or another plane), coloured by class or by domain.
+
+Two maps of the same points, one by each, show whether cells lie by what they are or by where they
+were photographed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from hf_wbc.plots.style import FAINT, INK, LINEAGES, lineage_order, shown
+from hf_wbc.taxonomy import NAMES
+
+SIDE_IN = 5.2
+LEGEND_IN = 2.6
+EDGE_IN = 0.12
+UNKNOWN = "#c9ced4"
+# The neutrophil line darkens with maturity; the others keep their lineage's colour.
+CLASS_COLOURS = {
+    "myeloblast": "#a8d52f",
+    "promyelocyte": "#66c05a",
+    "myelocyte": "#2fae7a",
+    "metamyelocyte": "#1b8f86",
+    "neutrophil_banded": "#23708e",
+    "neutrophil_segmented": "#2c3f7d",
+    "eosinophil": "#cc2f78",
+    "basophil": "#7d3fa0",
+    "monocyte": LINEAGES["monocytic"],
+    "erythroblast": LINEAGES["erythroid"],
+    "lymphocyte_typical": LINEAGES["lymphoid"],
+}
+DOMAIN_COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#CC2F78",
+    "#009E73",
+    "#6b4fa0",
+    "#8c5a2b",
+    "#1f2328",
+    "#56B4E9",
+    "#b0bf1a",
+)
+
+
+def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figure:
+    """Points (N, 2) in the colours of their classes (N,); -1 is unlabelled and grey."""
+    order = [index for index in lineage_order(NAMES) if (labels == index).any()]
+    names = [NAMES[index] for index in order]
+    place = np.full(len(NAMES) + 1, -1)
+    place[order] = np.arange(len(order))
+    colours = [CLASS_COLOURS[name] for name in names]
+    return _draw(xy, place[labels], [shown(name) for name in names], colours, "class")
+
+
+def draw_domains_map(
+    xy: NDArray[np.float32], domains: NDArray[np.int64], names: Sequence[str]
+) -> Figure:
+    """Points (N, 2) in the colours of their domains (N,), which index `names`.
+
+    ValueError for more domains than there are colours that can be told apart.
+    """
+    if len(names) > len(DOMAIN_COLOURS):
+        raise ValueError(
+            f"{len(names)} domains are more than {len(DOMAIN_COLOURS)}, whose colours can be told "
+            "apart in a map; draw fewer at a time"
+        )
+    return _draw(xy, domains, names, DOMAIN_COLOURS, "laboratory")
+
+
+def _draw(
+    xy: NDArray[np.float32],
+    kinds: NDArray[np.int64],
+    names: Sequence[str],
+    colours: Sequence[str],
+    heading: str,
+) -> Figure:
+    if xy.shape != (len(kinds), 2) or not len(kinds):
+        raise ValueError(
+            f"{len(kinds)} cells and points of shape {xy.shape}; a map needs (N, 2), and a cell"
+        )
+    width, height = SIDE_IN + LEGEND_IN, SIDE_IN
+    figure = Figure(figsize=(width, height))
+    side = SIDE_IN - 2 * EDGE_IN
+    frame = (EDGE_IN / width, EDGE_IN / height, side / width, side / height)
+    axes = figure.add_axes(frame)
+    axes.set(xticks=[], yticks=[])
+    axes.set_facecolor("#fbfbfc")
+    for spine in axes.spines.values():
+        spine.set(color=FAINT, linewidth=0.6)
+    _points(axes, xy, kinds, colours)
+    _legend(figure, kinds, names, colours, heading)
+    return figure
+
+
+def _points(
+    axes: Axes, xy: NDArray[np.float32], kinds: NDArray[np.int64], colours: Sequence[str]
+) -> None:
+    """In a mixed order, so that no kind hides another; the unknown lie below."""
+    mixed = np.random.default_rng(0).permutation(len(xy))
+    order = mixed[np.argsort(kinds[mixed] >= 0, kind="stable")]
+    palette = np.array([*colours, UNKNOWN])
+    size = float(np.clip(60_000 / len(xy), 2.5, 40))
+    axes.scatter(
+        xy[order, 0], xy[order, 1], s=size, c=palette[kinds[order]], alpha=0.75, linewidths=0
+    )
+    axes.margins(0.03)
+
+
+def _legend(
+    figure: Figure,
+    kinds: NDArray[np.int64],
+    names: Sequence[str],
+    colours: Sequence[str],
+    heading: str,
+) -> None:
+    entries = [(name, colours[i], int((kinds == i).sum())) for i, name in enumerate(names)]
+    if unknown := int((kinds < 0).sum()):
+        entries.append(("no label", UNKNOWN, unknown))
+    axes = figure.add_axes(
+        (SIDE_IN / (SIDE_IN + LEGEND_IN), 0, LEGEND_IN / (SIDE_IN + LEGEND_IN), 1)
+    )
+    axes.set(xlim=(0, LEGEND_IN), ylim=(SIDE_IN, 0))
+    axes.axis("off")
+    axes.text(0.12, 0.3, heading, size=10.5, weight="bold", color=INK, va="center")
+    axes.text(LEGEND_IN - 0.12, 0.3, "cells", size=10.5, color=INK, va="center", ha="right")
+    for row, (name, colour, number) in enumerate(entries):
+        y = 0.62 + 0.3 * row
+        axes.add_patch(Rectangle((0.12, y - 0.08), 0.16, 0.16, color=colour, linewidth=0))
+        axes.text(0.36, y, name, size=10.5, color=INK, va="center")
+        axes.text(LEGEND_IN - 0.12, y, f"{number:,}", size=10.5, color=INK, va="center", ha="right")
+    axes.add_line(Line2D([0.12, LEGEND_IN - 0.12], [0.44, 0.44], color=FAINT, linewidth=0.6))
