@@ -46,13 +46,17 @@ def prepare(
     )
 
     import dataset_scripts
-    from hf_wbc.data.prepare import prepare
+    from hf_wbc.data.prepare import prepare as build
+    from hf_wbc.data.toy.source import NOTICE, toy_name
     from hf_wbc.data.work_folder import PROVENANCE
 
     chosen = dataset_scripts.load(source, labels=labels, mapping=mapping)
+    name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name
     columns = (
-        TextColumn("{task.description:5}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn("{task.description:7}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
+    folder = out or Path("build") / name
+    was_there = (folder / PROVENANCE).is_file()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars = {}
 
@@ -61,17 +65,19 @@ def prepare(
                 bars[stage] = progress.add_task(stage, total=total)
             progress.update(bars[stage], completed=done)
 
-        folder = prepare(
+        build(
             chosen,
             archive,
-            out or Path("build") / chosen.name,
+            folder,
             subset=subset,
             skip_bad=skip_bad,
             num_proc=num_proc,
             seed=seed,
             report=report,
         )
-    num_rows = read_json(folder / PROVENANCE)["num_rows"]
-    numbers = ", ".join(f"{split} {number:,}" for split, number in num_rows.items())
-    state = "" if bars else " (was there already)"
-    print(f"{folder}: {sum(num_rows.values()):,} images, {numbers}{state}")
+    made = read_json(folder / PROVENANCE)
+    numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())
+    end = " (was there already)" if was_there else ""
+    print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
+    for reason in made["bad"].values():
+        print(f"left out: {reason.partition('; ')[0]}")

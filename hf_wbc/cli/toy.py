@@ -12,7 +12,7 @@ def toy(
     """Draw toy archives of three laboratories in the layouts of the real ones.
 
     The cells are drawings, and what a model reaches on them says nothing about blood. `hf-wbc
-    prepare SOURCE ARCHIVE --subset` reads them like the archives that they stand for.
+    prepare SOURCE --archive FOLDER` reads them like the archives that they stand for.
 
     Args:
         out: The folder for the archives; the same archives that lie there already are kept.
@@ -22,7 +22,7 @@ def toy(
     from rich.console import Console
     from rich.progress import Progress
 
-    from hf_wbc.data.toy import draw_archives
+    from hf_wbc.data.toy.archives import draw_archives
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("drawing", total=None)

@@ -33,6 +33,7 @@ from hf_wbc.data.shards import (
 )
 from hf_wbc.data.source import UNLABELLED, Source
 from hf_wbc.data.split import FRACTIONS, assign_splits
+from hf_wbc.data.toy.source import as_toy, is_toy
 from hf_wbc.data.work_folder import (
     PROVENANCE,
     check_disk,
@@ -99,6 +100,8 @@ def prepare(
         working_on(out) as work,
         open_archive(archive, work.scratch) as opened,
     ):
+        if is_toy(opened.names):
+            source = as_toy(source)
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
         if is_finished(out, plan):

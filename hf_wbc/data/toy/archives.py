@@ -16,10 +16,10 @@ from PIL import Image
 from hf_wbc.data.toy.acquisition import Pixels, acquire
 from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory, num_images
 from hf_wbc.data.toy.smear import draw_field
+from hf_wbc.data.toy.source import NOTICE
 from hf_wbc.data.workers import Workers, num_cores
 from hf_wbc.taxonomy import NAMES
 
-NOTICE = "TOY.txt"
 COMMENT = "toy: drawn by hf_wbc, no cell of a person"
 PREDICTED = {317: 2}
 """The tag that has differences of neighbours compressed."""

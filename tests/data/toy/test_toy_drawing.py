@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from hf_wbc.data.toy import Cell, draw_cell
 from hf_wbc.data.toy.canvas import PX_PER_UM, Dye, noise
+from hf_wbc.data.toy.drawing import Cell, draw_cell
 from hf_wbc.data.toy.smear import draw_field
 from hf_wbc.taxonomy import NAMES
 

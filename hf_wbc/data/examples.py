@@ -1,0 +1,20 @@
+"""Some cells of each class of a dataset, as a sample sheet shows them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hf_wbc.data.domain import load_domain
+from hf_wbc.data.images import decode_rgb
+from hf_wbc.plots.sample_sheet import Frame
+from hf_wbc.taxonomy import NAMES
+
+
+def example_frames(ref: str, per_class: int, split: str = "train") -> Iterator[Frame]:
+    """The first `per_class` whole frames of each class, in the classes' order."""
+    domain = load_domain(ref, split, "original")
+    for label, name in enumerate(NAMES):
+        for row in np.flatnonzero(domain.labels == label)[:per_class]:
+            cell = domain.dataset.with_format("arrow")[int(row)].to_pylist()[0]
+            pixels = decode_rgb(cell["image"]["bytes"], f"{ref}: {cell['image_id']}")
+            yield Frame(pixels, name, domain.name, cell["um_per_px"])

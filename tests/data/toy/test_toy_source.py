@@ -1,0 +1,32 @@
+"""A toy archive never becomes a dataset under the name of the real one."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+import dataset_scripts
+from hf_wbc.cli.main import main
+from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory
+from hf_wbc.data.toy.source import as_toy
+
+
+@pytest.mark.parametrize("laboratory", LABORATORIES, ids=lambda lab: lab.source)
+def test_a_toy_archive_is_prepared_as_a_toy(
+    toy_archives: dict[str, Path], tmp_path: Path, laboratory: Laboratory
+) -> None:
+    out = tmp_path / "out"
+    archive = str(toy_archives[laboratory.source])
+    assert main(["prepare", laboratory.source, "--archive", archive, "--out", str(out)]) == 0
+    rows = datasets.load_dataset(str(out), "cropped", split="train")
+    assert set(rows["domain"]) == {f"toy_{laboratory.source}"}
+    card = (out / "README.md").read_text()
+    assert "These cells are drawings" in card
+    assert dataset_scripts.load(laboratory.source).citation not in card
+
+
+def test_a_toy_has_nothing_of_what_is_true_of_the_real_archive() -> None:
+    real = dataset_scripts.load("acevedo_20")
+    toy = as_toy(real)
+    assert (toy.um_per_px, toy.labels) == (real.um_per_px, real.labels)
+    assert not (toy.citation or toy.faults or toy.notes or toy.archive_counts or toy.names_sha256)
