@@ -1,6 +1,6 @@
 """The README.md of a prepared dataset: what datasets and the Hub read, and what people read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,12 +98,13 @@ def card_data(source: Source, facts: CardFacts) -> "DatasetCardData":
     )
     # datasets caches a local folder by this front matter alone: other rows need another version.
     version = f"1.0.{int(facts.content[:7], 16)}"
-    files = {config: _data_files(config, version) for config in CONFIGS}
+    there = {split: number for split, number in facts.num_rows.items() if number}
+    files = {config: _data_files(config, there, version) for config in CONFIGS}
     MetadataConfigs(files).to_dataset_card_data(data)
     infos = {}
     for config in CONFIGS:
         splits = SplitDict()
-        for split, num_rows in facts.num_rows.items():
+        for split, num_rows in there.items():
             splits.add(SplitInfo(split, facts.num_bytes[config][split], num_rows))
         infos[config] = DatasetInfo(
             config_name=config,
@@ -116,9 +117,9 @@ def card_data(source: Source, facts: CardFacts) -> "DatasetCardData":
     return data
 
 
-def _data_files(config: str, version: str) -> dict[str, object]:
+def _data_files(config: str, splits: Iterable[str], version: str) -> dict[str, object]:
     entry: dict[str, object] = {
-        "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in SPLITS],
+        "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits],
         "version": version,
     }
     return {"default": True, **entry} if config == DEFAULT_CONFIG else entry

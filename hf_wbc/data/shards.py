@@ -70,7 +70,8 @@ class ShardFormat:
 def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[Shard]:
     """Shards of up to `ROWS_PER_SHARD` rows, in an order that mixes the classes.
 
-    The order comes from the SHA-256 of seed and image id.
+    The order comes from the SHA-256 of seed and image id. A split without rows has no shard: a
+    file without rows is one that `datasets` cannot load.
     """
     shards = []
     for split in SPLITS:
@@ -78,10 +79,10 @@ def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[S
         chosen.sort(
             key=lambda row: hashlib.sha256(f"{seed}/{row.entry.image_id}".encode()).digest()
         )
-        total = max(1, -(-len(chosen) // ROWS_PER_SHARD))
+        total = -(-len(chosen) // ROWS_PER_SHARD)
         shards += [
             Shard(split, number, total, tuple(chosen[start : start + ROWS_PER_SHARD]))
-            for number, start in enumerate(range(0, max(1, len(chosen)), ROWS_PER_SHARD))
+            for number, start in enumerate(range(0, len(chosen), ROWS_PER_SHARD))
         ]
     return shards
 
