@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -56,7 +57,9 @@ class TrainingDisplay:
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
     """A table of the scores of every domain and split, and where the rest is."""
-    table = Table("domain", "role", "split", "images", "classes", "macro-F1 [95 %]", "accuracy")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("domain", "role", "split", "images", "classes", "macro-F1 [95 %]", "accuracy"):
+        table.add_column(heading, no_wrap=True)
     for domain, entry in results.items():
         for split, scores in entry.items():
             if split != "role":

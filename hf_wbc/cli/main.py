@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-COMMANDS = ("toy", "prepare", "audit", "train", "embed", "evaluate", "doctor")
+COMMANDS = ("quickstart", "toy", "prepare", "audit", "train", "embed", "evaluate", "doctor")
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 

@@ -1,3 +1,5 @@
+"""Bootstrap intervals cover, do not depend on the order, and say when they cannot be had."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Scores equal scikit-learn's, and lineage errors equal a count by hand."""
+
 import json
 import subprocess
 import sys

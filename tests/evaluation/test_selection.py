@@ -1,3 +1,5 @@
+"""A selection rule sees what it says it sees."""
+
 import pytest
 
 from hf_wbc.evaluation.selection import RULES, rule

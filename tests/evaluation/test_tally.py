@@ -1,3 +1,5 @@
+"""Merging and choosing classes changes references and predictions as asked, or is refused."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The metric is an `evaluate.Metric` that gives what `score` gives."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""A class matrix shows every count and share of every domain."""
+
 import pytest
 
 from hf_wbc.plots.class_matrix import draw_class_matrix

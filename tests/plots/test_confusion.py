@@ -1,3 +1,5 @@
+"""A confusion matrix shows fractions of the rows, counts, and the scores of the record."""
+
 import numpy as np
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.patches import Rectangle

@@ -1,3 +1,5 @@
+"""The lineage diagram shows the eleven classes in order of maturation."""
+
 from math import hypot
 
 import pytest

@@ -1,3 +1,5 @@
+"""A sample sheet shows each frame at its scale, with its 25 um square."""
+
 import numpy as np
 import pytest
 from matplotlib.image import AxesImage

@@ -1,3 +1,5 @@
+"""All pictures share one style, and saving leaves nothing half-written."""
+
 import itertools
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""The metric's folder works on its own, without hf_wbc."""
+
 import json
 import os
 import re

@@ -1,0 +1,121 @@
+"""`hf-wbc quickstart`: the whole way once, on drawn cells, in a few minutes and without a network.
+
+Draws toy archives of three laboratories, prepares and audits them, trains a small network on one
+laboratory, and scores it there and in the two others.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HOME = "acevedo_20"
+AWAY = ("matek_19", "mll_23")
+IMAGE_SIZE = 64
+STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
+"""What a network of 0.8 million weights needs to learn some 400 drawings."""
+
+
+def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
+    """See in a few minutes how a classifier that is good at home fails in the next laboratory.
+
+    The cells are drawings (see `hf-wbc toy`), so the scores say nothing about blood. The same
+    command goes on where it was interrupted.
+
+    Args:
+        out: The folder for archives, datasets, audit, run and pictures.
+        seed: Seed of the drawings, the splits, the weights and the order of images.
+    """
+    import dataset_scripts
+    from hf_wbc.cli.audit import audit
+    from hf_wbc.cli.display import TrainingDisplay, print_results
+    from hf_wbc.cli.toy import toy
+    from hf_wbc.config import TrainConfig
+    from hf_wbc.data.prepare import prepare
+    from hf_wbc.data.toy.archives import draw_archives
+    from hf_wbc.data.toy.source import toy_name
+    from hf_wbc.engine.run import run
+
+    _say(1, "draw the archives of three toy laboratories")
+    toy(out / "archives", seed)
+    archives = draw_archives(out / "archives", seed)  # they are there now: only their folders
+
+    _say(2, "prepare them: check, split, crop to 25 um")
+    folders = {}
+    for name, archive in archives.items():
+        source, folder = dataset_scripts.load(name), out / "data" / toy_name(name)
+        folders[name] = str(prepare(source, archive, folder, seed=seed))
+        print(folder)
+
+    _say(3, "audit them")
+    audit(tuple(folders.values()), out / "audit")
+
+    _say(4, f"train on {toy_name(HOME)}, score there and in the other laboratories")
+    config = TrainConfig(
+        sources=(folders[HOME],),
+        target=tuple(folders[name] for name in AWAY),
+        model=str(_write_backbone(out / "backbone")),
+        fresh=True,
+        steps=STEPS,
+        batch_size=BATCH_SIZE,
+        lr=PEAK_LR,
+        evaluate_every=STEPS // 2,
+        seed=seed,
+    )
+    with TrainingDisplay(config) as display:
+        finished = run(config, out / "runs", out / "features", (), display.report)
+    results = finished.read_record()["results"]
+    print_results(finished.path, results)
+
+    _say(5, "draw what came out")
+    pictures = out / "pictures"
+    pictures.mkdir(exist_ok=True)
+    _draw_cells(list(folders.values()), pictures / "cells.png")
+    _draw_confusions(results, pictures)
+    print(f"{pictures}\n\n{_closing(results, out, finished.path / 'model')}")
+
+
+def _say(number: int, what: str) -> None:
+    print(f"\n{number}/5 {what}", flush=True)
+
+
+def _write_backbone(folder: Path) -> Path:
+    """The configuration of a small residual network (He et al. 2016), without weights."""
+    from transformers import ResNetConfig, ViTImageProcessor
+
+    config = ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    config.save_pretrained(folder)
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    ViTImageProcessor(size=size, resample=3).save_pretrained(folder)
+    return folder
+
+
+def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:
+    """Frames of each class and domain with their 25 um squares."""
+    from hf_wbc.data.examples import example_frames
+    from hf_wbc.plots.sample_sheet import draw_sample_sheet
+    from hf_wbc.plots.style import save
+
+    frames = [frame for folder in folders for frame in example_frames(folder, per_class)]
+    save(draw_sample_sheet(frames, per_class), path)
+
+
+def _draw_confusions(results: Mapping[str, Any], folder: Path) -> None:
+    from hf_wbc.plots.confusion import draw_confusion
+    from hf_wbc.plots.style import save
+
+    for domain, entry in results.items():
+        save(draw_confusion(entry["test"], f"{domain}, test"), folder / f"confusion_{domain}.png")
+
+
+def _closing(results: Mapping[str, Any], out: Path, model: Path) -> str:
+    """What was seen, and what to do next."""
+    home, *away = (entry["test"]["macro_f1"] for entry in results.values())
+    scores = " and ".join(f"{score:.2f}" for score in away)
+    return (
+        f"macro-F1 is {home:.2f} at home and {scores} in the next laboratories (toy cells). The "
+        f"model is {model}.\n"
+        f"Next: open {out / 'audit' / 'index.html'} and {out / 'pictures'}, then build a dataset "
+        "of real cells: hf-wbc prepare --help"
+    )
