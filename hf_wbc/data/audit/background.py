@@ -60,7 +60,7 @@ def guess(
     rng = np.random.default_rng(seed)
     folds = _folds(kinds, ties, rng)
     present, counts = np.unique(kinds, return_counts=True)
-    enough = np.array([len(np.unique(folds[kinds == kind])) == NUM_FOLDS for kind in present])
+    enough = np.array([len(np.unique(folds[kinds == kind])) == NUM_FOLDS for kind in present], bool)
     asked = present[enough]
     if len(asked) < 2:
         return None

@@ -5,6 +5,7 @@ The page is one file that can be sent by mail; it loads nothing.
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
@@ -59,7 +61,7 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": _percent, "words": _words, "px": _px}
+    environment.filters |= {"percent": _percent, "words": _words, "px": _px, "code": _code}
     template = environment.from_string(shipped(TEMPLATE).read_text(encoding="utf-8"))
     found = {finding.kind for finding in audit.findings}
     return template.render(
@@ -157,6 +159,13 @@ def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def _code(sentence: str) -> "Markup":
+    """A sentence whose `names` are set as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _words(name: str) -> str:

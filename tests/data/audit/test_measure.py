@@ -1,0 +1,62 @@
+"""What is measured of a frame is what can be seen in it."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from hf_wbc.data.audit.measure import NUM_BORDER, QUANTILES, measure
+
+
+def _frame(border=(200, 150, 180), centre=(90, 40, 130), side=100) -> np.ndarray:
+    pixels = np.full((side, side, 3), border, np.uint8)
+    pixels[20:-20, 20:-20] = centre
+    return pixels
+
+
+def test_the_border_and_the_centre_have_their_own_colours():
+    found = measure(_frame(), 0.25)
+    assert found.background.tolist() == [200, 150, 180]
+    assert found.cell.tolist() == [90, 40, 130]
+    assert found.size_px.tolist() == [100, 100]
+
+
+def test_the_border_knows_nothing_of_the_cell():
+    one, other = (measure(_frame(centre=c), 0.25) for c in ((90, 40, 130), (250, 250, 0)))
+    assert one.border.shape == (NUM_BORDER,)
+    assert np.array_equal(one.border, other.border)
+    assert not np.array_equal(one.small, other.small)
+
+
+def test_quantiles_of_the_border_are_those_of_its_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3)).astype(np.uint8)
+    inner = np.zeros((100, 120), bool)
+    inner[8:-8, 10:-10] = True
+    expected = np.quantile(pixels[~inner], QUANTILES, axis=0, method="inverted_cdf").T.ravel()
+    assert np.abs(measure(pixels, 0.25).border[: expected.size] - expected).max() <= 1
+
+
+def test_a_blurred_frame_is_less_sharp_at_any_scale():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for side in (128, 256):
+        image = Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+        sharp, soft = (
+            measure(np.asarray(frame), 25 / side).sharpness
+            for frame in (image, image.filter(ImageFilter.GaussianBlur(side / 64)))
+        )
+        assert soft < 0.6 * sharp
+
+
+def test_the_digest_is_of_the_pixels():
+    pixels = _frame()
+    assert measure(pixels, 0.25).digest == hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def test_only_the_square_of_25_um_is_mapped():
+    pixels = _frame(side=200)
+    pixels[:40], pixels[-40:], pixels[:, :40], pixels[:, -40:] = 0, 0, 0, 0
+    assert measure(pixels, 25 / 120).small.min() > 0
+    with pytest.raises(ValueError, match="smaller than 25"):
+        measure(pixels, 0.01)
+    assert measure(pixels, None).small.min() == 0

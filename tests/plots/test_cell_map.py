@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from hf_wbc.plots.cell_map import (
+    CLASS_COLOURS,
+    DOMAIN_COLOURS,
+    draw_classes_map,
+    draw_domains_map,
+)
+from hf_wbc.plots.style import LINEAGES
+from hf_wbc.taxonomy import NAMES
+
+XY = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+
+
+def test_the_legend_counts_every_class_that_is_there(legible):
+    labels = np.array([0] * 25 + [9] * 12 + [-1] * 3)
+    words = legible(draw_classes_map(XY, labels))
+    assert words[-1] == "3" or "3" in words
+    assert {"basophil", "25", "monocyte", "12", "no label", "3"} <= set(words)
+    assert "eosinophil" not in words
+
+
+def test_eleven_classes_and_unlabelled_cells_fit(legible):
+    labels = np.arange(40) % 12 - 1
+    words = legible(draw_classes_map(XY, labels))
+    assert "no label" in words and "lymphocyte, typical" in words
+
+
+def test_every_domain_has_its_colour(legible):
+    names = [f"laboratory_{i}" for i in range(len(DOMAIN_COLOURS))]
+    figure = draw_domains_map(XY, np.arange(40) % len(names), names)
+    assert set(names) <= set(legible(figure))
+    (points,) = figure.axes[0].collections
+    drawn = {tuple(np.round(colour[:3], 6)) for colour in points.get_facecolors()}
+    assert drawn == {tuple(np.round(to_rgb(colour), 6)) for colour in DOMAIN_COLOURS}
+
+
+def test_points_keep_the_colour_of_their_class_when_their_order_is_mixed():
+    labels = (XY[:, 0] > 0).astype(int)
+    (points,) = draw_classes_map(XY, labels).axes[0].collections
+    for (x, _), colour in zip(points.get_offsets(), points.get_facecolors(), strict=True):
+        assert np.allclose(colour[:3], to_rgb(CLASS_COLOURS[NAMES[int(x > 0)]]))
+
+
+def test_colours_of_classes_differ_and_follow_their_lineages():
+    assert set(CLASS_COLOURS) == set(NAMES)
+    assert len(set(CLASS_COLOURS.values())) == len(NAMES)
+    assert CLASS_COLOURS["erythroblast"] == LINEAGES["erythroid"]
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match="3 cells and points of shape"):
+        draw_classes_map(XY, np.zeros(3, int))
+    with pytest.raises(ValueError, match="a map needs"):
+        draw_classes_map(XY[:0], np.zeros(0, int))
+    names = [str(i) for i in range(len(DOMAIN_COLOURS) + 1)]
+    with pytest.raises(ValueError, match="fewer at a time"):
+        draw_domains_map(XY, np.zeros(40, int), names)
