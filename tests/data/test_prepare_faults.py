@@ -158,7 +158,7 @@ def test_an_archive_of_another_dataset_is_refused(
     for name in ("acevedo_20", "matek_19"):
         source = dataset_scripts.load(name)
         for subset in (False, True):
-            with pytest.raises(ValueError, match=r"(is not|not know|not the)"):
+            with pytest.raises(ValueError, match="this is not "):
                 prepare(source, write(files), tmp_path / "out", num_proc=1, subset=subset)
             assert_nothing_left(tmp_path / "out")
 
@@ -181,7 +181,7 @@ def test_no_processes_and_an_out_inside_the_archive_are_refused(
         prepare(lab(), archive, tmp_path / "out", num_proc=0)
     with pytest.raises(ValueError, match="lies inside the archive"):
         prepare(lab(), archive, archive / "out", num_proc=1)
-    assert set(os.listdir(archive)) == {"BA", "EO", "MY", "PLT"}
+    assert {path.name for path in archive.iterdir()} == {"BA", "EO", "MY", "PLT"}
 
 
 @pytest.fixture
@@ -200,10 +200,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(path)], check=True)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
     lab: Lab, write: Write, png: Any, disk: Path, monkeypatch: pytest.MonkeyPatch,
-    recwarn: pytest.WarningsRecorder, num_proc: int,
+    num_proc: int,
 ) -> None:  # fmt: skip
     names = [f"{code}/{code}_{number:02}.png" for code in ("BA", "EO") for number in range(20)]
     archive = write({name: png(seed, size=(60, 50)) for seed, name in enumerate(names)})
@@ -226,9 +227,6 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
     for path in expected.rglob("*.*"):
         assert (folder / path.relative_to(expected)).read_bytes() == path.read_bytes()
     assert [path.name for path in disk.iterdir()] == ["out"]
-    assert not [
-        str(warning.message) for warning in recwarn if "Unraisable" in str(warning.category)
-    ]
 
 
 def test_the_real_oddities_of_acevedo_are_met(shared: Path, tmp_path: Path) -> None:

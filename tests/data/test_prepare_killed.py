@@ -1,0 +1,91 @@
+"""A build that is killed at any moment ends, when repeated, in the same bytes."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+# One process imports, and forks one that builds for each moment: SIGKILL comes before (n even) or
+# after (n odd) the nth time that a file takes its place.
+FORKS = """
+import json, os, signal, sys
+from pathlib import Path
+import dataset_scripts
+from hf_wbc.data.prepare import prepare
+import datasets, huggingface_hub
+
+mapping, archive, out = map(Path, sys.argv[1:])
+moves = 0
+
+def counted(move, last, before):
+    def wrapper(*args):
+        global moves
+        moves += 1
+        if moves == last and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = move(*args)
+        if moves == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapper
+
+def build(folder, last=None, before=False):
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    Path.replace = counted(Path.replace, last, before)
+    Path.rename = counted(Path.rename, last, before)
+    source = dataset_scripts.load("class_folders", mapping=mapping)
+    prepare(source, archive, folder, num_proc=1)
+    os._exit(0)
+
+assert build(out / "whole") == 0
+last, status = 0, signal.SIGKILL
+while status == signal.SIGKILL:
+    last += 1
+    folder = out / f"{last}"
+    status = build(folder, last, before=last % 2 == 0)
+    assert not folder.exists() or (folder / "provenance.json").exists()
+    assert build(folder) == 0
+assert status == 0
+often, times = out / "often", 0
+while times < 9 and build(often, 4) != 0:  # a shard is three moves
+    times += 1
+print(last, times)
+"""
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def own(write: Callable[..., Path], files: Mapping[str, bytes]) -> tuple[Path, Path]:
+    """A mapping file and its archive."""
+    mapping = b"""{"name": "own_lab", "um_per_px": 1.0416666, "classes":
+        {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": null}}"""
+    folder = write({f"cells/{name}": data for name, data in files.items()} | {"own.json": mapping})
+    return folder / "own.json", folder / "cells"
+
+
+def test_killed_at_any_move_and_repeated_the_bytes_are_the_same(
+    own: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "builds"
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, *map(str, (*own, out))], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    moves, times = map(int, done.stdout.split())
+    assert moves >= 12 and 3 <= times < 9
+    folders = sorted(path for path in out.iterdir())
+    assert len(folders) >= 12
+    whole = digests(out / "whole")
+    assert len(whole) == 8  # two configs of three splits, the card and where it came from
+    for folder in folders:
+        assert digests(folder) == whole, folder
