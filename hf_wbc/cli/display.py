@@ -1,17 +1,43 @@
-"""What the terminal shows of a training run: a bar, a line for each evaluation, a closing table."""
+"""What the terminal shows of long work: bars, a line for each evaluation, a closing table."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from hf_wbc.config import TrainConfig
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields what draws a bar for each stage, told of it, of what is done and of how much it is."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    is_main = os.environ.get("RANK", "0") == "0"
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), disable=not is_main) as progress:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done)
+
+        yield report
 
 
 class TrainingDisplay:

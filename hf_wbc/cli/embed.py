@@ -20,6 +20,9 @@ def embed(
         cache: Where the Parquet files go; `hf-wbc train --inputs features` looks there.
         image_size: Side of the model's input in pixels; None takes the checkpoint's own.
     """
+    from functools import partial
+
+    from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.engine.corpus import load_splits
@@ -33,7 +36,9 @@ def embed(
     loaded = load_classifier(model, image_size=image_size)
     accelerator = make_accelerator()
     for domain in domains:
-        table = embed_domain(loaded, domain, cache, accelerator)
+        with stage_bars() as report:
+            show = partial(report, f"{domain.name} {domain.split}")
+            table = embed_domain(loaded, domain, cache, accelerator, show)
         accelerator.print(
             f"{features_path(loaded, domain, cache)}  {len(table)} x {table.shape[0]}"
         )

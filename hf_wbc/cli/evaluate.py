@@ -28,12 +28,18 @@ def evaluate(
         classes: Classes to score; none means those present in the references.
         allow_unscaled: Accept a dataset whose scale is unknown (the cell fills the frame).
     """
-    from hf_wbc.cli.display import print_results
+    from functools import partial
+
+    from hf_wbc.cli.display import print_results, stage_bars
     from hf_wbc.engine.evaluate import evaluate_model
     from hf_wbc.plots.confusion import draw_confusion
     from hf_wbc.plots.style import save
 
-    folder = evaluate_model(model, data, out, splits, merge, classes, allow_unscaled)
+    with stage_bars() as report:
+        folder = evaluate_model(
+            model, data, out, splits, merge, classes, allow_unscaled,
+            report=partial(report, "predict"),
+        )  # fmt: skip
     record = folder.read_record()
     name, split, scores = record["data"]["name"], "+".join(splits), record["scores"]
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")

@@ -36,35 +36,17 @@ def prepare(
         labels: The owner's labels, for sources that come without.
         mapping: What your class folders hold, for class_folders.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     import dataset_scripts
+    from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.prepare import prepare as build
     from hf_wbc.data.toy.source import NOTICE, toy_name
     from hf_wbc.data.work_folder import PROVENANCE
 
     chosen = dataset_scripts.load(source, labels=labels, mapping=mapping)
     name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name
-    columns = (
-        TextColumn("{task.description:7}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
     folder = out or Path("build") / name
     was_there = (folder / PROVENANCE).is_file()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
-            progress.update(bars[stage], completed=done)
-
+    with stage_bars() as report:
         build(
             chosen,
             archive,

@@ -19,18 +19,12 @@ def toy(
         seed: The same seed draws the same cells.
         size: Images in all: tiny 192, small 1,700 (0.2 GB), full 6,100 (0.7 GB).
     """
-    from rich.console import Console
-    from rich.progress import Progress
+    from functools import partial
 
+    from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.toy.archives import draw_archives
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("drawing", total=None)
-        archives = draw_archives(
-            out,
-            seed,
-            size,
-            report=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    with stage_bars() as report:
+        archives = draw_archives(out, seed, size, report=partial(report, "draw"))
     for source, archive in archives.items():
         print(f"{source}: {archive}")

@@ -18,7 +18,7 @@ from hf_wbc.data.pixels import FORMAT
 from hf_wbc.data.table import Table, feature_table
 from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.inputs import geometry_of, load_images
-from hf_wbc.engine.predict import predict
+from hf_wbc.engine.predict import Report, predict, silent
 from hf_wbc.models import Loaded
 from hf_wbc.records import digest, replacing
 
@@ -39,8 +39,13 @@ def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
     return cache / f"{domain.name}-{key}.parquet"
 
 
-def embed(loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator") -> Table:
-    """The penultimate features (N, d) of a domain, from `cache` or computed into it."""
+def embed(
+    loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator", report: Report = silent
+) -> Table:
+    """The penultimate features (N, d) of a domain, from `cache` or computed into it.
+
+    `report` is told how many images have been seen, of how many.
+    """
     if not loaded.rule.is_plain:
         raise ValueError(
             "the model was trained on images treated by domain, and its features of others would "
@@ -52,7 +57,7 @@ def embed(loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator
             pixels = load_images(loaded, domain)
         loaded.classifier.to(accelerator.device)
         plain = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
-        features = predict(loaded.classifier, pixels, plain, accelerator).features
+        features = predict(loaded.classifier, pixels, plain, accelerator, report=report).features
         if accelerator.is_main_process:
             _write(path, domain, features)
         accelerator.wait_for_everyone()

@@ -14,7 +14,7 @@ from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.corpus import require_scale
 from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
-from hf_wbc.engine.predict import predict
+from hf_wbc.engine.predict import Report, predict, silent
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
 from hf_wbc.engine.treatments import treatment_for
 from hf_wbc.evaluation.tally import tally
@@ -32,6 +32,7 @@ def evaluate_model(
     classes: Sequence[str] = (),
     allow_unscaled: bool = False,
     seed: int = 0,
+    report: Report = silent,
 ) -> RunFolder:
     """Write a folder with the predictions and scores of some splits of a dataset, taken together.
 
@@ -63,7 +64,8 @@ def evaluate_model(
     loaded.classifier.to(accelerator.device)
     start, tables, predicted = time.perf_counter(), [], []
     for domain in domains:
-        found = predict(loaded.classifier, load_images(loaded, domain), treatment, accelerator)
+        pixels = load_images(loaded, domain)
+        found = predict(loaded.classifier, pixels, treatment, accelerator, report=report)
         tables.append(prediction_rows(domain, found))
         predicted.append(found.classes)
     elapsed_s = time.perf_counter() - start

@@ -1,5 +1,6 @@
 """Logits and features of a whole table, in order, over all processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,13 @@ from hf_wbc.models import Classifier
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+Report = Callable[[int, int], None]
+"""Is told how many rows are done, of how many."""
+PIXELS_AT_ONCE = 2**18
+"""On a CPU: five images of 224 px. glibc gives blocks beyond 32 MiB back to the system at once, and
+a larger batch spends more time on getting them anew than on arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,10 @@ class Predictions:
         return found
 
 
+def silent(done: int, total: int) -> None:
+    """The report that nobody reads."""
+
+
 @torch.inference_mode()
 def predict(
     classifier: Classifier,
@@ -38,6 +50,7 @@ def predict(
     treatment: Treatment,
     accelerator: "Accelerator",
     batch_size: int = 64,
+    report: Report = silent,
 ) -> Predictions:
     """Predictions for every row in fp32, the same on every process.
 
@@ -49,6 +62,8 @@ def predict(
     world, rank = accelerator.num_processes, accelerator.process_index
     num_each = -(-len(table) // world)
     rows = np.minimum(np.arange(num_each) * world + rank, len(table) - 1)
+    if accelerator.device.type == "cpu" and len(table.shape) == 3:
+        batch_size = max(1, min(batch_size, PIXELS_AT_ONCE // (table.shape[0] * table.shape[1])))
     logits, features = [], []
     for start in range(0, num_each, batch_size):
         inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
@@ -57,6 +72,7 @@ def predict(
         output = classifier(inputs)
         logits.append(output.logits)
         features.append(output.features)
+        report(min(start + batch_size, num_each), num_each)
     classifier.train(was_training)
     return Predictions(
         *(
