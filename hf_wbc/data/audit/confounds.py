@@ -60,15 +60,15 @@ def confound_findings(reading: Reading, answers: Mapping[str, Guess]) -> Iterato
 
 def _class_from_background(name: str, answer: Guess) -> Finding:
     order = np.argsort(answer.recall)[::-1][:3]
-    best = ", ".join(f"{answer.names[i]} ({answer.recall[i]:.2f})" for i in order)
+    best = ", ".join(f"{_words(answer.names[i])} ({answer.recall[i]:.0%})" for i in order)
     return Finding(
         kind="background_class",
         domains=(name,),
         number=len(answer.names),
-        title=f"the background alone names {answer.balanced_accuracy:.0%} of the classes rightly; "
-        f"guessing would name {answer.chance:.0%}",
+        title=f"the background alone tells the class in {answer.balanced_accuracy:.0%} of cases; "
+        f"guessing would in {answer.chance:.0%}",
         meaning="The border of a frame, where the cell is not, goes along with the class: another "
-        "day, stain, person or place on the smear. Best named, by the part that is right, are "
+        "day, stain, person or place on the smear. It is right most often for "
         f"{best}. A model can use this instead of the cell, and fails where it is otherwise.",
         remedy="Distrust scores within this dataset and judge a model on another laboratory's "
         "cells. Train with stain and brightness jitter. When it is understood, declare "
@@ -85,7 +85,9 @@ def _sessions(reading: Reading, number: int, answer: Guess | None) -> Iterator[F
     labels = reading.labels[rows]
     counts = {NAMES[k]: int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True)
               if k >= 0}  # fmt: skip
-    classes = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "unlabelled"
+    classes = (
+        ", ".join(f"{_words(name)} {count:,}" for name, count in counts.items()) or "unlabelled"
+    )
     colours = [np.median(reading.background[of], axis=0) for of in (sizes[main], rows)]
     shades = " and ".join("RGB " + ", ".join(f"{value:.0f}" for value in c) for c in colours)
     told = ""
@@ -117,7 +119,7 @@ def _missing(reading: Reading, number: int) -> Iterator[Finding]:
         cells = {name: of for name, of in missing.items() if (of[0] < 3) == is_rare}
         if cells:
             words = "; ".join(
-                f"{name} ({count:,} in all) in {', '.join(splits)}"
+                f"{_words(name)} ({count:,} in all) in {', '.join(splits)}"
                 for name, (count, splits) in cells.items()
             )
             yield Finding(
@@ -154,8 +156,8 @@ def _domain_from_background(answer: Guess) -> Finding:
         kind="background_domain",
         domains=answer.names,
         number=len(answer.names),
-        title=f"the background alone names {answer.balanced_accuracy:.0%} of the laboratories "
-        f"rightly; guessing would name {answer.chance:.0%}",
+        title=f"the background alone tells the laboratory in {answer.balanced_accuracy:.0%} of "
+        f"cases; guessing would in {answer.chance:.0%}",
         meaning="Stain, lamp and camera differ between laboratories. This is what makes a model "
         "fail elsewhere, and the reason for this project.",
         remedy="Judge every model on a laboratory that it was not trained on.",
@@ -174,7 +176,9 @@ def _priors(reading: Reading) -> Iterator[Finding]:
         for cell in NAMES
         if sum(bool(of[cell]) for of in counts.values()) == 1
     }
-    lone = "".join(f" {cell} is found in {name} alone." for cell, name in only.items())
+    lone = "".join(
+        f" {_words(cell).capitalize()} is found in {name} alone." for cell, name in only.items()
+    )
     yield Finding(
         kind="class_shares",
         domains=tuple(counts),
@@ -186,6 +190,10 @@ def _priors(reading: Reading) -> Iterator[Finding]:
         remedy="Balance batches by class and domain (`--balance`), and read scores class by class.",
         status="expected",
     )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _px(size: tuple[int, int]) -> str:

@@ -57,17 +57,21 @@ def _labels(reading: Reading, folder: Folder, found: list[Rows]) -> Iterator[Fin
 def _repeated(
     reading: Reading, folder: Folder, found: list[Rows], identical: bool
 ) -> Iterator[Finding]:
-    what, kind = ("is there more than once", "identical") if identical else ("", "overlapping")
+    kind = "identical" if identical else "overlapping"
     noted = {tuple(sorted(ids)) for ids in folder.provenance.get(kind, ())}
     torn = [rows for rows in found if across_splits(reading, rows)]
     rest = [rows for rows in found if not across_splits(reading, rows)]
-    title = _count if identical else _pairs
     if torn:
         yield Finding(
             kind=f"{kind}_across_splits",
             domains=(folder.name,),
             number=len(torn),
-            title=title(torn, "image lies", "images lie") + " in more than one split",
+            title=(
+                _count(torn, "image lies", "images lie")
+                if identical
+                else _pairs(torn, "lies", "lie")
+            )
+            + " in more than one split",
             meaning="A model is tested on what it has learned by heart, so its score is too high.",
             remedy=_PREPARE_AGAIN,
             rows=tuple(torn),
@@ -77,9 +81,11 @@ def _repeated(
             kind=kind,
             domains=(folder.name,),
             number=len(rows),
-            title=(_count(rows, "image", "images") + f" {what}")
-            if identical
-            else _pairs(rows, "", "") + " in one split",
+            title=(
+                _count(rows, "image is", "images are") + " there more than once"
+                if identical
+                else _pairs(rows, "lies", "lie") + " in one split"
+            ),
             meaning="They count twice, and are no independent evidence; scores stay fair, as they "
             "lie on one side of the split.",
             remedy="Nothing has to be done." if is_known else _PREPARE_AGAIN,
@@ -150,6 +156,8 @@ def _count(rows: Sequence[Rows], one: str, many: str) -> str:
 
 
 def _pairs(rows: Sequence[Rows], one: str, many: str) -> str:
-    is_one = len(rows) == 1
-    words = f"{len(rows):,} {'pair' if is_one else 'pairs'} of frames that share a scene"
-    return f"{words} {'lies' if is_one else 'lie'}"
+    return _count(
+        rows,
+        f"pair of frames that share a scene {one}",
+        f"pairs of frames that share a scene {many}",
+    )

@@ -15,7 +15,7 @@ from PIL import Image
 from hf_wbc.data.audit.answer import Audit
 from hf_wbc.data.audit.findings import KINDS, Finding
 from hf_wbc.data.audit.read import Reading
-from hf_wbc.data.audit.record import named, to_record
+from hf_wbc.data.audit.record import named, not_found, to_record
 from hf_wbc.data.images import decode_rgb
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.records import write_json
@@ -63,12 +63,11 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
     )
     environment.filters |= {"percent": _percent, "words": _words, "px": _px, "code": _code}
     template = environment.from_string(shipped(TEMPLATE).read_text(encoding="utf-8"))
-    found = {finding.kind for finding in audit.findings}
     return template.render(
         record=to_record(audit),
         audit=audit,
         findings=[(finding, _examples(audit.reading, finding)) for finding in audit.findings],
-        nothing=[sentence for kind, sentence in KINDS.items() if kind not in found],
+        nothing=[KINDS[kind] for kind in not_found(audit)],
         pictures={name: _embedded(path) for name, path in pictures.items()},
         names=NAMES,
         splits=SPLITS,
@@ -143,12 +142,12 @@ def _frame(reading: Reading, row: int) -> str:
 
 
 def _embedded(path: Path) -> dict[str, Any]:
-    """A picture in 256 colours as a data URI, and its size."""
+    """A picture in 256 colours as a data URI, and its size on screens of two dots a pixel."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
     picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
     uri = _data_uri(picture.quantize(256, dither=Image.Dither.NONE), "PNG", optimize=True)
-    return {"uri": uri, "width": picture.width, "height": picture.height}
+    return {"uri": uri, "width": picture.width // 2, "height": picture.height // 2}
 
 
 def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:

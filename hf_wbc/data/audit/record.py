@@ -40,7 +40,7 @@ def to_record(audit: Audit) -> dict[str, Any]:
             {**asdict(finding), "rows": [named(reading, rows) for rows in finding.rows]}
             for finding in audit.findings
         ],
-        "asked": list(KINDS),
+        "not_found": not_found(audit),
         "classes": by_domain(reading),
         "splits": {
             folder.name: {
@@ -75,6 +75,22 @@ def to_record(audit: Audit) -> dict[str, Any]:
         },
         "versions": {"hf_wbc": __version__} | {name: version(name) for name in _LIBRARIES},
     }
+
+
+def not_found(audit: Audit) -> list[str]:
+    """Kinds of findings that were looked for in vain; not those that could not be looked for."""
+    reading = audit.reading
+    has_labels = bool((reading.labels >= 0).any())
+    can_be = {
+        "two_labels": has_labels,
+        "class_missing_in_split": has_labels,
+        "group_across_splits": any(group is not None for group in reading.groups),
+        "shared_between_datasets": len(reading.folders) > 1,
+        "frame_sizes": any(folder.um_per_px is not None for folder in reading.folders),
+        "background_class": any(question.startswith("class of") for question in audit.guesses),
+    }
+    found = {finding.kind for finding in audit.findings}
+    return [kind for kind in KINDS if kind not in found and can_be.get(kind, True)]
 
 
 def named(reading: Reading, rows: Iterable[int]) -> list[dict[str, Any]]:

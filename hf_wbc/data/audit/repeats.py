@@ -17,6 +17,8 @@ from hf_wbc.data.overlaps import overlapping_pairs
 
 SAME_CELL = 1
 """Cells of a 48 x 48 thumbnail by which two frames of the same cell may be shifted."""
+SAME_COLOUR = 10.0
+"""Levels of 0 to 255 by which their colours may differ in the mean."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Repeats:
     overlapping: tuple[tuple[int, int], ...]
     """Pairs of rows of different pixels that show the same scene."""
     same_cell: frozenset[tuple[int, int]]
-    """Those of `overlapping` that are not shifted: one cell, saved in two ways."""
+    """Those of `overlapping` that are not shifted and of one colour: one cell, saved twice."""
 
 
 def find_repeats(reading: Reading) -> Repeats:
@@ -51,7 +53,11 @@ def find_repeats(reading: Reading) -> Repeats:
     return Repeats(
         identical=tuple(tuple(rows) for rows in rows_of.values() if len(rows) > 1),
         overlapping=tuple(sorted(found)),
-        same_cell=frozenset(pair for pair, shift in found.items() if shift <= SAME_CELL),
+        same_cell=frozenset(
+            (one, other)
+            for (one, other), shift in found.items()
+            if shift <= SAME_CELL and _step(reading.small[one], reading.small[other]) <= SAME_COLOUR
+        ),
     )
 
 
@@ -73,6 +79,11 @@ def ties(reading: Reading, repeats: Repeats) -> NDArray[np.int64]:
             groups.setdefault((int(reading.folder[row]), group), []).append(row)
     tied = [*groups.values(), *repeats.identical, *repeats.overlapping]
     return components(len(reading), tied)
+
+
+def _step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Mean difference of two small pictures, in levels."""
+    return float(np.abs(one.astype(np.int16) - other).mean())
 
 
 @dataclass(frozen=True)

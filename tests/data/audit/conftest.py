@@ -1,29 +1,12 @@
-"""Tiny prepared folders, read once, and ways to plant in them what an audit must find."""
+"""Readings of cells that no file holds, with whatever an audit must find planted in them."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.data.audit.read import Folder, Reading
-
-Row = dict[str, Any]
-
-
-@pytest.fixture
-def edit_rows() -> Callable[[Path, str, Callable[[list[Row]], list[Row]]], None]:
-    """Rewrites one split of a prepared folder."""
-    return _edit_rows
-
-
-def _edit_rows(folder: Path, split: str, change: Callable[[list[Row]], list[Row]]) -> None:
-    (path,) = (folder / "cropped").glob(f"{split}-*.parquet")
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
 
 
 @pytest.fixture

@@ -1,0 +1,230 @@
+"""`hf-wbc audit`: finds what was planted in a folder, and says nothing of a clean one."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hf_wbc.cli.main import main
+from hf_wbc.data.images import decode_rgb, encode_png, pixel_sha256
+from hf_wbc.taxonomy import NAMES
+
+Row = dict[str, Any]
+
+
+def _edit(folder: Path, split: str, change: Callable[[list[Row]], list[Row]]) -> None:
+    """Rewrite one split of a prepared folder."""
+    (path,) = (folder / "cropped").glob(f"{split}-*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
+
+
+@pytest.fixture
+def make_clean(make_domain: Callable[..., Path]) -> Callable[..., Path]:
+    """A tiny prepared folder whose cells are all unlike: discs of one class look repeated."""
+
+    def make(path: Path, name: str = "toy_a", seed: int = 0, **options: Any) -> Path:
+        folder = make_domain(path, name, seed=seed, **options)
+        rng = np.random.default_rng(seed)
+        for split in ("train", "validation", "test"):
+            _edit(folder, split, lambda rows: [_repainted(row, _mottled(rng)) for row in rows])
+        return folder
+
+    return make
+
+
+def _repainted(row: Row, paint: Callable[[np.ndarray], np.ndarray]) -> Row:
+    """A row with other pixels."""
+    pixels = paint(decode_rgb(row["image"]["bytes"], row["image_id"]))
+    image = {**row["image"], "bytes": encode_png(pixels)}
+    return {**row, "image": image, "pixel_sha256": pixel_sha256(pixels)}
+
+
+def _mottled(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """Paint dark spots of an image's own over all but its border."""
+
+    def paint(pixels: np.ndarray) -> np.ndarray:
+        spots = Image.fromarray(rng.integers(0, 2, (6, 6)).astype(np.uint8) * 160)
+        shade = np.asarray(spots.resize((28, 28), Image.Resampling.NEAREST))
+        painted = pixels.copy()
+        painted[4:-4, 4:-4] -= np.minimum(painted[4:-4, 4:-4], shade[..., None])
+        return painted
+
+    return paint
+
+
+def _tinted(pixels: np.ndarray) -> np.ndarray:
+    """Another background, as another session has it."""
+    ring = np.ones(pixels.shape[:2], bool)
+    ring[4:-4, 4:-4] = False
+    tinted = pixels.copy()
+    tinted[ring, 1] -= 60
+    return tinted
+
+
+def _tint(rows: list[Row], label: str) -> list[Row]:
+    """Give one class another background."""
+    return [_repainted(row, _tinted) if NAMES[row["label"]] == label else row for row in rows]
+
+
+def _record(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "audit.json").read_text())
+    return record
+
+
+def _kinds(out: Path, status: str = "undeclared") -> set[str]:
+    return {f["kind"] for f in _record(out)["findings"] if f["status"] == status}
+
+
+@pytest.fixture(autouse=True)
+def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two principal components: UMAP takes long to compile, and test_embedding.py tests it."""
+    monkeypatch.setattr(
+        "hf_wbc.data.audit.embedding._umap",
+        lambda points, neighbours, distances, seed: points[:, :2],
+    )
+
+
+def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
+    one = make_clean(tmp_path / "one", "toy_a")
+    other = make_clean(tmp_path / "other", "toy_b", seed=1, background=(190, 200, 240))
+    out = tmp_path / "deep" / "report"
+    assert main(["audit", str(one), str(other), "--out", str(out), "--num-proc", "1"]) == 0
+    record = _record(out)
+    assert record["undeclared"] == 0
+    assert _kinds(out, "expected") == {"background_domain", "class_shares"}
+    assert record["classes"]["toy_a"] == dict.fromkeys(NAMES, 8)
+    assert record["background"]["domain"]["balanced_accuracy"] == 1
+    assert set(record["neighbours"]) == {"pixels"}
+    maps = pq.read_table(out / "maps.parquet")
+    assert maps.num_rows == 176 and {"pixels_x", "pixels_y"} <= set(maps.column_names)
+    page = (out / "index.html").read_text(encoding="utf-8")
+    _check_page(page, num_pictures=5)
+    assert "Nothing was found that the sources do not declare" in page
+    assert {path.stem for path in (out / "pictures").iterdir()} >= {"classes", "map_0_class"}
+    assert sorted(path.name for path in out.parent.iterdir()) == ["report"]
+
+
+def _check_page(page: str, num_pictures: int) -> None:
+    """Every picture is inside and opens, every tag is closed, and nothing is fetched."""
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert len(sources) >= num_pictures
+    for source in sources:
+        head, data = source.split(",", 1)
+        assert re.fullmatch(r"data:image/(png|jpeg);base64", head)
+        Image.open(io.BytesIO(base64.b64decode(data))).load()
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|<script", page)
+    assert "viewport" in page and "@media print" in page
+
+    class Tags(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open_tags: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "img", "br"):
+                self.open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open_tags.pop() == tag
+
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open_tags
+
+
+def test_what_is_planted_is_found(make_clean, tmp_path, capsys):
+    folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
+    (train,) = (folder / "cropped").glob("train-*.parquet")
+    first, second, *_ = pq.read_table(train).to_pylist()
+    for split in ("train", "validation", "test"):
+        _edit(folder, split, lambda rows: _tint(rows, "erythroblast"))
+    _edit(folder, "test", lambda rows: [*rows, {**first, "image_id": "copy.png"}])
+    _edit(folder, "train", lambda rows: [*rows, {**second, "image_id": "other.png", "label": 9}])
+    out = tmp_path / "report"
+    assert main(["audit", str(folder), "--out", str(out), "--num-proc", "1"]) == 3
+    assert _kinds(out) == {
+        "identical_across_splits",
+        "two_labels",
+        "identical",
+        "background_class",
+    }
+    found = {f["kind"]: f for f in _record(out)["findings"]}
+    ids = [row["image_id"] for row in found["identical_across_splits"]["rows"][0]]
+    assert sorted(ids) == sorted([first["image_id"], "copy.png"])
+    labels = {row["label"] for row in found["two_labels"]["rows"][0]}
+    assert labels == {"basophil", "monocyte"}
+    assert "erythroblast (100%)" in found["background_class"]["meaning"]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    _check_page(page, num_pictures=7)
+    assert "<b>4 findings are not declared by their source.</b>" in page
+    assert "4 undeclared findings" in capsys.readouterr().out
+
+
+def test_what_the_source_declares_is_known(make_clean, tmp_path):
+    folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
+    for split in ("train", "validation", "test"):
+        _edit(folder, split, lambda rows: _tint(rows, "erythroblast"))
+    declared = {"background_class": "Erythroblasts were taken on another day."}
+    (folder / "provenance.json").write_text(json.dumps({"declared": declared}))
+    out = tmp_path / "report"
+    assert main(["audit", str(folder), "--out", str(out), "--num-proc", "1"]) == 0
+    assert _kinds(out, "declared") == {"background_class"}
+    assert "Erythroblasts were taken on another day." in (out / "index.html").read_text()
+
+
+def test_unlabelled_folders_are_audited_and_compared_with_the_labelled(make_clean, tmp_path):
+    labelled = make_clean(tmp_path / "mll", "mll_23")
+    target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labelled=False)
+    (train,) = (labelled / "cropped").glob("train-*.parquet")
+    copy = {**pq.read_table(train).to_pylist()[0], "domain": "wbc_1", "label": -1}
+    _edit(target, "test", lambda rows: [*rows, copy])
+    out = tmp_path / "report"
+    assert main(["audit", str(labelled), str(target), "--out", str(out), "--num-proc", "1"]) == 3
+    assert _kinds(out) == {"shared_between_datasets"}
+    assert _record(out)["shared"] == [
+        {"domains": ["mll_23", "wbc_1"], "identical": 1, "overlapping": 0}
+    ]
+    assert "they do, see above" in (out / "index.html").read_text()
+    assert main(["audit", str(target), "--out", str(out), "--num-proc", "1"]) == 0
+    record = _record(out)
+    assert record["classes"] == {} and record["background"] == {}
+    assert _kinds(out, "expected") == {"unlabelled"}
+
+
+def test_bad_folders_are_named(make_domain, tmp_path, capsys):
+    folder = make_domain(tmp_path / "toy")
+    (tmp_path / "empty").mkdir()
+    out = str(tmp_path / "report")
+    for arguments, message in (
+        ([], "0 folders to audit"),
+        (["nowhere/at_all"], "nowhere/at_all: no such folder"),
+        ([str(tmp_path / "empty")], "empty"),
+        ([str(folder), f"{folder}/../toy"], "are both 'toy_a'"),
+        ([str(folder), "--num-proc", "0"], "num_proc is 0"),
+        ([str(folder), "--model", "nowhere/at_all", "--out", "/proc/report"], "/proc/.report"),
+        ([str(folder), "--out", str(folder)], "not a folder that `hf-wbc audit` wrote"),
+    ):
+        assert main(["audit", *arguments, *([] if "--out" in arguments else ["--out", out])]) == 1
+        assert message in capsys.readouterr().err
+        assert not Path(out).exists()
+    assert (folder / "cropped").is_dir()
+
+
+def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, capsys):
+    folder = make_domain(tmp_path / "toy", num_per_class=1)
+    _edit(folder, "test", lambda rows: [{**row, "pixel_sha256": "0" * 64} for row in rows])
+    report = tmp_path / "report"
+    assert main(["audit", str(folder), "--out", str(report), "--num-proc", "1"]) == 1
+    assert "toy_a_test_basophil_0.png does not have the pixels" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
