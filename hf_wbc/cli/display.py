@@ -83,7 +83,7 @@ class TrainingDisplay:
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
     """A table of the scores of every domain and split, and where the rest is."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for heading in ("domain", "role", "split", "images", "classes", "macro-F1 [95 %]", "accuracy"):
         table.add_column(heading, no_wrap=True)
     for domain, entry in results.items():
