@@ -77,6 +77,7 @@ def _anchors(thumbnails: NDArray[np.uint8]) -> tuple[Floats, Floats, Ints, Ints]
         for start in range(0, len(thumbnails), _BLOCK)
     ]
     patches, means, owners, places = (np.concatenate(part) for part in zip(*found, strict=True))
+    del found  # the patches are large, and are about to be copied again
     order = np.argsort(means, kind="stable")
     return patches[order], means[order], owners[order], places[order]
 
