@@ -95,8 +95,10 @@ def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
             )
     domains = [folder_read.name for folder_read in reading.folders]
     for number, view in enumerate(audit.views):
-        figures[f"map_{number}_class"] = draw_classes_map(view.map.xy, reading.labels)
-        figures[f"map_{number}_domain"] = draw_domains_map(view.map.xy, reading.folder, domains)
+        if counts:
+            figures[f"map_{number}_class"] = draw_classes_map(view.map.xy, reading.labels)
+        if len(domains) > 1 or not counts:
+            figures[f"map_{number}_domain"] = draw_domains_map(view.map.xy, reading.folder, domains)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     return {name: folder / f"{name}.png" for name in figures}
