@@ -48,6 +48,8 @@ from hf_wbc.taxonomy import NAMES
 
 FORMAT = 1
 """Raised when another version of this code would write other rows."""
+_BESIDES = ("title", "homepage", "citation", "description", "notes", "walk")
+"""Fields of a source that decide no row: texts may be improved, and of code its entries count."""
 _PNG_SHARE = 0.5
 """Of the raw pixels' bytes, at most, in a PNG of a stained cell."""
 
@@ -129,7 +131,9 @@ def _plan(
     source: Source, archive: Archive, entries: Entries, *, subset: bool, skip_bad: bool, seed: int
 ) -> dict[str, Any]:
     """All that decides the rows, in words that an error can name."""
-    facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name != "walk"}
+    facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _BESIDES}
+    facts["declared"] = sorted(source.declared)
+    facts["faults"] = [(fault.image_ids, fault.kind, fault.action) for fault in source.faults]
     text = json.dumps(facts, default=_plain, sort_keys=True)
     return {
         "source": hashlib.sha256(text.encode()).hexdigest(),
@@ -143,10 +147,9 @@ def _plan(
 
 
 def _plain(value: object) -> object:
-    """A source's sets, mappings and faults for JSON."""
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return dict(value) if isinstance(value, Mapping) else vars(value)
+    """A source's sets and mappings for JSON."""
+    assert isinstance(value, frozenset | Mapping), value
+    return sorted(value) if isinstance(value, frozenset) else dict(value)
 
 
 def _versions() -> dict[str, str]:

@@ -179,6 +179,12 @@ def test_a_finished_folder_is_left_alone(built: Path, lab: Lab, tmp_path: Path) 
     assert not built.with_name("lab_a.partial").exists()
 
 
+def test_a_better_text_does_not_make_another_build(built: Path, lab: Lab, tmp_path: Path) -> None:
+    before = digests(built)
+    assert prepare(lab(notes=("All is drawn.",)), tmp_path / "archive", built, num_proc=1) == built
+    assert digests(built) == before
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
