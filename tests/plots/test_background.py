@@ -1,3 +1,5 @@
+"""The picture of what the background gives away shows the numbers that it is given."""
+
 import pytest
 
 from hf_wbc.plots.background import draw_background

@@ -1,3 +1,5 @@
+"""Maps of cells: every kind has its colour, its count and its place in the legend."""
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
