@@ -10,6 +10,7 @@ from typing import Any
 
 HOME = "acevedo_20"
 AWAY = ("matek_19", "mll_23")
+SIZE = "small"
 IMAGE_SIZE = 64
 STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
 """What a network of 0.8 million weights needs to learn some 400 drawings."""
@@ -25,10 +26,11 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         out: The folder for archives, datasets, audit, run and pictures.
         seed: Seed of the drawings, the splits, the weights and the order of images.
     """
+    from functools import partial
+
     import dataset_scripts
     from hf_wbc.cli.audit import audit
-    from hf_wbc.cli.display import TrainingDisplay, print_results
-    from hf_wbc.cli.toy import toy
+    from hf_wbc.cli.display import TrainingDisplay, print_results, stage_bars
     from hf_wbc.config import TrainConfig
     from hf_wbc.data.prepare import prepare
     from hf_wbc.data.toy.archives import draw_archives
@@ -36,14 +38,15 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     from hf_wbc.engine.run import run
 
     _say(1, "draw the archives of three toy laboratories")
-    toy(out / "archives", seed)
-    archives = draw_archives(out / "archives", seed)  # they are there now: only their folders
+    with stage_bars() as report:
+        archives = draw_archives(out / "archives", seed, SIZE, report=partial(report, "draw"))
 
     _say(2, "prepare them: check, split, crop to 25 um")
     folders = {}
     for name, archive in archives.items():
         source, folder = dataset_scripts.load(name), out / "data" / toy_name(name)
-        folders[name] = str(prepare(source, archive, folder, seed=seed))
+        with stage_bars() as report:
+            folders[name] = str(prepare(source, archive, folder, seed=seed, report=report))
         print(folder)
 
     _say(3, "audit them")
