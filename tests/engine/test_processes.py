@@ -167,7 +167,6 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     assert left == {path.name for path in ran.path.iterdir()}
 
 
-@pytest.mark.slow
 def test_two_killed_processes_end_in_the_same_weights(
     long: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
