@@ -42,4 +42,5 @@ def as_toy(source: Source) -> Source:
         names_sha256=None,
         faults=(),
         notes=(),
+        declared={},
     )

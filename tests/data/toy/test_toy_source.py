@@ -29,4 +29,5 @@ def test_a_toy_has_nothing_of_what_is_true_of_the_real_archive() -> None:
     real = dataset_scripts.load("acevedo_20")
     toy = as_toy(real)
     assert (toy.um_per_px, toy.labels) == (real.um_per_px, real.labels)
-    assert not (toy.citation or toy.faults or toy.notes or toy.archive_counts or toy.names_sha256)
+    assert not (toy.citation or toy.faults or toy.notes or toy.declared)
+    assert not (toy.archive_counts or toy.used_counts or toy.names_sha256)
