@@ -10,6 +10,7 @@ record.json          everything about the run; written last: it says that the ru
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -33,17 +34,46 @@ def digest(values: Mapping[str, Any]) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling to write (a file or a folder); it takes `path`'s place at the end.
 
-    An error leaves `path` as it was, and so does a crash while it is being written.
+    An error or a crash leaves `path` as it was; what a killed process left beside it is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(temporary)
+    remove_abandoned(path)
+    temporary, old = aside(path), aside(path, "old")
     try:
         yield temporary
         if path.is_dir():
-            remove(path)
+            path.rename(old)
         temporary.replace(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
     finally:
         remove(temporary)
+        remove(old)
+
+
+def aside(path: Path, what: str = "partial") -> Path:
+    """Where this process writes what is to become `path`, or keeps what was."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{what}")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete what processes that no longer run have left beside `path`."""
+    for what in ("partial", "old"):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.{what}"):
+            pid = left.name.split(".")[-2]
+            if pid.isdigit() and (int(pid) == os.getpid() or not _runs(int(pid))):
+                remove(left)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def remove(path: Path) -> None:

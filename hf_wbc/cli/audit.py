@@ -38,9 +38,7 @@ def audit(
         num_proc: Processes; every core when not given.
         seed: The same seed draws the same maps.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
+    from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.audit.answer import answer
     from hf_wbc.data.audit.page import check_out, write_audit
     from hf_wbc.data.audit.read import open_folders, read
@@ -49,16 +47,8 @@ def audit(
     check_out(out)
     opened = open_folders(folders)
     out.parent.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
-    with replacing(out) as work, Progress(*columns, console=Console(stderr=True)) as progress:
+    with replacing(out) as work, stage_bars() as report:
         work.mkdir()
-        bars = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
-            progress.update(bars[stage], completed=done)
-
         features = _features(model, opened, cache) if model else {}
         found = answer(read(opened, num_proc, report), features, seed=seed, report=report)
         write_audit(work, found)

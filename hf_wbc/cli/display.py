@@ -57,7 +57,6 @@ class TrainingDisplay:
         self._task = self._progress.add_task("", total=config.steps, status="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -70,6 +69,7 @@ class TrainingDisplay:
 
     def report(self, row: Mapping[str, Any]) -> None:
         """A step moves the bar; an evaluation also writes a line that stays."""
+        self._progress.start()  # not before there is something to show, such as a refusal
         self._progress.update(self._task, completed=row["step"])
         if "source_val" in row:
             scores = ", ".join(

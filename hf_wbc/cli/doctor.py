@@ -3,8 +3,10 @@
 from pathlib import Path
 
 
-def doctor(work: Path = Path()) -> None:
+def doctor(work: Path = Path()) -> int:
     """Look at versions, disk, memory, cores, CPU and GPU features, endpoint and token.
+
+    The exit status is 1 when something has to be done.
 
     Args:
         work: The folder in which prepared data and runs will lie.
@@ -15,7 +17,9 @@ def doctor(work: Path = Path()) -> None:
     from hf_wbc.engine.doctor import examine
 
     table = Table("", "what", "found", "what to do")
-    for finding in examine(work):
+    findings = examine(work)
+    for finding in findings:
         sign = "[yellow]![/]" if finding.remedy else "[green]ok[/]"
         table.add_row(sign, finding.name, finding.value, finding.remedy)
     Console().print(table)
+    return int(any(finding.remedy for finding in findings))

@@ -1,5 +1,6 @@
 """`hf-wbc COMMAND ...`: finds the command's file, parses its arguments, and reports its errors."""
 
+import errno
 import importlib
 import os
 import select
@@ -10,6 +11,14 @@ from typing import Any
 import tyro
 
 COMMANDS = ("quickstart", "toy", "prepare", "audit", "train", "embed", "evaluate", "doctor")
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EEXIST: "something else is there: choose another place",
+    errno.ENOTDIR: "a file is where a folder should be: choose another place",
+    errno.EACCES: "choose a place that you may read and write",
+    errno.EROFS: "choose a place that you may write to",
+    errno.ENOSPC: "free some space and repeat the command",
+}
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
@@ -80,7 +89,7 @@ def describe(error: ValueError | OSError) -> str:
     if not isinstance(error, OSError):
         return str(error)
     words = error.strerror or str(error)
-    words += f": {error.filename}" if error.filename else ""
-    if "No space left" in words:
-        words += "; free some space and repeat the command"
-    return words
+    if not error.filename:
+        return words
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{words}: {error.filename}" + (f"; {remedy}" if remedy else "")

@@ -13,7 +13,7 @@ AWAY = ("matek_19", "mll_23")
 SIZE = "small"
 IMAGE_SIZE = 64
 STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
-"""What a network of 0.8 million weights needs to learn some 400 drawings."""
+"""What a network of 1.2 million weights needs to learn some 400 drawings."""
 
 
 def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:

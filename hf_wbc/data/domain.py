@@ -179,8 +179,15 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
     """The rows, memory-mapped from an Arrow copy that lies under their fingerprint."""
     from datasets import Dataset, config
     from datasets.exceptions import DatasetGenerationError
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     features = row_features()
+    is_shown = not are_progress_bars_disabled()
+    disable_progress_bars()  # it would call every split "train", for a fraction of a second
     try:
         return Dataset.from_parquet(
             [str(path) for path in files],
@@ -190,6 +197,9 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
         )
     except DatasetGenerationError as error:
         raise _unreadable(files, error.__cause__ or error) from error
+    finally:
+        if is_shown:
+            enable_progress_bars()
 
 
 def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:

@@ -33,7 +33,7 @@ from hf_wbc.data.shards import (
 )
 from hf_wbc.data.source import UNLABELLED, Source
 from hf_wbc.data.split import FRACTIONS, assign_splits
-from hf_wbc.data.toy.source import as_toy, is_toy
+from hf_wbc.data.toy.source import as_toy, is_toy, toy_name
 from hf_wbc.data.work_folder import (
     PROVENANCE,
     check_disk,
@@ -103,6 +103,11 @@ def prepare(
         open_archive(archive, work.scratch) as opened,
     ):
         if is_toy(opened.names):
+            if out.name == source.name:
+                raise ValueError(
+                    f"{archive} is a toy, and {out} bears the real dataset's name; give --out "
+                    f"{out.with_name(toy_name(source.name))}"
+                )
             source = as_toy(source)
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)

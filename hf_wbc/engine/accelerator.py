@@ -26,7 +26,9 @@ def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "
 
     for tracker in trackers:
         if importlib.util.find_spec(tracker) is None:
-            raise ValueError(f"{tracker} is not installed; pip install 'hf_wbc[track]'")
+            raise ValueError(
+                f"{tracker} is not installed; install hf_wbc with its extra: pip install '.[track]'"
+            )
     has_device = torch.accelerator.is_available()
     if precision == "fp16" and not has_device:
         raise ValueError("precision is fp16, which needs a GPU; use --precision bf16 or fp32")

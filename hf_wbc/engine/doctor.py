@@ -15,7 +15,13 @@ PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "accelerate", "evaluate",
     "huggingface-hub",
 )  # fmt: skip
-EXTRAS = {"timm": "timm", "tensorboard": "track", "trackio": "track", "gradio": "app"}
+EXTRAS = {
+    "timm": "timm",
+    "peft": "lora",
+    "tensorboard": "track",
+    "trackio": "track",
+    "gradio": "app",
+}
 CPU_FLAGS = {"amx_bf16": "bf16 fast", "avx512_bf16": "bf16 usable", "avx512f": "", "avx2": ""}
 
 
@@ -52,25 +58,26 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "not installed", "pip install hf_wbc")
+            yield Finding(name, "not installed", "install hf_wbc anew, as its README says")
     for name, extra in EXTRAS.items():
         try:
             yield Finding(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, f"not installed (optional: pip install 'hf_wbc[{extra}]')")
+            yield Finding(name, f"not installed (optional: the extra {extra} of hf_wbc)")
 
 
 def _disk(work: Path) -> Iterator[Finding]:
     from datasets import config
 
-    for name, path in (("disk for work", work), ("disk for caches", config.HF_DATASETS_CACHE)):
+    for name, path, remedy in (
+        ("disk for work", work, "work on another disk"),
+        ("disk for caches", config.HF_DATASETS_CACHE, "set HF_HOME to a place on another disk"),
+    ):
         place = Path(path).expanduser().absolute()
         while not place.exists():
             place = place.parent
         free = shutil.disk_usage(place).free / 1e9
-        remedy = (
-            "" if free >= LEAST_DISK_GB else f"free {LEAST_DISK_GB} GB, or set HF_HOME elsewhere"
-        )
+        remedy = "" if free >= LEAST_DISK_GB else f"free {LEAST_DISK_GB} GB, or {remedy}"
         if not os.access(place, os.W_OK):
             remedy = f"make {place} writable, or work in another folder"
         yield Finding(name, f"{free:.0f} GB free in {path}", remedy)
@@ -119,7 +126,11 @@ def _hub() -> Iterator[Finding]:
     token = get_token()
     yield Finding("endpoint", constants.ENDPOINT)
     if token is None:
-        yield Finding("token", "none (`hf auth login`, for private datasets and publishing)")
+        yield Finding(
+            "token",
+            "none (`hf auth login`, for private datasets and publishing); so the endpoint was not "
+            "asked",
+        )
         return
     try:
         yield Finding("token", f"of {HfApi().whoami(token)['name']}")

@@ -82,6 +82,11 @@ def load_trained(name: str) -> Loaded:
 
     ValueError when its labels are not the eleven in their order; it names the differences.
     """
+    if find_ready(name):
+        raise ValueError(
+            f"{name} is a backbone that knows none of the eleven classes; train it first, and give "
+            "the run's model folder, such as runs/RUN/model"
+        )
     checkpoint = fetch_checkpoint(name)
     config = checkpoint.config()
     require_labels(name, labels_of(config))

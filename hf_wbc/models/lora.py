@@ -62,7 +62,7 @@ def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
             f"works for {', '.join(FAMILIES)}; else use --trainable full or frozen"
         )
     if importlib.util.find_spec("peft") is None:
-        raise ValueError("LoRA needs peft; pip install 'hf_wbc[lora]'")
+        raise ValueError("LoRA needs peft; install hf_wbc with its extra: pip install '.[lora]'")
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(layers))  # type: ignore[arg-type, unused-ignore]

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 from safetensors import SafetensorError
 
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.quiet import quiet
+from hf_wbc.records import replacing
 
 NOTES = "hf_wbc_images"
 """Key in config.json of what `hf_wbc` has to know about images; transformers passes it over."""
@@ -26,8 +25,8 @@ def save_classifier(
     aside first: a folder of that name is whole, before and after.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with replacing(folder) as aside:
+        aside.mkdir()
         # With timm's own facts in it, transformers would take timm's processor instead of ours.
         facts = vars(classifier.model.config)
         facts.pop("pretrained_cfg", None)
@@ -40,8 +39,5 @@ def save_classifier(
             except SafetensorError as error:
                 raise OSError(f"{folder} cannot be written: {error}") from error
             processor.save_pretrained(aside)
-        if folder.exists():
-            rmtree(folder)
-        aside.rename(folder)
-    finally:
-        rmtree(aside, ignore_errors=True)
+        for file in aside.iterdir():  # safetensors writes for its owner alone
+            file.chmod((aside / "config.json").stat().st_mode)

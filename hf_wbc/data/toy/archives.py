@@ -5,8 +5,6 @@ that the bytes depend neither on the number of processes nor on the size of the 
 """
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory, num_images
 from hf_wbc.data.toy.smear import draw_field
 from hf_wbc.data.toy.source import NOTICE
 from hf_wbc.data.workers import Workers, num_cores
+from hf_wbc.records import aside, remove, remove_abandoned
 from hf_wbc.taxonomy import NAMES
 
 COMMENT = "toy: drawn by hf_wbc, no cell of a person"
@@ -57,7 +56,8 @@ def draw_archives(
     if _is_drawn(out, archives, notice):
         return archives
     out.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".drawing-", dir=out))
+    remove_abandoned(out / "drawing")
+    scratch = aside(out / "drawing")
     try:
         for folder in {(scratch / _member(job)).parent for job in jobs}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def draw_archives(
             (scratch / laboratory.archive).rename(out / laboratory.archive)
         (out / NOTICE).write_text(notice, "utf-8")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove(scratch)
     return archives
 
 
