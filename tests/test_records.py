@@ -1,5 +1,8 @@
 """A run folder is whole or says what is damaged."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +88,34 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> N
 def test_a_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"record\.json is missing"):
         RunFolder(tmp_path).read_record()
+
+
+def test_an_interrupted_swap_leaves_the_old_folder_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "report"
+    old.mkdir()
+    for name in ("a", "b"):
+        (old / name).write_text(name)
+
+    def interrupted(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), replacing(old) as new:
+        new.mkdir()
+        monkeypatch.setattr(Path, "replace", interrupted)
+    assert {path.name: path.read_text() for path in old.iterdir()} == {"a": "a", "b": "b"}
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid in (dead.pid, os.getppid()):
+        (tmp_path / f".report.{pid}.partial").mkdir()
+    with replacing(tmp_path / "report") as new:
+        new.mkdir()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"report", f".report.{os.getppid()}.partial"}
