@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self, cast
@@ -39,6 +40,8 @@ class Workers:
 
     def __enter__(self) -> Self:
         try:
+            if self._num_proc:
+                ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
             with _ctrl_c_blocked():
                 for _ in range(self._num_proc):
                     self._start()
