@@ -1,7 +1,7 @@
 """`hf-wbc evaluate`: score a trained model on a dataset, with pictures."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -41,6 +41,7 @@ def evaluate(
             report=partial(report, "predict"),
         )  # fmt: skip
     record = folder.read_record()
-    name, split, scores = record["data"]["name"], "+".join(splits), record["scores"]
+    name, scores = record["data"]["name"], record["scores"]
+    split = "all" if len(splits) == len(get_args(Split)) else "+".join(splits)
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
-    print_results(folder.path, {name: {"role": "evaluated", split: scores}})
+    print_results(folder.path, {name: {"role": "scored", split: scores}})

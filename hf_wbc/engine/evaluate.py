@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,13 @@ def evaluate_model(
         return folder
     accelerator = make_accelerator()
     loaded.classifier.to(accelerator.device)
-    start, tables, predicted = time.perf_counter(), [], []
+    start, num_before = time.perf_counter(), 0
+    tables, predicted = [], []
     for domain in domains:
         pixels = load_images(loaded, domain)
-        found = predict(loaded.classifier, pixels, treatment, accelerator, report=report)
+        show = partial(_report_after, report, num_before, len(labels))
+        found = predict(loaded.classifier, pixels, treatment, accelerator, report=show)
+        num_before += len(domain)
         tables.append(prediction_rows(domain, found))
         predicted.append(found.classes)
     elapsed_s = time.perf_counter() - start
@@ -92,6 +96,10 @@ def evaluate_model(
                 }
             )
     return folder
+
+
+def _report_after(report: Report, num_before: int, total: int, done: int, _: int) -> None:
+    report(num_before + done, total)
 
 
 def _facts(model: str, loaded: Loaded, domains: Sequence[Domain]) -> dict[str, Any]:
