@@ -179,14 +179,17 @@ def _priors(reading: Reading) -> Iterator[Finding]:
     lone = "".join(
         f" {_words(cell).capitalize()} is found in {name} alone." for cell, name in only.items()
     )
+    if lone:
+        lone += (
+            " Such a class goes along with its laboratory: what looks like one may be the other."
+        )
     yield Finding(
         kind="class_shares",
         domains=tuple(counts),
         number=len(distances),
         title=f"classes are shared out differently: {one} and {other} differ by {largest:.2f} of 1",
         meaning="The number is the part of one dataset that would have to change class to look "
-        f"like the other.{lone} Such a class goes along with its laboratory, and what looks like "
-        "the one may be the other.",
+        f"like the other.{lone}",
         remedy="Balance batches by class and domain (`--balance`), and read scores class by class.",
         status="expected",
     )

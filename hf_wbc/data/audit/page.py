@@ -32,6 +32,7 @@ TEMPLATE = "model_cards/audit.html"
 _NUM_EXAMPLES = 4
 _EXAMPLE_PX = 150
 _MAX_PICTURE_PX = 1600
+_MAX_FULL_COLOUR_BYTES = 250_000
 
 
 def check_out(out: Path) -> None:
@@ -144,11 +145,13 @@ def _frame(reading: Reading, row: int) -> str:
 
 
 def _embedded(path: Path) -> dict[str, Any]:
-    """A picture in 256 colours as a data URI, and its size on screens of two dots a pixel."""
+    """A picture as a data URI, a large one in 256 colours; its size on screens of two dots a px."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
     picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
-    uri = _data_uri(picture.quantize(256, dither=Image.Dither.NONE), "PNG", optimize=True)
+    if path.stat().st_size > _MAX_FULL_COLOUR_BYTES:
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    uri = _data_uri(picture, "PNG", optimize=True)
     return {"uri": uri, "width": picture.width // 2, "height": picture.height // 2}
 
 

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.duplicates import components
-from hf_wbc.data.overlaps import overlapping_pairs
+from hf_wbc.data.overlaps import THUMBNAIL_PX, overlapping_pairs
+from hf_wbc.data.schema import CROP_UM
 
-SAME_CELL = 1
-"""Cells of a 48 x 48 thumbnail by which two frames of the same cell may be shifted."""
-SAME_COLOUR = 10.0
-"""Levels of 0 to 255 by which their colours may differ in the mean."""
+SAME_CELL_UM = 3.0
+"""By how much two frames around one cell may be shifted; two cells' centres are further apart."""
+_FILLED_UM = 15.0
+"""What a frame that the cell fills is taken to show."""
+SAME_COLOUR = 25.0
+"""Levels of 0 to 255 by which the mean of each colour may differ between two photographs of it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Repeats:
     overlapping: tuple[tuple[int, int], ...]
     """Pairs of rows of different pixels that show the same scene."""
     same_cell: frozenset[tuple[int, int]]
-    """Those of `overlapping` that are not shifted and of one colour: one cell, saved twice."""
+    """Those of `overlapping` that are hardly shifted and of one colour: one cell, taken twice."""
 
 
 def find_repeats(reading: Reading) -> Repeats:
@@ -38,16 +41,17 @@ def find_repeats(reading: Reading) -> Repeats:
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(reading.digests):
         rows_of.setdefault(digest, []).append(row)
-    firsts = np.array([rows[0] for rows in rows_of.values()], dtype=np.int64)
-    found: dict[tuple[int, int], int] = {}
-    for folder in range(len(reading.folders)):
-        mine = firsts[reading.folder[firsts] == folder]
-        found |= _shifts(reading.scene, mine)
+    digests = np.array(reading.digests)
+    found: dict[tuple[int, int], float] = {}
+    for number, folder in enumerate(reading.folders):
+        mine = _firsts(digests, reading.where(number))
+        um = reading.size_px[mine].max() * folder.um_per_px if folder.um_per_px else _FILLED_UM
+        found |= _shifts_um(reading.scene, mine, um)
     if len(reading.folders) > 1:
-        between = _shifts(reading.square, firsts)
+        between = _shifts_um(reading.square, _firsts(digests, np.arange(len(reading))), CROP_UM)
         found |= {
-            pair: shift
-            for pair, shift in between.items()
+            pair: shift_um
+            for pair, shift_um in between.items()
             if reading.folder[pair[0]] != reading.folder[pair[1]]
         }
     return Repeats(
@@ -55,19 +59,28 @@ def find_repeats(reading: Reading) -> Repeats:
         overlapping=tuple(sorted(found)),
         same_cell=frozenset(
             (one, other)
-            for (one, other), shift in found.items()
-            if shift <= SAME_CELL and _step(reading.small[one], reading.small[other]) <= SAME_COLOUR
+            for (one, other), shift_um in found.items()
+            if shift_um <= SAME_CELL_UM
+            and _colour_step(reading.small[one], reading.small[other]) <= SAME_COLOUR
         ),
     )
 
 
-def _shifts(thumbnails: NDArray[np.uint8], rows: NDArray[np.int64]) -> dict[tuple[int, int], int]:
-    """Pairs of `rows` that share a scene, with the larger of their two shifts."""
+def _firsts(digests: NDArray[np.str_], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of the rows of each digest, in rising order."""
+    return np.sort(rows[np.unique(digests[rows], return_index=True)[1]])
+
+
+def _shifts_um(
+    thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], um: float
+) -> dict[tuple[int, int], float]:
+    """Pairs of `rows`, frames of `um`, that share a scene, with the larger of their two shifts."""
     if len(rows) < 2:
         return {}
     pairs = overlapping_pairs(thumbnails[rows])
     return {
-        (int(rows[i]), int(rows[j])): int(max(abs(dy), abs(dx))) for i, j, dy, dx in pairs.tolist()
+        (int(rows[i]), int(rows[j])): max(abs(dy), abs(dx)) * um / THUMBNAIL_PX
+        for i, j, dy, dx in pairs.tolist()
     }
 
 
@@ -81,9 +94,9 @@ def ties(reading: Reading, repeats: Repeats) -> NDArray[np.int64]:
     return components(len(reading), tied)
 
 
-def _step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Mean difference of two small pictures, in levels."""
-    return float(np.abs(one.astype(np.int16) - other).mean())
+def _colour_step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Largest difference of the mean colours of two small pictures, in levels."""
+    return float(np.abs(one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))).max())
 
 
 @dataclass(frozen=True)
