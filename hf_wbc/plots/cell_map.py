@@ -20,6 +20,8 @@ SIDE_IN = 5.2
 LEGEND_IN = 2.6
 EDGE_IN = 0.12
 UNKNOWN = "#c9ced4"
+RARE = 0.02
+"""Part of all cells below which a kind would be lost among the others."""
 # The neutrophil line darkens with maturity; the others keep their lineage's colour.
 CLASS_COLOURS = {
     "myeloblast": "#a8d52f",
@@ -100,9 +102,11 @@ def _draw(
 def _points(
     axes: Axes, xy: NDArray[np.float32], kinds: NDArray[np.int64], colours: Sequence[str]
 ) -> None:
-    """In a mixed order, so that no kind hides another; the unknown lie below."""
+    """In a mixed order, so that no kind hides another; the unknown lie below, the rare above."""
     mixed = np.random.default_rng(0).permutation(len(xy))
-    order = mixed[np.argsort(kinds[mixed] >= 0, kind="stable")]
+    rare = np.bincount(kinds + 1, minlength=len(colours) + 1) < RARE * len(xy)
+    height = np.where(kinds < 0, 0, 1 + rare[kinds + 1])
+    order = mixed[np.argsort(height[mixed], kind="stable")]
     palette = np.array([*colours, UNKNOWN])
     size = float(np.clip(60_000 / len(xy), 2.5, 40))
     axes.scatter(

@@ -46,6 +46,15 @@ def test_points_keep_the_colour_of_their_class_when_their_order_is_mixed():
         assert np.allclose(colour[:3], to_rgb(CLASS_COLOURS[NAMES[int(x > 0)]]))
 
 
+def test_a_rare_kind_lies_above_and_the_unlabelled_below():
+    xy = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    labels = np.array([9, *[0] * 99, *[1] * 90, *[-1] * 10])
+    (points,) = draw_classes_map(xy, labels).axes[0].collections
+    order = [int(np.flatnonzero((xy == place).all(axis=1))[0]) for place in points.get_offsets()]
+    assert order[-1] == 0
+    assert set(order[:10]) == set(range(190, 200))
+
+
 def test_colours_of_classes_differ_and_follow_their_lineages():
     assert set(CLASS_COLOURS) == set(NAMES)
     assert len(set(CLASS_COLOURS.values())) == len(NAMES)
