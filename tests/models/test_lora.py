@@ -176,5 +176,5 @@ def test_without_peft_the_remedy_is_said(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     classifier = load_classifier(str(checkpoint("vit"))).classifier
-    with pytest.raises(ValueError, match=r"pip install 'hf_wbc\[lora\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[lora\]'"):
         freeze(classifier, "lora")
