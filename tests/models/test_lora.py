@@ -1,6 +1,7 @@
 """LoRA starts as the model it adapts, learns in its updates alone, and ends as a plain model."""
 
 import copy
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hf_wbc.models import (
 from hf_wbc.models.lora import attention_layers
 from hf_wbc.models.param_groups import block_depths
 
-pytest.importorskip("peft", reason="peft is not installed: pip install 'hf_wbc[lora]'")
+pytest.importorskip("peft", reason="peft is not installed: the extra lora")
 
 NUM_LAYERS = {"vit": 8, "dinov2": 8, "dinov2_with_registers": 8, "swinv2": 12}
 """Queries, keys, values and output of each attention."""
@@ -174,7 +175,11 @@ def test_a_size_that_cannot_be_is_named(options: dict[str, float], message: str)
 def test_without_peft_the_remedy_is_said(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     classifier = load_classifier(str(checkpoint("vit"))).classifier
-    with pytest.raises(ValueError, match=r"pip install '\.\[lora\]'"):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *more: None if name == "peft" else find(name, *more),
+    )
+    with pytest.raises(ValueError, match=r"its extra: pip install '\.\[lora\]'"):
         freeze(classifier, "lora")
