@@ -90,6 +90,37 @@ def kill_when(words: list[str], moment: Callable[[], bool]) -> None:
         raise AssertionError(f"the moment never came: {started.stderr.read().decode()[-2000:]}")
 
 
+DIES_SAVING = """
+import os, signal, sys
+from hf_wbc.cli.main import main
+from hf_wbc.engine import checkpoint
+
+save, saved = checkpoint.save_file, []
+
+def save_and_die(tensors, path):
+    save(tensors, path)
+    saved.append(path)
+    if len(saved) == 20:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save_file = save_and_die
+main(sys.argv[1:])
+"""
+
+
+def die_saving(words: list[str]) -> None:
+    """Run a command that is killed in the middle of a file of a checkpoint.
+
+    That takes a millisecond: waiting for it from outside would miss it.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_SAVING, *words],
+        env=environment(), cwd=ROOT, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+
+
 def send(processes: list[psutil.Process], what: signal.Signals) -> None:
     for process in processes:
         if process.is_running():
@@ -117,9 +148,9 @@ def is_at(out: Path, step: int) -> Callable[[], bool]:
     return lambda: any(int(path.name) >= step for path in out.glob("*/checkpoint/0*"))
 
 
-def is_saving(out: Path) -> Callable[[], bool]:
+def is_half_saved(out: Path) -> bool:
     """A checkpoint is half written."""
-    return lambda: bool([*out.glob("*/checkpoint/.*.partial/*")])
+    return bool([*out.glob("*/checkpoint/.*.partial/*")])
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +186,12 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(command((), long, whole)) == 0
     words = command((HF_WBC,), long, killed)
-    for moment in (has_begun(killed), is_saving(killed), is_at(killed, LONG)):
-        kill_when(words, moment)
-        assert not only_run(killed).finished
+    kill_when(words, has_begun(killed))
+    die_saving(command((), long, killed))
+    assert is_half_saved(killed)
+    assert not only_run(killed).finished
+    kill_when(words, is_at(killed, LONG))
+    assert not only_run(killed).finished
     end(command((*ACCELERATE, TRAIN), long, killed))
     assert saved_weights(killed) == saved_weights(whole)
     ran, resumed = only_run(whole), only_run(killed)
