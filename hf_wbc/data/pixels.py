@@ -7,9 +7,6 @@ and torchvision, our format.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +22,8 @@ from hf_wbc.data.domain import Domain
 from hf_wbc.data.images import decode_rgb, pixel_sha256
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
+from hf_wbc.data.workers import num_cores
+from hf_wbc.records import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,11 +119,9 @@ def _build(domain: Domain, geometry: Geometry, folder: Path, num_proc: int | Non
     from datasets import Features, Value
 
     num_bytes = 3 * geometry.size**2
-    for abandoned in folder.parent.glob(f"{folder.name}.*.part"):
-        shutil.rmtree(abandoned)
     processes = num_processes(len(domain), num_proc)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with replacing(folder) as part:
+        part.mkdir()
         rows = domain.dataset.with_format("arrow")
         rows.map(
             partial(_squares, geometry=geometry, ref=domain.ref, one_of_many=processes is not None),
@@ -137,19 +134,11 @@ def _build(domain: Domain, geometry: Geometry, folder: Path, num_proc: int | Non
             cache_file_name=str(part / "pixels.arrow"),
             desc=f"{domain.name} {domain.split} to {geometry.size} px",
         )
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
 
 
 def num_processes(num_rows: int, num_proc: int | None) -> int | None:
     """How many processes `num_rows` are worth, at most `num_proc` or all cores; None for one."""
-    if hasattr(os, "sched_getaffinity"):  # the cores that a batch system left us
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    num = min(num_proc or cores, max(1, num_rows // _ROWS_PER_PROCESS))
+    num = min(num_proc or num_cores(), max(1, num_rows // _ROWS_PER_PROCESS))
     return num if num > 1 else None
 
 

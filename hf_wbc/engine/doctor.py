@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_wbc.data.workers import num_cores
+
 LEAST_DISK_GB = 20
 """A prepared source, its pixels and a few runs."""
 PACKAGES = (
@@ -90,8 +92,7 @@ def _memory() -> Iterator[Finding]:
 
 
 def _cpu() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("cores", str(cores))
+    yield Finding("cores", str(num_cores()))
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) if info.exists() else set()
     found = [name for name in CPU_FLAGS if name in flags]
