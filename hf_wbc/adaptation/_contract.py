@@ -6,12 +6,18 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
-from hf_wbc.data.batch import Batch
-from hf_wbc.models import Classifier
+from hf_wbc.adaptation._supervised import Supervised
+from hf_wbc.data.batch import Batch, TargetBatch
+from hf_wbc.models import Classifier, Output
+
+Family = Literal["generalisation", "adaptation", "source-free"]
+Terms = dict[str, Tensor]
+"""Named scalar terms of a loss; `loss` is the one to minimise."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Needs:
     """The row of each sample, to remember something of it between steps."""
     images: bool = False
     """Images themselves: it cannot run on embedded features."""
+    num_sources: int = 1
+    """Labelled domains, at least."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,11 @@ class Setting:
     class_counts: Tensor
     """Training images of each source domain and class (domains, classes), int64."""
     num_target: int
-    """Unlabelled training images in all target domains."""
+    """Unlabelled training images in all target domains: `index` of a target view is below it."""
+    logit_adjustment: float = 0.0
+    """For `Supervised`."""
+    lineage: float = 0.0
+    """For `Supervised`."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +58,25 @@ class NoOptions:
 
 
 class Method(nn.Module):
-    """A loss around a classifier. The loop owns optimizer, schedule and precision."""
+    """A loss around a classifier. The loop owns optimizer, schedule and precision.
+
+    A method trains in `fit`, on source and target, and then, where it has a second phase, in
+    `adapt`, on target images alone.
+    """
 
     needs: ClassVar[Needs] = Needs()
     Options: ClassVar[type[Any]] = NoOptions
     """A frozen dataclass with the paper's defaults."""
     paper: ClassVar[str]
     """Authors, year and arXiv id."""
+    family: ClassVar[Family]
+    """Generalisation sees no target, adaptation does while it trains, source-free only then."""
     fails_when: ClassVar[str]
     """One sentence for `hf-wbc methods`."""
+    recipe: ClassVar[Mapping[str, Any]] = {}
+    """Fields of `TrainConfig`, and of its augmentation, that it sets where the user did not."""
+    adapt_passes: ClassVar[float] = 0.0
+    """Passes over the target's training images in the second phase; 0 is no second phase."""
 
     def __init__(self, classifier: Classifier, options: Any) -> None:
         """Around a classifier, with options from `parse`."""
@@ -63,25 +85,68 @@ class Method(nn.Module):
         self.options = options
 
     @classmethod
+    def name(cls) -> str:
+        """The name of its file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Any:
         """Options by name as `Options`; ValueError when one is unknown or out of its range."""
         known = [field.name for field in dataclasses.fields(cls.Options)]
         if unknown := sorted(set(options) - set(known)):
-            name = cls.__module__.rpartition(".")[2]
             raise ValueError(
-                f"{name} has no option {', '.join(unknown)}; it knows {', '.join(known) or 'none'}"
+                f"{cls.name()} has no option {', '.join(unknown)}; "
+                f"it knows {', '.join(known) or 'none'}"
             )
         return cls.Options(**options)
 
-    def setup(self, setting: Setting) -> None:
-        """Once, before the optimizer is made: add modules and buffers that depend on the data."""
+    @property
+    def kept(self) -> Classifier:
+        """The weights that are evaluated and saved: a teacher's, in some methods."""
+        return self.classifier
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar terms, with `loss` the one to minimise."""
+    def setup(self, setting: Setting) -> None:
+        """Once, before the optimizer is made: add modules and buffers that depend on the data.
+
+        ValueError for a setting that the method cannot work in.
+        """
+        self.supervised = Supervised(
+            setting.class_counts, setting.logit_adjustment, setting.lineage
+        )
+
+    def forward(self, batch: Batch | TargetBatch) -> Terms:
+        """The terms of the phase that the batch belongs to."""
+        return self.adapt(batch) if isinstance(batch, TargetBatch) else self.fit(batch)
+
+    def fit(self, batch: Batch) -> Terms:
+        """Terms of a batch of both; a method without a first phase of its own trains plainly."""
+        return {"loss": self.classify(self.classifier(batch.source.inputs), batch)}
+
+    def start_adapting(self) -> None:
+        """Before the second phase's optimizer is made: say which weights learn in it, say."""
+
+    def adapt(self, batch: TargetBatch) -> Terms:
+        """Terms of a batch of target images; where no weight learns, `loss` needs no gradient."""
         raise NotImplementedError
 
     def after_step(self) -> None:
         """After each optimizer step: move an averaged teacher, say."""
+
+    def classify(self, output: Output, batch: Batch) -> Tensor:
+        """Mean supervised loss of the source samples, as every method has it."""
+        source = batch.source
+        loss: Tensor = self.supervised(output.logits, source.labels, source.domains).mean()
+        return loss
+
+    def both(self, batch: Batch) -> tuple[Output, Output]:
+        """The classifier's outputs for source and target, in one pass through it."""
+        assert batch.target is not None
+        inputs = torch.cat([batch.source.inputs, batch.target.inputs])
+        sizes = [len(batch.source.inputs), len(batch.target.inputs)]
+        output = self.classifier(inputs)
+        f_s, f_t = output.features.split(sizes)
+        z_s, z_t = output.logits.split(sizes)
+        return Output(f_s, z_s), Output(f_t, z_t)
 
 
 def method_names() -> tuple[str, ...]:

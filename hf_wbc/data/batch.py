@@ -19,7 +19,7 @@ class View:
     index: Tensor
     """Row of each sample in the whole training set (B,), int64."""
     strong: Tensor | None = None
-    """A second, more strongly augmented view of the same samples, when the method needs it."""
+    """A second, more strongly changed view of the same samples, when the method needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +43,12 @@ class Batch:
     target: TargetView | None = None
     progress: float = 0.0
     """Fraction of the optimizer steps that is done, in [0, 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetBatch:
+    """One forward pass of a second phase, which sees no source."""
+
+    target: TargetView
+    progress: float = 0.0
+    """Fraction of the second phase's steps that is done, in [0, 1)."""

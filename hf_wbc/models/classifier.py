@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hf_wbc.models.bottleneck import Bottleneck
+
 
 class Output(NamedTuple):
     """What a classifier says of B inputs; under autocast both may be half precision."""
@@ -31,12 +33,15 @@ class Classifier(nn.Module):
     """Everything but the head stays in evaluation mode; `freeze` sets it."""
     batch_norm_frozen: bool = False
     """BatchNorm keeps its running statistics; `freeze` sets it."""
+    bottleneck: Bottleneck | None
+    """Between the model's features and a head of its own, until it is folded away."""
 
     def __init__(self, model: Any) -> None:
         """ValueError when the model ends in no linear layer with one output per label."""
         super().__init__()
         self.model = model
         self.head_name = _head_name(model)
+        self.bottleneck = None
         for name, parameter in model.named_parameters():
             # Used in masked pre-training only; a parameter without gradient stops DDP.
             if name.rpartition(".")[2] == "mask_token":
@@ -45,6 +50,10 @@ class Classifier(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The last linear layer, from features (B, d) to logits (B, C)."""
+        return self._model_head if self.bottleneck is None else self.bottleneck.head
+
+    @property
+    def _model_head(self) -> nn.Linear:
         head = self.model.get_submodule(self.head_name)
         assert isinstance(head, nn.Linear)
         return head
@@ -54,18 +63,38 @@ class Classifier(nn.Module):
         """Width d of the penultimate features."""
         return self.head.in_features
 
+    def add_bottleneck(self, width: int, seed: int) -> None:
+        """Put a linear bottleneck before a new head; the model's own head stops learning."""
+        assert self.bottleneck is None
+        own = self._model_head
+        own.requires_grad_(False)
+        made = Bottleneck(own.in_features, width, own.out_features, seed)
+        self.bottleneck = made.to(own.weight.device).train(self.training)
+
+    def fold_bottleneck(self) -> None:
+        """Make the model's own head do what bottleneck and head do; without one nothing happens."""
+        if self.bottleneck is not None:
+            self._model_head.load_state_dict(self.bottleneck.folded().state_dict())
+            self.bottleneck = None
+
     def forward(self, inputs: Tensor) -> Output:
         """Images (B, 3, H, W) through the whole model, features (B, d) through the head alone."""
         if inputs.ndim == 2:
-            return Output(inputs, self.head(inputs))
+            return self._end(inputs)
         if inputs.ndim != 4:
             raise ValueError(
                 f"inputs have shape {tuple(inputs.shape)}; "
                 "give images (B, 3, H, W) or features (B, d)"
             )
-        with _inputs_of(self.head) as caught:
+        with _inputs_of(self._model_head) as caught:
             logits = self.model(pixel_values=inputs).logits
-        return Output(caught[-1], logits)
+        return Output(caught[-1], logits) if self.bottleneck is None else self._end(caught[-1])
+
+    def _end(self, features: Tensor) -> Output:
+        """From the model's own features (B, d) on."""
+        if self.bottleneck is not None:
+            features = self.bottleneck(features)
+        return Output(features, self.head(features))
 
     def train(self, mode: bool = True) -> Self:
         """As usual, but what is frozen stays in evaluation mode."""

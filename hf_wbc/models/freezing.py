@@ -34,7 +34,7 @@ def freeze(
     classifier.batch_norm_frozen = batch_norm == "frozen"
     if trainable == "frozen":
         classifier.model.requires_grad_(False)
-        classifier.head.requires_grad_(True)
+        classifier.head.requires_grad_(True)  # a bottleneck is no part of the model, and learns
     elif trainable == "lora":
         add_lora(classifier, lora or Lora(), seed)
     classifier.train(classifier.training)

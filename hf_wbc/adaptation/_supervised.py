@@ -1,0 +1,57 @@
+"""The loss on labels that every method shares: cross-entropy, adjusted for priors and lineage.
+
+Logit adjustment (Menon et al. 2021, arXiv:2007.07314, eq. 10): while training, tau log prior of the
+sample's own domain is added to the logits, so that rare classes keep a wide margin. It assumes that
+samples are drawn as they come: use it with --balance none.
+
+Lineage (soft labels of Bertinetto et al. 2020, arXiv:1912.09393, eq. 5): the label's mass is spread
+over the classes as softmax(-distance / softness), where one step of maturation is a distance of 1,
+another class of the lineage 2, another lineage 3. To take a band for a segmented neutrophil then
+costs less than to take it for a lymphocyte.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.taxonomy import NUM_CLASSES, relation
+
+
+class Supervised(nn.Module):
+    """Cross-entropy of each sample; see above."""
+
+    log_prior: Tensor
+    """Of each source domain and class (domains, C), smoothed by one image."""
+    soft_labels: Tensor
+    """Target distribution of each class (C, C)."""
+
+    def __init__(
+        self, class_counts: Tensor, logit_adjustment: float = 0.0, lineage: float = 0.0
+    ) -> None:
+        """`class_counts` (domains, C); `logit_adjustment` is tau, `lineage` the softness."""
+        super().__init__()
+        counts = class_counts.double() + 1
+        self.tau = logit_adjustment
+        self.lineage = lineage
+        log_prior = (counts / counts.sum(1, keepdim=True)).log().float()
+        self.register_buffer("log_prior", log_prior, persistent=False)
+        soft = soft_labels(class_counts.shape[1], lineage)
+        self.register_buffer("soft_labels", soft, persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
+        """Logits (B, C), labels and domains (B,) to losses (B,), in fp32."""
+        logits = logits.float()
+        if self.tau:
+            logits = logits + self.tau * self.log_prior[domains]
+        if not self.lineage:
+            return nn.functional.cross_entropy(logits, labels, reduction="none")
+        return nn.functional.cross_entropy(logits, self.soft_labels[labels], reduction="none")
+
+
+def soft_labels(num_classes: int, softness: float) -> Tensor:
+    """Rows of target distributions (C, C), float32; a softness of 0 is one-hot."""
+    if not softness:
+        return torch.eye(num_classes)
+    assert num_classes == NUM_CLASSES
+    ids = range(NUM_CLASSES)
+    distance = torch.tensor([[float(relation(i, j)) for j in ids] for i in ids])
+    return torch.softmax(-distance / softness, dim=1)

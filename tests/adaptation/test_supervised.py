@@ -1,0 +1,78 @@
+"""The loss on labels: cross-entropy, logit adjustment (Menon 2021), lineage (Bertinetto 2020)."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp, softmax
+
+from hf_wbc.adaptation._supervised import Supervised, soft_labels
+from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id, relation
+
+COUNTS = np.arange(2 * NUM_CLASSES).reshape(2, NUM_CLASSES)
+
+
+def reference(
+    logits: np.ndarray, labels: np.ndarray, domains: np.ndarray, tau: float, lineage: float
+) -> float:
+    priors = (COUNTS + 1) / (COUNTS + 1).sum(1, keepdims=True)
+    adjusted = logits + tau * np.log(priors[domains])
+    log_p = adjusted - logsumexp(adjusted, axis=1, keepdims=True)
+    if lineage:
+        far = [[float(relation(int(y), k)) for k in range(NUM_CLASSES)] for y in labels]
+        targets = softmax(-np.array(far) / lineage, axis=1)
+    else:
+        targets = np.eye(NUM_CLASSES)[labels]
+    return float(-(targets * log_p).sum(1).mean())
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0])
+@pytest.mark.parametrize("lineage", [0.0, 0.3])
+def test_the_loss_and_its_gradient_are_the_papers(
+    tau: float, lineage: float, assert_loss_is
+) -> None:
+    labels, domains = np.array([0, 7, 8, 9, 3]), np.array([0, 1, 1, 0, 1])
+    loss = Supervised(torch.from_numpy(COUNTS), tau, lineage)
+    assert_loss_is(
+        lambda z: loss(z, torch.from_numpy(labels), torch.from_numpy(domains)).mean(),
+        lambda z: reference(z, labels, domains, tau, lineage),
+        np.random.default_rng(0).normal(size=(5, NUM_CLASSES)),
+        rel=1e-5,
+        step=1e-2,
+    )
+
+
+def test_a_neighbour_in_maturation_costs_less_than_another_lineage() -> None:
+    loss = Supervised(torch.ones(1, NUM_CLASSES), 0.0, 0.5)
+    band = torch.tensor([class_id("neutrophil_banded")])
+    costs = {}
+    for name in ("neutrophil_segmented", "eosinophil", "monocyte"):
+        logits = torch.zeros(1, NUM_CLASSES)
+        logits[0, class_id(name)] = 5.0
+        costs[name] = loss(logits, band, torch.tensor([0])).item()
+    assert costs["neutrophil_segmented"] < costs["eosinophil"] < costs["monocyte"]
+
+
+def test_soft_labels_become_one_hot() -> None:
+    assert torch.equal(soft_labels(3, 0.0), torch.eye(3))
+    torch.testing.assert_close(soft_labels(NUM_CLASSES, 1e-3), torch.eye(NUM_CLASSES))
+
+
+def test_soft_labels_rank_as_the_taxonomy_does() -> None:
+    rows = soft_labels(NUM_CLASSES, 0.5)
+    ids = range(NUM_CLASSES)
+    by_kind = {
+        kind: {round(float(rows[i, j] / rows[i, i]), 5) for i in ids for j in ids
+               if relation(i, j) == kind}
+        for kind in Relation
+    }  # fmt: skip
+    assert by_kind[Relation.ONE_STEP] == {round(float(np.exp(-2)), 5)}
+    assert by_kind[Relation.CROSS_LINEAGE] == {round(float(np.exp(-6)), 5)}
+
+
+def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
+    counts = torch.zeros(1, NUM_CLASSES)
+    counts[0, 0] = 100_000
+    loss = Supervised(counts, 1.0, 0.0)
+    assert torch.isfinite(
+        loss(torch.zeros(1, NUM_CLASSES), torch.tensor([1]), torch.tensor([0]))
+    ).all()
