@@ -47,6 +47,8 @@ class TrainConfig:
     """Labelled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
     target: tuple[str, ...] = ()
     """Unlabelled domains to adapt to and to be scored on; none for in-domain training."""
+    held_out: tuple[str, ...] = ()
+    """Labelled domains that are not trained on, for `selection held_out` (leave one source out)."""
     method: str = "source_only"
     """The training method, by the name of its file in hf_wbc/adaptation."""
     method_options: dict[str, int | float | bool | str] = field(default_factory=dict)
@@ -65,6 +67,9 @@ class TrainConfig:
     """Their weight, alpha / rank."""
     batch_norm: Literal["train", "frozen"] = "train"
     """BatchNorm statistics: follow the batches, or stay as they were pre-trained."""
+    bottleneck: int | None = None
+    """Width of a linear bottleneck before the head, folded into it when saved; 0 is none, None is
+    256 on embedded features and none on images."""
     image_size: int | None = None
     """Side of the model's input in pixels; None takes the checkpoint's own."""
     steps: int = 2000
@@ -85,6 +90,16 @@ class TrainConfig:
     """Largest gradient norm; 0 leaves gradients as they are."""
     ema: float = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
+    swad: bool = False
+    """Evaluate and save the mean of all weights in the valley of the sources' validation loss."""
+    adapt_steps: int | None = None
+    """Steps of the method's second phase, on target images alone; None takes the method's own."""
+    adapt_lr: float | None = None
+    """Peak learning rate of the second phase; None takes a tenth of `lr`."""
+    logit_adjustment: float = 0.0
+    """Add this times the log prior of each source to the logits in training; 1 is the paper's."""
+    lineage: float = 0.0
+    """Softness of labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; weights stay fp32."""
     balance: Literal["class_domain", "domain", "none"] = "class_domain"
@@ -103,12 +118,20 @@ class TrainConfig:
     """Evaluations without a better selection score before stopping; 0 never stops early."""
     selection: str = "source_val"
     """The rule that picks the weights to keep."""
+    oracle: bool = False
+    """Score target labels at every evaluation too, only to judge the rules afterwards."""
+    correct_priors: Literal["none", "bbse", "em", "rlls"] = "none"
+    """Correct the saved model for the target's class priors, estimated without labels."""
+    test_time_flips: bool = False
+    """Predict the mean over an image, its mirror images and its half turn."""
     merge: tuple[str, ...] = ()
     """Classes scored as one, as FROM=INTO, for sets that know fewer than eleven."""
     classes: tuple[str, ...] = ()
     """Classes to score; none means those present in the references."""
     allow_unscaled: bool = False
     """Accept datasets whose scale is unknown (the cell fills the frame)."""
+    allow_single: bool = False
+    """Accept sources of which a class has one training image."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
 
@@ -118,9 +141,15 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lr", "weight_decay", "clip", "patience", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        for name in (
+            "lr", "weight_decay", "clip", "patience", "seed", "bottleneck", "adapt_steps",
+            "adapt_lr", "logit_adjustment", "lineage",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+        if self.ema and self.swad:
+            raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
         for name in ("warmup", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
@@ -133,6 +162,7 @@ class TrainConfig:
         for name, words in (
             ("normalise_by", ("checkpoint", "domain")),
             ("sharpness", ("own", "common")),
+            ("correct_priors", ("none", "bbse", "em", "rlls")),
         ):
             if getattr(self, name) not in words:
                 raise ValueError(
@@ -154,6 +184,8 @@ class TrainConfig:
         changes_images = shift or self.augmentation.stain or self.blur_um
         if self.inputs == "features" and self.trainable == "lora":
             raise ValueError("embedded features have no attention to adapt; use --inputs images")
+        if self.inputs == "features" and self.test_time_flips:
+            raise ValueError("embedded features cannot be flipped; use --inputs images")
         if self.inputs == "features" and (changes_images or by_domain or self.sharpness != "own"):
             raise ValueError(
                 "embedded features are of plain images; for stain, target_shift, normalise_by, "
