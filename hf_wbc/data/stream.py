@@ -12,15 +12,17 @@ from torch import Tensor
 
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE, apply_changes, check_strength, doubled
-from hf_wbc.data.batch import Batch, SourceView, TargetView
+from hf_wbc.data.batch import Batch, SourceView, TargetBatch, TargetView
 from hf_wbc.data.colour_statistics import carry, colour_statistics
 from hf_wbc.data.draws import draw_changes
+from hf_wbc.data.feature_dropout import draw_dropout, drop_features
 from hf_wbc.data.sampling import Balance, Sampler
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment
 
-_SOURCE, _TARGET = 0, 1
+_SOURCE, _TARGET, _ADAPTING = 0, 1, 2
+"""Sides of a batch: source and target of the first phase, target of the second."""
 _WEAK, _STRONG = 0, 1
 _UNTREATED = Treatment(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -40,6 +42,7 @@ class BatchStream:
         treatments: Mapping[str, Treatment] | None = None,
         towards: Sequence[Table] = (),
         strong: bool = False,
+        paired: bool = True,
         um: float = CROP_UM,
         seed: int = 0,
         accumulation: int = 1,
@@ -51,9 +54,10 @@ class BatchStream:
 
         `augmentation` None only treats images as at prediction: by `treatments` of each domain's
         name, or else as intensities in [0, 1]. `towards` are the targets' images, whose colours a
-        `target_shift` needs. `strong` adds a second view at double strength; `um` is the side of
-        the frame. ValueError for unlabelled source rows, images on one side and features on the
-        other, or a target shift towards nothing.
+        `target_shift` needs. `strong` adds a second view: images at double strength, features with
+        dropout. Not `paired`, target images are for the second phase alone. `um` is the side of the
+        frame. ValueError for unlabelled source rows, images on one side and features on the other,
+        or a target shift towards nothing.
         """
         if num_unlabelled := int((source.labels < 0).sum()):
             raise ValueError(
@@ -62,8 +66,6 @@ class BatchStream:
             )
         if target and target.shape != source.shape:
             raise ValueError(f"source rows are {source.shape} and target rows {target.shape}")
-        if strong and not source.is_pixels:
-            raise ValueError("features have no strong view; use --inputs images")
         if augmentation:
             check_strength(augmentation, um)
             if augmentation.target_shift and not towards:
@@ -80,15 +82,16 @@ class BatchStream:
         self._um, self._maps = um, None
         if self._augmentation.target_shift:
             self._maps = _maps(source, towards)
-        self._strong, self._seed = strong, seed
+        self._strong, self._paired, self._seed = strong, paired, seed
         self._accumulation, self._rank, self._world = accumulation, rank, world
         self._device = torch.device(device)
         self._source_rows = Sampler(source.labels, source.domains, balance, _seed(seed, _SOURCE))
         if target:
             per_domain: Balance = "domain" if len(target.domain_names) > 1 else "none"
-            self._target_rows = Sampler(
-                target.labels, target.domains, per_domain, _seed(seed, _TARGET)
-            )
+            self._target_rows = {
+                side: Sampler(target.labels, target.domains, per_domain, _seed(seed, side))
+                for side in (_TARGET, _ADAPTING)
+            }
 
     def batch(self, step: int, micro: int = 0) -> Batch:
         """Forward pass `micro` of optimizer step `step`, both counted from 0."""
@@ -100,10 +103,23 @@ class BatchStream:
             labels=self._put(labels),
         )
         target = None
-        if self._target:
-            target_rows = self._mine(self._target_rows, step, micro)
-            target = TargetView(**self._view(self._target, target_rows, (step, micro, _TARGET)))
+        if self._target and self._paired:
+            target = self._target_view(step, micro, _TARGET)
         return Batch(source=source, target=target, progress=step / self._num_steps)
+
+    def target_batch(self, step: int, num_steps: int, micro: int = 0) -> TargetBatch:
+        """Forward pass `micro` of step `step` of a second phase that takes `num_steps`, from 0.
+
+        Other draws than the first phase's; `num_steps` only says how far the phase is.
+        """
+        assert 0 <= micro < self._accumulation and 0 <= step < num_steps
+        view = self._target_view(step, micro, _ADAPTING)
+        return TargetBatch(target=view, progress=step / num_steps)
+
+    def _target_view(self, step: int, micro: int, side: int) -> TargetView:
+        assert self._target
+        rows = self._mine(self._target_rows[side], step, micro)
+        return TargetView(**self._view(self._target, rows, (step, micro, side)))
 
     def _mine(self, sampler: Sampler, step: int, micro: int) -> np.ndarray:
         """This process's rows of the step's global draw, which lies as (micro, rank, sample)."""
@@ -124,8 +140,10 @@ class BatchStream:
         }
         if table.is_pixels:
             view["inputs"] = self._change(cells, table, domains, (*key, _WEAK))
-        if self._strong:
+        if self._strong and table.is_pixels:
             view["strong"] = self._change(cells, table, domains, (*key, _STRONG))
+        elif self._strong:
+            view["strong"] = self._drop(cells, (*key, _STRONG))
         return view
 
     def _change(
@@ -136,10 +154,7 @@ class BatchStream:
         if key[-1] == _STRONG:
             strength = doubled(strength)
         look, is_source = self._looks[table], key[2] == _SOURCE
-        generator = torch.Generator().manual_seed(_seed(self._seed, *key))
-        first = self._rank * self._batch_size
-        changes = draw_changes(self._world * self._batch_size, generator)
-        mine = changes[first : first + self._batch_size]
+        mine = self._share(draw_changes(self._world * self._batch_size, self._generator(key)))
         return apply_changes(
             cells,
             mine,
@@ -150,6 +165,20 @@ class BatchStream:
             blur_um=look.blur_um[domains],
             towards=self._maps[domains] if is_source and self._maps is not None else None,
         )
+
+    def _drop(self, features: Tensor, key: tuple[int, int, int, int]) -> Tensor:
+        """Features (B, d) with dropout."""
+        num, generator = self._world * self._batch_size, self._generator(key)
+        uniform = self._share(draw_dropout(num, features.shape[1], generator))
+        return drop_features(features, self._put(uniform))
+
+    def _generator(self, key: tuple[int, int, int, int]) -> torch.Generator:
+        return torch.Generator().manual_seed(_seed(self._seed, *key))
+
+    def _share(self, drawn: Tensor) -> Tensor:
+        """This process's rows of what was drawn for the forward passes of all."""
+        first = self._rank * self._batch_size
+        return drawn[first : first + self._batch_size]
 
     def _put(self, values: Tensor) -> Tensor:
         if self._device.type == "cuda":

@@ -149,8 +149,78 @@ def test_features_pass_as_they_are() -> None:
     table = feature_table(features, np.arange(22) % 11, ["x"] * 22, "a")
     view = stream(table, table).batch(0).source
     assert np.array_equal(view.inputs.numpy(), features[view.index.numpy()])
-    with pytest.raises(ValueError, match="features have no strong view; use --inputs images"):
-        stream(table, strong=True)
+    assert view.strong is None
+
+
+def test_the_strong_view_of_features_leaves_some_out() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(44, 50)).astype(np.float32)
+    table = feature_table(features, np.arange(44) % 11, ["x"] * 44, "a")
+    made = stream(table, table, strong=True, batch_size=44)
+    batch = made.batch(0)
+    assert batch.target is not None
+    for view in (batch.source, batch.target):
+        assert np.array_equal(view.inputs.numpy(), features[view.index.numpy()])
+        assert view.strong is not None
+        is_kept = view.strong != 0
+        assert is_kept.float().mean().item() == pytest.approx(0.8, abs=0.03)
+        torch.testing.assert_close(view.strong[is_kept], view.inputs[is_kept] / 0.8)
+    assert batch.source.strong is not None and batch.target.strong is not None
+    assert not torch.equal(batch.source.strong == 0, batch.target.strong == 0)
+    later = made.batch(1).source.strong
+    assert later is not None and not torch.equal(batch.source.strong == 0, later == 0)
+
+
+def test_two_ranks_leave_out_what_one_with_twice_the_batch_does() -> None:
+    features = np.random.default_rng(0).normal(size=(44, 5)).astype(np.float32)
+    table = feature_table(features, np.arange(44) % 11, ["x"] * 44, "a")
+    whole = stream(table, strong=True, batch_size=16).batch(2).source.strong
+    ranks = (stream(table, strong=True, rank=rank, world=2) for rank in range(2))
+    halves = [rank.batch(2).source.strong for rank in ranks]
+    assert whole is not None and halves[0] is not None and halves[1] is not None
+    assert torch.equal(whole, torch.cat([halves[0], halves[1]]))
+
+
+def test_a_second_phase_sees_the_target_alone_by_draws_of_its_own(
+    source: Table, target: Table
+) -> None:
+    made, again = (stream(source, target, strong=True, accumulation=2) for _ in range(2))
+    batch = made.target_batch(3, 4, 1)
+    assert batch.progress == 0.75
+    assert not hasattr(batch, "source")
+    assert_same(batch.target, again.target_batch(3, 99, 1).target)
+    first = made.batch(3, 1).target
+    assert first is not None
+    assert not torch.equal(first.index, batch.target.index)
+    assert batch.target.inputs.shape == (8, 3, 8, 8)
+
+
+def test_a_second_phase_passes_over_all_target_images(source: Table, target: Table) -> None:
+    made = stream(source, target, batch_size=5, accumulation=2)
+    rows = [
+        made.target_batch(step, 3, micro).target.index for step in range(3) for micro in range(2)
+    ]
+    assert torch.cat(rows).sort().values.tolist() == list(range(30))
+
+
+def test_two_ranks_adapt_to_what_one_with_twice_the_batch_does(
+    source: Table, target: Table
+) -> None:
+    whole = stream(source, target, batch_size=16).target_batch(1, 2).target
+    halves = [
+        stream(source, target, rank=rank, world=2).target_batch(1, 2).target for rank in range(2)
+    ]
+    assert torch.equal(whole.index, torch.cat([half.index for half in halves]))
+    inputs = torch.cat([half.inputs for half in halves])
+    torch.testing.assert_close(inputs, whole.inputs, atol=1e-5, rtol=0)
+
+
+def test_a_target_for_the_second_phase_alone_stays_out_of_the_first(
+    source: Table, target: Table
+) -> None:
+    made = stream(source, target, paired=False)
+    assert made.batch(0).target is None
+    assert_same(made.target_batch(0, 1).target, stream(source, target).target_batch(0, 1).target)
 
 
 def test_unlabelled_sources_are_refused(source: Table, target: Table) -> None:
