@@ -1,0 +1,65 @@
+"""Deep CORAL: match the covariances of the features (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
+
+All sources together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation._contract import Method, Needs, Terms
+from hf_wbc.adaptation._gather import whole
+from hf_wbc.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of Deep CORAL."""
+
+    weight: float = 1.0
+    """Of the distance of the covariances."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; it must not be negative")
+
+
+def coral(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+    """Squared Frobenius distance of the covariances over 4d^2; features (B_s, d) and (B_t, d).
+
+    `w_s` (B_s,) are importance weights of the source samples, not negative.
+    """
+    d = f_s.shape[1]
+    return (covariance(f_s, w_s) - covariance(f_t)).pow(2).sum() / (4 * d**2)
+
+
+def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
+    """Unbiased covariance (d, d) of features (B, d) under weights (B,); zero for one sample.
+
+    Only ratios of weights matter. The divisor B - 1 becomes B - sum w^2 / B, w of mean 1.
+    """
+    num = len(f)
+    w = torch.ones_like(f[:, 0]) if w is None else w / w.mean().clamp(min=1e-12)
+    with torch.autocast(f.device.type, enabled=False):
+        centred = f - (w @ f) / num
+        divisor = (num - w.pow(2).sum() / num).clamp(min=1)
+        return (w[:, None] * centred).T @ centred / divisor
+
+
+class Coral(Method):
+    needs = Needs(target=True)
+    Options = Options
+    paper = "Sun & Saenko 2016, arXiv:1607.01719"
+    family = "adaptation"
+    fails_when = "class proportions differ: the covariance between classes moves with them."
+
+    def fit(self, batch: Batch) -> Terms:
+        output_s, output_t = self.both(batch)
+        supervised = self.classify(output_s, batch)
+        distance = coral(whole(output_s.features).float(), whole(output_t.features).float())
+        loss = supervised + self.options.weight * distance
+        return {"loss": loss, "supervised": supervised.detach(), "coral": distance.detach()}
+
+
+METHOD = Coral

@@ -1,0 +1,86 @@
+"""DAN: match the feature distributions in a kernel's view (Long et al. 2015, arXiv:1502.02791).
+
+The squared maximum mean discrepancy under a sum of Gaussian kernels, unbiased: it is negative as
+often as positive when the distributions are the same. (tllib adds 2 / (B - 1) to it.) All sources
+together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation._contract import Method, Needs, Terms
+from hf_wbc.adaptation._gather import whole
+from hf_wbc.data.batch import Batch
+
+BANDWIDTHS = tuple(2.0**k for k in range(-3, 2))
+"""sigma^2 of the kernels exp(-|x - y|^2 / 2 sigma^2), times the mean squared distance."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of DAN."""
+
+    weight: float = 1.0
+    """Of the discrepancy."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; it must not be negative")
+
+
+def mmd(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+    """Unbiased squared multi-kernel MMD; features (B_s, d) and (B_t, d).
+
+    `w_s` (B_s,) are importance weights of the source samples, not negative.
+    """
+    return discrepancy(kernel(torch.cat([f_s, f_t])), len(f_s), w_s)
+
+
+def kernel(f: Tensor, bandwidths: tuple[float, ...] = BANDWIDTHS) -> Tensor:
+    """Sum of Gaussian kernels (B, B) of samples (B, d), scaled to the samples' own spread."""
+    with torch.autocast(f.device.type, enabled=False):
+        f = f - f.detach().mean(0)  # distances stay, and lose fewer digits
+        norm = f.pow(2).sum(1)
+        distance = (norm[:, None] + norm - 2 * f @ f.T).clamp(min=0)
+    scale = distance.detach().mean().clamp(min=1e-12)
+    parts = [torch.exp(-distance / (2 * width * scale)) for width in bandwidths]
+    return torch.stack(parts).sum(0)
+
+
+def discrepancy(k: Tensor, num_s: int, w_s: Tensor | None = None) -> Tensor:
+    """Mean kernel within each side plus minus twice that across; (B, B), source samples first.
+
+    A sample is no pair with itself; a side of one sample has no pair, and adds nothing. Only ratios
+    of the weights (num_s,) matter: each mean is over the weights of its pairs.
+    """
+    w_s = torch.ones_like(k[0, :num_s]) if w_s is None else w_s
+    w_t = torch.ones_like(k[0, num_s:])
+    pairs_s = torch.outer(w_s, w_s).fill_diagonal_(0)
+    pairs_t = torch.outer(w_t, w_t).fill_diagonal_(0)
+    within_s = _mean(k[:num_s, :num_s], pairs_s)
+    within_t = _mean(k[num_s:, num_s:], pairs_t)
+    return within_s + within_t - 2 * _mean(k[:num_s, num_s:], torch.outer(w_s, w_t))
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=1e-12)
+
+
+class Dan(Method):
+    needs = Needs(target=True)
+    Options = Options
+    paper = "Long et al. 2015, arXiv:1502.02791"
+    family = "adaptation"
+    fails_when = "class proportions differ: it moves cells to where the source has more of them."
+
+    def fit(self, batch: Batch) -> Terms:
+        output_s, output_t = self.both(batch)
+        supervised = self.classify(output_s, batch)
+        distance = mmd(whole(output_s.features).float(), whole(output_t.features).float())
+        loss = supervised + self.options.weight * distance
+        return {"loss": loss, "supervised": supervised.detach(), "mmd": distance.detach()}
+
+
+METHOD = Dan

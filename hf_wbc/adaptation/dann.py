@@ -1,0 +1,88 @@
+"""DANN: features that do not tell a discriminator the domain (Ganin et al. 2016, arXiv:1505.07818).
+
+A discriminator learns to tell source from target; through gradient reversal the features learn to
+confuse it. All sources together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._reversal import reversal_strength, reverse
+from hf_wbc.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of DANN."""
+
+    weight: float = 1.0
+    """Of the discriminator's loss."""
+    gamma: float = 10.0
+    """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
+    width: int = 1024
+    """Of the discriminator's two hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; it must not be negative")
+        if self.gamma <= 0:
+            raise ValueError(f"gamma is {self.gamma}; it must be positive")
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}; it must be at least 1")
+
+
+class Discriminator(nn.Module):
+    """Features (B, d) to the logit (B,) that a sample is the source's."""
+
+    def __init__(self, num_features: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(num_features, width), nn.ReLU(),
+            nn.Linear(width, width), nn.ReLU(),
+            nn.Linear(width, 1),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.layers(features).squeeze(1)
+        return logits
+
+
+def domain_loss(z_s: Tensor, z_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy of domain logits (B_s,) and (B_t,), the domains of equal weight.
+
+    `w_s` (B_s,) are importance weights of the source samples, of mean 1 over the whole source.
+    """
+    loss_s = softplus(-z_s)
+    if w_s is not None:
+        loss_s = w_s * loss_s
+    return (loss_s.mean() + softplus(z_t).mean()) / 2
+
+
+class Dann(Method):
+    needs = Needs(target=True)
+    Options = Options
+    paper = "Ganin et al. 2016, arXiv:1505.07818"
+    family = "adaptation"
+    fails_when = "class proportions differ: it aligns them too, and must mistake classes for it."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.discriminator = Discriminator(self.classifier.num_features, self.options.width)
+
+    def fit(self, batch: Batch) -> Terms:
+        output_s, output_t = self.both(batch)
+        supervised = self.classify(output_s, batch)
+        strength = reversal_strength(batch.progress, self.options.gamma)
+        features = reverse(torch.cat([output_s.features, output_t.features]), strength)
+        sizes = [len(output_s.features), len(output_t.features)]
+        z_s, z_t = self.discriminator(features).float().split(sizes)
+        confusion = domain_loss(z_s, z_t)
+        loss = supervised + self.options.weight * confusion
+        return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}
+
+
+METHOD = Dann
