@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.evaluation.tally import tally
-from hf_wbc.taxonomy import UNLABELLED
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Corpus:
 
     sources: tuple[Splits, ...]
     targets: tuple[Splits, ...]
+    held_out: tuple[Splits, ...] = ()
+    """Labelled domains that choose the weights, and train none."""
+
+    @property
+    def all(self) -> tuple[Splits, ...]:
+        """Every domain, in that order."""
+        return (*self.sources, *self.targets, *self.held_out)
 
     def scored(self) -> Iterator[tuple[str, Splits, Domain]]:
         """What is scored in the end: role, domain, and one of its splits."""
@@ -55,6 +64,8 @@ class Corpus:
             yield "source", splits, splits.test
         for splits in self.targets:
             yield "target", splits, splits.test
+        for splits in self.held_out:
+            yield "held out", splits, splits.test
 
 
 def load_splits(ref: str) -> Splits:
@@ -75,31 +86,75 @@ def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:
 def load_corpus(config: TrainConfig) -> Corpus:
     """Load every domain of a configuration and check them against each other.
 
-    ValueError for a source without labels, a domain without scale, one named twice, or one of
-    which `merge` and `classes` leave nothing to score.
+    ValueError for a source without labels or with a single image of a class, a domain without
+    scale, one named twice, two that share an image, or one of which `merge` and `classes` leave
+    nothing to score.
     """
-    sources = tuple(load_splits(ref) for ref in config.sources)
-    targets = tuple(load_splits(ref) for ref in config.target)
+    sources, targets, held_out = (
+        tuple(load_splits(ref) for ref in refs)
+        for refs in (config.sources, config.target, config.held_out)
+    )
+    corpus = Corpus(sources, targets, held_out)
     names: dict[str, str] = {}
-    for splits in (*sources, *targets):
+    for splits in corpus.all:
         if splits.name in names:
             raise ValueError(
                 f"{names[splits.name]} and {splits.train.ref} are both {splits.name!r}; "
-                "name each domain once among --sources and --target"
+                "name each domain once among --sources, --target and --held-out"
             )
         names[splits.name] = splits.train.ref
-    require_scale([splits.train for splits in (*sources, *targets)], config.allow_unscaled)
+    require_scale([splits.train for splits in corpus.all], config.allow_unscaled)
+    for splits in (*sources, *held_out):
+        _require_labels(splits)
     for splits in sources:
-        for domain in (splits.train, splits.validation):
-            if num_missing := int((domain.labels == UNLABELLED).sum()):
-                raise ValueError(
-                    f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
-                    "name it as --target"
-                )
-    corpus = Corpus(sources, targets)
+        _require_pairs(splits.train, config.allow_single)
+    _require_apart(corpus)
     for _, _, domain in corpus.scored():
         require_scorable(domain, config.merge, config.classes)
     return corpus
+
+
+def _require_labels(splits: Splits) -> None:
+    for domain in (splits.train, splits.validation):
+        if num_missing := int((domain.labels == UNLABELLED).sum()):
+            raise ValueError(
+                f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
+                "name it as --target"
+            )
+
+
+def _require_pairs(train: Domain, allowed: bool) -> None:
+    """ValueError for a class that one image stands for: a balanced draw would repeat it for ever.
+
+    A class without any image is a source's right.
+    """
+    counts = np.bincount(train.labels, minlength=NUM_CLASSES)
+    if (counts == 1).any() and not allowed:
+        single = ", ".join(NAMES[i] for i in np.flatnonzero(counts == 1))
+        raise ValueError(
+            f"{train.ref} has one training image of {single}; "
+            "add images, leave the class out, or pass --allow-single to train on it all the same"
+        )
+
+
+def _require_apart(corpus: Corpus) -> None:
+    """ValueError when an image of one domain, whatever its split, lies in another one too."""
+    seen: dict[str, tuple[str, str]] = {}
+    for splits in corpus.all:
+        mine, shared = {}, []
+        for domain in (splits.train, splits.validation, splits.test):
+            hashes = domain.dataset.with_format(None)["pixel_sha256"][:]
+            for pixels, image_id in zip(hashes, domain.image_ids, strict=True):
+                if pixels in seen:
+                    shared.append((image_id, *seen[pixels]))
+                mine[pixels] = (splits.train.ref, image_id)
+        if shared:
+            image_id, other, other_id = shared[0]
+            raise ValueError(
+                f"{splits.train.ref} and {other} share {len(shared)} images, {image_id} and "
+                f"{other_id} for one; scores on such a domain mean nothing: leave one of them out"
+            )
+        seen |= mine
 
 
 def require_scorable(domain: Domain, merge: Sequence[str], classes: Sequence[str]) -> None:
