@@ -38,15 +38,20 @@ def mmd(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
     return discrepancy(kernel(torch.cat([f_s, f_t])), len(f_s), w_s)
 
 
-def kernel(f: Tensor, bandwidths: tuple[float, ...] = BANDWIDTHS) -> Tensor:
-    """Sum of Gaussian kernels (B, B) of samples (B, d), scaled to the samples' own spread."""
-    with torch.autocast(f.device.type, enabled=False):
-        f = f - f.detach().mean(0)  # distances stay, and lose fewer digits
-        norm = f.pow(2).sum(1)
-        distance = (norm[:, None] + norm - 2 * f @ f.T).clamp(min=0)
+def kernel(f: Tensor) -> Tensor:
+    """Sum of Gaussian kernels (B, B) of samples (B, d), as wide as the samples lie apart."""
+    distance = squared_distances(f)
     scale = distance.detach().mean().clamp(min=1e-12)
-    parts = [torch.exp(-distance / (2 * width * scale)) for width in bandwidths]
+    parts = [torch.exp(-distance / (2 * width * scale)) for width in BANDWIDTHS]
     return torch.stack(parts).sum(0)
+
+
+def squared_distances(x: Tensor) -> Tensor:
+    """Euclidean (B, B) between samples (B, d)."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x - x.detach().mean(0)  # distances stay, and lose fewer digits
+        norm = x.pow(2).sum(1)
+        return (norm[:, None] + norm - 2 * x @ x.T).clamp(min=0)
 
 
 def discrepancy(k: Tensor, num_s: int, w_s: Tensor | None = None) -> Tensor:

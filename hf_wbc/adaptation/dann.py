@@ -51,15 +51,29 @@ class Discriminator(nn.Module):
         return logits
 
 
-def domain_loss(z_s: Tensor, z_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+def judge(
+    discriminator: nn.Module, h_s: Tensor, h_t: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
+    """Domain logits (B_s,) and (B_t,) in fp32, of what the discriminator sees, in one pass.
+
+    Behind it gradients are reversed: what it sees learns to confuse it.
+    """
+    seen = reverse(torch.cat([h_s, h_t]), strength)
+    z_s, z_t = discriminator(seen).float().split([len(h_s), len(h_t)])
+    return z_s, z_t
+
+
+def domain_loss(
+    z_s: Tensor, z_t: Tensor, w_s: Tensor | None = None, w_t: Tensor | None = None
+) -> Tensor:
     """Binary cross-entropy of domain logits (B_s,) and (B_t,), the domains of equal weight.
 
-    `w_s` (B_s,) are importance weights of the source samples, of mean 1 over the whole source.
+    `w_s` (B_s,) and `w_t` (B_t,) are weights of the samples, of mean 1 over the whole domain: they
+    are not normalised within the batch, which would bias the mean over batches.
     """
-    loss_s = softplus(-z_s)
-    if w_s is not None:
-        loss_s = w_s * loss_s
-    return (loss_s.mean() + softplus(z_t).mean()) / 2
+    loss_s = softplus(-z_s) if w_s is None else w_s * softplus(-z_s)
+    loss_t = softplus(z_t) if w_t is None else w_t * softplus(z_t)
+    return (loss_s.mean() + loss_t.mean()) / 2
 
 
 class Dann(Method):
@@ -77,9 +91,7 @@ class Dann(Method):
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
         strength = reversal_strength(batch.progress, self.options.gamma)
-        features = reverse(torch.cat([output_s.features, output_t.features]), strength)
-        sizes = [len(output_s.features), len(output_t.features)]
-        z_s, z_t = self.discriminator(features).float().split(sizes)
+        z_s, z_t = judge(self.discriminator, output_s.features, output_t.features, strength)
         confusion = domain_loss(z_s, z_t)
         loss = supervised + self.options.weight * confusion
         return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}

@@ -1,0 +1,119 @@
+"""CDAN: a discriminator that sees features times predictions (Long et al. 2018, arXiv:1705.10667).
+
+As DANN, but what has to look alike is each class's features, as far as predictions tell the class.
+With entropy (CDAN+E) samples of sure predictions weigh more, up to twice. No gradient goes through
+the predictions. All sources together are one side, the target is the other.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._reversal import reversal_strength
+from hf_wbc.adaptation.dann import Discriminator, domain_loss, judge
+from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
+
+LARGEST_PRODUCT = 4096
+"""Of classes times features; above it the product is projected at random."""
+RANDOM_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of CDAN."""
+
+    weight: float = 1.0
+    """Of the discriminator's loss."""
+    entropy: bool = False
+    """CDAN+E: each sample weighs 1 + exp(-entropy of its prediction)."""
+    gamma: float = 10.0
+    """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
+    width: int = 1024
+    """Of the discriminator's two hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; it must not be negative")
+        if self.gamma <= 0:
+            raise ValueError(f"gamma is {self.gamma}; it must be positive")
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}; it must be at least 1")
+
+
+def product(f: Tensor, p: Tensor) -> Tensor:
+    """Features (B, d) times softmax (B, C), as (B, C * d): a block of features for each class."""
+    return (p[:, :, None] * f[:, None, :]).flatten(1)
+
+
+def random_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tensor:
+    """(B, d) and (B, C) to (B, k), by fixed normal matrices (d, k) and (C, k).
+
+    Inner products are in expectation those of `product`.
+    """
+    return (f @ r_f) * (p @ r_p) / math.sqrt(r_f.shape[1])
+
+
+def entropy_weight(p: Tensor) -> Tensor:
+    """1 + exp(-entropy) of softmax outputs (B, C), as (B,): from 1 + 1/C to 2."""
+    return 1 + torch.exp(-torch.special.entr(p).sum(1))
+
+
+class Multilinear(nn.Module):
+    """Features (B, d) and softmax (B, C) to their product, or to a random map of it."""
+
+    r_f: Tensor
+    """Of a random map (d, k); drawn once, and saved."""
+    r_p: Tensor
+    """Likewise (C, k)."""
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.random = num_features * num_classes > LARGEST_PRODUCT
+        self.width = RANDOM_WIDTH if self.random else num_features * num_classes
+        if self.random:
+            self.register_buffer("r_f", torch.randn(num_features, RANDOM_WIDTH))
+            self.register_buffer("r_p", torch.randn(num_classes, RANDOM_WIDTH))
+
+    def forward(self, f: Tensor, p: Tensor) -> Tensor:
+        return random_product(f, p, self.r_f, self.r_p) if self.random else product(f, p)
+
+
+class Cdan(Method):
+    needs = Needs(target=True)
+    Options = Options
+    paper = "Long et al. 2018, arXiv:1705.10667"
+    family = "adaptation"
+    fails_when = "class proportions differ, or first predictions on the target are mostly wrong."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.map = Multilinear(self.classifier.num_features, setting.class_counts.shape[1])
+        self.discriminator = Discriminator(self.map.width, self.options.width)
+
+    def fit(self, batch: Batch) -> Terms:
+        output_s, output_t = self.both(batch)
+        supervised = self.classify(output_s, batch)
+        h_s, w_s = self.joint(output_s)
+        h_t, w_t = self.joint(output_t)
+        strength = reversal_strength(batch.progress, self.options.gamma)
+        z_s, z_t = judge(self.discriminator, h_s, h_t, strength)
+        confusion = domain_loss(z_s, z_t, w_s, w_t)
+        loss = supervised + self.options.weight * confusion
+        return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}
+
+    def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
+        """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""
+        p = output.logits.detach().float().softmax(1)
+        h = self.map(output.features, p)
+        if not self.options.entropy:
+            return h, None
+        w = entropy_weight(p)
+        return h, w / whole(w).mean()
+
+
+METHOD = Cdan
