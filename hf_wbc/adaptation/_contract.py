@@ -25,7 +25,7 @@ class Needs:
     """What a method asks of the loader."""
 
     target: bool = False
-    """Unlabelled target images."""
+    """Unlabelled target images in `fit`; a second phase has them in any case."""
     strong: bool = False
     """A second, more strongly augmented view."""
     index: bool = False
@@ -99,6 +99,11 @@ class Method(nn.Module):
                 f"it knows {', '.join(known) or 'none'}"
             )
         return cls.Options(**options)
+
+    @classmethod
+    def sees_target(cls) -> bool:
+        """Whether either phase needs a target's images."""
+        return cls.needs.target or cls.adapt_passes > 0
 
     @property
     def kept(self) -> Classifier:

@@ -70,7 +70,7 @@ class TrainingDisplay:
     def report(self, row: Mapping[str, Any]) -> None:
         """A step moves the bar; an evaluation also writes a line that stays."""
         self._progress.start()  # not before there is something to show, such as a refusal
-        self._progress.update(self._task, completed=row["step"])
+        self._progress.update(self._task, completed=row["step"], total=row.get("of"))
         if "source_val" in row:
             scores = ", ".join(
                 f"{domain} {values['macro_f1']:.3f}" for domain, values in row["source_val"].items()

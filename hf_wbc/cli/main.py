@@ -10,7 +10,9 @@ from typing import Any
 
 import tyro
 
-COMMANDS = ("quickstart", "toy", "prepare", "audit", "train", "embed", "evaluate", "doctor")
+COMMANDS = (
+    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "doctor"
+)  # fmt: skip
 REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EEXIST: "something else is there: choose another place",
