@@ -7,10 +7,17 @@ A new rule is one more entry in `RULES`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Literal
 
 Scores = Mapping[str, Any]
-"""One evaluation: `step`, and under `source_val` the scores of each source's validation split."""
+"""One evaluation. `step` is always there, and each of these where the run has what it takes:
+
+- `source_val`, `held_out`: scores of each source's, and each held-out domain's, validation images,
+  `{domain: {"macro_f1": ...}}`;
+- `unlabelled`: `unlabelled_scores` of each target, `{domain: {name: value}}`;
+- `oracle`: scores of each target's labelled validation images, only on request.
+"""
 
 
 @dataclass(frozen=True)
@@ -19,24 +26,57 @@ class Rule:
 
     name: str
     sees: Literal["no target", "unlabelled target", "target labels"]
-    value: Callable[[Scores], float]
+    value: Callable[[Scores], float | None]
+    """Of one evaluation; None when it lacks what the rule needs."""
     summary: str
 
 
-def _source_val(scores: Scores) -> float:
-    domains = scores["source_val"].values()
-    return float(sum(domain["macro_f1"] for domain in domains) / len(domains))
+def _mean(scores: Scores, part: str, name: str) -> float | None:
+    """Mean over the domains of a part; None when one of them lacks the name."""
+    values = [domain.get(name) for domain in scores.get(part, {}).values()]
+    return None if not values or None in values else float(sum(values) / len(values))
 
 
 def _last(scores: Scores) -> float:
     return float(scores["step"])
 
 
+def _unlabelled(name: str, summary: str) -> Rule:
+    value = partial(_mean, part="unlabelled", name=name)
+    return Rule(name, "unlabelled target", value, summary)
+
+
 RULES = (
     Rule(
-        "source_val", "no target", _source_val, "macro-F1, mean over the sources' validation sets"
+        "source_val",
+        "no target",
+        partial(_mean, part="source_val", name="macro_f1"),
+        "macro-F1, mean over the sources' validation sets",
     ),
     Rule("last", "no target", _last, "the last evaluation"),
+    Rule(
+        "held_out",
+        "no target",
+        partial(_mean, part="held_out", name="macro_f1"),
+        "macro-F1, mean over domains that are left out of training (leave one source out)",
+    ),
+    _unlabelled("im", "certain predictions, spread over all classes alike"),
+    _unlabelled("im_prior", "certain predictions, spread as the estimated priors"),
+    _unlabelled("entropy", "certain predictions"),
+    _unlabelled("bnm", "nuclear norm of the predictions: certain and diverse"),
+    _unlabelled("bnm_prior", "the same, diverse as the estimated priors"),
+    _unlabelled("snd", "dense neighbourhoods of like predictions"),
+    _unlabelled("dev", "source error, weighted by how much each image is like the target's"),
+    _unlabelled("softmax_corr", "no two classes predicted together, all classes alike"),
+    _unlabelled("softmax_corr_prior", "the same, classes as the estimated priors"),
+    _unlabelled("class_ami", "predicted classes agree with clusters of the features"),
+    _unlabelled("agreement", "agrees with the mean of all earlier evaluations"),
+    Rule(
+        "oracle",
+        "target labels",
+        partial(_mean, part="oracle", name="macro_f1"),
+        "macro-F1 on the targets' validation sets: no result, but what a rule is judged by",
+    ),
 )
 
 
@@ -53,3 +93,32 @@ def rule(name: str) -> Rule:
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
     raise ValueError(f"unknown selection rule {name!r}; {hint}")
+
+
+def require_rule(rule: Rule, *, has_target: bool, has_held_out: bool, oracle: bool) -> None:
+    """ValueError, before anything is trained, when a run will lack what its rule needs."""
+    if rule.sees == "unlabelled target" and not has_target:
+        raise ValueError(
+            f"selection {rule.name} looks at target images; name them with --target, "
+            "or use --selection source_val"
+        )
+    if rule.sees == "target labels" and not (has_target and oracle):
+        raise ValueError(
+            f"selection {rule.name} looks at target labels, so its score is no result; "
+            "ask for it with --target and --oracle, or use --selection source_val"
+        )
+    if rule.name == "held_out" and not has_held_out:
+        raise ValueError(
+            "selection held_out looks at labelled domains that are not trained on; "
+            "name them with --held-out, or use --selection source_val"
+        )
+
+
+def values(scores: Scores) -> dict[str, float]:
+    """The value of every rule that has what it needs.
+
+    >>> values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
+    {'source_val': 0.6, 'last': 2.0}
+    """
+    found = {each.name: each.value(scores) for each in RULES}
+    return {name: value for name, value in found.items() if value is not None}

@@ -2,11 +2,29 @@
 
 import pytest
 
-from hf_wbc.evaluation.selection import RULES, rule
+from hf_wbc.evaluation.selection import RULES, require_rule, rule, values
+
+NONE = {"has_target": False, "has_held_out": False, "oracle": False}
+ALL = {"has_target": True, "has_held_out": True, "oracle": True}
 
 
 def evaluation(step, **macro_f1):
     return {"step": step, "source_val": {name: {"macro_f1": f} for name, f in macro_f1.items()}}
+
+
+def full(step):
+    """An evaluation in which every rule has another value."""
+    names = [each.name for each in RULES if each.sees == "unlabelled target"]
+    return {
+        "step": step,
+        "source_val": {"a": {"macro_f1": 0.1}, "b": {"macro_f1": 0.3}},
+        "held_out": {"c": {"macro_f1": 0.4}},
+        "unlabelled": {
+            "t": {name: 10.0 + i for i, name in enumerate(names)},
+            "u": {name: 30.0 + i for i, name in enumerate(names)},
+        },
+        "oracle": {"t": {"macro_f1": 0.5}, "u": {"macro_f1": 0.7}},
+    }
 
 
 def test_source_val_prefers_the_better_mean_over_the_sources():
@@ -20,8 +38,35 @@ def test_last_prefers_the_later_evaluation():
     assert value(evaluation(200, a=0.1)) > value(evaluation(100, a=0.9))
 
 
-def test_no_rule_so_far_sees_the_target():
-    assert {each.sees for each in RULES} == {"no target"}
+def test_every_rule_is_the_mean_over_the_domains_of_its_own_part():
+    found = values(full(7))
+    assert found.pop("source_val") == pytest.approx(0.2)
+    assert found.pop("last") == 7
+    assert found.pop("held_out") == pytest.approx(0.4)
+    assert found.pop("oracle") == pytest.approx(0.6)
+    assert list(found.values()) == [20.0 + i for i in range(len(found))]
+
+
+@pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
+def test_a_rule_reads_only_what_it_says(each):
+    seen = {"no target": [], "unlabelled target": ["unlabelled"], "target labels": ["oracle"]}
+    row = full(3)
+    kept = {"step", "source_val", "held_out", *seen[each.sees]}
+    assert each.value({part: row[part] for part in row if part in kept}) == each.value(row)
+    if each.sees != "no target":
+        assert each.value({part: row[part] for part in row if part not in seen[each.sees]}) is None
+
+
+def test_a_rule_has_no_value_when_one_domain_lacks_it():
+    row = full(1)
+    del row["unlabelled"]["u"]["im_prior"]
+    assert rule("im_prior").value(row) is None
+    assert rule("im").value(row) is not None
+    assert "im_prior" not in values(row)
+
+
+def test_only_the_oracle_sees_target_labels():
+    assert [each.name for each in RULES if each.sees == "target labels"] == ["oracle"]
 
 
 def test_names_are_unique():
@@ -35,3 +80,27 @@ def test_names_are_unique():
 def test_an_unknown_rule_is_named(name, message):
     with pytest.raises(ValueError, match=message):
         rule(name)
+
+
+@pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
+def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
+    require_rule(each, **ALL)
+    if each.name in ("source_val", "last"):
+        require_rule(each, **NONE)
+    else:
+        with pytest.raises(ValueError, match=f"selection {each.name} looks at .* --"):
+            require_rule(each, **NONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "remedy"),
+    [
+        ("im", "has_target", "looks at target images; name them with --target"),
+        ("held_out", "has_held_out", "name them with --held-out"),
+        ("oracle", "oracle", "target labels, so its score is no result; ask for it .* --oracle"),
+        ("oracle", "has_target", "--target"),
+    ],
+)
+def test_a_refusal_names_the_remedy(name, lacking, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        require_rule(rule(name), **{**ALL, lacking: False})
