@@ -1,0 +1,146 @@
+"""Where SWAD averages: the valley of the validation loss (Cha et al. 2021, arXiv:2102.08604).
+
+Algorithm 1, with windows of steps between two evaluations in place of its single iterations. The
+valley begins with the first of `optimum_patience` evaluations (N_s) in a row of which the first is
+the best. It ends before the first of `overfit_patience` evaluations (N_e) in a row that all exceed
+the threshold: `tolerance` (r) times the mean loss of those N_s. Every step counts alike, so that a
+shorter last window counts less.
+
+The mean at any time is of the windows up to the last one within the threshold; those after it wait
+until the loss comes back. That is the algorithm's mean once the valley has ended, and the authors'
+code's rule where training ends before it. The code's further habits (it starts before the best
+evaluation, and counts windows twice) are not the paper's and not kept.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Mean:
+    """The mean of so many steps' weights; of whole numbers (counts of batches), the last."""
+
+    tensors: Weights = field(default_factory=dict)
+    count: int = 0
+
+    @torch.no_grad()
+    def add(self, tensors: Weights, count: int = 1) -> None:
+        """Take in the mean of `count` further steps."""
+        if not count:
+            return
+        if not self.count:
+            self.tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        else:
+            real = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+            torch._foreach_lerp_(
+                [self.tensors[name] for name in real],
+                [tensors[name] for name in real],
+                count / (self.count + count),
+            )
+            for name in tensors.keys() - set(real):
+                self.tensors[name].copy_(tensors[name])
+        self.count += count
+
+
+class Valley:
+    """Means of the weights, window by window, as the losses come in."""
+
+    def __init__(
+        self, optimum_patience: int = 3, overfit_patience: int = 6, tolerance: float = 1.3
+    ) -> None:
+        """The authors' defaults (tolerance is 1.2 for one of their five data sets)."""
+        if optimum_patience < 1:
+            raise ValueError(f"optimum_patience is {optimum_patience}; it must be at least 1")
+        if overfit_patience < optimum_patience:
+            raise ValueError(
+                f"overfit_patience is {overfit_patience}; it must be at least "
+                f"optimum_patience, {optimum_patience}"
+            )
+        if not 1 <= tolerance < math.inf:
+            raise ValueError(f"tolerance is {tolerance}; it must be at least 1")
+        self.optimum_patience, self.overfit_patience = optimum_patience, overfit_patience
+        self.tolerance = tolerance
+        self._window, self._valley, self._pending = Mean(), Mean(), Mean()
+        self._recent: list[Mean] = []
+        """The newest windows, at most N_s, until the valley begins."""
+        self._losses: list[float] = []
+        """Theirs."""
+        self._threshold = math.nan
+        """Not a number until the valley begins."""
+        self._num_above = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether the loss has stopped falling."""
+        return not math.isnan(self._threshold)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loss has stayed above the threshold."""
+        return self._num_above >= self.overfit_patience
+
+    def add(self, weights: Weights) -> None:
+        """Take in one step's weights."""
+        self._window.add(weights)
+
+    def close_window(self, loss: float) -> None:
+        """The validation loss of the last step's weights."""
+        window, self._window = self._window, Mean()
+        if self.begun:
+            self._follow(window, loss)
+            return
+        num = self.optimum_patience
+        self._recent = [*self._recent, window][-num:]
+        self._losses = [*self._losses, loss][-num:]
+        if len(self._losses) == num and all(self._losses[0] <= each for each in self._losses):
+            self._threshold = self.tolerance * sum(self._losses) / num
+            for window, loss in zip(self._recent, self._losses, strict=True):
+                self._follow(window, loss)
+            self._recent, self._losses = [], []
+
+    def mean(self) -> Weights:
+        """The valley's mean; before it has begun the newest window's, at first nothing."""
+        if self.begun:
+            return self._valley.tensors
+        return self._recent[-1].tensors if self._recent else {}
+
+    def _follow(self, window: Mean, loss: float) -> None:
+        """A window once the valley has begun."""
+        self._pending.add(window.tensors, window.count)
+        self._num_above = 0 if loss <= self._threshold else self._num_above + 1
+        if not self._num_above:
+            self._valley.add(self._pending.tensors, self._pending.count)
+            self._pending = Mean()
+
+    def state_dict(self) -> Weights:
+        """Everything as tensors with flat names."""
+        means = [self._window, self._valley, self._pending, *self._recent]
+        numbers = [self._threshold, float(self._num_above), *self._losses]
+        state = {
+            "counts": torch.tensor([mean.count for mean in means]),
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+        }
+        for i, mean in enumerate(means):
+            state |= {f"{i}.{name}": tensor for name, tensor in mean.tensors.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor], like: Weights) -> None:
+        """The inverse of `state_dict`; `like` gives the names and the device.
+
+        KeyError when a weight is missing.
+        """
+        means = [
+            Mean({name: state[f"{i}.{name}"].to(like[name].device) for name in like}, count)
+            if count
+            else Mean()
+            for i, count in enumerate(state["counts"].tolist())
+        ]
+        self._window, self._valley, self._pending, *self._recent = means
+        self._threshold, num_above, *self._losses = state["numbers"].tolist()
+        self._num_above = int(num_above)
