@@ -1,0 +1,31 @@
+"""Gradient reversal: nothing forward, the sign turned backward, growing with progress."""
+
+import numpy as np
+import pytest
+import torch
+
+from hf_wbc.adaptation._reversal import reversal_strength, reverse
+
+
+def test_values_pass_unchanged() -> None:
+    values = torch.randn(3, 4)
+    assert torch.equal(reverse(values, 0.7), values)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_the_gradient_is_minus_strength_times_the_plain_one(strength: float) -> None:
+    values = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    (plain,) = torch.autograd.grad(values.pow(3).sum(), values)
+    (turned,) = torch.autograd.grad(reverse(values, strength).pow(3).sum(), values)
+    torch.testing.assert_close(turned, -strength * plain)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 10.0])
+def test_the_strength_is_the_papers(gamma: float) -> None:
+    for progress in (0.0, 0.1, 0.5, 0.999):
+        expected = 2 / (1 + np.exp(-gamma * progress)) - 1
+        assert reversal_strength(progress, gamma) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_strength_is_finite_for_any_gamma() -> None:
+    assert reversal_strength(0.9, 1e6) == 1.0
