@@ -6,9 +6,10 @@ Where a run is written, which tracker listens and on which device it runs are no
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 T = TypeVar("T")
+TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ class Augmentation:
     stain: float = 0.0
     """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
     target_shift: float = 0.0
-    """Move source colours by up to this fraction of the way to the unlabelled target's."""
+    """Move source images by up to this fraction of the way to the unlabelled target's style."""
+    target_style: TargetStyle = "colours"
+    """The style: mean and covariance of colours, mean and std in l alpha beta, dyes, levels of each
+    channel, or the lowest frequencies of a random target image."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,16 @@ class TrainConfig:
         if not 0 <= self.blur_um <= 5:
             raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
         shift, by_domain = self.augmentation.target_shift, self.normalise_by == "domain"
+        style, styles = self.augmentation.target_style, get_args(TargetStyle)
+        if style not in styles:
+            raise ValueError(
+                f"augmentation.target_style is {style!r}; choose from {', '.join(styles)}"
+            )
+        if style != "colours" and not shift:
+            raise ValueError(
+                f"augmentation.target_style is {style}, but nothing moves to it at a target_shift "
+                "of 0; give target_shift too"
+            )
         if shift and not self.target:
             raise ValueError(
                 f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "

@@ -1,8 +1,9 @@
 """Random changes to a whole batch on its device, every sample its own draw.
 
-The way of an image: its domain's blur (not random), one resampling for all geometry, stain jitter
-in optical density, and one product for all colour, normalising included. What is off costs
-nothing, and strengths of zero leave exactly `normalise`.
+The way of an image: towards a target's style (where that is more than a linear map of colours),
+its domain's blur (not random), one resampling for all geometry, stain jitter in optical density,
+and one product for all colour, normalising included. What is off costs nothing, and strengths of
+zero leave exactly `normalise`.
 """
 
 from dataclasses import fields, replace
@@ -18,6 +19,7 @@ from hf_wbc.data.frames import draw_frames, resampled, turned
 from hf_wbc.data.normalise import Levels, cached_slices, normalise
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.stain import draw_stains, restain
+from hf_wbc.data.style.styles import Way
 
 NO_CHANGE = Augmentation(
     flips=False,
@@ -57,11 +59,13 @@ def apply_changes(
     *,
     blur_um: Tensor | None = None,
     towards: Tensor | None = None,
+    way: Way | None = None,
 ) -> Tensor:
     """`augment` with the rows of `draw_changes` in hand.
 
     `blur_um` (B,) is each sample's own, always; `towards` (B, T, 3, 4) are maps of its colours in
-    0..1 to each of T targets', of which `strength.target_shift` goes a random part.
+    0..1 to each of T targets', of which `strength.target_shift` goes a random part; `way` is that
+    of another style, with its parts drawn.
     """
     num, side = pixels.shape[:2]
     assert pixels.dtype == torch.uint8 and pixels.shape == (num, side, side, 3)
@@ -71,7 +75,8 @@ def apply_changes(
     elif strength.flips or strength.quarter_turns:
         pixels = turned(pixels, changes, strength)
     is_blurred = blur_um is not None and bool(blur_um.any())
-    if frames is None and not is_blurred and not _is_coloured(strength, towards):
+    is_coloured = way is not None or _is_coloured(strength, towards)
+    if frames is None and not is_blurred and not is_coloured:
         return normalise(pixels, mean, std)
     if strength.stain:
         stains = draw_stains(changes, strength.stain).to(device, non_blocking=True)
@@ -80,6 +85,8 @@ def apply_changes(
     with torch.autocast(device.type, enabled=False):
         for some in cached_slices(pixels):
             plain = pixels[some].float().permute(0, 3, 1, 2)
+            if way is not None:
+                plain = way.take(plain, some)
             if is_blurred and blur_um is not None:
                 plain = blur(plain, blur_um[some] * (side / um))
             if frames is not None:
@@ -111,6 +118,8 @@ def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
     """ValueError for a range that is no number, negative, or wider than it can be."""
     limits = {"rotation_deg": 180.0, "shift_um": um / 4, "scale_um": um / 4, "hue": 0.5}
     for field in fields(strength):
+        if field.name == "target_style":
+            continue
         value, limit = getattr(strength, field.name), limits.get(field.name, 1.0)
         if not 0 <= value <= limit:
             raise ValueError(f"augmentation.{field.name} is {value}; it must lie in 0..{limit:g}")

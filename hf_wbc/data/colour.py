@@ -15,8 +15,8 @@ from hf_wbc.data.draws import (
     CONTRAST,
     HUE,
     SATURATION,
-    TARGET_AMOUNT,
-    TARGET_DOMAIN,
+    draw_part,
+    draw_target,
     signed,
 )
 from hf_wbc.data.frames import square
@@ -74,8 +74,8 @@ def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple
 
     The part is uniform in [0, strength), the target one of T with equal probability.
     """
-    which = (changes[:, TARGET_DOMAIN].double() * towards.shape[1]).long()
+    which, _ = draw_target(changes, towards.shape[1])
     whole = towards[torch.arange(len(towards)), which].double()
-    part = (changes[:, TARGET_AMOUNT].double() * strength)[:, None, None]
+    part = draw_part(changes, strength)[:, None, None]
     matrix = torch.eye(3, dtype=torch.float64) * (1 - part) + part * whole[:, :, :3]
     return matrix, 255 * part * whole[:, :, 3:]

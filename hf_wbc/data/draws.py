@@ -22,6 +22,18 @@ def draw_changes(num: int, generator: torch.Generator) -> Tensor:
     return torch.rand(num, NUM_DRAWS, generator=generator, device=generator.device)
 
 
+def draw_part(changes: Tensor, strength: float) -> Tensor:
+    """Part of the way to a target that each sample goes (B,), uniform in [0, strength), float64."""
+    return changes[:, TARGET_AMOUNT].double() * strength
+
+
+def draw_target(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
+    """Index of each sample's target, all alike, and what is left of the draw: another in [0, 1)."""
+    places = changes[:, TARGET_DOMAIN].double() * num_targets
+    which = places.long()
+    return which, places - which
+
+
 def signed(changes: Tensor, draw: int | slice, strength: float) -> Tensor:
     """Uniform in +-strength, (B,) for one draw and (B, n) for a slice of n, float64."""
     return (changes[:, draw].double() * 2 - 1) * strength

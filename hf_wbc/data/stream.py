@@ -18,6 +18,8 @@ from hf_wbc.data.draws import draw_changes
 from hf_wbc.data.feature_dropout import draw_dropout, drop_features
 from hf_wbc.data.sampling import Balance, Sampler
 from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.style.samples import maps_between
+from hf_wbc.data.style.styles import Style, make_style
 from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment
 
@@ -53,7 +55,7 @@ class BatchStream:
         """`batch_size` counts source images per process and forward pass, and as many target ones.
 
         `augmentation` None only treats images as at prediction: by `treatments` of each domain's
-        name, or else as intensities in [0, 1]. `towards` are the targets' images, whose colours a
+        name, or else as intensities in [0, 1]. `towards` are the targets' images, whose style a
         `target_shift` needs. `strong` adds a second view: images at double strength, features with
         dropout. Not `paired`, target images are for the second phase alone. `um` is the side of the
         frame. ValueError for unlabelled source rows, images on one side and features on the other,
@@ -79,9 +81,13 @@ class BatchStream:
             for table in (source, target)
             if table
         }
-        self._um, self._maps = um, None
-        if self._augmentation.target_shift:
-            self._maps = _maps(source, towards)
+        self._um = um
+        self._maps: Tensor | None = None
+        self._style: Style | None = None
+        if self._augmentation.target_shift and self._augmentation.target_style == "colours":
+            self._maps = maps_between(source, towards, colour_statistics, carry)
+        elif self._augmentation.target_shift:
+            self._style = make_style(self._augmentation.target_style, source, towards)
         self._strong, self._paired, self._seed = strong, paired, seed
         self._accumulation, self._rank, self._world = accumulation, rank, world
         self._device = torch.device(device)
@@ -153,8 +159,10 @@ class BatchStream:
         strength = self._augmentation
         if key[-1] == _STRONG:
             strength = doubled(strength)
-        look, is_source = self._looks[table], key[2] == _SOURCE
+        look, is_source, way = self._looks[table], key[2] == _SOURCE, None
         mine = self._share(draw_changes(self._world * self._batch_size, self._generator(key)))
+        if is_source and self._style:
+            way = self._style.draw(mine, domains, strength.target_shift, self._device)
         return apply_changes(
             cells,
             mine,
@@ -164,6 +172,7 @@ class BatchStream:
             self._um,
             blur_um=look.blur_um[domains],
             towards=self._maps[domains] if is_source and self._maps is not None else None,
+            way=way,
         )
 
     def _drop(self, features: Tensor, key: tuple[int, int, int, int]) -> Tensor:
@@ -194,16 +203,6 @@ class _Look:
         self.mean = torch.tensor([treatment.mean for treatment in mine], dtype=torch.float64)
         self.std = torch.tensor([treatment.std for treatment in mine], dtype=torch.float64)
         self.blur_um = torch.tensor([treatment.blur_um for treatment in mine])
-
-
-def _maps(source: Table, targets: Sequence[Table]) -> Tensor:
-    """Colours of each source domain to each target's, (D, T, 3, 4), without a label."""
-    ends = [colour_statistics(table) for table in targets]
-    maps = [
-        [carry(colour_statistics(source, domain), end) for end in ends]
-        for domain in range(len(source.domain_names))
-    ]
-    return torch.from_numpy(np.array(maps))
 
 
 def _seed(*key: int) -> int:
