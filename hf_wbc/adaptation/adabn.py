@@ -1,0 +1,67 @@
+"""AdaBN: BatchNorm statistics re-estimated on the target (Li et al. 2016, arXiv:1603.04779).
+
+No weight learns. Every layer's mean and variance become averages over the target batches of one
+pass, --batch-norm frozen and a frozen backbone notwithstanding: that is all that the method is.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.adaptation._contract import Method, Setting, Terms
+from hf_wbc.adaptation._norms import (
+    batch_norms,
+    only_batch_norm_trains,
+    restart_statistics,
+    share_statistics,
+)
+from hf_wbc.adaptation.tent import entropy
+from hf_wbc.data.batch import Batch, TargetBatch
+
+
+class AdaBN(Method):
+    paper = "Li et al. 2016, arXiv:1603.04779"
+    family = "source-free"
+    fails_when = (
+        "class proportions differ: the statistics are of the mix of classes, and the target's mix "
+        "is taken for the source's; a ViT has no BatchNorm at all."
+    )
+    adapt_passes = 1.0
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        if not batch_norms(self.classifier):
+            raise ValueError(
+                "adabn re-estimates BatchNorm, and this classifier has none (no ViT does); "
+                "add one with --bottleneck 256"
+            )
+
+    def fit(self, batch: Batch) -> Terms:
+        self._check(batch.source.inputs)
+        return super().fit(batch)
+
+    def start_adapting(self) -> None:
+        self.requires_grad_(False)
+        restart_statistics(self.classifier)
+
+    @torch.no_grad()
+    def adapt(self, batch: TargetBatch) -> Terms:
+        self._check(batch.target.inputs)
+        only_batch_norm_trains(self.classifier)
+        logits = self.classifier(batch.target.inputs).logits.float()
+        share_statistics(self.classifier)
+        return {"loss": entropy(logits).mean()}
+
+    def _check(self, inputs: Tensor) -> None:
+        """ValueError for embedded features that pass no BatchNorm, the backbone's being aside."""
+        if inputs.ndim == 2 and all(
+            name.startswith("model.")
+            for name, module in self.classifier.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        ):
+            raise ValueError(
+                "embedded features pass no BatchNorm of this classifier; add one with "
+                "--bottleneck 256, or give --inputs images"
+            )
+
+
+METHOD = AdaBN

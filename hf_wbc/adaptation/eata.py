@@ -1,0 +1,85 @@
+"""EATA: TENT on reliable, non-redundant samples (Niu et al. 2022, arXiv:2204.02610).
+
+A sample counts when its entropy is below `threshold` ln C, weighted by exp(threshold ln C - H), and
+when its prediction differs from the moving mean of earlier ones. The Fisher regulariser is left out
+(the paper calls the method then ETA): it is there to keep the source's accuracy, which is no aim
+here, and needs each sample's gradient at the start of the phase.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation._contract import Setting, Terms
+from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation.tent import Tent, entropy
+from hf_wbc.data.batch import TargetBatch
+
+
+@dataclass(frozen=True)
+class Options:
+    threshold: float = 0.4
+    """Entropy above which a sample is unreliable, as a fraction of ln C."""
+    margin: float = 0.4
+    """Cosine to the mean prediction from which a sample is redundant; .4 for ten classes."""
+    momentum: float = 0.9
+    """Of the mean prediction."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be above 0 and at most 1")
+        if not 0 < self.margin <= 1:
+            raise ValueError(f"margin is {self.margin}; it must be above 0 and at most 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
+
+
+def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) -> Tensor:
+    """Weights (B,) of samples with logits (B, C), 0 for those that do not count; no gradient.
+
+    `mean` (C,) is the mean prediction so far, or zeros, to which nothing is similar; `threshold`
+    is in nats.
+    """
+    logits = logits.detach()
+    found = entropy(logits)
+    similarity = torch.cosine_similarity(logits.softmax(1), mean[None])
+    counts = (found < threshold) & (similarity.abs() < margin)
+    return (threshold - found).exp() * counts
+
+
+class Eata(Tent):
+    Options = Options
+    paper = "Niu et al. 2022, arXiv:2204.02610 (without the Fisher regulariser)"
+    fails_when = (
+        "few target predictions are below the threshold, or one class makes up most of the target: "
+        "its samples are then redundant, and rare and wrong predictions lead."
+    )
+    mean: Tensor
+    """Moving mean of the predictions that counted (C,), zeros before the first."""
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.num_classes = setting.class_counts.shape[1]
+        self.register_buffer("mean", torch.zeros(self.num_classes))
+
+    def adapt(self, batch: TargetBatch) -> Terms:
+        logits = whole(self.target_logits(batch))
+        limit = self.options.threshold * math.log(self.num_classes)
+        weights = eata_weights(logits, self.mean, limit, self.options.margin)
+        counted = (weights > 0).float()
+        number = counted.sum().clamp(min=1)
+        self._remember(logits.detach().softmax(1), counted)
+        loss = (weights * entropy(logits)).sum() / number
+        return {"loss": loss, "counted": counted.mean()}
+
+    def _remember(self, predictions: Tensor, counted: Tensor) -> None:
+        """Move the mean towards that of the samples that count, if any does."""
+        new = (predictions * counted[:, None]).sum(0) / counted.sum().clamp(min=1)
+        momentum = self.options.momentum * (self.mean.sum() > 0)  # the first replaces the zeros
+        moved = momentum * self.mean + (1 - momentum) * new
+        self.mean.copy_(torch.where(counted.sum() > 0, moved, self.mean))
+
+
+METHOD = Eata

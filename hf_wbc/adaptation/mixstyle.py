@@ -1,0 +1,131 @@
+"""MixStyle: channel statistics mixed between images (Zhou et al. 2021, arXiv:2104.02008).
+
+After each early stage of a CNN, in training only, a map's channel means and deviations become a
+random mix of its own and another image's: colour and texture of one laboratory on cells of another.
+Partners are drawn from the whole batch, as the paper does where domains are unknown, so that one
+source is enough. Stages end where the map's side is about to shrink; the first half of those from a
+quarter of the image's side on is mixed, which in a ResNet is the paper's first two.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Options:
+    alpha: float = 0.1
+    """Of the Beta distribution of the mix; small is mostly one or the other."""
+    p: float = 0.5
+    """Probability that a batch is mixed at a stage."""
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise ValueError(f"alpha is {self.alpha}; it must be above 0")
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"p is {self.p}; it must be between 0 and 1")
+
+
+def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> Tensor:
+    """Maps (B, K, H, W) with the statistics of `own` (B,) parts themselves, the rest of partners.
+
+    `partner` (B,) are rows. Statistics have no gradient.
+    """
+    var, mean = torch.var_mean(maps.detach(), dim=(2, 3), correction=0, keepdim=True)
+    std = (var + eps).sqrt()
+    own = own.to(maps.dtype)[:, None, None, None]
+    new_mean = own * mean + (1 - own) * mean[partner]
+    new_std = own * std + (1 - own) * std[partner]
+    return (maps - mean) / std * new_std + new_mean
+
+
+def early_stages(model: nn.Module, image: Tensor) -> list[str]:
+    """Names of the modules after which an image's (1, 3, H, W) maps are mixed; none in a ViT."""
+    sides: dict[nn.Module, tuple[int, int]] = {}
+
+    def note(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        given = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        if isinstance(out, Tensor) and out.ndim == 4 and given is not None and given.ndim == 4:
+            sides[module] = given.shape[-1], out.shape[-1]
+
+    was_training = model.training
+    model.eval()
+    with ExitStack() as stack, torch.no_grad():
+        for module in model.modules():
+            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        model(image)
+    model.train(was_training)
+    blocks = set(_blocks(model, sides))
+    names = {module: name for name, module in model.named_modules()}
+    last = {sides[m][1]: names[m] for m in sides if m in blocks}  # in order of computation
+    stages = [name for side, name in last.items() if side * 3 < image.shape[-1]]
+    return stages[: (len(stages) + 1) // 2]
+
+
+def _blocks(module: nn.Module, sides: dict[nn.Module, tuple[int, int]]) -> Iterator[nn.Module]:
+    """Outermost modules with convolutions that at most halve a map's side."""
+    convolves = any(isinstance(m, nn.Conv2d) for m in module.modules())
+    given, out = sides.get(module, (0, 0))
+    if convolves and out and given <= 2 * out and not isinstance(module, nn.Conv2d):
+        yield module
+    else:
+        for child in module.children():
+            yield from _blocks(child, sides)
+
+
+class MixStyle(Method):
+    needs = Needs(images=True)
+    Options = Options
+    paper = "Zhou et al. 2021, arXiv:2104.02008"
+    family = "generalisation"
+    fails_when = (
+        "colour and texture tell classes apart, as granules do; and there are no early maps in a "
+        "ViT to mix."
+    )
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.stages: list[str] = []
+        if sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) < 2:
+            raise ValueError(_REFUSED)
+
+    def fit(self, batch: Batch) -> Terms:
+        images = batch.source.inputs
+        self.stages = self.stages or early_stages(self.classifier, images[:1])
+        if not self.stages:
+            raise ValueError(_REFUSED)
+        with self._mixing():
+            output = self.classifier(images)
+        return {"loss": self.classify(output, batch)}
+
+    @contextmanager
+    def _mixing(self) -> Iterator[None]:
+        """Hooked anew for each pass: a lasting hook would be shared by deep copies."""
+        with ExitStack() as stack:
+            for name in self.stages if self.training else []:
+                stage = self.classifier.get_submodule(name)
+                stack.callback(stage.register_forward_hook(self._mix).remove)
+            yield
+
+    def _mix(self, module: nn.Module, inputs: Any, maps: Tensor) -> Tensor:
+        """Draws on the maps' device, so that nothing waits for it."""
+        number, device = len(maps), maps.device
+        alpha = torch.full((number,), self.options.alpha, device=device)
+        own = torch.distributions.Beta(alpha, alpha, validate_args=False).sample()
+        left = torch.rand((), device=device) >= self.options.p
+        partner = torch.randperm(number, device=device)
+        return mix_style(maps, partner, torch.where(left, 1.0, own))
+
+
+_REFUSED = (
+    "mixstyle mixes the maps of a CNN's early stages, and this classifier has none; choose a CNN, "
+    "mobilenetv2 or convnextv2-atto say, or another --method"
+)
+METHOD = MixStyle
