@@ -1,0 +1,118 @@
+"""AdaMatch (Berthelot et al. 2021): aligned pseudo-labels above a relative threshold."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp, softmax
+
+from hf_wbc.adaptation import Method
+from hf_wbc.adaptation.adamatch import adamatch, aligned, warm_up
+from hf_wbc.data.batch import Batch
+
+SHAPES = [(1, 1, 11), (4, 6, 3), (16, 9, 11)]
+"""Target and source samples, classes."""
+
+
+def align(weak: np.ndarray, source: np.ndarray) -> np.ndarray:
+    p_t, p_s = softmax(weak, axis=1), softmax(source, axis=1)
+    scaled = p_t * p_s.mean(0) / p_t.mean(0)
+    return scaled / scaled.sum(1, keepdims=True)
+
+
+def reference(strong: np.ndarray, weak: np.ndarray, source: np.ndarray, threshold: float) -> float:
+    labels = align(weak, source)
+    limit = threshold * softmax(source, axis=1).max(1).mean()
+    log_p = strong - logsumexp(strong, axis=1, keepdims=True)
+    total = 0.0
+    for row, label in zip(log_p, labels, strict=True):
+        if label.max() >= limit:
+            total -= row[label.argmax()]
+    return float(total / len(labels))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 0.9])
+def test_the_loss_is_the_papers_and_only_the_strong_view_has_a_gradient(
+    shape: tuple[int, int, int], threshold: float, assert_loss_is: Callable[..., None]
+) -> None:
+    num_t, num_s, num_classes = shape
+    rng = np.random.default_rng(1)
+    strong, weak = rng.normal(size=(2, num_t, num_classes), scale=2)
+    source = rng.normal(size=(num_s, num_classes), scale=2)
+    assert_loss_is(
+        lambda *z: adamatch(*z, threshold)[0],
+        lambda *z: reference(*z, threshold),
+        strong,
+        weak,
+        source,
+    )
+
+
+def test_a_threshold_separates_samples() -> None:
+    z = torch.randn(40, 11, generator=torch.Generator().manual_seed(0)).double() * 2
+    found = [adamatch(z, z, z[:20], threshold)[1].item() for threshold in (0.0, 0.9, 1.0)]
+    assert found[0] == 1 and 0 < found[2] < found[1] < 1
+
+
+def test_alignment_changes_nothing_where_proportions_agree() -> None:
+    z = torch.randn(6, 11)
+    torch.testing.assert_close(aligned(z, z.flip(0)), z.softmax(1))
+
+
+def test_alignment_gives_uniform_predictions_the_sources_proportions() -> None:
+    z_s = torch.randn(9, 11)
+    found = aligned(torch.zeros(4, 11), z_s)
+    torch.testing.assert_close(found, z_s.softmax(1).mean(0).expand(4, -1))
+
+
+def test_under_label_shift_alignment_relabels_target_cells() -> None:
+    """Nine of ten target cells are of class 0, the source is balanced: one is taken from it."""
+    z_t = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
+    z_s = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
+    assert (z_t.argmax(1) == 1).sum() == 1
+    assert aligned(z_t, z_s).mean(0)[1] > z_t.softmax(1).mean(0)[1]
+
+
+def test_a_class_that_no_sample_has_stays_finite() -> None:
+    z = 1e4 * torch.eye(11)
+    z_strong = z[:3].clone().requires_grad_()
+    loss, _ = adamatch(z_strong, z[:3], z[3:6], 0.9)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(z_strong.grad).all()
+    assert torch.isfinite(aligned(z[:3], z[3:6])).all()
+
+
+def test_the_weight_warms_up_over_half_of_the_training() -> None:
+    found = [warm_up(progress) for progress in (0.0, 0.25, 0.5, 0.8)]
+    assert found == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_both_views_of_the_source_are_supervised_and_the_target_moves_the_classifier(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    batch = make_batch(progress=0.25)
+    source, target = batch.source, batch.target
+    method = make_method("adamatch", small, weight=3.0, threshold=0.5)
+    terms, early = method(batch), method(replace(batch, progress=0.0))
+    inputs = torch.cat([source.inputs, source.strong, target.inputs, target.strong])
+    s_weak, s_strong, t_weak, t_strong = small(inputs).logits.split(6)
+    cross_entropy = torch.nn.functional.cross_entropy
+    both = [cross_entropy(z, source.labels) for z in (s_weak, s_strong)]
+    torch.testing.assert_close(terms["supervised"], sum(both).detach() / 2)
+    expected = reference(*(z.detach().numpy() for z in (t_strong, t_weak, s_weak)), 0.5)
+    assert expected > 0
+    assert (terms["loss"] - terms["supervised"]).item() == pytest.approx(1.5 * expected, rel=1e-4)
+    assert early["loss"] == early["supervised"]
+    gradients = [torch.autograd.grad(t["loss"], small.head.weight)[0] for t in (terms, early)]
+    assert not torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize("options", [{"weight": -1}, {"threshold": 1.1}])
+def test_options_out_of_range_are_refused(options: dict[str, float], make_method: Any) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} is"):
+        make_method("adamatch", None, **options)

@@ -1,0 +1,33 @@
+"""Views of a batch in one pass through the classifier."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from hf_wbc.adaptation._views import in_one_pass, target_views
+from hf_wbc.data.batch import Batch
+
+
+def test_one_pass_gives_each_view_what_it_would_get_alone(small: Any) -> None:
+    small.eval()
+    inputs = [torch.randn(number, 6) for number in (2, 1, 4)]
+    outputs = in_one_pass(small, *inputs)
+    assert len(outputs) == 3
+    for found, each in zip(outputs, inputs, strict=True):
+        torch.testing.assert_close(found.features, small(each).features)
+        torch.testing.assert_close(found.logits, small(each).logits)
+
+
+def test_one_pass_moves_running_statistics_once(small: Any) -> None:
+    in_one_pass(small, torch.randn(3, 6), torch.randn(3, 6))
+    assert small.norm.num_batches_tracked == 1
+
+
+def test_the_targets_views_are_the_weak_and_the_strong_one(
+    make_batch: Callable[..., Batch],
+) -> None:
+    batch = make_batch()
+    assert batch.target is not None
+    weak, strong = target_views(batch)
+    assert weak is batch.target.inputs and strong is batch.target.strong
