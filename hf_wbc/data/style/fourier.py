@@ -2,7 +2,8 @@
 
 Yang & Soatto 2020, "FDA: Fourier domain adaptation for semantic segmentation", arXiv:2004.05498,
 eq. 2. Phases, which hold the shapes, stay the source's. What is swapped is a square around the zero
-frequency: light, colour and the roughest of the layout.
+frequency: light, colour and the roughest of the layout. Of a single cell that is its size and the
+light around it: the whole way leaves coloured halos, half of it hardly any.
 """
 
 import torch
