@@ -1,0 +1,180 @@
+"""Calibration: logits whose softmax is a probability, under equal class priors.
+
+Temperature scaling (Guo et al. 2017, arXiv:1706.04599) divides the logits by one number, which is
+fitted on held-out source images; bias-corrected temperature scaling (BCTS; Alexandari et al. 2020,
+arXiv:1901.06852) adds one bias per class, without which the estimate of a target's priors is wrong.
+Every class has the same weight in the fit, whatever its number of images, so that the calibrated
+posterior is the one under a uniform prior over the classes that the source has, and adding
+log(prior) to it gives the posterior under any other.
+
+A class without an image cannot be calibrated, and gets no probability.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+NEVER = -1e4
+"""The logit of what cannot be. Finite, as infinity is not JSON, and infinite logits end as NaN."""
+
+PRIOR_DEVIATION = 3.0
+"""Of a bias before its class is seen (a factor of 20): it steadies a class of few images."""
+PRIOR_SLOPE = 100.0
+"""Deviation of the slope on logits of unit spread: it bounds the confidence in a perfect split."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Logits / temperature + bias; its softmax is the posterior under equal priors."""
+
+    temperature: float
+    bias: tuple[float, ...]
+    """One per class, with mean 0 over the classes that were seen; NEVER for the others."""
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which of the classes (C,) had an image in the fit."""
+        seen: NDArray[np.bool_] = np.array(self.bias) > NEVER / 2
+        return seen
+
+    def apply(self, logits: ArrayLike) -> Floats:
+        """Calibrated logits (N, C)."""
+        values = checked_logits(logits, "", len(self.bias))
+        calibrated: Floats = values / self.temperature + np.array(self.bias)
+        return calibrated
+
+    def restricted(self) -> "Calibration":
+        """The same for logits of the classes that were seen alone."""
+        bias = np.array(self.bias)[self.seen]
+        return Calibration(self.temperature, tuple(bias.tolist()))
+
+
+def calibrate(logits: ArrayLike, labels: ArrayLike, *, biased: bool = True) -> Calibration:
+    """BCTS on held-out logits (N, C) and labels (N,); temperature scaling alone if not `biased`.
+
+    The fit is a ridge regression of one slope and C biases, hence convex. The ridge is a prior that
+    counts as little as it should: beside a hundred images of a class nothing is seen of it.
+
+    >>> calibration = calibrate([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]] * 40, [0, 1, 0] * 40)
+    >>> calibration.apply([[0.0, 0.0]]).shape
+    (1, 2)
+    """
+    values = checked_logits(logits, "source ")
+    true = checked_labels(labels, values)
+    seen, place, counts = np.unique(true, return_inverse=True, return_counts=True)
+    if len(seen) == 1:
+        return _calibration(1.0, np.zeros(1), seen, values.shape[1])
+    scaled, spread = standardised(values[:, seen])
+    weights = balanced(place)
+    ridge = penalty(counts)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        logp = log_softmax(theta[0] * scaled + theta[1:], axis=1)
+        rest = np.exp(logp)
+        rest[np.arange(len(place)), place] -= 1
+        rest *= weights[:, None]
+        slope, biases = (rest * scaled).sum(), rest.sum(0) * biased
+        nll = -(weights * logp[np.arange(len(place)), place]).sum()
+        return nll + (ridge * theta**2).sum() / 2, np.append(slope, biases) + ridge * theta
+
+    fit = minimize(
+        loss,
+        np.append(1.0, np.zeros(len(seen))),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1e-3, None)] + [(None, None)] * len(seen),
+        options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
+    )
+    return _calibration(spread / fit.x[0], fit.x[1:], seen, values.shape[1])
+
+
+def expected_calibration_error(
+    logits: ArrayLike, labels: ArrayLike, *, num_bins: int = 15
+) -> float:
+    """Mean gap between confidence and accuracy over equal bins of confidence (Guo 2017, eq. 3)."""
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+    values = checked_logits(logits, "")
+    right = values.argmax(1) == checked_labels(labels, values)
+    confidence = softmax(values, axis=1).max(1)
+    place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.bincount(place, confidence - right, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(values))
+
+
+def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean -log p(label), in nats; logits (N, C)."""
+    values = checked_logits(logits, "")
+    true = checked_labels(labels, values)
+    return float(-log_softmax(values, axis=1)[np.arange(len(true)), true].mean())
+
+
+def balanced(place: Ids) -> Floats:
+    """Weights (N,) that give each of the classes (N,) present the same sum, 1 in total."""
+    counts = np.bincount(place)
+    return 1 / (counts[place] * np.count_nonzero(counts))
+
+
+def penalty(counts: Ids) -> Floats:
+    """The ridge on slope and biases (1 + K,): each class's prior weighs 1 / its number of images.
+
+    The loss gives a class of n images the weight 1 / K, so each of its images has 1 / (n K), and a
+    Gaussian prior, which adds to the likelihood of single images, is scaled alike.
+    """
+    biases = 1 / (len(counts) * counts * PRIOR_DEVIATION**2)
+    return np.append(1 / (counts.sum() * PRIOR_SLOPE**2), biases)
+
+
+def standardised(logits: Floats) -> tuple[Floats, float]:
+    """Logits (N, K) around their row's mean with unit spread, and the spread (1 where it is 0)."""
+    centred = logits - logits.mean(1, keepdims=True)
+    spread = float(np.sqrt((centred**2).mean())) or 1.0
+    return centred / spread, spread
+
+
+def checked_logits(logits: ArrayLike, what: str, num_classes: int | None = None) -> Floats:
+    """Logits (N, C) as floats; ValueError for what is none, `what` telling whose they are."""
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{what}logits have shape {values.shape}; give (images, classes)")
+    if not len(values):
+        raise ValueError(f"no {what}logits; there must be at least one image")
+    if num_classes not in (None, values.shape[1]):
+        raise ValueError(
+            f"{what}logits are of {values.shape[1]} classes; there must be {num_classes}"
+        )
+    finite = np.isfinite(values).all(1)
+    if not finite.all():
+        raise ValueError(f"{what}logits in row {int(np.argmin(finite))} are not all finite")
+    return values
+
+
+def checked_labels(labels: ArrayLike, logits: Floats) -> Ids:
+    """Labels (N,) of logits (N, C) as int64; ValueError for what is no class of theirs."""
+    ids = np.asarray(labels)
+    if ids.shape != logits.shape[:1]:
+        raise ValueError(
+            f"labels have shape {ids.shape}, logits {logits.shape}; give one label for every image"
+        )
+    if ids.dtype.kind not in "iuf":
+        raise ValueError(f"labels are {ids.dtype}; give class ids, not names or masks")
+    valid = (ids >= 0) & (ids < logits.shape[1]) & (ids == np.floor(ids))
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"label {ids[row]:g} in row {row} is not a class of the logits; labels are whole "
+            f"numbers from 0 to {logits.shape[1] - 1}, and unlabelled images are left out"
+        )
+    return ids.astype(np.int64)
+
+
+def _calibration(temperature: float, bias: Floats, seen: Ids, num: int) -> Calibration:
+    filled = np.full(num, NEVER)
+    filled[seen] = bias - bias.mean()
+    return Calibration(float(temperature), tuple(filled.tolist()))
