@@ -1,7 +1,8 @@
 """Rules that pick the weights to keep, each with what it must see of the target to do so.
 
 `oracle` rules see target labels: they tell how much selection costs, and are never a result.
-A new rule is one more entry in `RULES`.
+A new rule is one more entry in `RULES`; one that looks at target images is one in
+`unlabelled_scores` too.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,16 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from hf_wbc.evaluation import certainty
+from hf_wbc.evaluation.clusters import class_ami
+from hf_wbc.evaluation.dev import dev
+from hf_wbc.evaluation.neighbours import snd
+
+Floats = NDArray[np.floating[Any]]
 Scores = Mapping[str, Any]
 """One evaluation. `step` is always there, and each of these where the run has what it takes:
 
@@ -122,3 +133,46 @@ def values(scores: Scores) -> dict[str, float]:
     """
     found = {each.name: each.value(scores) for each in RULES}
     return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ValidationOutputs:
+    """What a classifier says of N validation images of one or more domains."""
+
+    features: Floats
+    """Penultimate features (N, d)."""
+    logits: Floats
+    """Class scores before softmax (N, C)."""
+    labels: NDArray[np.integer[Any]] | None = None
+    """Class ids (N,), of a source only."""
+
+
+def unlabelled_scores(
+    source: ValidationOutputs,
+    target: ValidationOutputs,
+    priors: Floats | None = None,
+    ensemble: Floats | None = None,
+) -> dict[str, float]:
+    """The score of every rule that looks at unlabelled target images, by the rule's name.
+
+    `priors` (C,) are the target's as estimated without labels; without them the prior-corrected
+    scores are left out. `ensemble` (N_t, C) is the mean prediction of all earlier evaluations.
+    """
+    assert source.labels is not None and target.labels is None
+    p = softmax(np.asarray(target.logits, np.float64), axis=1)
+    errors = (source.logits.argmax(1) != source.labels).astype(np.float64)
+    scores = {
+        "im": certainty.info_max(p),
+        "entropy": certainty.entropy(p),
+        "bnm": certainty.bnm(p),
+        "snd": snd(p),
+        "dev": dev(source.features, errors, target.features),
+        "softmax_corr": certainty.softmax_corr(p),
+        "class_ami": class_ami(target.features, p.argmax(1)),
+        "agreement": certainty.agreement(p, ensemble),
+    }
+    if priors is not None:
+        scores["im_prior"] = certainty.info_max_prior(p, priors)
+        scores["bnm_prior"] = certainty.bnm_prior(p, priors)
+        scores["softmax_corr_prior"] = certainty.softmax_corr_prior(p, priors)
+    return scores
