@@ -180,11 +180,6 @@ class TrainConfig:
             raise ValueError(
                 f"augmentation.target_style is {style!r}; choose from {', '.join(styles)}"
             )
-        if style != "colours" and not shift:
-            raise ValueError(
-                f"augmentation.target_style is {style}, but nothing moves to it at a target_shift "
-                "of 0; give target_shift too"
-            )
         if shift and not self.target:
             raise ValueError(
                 f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "

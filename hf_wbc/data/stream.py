@@ -59,7 +59,7 @@ class BatchStream:
         `target_shift` needs. `strong` adds a second view: images at double strength, features with
         dropout. Not `paired`, target images are for the second phase alone. `um` is the side of the
         frame. ValueError for unlabelled source rows, images on one side and features on the other,
-        or a target shift towards nothing.
+        a target shift towards nothing, or a target style without a shift.
         """
         if num_unlabelled := int((source.labels < 0).sum()):
             raise ValueError(
@@ -72,6 +72,11 @@ class BatchStream:
             check_strength(augmentation, um)
             if augmentation.target_shift and not towards:
                 raise ValueError("target_shift needs a target's images; name one with --target")
+            if augmentation.target_style != "colours" and not augmentation.target_shift:
+                raise ValueError(
+                    f"target_style is {augmentation.target_style}, but nothing moves to it at a "
+                    "target_shift of 0; give target_shift too"
+                )
         assert 0 <= rank < world and batch_size > 0 and accumulation > 0 and num_steps > 0
         self._source, self._target = source, target
         self._batch_size, self._num_steps = batch_size, num_steps

@@ -1,7 +1,7 @@
 """Logits and features of a whole table, in order, over all processes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,8 @@ Report = Callable[[int, int], None]
 PIXELS_AT_ONCE = 2**18
 """On a CPU: five images of 224 px. glibc gives blocks beyond 32 MiB back to the system at once, and
 a larger batch spends more time on getting them anew than on arithmetic."""
+FLIPS = ((), (3,), (2,), (2, 3))
+"""Axes of images (B, 3, H, W) that are turned round: a smear has no up and no left."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Predictions:
         found: npt.NDArray[np.int64] = self.logits.argmax(1)
         return found
 
+    def changed(self, scale: float, bias: npt.NDArray[np.float64]) -> "Predictions":
+        """Of the classifier whose head says `scale * logits + bias` (11,)."""
+        return replace(self, logits=(scale * self.logits + bias).astype(np.float32))
+
 
 def silent(done: int, total: int) -> None:
     """The report that nobody reads."""
@@ -51,12 +57,15 @@ def predict(
     accelerator: "Accelerator",
     batch_size: int = 64,
     report: Report = silent,
+    flips: bool = False,
 ) -> Predictions:
     """Predictions for every row in fp32, the same on every process.
 
-    `treatment` is what the domain's images get before the model. The classifier is left in the
-    mode in which it came.
+    `treatment` is what the domain's images get before the model. With `flips` logits and features
+    are means over the image, its two mirror images and its half turn. The classifier is left in
+    the mode in which it came.
     """
+    assert table.is_pixels or not flips
     was_training = classifier.training
     classifier.eval()
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -69,9 +78,9 @@ def predict(
         inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
         if inputs.dtype == torch.uint8:
             inputs = treat(inputs, treatment)
-        output = classifier(inputs)
-        logits.append(output.logits)
-        features.append(output.features)
+        views = [classifier(inputs.flip(axes)) for axes in (FLIPS if flips else FLIPS[:1])]
+        logits.append(torch.stack([view.logits for view in views]).mean(0))
+        features.append(torch.stack([view.features for view in views]).mean(0))
         report(min(start + batch_size, num_each), num_each)
     classifier.train(was_training)
     return Predictions(

@@ -1,0 +1,89 @@
+"""Predictions of a table, with and without mirror images."""
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hf_wbc.data.normalise import normalise
+from hf_wbc.data.table import Table, feature_table
+from hf_wbc.data.treatment import Treatment
+from hf_wbc.engine.predict import predict
+from hf_wbc.models import Output
+from hf_wbc.taxonomy import NUM_CLASSES
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+SIDE = 4
+
+
+class Linear(nn.Module):
+    """A classifier that knows where a pixel lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Linear(3 * SIDE * SIDE, 5)
+        self.head = nn.Linear(5, NUM_CLASSES)
+
+    def forward(self, inputs: Tensor) -> Output:
+        features = self.body(inputs.flatten(1)).relu()
+        return Output(features, self.head(features))
+
+
+@pytest.fixture
+def table() -> Table:
+    rng = np.random.default_rng(0)
+    return Table(
+        chunks=(rng.integers(0, 256, (10, SIDE, SIDE, 3), dtype=np.uint8),),
+        labels=np.zeros(10, dtype=np.int64),
+        domains=np.zeros(10, dtype=np.int64),
+        image_ids=[str(row) for row in range(10)],
+        domain_names=("a",),
+    )
+
+
+def plain(model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and features of pixels (N, H, H, 3)."""
+    with torch.no_grad():
+        output = model(normalise(torch.from_numpy(pixels.copy()), MEAN, STD))
+    return output.logits.numpy(), output.features.numpy()
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
+    table: Table, batch_size: int
+) -> None:
+    model, pixels = Linear(), table.chunks[0]
+    found = predict(
+        model, table, Treatment(MEAN, STD), Accelerator(cpu=True), batch_size, flips=True
+    )
+    views = [pixels, pixels[:, ::-1], pixels[:, :, ::-1], np.rot90(pixels, 2, (1, 2))]
+    logits, features = zip(*(plain(model, view) for view in views), strict=True)
+    np.testing.assert_allclose(found.logits, np.mean(logits, axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.features, np.mean(features, axis=0), atol=1e-5)
+
+
+def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
+    model = Linear()
+    found = predict(model, table, Treatment(MEAN, STD), Accelerator(cpu=True))
+    logits, features = plain(model, table.chunks[0])
+    np.testing.assert_allclose(found.logits, logits, atol=1e-6)
+    np.testing.assert_allclose(found.features, features, atol=1e-6)
+
+
+def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
+    model, how = Linear(), Treatment(MEAN, STD)
+    mirrored = Table(
+        (table.chunks[0][:, :, ::-1].copy(),), table.labels, table.domains, table.image_ids, ("a",)
+    )
+    found = [
+        predict(model, side, how, Accelerator(cpu=True), flips=True) for side in (table, mirrored)
+    ]
+    np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-6)
+
+
+def test_features_have_no_mirror_image() -> None:
+    table = feature_table(np.zeros((3, 5)), np.zeros(3), ["x"] * 3, "a")
+    with pytest.raises(AssertionError):
+        predict(Linear(), table, Treatment(MEAN, STD), Accelerator(cpu=True), flips=True)
