@@ -32,7 +32,7 @@ class PriorOptions:
 
     momentum: float = 0.95
     """What a batch counts after the next one, in the running means of predictions."""
-    pull: float = 0.02
+    pull: float = 0.01
     """Towards the source's proportions, in each EM step."""
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class RunningPriors(nn.Module):
     def corrected(self, z_t: Tensor) -> Tensor:
         """Probabilities (B, C) of logits, as if the classes had been learnt in those proportions.
 
-        They are multiplied by pi / pi_s (Saerens et al. 2002, eq. 2.4); a class that no source has
+        They are multiplied by pi / pi_s (Saerens et al. 2002); a class that no source has
         stays as it is.
         """
         ratio = self.pi.clamp(min=1e-6) / self.source.clamp(min=1e-6)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hf_wbc.adaptation import dan as base
 from hf_wbc.adaptation._contract import Needs, Terms
 from hf_wbc.adaptation._gather import whole
-from hf_wbc.adaptation._running_priors import WeightOptions, Weighted
+from hf_wbc.adaptation._running_priors import Weighted, WeightOptions
 from hf_wbc.data.batch import Batch
 
 

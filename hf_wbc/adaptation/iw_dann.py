@@ -6,12 +6,10 @@ the class weights of arXiv:2003.04475, as `_running_priors` estimates them.
 
 from dataclasses import dataclass
 
-import torch
-
 from hf_wbc.adaptation import dann as base
 from hf_wbc.adaptation._contract import Needs, Terms
-from hf_wbc.adaptation._reversal import reversal_strength, reverse
-from hf_wbc.adaptation._running_priors import WeightOptions, Weighted
+from hf_wbc.adaptation._reversal import reversal_strength
+from hf_wbc.adaptation._running_priors import Weighted, WeightOptions
 from hf_wbc.data.batch import Batch
 
 
@@ -35,9 +33,7 @@ class IwDann(Weighted, base.Dann):
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
         strength = reversal_strength(batch.progress, self.options.gamma)
-        features = reverse(torch.cat([output_s.features, output_t.features]), strength)
-        sizes = [len(output_s.features), len(output_t.features)]
-        z_s, z_t = self.discriminator(features).float().split(sizes)
+        z_s, z_t = base.judge(self.discriminator, output_s.features, output_t.features, strength)
         confusion = base.domain_loss(z_s, z_t, self.weights(output_s, output_t, batch))
         loss = supervised + self.options.weight * confusion
         return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}
