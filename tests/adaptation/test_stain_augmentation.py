@@ -1,0 +1,27 @@
+"""Stain augmentation keeps cells recognisable."""
+
+import numpy as np
+import torch
+
+from hf_wbc.adaptation import load_method
+from hf_wbc.config import Augmentation
+from hf_wbc.data.draws import NUM_DRAWS
+from hf_wbc.data.stain import draw_stains, restain
+
+
+def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:
+    changed = load_method("stain_augmentation").recipe["augmentation"]
+    assert changed.keys() == {"stain"}
+    assert 0.05 < changed["stain"] < 0.2
+
+
+def test_at_its_extremes_nuclei_stay_darker_than_cytoplasm_and_green_is_absorbed_most() -> None:
+    colours = torch.tensor([[60.0, 15.0, 150.0], [190.0, 160.0, 215.0], [250.0, 240.0, 235.0]])
+    strength = Augmentation(**load_method("stain_augmentation").recipe["augmentation"]).stain
+    rng = np.random.default_rng(0)
+    corners = torch.from_numpy(rng.integers(0, 2, (200, NUM_DRAWS)).astype(np.float64))
+    images = colours.T.repeat(200, 1, 1)
+    nucleus, cytoplasm, background = restain(images, draw_stains(corners, strength)).unbind(2)
+    assert (nucleus.mean(1) < cytoplasm.mean(1)).all()
+    assert (cytoplasm.mean(1) < background.mean(1)).all()
+    assert (nucleus.argmin(1) == 1).all()

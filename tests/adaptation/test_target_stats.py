@@ -1,0 +1,33 @@
+"""Target statistics need a target, and declare all of the winner's recipe."""
+
+import pytest
+
+from hf_wbc.adaptation import load_method
+from hf_wbc.config import TrainConfig
+
+
+def test_it_is_the_winners_recipe() -> None:
+    method = load_method("target_stats")
+    assert method.needs.target and method.family == "adaptation"
+    recipe = method.recipe
+    assert recipe["augmentation"]["target_shift"] == 1.0
+    assert recipe["balance"] == "class_domain" and recipe["test_time_flips"]
+
+
+def test_the_target_is_seen_by_the_loader_alone(small, make_batch, make_method) -> None:
+    """A loss of adaptation would move with the target's images."""
+    method = make_method("target_stats", small)
+    near, far = make_batch(shift=0.0), make_batch(shift=9.0)
+    assert method(near)["loss"].item() == pytest.approx(method(far)["loss"].item())
+
+
+def test_other_styles_of_the_target_can_be_asked_for() -> None:
+    inner = load_method("target_stats").recipe["augmentation"]
+    config = TrainConfig.from_dict(
+        {
+            "sources": ["a"],
+            "target": ["b"],
+            "augmentation": {**inner, "target_style": "reinhard"},
+        }
+    )
+    assert config.augmentation.target_style == "reinhard"
