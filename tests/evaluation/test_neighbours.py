@@ -1,0 +1,70 @@
+"""Soft neighbourhood density is the paper's, whatever the chunks."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hf_wbc.evaluation import neighbours
+from hf_wbc.evaluation.neighbours import evenly, snd
+
+
+def reference(features, temperature):
+    """Image by image, in float64."""
+    unit = [row / np.linalg.norm(row) for row in features.astype(float)]
+    total = 0.0
+    for i, one in enumerate(unit):
+        weights = [math.exp(one @ other / temperature) for j, other in enumerate(unit) if j != i]
+        shares = [weight / sum(weights) for weight in weights]
+        total -= sum(share * math.log(share) for share in shares if share)
+    return total / len(unit)
+
+
+@pytest.mark.parametrize(("num", "d", "temperature"), [(3, 2, 0.05), (40, 11, 0.05), (25, 64, 0.5)])
+def test_snd_is_its_formula(num, d, temperature):
+    features = np.random.default_rng(num).normal(size=(num, d))
+    assert snd(features, temperature) == pytest.approx(reference(features, temperature), rel=1e-4)
+
+
+def test_snd_does_not_depend_on_chunks_or_order(monkeypatch):
+    features = np.random.default_rng(0).dirichlet(np.ones(5), 103)
+    whole = snd(features)
+    assert snd(features[::-1]) == pytest.approx(whole, rel=1e-5)
+    monkeypatch.setattr(neighbours, "CHUNK", 10)
+    assert snd(features) == pytest.approx(whole, rel=1e-5)
+
+
+def test_snd_of_equal_rows_is_the_most_there_is():
+    assert snd(np.ones((30, 4))) == pytest.approx(math.log(29))
+
+
+def test_snd_counts_the_others_of_the_same_class():
+    features = np.eye(5)[np.repeat(np.arange(5), 8)]
+    assert snd(features) == pytest.approx(math.log(7), rel=1e-4)
+
+
+def test_snd_prefers_tight_clusters_to_none():
+    rng = np.random.default_rng(0)
+    centres, noise = np.eye(32)[rng.integers(0, 6, 200)], rng.normal(size=(200, 32))
+    assert snd(centres + 0.02 * noise) > snd(centres + 0.1 * noise) > snd(centres + 0.2 * noise)
+
+
+def test_snd_is_fooled_by_a_collapse():
+    assert snd(np.full((40, 11), 1 / 11)) > snd(np.eye(11)[np.arange(40) % 11])
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_snd_of_too_few_rows_is_zero(num):
+    assert snd(np.eye(2)[:num]) == 0
+
+
+def test_snd_of_a_row_of_zeros_is_finite():
+    assert math.isfinite(snd(np.zeros((5, 3))))
+
+
+def test_of_too_many_rows_evenly_spaced_ones_are_taken(monkeypatch):
+    features = np.random.default_rng(0).normal(size=(100, 3))
+    monkeypatch.setattr(neighbours, "MOST", 40)
+    assert snd(features) == snd(features[evenly(100, 40)])
+    taken = evenly(100, 40)
+    assert len(set(taken.tolist())) == 40 and set(np.diff(taken).tolist()) == {2, 3}

@@ -1,0 +1,87 @@
+"""What a run tells its rules about an unlabelled target."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hf_wbc.evaluation.certainty import info_max_prior
+from hf_wbc.evaluation.dev import dev
+from hf_wbc.evaluation.neighbours import snd
+from hf_wbc.evaluation.selection import RULES, ValidationOutputs, unlabelled_scores, values
+
+PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
+
+
+def outputs(num, seed=0, noise=1.0, d=16, logit_scale=1.0, shift=0.0):
+    """Outputs of a linear head on noisy class centres, with the labels."""
+    centres = 2 * np.random.default_rng(99).normal(size=(11, d))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 11, num)
+    features = (centres[labels] + noise * rng.normal(size=(num, d)) + shift).astype(np.float32)
+    logits = logit_scale * (features @ centres.T - (centres**2).sum(1) / 2)
+    return ValidationOutputs(features, logits.astype(np.float32), labels)
+
+
+def without_labels(found):
+    return ValidationOutputs(found.features, found.logits)
+
+
+def softmax(logits):
+    e = np.exp(logits.astype(float) - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+SOURCE, TARGET = outputs(120, seed=1), without_labels(outputs(90, seed=2, shift=0.3))
+
+
+def test_every_rule_on_an_unlabelled_target_has_its_score():
+    scores = unlabelled_scores(SOURCE, TARGET, PRIORS, softmax(TARGET.logits))
+    assert set(scores) == {each.name for each in RULES if each.sees == "unlabelled target"}
+    assert set(values({"step": 1, "unlabelled": {"t": scores}})) == {"last", *scores}
+    assert all(type(score) is float for score in scores.values())
+
+
+def test_without_priors_the_corrected_scores_are_left_out():
+    scores = unlabelled_scores(SOURCE, TARGET)
+    assert not [name for name in scores if name.endswith("_prior")]
+    assert scores["agreement"] == 0
+
+
+def test_scores_are_of_the_probabilities_and_of_the_features():
+    scores = unlabelled_scores(SOURCE, TARGET, PRIORS)
+    p = softmax(TARGET.logits)
+    errors = (SOURCE.logits.argmax(1) != SOURCE.labels).astype(float)
+    assert scores["im_prior"] == pytest.approx(info_max_prior(p, PRIORS))
+    assert scores["snd"] == pytest.approx(snd(p))
+    assert scores["dev"] == dev(SOURCE.features, errors, TARGET.features)
+
+
+def test_the_better_classifier_has_the_higher_scores():
+    good = unlabelled_scores(outputs(300, 1, 1.0), without_labels(outputs(300, 2, 1.0)), PRIORS)
+    bad_s, bad_t = (outputs(300, seed, 6.0, logit_scale=0.05) for seed in (1, 2))
+    bad = unlabelled_scores(bad_s, without_labels(bad_t), PRIORS)
+    assert not [name for name in good if good[name] <= bad[name] and name != "agreement"]
+
+
+@pytest.mark.parametrize("num_s", [1, 2, 40])
+@pytest.mark.parametrize("num_t", [1, 2, 40])
+@pytest.mark.parametrize("logit_scale", [0.0, 1.0, 1e4])
+def test_scores_are_finite_however_few_or_certain(num_s, num_t, logit_scale):
+    source = outputs(num_s, 1, logit_scale=logit_scale)
+    target = without_labels(outputs(num_t, 2, logit_scale=logit_scale))
+    scores = unlabelled_scores(source, target, np.eye(11)[0], np.eye(11)[np.zeros(num_t, int)])
+    assert all(map(math.isfinite, scores.values()))
+
+
+def test_scores_of_one_predicted_class_are_finite():
+    one = np.tile(np.eye(11)[3] * 50, (30, 1))
+    target = ValidationOutputs(TARGET.features[:30], one)
+    scores = unlabelled_scores(SOURCE, target, PRIORS)
+    assert all(map(math.isfinite, scores.values()))
+    assert scores["class_ami"] == 0 and scores["im"] == pytest.approx(0, abs=1e-9)
+
+
+def test_target_labels_are_not_taken():
+    with pytest.raises(AssertionError):
+        unlabelled_scores(SOURCE, outputs(30))
