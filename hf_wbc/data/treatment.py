@@ -33,10 +33,12 @@ class Treatment:
     """Divides them then."""
     blur_um: float = 0.0
     """Standard deviation of a Gaussian blur that comes first."""
+    flips: bool = False
+    """Predictions are means over the image, its two mirror images and its half turn."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"mean": list(self.mean), "std": list(self.std), "blur_um": self.blur_um}
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class TreatmentRule:
     """Sharper domains are blurred to this root mean square frequency; None leaves them as is."""
     blur_um: float = 0.0
     """Blur of every domain, after that."""
+    flips: bool = False
+    """Predictions are means over mirrored images."""
 
     @property
     def is_plain(self) -> bool:
@@ -69,7 +73,7 @@ class TreatmentRule:
             assert table is not None
             colours = colour_statistics(table)
             mean, std = colours.mean, colours.std
-        return Treatment(mean, std, blur_um)
+        return Treatment(mean, std, blur_um, self.flips)
 
     @property
     def measures(self) -> bool:

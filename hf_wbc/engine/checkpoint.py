@@ -29,7 +29,11 @@ class Progress:
     """How far a run has come."""
 
     step: int = 0
-    """Optimizer steps that are done."""
+    """Optimizer steps that are done, in a count that goes on through all phases."""
+    phase: int = 0
+    """The phase that it is in: 0, or 1 for the second one."""
+    num_steps: int = 0
+    """Steps that were taken: fewer than `step` where the first phase ended early."""
     best_score: float | None = None
     """The selection rule's score at the best evaluation."""
     best_step: int = 0
@@ -43,6 +47,10 @@ class Progress:
     """Of the first process, over all resumptions."""
     scaler: dict[str, Any] | None = None
     """State of the fp16 loss scaler."""
+
+    def entering(self, phase: int, first: int) -> "Progress":
+        """The progress at the start of another phase, whose evaluations compete anew."""
+        return replace(self, phase=phase, step=first, best_score=None, best_step=0, num_worse=0)
 
     def after(self, step: int, score: float) -> "Progress":
         """The progress once an evaluation at `step` gave `score`; ties keep the earlier one."""

@@ -40,6 +40,13 @@ class Context:
             self._tables[domain] = self._load(domain)
         return self._tables[domain]
 
+    def embed_all(self) -> None:
+        """Embed every domain, where features are asked for, before the model changes."""
+        if self.config.inputs == "features":
+            for splits in self.corpus.all:
+                for domain in (splits.train, splits.validation, splits.test):
+                    self.table(domain)
+
     def _load(self, domain: Domain) -> Table:
         if self.config.inputs == "features":
             return embed(self.loaded, domain, self.cache, self.accelerator)

@@ -1,19 +1,30 @@
 """The end of a run: score the kept weights, save them for others, and write the record."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from hf_wbc.engine.checkpoint import Progress, load_best
 from hf_wbc.engine.context import Context
+from hf_wbc.engine.corpus import Splits
+from hf_wbc.engine.label_shift import LabelShift, Scored
 from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
+from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
 from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
-from hf_wbc.models import merge_lora, save_classifier
+from hf_wbc.models import Bottleneck, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
+
+PER_PROCESS = (
+    "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
+    "own, and the first one's are kept"
+)
 
 
 def finish(context: Context, progress: Progress, selection: Rule) -> None:
@@ -23,32 +34,73 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     """
     config, folder, accelerator = context.config, context.folder, context.accelerator
     start = time.perf_counter()
-    context.loaded.classifier.load_state_dict(load_best(folder.checkpoint))
-    num_trained = sum(p.numel() for p in context.loaded.classifier.parameters() if p.requires_grad)
-    merge_lora(context.loaded.classifier)  # from here on it is the model that is saved
+    classifier = context.loaded.classifier
+    classifier.load_state_dict(load_best(folder.checkpoint))
+    num_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    merge_lora(classifier)  # from here on it is the model that is saved
+    bottleneck = classifier.bottleneck
+    classifier.fold_bottleneck()
+    scored = [*context.corpus.scored()]
+    unlabelled = [(s, d) for s in context.corpus.targets for d in (s.train, s.validation)]
+    predicted = {
+        (splits.name, domain.split): context.predict(classifier, domain)
+        for splits, domain in [*unlabelled, *((splits, domain) for _, splits, domain in scored)]
+    }
+    label_shift = LabelShift(context, predicted) if config.target else None
+    shifts = label_shift.facts(predicted) if label_shift else {}
+    if label_shift and config.correct_priors != "none":
+        scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
+        classifier.shift_logits(scale, torch.from_numpy(bias))
+        predicted = {key: found.changed(scale, bias) for key, found in predicted.items()}
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
-    for role, splits, domain in context.corpus.scored():
-        predicted = context.predict(context.loaded.classifier, domain)
+    for role, splits, domain in scored:
+        found = predicted[splits.name, domain.split]
         entry = results.setdefault(splits.name, {"role": role})
         entry[domain.split] = score_predictions(
-            domain.labels, predicted.classes, config.merge, config.classes, config.seed
+            domain.labels, found.classes, config.merge, config.classes, config.seed
         )
-        predictions.append(prediction_rows(domain, predicted))
-        features.append(feature_rows(domain, predicted))
+        predictions.append(prediction_rows(domain, found))
+        features.append(feature_rows(domain, _narrowed(found, bottleneck)))
+    for splits in context.corpus.targets:
+        results[splits.name]["transductive"] = _score_all(context, splits, predicted)
     images = _images(context)
     if accelerator.is_main_process:
         notes = None if treatments.rule.is_plain else treatments.facts()
-        classifier, processor = context.loaded.classifier, treatments.processor
-        save_classifier(classifier, processor, folder.model, notes)
+        save_classifier(classifier, treatments.processor, folder.model, notes)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
-        found = {"model": _model(context, num_trained), "images": images, "results": results}
+        parts = {
+            "model": _model(context, num_trained),
+            "images": images,
+            "results": results,
+            "label_shift": shifts,
+        }
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
-        folder.write_record(_record(context, progress, selection, found, elapsed_s))
+        folder.write_record(_record(context, progress, selection, parts, elapsed_s))
         remove(folder.checkpoint)
     accelerator.wait_for_everyone()
+
+
+def _score_all(context: Context, splits: Splits, predicted: Scored) -> dict[str, Any] | None:
+    """Scores of all images of a target, those that were adapted to and chosen by included.
+
+    Where the test images are few, this is the steadier number; it is marked for what it is.
+    """
+    config, domains = context.config, (splits.train, splits.validation, splits.test)
+    labels = np.concatenate([domain.labels for domain in domains])
+    found = np.concatenate([predicted[splits.name, domain.split].classes for domain in domains])
+    return score_predictions(labels, found, config.merge, config.classes, config.seed)
+
+
+@torch.no_grad()
+def _narrowed(found: Predictions, bottleneck: Bottleneck | None) -> Predictions:
+    """With the features that the bottleneck, which is no part of the saved model, made of them."""
+    if bottleneck is None:
+        return found
+    wide = torch.from_numpy(found.features).to(bottleneck.project.weight.device)
+    return replace(found, features=bottleneck.eval()(wide).cpu().numpy())
 
 
 def _images(context: Context) -> dict[str, Any]:
@@ -82,9 +134,9 @@ def _model(context: Context, num_trained: int) -> dict[str, Any]:
 def _record(
     context: Context, progress: Progress, rule: Rule, found: dict[str, Any], elapsed_s: float
 ) -> dict[str, Any]:
-    """The whole record; `found` are its parts on model, images and results."""
+    """The whole record; `found` are its parts on model, images, results and label shift."""
     config, num_processes = context.config, context.accelerator.num_processes
-    num_images = progress.step * config.batch_size * config.accumulation * num_processes
+    num_images = progress.num_steps * config.batch_size * config.accumulation * num_processes
     return {
         "kind": "training",
         "run": context.folder.path.name,
@@ -92,6 +144,7 @@ def _record(
         **found,
         "sources": [splits.facts() for splits in context.corpus.sources],
         "target": [splits.facts() for splits in context.corpus.targets],
+        "held_out": [splits.facts() for splits in context.corpus.held_out],
         "selection": {
             "rule": rule.name,
             "sees": rule.sees,
@@ -100,12 +153,13 @@ def _record(
         },
         "history": context.folder.read_history(),
         "cost": {
-            "steps": progress.step,
+            "steps": progress.num_steps,
             "train_s": progress.train_s,
             "elapsed_s": elapsed_s,
             "images_per_s": num_images / progress.train_s,
             "peak_memory_bytes": max(progress.peak_memory_bytes, peak_memory_bytes()),
         },
+        "across_processes": PER_PROCESS if num_processes > 1 else "",
         "machine": machine(context.accelerator.device, num_processes),
         "packages": packages(),
     }

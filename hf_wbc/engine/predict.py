@@ -57,15 +57,14 @@ def predict(
     accelerator: "Accelerator",
     batch_size: int = 64,
     report: Report = silent,
-    flips: bool = False,
 ) -> Predictions:
     """Predictions for every row in fp32, the same on every process.
 
-    `treatment` is what the domain's images get before the model. With `flips` logits and features
-    are means over the image, its two mirror images and its half turn. The classifier is left in
-    the mode in which it came.
+    `treatment` is what the domain's images get before the model; with its `flips` logits and
+    features are means over the image, its two mirror images and its half turn. The classifier is
+    left in the mode in which it came.
     """
-    assert table.is_pixels or not flips
+    flips = treatment.flips and table.is_pixels
     was_training = classifier.training
     classifier.eval()
     world, rank = accelerator.num_processes, accelerator.process_index

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
 from pathlib import Path
 
-from hf_wbc.adaptation import load_method
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.augment import check_strength
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
+from hf_wbc.engine.resolve import check, resolved, with_recipe
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.selection import rule
 from hf_wbc.models import Lora, freeze, load_classifier
@@ -30,33 +28,24 @@ def run(
     The run's folder lies in `root`, embedded features in `cache`. ValueError for whatever the user
     can mend, before anything is trained.
     """
-    method_class, selection = load_method(config.method), rule(config.selection)
-    options = method_class.parse(config.method_options)
-    check_strength(config.augmentation)
-    lora = Lora(config.lora_rank, config.lora_alpha)
-    if method_class.needs.target and not config.target:
-        raise ValueError(f"{config.method} adapts to a target; name one with --target")
-    if method_class.needs.images and config.inputs == "features":
-        raise ValueError(f"{config.method} needs images; leave out --inputs features")
+    asked, method_class = config.to_dict(), check(config)
+    config = with_recipe(config, method_class.recipe)
+    lora, selection = Lora(config.lora_rank, config.lora_alpha), rule(config.selection)
     accelerator = make_accelerator(config.precision, trackers)
+    is_main, num_processes = accelerator.is_main_process, accelerator.num_processes
     with accelerator.main_process_first():
         corpus = load_corpus(config)
         loaded = load_classifier(
             config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
         )
-    asked, is_main = config.to_dict(), accelerator.is_main_process
-    config = replace(  # every default resolved, as the record tells it
-        config,
-        method_options=asdict(options),
-        image_size=loaded.preprocessing.size,
-        trainable="frozen" if config.inputs == "features" else config.trainable,
-    )
+    config = resolved(config, method_class, loaded, corpus, num_processes)
     identity = {
         **config.to_dict(),
         "sources": [splits.identity() for splits in corpus.sources],
         "target": [splits.identity() for splits in corpus.targets],
+        "held_out": [splits.identity() for splits in corpus.held_out],
         "model": loaded.revision,
-        "num_processes": accelerator.num_processes,
+        "num_processes": num_processes,
     }
     folder = RunFolder.find(root, identity)
     if folder.finished:
@@ -64,9 +53,13 @@ def run(
             remove(folder.checkpoint)
         return folder
     loaded.classifier.to(accelerator.device)
-    freeze(loaded.classifier, config.trainable, config.batch_norm, lora, config.seed)
     context = Context(config, accelerator, folder, corpus, loaded, cache)
-    trainer = Trainer(context, method_class(loaded.classifier, options), selection, report)
+    context.embed_all()
+    if config.bottleneck:
+        loaded.classifier.add_bottleneck(config.bottleneck, config.seed)
+    freeze(loaded.classifier, config.trainable, config.batch_norm, lora, config.seed)
+    method = method_class(loaded.classifier, method_class.parse(config.method_options))
+    trainer = Trainer(context, method, selection, report)
     with folder.writing(asked, identity) if is_main else nullcontext():
         start_trackers(accelerator, folder.path, asked)
         finish(context, trainer.train(), selection)

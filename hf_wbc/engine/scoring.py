@@ -14,6 +14,8 @@ from hf_wbc.evaluation.intervals import intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.taxonomy import NAMES, UNLABELLED
 
+HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
+
 
 def score_predictions(
     labels: npt.NDArray[np.int64],
@@ -29,6 +31,21 @@ def score_predictions(
         **score(labels, predicted, merge=merge, classes=classes),
         "intervals": intervals(labels, predicted, merge=merge, classes=classes, seed=seed),
     }
+
+
+def headline(
+    labels: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    merge: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+) -> dict[str, Any] | None:
+    """The scores that a table shows, with macro-F1's interval; None when no image has a label."""
+    whole = score_predictions(labels, predicted, merge, classes, seed)
+    if whole is None:
+        return None
+    shown = {name: whole[name] for name in (*HEADLINE, "num_classes")}
+    return {**shown, "interval": whole["intervals"]["macro_f1"]}
 
 
 def prediction_rows(domain: Domain, predictions: Predictions) -> pa.Table:

@@ -1,20 +1,19 @@
 """The moving parts of a run: weights, optimizer, averaged weights, and how far they have come."""
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_wbc.adaptation import Method, Setting
 from hf_wbc.data.stream import BatchStream
 from hf_wbc.data.table import Table, concatenate
+from hf_wbc.engine.averaging import Averaged, make_averaged
 from hf_wbc.engine.checkpoint import (
     Progress,
+    load_best,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
@@ -23,15 +22,13 @@ from hf_wbc.engine.checkpoint import (
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.loop import optimise
 from hf_wbc.engine.machine import peak_memory_bytes
-from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.selection import RULES, Rule
-from hf_wbc.models import Classifier, param_groups
+from hf_wbc.engine.phase import Phase, make_phases, prepare
+from hf_wbc.engine.validation import Validation
+from hf_wbc.engine.window import Window, flat
+from hf_wbc.evaluation.selection import Rule, values
+from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
 Report = Callable[[Mapping[str, Any]], None]
 """Is told of every step and every evaluation; the command line draws its progress from it."""
 
@@ -39,9 +36,15 @@ Report = Callable[[Mapping[str, Any]], None]
 class Trainer:
     """Trains a method in a context; `train` continues from the newest checkpoint, if any."""
 
+    method: Any = None
+    """The prepared method of the current phase."""
+    optimizer: Any = None
+    averaged: Averaged | None = None
+
     def __init__(self, context: Context, method: Method, selection: Rule, report: Report) -> None:
         self.context, self.selection, self.report = context, selection, report
-        config, accelerator, corpus = context.config, context.accelerator, context.corpus
+        self.plain, self.validation = method, Validation(context)
+        config, corpus = context.config, context.corpus
         source = concatenate([context.table(splits.train) for splits in corpus.sources])
         targets = [context.table(splits.train) for splits in corpus.targets]
         torch.manual_seed(config.seed)
@@ -51,72 +54,86 @@ class Trainer:
                 source_domains=tuple(splits.name for splits in corpus.sources),
                 class_counts=_class_counts(source, len(corpus.sources)),
                 num_target=sum(map(len, targets)),
+                logit_adjustment=config.logit_adjustment,
+                lineage=config.lineage,
             )
         )
-        method.to(accelerator.device)
-        groups = param_groups(method, config.lr, config.weight_decay, config.layer_decay)
-        optimizer = torch.optim.AdamW(groups, fused=True)
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-        self.averaged = averaged_weights(method.classifier, config.ema) if config.ema else None
-        self.plain = method
-        self.method, self.optimizer = accelerator.prepare(method, optimizer)
-        self.stream = BatchStream(
-            source,
-            concatenate(targets) if method.needs.target else None,
-            batch_size=config.batch_size,
-            accumulation=config.accumulation,
-            balance=config.balance,
-            augmentation=config.augmentation if config.inputs == "images" else None,
-            treatments=context.treatments.by_domain,
-            towards=targets,
-            strong=method.needs.strong,
-            seed=config.seed,
-            num_steps=config.steps,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            device=accelerator.device,
+        method.to(context.accelerator.device)
+        target = concatenate(targets) if targets else None
+        self.phases = make_phases(
+            config,
+            type(method),
+            (
+                self._stream(source, target if method.needs.target else None, targets),
+                self._stream(source, target, targets) if method.adapt_passes else None,
+            ),
         )
 
     @property
     def classifier(self) -> Classifier:
         """The weights that are evaluated and kept: the averaged ones, when there are any."""
-        if self.averaged is None:
-            return self.plain.classifier
-        assert isinstance(self.averaged.module, Classifier)
-        return self.averaged.module
+        return self.plain.kept if self.averaged is None else self.averaged.module
 
     def train(self) -> Progress:
-        """Take the steps that are left; the progress at the end."""
+        """Take the steps that are left, phase by phase; the progress at the end."""
+        saved = self._load()
+        progress = saved[1] if saved else Progress()
+        if self.context.accelerator.is_main_process:
+            self.context.folder.rewind_history(progress.step)
+        for phase in self.phases[progress.phase :]:
+            resumes = saved is not None and phase.number == saved[1].phase
+            if phase.number != progress.phase:
+                progress = progress.entering(phase.number, phase.first)
+                self.plain.kept.load_state_dict(load_best(self.context.folder.checkpoint))
+            self._enter(phase)
+            if saved is not None and resumes:
+                self._restore(*saved)
+            progress = self._take(phase, progress)
+        return progress
+
+    def _enter(self, phase: Phase) -> None:
+        """Make what a phase trains with."""
+        config, accelerator = self.context.config, self.context.accelerator
+        if self.method is not None:
+            accelerator.unwrap_model(self.method, keep_fp32_wrapper=False)
+            accelerator.free_memory()
+        if phase.number:
+            self.plain.start_adapting()
+            self.averaged = None
+        else:
+            self.averaged = make_averaged(self.plain.kept, ema=config.ema, swad=config.swad)
+        self.method, self.optimizer = prepare(
+            self.plain, phase, config.weight_decay, config.layer_decay, accelerator
+        )
+
+    def _take(self, phase: Phase, progress: Progress) -> Progress:
+        """The steps of a phase that are left."""
         config = self.context.config
-        progress = self._resume()
         if stopped_early(progress, config.patience):
             return progress
         window = Window(self.context.accelerator)
         for step, terms in optimise(
-            self.method, self.optimizer, self.stream, self.averaged, config,
+            self.method, self.optimizer, phase, self.averaged, config,
             self.context.accelerator, progress.step,
         ):  # fmt: skip
             window.add(terms)
-            self.report({"step": step})
-            if step % config.evaluate_every and step < config.steps:
+            self.report({"step": step, "of": self.phases[-1].stop})
+            if (step - phase.first) % config.evaluate_every and step < phase.stop:
                 continue
-            row = {"step": step, "loss": window.means(step), "source_val": self.evaluate()}
-            progress = self._keep(progress, row, window)
+            row = {"step": step, "phase": phase.name, "loss": window.means(step)}
+            progress = self._keep(progress, row | self.evaluate(), window)
             if stopped_early(progress, config.patience):
                 break
             window = Window(self.context.accelerator)
         return progress
 
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """Scores of every source's validation images, by domain and name."""
+    def evaluate(self) -> dict[str, Any]:
+        """The scores that selection rules look at."""
         self._share_buffers()
-        found = {}
-        for splits in self.context.corpus.sources:
-            predicted = self.context.predict(self.classifier, splits.validation).classes
-            scores = score(splits.validation.labels, predicted)
-            found[splits.name] = {name: scores[name] for name in HEADLINE}
-        return found
+        if self.averaged is not None and self.averaged.wants_loss:
+            losses = self.validation.source_losses(self.plain.kept)
+            self.averaged.after_evaluation(sum(losses) / len(losses))
+        return self.validation(self.classifier)
 
     def _share_buffers(self) -> None:
         """Give every process the first one's BatchNorm statistics, which are those that are saved.
@@ -124,15 +141,16 @@ class Trainer:
         Weights are the same everywhere, but each process follows its own batches' statistics.
         """
         if self.context.accelerator.num_processes > 1:
-            for buffer in self.classifier.buffers():
+            for buffer in (*self.classifier.buffers(), *self.plain.buffers()):
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _keep(self, progress: Progress, row: dict[str, Any], window: "Window") -> Progress:
+    def _keep(self, progress: Progress, row: dict[str, Any], window: Window) -> Progress:
         """Checkpoint, history and trackers for one evaluation, in the order that a crash allows."""
         context = self.context
-        row["selection"] = {rule.name: rule.value(row) for rule in RULES}
+        row["selection"] = values(row)
         progress = replace(
             progress.after(row["step"], row["selection"][self.selection.name]),
+            num_steps=progress.num_steps + window.num_steps,
             train_s=progress.train_s + window.train_s,
             elapsed_s=progress.elapsed_s + window.elapsed_s,
             peak_memory_bytes=max(progress.peak_memory_bytes, peak_memory_bytes()),
@@ -140,10 +158,12 @@ class Trainer:
         )
         if context.accelerator.is_main_process:
             is_best = progress.best_step == progress.step
+            optimizer, averaged = self.optimizer, self.averaged
             state = {
                 "method": self.plain.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer.optimizer),
-                "averaged": self.averaged.state_dict() if self.averaged is not None else {},
+                "optimizer": optimizer_tensors(optimizer.optimizer) if optimizer else {},
+                "averaged": averaged.state_dict() if averaged is not None else {},
+                "validation": self.validation.state_dict(),
             }
             context.folder.append_history(row)
             best = self.classifier.state_dict() if is_best else None
@@ -153,88 +173,59 @@ class Trainer:
         self.report(row)
         return progress
 
-    def _resume(self) -> Progress:
-        """The progress of the newest checkpoint, put in place; the history is cut back to it."""
+    def _load(self) -> tuple[Mapping[str, Mapping[str, Tensor]], Progress] | None:
+        """The newest checkpoint, if any."""
         folder = self.context.folder
         try:
-            saved = load_checkpoint(folder.checkpoint)
-            progress = self._restore(*saved) if saved else Progress()
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
-            ) from error
-        if self.context.accelerator.is_main_process:
-            folder.rewind_history(progress.step)
-        return progress
+            return load_checkpoint(folder.checkpoint)
+        except (KeyError, TypeError) as error:
+            raise self._foreign(error) from error
 
-    def _restore(self, state: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> Progress:
-        self.plain.load_state_dict(state["method"])
-        restore_optimizer(self.optimizer.optimizer, state["optimizer"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+    def _restore(self, state: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> None:
+        """Put a checkpoint in place."""
+        try:
+            self.plain.load_state_dict(state["method"])
+            if self.optimizer:
+                restore_optimizer(self.optimizer.optimizer, state["optimizer"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.validation.load_state_dict(state.get("validation", {}))
+        except (KeyError, RuntimeError) as error:
+            raise self._foreign(error) from error
         scaler = self.context.accelerator.scaler
         if scaler is not None and progress.scaler is not None:
             scaler.load_state_dict(progress.scaler)
-        return progress
 
+    def _foreign(self, error: Exception) -> ValueError:
+        folder = self.context.folder
+        return ValueError(
+            f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
+        )
 
-class Window:
-    """Mean loss terms and the time since the last evaluation."""
-
-    def __init__(self, accelerator: "Accelerator") -> None:
-        self.accelerator = accelerator
-        self.start = time.perf_counter()
-        self.train_s = 0.0
-        self.num_steps = 0
-        self.sums: dict[str, Tensor] = {}
-
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Add one step's terms without waiting for the device."""
-        self.num_steps += 1
-        for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term
-
-    def means(self, step: int) -> dict[str, float]:
-        """Mean terms of all processes since the last evaluation.
-
-        ValueError when one of them is no longer a number.
-        """
-        sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean").tolist()
-        means = {name: sums[i] / self.num_steps for i, name in enumerate(self.sums)}
-        self.train_s = time.perf_counter() - self.start
-        if not all(map(math.isfinite, means.values())):
-            raise ValueError(f"the loss at step {step} is {means['loss']}; lower --lr")
-        return means
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.start
-
-
-def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested numbers under names joined by slashes, as trackers want them.
-
-    >>> flat({"step": 2, "loss": {"loss": 0.5}})
-    {'step': 2, 'loss/loss': 0.5}
-    """
-    values: dict[str, float] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{name}/")
-        else:
-            values[prefix + name] = value
-    return values
+    def _stream(self, source: Table, target: Table | None, towards: list[Table]) -> BatchStream:
+        """Batches of one phase."""
+        context, config = self.context, self.context.config
+        return BatchStream(
+            source,
+            target,
+            batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            balance=config.balance,
+            augmentation=config.augmentation if config.inputs == "images" else None,
+            treatments=context.treatments.by_domain,
+            towards=towards,
+            strong=self.plain.needs.strong,
+            seed=config.seed,
+            num_steps=config.steps,
+            rank=context.accelerator.process_index,
+            world=context.accelerator.num_processes,
+            device=context.accelerator.device,
+        )
 
 
 def stopped_early(progress: Progress, patience: int) -> bool:
     """Whether the last `patience` evaluations were all no better than the one before them."""
     return patience > 0 and progress.num_worse >= patience
-
-
-def averaged_weights(classifier: Classifier, decay: float) -> AveragedModel:
-    """An exponential moving average of all weights and buffers (Polyak & Juditsky 1992)."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
 
 
 def _class_counts(table: Table, num_domains: int) -> Tensor:

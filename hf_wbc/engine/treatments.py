@@ -58,7 +58,7 @@ def measure_treatments(
     or more than one, those of all domains together.
     """
     tables = {**sources, **targets}
-    rule = TreatmentRule(config.normalise_by, None, config.blur_um)
+    rule = TreatmentRule(config.normalise_by, None, config.blur_um, config.test_time_flips)
     if config.sharpness == "common":
         rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
     by_domain = {
@@ -100,7 +100,10 @@ def say(rule: TreatmentRule, targets: Sequence[str]) -> str:
         )
     if rule.sharpness_per_um is not None or rule.blur_um:
         parts.append("blurred (which no processor does)")
+    said = [f"was trained on images {' and '.join(parts)}"] if parts else []
+    if rule.flips:
+        said.append("is scored by its mean prediction of mirrored images")
     return (
-        f"model/ was trained on images {' and '.join(parts)}: hf-wbc evaluate does the same, a "
-        "plain transformers pipeline does not; record.json has the scores of both"
+        f"model/ {' and '.join(said)}: hf-wbc evaluate does the same, a plain transformers "
+        "pipeline does not; record.json has the scores of both"
     )

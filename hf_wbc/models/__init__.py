@@ -1,5 +1,6 @@
 """Classifiers of every family behind one face: load, freeze, group parameters, save."""
 
+from hf_wbc.models.bottleneck import Bottleneck
 from hf_wbc.models.classifier import Classifier, Output
 from hf_wbc.models.freezing import freeze
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
@@ -11,6 +12,7 @@ from hf_wbc.models.save import save_classifier
 
 __all__ = [
     "READY",
+    "Bottleneck",
     "Classifier",
     "Loaded",
     "Lora",

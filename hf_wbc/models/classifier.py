@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -76,6 +77,12 @@ class Classifier(nn.Module):
         if self.bottleneck is not None:
             self._model_head.load_state_dict(self.bottleneck.folded().state_dict())
             self.bottleneck = None
+
+    @torch.no_grad()
+    def shift_logits(self, scale: float, bias: Tensor) -> None:
+        """Make `scale * logits + bias` (C,) the new logits, within the head."""
+        self.head.weight.mul_(scale)
+        self.head.bias.mul_(scale).add_(bias.to(self.head.bias))
 
     def forward(self, inputs: Tensor) -> Output:
         """Images (B, 3, H, W) through the whole model, features (B, d) through the head alone."""

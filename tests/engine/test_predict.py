@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hf_wbc.data.normalise import normalise
-from hf_wbc.data.table import Table, feature_table
+from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.predict import predict
 from hf_wbc.models import Output
@@ -55,9 +55,8 @@ def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
     table: Table, batch_size: int
 ) -> None:
     model, pixels = Linear(), table.chunks[0]
-    found = predict(
-        model, table, Treatment(MEAN, STD), Accelerator(cpu=True), batch_size, flips=True
-    )
+    how = Treatment(MEAN, STD, flips=True)
+    found = predict(model, table, how, Accelerator(cpu=True), batch_size)
     views = [pixels, pixels[:, ::-1], pixels[:, :, ::-1], np.rot90(pixels, 2, (1, 2))]
     logits, features = zip(*(plain(model, view) for view in views), strict=True)
     np.testing.assert_allclose(found.logits, np.mean(logits, axis=0), atol=1e-5)
@@ -73,17 +72,9 @@ def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
 
 
 def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
-    model, how = Linear(), Treatment(MEAN, STD)
+    model, how = Linear(), Treatment(MEAN, STD, flips=True)
     mirrored = Table(
         (table.chunks[0][:, :, ::-1].copy(),), table.labels, table.domains, table.image_ids, ("a",)
     )
-    found = [
-        predict(model, side, how, Accelerator(cpu=True), flips=True) for side in (table, mirrored)
-    ]
+    found = [predict(model, side, how, Accelerator(cpu=True)) for side in (table, mirrored)]
     np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-6)
-
-
-def test_features_have_no_mirror_image() -> None:
-    table = feature_table(np.zeros((3, 5)), np.zeros(3), ["x"] * 3, "a")
-    with pytest.raises(AssertionError):
-        predict(Linear(), table, Treatment(MEAN, STD), Accelerator(cpu=True), flips=True)

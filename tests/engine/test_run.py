@@ -102,7 +102,7 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
     """One loop and one method file: the two ways differ only in where features come from."""
     from hf_wbc.data.stream import NO_CHANGE
 
-    plain = replace(config, trainable="frozen", augmentation=NO_CHANGE, ema=0.0)
+    plain = replace(config, trainable="frozen", augmentation=NO_CHANGE, ema=0.0, bottleneck=0)
     slow = weights(run(plain, tmp_path / "runs", tmp_path / "cache"))
     quick = weights(run(replace(plain, inputs="features"), tmp_path / "runs", tmp_path / "cache"))
     for name in slow:

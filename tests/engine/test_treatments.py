@@ -87,6 +87,7 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
         "normalise_by": "domain",
         "sharpness_per_um": min(levels),
         "blur_um": 0.5,
+        "flips": False,
     }
     widths = [images["domains"][name]["blur_um"] for name in ("home", "away")]
     assert min(widths) == 0.5 and max(widths) > 0.5

@@ -1,0 +1,58 @@
+"""The target's class priors, estimated from its training images without labels, and their use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hf_wbc.engine.context import Context
+from hf_wbc.engine.predict import Predictions
+from hf_wbc.engine.scoring import headline
+from hf_wbc.evaluation.label_shift import folded
+from hf_wbc.evaluation.priors import METHODS as ESTIMATORS
+from hf_wbc.evaluation.priors import PriorEstimate, estimate_priors
+from hf_wbc.taxonomy import NAMES
+
+Scored = Mapping[tuple[str, str], Predictions]
+"""Predictions by domain and split."""
+
+
+class LabelShift:
+    """Estimates for every target of a run, from source validation and target training images."""
+
+    def __init__(self, context: Context, predicted: Scored) -> None:
+        self.context = context
+        sources = context.corpus.sources
+        logits_s = np.concatenate([predicted[s.name, "validation"].logits for s in sources])
+        labels_s = np.concatenate([splits.validation.labels for splits in sources])
+        targets = [splits.name for splits in context.corpus.targets]
+        self._estimates: dict[str, dict[str, PriorEstimate]] = {
+            name: {
+                kind: estimate_priors(kind, logits_s, labels_s, predicted[name, "train"].logits)
+                for kind in ESTIMATORS
+            }
+            for name in targets
+        }
+
+    def change(self, target: str, kind: str) -> tuple[float, np.ndarray]:
+        """Scale and bias (C,) that make a target's logits those under its estimated priors."""
+        estimate = self._estimates[target][kind]
+        return folded(estimate.calibration, estimate.priors)
+
+    def facts(self, predicted: Scored) -> dict[str, Any]:
+        """For the record: estimates, and the test scores that each would give, by target."""
+        config, found = self.context.config, {}
+        for splits in self.context.corpus.targets:
+            test, uncorrected = splits.test, predicted[splits.name, "test"].logits
+            entry: dict[str, Any] = {"estimated_on": "train", "class_names": list(NAMES)}
+            for kind in ESTIMATORS:
+                scale, bias = self.change(splits.name, kind)
+                guessed = (scale * uncorrected + bias).argmax(1)
+                entry[kind] = {
+                    **self._estimates[splits.name][kind].to_dict(),
+                    "scores": headline(
+                        test.labels, guessed, config.merge, config.classes, config.seed
+                    ),
+                }
+            found[splits.name] = entry
+        return found

@@ -1,0 +1,109 @@
+"""From what the user asked for to what will be done: recipes, defaults, and what cannot be.
+
+Everything is checked here, before anything is trained.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, replace
+from typing import Any
+
+from hf_wbc.adaptation import Method, load_method
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.augment import check_strength
+from hf_wbc.engine.corpus import Corpus
+from hf_wbc.evaluation.selection import require_rule, rule
+from hf_wbc.models import Loaded
+
+BOTTLENECK = 256
+"""Width on embedded features, as in the reference library of most methods."""
+ADAPT_LR = 0.1
+"""Rate of a second phase as a fraction of the first one's."""
+
+
+def check(config: TrainConfig) -> type[Method]:
+    """The method of a configuration; ValueError for what no data is needed to refuse."""
+    method = load_method(config.method)
+    method.parse(config.method_options)
+    check_strength(config.augmentation)
+    if method.sees_target() and not config.target:
+        raise ValueError(f"{config.method} adapts to a target; name one with --target")
+    if method.needs.images and config.inputs == "features":
+        raise ValueError(f"{config.method} needs images; leave out --inputs features")
+    if len(config.sources) < method.needs.num_sources:
+        raise ValueError(
+            f"{config.method} compares {method.needs.num_sources} sources or more, and "
+            f"{len(config.sources)} is given; name more with --sources"
+        )
+    if config.correct_priors != "none" and len(config.target) != 1:
+        raise ValueError(
+            f"correct_priors {config.correct_priors} makes a model for one target, and "
+            f"{len(config.target)} are given; name one with --target, or leave it at none"
+        )
+    if config.adapt_steps and not method.adapt_passes:
+        raise ValueError(f"{config.method} has no second phase; leave out --adapt-steps")
+    require_rule(
+        rule(config.selection),
+        has_target=bool(config.target),
+        has_held_out=bool(config.held_out),
+        oracle=config.oracle,
+    )
+    if config.oracle and not config.target:
+        raise ValueError("oracle scores target labels; name a target with --target")
+    return method
+
+
+def check_batches(config: TrainConfig, num_processes: int) -> None:
+    """ValueError for batches in which a source would be missing, or whose norm has no variance."""
+    if (size := config.batch_size * num_processes) < len(config.sources):
+        raise ValueError(
+            f"batch_size {config.batch_size} x {num_processes} processes is {size}, fewer than "
+            f"the {len(config.sources)} sources; raise --batch-size"
+        )
+    if config.bottleneck and config.batch_size < 2:
+        raise ValueError(
+            "a bottleneck standardises over the batch, and one image has no variance; "
+            "raise --batch-size, or use --bottleneck 0"
+        )
+
+
+def with_recipe(config: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
+    """The configuration with a method's recipe where the user left a field at its default."""
+    inner = _where_default(config.augmentation, recipe.get("augmentation", {}))
+    outer = {name: value for name, value in recipe.items() if name != "augmentation"}
+    augmentation = replace(config.augmentation, **inner)
+    return replace(config, augmentation=augmentation, **_where_default(config, outer))
+
+
+def resolved(
+    config: TrainConfig, method: type[Method], loaded: Loaded, corpus: Corpus, num_processes: int
+) -> TrainConfig:
+    """Every default that depends on method, model or data replaced, as the record tells it."""
+    is_features = config.inputs == "features"
+    per_step = config.batch_size * config.accumulation * num_processes
+    num_target = sum(len(splits.train) for splits in corpus.targets)
+    passes = math.ceil(method.adapt_passes * num_target / per_step)
+    default = BOTTLENECK if is_features else 0
+    config = replace(
+        config,
+        method_options=asdict(method.parse(config.method_options)),
+        image_size=loaded.preprocessing.size,
+        trainable="frozen" if is_features else config.trainable,
+        bottleneck=default if config.bottleneck is None else config.bottleneck,
+        adapt_steps=passes if config.adapt_steps is None else config.adapt_steps,
+        adapt_lr=ADAPT_LR * config.lr if config.adapt_lr is None else config.adapt_lr,
+    )
+    check_batches(config, num_processes)
+    return config
+
+
+def _where_default(values: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes of those fields that are as the class has them."""
+    defaults = {field.name: _default(field) for field in fields(values)}
+    return {
+        name: value for name, value in changes.items() if getattr(values, name) == defaults[name]
+    }
+
+
+def _default(field: Any) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default

@@ -1,0 +1,123 @@
+"""One evaluation while training: what every selection rule needs to judge the weights of now.
+
+Target images are seen here without their labels. Only `oracle` looks at those, on request, and only
+to judge the rules afterwards.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, softmax
+from torch import Tensor
+
+from hf_wbc.engine.context import Context
+from hf_wbc.engine.corpus import Splits
+from hf_wbc.engine.predict import Predictions
+from hf_wbc.engine.scoring import HEADLINE
+from hf_wbc.evaluation.metrics import score
+from hf_wbc.evaluation.priors import estimate_priors
+from hf_wbc.evaluation.selection import ValidationOutputs, unlabelled_scores
+from hf_wbc.models import Classifier
+
+
+class Validation:
+    """Scores of a classifier on every domain's validation images.
+
+    It remembers the mean prediction of the evaluations so far, for the rule `agreement`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._sums: dict[str, Tensor] = {}
+        """Sum of the probabilities (N, C) of all evaluations, for each target."""
+        self._num = 0
+
+    def __call__(self, classifier: Classifier) -> dict[str, Any]:
+        """The parts of an evaluation row that the rules look at."""
+        corpus, config = self.context.corpus, self.context.config
+        sources = {splits.name: self._predict(classifier, splits) for splits in corpus.sources}
+        row: dict[str, Any] = {"source_val": self._labelled(corpus.sources, sources)}
+        if corpus.held_out:
+            held_out = {s.name: self._predict(classifier, s) for s in corpus.held_out}
+            row["held_out"] = self._labelled(corpus.held_out, held_out)
+        if corpus.targets:
+            targets = {splits.name: self._predict(classifier, splits) for splits in corpus.targets}
+            row["unlabelled"] = self._unlabelled(sources, targets)
+        if config.oracle:
+            row["oracle"] = {
+                splits.name: _headline(
+                    splits.validation.labels, targets[splits.name], config.merge, config.classes
+                )
+                for splits in corpus.targets
+            }
+        return row
+
+    def source_losses(self, classifier: Classifier) -> list[float]:
+        """Mean cross-entropy of each source's validation images."""
+        return [
+            _mean_loss(splits.validation.labels, self._predict(classifier, splits))
+            for splits in self.context.corpus.sources
+        ]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it remembers, as tensors."""
+        sums = {f"sum/{name}": values for name, values in self._sums.items()}
+        return {**sums, "num": torch.tensor(self._num)} if self._num else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._sums = {
+            name.removeprefix("sum/"): values for name, values in state.items() if name != "num"
+        }
+        self._num = int(state["num"]) if state else 0
+
+    def _predict(self, classifier: Classifier, splits: Splits) -> Predictions:
+        return self.context.predict(classifier, splits.validation)
+
+    def _labelled(
+        self, all_splits: Sequence[Splits], found: Mapping[str, Predictions]
+    ) -> dict[str, Any]:
+        return {
+            splits.name: {
+                **_headline(splits.validation.labels, found[splits.name]),
+                "loss": _mean_loss(splits.validation.labels, found[splits.name]),
+            }
+            for splits in all_splits
+        }
+
+    def _unlabelled(
+        self, sources: Mapping[str, Predictions], targets: Mapping[str, Predictions]
+    ) -> dict[str, dict[str, float]]:
+        """Every target-sighted score of every target."""
+        labels = np.concatenate([s.validation.labels for s in self.context.corpus.sources])
+        source = ValidationOutputs(
+            features=np.concatenate([found.features for found in sources.values()]),
+            logits=np.concatenate([found.logits for found in sources.values()]),
+            labels=labels,
+        )
+        scores = {}
+        for name, found in targets.items():
+            priors = np.array(
+                estimate_priors("em", source.logits, labels, found.logits, num_resamples=1).priors
+            )
+            ensemble = (self._sums[name] / self._num).numpy() if self._num else None
+            target = ValidationOutputs(features=found.features, logits=found.logits)
+            scores[name] = unlabelled_scores(source, target, priors, ensemble)
+            probabilities = torch.from_numpy(softmax(found.logits.astype(np.float64), axis=1))
+            self._sums[name] = self._sums.get(name, 0) + probabilities
+        self._num += 1
+        return scores
+
+
+def _headline(
+    labels: np.ndarray, found: Predictions, merge: Sequence[str] = (), classes: Sequence[str] = ()
+) -> dict[str, float]:
+    scores = score(labels, found.classes, merge=merge, classes=classes)
+    return {name: scores[name] for name in HEADLINE}
+
+
+def _mean_loss(labels: np.ndarray, found: Predictions) -> float:
+    log_p = log_softmax(found.logits.astype(np.float64), axis=1)
+    return float(-log_p[np.arange(len(labels)), labels].mean())

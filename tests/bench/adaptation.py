@@ -1,0 +1,127 @@
+"""Every method on one pair of laboratories: run the grid, then print its table from the records.
+
+python tests/bench/adaptation.py --model M --sources A --target B --seeds 3 --out runs
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.config import TrainConfig
+
+
+def names(inputs: str, asked: Sequence[str]) -> list[str]:
+    """The methods that can run on such inputs, or those asked for."""
+    fitting = [
+        name for name in method_names()
+        if inputs == "images" or not load_method(name).needs.images
+    ]  # fmt: skip
+    several = [name for name in fitting if load_method(name).needs.num_sources > 1]
+    return list(asked) or [name for name in fitting if name not in several]
+
+
+def train(job: tuple[dict[str, Any], Path, Path]) -> tuple[str, float]:
+    """One run; its folder and seconds."""
+    import torch
+
+    from hf_wbc.engine.run import run
+
+    torch.set_num_threads(1)
+    values, out, cache = job
+    start = time.perf_counter()
+    folder = run(TrainConfig.from_dict(values), out, cache)
+    return str(folder.path), time.perf_counter() - start
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range over seeds."""
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}..{max(values):.3f})"
+
+
+def table(paths: Sequence[str], target: str) -> None:
+    """A row a method, the best on the target first."""
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in paths:
+        record = json.loads((Path(path) / "record.json").read_text())
+        records[record["config"]["method"]].append(record)
+    rows = []
+    for method, runs in records.items():
+        away = [run["results"][target] for run in runs]
+        home = [entry["test"]["macro_f1"] for run in runs for entry in run["results"].values()
+                if entry["role"] == "source"]  # fmt: skip
+        every = [entry["transductive"]["macro_f1"] for entry in away]
+        prior = [run["label_shift"][target]["em"]["scores"]["macro_f1"] for run in runs]
+        test = [entry["test"]["macro_f1"] for entry in away]
+        accuracy = [entry["transductive"]["accuracy"] for entry in away]
+        rows.append((statistics.mean(every), method, home, test, every, accuracy, prior))
+    print("| method | home test | away test | away, all images | accuracy, all "
+          "| away test, EM priors |\n|---|--:|--:|--:|--:|--:|")  # fmt: skip
+    for _, method, *columns in sorted(rows, reverse=True):
+        print(f"| `{method}` | " + " | ".join(map(spread, columns)) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--sources", nargs="+", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    parser.add_argument("--cache", type=Path, default=Path("build/features"))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=JSON")
+    options = parser.parse_args()
+    values: dict[str, Any] = {
+        "sources": options.sources,
+        "target": [options.target],
+        "model": options.model,
+        "inputs": "features",
+        "steps": 300,
+        "batch_size": 64,
+        "lr": 1e-3,
+        "evaluate_every": 100,
+        "oracle": True,
+    }
+    for pair in options.set:
+        name, _, value = pair.partition("=")
+        values[name] = json.loads(value)
+    jobs = [
+        (values | {"method": name, "seed": seed}, options.out, options.cache)
+        for seed in range(options.seeds)
+        for name in names(values["inputs"], options.methods)
+    ]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    start = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        done = list(pool.map(train, jobs))
+    took = time.perf_counter() - start
+    from hf_wbc.data.domain import load_domain
+
+    table([path for path, _ in done], load_domain(options.target, "test").name)
+    print(f"\n{len(done)} runs in {took:.0f} s on {options.processes} processes")
+    judge(done)
+
+
+def judge(done: Sequence[tuple[str, float]]) -> None:
+    """How well each selection rule would have chosen, over all evaluations of all runs."""
+    from hf_wbc.evaluation.judge import judge as judge_rules
+
+    histories = [
+        json.loads((Path(path) / "record.json").read_text())["history"] for path, _ in done
+    ]
+    print(json.dumps(judge_rules(histories), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A second phase adapts on target images alone, competes with itself, and resumes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+def interrupt_at(step: int) -> Any:
+    def report(row: Mapping[str, Any]) -> None:
+        if row["step"] == step:
+            raise Interrupted
+
+    return report
+
+
+@pytest.fixture
+def short(config: TrainConfig) -> TrainConfig:
+    """On embedded features: 4 steps, then 4 on the target alone."""
+    return replace(
+        config, inputs="features", steps=4, adapt_steps=4, bottleneck=8, batch_size=22, ema=0.0
+    )
+
+
+def weights(folder: RunFolder) -> dict[str, np.ndarray]:
+    return load_file(folder.model / "model.safetensors")
+
+
+def test_the_second_phase_starts_from_the_best_weights_of_the_first(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    """Without a learning rate it changes nothing, and the run is that of the first phase."""
+    still = replace(short, method="shot", adapt_lr=0.0, weight_decay=0.0)
+    two = run(still, tmp_path, tmp_path / "cache")
+    one = run(replace(still, method="source_only", adapt_steps=None), tmp_path, tmp_path / "cache")
+    assert [row["phase"] for row in two.read_history()] == ["fit", "fit", "adapt", "adapt"]
+    assert two.read_history()[:2] == one.read_history()
+    assert two.read_record()["selection"]["step"] > short.steps, "only the last phase competes"
+    assert two.read_record()["cost"]["steps"] == 8
+
+
+@pytest.mark.parametrize("method", ["shot", "adabn", "tent"])
+@pytest.mark.parametrize("step", [3, 4, 5, 7])
+def test_an_interrupted_second_phase_resumes_to_the_same_weights(
+    short: TrainConfig, tmp_path: Path, method: str, step: int
+) -> None:
+    config = replace(short, method=method)
+    whole = run(config, tmp_path / "whole", tmp_path / "cache")
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "halves", tmp_path / "cache", report=interrupt_at(step))
+    halves = run(config, tmp_path / "halves", tmp_path / "cache")
+    for name, values in weights(whole).items():
+        np.testing.assert_array_equal(values, weights(halves)[name], err_msg=name)
+    assert whole.read_history() == halves.read_history()
+
+
+def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    """Its statistics are folded into the head of the plain model."""
+    cache = tmp_path / "cache"
+    adapted = weights(run(replace(short, method="adabn"), tmp_path, cache))
+    plain = weights(run(replace(short, method="source_only", adapt_steps=None), tmp_path, cache))
+    moved = {name for name in plain if not np.array_equal(plain[name], adapted[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+
+
+def test_a_phase_that_ends_early_is_followed_by_the_next(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    stuck = replace(short, method="shot", lr=0.0, patience=1, steps=100, adapt_lr=1e-3)
+    record = run(stuck, tmp_path, tmp_path / "cache").read_record()
+    steps = [row["step"] for row in record["history"]]
+    assert steps[:3] == [2, 4, 102]
+    assert (
+        record["cost"]["steps"] == 4 + sum(row["phase"] == "adapt" for row in record["history"]) * 2
+    )
+
+
+def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_path: Path) -> None:
+    """The plain model's head on the backbone's features gives the recorded predictions."""
+    import pyarrow.parquet as pq
+
+    from hf_wbc.data.domain import load_domain
+    from hf_wbc.engine.accelerator import make_accelerator
+    from hf_wbc.engine.embed import embed
+    from hf_wbc.models import load_classifier, load_trained
+
+    folder = run(replace(short, method="coral", adapt_steps=None), tmp_path, tmp_path / "cache")
+    trained = load_trained(str(folder.model)).classifier
+    backbone = load_classifier(short.model, seed=short.seed)
+    domain = load_domain(short.target[0], "test")
+    features = embed(backbone, domain, tmp_path / "cache", make_accelerator()).chunks[0]
+    head = trained.head
+    logits = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    rows = pq.read_table(folder.predictions).to_pylist()
+    mine = [row["logits"] for row in rows if row["domain"] == "away"]
+    np.testing.assert_allclose(logits, mine, atol=1e-5)
+    narrow = pq.read_table(folder.features)["features"].to_pylist()
+    assert {len(row) for row in narrow} == {8}, "what the methods aligned"
+
+
+def test_every_method_leaves_a_record_that_is_json(short: TrainConfig, tmp_path: Path) -> None:
+    folder = run(replace(short, method="eata", oracle=True), tmp_path, tmp_path / "cache")
+    json.dumps(folder.read_record(), allow_nan=False)

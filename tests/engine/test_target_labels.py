@@ -1,0 +1,92 @@
+"""No method, rule or estimate sees a target's labels: whatever they are, nothing changes."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.engine.run import run
+
+TARGETED = [name for name in method_names() if load_method(name).sees_target()]
+
+
+@pytest.fixture(scope="module")
+def poisoned(laboratories: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The target with every label moved on by three classes."""
+    folder = tmp_path_factory.mktemp("poisoned") / "away"
+    shutil.copytree(laboratories[1], folder)
+    for file in folder.glob("*/*.parquet"):
+        table = pq.read_table(file)
+        column = table.schema.get_field_index("label")
+        wrong = (table["label"].to_numpy() + 3) % 11
+        changed = table.set_column(column, table.schema.field("label"), pa.array(wrong))
+        pq.write_table(changed, file)
+    return str(folder)
+
+
+def outcome(config: TrainConfig, root: Path, cache: Path) -> tuple[Any, ...]:
+    """All that a run decides: weights, every evaluation, and the priors that it estimates."""
+    folder = run(config, root, cache)
+    record = folder.read_record()
+    priors = {
+        kind: record["label_shift"]["away"][kind]["priors"] for kind in ("bbse", "em", "rlls")
+    }
+    return load_file(folder.model / "model.safetensors"), folder.read_history(), priors
+
+
+@pytest.mark.parametrize("name", TARGETED)
+def test_poisoned_target_labels_change_nothing(
+    config: TrainConfig, poisoned: str, tmp_path: Path, name: str
+) -> None:
+    images = load_method(name).needs.images
+    short = replace(
+        config,
+        method=name,
+        inputs="images" if images else "features",
+        steps=2,
+        adapt_steps=2 if load_method(name).adapt_passes else None,
+        selection="im_prior",
+        correct_priors="em",
+        ema=0.0,
+    )
+    cache = tmp_path / "cache"
+    weights, history, priors = outcome(short, tmp_path / "true", cache)
+    others = outcome(replace(short, target=(poisoned,)), tmp_path / "poisoned", cache)
+    assert others[1] == history and others[2] == priors
+    for key, values in weights.items():
+        np.testing.assert_array_equal(others[0][key], values, err_msg=key)
+
+
+def test_poisoned_labels_do_change_the_oracle(
+    config: TrainConfig, poisoned: str, tmp_path: Path
+) -> None:
+    """Else the test above could not fail."""
+    short = replace(config, steps=2, oracle=True, inputs="features", ema=0.0, lr=0.1)
+    scores = [
+        run(replace(short, target=(ref,)), tmp_path, tmp_path / "cache").read_history()[-1][
+            "oracle"
+        ]
+        for ref in (config.target[0], poisoned)
+    ]
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize("style", ["colours", "reinhard", "macenko", "histogram", "fourier"])
+def test_styles_see_images_alone(
+    config: TrainConfig, poisoned: str, tmp_path: Path, style: Any
+) -> None:
+    moved = Augmentation(target_shift=0.5, target_style=style)
+    short = replace(config, augmentation=moved, steps=2, ema=0.0)
+    weights, history, _ = outcome(short, tmp_path / "true", tmp_path / "cache")
+    others = outcome(replace(short, target=(poisoned,)), tmp_path / "poisoned", tmp_path / "cache")
+    assert others[1] == history
+    for key, values in weights.items():
+        np.testing.assert_array_equal(others[0][key], values, err_msg=key)
