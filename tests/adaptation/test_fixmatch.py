@@ -1,6 +1,7 @@
 """FixMatch (Sohn et al. 2020): sure weak predictions label strong views."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,11 @@ def test_a_teacher_gives_labels_from_the_weak_view_and_follows_after_the_step(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()
+    other = replace(batch.target, strong=-2 * batch.target.inputs)  # with other labels
+    batch = replace(batch, target=other)
     method = make_method("fixmatch", small, threshold=0.0, teacher_decay=0.9)
     with torch.no_grad():
-        method.teacher.classifier.head.weight.neg_()  # so that its labels are others
+        method.teacher.classifier.head.weight.neg_()  # so that its labels are not the student's
     before = method.teacher.classifier.head.weight.clone()
     terms = method(batch)
     _, strong = logits(small, batch.source.inputs, batch.target.strong)
