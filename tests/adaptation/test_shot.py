@@ -1,0 +1,260 @@
+"""SHOT: information maximisation and centroid pseudo-labels under a frozen head (Liang 2020)."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy as scipy_entropy
+from torch import nn
+
+from hf_wbc.adaptation import Method, load_method
+from hf_wbc.adaptation.shot import concentration, pseudo_labels
+from hf_wbc.adaptation.tent import entropy
+from hf_wbc.data.batch import Batch, TargetBatch, TargetView
+from hf_wbc.models import Classifier, freeze
+from hf_wbc.taxonomy import NUM_CLASSES
+
+
+def target_of(batch: Batch, progress: float = 0.5) -> TargetBatch:
+    assert batch.target is not None
+    return TargetBatch(target=batch.target, progress=progress)
+
+
+def reference_labels(features: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Weighted means, nearest by cosine; means of the labels found, nearest again."""
+    candidates = np.unique(p.argmax(1))
+    centroids = (p.T @ features / p.sum(0)[:, None])[candidates]
+    labels = candidates[cdist(features, centroids, "cosine").argmin(1)]
+    candidates = np.unique(labels)
+    centroids = np.stack([features[labels == k].mean(0) for k in candidates])
+    return candidates[cdist(features, centroids, "cosine").argmin(1)]
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (8, NUM_CLASSES)])
+@pytest.mark.parametrize("uniform", [True, False])
+def test_information_maximisation_is_the_papers_in_value_and_gradient(
+    shape: tuple[int, int], uniform: bool, assert_loss_is: Callable[..., None]
+) -> None:
+    rng = np.random.default_rng(0)
+    num_classes = shape[1]
+    prior = np.full(num_classes, 1 / num_classes)
+    if not uniform:
+        prior = rng.dirichlet(np.ones(num_classes))
+
+    def reference(z: np.ndarray) -> float:
+        p = softmax(z, axis=1)
+        divergence = scipy_entropy(p.mean(0), prior)  # Kullback-Leibler
+        return float(scipy_entropy(p, axis=1).mean() + divergence - np.log(num_classes))
+
+    assert_loss_is(
+        lambda z: entropy(z).mean() + concentration(z.softmax(1), torch.from_numpy(prior)),
+        reference,
+        rng.normal(size=shape),
+    )
+
+
+def test_balanced_certainty_is_minus_ln_c_and_uniform_is_zero() -> None:
+    prior = torch.full((NUM_CLASSES,), 1 / NUM_CLASSES)
+    for logits, expected in (
+        (100 * torch.eye(NUM_CLASSES), -math.log(NUM_CLASSES)),
+        (torch.zeros(3, NUM_CLASSES), 0.0),
+    ):
+        found = entropy(logits).mean() + concentration(logits.softmax(1), prior)
+        assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_estimated_prior_is_where_the_concentration_is_least() -> None:
+    prior = torch.tensor([0.7, 0.2, 0.1])
+    least = concentration(prior[None], prior)
+    for mean in ([1 / 3, 1 / 3, 1 / 3], [0.75, 0.15, 0.1], [0.65, 0.25, 0.1]):
+        assert concentration(torch.tensor([mean]), prior) > least
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pseudo_labels_are_the_nearest_centroids(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 6, 40)
+    features = 2 * rng.normal(size=(6, 4))[true] + rng.normal(size=(40, 4))
+    p = softmax(2 * rng.normal(size=(40, 8)) + 3 * np.eye(8)[true], axis=1)
+    found = pseudo_labels(torch.from_numpy(features), torch.from_numpy(p)).numpy()
+    np.testing.assert_array_equal(found, reference_labels(features, p))
+
+
+def test_rows_not_seen_change_no_label() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(20, 4)))
+    p = torch.from_numpy(softmax(3 * rng.normal(size=(20, 5)), axis=1))
+    padded = torch.cat([features, 9 + torch.zeros(7, 4)]), torch.cat([p, torch.zeros(7, 5)])
+    assert torch.equal(pseudo_labels(*padded)[:20], pseudo_labels(features, p))
+
+
+def test_a_class_that_no_sample_is_likeliest_of_gets_no_label() -> None:
+    p = torch.tensor([[0.6, 0.4, 0.0], [0.6, 0.0, 0.4], [0.0, 0.4, 0.6]])
+    assert 1 not in pseudo_labels(torch.randn(3, 2), p)
+
+
+def test_a_wrong_prediction_amid_its_class_is_mended() -> None:
+    features = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]])
+    p = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
+    assert pseudo_labels(features, p).tolist() == [0, 0, 0, 1, 1]
+
+
+def test_the_head_stays_and_the_rest_learns(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    for _ in range(2):
+        method.start_adapting()
+        assert {n.split(".")[1] for n, p in method.named_parameters() if p.requires_grad} == {
+            "norm", "project",
+        }  # fmt: skip
+    method(target_of(make_batch()))["loss"].backward()
+    assert small.project.weight.grad.abs().sum() > 0
+    assert small.head.weight.grad is None
+
+
+def test_the_loss_is_the_sum_of_its_parts(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small, beta=0.7, diversity=0.5)
+    method.start_adapting()
+    batch = target_of(make_batch((8,) * 12))
+    terms = method(batch)
+    output = small(batch.target.inputs)
+    z, f = output.logits.detach().double().numpy(), output.features.detach().double().numpy()
+    labels = reference_labels(f, softmax(z, axis=1))
+    expected = {
+        "entropy": scipy_entropy(softmax(z, axis=1), axis=1).mean(),
+        "concentration": -scipy_entropy(softmax(z, axis=1).mean(0)),
+        "pseudo": -log_softmax(z, axis=1)[np.arange(12), labels].mean(),
+    }
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-4), name
+    total = expected["entropy"] + 0.5 * expected["concentration"] + 0.7 * expected["pseudo"]
+    assert terms["loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_the_memory_holds_each_sample_by_its_row(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    method.start_adapting()
+    batch = target_of(make_batch())
+    rows = torch.tensor([99, 3, 50, 7, 20, 1])
+    batch = replace(batch, target=replace(batch.target, index=rows))
+    method(batch)
+    output = small(batch.target.inputs)
+    state = method.state_dict()
+    torch.testing.assert_close(state["features"][rows], output.features)
+    torch.testing.assert_close(state["predictions"][rows], output.logits.softmax(1))
+    assert (state["predictions"].sum(1) > 0).sum() == 6
+
+
+def test_the_first_pass_only_looks_and_estimates_the_prior_once(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small, prior="estimated")
+    method.start_adapting()
+    first = target_of(make_batch(), progress=0.0)
+    terms = method(first)
+    terms["loss"].backward()
+    assert terms["loss"].item() == 0
+    assert small.project.weight.grad.abs().max() == 0
+    p = small(first.target.inputs).logits.detach().softmax(1)
+    prior = method.state_dict()["prior"].clone()
+    torch.testing.assert_close(prior, (p.sum(0) + 1) / (6 + NUM_CLASSES))
+    assert method(target_of(make_batch(seed=1), progress=0.5))["loss"].item() != 0
+    assert torch.equal(method.state_dict()["prior"], prior)
+
+
+def test_the_uniform_prior_stays_uniform(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    method(target_of(make_batch(), progress=0.0))
+    assert (method.state_dict()["prior"] == 1 / NUM_CLASSES).all()
+
+
+def test_a_resumed_memory_gives_the_same_loss(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    method.start_adapting()
+    method(target_of(make_batch(seed=1), progress=0.0))
+    again = make_method("shot", deepcopy(small))
+    again.start_adapting()
+    again.load_state_dict(deepcopy(method.state_dict()))
+    batch = target_of(make_batch())
+    assert torch.equal(method(batch)["loss"], again(batch)["loss"])
+
+
+def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_destroys_it(
+    make_method: Callable[..., Method], small: Any
+) -> None:
+    """Two classes far apart, 95 to 5, and a model that tells them apart."""
+    torch.manual_seed(0)
+    true = (torch.arange(100) >= 95).long()
+    inputs = 0.5 * torch.randn(100, 6)
+    inputs[:, 0] += 4.0 * true - 2
+    with torch.no_grad():
+        for layer in (small.project, small.head):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        small.project.weight[0, 0] = 1
+        small.project.bias[0] = inputs[:, 0].mean() / inputs[:, 0].std()
+        small.head.bias[2:] = -20
+        small.head.weight[0, 0], small.head.weight[1, 0] = -1, 1
+    rows = torch.arange(100)
+    view = TargetView(inputs=inputs, index=rows, domains=torch.zeros_like(rows))
+    accuracy = {}
+    for prior in ("uniform", "estimated"):
+        network = deepcopy(small)
+        method = make_method("shot", network, prior=prior)
+        method.start_adapting()
+        learning = [p for p in method.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(learning, lr=0.05)
+        for step in range(150):
+            method(TargetBatch(target=view, progress=step / 150))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found = network.eval()(inputs).logits.argmax(1)
+        accuracy[prior] = (found == true).float().mean().item()
+    assert accuracy["estimated"] > 0.95
+    assert accuracy["uniform"] < 0.75
+
+
+def test_a_frozen_backbone_without_a_bottleneck_is_refused(
+    make_setting: Callable[..., Any],
+) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ViTConfig(**sizes, intermediate_size=8, image_size=8, patch_size=4, num_labels=11)
+    classifier = Classifier(ViTForImageClassification(config))
+    freeze(classifier, "frozen")
+    found = load_method("shot")
+    with pytest.raises(ValueError, match="--bottleneck 256"):
+        found(classifier, found.parse({})).setup(make_setting())
+    classifier.add_bottleneck(4, seed=0)
+    method = found(classifier, found.parse({}))
+    method.setup(make_setting())
+    method.start_adapting()
+    assert isinstance(classifier.head, nn.Linear)
+    assert not classifier.head.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"beta": -1}, "beta is -1"), ({"diversity": -1}, "diversity is -1"),
+     ({"prior": "nope"}, "choose from uniform, estimated")],
+)  # fmt: skip
+def test_an_option_out_of_its_range_is_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_method("shot").parse(option)
