@@ -27,7 +27,7 @@ def test_adjusted_mutual_information_is_scikit_learns(labels):
     a, b = np.array(labels).T
     ours = adjusted_mutual_information(a, b)
     if len(set(a)) == 1 or len(set(b)) == 1:
-        assert ours == 0
+        assert ours == pytest.approx(0)
     elif len(set(a)) < len(a) or len(set(b)) < len(b):
         assert ours == pytest.approx(adjusted_mutual_info_score(a, b), abs=1e-7)
 
@@ -52,6 +52,11 @@ def test_k_means_stays_where_no_centre_can_improve():
     centres = np.stack([features[labels == k].mean(0) for k in range(labels.max() + 1)])
     nearest = ((features[:, None] - centres) ** 2).sum(-1).argmin(1)
     assert (nearest == labels).all()
+
+
+def test_a_cluster_of_one_has_its_centre_where_that_one_is():
+    features = np.array([[0.0], [0.1], [4.0], [10.0]])
+    assert len(set(k_means(features, 3)[1:])) == 3
 
 
 def test_predictions_that_follow_the_clusters_have_the_highest_score():

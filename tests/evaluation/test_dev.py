@@ -59,6 +59,11 @@ def test_weights_are_the_ratio_of_the_densities(shift, monkeypatch):
     assert np.sqrt((off**2).mean()) < 0.06
 
 
+def test_an_image_is_not_weighted_by_a_classifier_that_was_trained_on_it():
+    f_s, f_t = gaussians(200, 0.0, d=300)
+    assert importance_weights(f_s, f_t).mean() > 0.9
+
+
 def test_weights_allow_for_domains_of_different_size(monkeypatch):
     monkeypatch.setattr(module, "MOST", 10**6)
     f_s, f_t = gaussians(8000, 0.5)
