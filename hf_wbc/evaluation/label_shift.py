@@ -27,8 +27,8 @@ def folded(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
 def total_variation(a: ArrayLike, b: ArrayLike) -> float:
     """The share of the images that would have to change class, in [0, 1]; priors (C,).
 
-    >>> total_variation([0.5, 0.5], [0.8, 0.2])
-    0.3
+    >>> total_variation([0.5, 0.5], [0.75, 0.25])
+    0.25
     """
     p, q = _pair(a, b)
     return float(np.abs(p - q).sum() / 2)

@@ -7,8 +7,9 @@ of images. For EM the calibration of each resample is one Newton step away from 
 EM runs on all target images (none are left out), for all resamples of about the same temperature at
 once: their biases only rescale the priors, so the likelihoods are shared.
 
-To each set one image of no known class is added, because else a single image would be certain of
-what all others are. With a hundred images nothing is seen of it.
+One image of no known class is added to the target, and for BBSE and RLLS to each class of the
+source, because else a single image would be certain of what all others are. Beside a hundred
+images nothing is seen of it.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,6 @@ import numpy as np
 from scipy.special import softmax
 
 from hf_wbc.evaluation.calibration import (
-    PRIOR_DEVIATION,
     Calibration,
     Floats,
     Ids,
@@ -90,7 +90,7 @@ def _calibrations(
 ) -> tuple[Floats, Floats, Floats]:
     """Slopes (num,) and biases (num, K) of the resamples, and what a slope does to biases (K,).
 
-    One Newton step on the loss of `calibrate`, whose prior is drawn anew too.
+    One Newton step on the loss of `calibrate` with other weights.
     """
     k = source.shape[1]
     scaled, spread = standardised(source)
@@ -109,7 +109,6 @@ def _calibrations(
     for c in range(k):
         drawn[:, place == c] /= drawn[:, place == c].mean(1, keepdims=True)
     pushed = (drawn - 1) @ gradients
-    pushed[:, 1:] += ridge[1:] * PRIOR_DEVIATION * generator.standard_normal((num, k))
     steps = -np.linalg.solve(hessian, pushed.T).T
     along = -np.linalg.solve(hessian[1:, 1:], hessian[1:, 0])
     return np.maximum(slope + steps[:, 0], slope / 10), bias + steps[:, 1:], along

@@ -49,7 +49,7 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
     for _ in range(100):
         before = weights
         weights = _nonnegative(joint, predicted, ridge, ones)
-        if np.abs(weights - before).max() < 1e-9:
+        if np.abs(weights - before).max() < 1e-6:
             break
         misfit = float(np.linalg.norm(joint @ weights - predicted))
         ridge = max(rho * misfit / max(float(np.linalg.norm(weights - 1)), 1e-12), RIDGE)

@@ -1,0 +1,68 @@
+"""Corrections fold into a head, and distances of priors are those of the textbook."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
+
+from hf_wbc.evaluation.calibration import NEVER, Calibration
+from hf_wbc.evaluation.label_shift import correct, folded, jensen_shannon, total_variation
+
+CALIBRATION = Calibration(2.0, (0.5, -0.5, 0.0, NEVER))
+
+
+def test_corrected_logits_are_the_posterior_of_bayes():
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    priors = np.array([0.5, 0.2, 0.3, 0])
+    equal = softmax(logits / 2 + [0.5, -0.5, 0, -np.inf], axis=1)
+    expected = equal * priors / (equal @ priors)[:, None]
+    assert softmax(correct(logits, CALIBRATION, priors), axis=1) == pytest.approx(expected)
+
+
+def test_a_correction_folds_into_a_linear_head():
+    generator = np.random.default_rng(0)
+    features, weight, own = (generator.normal(size=s) for s in ((20, 8), (4, 8), 4))
+    scale, bias = folded(CALIBRATION, [0.5, 0.2, 0.3, 0])
+    head = features @ (weight * scale).T + (own * scale + bias)
+    logits = features @ weight.T + own
+    assert head == pytest.approx(correct(logits, CALIBRATION, [0.5, 0.2, 0.3, 0]))
+
+
+def test_equal_priors_change_no_prediction():
+    logits = np.random.default_rng(0).normal(size=(200, 4))
+    equal = correct(logits, CALIBRATION, [0.25] * 4).argmax(1)
+    assert (equal == CALIBRATION.apply(logits).argmax(1)).all()
+
+
+def test_a_prior_of_zero_is_finite_and_never_predicted():
+    scale, bias = folded(CALIBRATION, [1, 0, 0, 0])
+    assert np.isfinite(bias).all() and bias[1:].tolist() == [NEVER] * 3
+    assert correct([[0.0, 500, 500, 500]], CALIBRATION, [1, 0, 0, 0]).argmax() == 0
+    assert scale == 0.5
+
+
+def test_distances_are_those_of_scipy_symmetric_and_within_0_and_1():
+    generator = np.random.default_rng(0)
+    for a, b in generator.dirichlet(np.full(11, 0.3), size=(20, 2)):
+        assert jensen_shannon(a, b) == pytest.approx(jensenshannon(a, b, base=2) ** 2)
+        assert jensen_shannon(a, b) == pytest.approx(jensen_shannon(b, a))
+        assert total_variation(a, b) == total_variation(b, a)
+        assert 0 <= total_variation(a, b) <= 1
+    assert jensen_shannon(a, a) == total_variation(a, a) == 0
+    assert jensen_shannon([1, 0], [0, 1]) == total_variation([1, 0], [0, 1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ([0.5, 0.5], "one for each of 4"),
+        ([0.5, 0.5, 0.5, -0.5], "must be 0 or more"),
+        ([0.5, 0.5, np.nan, 0], "must be 0 or more"),
+        ([0.5, 0.5, 0.5, 0.5], "sum to 2"),
+    ],
+)
+def test_priors_that_are_none_are_named(priors, message):
+    with pytest.raises(ValueError, match=message):
+        folded(CALIBRATION, priors)
+    with pytest.raises(ValueError, match=message):
+        total_variation([0.25] * 4, priors)

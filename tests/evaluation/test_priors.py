@@ -1,0 +1,317 @@
+"""Estimated priors are the target's, within their interval, and say what they cannot know."""
+
+import json
+from time import perf_counter
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+from hf_wbc.evaluation.label_shift import total_variation
+from hf_wbc.evaluation.metrics import score
+from hf_wbc.evaluation.prior_solvers import bbse_priors, em_priors, rlls_priors, rlls_strength
+from hf_wbc.evaluation.priors import METHODS, bbse, em, estimate_priors, rlls
+
+SOURCE = np.array([0.3, 0.3, 0.2, 0.15, 0.05])
+TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
+
+
+def images(num, shares, seed=0, spread=0.8):
+    """Log-likelihoods (N, C) of Gaussian classes in 6 dimensions, and labels of given shares."""
+    means = np.random.default_rng(100).normal(size=(len(shares), 6)) * spread
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(len(shares), num, p=shares)
+    x = means[labels] + generator.normal(size=(num, 6))
+    return -((x[:, None] - means) ** 2).sum(2) / 2, labels
+
+
+def estimated(method, num_source=2000, num_target=2000, seed=0, target=TARGET, **options):
+    """From logits that are three times too confident and biased."""
+    source, labels = images(num_source, SOURCE, seed=2 * seed)
+    unlabelled, _ = images(num_target, target, seed=2 * seed + 1)
+    bias = np.array([0.5, 0, -0.5, 1, -1])
+    return estimate_priors(method, 3 * source + bias, labels, 3 * unlabelled + bias, **options)
+
+
+def arrays(found):
+    return (np.array(values, float) for values in (found.priors, found.low, found.high))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_priors_are_recovered_within_their_interval(method):
+    inside = []
+    for seed in range(100):
+        _, low, high = arrays(estimated(method, 800, 800, seed, num_resamples=100))
+        inside.append((low <= TARGET) & (high >= TARGET))
+    # 90 % of the nominal 95 %, where the class is common enough for the normal approximation.
+    assert (np.mean(inside, axis=0)[1:] >= 0.9 * 0.95).all()
+    assert np.mean(inside) <= 0.99
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interval_is_as_wide_as_the_estimates_scatter(method):
+    found = [estimated(method, 1500, 600, seed, num_resamples=100) for seed in range(60)]
+    priors, low, high = np.array([list(arrays(one)) for one in found]).transpose(1, 0, 2)
+    width = (high - low).mean(0)[2:] / (2 * 1.96)
+    assert width == pytest.approx(priors.std(0)[2:], rel=0.3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_images_narrow_the_interval(method):
+    _, low, high = arrays(estimated(method, 300, 300))
+    _, lower, higher = arrays(estimated(method, 6000, 6000))
+    assert (higher - lower).mean() < 0.4 * (high - low).mean()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_correction_makes_predictions_better_under_shift(method):
+    source, labels = images(3000, SOURCE, spread=0.5)
+    target, truth = images(3000, TARGET, seed=1, spread=0.5)
+    # What a classifier learns that saw the source: its posterior, here with the source's priors.
+    source, target = source + np.log(SOURCE), target + np.log(SOURCE)
+    found = estimate_priors(method, source, labels, target)
+    before = score(truth, target.argmax(1))["accuracy"]
+    assert score(truth, found.correct(target).argmax(1))["accuracy"] > before + 0.1
+
+
+def test_bbse_is_exact_on_a_constructed_confusion():
+    generator = np.random.default_rng(0)
+    for k in (2, 5, 11):
+        confusion = 0.6 * np.eye(k) + 0.4 * generator.dirichlet(np.ones(k), size=k).T
+        truth = generator.dirichlet(np.ones(k))
+        found = bbse_priors(confusion, confusion @ truth, np.full(k, 1 / k))
+        assert found == pytest.approx(truth, abs=1e-6)
+
+
+def test_bbse_counts_predictions_under_equal_priors():
+    # Class 0 is predicted right 8 times of 10, class 1 always; half the target is predicted 0.
+    a, b = [3.0, 0.0], [0.0, 3.0]
+    found = bbse([a] * 8 + [b] * 2 + [b] * 10, [0] * 10 + [1] * 10, [a, b] * 50)
+    assert found.priors == pytest.approx([0.625, 0.375], abs=1e-6)
+
+
+def test_two_classes_never_told_apart_share_their_sum_and_disturb_no_other():
+    confusion = np.array([[0.9, 0.1, 0.1], [0.05, 0.45, 0.45], [0.05, 0.45, 0.45]])
+    found = bbse_priors(confusion, confusion @ [0.2, 0.7, 0.1], np.array([0.5, 0.25, 0.25]))
+    assert found == pytest.approx([0.2, 0.4, 0.4], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_singular_confusion_is_named_by_its_condition(method):
+    source, labels = images(3000, [0.25] * 4, spread=1.5)
+    target, _ = images(3000, [0.1, 0.5, 0.3, 0.1], seed=1, spread=1.5)
+    blind = [logits[:, [0, 1, 2, 3, 3]] for logits in (source, target)]
+    twins = np.where(labels == 3, 3 + np.arange(3000) % 2, labels)
+    found = estimate_priors(method, blind[0], twins, blind[1])
+    assert found.condition > 50 > estimate_priors(method, source, labels, target).condition
+    priors = np.array(found.priors)
+    assert priors[:3] == pytest.approx([0.1, 0.5, 0.3], abs=0.04)
+    assert priors[3:].sum() == pytest.approx(0.1, abs=0.03)
+    assert json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_rlls_minimises_its_unsquared_norms():
+    generator = np.random.default_rng(0)
+    for num in (30, 300, 3000):
+        source = generator.dirichlet(np.full(4, 5))
+        confusion = 0.5 * np.eye(4) + 0.5 * generator.dirichlet(np.ones(4), size=4).T
+        predicted = generator.dirichlet(np.ones(4) * 3)
+        joint, rho = confusion * source, rlls_strength(4, num)
+
+        def loss(w, joint=joint, rho=rho, predicted=predicted):
+            return np.linalg.norm(joint @ w - predicted) + rho * np.linalg.norm(w - 1)
+
+        starts = generator.uniform(0, 2, size=(10, 4))
+        best = min(
+            minimize(loss, w, bounds=[(0, None)] * 4, method="SLSQP", options={"ftol": 1e-12}).fun
+            for w in starts
+        )
+        weights = rlls_priors(confusion, predicted, source, num) / source
+        # The priors are normalised weights, so the loss is compared along their ray.
+        scales = np.linspace(0.5, 2, 3001)
+        assert min(loss(s * weights) for s in scales) == pytest.approx(best, abs=1e-5)
+
+
+def test_rlls_is_bbse_with_many_images_and_the_source_with_few():
+    confusion = np.array([[0.8, 0.3], [0.2, 0.7]])
+    predicted, source = confusion @ [0.9, 0.1], np.array([0.4, 0.6])
+    many, few = (rlls_priors(confusion, predicted, source, n) for n in (10**9, 2))
+    assert many == pytest.approx([0.9, 0.1], abs=1e-4)
+    assert 0.4 <= few[0] < 0.9
+    unmoved = rlls_priors(confusion, confusion @ source, source, 100)
+    assert unmoved == pytest.approx(source, abs=1e-4)
+
+
+def test_rlls_strength_is_that_of_the_paper():
+    log = np.log(2 * 11 / 0.05)
+    expected = 0.01 * 3 * (2 * log / (3 * 500) + np.sqrt(2 * log / 500))
+    assert rlls_strength(11, 500) == pytest.approx(expected)
+
+
+def test_em_of_exact_posteriors_errs_by_less_than_a_thousandth():
+    likelihoods, labels = images(200_000, TARGET, spread=1.5)
+    realised = np.bincount(labels) / 200_000
+    found = em_priors(softmax(likelihoods, axis=1))[0]
+    assert found == pytest.approx(realised, abs=1e-3)
+
+
+def test_em_finds_the_maximum_of_the_likelihood():
+    likelihoods = np.exp(images(2000, TARGET, spread=0.4)[0])
+
+    def nll(q):
+        return -np.log(likelihoods @ q).mean()
+
+    found = em_priors(likelihoods)[0]
+    plain = np.full(5, 0.2)
+    for _ in range(5000):
+        plain = plain * (likelihoods / (likelihoods @ plain)[:, None]).mean(0)
+    assert nll(found) <= nll(plain) + 1e-8
+    assert found == pytest.approx(plain, abs=1e-4)
+
+
+def test_em_of_weights_is_em_of_copies():
+    likelihoods = np.exp(images(300, TARGET)[0])
+    weights = np.random.default_rng(0).integers(0, 3, size=(4, 300)).astype(float)
+    factors = np.exp(np.random.default_rng(1).normal(size=(4, 5)))
+    found = em_priors(likelihoods, weights, factors)
+    for row, w, f in zip(found, weights.astype(int), factors, strict=True):
+        copies = np.repeat(likelihoods * f, w, axis=0)
+        assert row == pytest.approx(em_priors(copies)[0], abs=1e-4)
+
+
+def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_right():
+    source, labels = images(4000, SOURCE, spread=0.5)
+    target, truth = images(4000, TARGET, seed=1, spread=0.5)
+    realised = np.bincount(truth) / 4000
+    overconfident = 6 * (source + np.log(SOURCE)), 6 * (target + np.log(SOURCE))
+    naive = em_priors(softmax(overconfident[1], axis=1) / SOURCE)[0]
+    assert total_variation(naive / naive.sum(), realised) > 0.15
+    found = em(overconfident[0], labels, overconfident[1])
+    assert total_variation(found.priors, realised) < 0.05
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_without_source_images_is_not_identifiable(method):
+    shares = np.array([0.2, 0.2, 0.1, 0, 0.1, 0.1, 0.05, 0.05, 0.1, 0.05, 0.05])
+    source, labels = images(2000, shares)
+    target, _ = images(500, np.full(11, 1 / 11), seed=1)
+    found = estimate_priors(method, source, labels, target)
+    assert found.unidentifiable == (3,) and found.num_source[3] == 0
+    assert (found.priors[3], found.low[3], found.high[3]) == (0, None, None)
+    assert sum(found.priors) == pytest.approx(1)
+    assert (found.correct(target).argmax(1) != 3).all()
+    values = found.to_dict()
+    assert values["unidentifiable"] == ["myeloblast"]
+    assert json.loads(json.dumps(values, allow_nan=False))["low"][3] is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_target_of_one_class_is_recognised(method):
+    found = estimated(method, target=np.array([0, 0, 0, 1.0, 0]))
+    assert found.priors[3] > 0.95
+    assert found.high[3] > 0.99
+    assert all(low < 0.01 for low in np.delete(found.low, 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_target_image_makes_nothing_certain(method):
+    found = estimated(method, num_target=1)
+    _, low, high = arrays(found)
+    assert sum(found.priors) == pytest.approx(1)
+    assert (high - low).max() > 0.5 and (low < 0.5).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_priors_are_found_from_any_source(method):
+    found = estimated(method, 4000, 4000, target=np.full(5, 0.2))
+    assert found.priors == pytest.approx([0.2] * 5, abs=0.06)
+
+
+def test_a_class_with_one_source_image_is_scarce_and_less_certain():
+    source, labels = images(2000, SOURCE)
+    target, _ = images(2000, TARGET, seed=1)
+    rare = (labels != 4) | (np.cumsum(labels == 4) == 1)
+    many = bbse(source, labels, target)
+    one = bbse(source[rare], labels[rare], target)
+    assert one.num_source[4] == 1
+    assert (many.scarce, one.scarce, one.to_dict()["scarce"]) == ((), (4,), [4])
+    assert one.high[4] - one.low[4] > 1.5 * (many.high[4] - many.low[4])
+    assert one.low[4] <= TARGET[4] <= one.high[4]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_images_does_not_matter(method):
+    source, labels = images(300, SOURCE)
+    target, _ = images(200, TARGET, seed=1)
+    rows = np.random.default_rng(0).permutation(300)
+    first = estimate_priors(method, source, labels, target)
+    assert estimate_priors(method, source[rows], labels[rows], target[::-1]) == first
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_classes_does_not_matter(method):
+    source, labels = images(1000, SOURCE)
+    target, _ = images(1000, TARGET, seed=1)
+    first = estimate_priors(method, source, labels, target)
+    turned = estimate_priors(method, source[:, ::-1], 4 - labels, target[:, ::-1])
+    assert turned.priors[::-1] == pytest.approx(first.priors, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interval_holds_its_estimate_and_widens_with_the_level(method):
+    wide, narrow = (estimated(method, level=level) for level in (0.99, 0.5))
+    priors, low, high = arrays(wide)
+    assert ((low >= 0) & (low <= priors) & (priors <= high) & (high <= 1)).all()
+    _, lower, higher = arrays(narrow)
+    assert (higher - lower < high - low).all()
+
+
+def test_the_three_names_are_the_three_methods():
+    source, labels = images(200, SOURCE)
+    for estimate, name in ((bbse, "bbse"), (em, "em"), (rlls, "rlls")):
+        found = estimate(source, labels, source, num_resamples=20)
+        assert found == estimate_priors(name, source, labels, source, num_resamples=20)
+        assert found.method == name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_hundred_resamples_of_ten_thousand_images_take_little_time(method):
+    shares = np.full(11, 1 / 11)
+    source, labels = images(3000, shares)
+    target, _ = images(10_000, shares, seed=1)
+    start = perf_counter()
+    estimate_priors(method, source, labels, target)
+    assert perf_counter() - start < 2
+
+
+LOGITS = [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "ems"}, "unknown prior estimator 'ems'; did you mean 'em'"),
+        ({"method": "x"}, "choose from bbse, em, rlls"),
+        ({"source_labels": [0]}, "one label for every image"),
+        ({"source_labels": [0, 2]}, "label 2 in row 1"),
+        ({"source_labels": [0, -1]}, "unlabelled images are left out"),
+        ({"source_logits": np.zeros((0, 2)), "source_labels": []}, "no source logits"),
+        ({"source_logits": [[1.0, np.nan], [0, 1]]}, "source logits in row 0"),
+        ({"target_logits": [[np.inf, 0.0]]}, "target logits in row 0"),
+        ({"target_logits": np.zeros((0, 2))}, "no target logits"),
+        ({"target_logits": [0.0, 1.0]}, "target logits have shape"),
+        ({"target_logits": [[0.0, 1.0, 2.0]]}, "target logits are of 3 classes; there must be 2"),
+        ({"level": 95}, "level is 95"),
+        ({"num_resamples": 0}, "num_resamples is 0"),
+    ],
+)
+def test_bad_input_is_named(changes, message):
+    good = {
+        "method": "bbse",
+        "source_logits": LOGITS,
+        "source_labels": [0, 1],
+        "target_logits": LOGITS,
+    }
+    with pytest.raises(ValueError, match=message):
+        estimate_priors(**{**good, **changes})
