@@ -82,6 +82,15 @@ def test_scores_of_one_predicted_class_are_finite():
     assert scores["class_ami"] == 0 and scores["im"] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_collapse_is_seen_with_the_targets_priors_and_hidden_by_its_own():
+    collapsed = ValidationOutputs(TARGET.features, np.tile(np.eye(11)[3] * 50, (90, 1)))
+    right = unlabelled_scores(SOURCE, TARGET, PRIORS)
+    seen = unlabelled_scores(SOURCE, collapsed, PRIORS)
+    hidden = unlabelled_scores(SOURCE, collapsed, np.eye(11)[3])
+    for name in ("im_prior", "bnm_prior", "softmax_corr_prior"):
+        assert seen[name] < right[name] < hidden[name]
+
+
 def test_target_labels_are_not_taken():
     with pytest.raises(AssertionError):
         unlabelled_scores(SOURCE, outputs(30))
