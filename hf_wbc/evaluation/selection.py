@@ -157,7 +157,8 @@ def unlabelled_scores(
 
     `priors` (C,) are the target's as estimated without labels, but not from these very predictions:
     a classifier that sees one class everywhere estimates that all are of it, and would look
-    perfect. Without them the prior-corrected scores are left out. `ensemble` (N_t, C) is the mean prediction of all earlier evaluations.
+    perfect. Without them the prior-corrected scores are left out. `ensemble` (N_t, C) is the mean
+    prediction of all earlier evaluations.
     """
     assert source.labels is not None and target.labels is None
     p = softmax(np.asarray(target.logits, np.float64), axis=1)
