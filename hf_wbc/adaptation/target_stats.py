@@ -19,7 +19,7 @@ from hf_wbc.adaptation._contract import Method, Needs
 
 
 class TargetStats(Method):
-    needs = Needs(target=True, images=True)
+    needs = Needs(images=True)
     paper = "Pitié & Kokaram 2007 (the map of colours)"
     family = "adaptation"
     fails_when = "the target's mean colour is that of other classes, not of other dyes."
@@ -34,6 +34,11 @@ class TargetStats(Method):
             "stain": 0.05,
         },
     }
+
+    @classmethod
+    def sees_target(cls) -> bool:
+        """By its colours alone, which the stream of batches measures."""
+        return True
 
 
 METHOD = TargetStats

@@ -35,6 +35,7 @@ def optimise(
     """
     plain = accelerator.unwrap_model(method)
     world, rank = accelerator.num_processes, accelerator.process_index
+    learning = [p for group in optimizer.param_groups for p in group["params"]] if optimizer else []
     method.train()
     for step in range(max(first_step, phase.first), phase.stop):
         own = step - phase.first
@@ -54,7 +55,7 @@ def optimise(
                 means[name] = means.get(name, 0) + term.detach() / config.accumulation
         if optimizer:
             if config.clip:
-                accelerator.clip_grad_norm_(method.parameters(), config.clip)
+                accelerator.clip_grad_norm_(learning, config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         plain.after_step()

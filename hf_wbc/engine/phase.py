@@ -38,17 +38,16 @@ class Phase:
 
 
 def make_phases(
-    config: TrainConfig, method: type[Method], streams: tuple[BatchStream, BatchStream | None]
+    config: TrainConfig, method: type[Method], stream: BatchStream
 ) -> tuple[Phase, ...]:
-    """The phases of a method; `streams` has the second one's where there is a target."""
-    fit, adapt = streams
-    phases = [Phase("fit", 0, 0, config.steps, config.lr, fit.batch)]
+    """The phases of a method, with batches from a stream."""
+    phases = [Phase("fit", 0, 0, config.steps, config.lr, stream.batch)]
     if method.adapt_passes and config.adapt_steps:
-        assert adapt is not None and config.adapt_lr is not None
-        num_steps, draw = config.adapt_steps, adapt.target_batch
+        assert config.adapt_lr is not None
+        num_steps = config.adapt_steps
 
         def target_batch(step: int, micro: int) -> TargetBatch:
-            return draw(step, num_steps, micro)
+            return stream.target_batch(step, num_steps, micro)
 
         phases.append(Phase("adapt", 1, config.steps, num_steps, config.adapt_lr, target_batch))
     return tuple(phases)

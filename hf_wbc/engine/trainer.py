@@ -59,15 +59,7 @@ class Trainer:
             )
         )
         method.to(context.accelerator.device)
-        target = concatenate(targets) if targets else None
-        self.phases = make_phases(
-            config,
-            type(method),
-            (
-                self._stream(source, target if method.needs.target else None, targets),
-                self._stream(source, target, targets) if method.adapt_passes else None,
-            ),
-        )
+        self.phases = make_phases(config, type(method), self._stream(source, targets))
 
     @property
     def classifier(self) -> Classifier:
@@ -202,19 +194,21 @@ class Trainer:
             f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
         )
 
-    def _stream(self, source: Table, target: Table | None, towards: list[Table]) -> BatchStream:
-        """Batches of one phase."""
-        context, config = self.context, self.context.config
+    def _stream(self, source: Table, targets: list[Table]) -> BatchStream:
+        """The batches of both phases."""
+        context, config, needs = self.context, self.context.config, self.plain.needs
+        sees = needs.target or self.plain.adapt_passes
         return BatchStream(
             source,
-            target,
+            concatenate(targets) if sees else None,
+            paired=needs.target,
             batch_size=config.batch_size,
             accumulation=config.accumulation,
             balance=config.balance,
             augmentation=config.augmentation if config.inputs == "images" else None,
             treatments=context.treatments.by_domain,
-            towards=towards,
-            strong=self.plain.needs.strong,
+            towards=targets,
+            strong=needs.strong,
             seed=config.seed,
             num_steps=config.steps,
             rank=context.accelerator.process_index,

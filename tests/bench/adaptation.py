@@ -114,13 +114,25 @@ def main() -> None:
 
 
 def judge(done: Sequence[tuple[str, float]]) -> None:
-    """How well each selection rule would have chosen, over all evaluations of all runs."""
+    """What each selection rule would have chosen among all evaluations of all runs."""
     from hf_wbc.evaluation.judge import judge as judge_rules
 
-    histories = [
-        json.loads((Path(path) / "record.json").read_text())["history"] for path, _ in done
-    ]
-    print(json.dumps(judge_rules(histories), indent=1))
+    records = [json.loads((Path(path) / "record.json").read_text()) for path, _ in done]
+    by_seed: dict[int, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    for record in records:
+        config = record["config"]
+        by_seed[config["seed"]] += [(config["method"], row) for row in record["history"]]
+    found = {seed: (rows, judge_rules([row for _, row in rows])) for seed, rows in by_seed.items()}
+    print("\n| rule | sees | chosen, by seed | oracle there | regret | rank correlation |"
+          "\n|---|---|---|--:|--:|--:|")  # fmt: skip
+    for rule in next(iter(found.values()))[1]:
+        results = [(rows, judged[rule]) for rows, judged in found.values()]
+        chosen = ", ".join(rows[result["row"]][0] for rows, result in results)
+        columns = [
+            spread([result[key] for _, result in results if result[key] is not None] or [0.0])
+            for key in ("score", "regret", "correlation")
+        ]
+        print(f"| `{rule}` | {results[0][1]['sees']} | {chosen} | {' | '.join(columns)} |")
 
 
 if __name__ == "__main__":

@@ -28,4 +28,5 @@ def swap_amplitudes(images: Tensor, targets: Tensor, beta: float = BETA) -> Tens
     for rows in (slice(0, reach + 1), slice(height - reach, height)):
         low = (..., rows, slice(0, reach + 1))
         spectrum[low] = torch.polar(other[low].abs(), spectrum[low].angle())
-    return torch.fft.irfft2(spectrum, s=(height, width))
+    mixed: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return mixed
