@@ -1,10 +1,10 @@
-"""Class priors: predictions made for others than equal ones, and how far two of them are apart."""
+"""Class priors: predictions made for them, how far two are apart, and whether only they differ."""
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import rel_entr
+from scipy.special import rel_entr, softmax
 
-from hf_wbc.evaluation.calibration import NEVER, Calibration, Floats, checked_logits
+from hf_wbc.evaluation.calibration import NEVER, Calibration, Floats, Ids, checked_logits
 
 
 def correct(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
@@ -43,6 +43,25 @@ def jensen_shannon(a: ArrayLike, b: ArrayLike) -> float:
     p, q = _pair(a, b)
     middle = (p + q) / 2
     return float((rel_entr(p, middle) + rel_entr(q, middle)).sum() / 2 / np.log(2))
+
+
+def misfit(source: Floats, labels: Ids, target: Floats, priors: Floats) -> tuple[float, float]:
+    """How far the target is from the source with other priors, and what chance explains, in [0, 1].
+
+    Under label shift, source images weighted to the target's priors (K,) are spread over the
+    confidences as the target's are; the misfit is the largest gap between the two cumulative
+    shares (Kolmogorov-Smirnov), and chance alone exceeds the limit in 5 % of the cases. Logits
+    (N_s, K) and (N_t, K) corrected for the priors, labels (N_s,), none of them without an image.
+    """
+    weights = (priors / np.bincount(labels, minlength=len(priors)))[labels]
+    sides = [softmax(logits, axis=1).max(1) for logits in (source, target)]
+    at = np.concatenate(sides)
+    order = np.argsort(sides[0])
+    below = np.append(0, np.cumsum(weights[order]))[sides[0][order].searchsorted(at, "right")]
+    gap = below - np.sort(sides[1]).searchsorted(at, "right") / len(target)
+    # A weighted sample is worth as many images as one of equal weights with its variance.
+    limit = 1.358 * np.sqrt((weights**2).sum() / weights.sum() ** 2 + 1 / len(target))
+    return float(np.abs(gap).max()), float(min(limit, 1))
 
 
 def checked_priors(priors: ArrayLike, num_classes: int) -> Floats:

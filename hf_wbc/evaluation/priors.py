@@ -2,7 +2,8 @@
 
 Valid under label shift: p(image | class) is that of the source, only the shares of the classes
 differ. Where the images themselves look different too, the estimates are wrong, and the interval,
-which knows nothing but the number of images, does not say so.
+which knows nothing but the number of images, does not say so; `misfit` does: above its limit,
+neither priors nor corrected predictions are to be trusted.
 
 A class without a source-validation image cannot be told from any other: its prior is 0, it has no
 interval, and the others are shares of the identifiable classes. Target images of such a class are
@@ -26,7 +27,7 @@ from hf_wbc.evaluation.calibration import (
     checked_labels,
     checked_logits,
 )
-from hf_wbc.evaluation.label_shift import correct
+from hf_wbc.evaluation.label_shift import correct, misfit
 from hf_wbc.evaluation.prior_resamples import confusion_resamples, likelihood_resamples
 from hf_wbc.evaluation.prior_solvers import bbse_priors, em_priors, rlls_priors
 from hf_wbc.taxonomy import NAMES
@@ -53,6 +54,10 @@ class PriorEstimate:
     condition: float
     """Of the confusion: by how much it may enlarge an error in the shares of the predictions. From
     some tens on, classes are hardly told apart, and how they divide their sum is a guess."""
+    misfit: float
+    """How far the target is from being the source with these priors, in [0, 1] (`misfit`)."""
+    misfit_limit: float
+    """What chance alone exceeds in 5 % of the cases."""
     num_source: tuple[int, ...]
     """Source-validation images of each class."""
     num_target: int
@@ -121,6 +126,12 @@ def estimate_priors(
     generator = np.random.default_rng(seed)
     estimate = _by_likelihood if method == "em" else partial(_by_confusion, method)
     priors, resamples = estimate(found, num_resamples, generator)
+    gap, limit = misfit(
+        correct(found.source, found.calibration, priors),
+        found.labels,
+        correct(found.target, found.calibration, priors),
+        priors,
+    )
     low, high = np.quantile(resamples, ((1 - level) / 2, (1 + level) / 2), axis=0)
     return PriorEstimate(
         method=method,
@@ -128,6 +139,8 @@ def estimate_priors(
         low=_filled(np.minimum(low, priors), seen, None),
         high=_filled(np.maximum(high, priors), seen, None),
         condition=float(min(np.linalg.cond(_shares(found.counts())), SINGULAR)),
+        misfit=gap,
+        misfit_limit=limit,
         num_source=tuple(np.bincount(labels, minlength=len(seen)).tolist()),
         num_target=len(target),
         level=level,

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
+from scipy.stats import ks_2samp
 
 from hf_wbc.evaluation.calibration import NEVER, Calibration
-from hf_wbc.evaluation.label_shift import correct, folded, jensen_shannon, total_variation
+from hf_wbc.evaluation.label_shift import correct, folded, jensen_shannon, misfit, total_variation
 
 CALIBRATION = Calibration(2.0, (0.5, -0.5, 0.0, NEVER))
 
@@ -50,6 +51,24 @@ def test_distances_are_those_of_scipy_symmetric_and_within_0_and_1():
         assert 0 <= total_variation(a, b) <= 1
     assert jensen_shannon(a, a) == total_variation(a, a) == 0
     assert jensen_shannon([1, 0], [0, 1]) == total_variation([1, 0], [0, 1]) == 1
+
+
+def test_without_shift_the_misfit_is_the_statistic_of_kolmogorov_and_smirnov():
+    generator = np.random.default_rng(0)
+    source, target = generator.normal(size=(300, 3)), 2 * generator.normal(size=(200, 3))
+    labels = np.repeat([0, 1, 2], 100)
+    found, limit = misfit(source, labels, target, np.full(3, 1 / 3))
+    confidences = (softmax(logits, axis=1).max(1) for logits in (source, target))
+    assert found == pytest.approx(ks_2samp(*confidences).statistic)
+    assert limit == pytest.approx(1.358 * np.sqrt(1 / 300 + 1 / 200))
+
+
+def test_source_images_count_for_the_misfit_as_often_as_the_priors_say():
+    source = np.array([[3.0, 0], [3.0, 0], [0, 1.0]])
+    target = np.array([[3.0, 0]] * 3 + [[0, 1.0]] * 7)
+    labels = np.array([0, 0, 1])
+    assert misfit(source, labels, target, np.array([0.3, 0.7]))[0] == pytest.approx(0)
+    assert misfit(source, labels, target, np.array([0.5, 0.5]))[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

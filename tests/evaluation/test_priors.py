@@ -267,6 +267,22 @@ def test_an_interval_holds_its_estimate_and_widens_with_the_level(method):
     assert (higher - lower < high - low).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_other_priors_are_no_misfit_and_other_images_are(method):
+    exceeded = []
+    for seed in range(40):
+        found = estimated(method, 600, 400, seed, num_resamples=1)
+        exceeded.append(found.misfit > found.misfit_limit)
+    assert np.mean(exceeded) <= 0.1
+    source, labels = images(1000, SOURCE)
+    target, _ = images(1000, TARGET, seed=1)
+    # A target whose cells look like a mixture of two classes each.
+    blurred = (target + target[:, ::-1]) / 2
+    moved = estimate_priors(method, source, labels, blurred)
+    assert moved.misfit > 2 * moved.misfit_limit
+    assert moved.to_dict()["misfit"] == moved.misfit
+
+
 def test_the_three_names_are_the_three_methods():
     source, labels = images(200, SOURCE)
     for estimate, name in ((bbse, "bbse"), (em, "em"), (rlls, "rlls")):
