@@ -64,7 +64,7 @@ class Mstn(Method):
     Options = Options
     paper = "Xie et al. 2018, PMLR 80:5423"
     family = "adaptation"
-    fails_when = "the source's classifier mistakes one class for another in most of the target."
+    fails_when = "the target is full of a class that no source has, or is mostly misread at first."
 
     sums_s: Tensor
     """Fading sums of features and of ones, of each source's classes (S * C, d + 1)."""
