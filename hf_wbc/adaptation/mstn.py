@@ -1,4 +1,4 @@
-"""MSTN: match the centroids of each class (Xie et al., ICML 2018, PMLR 80:5423).
+"""MSTN: match the centroids of each class (Xie et al. 2018, ICML, PMLR 80).
 
 A class's centroid in the target is that of the samples taken for it. Class by class, proportions do
 not matter, and a class that a source lacks has no centroid there: it is neither moved nor matched.
@@ -62,7 +62,7 @@ def fading(sums: Tensor, f: Tensor, member: Tensor, theta: float) -> Tensor:
 class Mstn(Method):
     needs = Needs(target=True)
     Options = Options
-    paper = "Xie et al. 2018, PMLR 80:5423"
+    paper = "Xie et al. 2018, ICML (PMLR 80)"
     family = "adaptation"
     fails_when = "the target is full of a class that no source has, or is mostly misread at first."
 
@@ -94,9 +94,8 @@ class Mstn(Method):
         sums_s = fading(self.sums_s, whole(output_s.features).float(), member_s, theta)
         sums_t = fading(self.sums_t, whole(output_t.features).float(), member_t, theta)
         distance = self.distance(sums_s, sums_t)
-        with torch.no_grad():
-            self.sums_s.copy_(sums_s)
-            self.sums_t.copy_(sums_t)
+        self.sums_s.copy_(sums_s.detach())
+        self.sums_t.copy_(sums_t.detach())
         strength = self.options.weight * reversal_strength(batch.progress, self.options.gamma)
         loss = supervised + strength * distance
         return {"loss": loss, "supervised": supervised.detach(), "semantic": distance.detach()}
