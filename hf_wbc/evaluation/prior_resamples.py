@@ -61,12 +61,10 @@ def likelihood_resamples(
     k = source.shape[1]
     _, spread = standardised(source)
     bias = np.array(calibration.bias)
-    slopes, biases, along = _calibrations(calibration, source, place, num, generator)
+    slopes, biases = _calibrations(calibration, source, place, num, generator)
     priors = np.empty((num, k))
     for rows in np.array_split(np.argsort(slopes), min(TEMPERATURES, num)):
         shared = slopes[rows].mean()
-        # The bias that goes with the temperature which the resample shares, not with its own.
-        moved = biases[rows] + (shared - slopes[rows, None]) * along
         scores = shared * target / spread + bias
         likelihoods = np.exp(scores - scores.max(1, keepdims=True))
         unknown = generator.standard_gamma(1 / k, size=(len(rows), k))
@@ -74,7 +72,7 @@ def likelihood_resamples(
         priors[rows] = em_priors(
             np.vstack([likelihoods, np.eye(k)]).astype(np.float32),
             np.hstack([weights, unknown]).astype(np.float32),
-            np.exp(np.clip(moved - bias, -20, 20)).astype(np.float32),
+            np.exp(np.clip(biases[rows] - bias, -20, 20)).astype(np.float32),
             tolerance=1e-5,
             max_steps=200,
         )
@@ -87,8 +85,8 @@ def _calibrations(
     place: Ids,
     num: int,
     generator: np.random.Generator,
-) -> tuple[Floats, Floats, Floats]:
-    """Slopes (num,) and biases (num, K) of the resamples, and what a slope does to biases (K,).
+) -> tuple[Floats, Floats]:
+    """Slopes (num,) and biases (num, K) of the resamples.
 
     One Newton step on the loss of `calibrate` with other weights.
     """
@@ -110,5 +108,4 @@ def _calibrations(
         drawn[:, place == c] /= drawn[:, place == c].mean(1, keepdims=True)
     pushed = (drawn - 1) @ gradients
     steps = -np.linalg.solve(hessian, pushed.T).T
-    along = -np.linalg.solve(hessian[1:, 1:], hessian[1:, 0])
-    return np.maximum(slope + steps[:, 0], slope / 10), bias + steps[:, 1:], along
+    return np.maximum(slope + steps[:, 0], slope / 10), bias + steps[:, 1:]
