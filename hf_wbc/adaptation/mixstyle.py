@@ -3,8 +3,8 @@
 After each early stage of a CNN, in training only, a map's channel means and deviations become a
 random mix of its own and another image's: colour and texture of one laboratory on cells of another.
 Partners are drawn from the whole batch, as the paper does where domains are unknown, so that one
-source is enough. Stages end where the map's side is about to shrink; the first half of those from a
-quarter of the image's side on is mixed, which in a ResNet is the paper's first two.
+source is enough. The early stages are the first half (see `early_stages`), which in a ResNet is the
+paper's first two.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._stages import early_stages
 from hf_wbc.data.batch import Batch
 
 
@@ -44,40 +45,6 @@ def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> 
     new_mean = own * mean + (1 - own) * mean[partner]
     new_std = own * std + (1 - own) * std[partner]
     return (maps - mean) / std * new_std + new_mean
-
-
-def early_stages(model: nn.Module, image: Tensor) -> list[str]:
-    """Names of the modules after which an image's (1, 3, H, W) maps are mixed; none in a ViT."""
-    sides: dict[nn.Module, tuple[int, int]] = {}
-
-    def note(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        given = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-        if isinstance(out, Tensor) and out.ndim == 4 and given is not None and given.ndim == 4:
-            sides[module] = given.shape[-1], out.shape[-1]
-
-    was_training = model.training
-    model.eval()
-    with ExitStack() as stack, torch.no_grad():
-        for module in model.modules():
-            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
-        model(image)
-    model.train(was_training)
-    blocks = set(_blocks(model, sides))
-    names = {module: name for name, module in model.named_modules()}
-    last = {sides[m][1]: names[m] for m in sides if m in blocks}  # in order of computation
-    stages = [name for side, name in last.items() if side * 3 < image.shape[-1]]
-    return stages[: (len(stages) + 1) // 2]
-
-
-def _blocks(module: nn.Module, sides: dict[nn.Module, tuple[int, int]]) -> Iterator[nn.Module]:
-    """Outermost modules with convolutions that at most halve a map's side."""
-    convolves = any(isinstance(m, nn.Conv2d) for m in module.modules())
-    given, out = sides.get(module, (0, 0))
-    if convolves and out and given <= 2 * out and not isinstance(module, nn.Conv2d):
-        yield module
-    else:
-        for child in module.children():
-            yield from _blocks(child, sides)
 
 
 class MixStyle(Method):

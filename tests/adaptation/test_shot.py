@@ -15,7 +15,8 @@ from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation.shot import concentration, pseudo_labels
+from hf_wbc.adaptation._centroids import pseudo_labels
+from hf_wbc.adaptation.shot import concentration
 from hf_wbc.adaptation.tent import entropy
 from hf_wbc.data.batch import Batch, TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
