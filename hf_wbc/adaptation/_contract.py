@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation._supervised import Supervised
+from hf_wbc.adaptation._views import in_one_pass
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, Output
 
@@ -146,12 +146,8 @@ class Method(nn.Module):
     def both(self, batch: Batch) -> tuple[Output, Output]:
         """The classifier's outputs for source and target, in one pass through it."""
         assert batch.target is not None
-        inputs = torch.cat([batch.source.inputs, batch.target.inputs])
-        sizes = [len(batch.source.inputs), len(batch.target.inputs)]
-        output = self.classifier(inputs)
-        f_s, f_t = output.features.split(sizes)
-        z_s, z_t = output.logits.split(sizes)
-        return Output(f_s, z_s), Output(f_t, z_t)
+        output_s, output_t = in_one_pass(self.classifier, batch.source.inputs, batch.target.inputs)
+        return output_s, output_t
 
 
 def method_names() -> tuple[str, ...]:

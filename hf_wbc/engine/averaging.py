@@ -23,6 +23,10 @@ class Averaged(Protocol):
     """Whether it must be told the raw weights' validation loss at each evaluation."""
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+
+    @property
     def module(self) -> Classifier:
         """The averaged weights as a classifier."""
 
@@ -43,6 +47,7 @@ class Ema:
     """An exponential moving average of all weights and buffers (Polyak & Juditsky 1992)."""
 
     wants_loss = False
+    ended = False
 
     def __init__(self, classifier: Classifier, decay: float) -> None:
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

@@ -101,7 +101,7 @@ class Trainer:
     def _take(self, phase: Phase, progress: Progress) -> Progress:
         """The steps of a phase that are left."""
         config = self.context.config
-        if stopped_early(progress, config.patience):
+        if self._is_over(progress):
             return progress
         window = Window(self.context.accelerator)
         for step, terms in optimise(
@@ -114,7 +114,7 @@ class Trainer:
                 continue
             row = {"step": step, "phase": phase.name, "loss": window.means(step)}
             progress = self._keep(progress, row | self.evaluate(), window)
-            if stopped_early(progress, config.patience):
+            if self._is_over(progress):
                 break
             window = Window(self.context.accelerator)
         return progress
@@ -125,7 +125,13 @@ class Trainer:
         if self.averaged is not None and self.averaged.wants_loss:
             losses = self.validation.source_losses(self.plain.kept)
             self.averaged.after_evaluation(sum(losses) / len(losses))
+            self._share_buffers()
         return self.validation(self.classifier)
+
+    def _is_over(self, progress: Progress) -> bool:
+        """Whether further steps of this phase would change nothing that is kept."""
+        stopped = stopped_early(progress, self.context.config.patience)
+        return stopped or (self.averaged is not None and self.averaged.ended)
 
     def _share_buffers(self) -> None:
         """Give every process the first one's BatchNorm statistics, which are those that are saved.

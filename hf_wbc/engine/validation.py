@@ -25,7 +25,9 @@ from hf_wbc.models import Classifier
 class Validation:
     """Scores of a classifier on every domain's validation images.
 
-    It remembers the mean prediction of the evaluations so far, for the rule `agreement`.
+    It remembers the mean prediction of the evaluations so far, for the rule `agreement`, and the
+    targets' priors as the first evaluation estimated them: an evaluation that brought its own
+    could make a collapsed classifier look right.
     """
 
     def __init__(self, context: Context) -> None:
@@ -33,6 +35,8 @@ class Validation:
         self._sums: dict[str, Tensor] = {}
         """Sum of the probabilities (N, C) of all evaluations, for each target."""
         self._num = 0
+        self._priors: dict[str, Tensor] = {}
+        """Of the classes (C,), for each target."""
 
     def __call__(self, classifier: Classifier) -> dict[str, Any]:
         """The parts of an evaluation row that the rules look at."""
@@ -63,14 +67,16 @@ class Validation:
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it remembers, as tensors."""
-        sums = {f"sum/{name}": values for name, values in self._sums.items()}
-        return {**sums, "num": torch.tensor(self._num)} if self._num else {}
+        held = (("sum", self._sums), ("priors", self._priors))
+        tensors = {f"{what}/{name}": part[name] for what, part in held for name in part}
+        return {**tensors, "num": torch.tensor(self._num)} if self._num else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self._sums = {
-            name.removeprefix("sum/"): values for name, values in state.items() if name != "num"
-        }
+        self._sums, self._priors = (
+            {name.removeprefix(what): state[name] for name in state if name.startswith(what)}
+            for what in ("sum/", "priors/")
+        )
         self._num = int(state["num"]) if state else 0
 
     def _predict(self, classifier: Classifier, splits: Splits) -> Predictions:
@@ -99,9 +105,10 @@ class Validation:
         )
         scores = {}
         for name, found in targets.items():
-            priors = np.array(
-                estimate_priors("em", source.logits, labels, found.logits, num_resamples=1).priors
-            )
+            if name not in self._priors:
+                first = estimate_priors("em", source.logits, labels, found.logits, num_resamples=1)
+                self._priors[name] = torch.tensor(first.priors, dtype=torch.float64)
+            priors = self._priors[name].numpy()
             ensemble = (self._sums[name] / self._num).numpy() if self._num else None
             target = ValidationOutputs(features=found.features, logits=found.logits)
             scores[name] = unlabelled_scores(source, target, priors, ensemble)

@@ -1,5 +1,6 @@
 """What holds of every method, whatever it is called: finite, differentiable, blind to order."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -81,7 +82,7 @@ def test_the_loss_does_not_depend_on_the_order_of_a_batch(
     found = []
     for order in (range(6), (3, 1, 5, 0, 2, 4)):
         torch.manual_seed(3)
-        method = make_method(name, small)
+        method = make_method(name, copy.deepcopy(small))
         method.eval()
         found.append(losses(method, reordered(batch, order))[0])
     assert found[1].item() == pytest.approx(found[0].item(), rel=1e-4, abs=1e-5)

@@ -8,7 +8,7 @@ from hf_wbc.config import TrainConfig
 
 def test_it_is_the_winners_recipe() -> None:
     method = load_method("target_stats")
-    assert method.needs.target and method.family == "adaptation"
+    assert method.sees_target() and method.family == "adaptation"
     recipe = method.recipe
     assert recipe["augmentation"]["target_shift"] == 1.0
     assert recipe["balance"] == "class_domain" and recipe["test_time_flips"]

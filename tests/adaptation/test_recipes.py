@@ -1,0 +1,36 @@
+"""Recipes name fields that exist, and give way to what the user says."""
+
+from dataclasses import replace
+
+import pytest
+
+from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.engine.resolve import with_recipe
+
+CONFIG = TrainConfig(sources=("a",), target=("b",))
+NAMES = [name for name in method_names() if load_method(name).recipe]
+
+
+def test_there_are_recipes() -> None:
+    assert {"strong_augmentation", "stain_augmentation", "target_stats", "swad", "ema"} == {*NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None:
+    recipe = load_method(name).recipe
+    made = with_recipe(CONFIG, recipe)
+    assert made != CONFIG
+    for field, value in recipe.items():
+        if field == "augmentation":
+            assert all(getattr(made.augmentation, part) == value[part] for part in value)
+        else:
+            assert getattr(made, field) == value
+
+
+def test_what_the_user_says_stays() -> None:
+    mine = replace(CONFIG, ema=0.5, augmentation=Augmentation(hue=0.02, stain=0.3))
+    assert with_recipe(mine, load_method("ema").recipe).ema == 0.5
+    made = with_recipe(mine, load_method("strong_augmentation").recipe)
+    assert made.augmentation.hue == 0.02 and made.augmentation.stain == 0.3
+    assert made.augmentation.brightness == 0.4
