@@ -28,6 +28,12 @@ def test_unknown_keys_are_named() -> None:
         ({"lr": float("nan")}, "lr is nan"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"layer_decay": 0.0}, "layer_decay is 0.0"),
+        ({"lineage": -0.1}, "lineage is -0.1; it must not be negative"),
+        ({"logit_adjustment": -1.0}, "logit_adjustment is -1.0"),
+        ({"adapt_lr": -1.0}, "adapt_lr is -1.0"),
+        ({"ema": 0.9, "swad": True}, "both average weights, choose one"),
+        ({"correct_priors": "mlls"}, "choose from none, bbse, em, rlls"),
+        ({"inputs": "features", "test_time_flips": True}, "cannot be flipped"),
     ],
 )
 def test_a_value_out_of_range_is_named(change: dict[str, object], message: str) -> None:

@@ -60,7 +60,7 @@ def test_the_folder_is_what_the_design_says(
     run = train("--seed", "7")
     assert {path.name for path in run.path.iterdir()} == FILES
     record = run.read_record()
-    assert record["config"]["method_options"] == {"tau": 0.0}
+    assert record["config"]["method_options"] == {}
     assert record["config"]["image_size"] == 28 and record["config"]["seed"] == 7
     for role, where in (("sources", laboratories[0]), ("target", laboratories[1])):
         (facts,) = record[role]

@@ -51,8 +51,16 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
     [
         ("--method nope", "unknown method 'nope'; choose from "),
         ("--method source_onli", "did you mean 'source_only'?"),
-        ("--method-options tua 1", "source_only has no option tua; it knows tau"),
-        ("--method-options tau -1", "tau is -1; it must not be negative"),
+        ("--method-options tau 1", "source_only has no option tau; it knows none"),
+        ("--method mcc --method-options weigth 1", "no option weigth; it knows weight, temp"),
+        ("--method mcc --method-options weight -1", "weight is -1; it must not be negative"),
+        ("--method vrex", "vrex compares 2 sources or more, and 1 is given"),
+        ("--method target_stats --inputs features", "target_stats needs images"),
+        ("--selection oracle", "its score is no result; ask for it with --target and --oracle"),
+        ("--selection held_out", "name them with --held-out"),
+        ("--adapt-steps 5", "source_only has no second phase; leave out --adapt-steps"),
+        ("--method adabn", "adabn re-estimates BatchNorm, and this classifier has none"),
+        ("--bottleneck 8 --batch-size 1", "one image has no variance; raise --batch-size"),
         ("--selection best", "unknown selection rule 'best'; choose from source_val, last"),
         ("--model vit-tyni", "did you mean 'vit-tiny'?"),
         ("--target nowhere", "nowhere: no such folder; give a folder that `hf-wbc prepare` wrote"),
@@ -175,3 +183,44 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert load_checkpoint(RunFolder(path).checkpoint) is None
     assert not [*RunFolder(path).checkpoint.iterdir()]
     assert main(words) == 0 and RunFolder(path).finished
+
+
+def test_a_method_that_adapts_needs_a_target(words: list[str], capsys: Any) -> None:
+    at = words.index("--target")
+    assert main([*words[:at], *words[at + 2 :], "--method", "dann"]) == 1
+    assert "dann adapts to a target; name one with --target" in capsys.readouterr().err
+
+
+def test_images_that_lie_in_two_domains_are_named(
+    refused: Refused, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    """A copy under another name shares all of them, each in some split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    copy = tmp_path / "copy"
+    shutil.copytree(laboratories[0], copy)
+    for file in copy.glob("*/*.parquet"):
+        table = pq.read_table(file)
+        column = table.schema.get_field_index("domain")
+        name = pa.array(["copy"] * len(table))
+        pq.write_table(table.set_column(column, table.schema.field("domain"), name), file)
+    said = refused("--target", str(copy))
+    assert f"{copy} and {laboratories[0]} share 88 images" in said
+    assert "leave one of them out" in said
+
+
+def test_a_class_of_one_image_is_named(refused: Refused, make_domain: Any, tmp_path: Path) -> None:
+    counts = {"train": 1, "validation": 2, "test": 2}
+    single = str(make_domain(tmp_path / "single", name="single", num_per_class=counts, seed=5))
+    said = refused("--sources", single)
+    assert f"{single} has one training image of basophil, eosinophil" in said
+    assert "--allow-single" in said
+
+
+def test_a_batch_must_hold_every_source(
+    refused: Refused, make_domain: Any, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    other = str(make_domain(tmp_path / "other", name="other", seed=7))
+    said = refused("--sources", laboratories[0], other, "--batch-size", "1")
+    assert "1 x 1 processes is 1, fewer than the 2 sources; raise --batch-size" in said
