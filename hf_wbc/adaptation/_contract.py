@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from hf_wbc.adaptation._options import Checked
 from hf_wbc.adaptation._supervised import Supervised
 from hf_wbc.adaptation._views import in_one_pass
 from hf_wbc.data.batch import Batch, TargetBatch
@@ -52,11 +53,6 @@ class Setting:
     """For `Supervised`."""
 
 
-@dataclass(frozen=True)
-class NoOptions:
-    """For a method without options."""
-
-
 class Method(nn.Module):
     """A loss around a classifier. The loop owns optimizer, schedule and precision.
 
@@ -65,8 +61,8 @@ class Method(nn.Module):
     """
 
     needs: ClassVar[Needs] = Needs()
-    Options: ClassVar[type[Any]] = NoOptions
-    """A frozen dataclass with the paper's defaults."""
+    Options: ClassVar[type[Checked]] = Checked
+    """A frozen dataclass derived from `Checked`, with the paper's defaults."""
     paper: ClassVar[str]
     """Authors, year and arXiv id."""
     family: ClassVar[Family]

@@ -16,11 +16,3 @@ def domain_means(values: Tensor, domains: Tensor, num_domains: int) -> tuple[Ten
 def annealed(weight: float, anneal: float, progress: float) -> float:
     """A penalty's weight: at most 1 in the first fraction `anneal` of training, then `weight`."""
     return weight if progress >= anneal else min(1.0, weight)
-
-
-def check_penalty(weight: float, anneal: float) -> None:
-    """ValueError when an option is out of its range."""
-    if weight < 0:
-        raise ValueError(f"weight is {weight}; it must not be negative")
-    if not 0 <= anneal <= 1:
-        raise ValueError(f"anneal is {anneal}; it must be between 0 and 1")

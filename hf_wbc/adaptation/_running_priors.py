@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Setting
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import AtLeastOne, Checked, Fraction, ProperFraction
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
@@ -27,35 +28,23 @@ NUM_EM_STEPS = 10
 
 
 @dataclass(frozen=True)
-class PriorOptions:
+class PriorOptions(Checked):
     """Of the estimate of the target's class proportions."""
 
-    momentum: float = 0.95
+    momentum: ProperFraction = 0.95
     """What a batch counts after the next one, in the running means of predictions."""
-    pull: float = 0.01
+    pull: ProperFraction = 0.01
     """Towards the source's proportions, in each EM step."""
-
-    def __post_init__(self) -> None:
-        for name in ("momentum", "pull"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
 
 
 @dataclass(frozen=True)
 class WeightOptions(PriorOptions):
     """Of the weights of source samples."""
 
-    max_weight: float = 10.0
+    max_weight: AtLeastOne = 10.0
     """Of a source sample, before the weights of a batch are scaled to mean 1."""
-    warm_up: float = 0.2
+    warm_up: Fraction = 0.2
     """Fraction of the steps in which the weights go from 1 to what is estimated."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_weight < 1:
-            raise ValueError(f"max_weight is {self.max_weight}; it must be at least 1")
-        if not 0 <= self.warm_up <= 1:
-            raise ValueError(f"warm_up is {self.warm_up}; it must be in [0, 1]")
 
 
 def em(pi: Tensor, rows: Tensor, mu: Tensor, towards: Tensor, pull: float, steps: int) -> Tensor:

@@ -16,24 +16,19 @@ from torch.nn.functional import cross_entropy
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, Fraction, NotNegative
 from hf_wbc.adaptation._views import in_one_pass, target_views
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of AdaMatch."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the loss on pseudo-labels, once it has grown."""
-    threshold: float = 0.9
+    threshold: Fraction = 0.9
     """Confidence from which a prediction is a label, relative to the mean on the source."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must be in [0, 1]")
 
 
 def aligned(z_t: Tensor, z_s: Tensor) -> Tensor:

@@ -11,23 +11,18 @@ import torch
 from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
+from hf_wbc.adaptation._options import Checked, NotNegative, Positive
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of SAFN."""
 
-    weight: float = 0.05
+    weight: NotNegative = 0.05
     """Of the loss on norms."""
-    delta: float = 1.0
+    delta: Positive = 1.0
     """By how much a norm is to grow in a step."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if self.delta <= 0:
-            raise ValueError(f"delta is {self.delta}; it must be positive")
 
 
 def norm_growth(norms: Tensor, delta: float) -> Tensor:

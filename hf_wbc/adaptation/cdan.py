@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
 from hf_wbc.adaptation._reversal import reversal_strength
 from hf_wbc.adaptation.dann import Discriminator, domain_loss, judge
 from hf_wbc.data.batch import Batch
@@ -24,25 +25,17 @@ RANDOM_WIDTH = 1024
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of CDAN."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the discriminator's loss."""
     entropy: bool = False
     """CDAN+E: each sample weighs 1 + exp(-entropy of its prediction)."""
-    gamma: float = 10.0
+    gamma: Positive = 10.0
     """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
-    width: int = 1024
+    width: Count = 1024
     """Of the discriminator's two hidden layers."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma is {self.gamma}; it must be positive")
-        if self.width < 1:
-            raise ValueError(f"width is {self.width}; it must be at least 1")
 
 
 def product(f: Tensor, p: Tensor) -> Tensor:

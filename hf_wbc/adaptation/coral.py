@@ -10,19 +10,16 @@ from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of Deep CORAL."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the distance of the covariances."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
 
 
 def coral(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.data.batch import Batch
 
 BANDWIDTHS = tuple(2.0**k for k in range(-3, 2))
@@ -19,15 +20,11 @@ BANDWIDTHS = tuple(2.0**k for k in range(-3, 2))
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of DAN."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the discrepancy."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
 
 
 def mmd(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:

@@ -11,28 +11,21 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of DANN."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the discriminator's loss."""
-    gamma: float = 10.0
+    gamma: Positive = 10.0
     """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
-    width: int = 1024
+    width: Count = 1024
     """Of the discriminator's two hidden layers."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma is {self.gamma}; it must be positive")
-        if self.width < 1:
-            raise ValueError(f"width is {self.width}; it must be at least 1")
 
 
 class Discriminator(nn.Module):

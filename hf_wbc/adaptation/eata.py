@@ -14,26 +14,19 @@ from torch import Tensor
 
 from hf_wbc.adaptation._contract import Setting, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, PositiveFraction, ProperFraction
 from hf_wbc.adaptation.tent import Tent, entropy
 from hf_wbc.data.batch import TargetBatch
 
 
 @dataclass(frozen=True)
-class Options:
-    threshold: float = 0.4
+class Options(Checked):
+    threshold: PositiveFraction = 0.4
     """Entropy above which a sample is unreliable, as a fraction of ln C."""
-    margin: float = 0.4
+    margin: PositiveFraction = 0.4
     """Cosine to the mean prediction from which a sample is redundant; .4 for ten classes."""
-    momentum: float = 0.9
+    momentum: ProperFraction = 0.9
     """Of the mean prediction."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must be above 0 and at most 1")
-        if not 0 < self.margin <= 1:
-            raise ValueError(f"margin is {self.margin}; it must be above 0 and at most 1")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
 
 
 def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) -> Tensor:

@@ -8,6 +8,7 @@ paper's batches hold seven unlabelled images for a labelled one; here there are 
 from dataclasses import dataclass
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Fraction, NotNegative, ProperFraction
 from hf_wbc.adaptation._teacher import Teacher
 from hf_wbc.adaptation._views import in_one_pass, target_views
 from hf_wbc.adaptation.pseudo_label import pseudo_label_loss
@@ -15,23 +16,15 @@ from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of FixMatch."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the loss on the strong view."""
-    threshold: float = 0.95
+    threshold: Fraction = 0.95
     """Confidence from which a prediction is a label."""
-    teacher_decay: float = 0.0
+    teacher_decay: ProperFraction = 0.0
     """Of a teacher that gives the labels; 0 for the student's own, as in the paper."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must be in [0, 1]")
-        if not 0 <= self.teacher_decay < 1:
-            raise ValueError(f"teacher_decay is {self.teacher_decay}; it must be in [0, 1)")
 
 
 class FixMatch(Method):

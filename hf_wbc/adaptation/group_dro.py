@@ -11,17 +11,14 @@ from torch import Tensor
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
 from hf_wbc.adaptation._domains import domain_means
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
-    eta: float = 0.01
+class Options(Checked):
+    eta: NotNegative = 0.01
     """Step of the domains' weights."""
-
-    def __post_init__(self) -> None:
-        if self.eta < 0:
-            raise ValueError(f"eta is {self.eta}; it must not be negative")
 
 
 def ascend(q: Tensor, losses: Tensor, eta: float) -> Tensor:

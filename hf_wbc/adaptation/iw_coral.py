@@ -17,10 +17,6 @@ from hf_wbc.data.batch import Batch
 class Options(WeightOptions, base.Options):
     """Of Deep CORAL, and of the weights."""
 
-    def __post_init__(self) -> None:
-        base.Options.__post_init__(self)
-        WeightOptions.__post_init__(self)
-
 
 class IwCoral(Weighted):
     needs = Needs(target=True)

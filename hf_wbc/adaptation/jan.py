@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.adaptation.dan import discrepancy, kernel, squared_distances
 from hf_wbc.data.batch import Batch
 
@@ -20,15 +21,11 @@ SOFTMAX_SIGMA = 0.92
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of JAN."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the discrepancy."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
 
 
 def joint_mmd(

@@ -13,23 +13,18 @@ from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative, Positive
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of MCC."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the confusion."""
-    temperature: float = 2.5
+    temperature: Positive = 2.5
     """By which target logits are divided."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be positive")
 
 
 def confusion(logits: Tensor, temperature: float = 2.5) -> Tensor:

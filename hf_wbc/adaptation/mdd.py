@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
 from hf_wbc.data.batch import Batch
 
@@ -19,27 +20,17 @@ GAMMA_OF_STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of MDD."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the second head's loss."""
-    gamma: float = 4.0
+    gamma: Positive = 4.0
     """Weight of agreement on the source; the margin is its logarithm."""
-    strength: float = 0.1
+    strength: NotNegative = 0.1
     """Of the gradient reversal at the end of training; it grows from 0."""
-    width: int = 1024
+    width: Count = 1024
     """Of the second head's hidden layer."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma is {self.gamma}; it must be positive")
-        if self.strength < 0:
-            raise ValueError(f"strength is {self.strength}; it must not be negative")
-        if self.width < 1:
-            raise ValueError(f"width is {self.width}; it must be at least 1")
 
 
 def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Fraction, NotNegative, ProperFraction
 from hf_wbc.adaptation._teacher import Teacher
 from hf_wbc.adaptation._views import in_one_pass, target_views
 from hf_wbc.data.batch import Batch
@@ -20,23 +21,15 @@ from hf_wbc.models import Classifier
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of the mean teacher."""
 
-    weight: float = 3.0
+    weight: NotNegative = 3.0
     """Of consistency, once it has grown; on many labels the first paper has 100."""
-    decay: float = 0.99
+    decay: ProperFraction = 0.99
     """Of the teacher: French et al.'s; the first paper has .99, then .999."""
-    ramp_up: float = 0.25
+    ramp_up: Fraction = 0.25
     """Fraction of the training in which the weight grows; 0 for none."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
-        if not 0 <= self.ramp_up <= 1:
-            raise ValueError(f"ramp_up is {self.ramp_up}; it must be in [0, 1]")
 
 
 def consistency(z: Tensor, guide: Tensor) -> Tensor:

@@ -12,33 +12,24 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Count, Fraction, NotNegative, ProperFraction
 from hf_wbc.adaptation._teacher import Teacher
 from hf_wbc.adaptation._views import in_one_pass
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of MIC."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the loss on masked images."""
-    decay: float = 0.9
+    decay: ProperFraction = 0.9
     """Of the teacher."""
-    block: int = 64
+    block: Count = 64
     """Side of a masked block in pixels; an image has at least two blocks to a side."""
-    ratio: float = 0.7
+    ratio: Fraction = 0.7
     """Probability that a block is masked."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay is {self.decay}; it must be in [0, 1)")
-        if self.block < 1:
-            raise ValueError(f"block is {self.block}; it must be at least 1 pixel")
-        if not 0 <= self.ratio <= 1:
-            raise ValueError(f"ratio is {self.ratio}; it must be in [0, 1]")
 
 
 def masked(images: Tensor, block: int, ratio: float) -> Tensor:

@@ -16,22 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._options import Checked, Fraction, Positive
 from hf_wbc.adaptation._stages import early_stages
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
-    alpha: float = 0.1
+class Options(Checked):
+    alpha: Positive = 0.1
     """Of the Beta distribution of the mix; small is mostly one or the other."""
-    p: float = 0.5
+    p: Fraction = 0.5
     """Probability that a batch is mixed at a stage."""
-
-    def __post_init__(self) -> None:
-        if self.alpha <= 0:
-            raise ValueError(f"alpha is {self.alpha}; it must be above 0")
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p is {self.p}; it must be between 0 and 1")
 
 
 def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> Tensor:

@@ -18,6 +18,7 @@ from torch.nn.functional import one_hot
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import NotNegative, Positive, ProperFraction
 from hf_wbc.adaptation._reversal import reversal_strength
 from hf_wbc.adaptation._running_priors import PriorOptions, RunningPriors
 from hf_wbc.data.batch import Batch
@@ -27,21 +28,12 @@ from hf_wbc.data.batch import Batch
 class Options(PriorOptions):
     """Of MSTN, and of the target's proportions."""
 
-    weight: float = 1.0
+    weight: NotNegative = 1.0
     """Of the distance of the centroids."""
-    theta: float = 0.7
+    theta: ProperFraction = 0.7
     """What a batch counts after the next one, in the moving centroids."""
-    gamma: float = 10.0
+    gamma: Positive = 10.0
     """How fast the weight grows: by 2 / (1 + exp(-gamma progress)) - 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.theta < 1:
-            raise ValueError(f"theta is {self.theta}; it must be in [0, 1)")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma is {self.gamma}; it must be positive")
 
 
 def semantic(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:

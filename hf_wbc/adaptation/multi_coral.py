@@ -13,17 +13,14 @@ from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
-    weight: float = 1.0
+class Options(Checked):
+    weight: NotNegative = 1.0
     """Of the mean distance."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
 
 
 def multi_coral(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:

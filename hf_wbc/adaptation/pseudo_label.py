@@ -10,31 +10,27 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hf_wbc.adaptation._contract import Method, Needs, Terms
+from hf_wbc.adaptation._options import Checked, Fraction, NotNegative, ProperFraction
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """Of pseudo-labels."""
 
-    weight: float = 3.0
+    weight: NotNegative = 3.0
     """Of the loss on pseudo-labels, once it has grown."""
-    threshold: float = 0.95
+    threshold: Fraction = 0.95
     """Confidence from which a prediction is a label; 0 takes all, as the paper does."""
-    start: float = 0.1
+    start: ProperFraction = 0.1
     """Progress at which the weight begins to grow (the paper's epoch 100)."""
-    full: float = 0.6
+    full: Fraction = 0.6
     """Progress from which the weight is whole (the paper's epoch 600)."""
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; it must not be negative")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must be in [0, 1]")
-        if not 0 <= self.start < 1:
-            raise ValueError(f"start is {self.start}; it must be in [0, 1)")
-        if not self.start < self.full <= 1:
-            raise ValueError(f"full is {self.full}; it must be in ({self.start}, 1], after start")
+        super().__post_init__()
+        if self.full <= self.start:
+            raise ValueError(f"full is {self.full}; it must be above start, which is {self.start}")
 
 
 def pseudo_label_loss(z: Tensor, guide: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ label shift; with `prior` "estimated" it wants the mix that the model saw in tha
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,27 +18,19 @@ from hf_wbc.adaptation._centroids import pseudo_labels
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._norms import no_dropout
+from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.adaptation.tent import entropy
 from hf_wbc.data.batch import TargetBatch
 
-Prior = Literal["uniform", "estimated"]
-
 
 @dataclass(frozen=True)
-class Options:
-    beta: float = 0.3
+class Options(Checked):
+    beta: NotNegative = 0.3
     """Weight of the pseudo-labels."""
-    diversity: float = 1.0
+    diversity: NotNegative = 1.0
     """Weight of the diversity."""
-    prior: Prior = "uniform"
+    prior: Literal["uniform", "estimated"] = "uniform"
     """Class proportions that diversity wants: the paper's, or the model's own first estimate."""
-
-    def __post_init__(self) -> None:
-        for name in ("beta", "diversity"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.prior not in get_args(Prior):
-            raise ValueError(f"prior is {self.prior!r}; choose from {', '.join(get_args(Prior))}")
 
 
 def concentration(p: Tensor, prior: Tensor) -> Tensor:

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
-from hf_wbc.adaptation._domains import annealed, check_penalty, domain_means
+from hf_wbc.adaptation._domains import annealed, domain_means
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._options import Checked, Fraction, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options:
-    weight: float = 10.0
+class Options(Checked):
+    weight: NotNegative = 10.0
     """Of the variance."""
-    anneal: float = 0.1
+    anneal: Fraction = 0.1
     """Fraction of training in which the weight is at most 1."""
-
-    def __post_init__(self) -> None:
-        check_penalty(self.weight, self.anneal)
 
 
 def risk_variance(losses: Tensor, domains: Tensor, num_domains: int) -> Tensor:

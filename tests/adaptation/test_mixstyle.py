@@ -206,8 +206,8 @@ def test_a_vit_is_refused(make: Callable[..., Method]) -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"alpha": 0}, "alpha is 0; it must be above 0"),
-     ({"p": 2}, "p is 2; it must be between 0 and 1")],
+    [({"alpha": 0}, "alpha is 0; it must be positive"),
+     ({"p": 2}, r"p is 2; it must be in \[0, 1\]")],
 )  # fmt: skip
 def test_an_option_out_of_its_range_is_refused(option: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

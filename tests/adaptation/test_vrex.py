@@ -62,7 +62,7 @@ def test_a_light_penalty_is_never_heavier_while_annealing() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [({"weight": -1}, "weight is -1; it must not be negative"),
-     ({"anneal": 2}, "anneal is 2; it must be between 0 and 1")],
+     ({"anneal": 2}, r"anneal is 2; it must be in \[0, 1\]")],
 )  # fmt: skip
 def test_an_option_out_of_its_range_is_refused(
     name: str, option: dict[str, float], message: str
