@@ -17,11 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation._contract import Method, Setting
 from hf_wbc.adaptation._gather import whole
-from hf_wbc.adaptation._options import AtLeastOne, Checked, Fraction, ProperFraction
-from hf_wbc.data.batch import Batch
-from hf_wbc.models import Output
+from hf_wbc.adaptation._options import Checked, ProperFraction
 
 NUM_EM_STEPS = 10
 """In each training step, from where the last ended."""
@@ -35,16 +32,6 @@ class PriorOptions(Checked):
     """What a batch counts after the next one, in the running means of predictions."""
     pull: ProperFraction = 0.01
     """Towards the source's proportions, in each EM step."""
-
-
-@dataclass(frozen=True)
-class WeightOptions(PriorOptions):
-    """Of the weights of source samples."""
-
-    max_weight: AtLeastOne = 10.0
-    """Of a source sample, before the weights of a batch are scaled to mean 1."""
-    warm_up: Fraction = 0.2
-    """Fraction of the steps in which the weights go from 1 to what is estimated."""
 
 
 def em(pi: Tensor, rows: Tensor, mu: Tensor, towards: Tensor, pull: float, steps: int) -> Tensor:
@@ -110,20 +97,3 @@ class RunningPriors(nn.Module):
         """pi(y) / pi_s(y) of this process's samples (B,), at most `max_weight`; batch mean 1."""
         ratio = (self.pi / self.source.clamp(min=1e-12)).clamp(max=max_weight)
         return ratio[labels] / ratio[whole(labels)].mean().clamp(min=1e-12)
-
-
-class Weighted(Method):
-    """A method whose source samples have weights; its options are `WeightOptions` too."""
-
-    def setup(self, setting: Setting) -> None:
-        super().setup(setting)
-        present = setting.class_counts.sum(0) > 0
-        self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
-
-    def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        """Of this process's source samples (B_s,), of mean 1 over the whole batch."""
-        labels = batch.source.labels
-        self.priors.update(output_s.logits, labels, output_t.logits)
-        w = self.priors.weights(labels, self.options.max_weight)
-        warm = min(1.0, batch.progress / self.options.warm_up) if self.options.warm_up else 1.0
-        return 1 + warm * (w - 1)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._contract import Setting
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation._reversal import reversal_strength
 from hf_wbc.adaptation.dann import Discriminator, domain_loss, judge
 from hf_wbc.data.batch import Batch
@@ -76,11 +77,10 @@ class Multilinear(nn.Module):
         return random_product(f, p, self.r_f, self.r_p) if self.random else product(f, p)
 
 
-class Cdan(Method):
-    needs = Needs(target=True)
+class Cdan(Penalised):
     Options = Options
+    penalty_name = "domain"
     paper = "Long et al. 2018, arXiv:1705.10667"
-    family = "adaptation"
     fails_when = "class proportions differ, or first predictions on the target are mostly wrong."
 
     def setup(self, setting: Setting) -> None:
@@ -88,16 +88,12 @@ class Cdan(Method):
         self.map = Multilinear(self.classifier.num_features, setting.class_counts.shape[1])
         self.discriminator = Discriminator(self.map.width, self.options.width)
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         h_s, w_s = self.joint(output_s)
         h_t, w_t = self.joint(output_t)
         strength = reversal_strength(batch.progress, self.options.gamma)
         z_s, z_t = judge(self.discriminator, h_s, h_t, strength)
-        confusion = domain_loss(z_s, z_t, w_s, w_t)
-        loss = supervised + self.options.weight * confusion
-        return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}
+        return domain_loss(z_s, z_t, w_s, w_t)
 
     def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
         """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,16 @@ def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
         return (w[:, None] * centred).T @ centred / divisor
 
 
-class Coral(Method):
-    needs = Needs(target=True)
+class Coral(Penalised):
     Options = Options
+    penalty_name = "coral"
     paper = "Sun & Saenko 2016, arXiv:1607.01719"
-    family = "adaptation"
     fails_when = "class proportions differ: the covariance between classes moves with them."
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
-        distance = coral(whole(output_s.features).float(), whole(output_t.features).float())
-        loss = supervised + self.options.weight * distance
-        return {"loss": loss, "supervised": supervised.detach(), "coral": distance.detach()}
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        w_s = self.weights(output_s, output_t, batch)
+        return coral(f_s, f_t, w_s if w_s is None else whole(w_s))
 
 
 METHOD = Coral

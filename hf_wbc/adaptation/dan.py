@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 BANDWIDTHS = tuple(2.0**k for k in range(-3, 2))
 """sigma^2 of the kernels exp(-|x - y|^2 / 2 sigma^2), times the mean squared distance."""
@@ -70,19 +71,16 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
-class Dan(Method):
-    needs = Needs(target=True)
+class Dan(Penalised):
     Options = Options
+    penalty_name = "mmd"
     paper = "Long et al. 2015, arXiv:1502.02791"
-    family = "adaptation"
     fails_when = "class proportions differ: it moves cells to where the source has more of them."
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
-        distance = mmd(whole(output_s.features).float(), whole(output_t.features).float())
-        loss = supervised + self.options.weight * distance
-        return {"loss": loss, "supervised": supervised.detach(), "mmd": distance.detach()}
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        w_s = self.weights(output_s, output_t, batch)
+        return mmd(f_s, f_t, w_s if w_s is None else whole(w_s))
 
 
 METHOD = Dan

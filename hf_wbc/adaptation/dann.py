@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._contract import Setting
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,20 @@ def domain_loss(
     return (loss_s.mean() + loss_t.mean()) / 2
 
 
-class Dann(Method):
-    needs = Needs(target=True)
+class Dann(Penalised):
     Options = Options
+    penalty_name = "domain"
     paper = "Ganin et al. 2016, arXiv:1505.07818"
-    family = "adaptation"
     fails_when = "class proportions differ: it aligns them too, and must mistake classes for it."
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
         self.discriminator = Discriminator(self.classifier.num_features, self.options.width)
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         strength = reversal_strength(batch.progress, self.options.gamma)
         z_s, z_t = judge(self.discriminator, output_s.features, output_t.features, strength)
-        confusion = domain_loss(z_s, z_t)
-        loss = supervised + self.options.weight * confusion
-        return {"loss": loss, "supervised": supervised.detach(), "domain": confusion.detach()}
+        return domain_loss(z_s, z_t, self.weights(output_s, output_t, batch))
 
 
 METHOD = Dann

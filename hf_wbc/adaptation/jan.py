@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation.dan import discrepancy, kernel, squared_distances
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 SOFTMAX_SIGMA = 0.92
 """Fixed bandwidth of the kernel of softmax outputs; the authors' code has 2 sigma^2 = 1.68."""
@@ -40,21 +41,16 @@ def joint_mmd(
     return discrepancy(kernel(torch.cat([f_s, f_t])) * of_softmax, len(f_s), w_s)
 
 
-class Jan(Method):
-    needs = Needs(target=True)
+class Jan(Penalised):
     Options = Options
+    penalty_name = "joint_mmd"
     paper = "Long et al. 2017, arXiv:1605.06636"
-    family = "adaptation"
     fails_when = "class proportions differ: predictions are to be as frequent as in the source."
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
-        f_s, f_t = whole(output_s.features).float(), whole(output_t.features).float()
-        p_s, p_t = (whole(o.logits).float().softmax(1) for o in (output_s, output_t))
-        distance = joint_mmd(f_s, p_s, f_t, p_t)
-        loss = supervised + self.options.weight * distance
-        return {"loss": loss, "supervised": supervised.detach(), "joint_mmd": distance.detach()}
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        p_s, p_t = (whole(output.logits).float().softmax(1) for output in (output_s, output_t))
+        return joint_mmd(f_s, p_s, f_t, p_t)
 
 
 METHOD = Jan

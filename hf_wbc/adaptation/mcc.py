@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation._contract import Method, Needs, Terms
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative, Positive
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,14 @@ def confusion(logits: Tensor, temperature: float = 2.5) -> Tensor:
     return 1 - (share * p).sum(0).mean()
 
 
-class Mcc(Method):
-    needs = Needs(target=True)
+class Mcc(Penalised):
     Options = Options
+    penalty_name = "confusion"
     paper = "Jin et al. 2020, arXiv:1912.03699"
-    family = "adaptation"
     fails_when = "a class is rare in the target: giving it to a frequent one confuses nothing."
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
-        mcc = confusion(whole(output_t.logits).float(), self.options.temperature)
-        loss = supervised + self.options.weight * mcc
-        return {"loss": loss, "supervised": supervised.detach(), "confusion": mcc.detach()}
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        return confusion(whole(output_t.logits).float(), self.options.temperature)
 
 
 METHOD = Mcc

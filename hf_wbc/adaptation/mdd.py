@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._contract import Setting
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
+from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
 from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
 
 GAMMA_OF_STRENGTH = 10.0
 """The reversal grows as DANN's does."""
@@ -46,11 +48,10 @@ def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma
     return gamma * agree.mean() + disagree.mean()
 
 
-class Mdd(Method):
-    needs = Needs(target=True)
+class Mdd(Penalised):
     Options = Options
+    penalty_name = "disparity"
     paper = "Zhang et al. 2019, arXiv:1904.05801"
-    family = "adaptation"
     fails_when = "class proportions differ: frequent classes are split to fill rare ones."
 
     def setup(self, setting: Setting) -> None:
@@ -62,18 +63,12 @@ class Mdd(Method):
             nn.Linear(width, setting.class_counts.shape[1]),
         )
 
-    def fit(self, batch: Batch) -> Terms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         strength = self.options.strength * reversal_strength(batch.progress, GAMMA_OF_STRENGTH)
         features = reverse(torch.cat([output_s.features, output_t.features]), strength)
         sizes = [len(output_s.features), len(output_t.features)]
         adv_s, adv_t = self.adversary(features).float().split(sizes)
-        disparity = disparity_loss(
-            output_s.logits, adv_s, output_t.logits, adv_t, self.options.gamma
-        )
-        loss = supervised + self.options.weight * disparity
-        return {"loss": loss, "supervised": supervised.detach(), "disparity": disparity.detach()}
+        return disparity_loss(output_s.logits, adv_s, output_t.logits, adv_t, self.options.gamma)
 
 
 METHOD = Mdd

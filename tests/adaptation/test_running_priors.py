@@ -8,7 +8,8 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from hf_wbc.adaptation import _running_priors
-from hf_wbc.adaptation._running_priors import PriorOptions, RunningPriors, WeightOptions, em
+from hf_wbc.adaptation._running_priors import PriorOptions, RunningPriors, em
+from hf_wbc.adaptation._weighted import WeightOptions
 
 EVERY = torch.ones(4, dtype=torch.bool)
 
