@@ -32,5 +32,7 @@ def train(
     if display.is_main:
         record = folder.read_record()
         print_results(folder.path, record["results"])
-        if note := record["images"]["note"]:
-            print(note)
+        shifts = record["label_shift"].values() if config.correct_priors != "none" else ()
+        for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
+            if note:
+                print(note)

@@ -44,7 +44,11 @@ class LabelShift:
         config, found = self.context.config, {}
         for splits in self.context.corpus.targets:
             test, uncorrected = splits.test, predicted[splits.name, "test"].logits
-            entry: dict[str, Any] = {"estimated_on": "train", "class_names": list(NAMES)}
+            entry: dict[str, Any] = {
+                "estimated_on": "train",
+                "class_names": list(NAMES),
+                "note": self._doubt(splits.name),
+            }
             for kind in ESTIMATORS:
                 scale, bias = self.change(splits.name, kind)
                 guessed = (scale * uncorrected + bias).argmax(1)
@@ -56,3 +60,14 @@ class LabelShift:
                 }
             found[splits.name] = entry
         return found
+
+    def _doubt(self, target: str) -> str:
+        """What a reader of the estimates has to know; empty where label shift explains the rest."""
+        estimate = self._estimates[target][ESTIMATORS[0]]
+        if estimate.misfit <= estimate.misfit_limit:
+            return ""
+        return (
+            f"{target} differs from the sources in more than class priors (misfit "
+            f"{estimate.misfit:.2f}, {estimate.misfit_limit:.2f} would be chance): estimated "
+            "priors, and a model corrected for them, are not to be trusted"
+        )

@@ -19,14 +19,13 @@ from hf_wbc.adaptation import load_method, method_names
 from hf_wbc.config import TrainConfig
 
 
-def names(inputs: str, asked: Sequence[str]) -> list[str]:
-    """The methods that can run on such inputs, or those asked for."""
-    fitting = [
-        name for name in method_names()
-        if inputs == "images" or not load_method(name).needs.images
+def fitting(inputs: str, num_sources: int, asked: Sequence[str]) -> list[str]:
+    """The methods that can run on such inputs and sources, or those asked for."""
+    needs = {name: load_method(name).needs for name in method_names()}
+    return list(asked) or [
+        name for name, need in needs.items()
+        if need.num_sources <= num_sources and (inputs == "images" or not need.images)
     ]  # fmt: skip
-    several = [name for name in fitting if load_method(name).needs.num_sources > 1]
-    return list(asked) or [name for name in fitting if name not in several]
 
 
 def train(job: tuple[dict[str, Any], Path, Path]) -> tuple[str, float]:
@@ -98,7 +97,7 @@ def main() -> None:
     jobs = [
         (values | {"method": name, "seed": seed}, options.out, options.cache)
         for seed in range(options.seeds)
-        for name in names(values["inputs"], options.methods)
+        for name in fitting(values["inputs"], len(options.sources), options.methods)
     ]
     os.environ["OMP_NUM_THREADS"] = "1"
     start = time.perf_counter()
