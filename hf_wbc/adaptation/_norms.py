@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.models import Classifier
 
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 """timm's and transformers' variants for maps with channels first are subclasses of these."""
@@ -47,6 +48,13 @@ def only_batch_norm_trains(module: nn.Module) -> None:
     module.eval()
     for norm in batch_norms(module):
         norm.train()
+
+
+def batch_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Logits (B, C) in fp32 under the batch's own statistics, which are averaged in."""
+    only_batch_norm_trains(classifier)
+    logits: Tensor = classifier(inputs).logits.float()
+    return logits
 
 
 def no_dropout(module: nn.Module) -> None:

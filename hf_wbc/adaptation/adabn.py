@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Setting, Terms
+from hf_wbc.adaptation._entropy import entropy
 from hf_wbc.adaptation._norms import (
+    batch_logits,
     batch_norms,
-    only_batch_norm_trains,
     restart_statistics,
     share_statistics,
 )
-from hf_wbc.adaptation.tent import entropy
 from hf_wbc.data.batch import Batch, TargetBatch
 
 
@@ -46,8 +46,7 @@ class AdaBN(Method):
     @torch.no_grad()
     def adapt(self, batch: TargetBatch) -> Terms:
         self._check(batch.target.inputs)
-        only_batch_norm_trains(self.classifier)
-        logits = self.classifier(batch.target.inputs).logits.float()
+        logits = batch_logits(self.classifier, batch.target.inputs)
         share_statistics(self.classifier)
         return {"loss": entropy(logits).mean()}
 

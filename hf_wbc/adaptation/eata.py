@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from hf_wbc.adaptation._contract import Setting, Terms
+from hf_wbc.adaptation._entropy import entropy
 from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation._norms import batch_logits
 from hf_wbc.adaptation._options import Checked, PositiveFraction, ProperFraction
-from hf_wbc.adaptation.tent import Tent, entropy
+from hf_wbc.adaptation.tent import Tent
 from hf_wbc.data.batch import TargetBatch
 
 
@@ -58,7 +60,7 @@ class Eata(Tent):
         self.register_buffer("mean", torch.zeros(self.num_classes))
 
     def adapt(self, batch: TargetBatch) -> Terms:
-        logits = whole(self.target_logits(batch))
+        logits = whole(batch_logits(self.classifier, batch.target.inputs))
         limit = self.options.threshold * math.log(self.num_classes)
         weights = eata_weights(logits, self.mean, limit, self.options.margin)
         counted = (weights > 0).float()

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._fading import fading, means
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import NotNegative, Positive, ProperFraction
 from hf_wbc.adaptation._reversal import reversal_strength
@@ -43,12 +44,6 @@ def semantic(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
     """
     distance = (c_s - c_t).pow(2).mean(2)
     return (matched * distance).sum() / matched.sum().clamp(min=1e-12)
-
-
-def fading(sums: Tensor, f: Tensor, member: Tensor, theta: float) -> Tensor:
-    """The next fading sums (K, d + 1) of features (B, d), and of ones, under `member` (B, K)."""
-    with torch.autocast(f.device.type, enabled=False):
-        return theta * sums + member.T @ torch.cat([f, torch.ones_like(f[:, :1])], dim=1)
 
 
 class Mstn(Method):
@@ -94,12 +89,9 @@ class Mstn(Method):
 
     def distance(self, sums_s: Tensor, sums_t: Tensor) -> Tensor:
         """Of the centroids; each pair counts by what was seen of both, nothing for no sample."""
-        width = sums_t.shape[1] - 1
-        seen_s, seen_t = sums_s[:, width:], sums_t[:, width:]
-        c_s = (sums_s[:, :width] / seen_s.clamp(min=1e-6)).view(*self.has.shape, width)
-        c_t = sums_t[:, :width] / seen_t.clamp(min=1e-6)
-        counted = (seen_s / (seen_s + 1)).view_as(self.has) * (seen_t / (seen_t + 1)).squeeze(1)
-        return semantic(c_s, c_t, counted)
+        (c_s, seen_s), (c_t, seen_t) = means(sums_s), means(sums_t)
+        counted = (seen_s / (seen_s + 1)).view_as(self.has) * (seen_t / (seen_t + 1))
+        return semantic(c_s.view(*self.has.shape, -1), c_t, counted)
 
 
 METHOD = Mstn

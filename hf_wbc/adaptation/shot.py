@@ -7,7 +7,6 @@ target before it learns. The paper's diversity wants as many of each class, whic
 label shift; with `prior` "estimated" it wants the mix that the model saw in that first pass.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 
 from hf_wbc.adaptation._centroids import pseudo_labels
 from hf_wbc.adaptation._contract import Method, Needs, Setting, Terms
+from hf_wbc.adaptation._entropy import concentration, entropy
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._norms import no_dropout
 from hf_wbc.adaptation._options import Checked, NotNegative
-from hf_wbc.adaptation.tent import entropy
 from hf_wbc.data.batch import TargetBatch
 
 
@@ -31,16 +30,6 @@ class Options(Checked):
     """Weight of the diversity."""
     prior: Literal["uniform", "estimated"] = "uniform"
     """Class proportions that diversity wants: the paper's, or the model's own first estimate."""
-
-
-def concentration(p: Tensor, prior: Tensor) -> Tensor:
-    """KL divergence of mean predictions (B, C) from a prior (C,), minus ln C; low is diverse.
-
-    With a uniform prior, the negative entropy of the mean.
-    """
-    mean = p.mean(0)
-    log_mean = mean.clamp(min=1e-12).log()
-    return (mean * (log_mean - prior.log())).sum() - math.log(len(prior))
 
 
 class Shot(Method):

@@ -6,23 +6,16 @@ too; what others load has one set of running statistics, so these become the ave
 batches of the phase. The paper's stream is the test set; ours is the target's training images.
 """
 
-from torch import Tensor
-
 from hf_wbc.adaptation._contract import Method, Setting, Terms
+from hf_wbc.adaptation._entropy import entropy
 from hf_wbc.adaptation._norms import (
     affines,
+    batch_logits,
     learn_only,
-    only_batch_norm_trains,
     restart_statistics,
     share_statistics,
 )
 from hf_wbc.data.batch import TargetBatch
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy in nats of the softmax of logits (B, C), (B,)."""
-    log_p = logits.log_softmax(1)
-    return -(log_p.exp() * log_p).sum(1)
 
 
 class Tent(Method):
@@ -49,13 +42,7 @@ class Tent(Method):
         restart_statistics(self.classifier)
 
     def adapt(self, batch: TargetBatch) -> Terms:
-        return {"loss": entropy(self.target_logits(batch)).mean()}
-
-    def target_logits(self, batch: TargetBatch) -> Tensor:
-        """Logits (B, C) in fp32 under the batch's own statistics, which are averaged in."""
-        only_batch_norm_trains(self.classifier)
-        logits: Tensor = self.classifier(batch.target.inputs).logits.float()
-        return logits
+        return {"loss": entropy(batch_logits(self.classifier, batch.target.inputs)).mean()}
 
     def after_step(self) -> None:
         if self.adapting:  # not in `adapt`: the gradient needs the statistics as they were

@@ -16,8 +16,7 @@ from torch import nn
 
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.adaptation._centroids import pseudo_labels
-from hf_wbc.adaptation.shot import concentration
-from hf_wbc.adaptation.tent import entropy
+from hf_wbc.adaptation._entropy import concentration, entropy
 from hf_wbc.data.batch import Batch, TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
 from hf_wbc.taxonomy import NUM_CLASSES

@@ -11,7 +11,7 @@ from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
 from hf_wbc.adaptation import Method, Setting, _norms, load_method
-from hf_wbc.adaptation.tent import entropy
+from hf_wbc.adaptation._entropy import entropy
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, freeze
 from hf_wbc.taxonomy import NUM_CLASSES
