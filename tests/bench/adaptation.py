@@ -42,8 +42,12 @@ def train(job: tuple[dict[str, Any], Path, Path]) -> tuple[str, float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and range over seeds."""
-    return f"{statistics.mean(values):.3f} ({min(values):.3f}..{max(values):.3f})"
+    """Mean and range over seeds, `.406 (.319 to .474)`."""
+    mean, low, high = (
+        f"{value:.3f}".replace("0.", ".", 1)
+        for value in (statistics.mean(values), min(values), max(values))
+    )
+    return f"{mean} ({low} to {high})"
 
 
 def table(paths: Sequence[str], target: str) -> None:
@@ -62,7 +66,7 @@ def table(paths: Sequence[str], target: str) -> None:
         test = [entry["test"]["macro_f1"] for entry in away]
         accuracy = [entry["transductive"]["accuracy"] for entry in away]
         rows.append((statistics.mean(every), method, home, test, every, accuracy, prior))
-    print("| method | home test | away test | away, all images | accuracy, all "
+    print("| method | home test | away test | away, all images | accuracy, all images "
           "| away test, EM priors |\n|---|--:|--:|--:|--:|--:|")  # fmt: skip
     for _, method, *columns in sorted(rows, reverse=True):
         print(f"| `{method}` | " + " | ".join(map(spread, columns)) + " |")
