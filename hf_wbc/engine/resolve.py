@@ -97,6 +97,23 @@ def resolved(
     return config
 
 
+def identify(
+    config: TrainConfig, corpus: Corpus, revision: str, num_processes: int
+) -> dict[str, Any]:
+    """What decides the result of a run, whose digest names its folder.
+
+    `config` is resolved; data and weights stand for what they are, not for where they lie.
+    """
+    return {
+        **config.to_dict(),
+        "sources": [splits.identity() for splits in corpus.sources],
+        "target": [splits.identity() for splits in corpus.targets],
+        "held_out": [splits.identity() for splits in corpus.held_out],
+        "model": revision,
+        "num_processes": num_processes,
+    }
+
+
 def _where_default(values: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes of those fields that are as the class has them."""
     defaults = {field.name: _default(field) for field in fields(values)}

@@ -9,7 +9,7 @@ from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
-from hf_wbc.engine.resolve import check, resolved, with_recipe
+from hf_wbc.engine.resolve import check, identify, resolved, with_recipe
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.selection import rule
 from hf_wbc.models import Lora, freeze, load_classifier
@@ -39,14 +39,7 @@ def run(
             config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
         )
     config = resolved(config, method_class, loaded, corpus, num_processes)
-    identity = {
-        **config.to_dict(),
-        "sources": [splits.identity() for splits in corpus.sources],
-        "target": [splits.identity() for splits in corpus.targets],
-        "held_out": [splits.identity() for splits in corpus.held_out],
-        "model": loaded.revision,
-        "num_processes": num_processes,
-    }
+    identity = identify(config, corpus, loaded.revision, num_processes)
     folder = RunFolder.find(root, identity)
     if folder.finished:
         if is_main:
