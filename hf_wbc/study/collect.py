@@ -1,0 +1,286 @@
+"""Finding run folders: which of them can be compared, and what is wrong with the others.
+
+Nothing that lies under a root is left out without a word: a folder that is damaged, unfinished or
+of another version becomes a `Problem`. The same run found twice is one run.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.records import RECORD_VERSION, RunFolder, digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MEASURED = ("cost", "machine", "packages")
+"""Parts of a record that may differ between two copies of one run: made twice, it is the same."""
+PARQUET = b"PAR1"
+"""What a whole Parquet file begins and ends with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run."""
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @cached_property
+    def name(self) -> str:
+        """The digest of all that decides its result."""
+        return str(self.record["run"])
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """As it was resolved."""
+        config: Mapping[str, Any] = self.record["config"]
+        return config
+
+    @property
+    def method(self) -> str:
+        return str(self.config["method"])
+
+    @cached_property
+    def network(self) -> str:
+        """The model's name as it was asked for: the last part of its path, without a revision."""
+        return Path(str(self.record["model"]["name"]).partition("@")[0]).name
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(domain["name"] for domain in self.record["sources"])
+
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(domain["name"] for domain in self.record["target"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def rule(self) -> str:
+        """The selection rule that picked its weights."""
+        return str(self.record["selection"]["rule"])
+
+    @property
+    def exposure(self) -> str:
+        """What its backbone was trained on before, in words."""
+        return str(self.record["model"]["exposure"])
+
+    @property
+    def exposed_to(self) -> tuple[str, ...]:
+        """The domains that its backbone is known to have seen before."""
+        return tuple(self.record["model"]["exposed_to"])
+
+    def predictions(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """One row an image: domain, split, image_id, label, predicted and more; read on demand.
+
+        ValueError when the file is missing or damaged.
+        """
+        return _read_table(RunFolder(self.path).predictions, columns)
+
+    def features(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """One row an image: domain, split, image_id, features; read on demand.
+
+        ValueError when the file is missing or damaged.
+        """
+        return _read_table(RunFolder(self.path).features, columns)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A folder that is not in the comparison, or not as it is, and why."""
+
+    path: Path
+    what: str
+    place: str = ""
+    """Where it lies below the root that was given; holds nothing of the machine."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that was found."""
+
+    runs: tuple[Run, ...]
+    """By direction, network, method, rule, seed and name."""
+    problems: tuple[Problem, ...]
+    """By place."""
+
+
+def collect(roots: Sequence[Path]) -> Collection:
+    """Every run folder at or below the roots; each record is read once.
+
+    ValueError for a root that does not exist or under which no run folder lies.
+    """
+    found: dict[str, list[tuple[Run, str]]] = {}
+    problems = []
+    for path, place in _folders(roots):
+        try:
+            run = _read(path)
+        except ValueError as error:
+            problems.append(Problem(path, str(error), place))
+        else:
+            found.setdefault(run.name, []).append((run, place))
+            problems += [Problem(path, what, place) for what in _missing(RunFolder(path))]
+    runs = []
+    for copies in found.values():
+        run, others = _one_of(copies)
+        runs.append(run)
+        problems += others
+    return Collection(
+        tuple(sorted(runs, key=sort_key)), tuple(sorted(problems, key=lambda p: (p.place, p.what)))
+    )
+
+
+def sort_key(run: Run) -> tuple[Any, ...]:
+    """Orders runs alike wherever their folders lie."""
+    return (run.sources, run.targets, run.network, run.method, run.rule, run.seed, run.name)
+
+
+def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """(folder, its place below its root) of every run folder, each once."""
+    seen = set()
+    for root in roots:
+        if not root.is_dir():
+            raise ValueError(f"{root} is no folder; name run folders, or folders that hold some")
+        any_here = False
+        for path in _run_folders(root):
+            any_here = True
+            if (real := path.resolve()) not in seen:
+                seen.add(real)
+                place = path.relative_to(root).as_posix()
+                yield path, real.name if place == "." else place
+        if not any_here:
+            raise ValueError(f"no run folder lies in {root}; name the --out of `hf-wbc train`")
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    """Folders with a record or a run's configuration; nothing inside of one is looked at."""
+    with os.scandir(path) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    names = {entry.name for entry in listed}
+    if "record.json" in names or "history.jsonl" in names or _is_config(path / "config.json"):
+        yield path
+        return
+    for entry in listed:
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _run_folders(path / entry.name)
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file is a run's config.json, even one cut short, and no model's."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return False
+    return re.match(r'\s*\{\s*"config"', text) is not None
+
+
+def _read(path: Path) -> Run:
+    """The run in a folder; ValueError says what is wrong, without naming the folder."""
+    folder = RunFolder(path)
+    config = _read_json(folder.config)
+    if not folder.finished:
+        raise ValueError("unfinished: it has no record.json; repeat the command that made it")
+    record = _read_json(folder.record)
+    if record.get("version") != RECORD_VERSION:
+        raise ValueError(
+            f"of another version: record.json has version {record.get('version')!r}, this hf_wbc "
+            f"reads {RECORD_VERSION}; use the hf_wbc that wrote it"
+        )
+    if record.get("kind") != "training":
+        raise ValueError(f"of kind {record.get('kind')!r}: only training runs are compared")
+    if digest(config.get("identity", {})) != record.get("run"):
+        raise ValueError("damaged: record.json is of another run than config.json; make it again")
+    run = Run(path, record)
+    try:
+        sort_key(run), run.exposed_to, record["results"], record["history"], record["cost"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"damaged: record.json lacks {error}; make it again") from error
+    return run
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"damaged: {path.name} is missing; make it again") from None
+    except ValueError as error:
+        raise ValueError(f"damaged: {path.name}: {error}; make it again") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"damaged: {path.name} is not a JSON object; make it again")
+    return values
+
+
+def _missing(folder: RunFolder) -> Iterator[str]:
+    """What the run cannot be asked: its record counts even where its tables were not kept."""
+    losses = {folder.predictions: "the tests between methods", folder.features: ""}
+    for path, loss in losses.items():
+        whole = _is_parquet(path)
+        if whole is False:
+            end = f"; it is not in {loss}" if loss else ""
+            yield f"damaged: {path.name} is not whole{end}; make the run again"
+        elif whole is None and loss:
+            yield f"{path.name} is missing; it is not in {loss}"
+
+
+def _is_parquet(path: Path) -> bool | None:
+    """Whether a file is whole, which its ends tell; None when there is none."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(PARQUET))
+            file.seek(-min(len(PARQUET), file.seek(0, os.SEEK_END)), os.SEEK_END)
+            return start == file.read() == PARQUET
+    except FileNotFoundError:
+        return None
+
+
+def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"damaged: {path.name}: {error}; make the run again") from error
+
+
+def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
+    """The copy that is compared, the same one in whatever order they come, and the unlike others.
+
+    Copies are alike when all that was scored is; the time that each took may differ.
+    """
+    if len(copies) == 1:
+        return copies[0][0], []
+    ordered = sorted(copies, key=lambda copy: (_content(copy[0].record), copy[1]))
+    (kept, kept_place), *others = ordered
+    problems = []
+    for run, place in others:
+        differing = _differing(kept, run)
+        if differing:
+            where = "" if place == kept_place else f" at {kept_place}"
+            what = f"doubled with other content: {', '.join(differing)} of the same run{where} "
+            problems.append(Problem(run.path, what + "differ; that one is compared", place))
+    return kept, problems
+
+
+def _content(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _differing(one: Run, other: Run) -> list[str]:
+    """The parts of two copies' records, and the files, in which they differ."""
+    parts = sorted({*one.record, *other.record} - set(MEASURED))
+    found = [part for part in parts if one.record.get(part) != other.record.get(part)]
+    for name in ("predictions", "features"):
+        files = [getattr(RunFolder(run.path), name) for run in (one, other)]
+        if len({file.read_bytes() if file.exists() else b"" for file in files}) > 1:
+            found.append(files[0].name)
+    return found
