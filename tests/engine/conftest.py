@@ -1,8 +1,13 @@
 """A short run between two tiny laboratories, shared by the tests of the engine."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
 
 
 @pytest.fixture
@@ -20,3 +25,22 @@ def config(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
         ema=0.5,
         accumulation=2,
     )
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture
+def interrupt() -> Callable[[int, TrainConfig, Path, Path], None]:
+    """Starts a run in folders of runs and of the cache, and ends it at the report of a step."""
+
+    def until(step: int, config: TrainConfig, runs: Path, cache: Path) -> None:
+        def report(row: Mapping[str, Any]) -> None:
+            if row["step"] == step:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            run(config, runs, cache, report=report)
+
+    return until

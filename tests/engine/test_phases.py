@@ -1,10 +1,9 @@
 """A second phase adapts on target images alone, competes with itself, and resumes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,18 +12,6 @@ from safetensors.numpy import load_file
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder
-
-
-class Interrupted(Exception):
-    """Stands for whatever ends a process."""
-
-
-def interrupt_at(step: int) -> Any:
-    def report(row: Mapping[str, Any]) -> None:
-        if row["step"] == step:
-            raise Interrupted
-
-    return report
 
 
 @pytest.fixture
@@ -55,12 +42,11 @@ def test_the_second_phase_starts_from_the_best_weights_of_the_first(
 @pytest.mark.parametrize("method", ["shot", "adabn", "tent"])
 @pytest.mark.parametrize("step", [3, 4, 5, 7])
 def test_an_interrupted_second_phase_resumes_to_the_same_weights(
-    short: TrainConfig, tmp_path: Path, method: str, step: int
+    short: TrainConfig, tmp_path: Path, method: str, step: int, interrupt: Callable[..., None]
 ) -> None:
     config = replace(short, method=method)
     whole = run(config, tmp_path / "whole", tmp_path / "cache")
-    with pytest.raises(Interrupted):
-        run(config, tmp_path / "halves", tmp_path / "cache", report=interrupt_at(step))
+    interrupt(step, config, tmp_path / "halves", tmp_path / "cache")
     halves = run(config, tmp_path / "halves", tmp_path / "cache")
     for name, values in weights(whole).items():
         np.testing.assert_array_equal(values, weights(halves)[name], err_msg=name)
