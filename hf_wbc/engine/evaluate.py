@@ -106,7 +106,12 @@ def _facts(model: str, loaded: Loaded, domains: Sequence[Domain]) -> dict[str, A
     """Which model looked at which images."""
     first = domains[0]
     return {
-        "model": {"name": model, "revision": loaded.revision, "exposure": loaded.exposure},
+        "model": {
+            "name": model,
+            "revision": loaded.revision,
+            "exposure": loaded.exposure,
+            "exposed_to": list(loaded.exposed_to),
+        },
         "data": {
             "name": first.name,
             "ref": first.ref,

@@ -18,7 +18,7 @@ from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
 from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
-from hf_wbc.models import Bottleneck, merge_lora, save_classifier
+from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
 
 PER_PROCESS = (
@@ -67,7 +67,8 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     images = _images(context)
     if accelerator.is_main_process:
         notes = None if treatments.rule.is_plain else treatments.facts()
-        save_classifier(classifier, treatments.processor, folder.model, notes)
+        exposure = _exposure(context, selection)
+        save_classifier(classifier, treatments.processor, folder.model, notes, exposure)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
@@ -129,6 +130,16 @@ def _model(context: Context, num_trained: int) -> dict[str, Any]:
         "num_parameters": sum(p.numel() for p in loaded.classifier.parameters()),
         "num_trained": num_trained,
     }
+
+
+def _exposure(context: Context, selection: Rule) -> Exposure:
+    """What the weights have seen when the run is over."""
+    corpus, loaded = context.corpus, context.loaded
+    targets = [splits.name for splits in corpus.targets]
+    labelled = [splits.name for splits in (*corpus.sources, *corpus.held_out)]
+    if selection.sees == "target labels":
+        labelled, targets = [*labelled, *targets], []
+    return Exposure(loaded.exposure, loaded.exposed_to).after(labelled, targets)
 
 
 def _record(

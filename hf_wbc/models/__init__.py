@@ -2,6 +2,7 @@
 
 from hf_wbc.models.bottleneck import Bottleneck
 from hf_wbc.models.classifier import Classifier, Output
+from hf_wbc.models.exposure import Exposure
 from hf_wbc.models.freezing import freeze
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
 from hf_wbc.models.lora import Lora, merge_lora
@@ -14,6 +15,7 @@ __all__ = [
     "READY",
     "Bottleneck",
     "Classifier",
+    "Exposure",
     "Loaded",
     "Lora",
     "Output",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
-from hf_wbc.models.ready import UNKNOWN, Ready, find_hub, ready_names
+from hf_wbc.models.ready import Ready, find_hub, ready_names
 
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
@@ -29,11 +29,6 @@ class Checkpoint:
     """The Hub's commit, or "sha256:" and the digest of a folder's files."""
     ready: Ready | None = None
     """What is known of it here."""
-
-    @property
-    def exposure(self) -> str:
-        """What its pre-training has seen, or "unknown"."""
-        return self.ready.exposure if self.ready else UNKNOWN
 
     @property
     def has_processor(self) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 from hf_wbc.data.treatment import PLAIN, TreatmentRule
 from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
 from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.labels import labels_of, require_labels, set_labels
 from hf_wbc.models.processor import (
     Preprocessing,
@@ -43,11 +44,11 @@ class Loaded:
     revision: str
     """Which weights these are: the Hub's commit, or a digest of a folder or of configuration."""
     exposure: str
-    """What the pre-training has seen, in a sentence, or "unknown"."""
+    """What these weights have seen, in a sentence, or "unknown"."""
     rule: TreatmentRule = PLAIN
     """How the images that these weights were trained on were treated, beyond the processor."""
     exposed_to: tuple[str, ...] = ()
-    """Sources whose images the pre-training has seen, or may have."""
+    """Sources whose images these weights have seen, or may have."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -99,6 +100,7 @@ def _pretrained(
     preprocessing = checkpoint.preprocessing()
     notes = vars(config).pop(NOTES, None)
     rule = TreatmentRule.from_dict(notes["rule"]) if notes else PLAIN
+    seen = Exposure.of(config, checkpoint.ready)
     known = labels_of(config) == NAMES
     set_labels(config)
     with seeded(seed), quiet():
@@ -118,8 +120,8 @@ def _pretrained(
             f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
         )
     processor = make_processor(preprocessing)
-    exposed_to = checkpoint.ready.exposed_to if checkpoint.ready else ()
-    return Loaded(classifier, processor, checkpoint.revision, checkpoint.exposure, rule, exposed_to)
+    revision = checkpoint.revision
+    return Loaded(classifier, processor, revision, seen.said, rule, seen.exposed_to)
 
 
 def _fresh(
@@ -187,7 +189,7 @@ def _try_out(name: str, classifier: Classifier, size: int) -> None:
 
 def _digest(config: Any, preprocessing: Preprocessing, seed: int) -> str:
     facts = config.to_dict()
-    for key in ("transformers_version", "_name_or_path"):
+    for key in ("transformers_version", "_name_or_path", NOTES, KEY):
         facts.pop(key, None)
     text = json.dumps([facts, asdict(preprocessing), seed], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

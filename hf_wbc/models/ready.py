@@ -101,8 +101,9 @@ READY = (
         "1aurent/vit_base_patch14_224.dinobloom",
         "EXPOSED to blood cells: DINOv2's 142 million web images, then 13 public sets of single "
         "cells in blood and bone marrow, 380,000 images without labels (Koch et al. 2024, "
-        "arXiv:2404.05022). No public set can be taken as a laboratory that it has not seen.",
-        exposed_to=("acevedo_20", "matek_19"),
+        "arXiv:2404.05022). No public set can be taken as a laboratory that it has not seen, nor "
+        "can MLL23, WBC_1 and WBC_2, which are of a laboratory whose earlier sets were public.",
+        exposed_to=("acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"),
         model_type="timm_wrapper",
         architecture="vit_base_patch14_dinov2",
         # timm would build it for 518 px; the weights have positions for 224, and can take others.

@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.quiet import quiet
 from hf_wbc.records import replacing
 
@@ -15,11 +16,16 @@ NOTES = "hf_wbc_images"
 
 
 def save_classifier(
-    classifier: Classifier, processor: Any, folder: Path, notes: Mapping[str, Any] | None = None
+    classifier: Classifier,
+    processor: Any,
+    folder: Path,
+    notes: Mapping[str, Any] | None = None,
+    exposure: Exposure | None = None,
 ) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json; the folder is replaced.
 
-    `notes`, JSON values, tell how images are treated where that is more than the processor does.
+    `notes`, JSON values, tell how images are treated where that is more than the processor does;
+    `exposure` tells what the weights have seen.
 
     `AutoModelForImageClassification.from_pretrained` and `pipeline` load it. The files are written
     aside first: a folder of that name is whole, before and after.
@@ -31,8 +37,11 @@ def save_classifier(
         facts = vars(classifier.model.config)
         facts.pop("pretrained_cfg", None)
         facts.pop(NOTES, None)
+        facts.pop(KEY, None)
         if notes is not None:
             facts[NOTES] = dict(notes)
+        if exposure is not None:
+            facts[KEY] = exposure.to_dict()
         with quiet():
             try:
                 classifier.model.save_pretrained(aside)
