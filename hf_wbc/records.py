@@ -7,6 +7,7 @@ model/               a plain transformers model with its image processor
 predictions.parquet  one row for each scored image
 features.parquet     the penultimate features of those images
 record.json          everything about the run; written last: it says that the run is finished
+failure.json         why the last attempt ended in an error; gone when the next one begins
 """
 
 import fcntl
@@ -22,6 +23,10 @@ from pathlib import Path
 from typing import Any, Self
 
 RECORD_VERSION = 1
+
+
+class BusyError(ValueError):
+    """Another process is writing the folder."""
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -128,21 +133,37 @@ class RunFolder:
         """Make the folder, clear away what a crash left half-written, and keep others out.
 
         `config` is what the user asked for, `identity` what it resolved to: contents instead of
-        places. ValueError when another process is writing the folder.
+        places. BusyError when another process is writing the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config.exists():
-            write_json(self.config, {"config": config, "identity": identity})
+        self._make(config, identity)
         with self.config.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(
+                raise BusyError(
                     f"another process is writing {self.path}; wait until it has ended"
                 ) from None
             for leftover in self.path.glob(".*"):
                 remove(leftover)
+            remove(self.failure)
             yield
+
+    def _make(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config.exists():
+            write_json(self.config, {"config": config, "identity": identity})
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process is writing the folder now."""
+        try:
+            with self.config.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @property
     def remedy(self) -> str:
@@ -177,6 +198,10 @@ class RunFolder:
         return self.path / "features.parquet"
 
     @property
+    def failure(self) -> Path:
+        return self.path / "failure.json"
+
+    @property
     def finished(self) -> bool:
         return self.record.exists()
 
@@ -204,9 +229,17 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
+    def write_failure(
+        self, config: Mapping[str, Any], identity: Mapping[str, Any], failure: Mapping[str, Any]
+    ) -> None:
+        """Keep why the run ended in an error; the folder is made when the run came to none."""
+        self._make(config, identity)
+        write_json(self.failure, failure)
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Say that the run is finished; every other file must be in place."""
         write_json(self.record, {"version": RECORD_VERSION, **record})
+        remove(self.failure)
 
     def read_record(self) -> dict[str, Any]:
         """The finished run's record; ValueError names what is missing, damaged or too new."""
