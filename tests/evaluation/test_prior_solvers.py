@@ -10,15 +10,6 @@ from hf_wbc.evaluation.prior_solvers import bbse_priors, em_priors, rlls_priors,
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
 
 
-def images(num, shares, seed=0, spread=0.8):
-    """Log-likelihoods (N, C) of Gaussian classes in 6 dimensions, and labels of given shares."""
-    means = np.random.default_rng(100).normal(size=(len(shares), 6)) * spread
-    generator = np.random.default_rng(seed)
-    labels = generator.choice(len(shares), num, p=shares)
-    x = means[labels] + generator.normal(size=(num, 6))
-    return -((x[:, None] - means) ** 2).sum(2) / 2, labels
-
-
 def test_two_classes_never_told_apart_share_their_sum_and_disturb_no_other():
     confusion = np.array([[0.9, 0.1, 0.1], [0.05, 0.45, 0.45], [0.05, 0.45, 0.45]])
     found = bbse_priors(confusion, confusion @ [0.2, 0.7, 0.1], np.array([0.5, 0.25, 0.25]))
@@ -63,14 +54,14 @@ def test_rlls_strength_is_that_of_the_paper():
     assert rlls_strength(11, 500) == pytest.approx(expected)
 
 
-def test_em_of_exact_posteriors_errs_by_less_than_a_thousandth():
+def test_em_of_exact_posteriors_errs_by_less_than_a_thousandth(images):
     likelihoods, labels = images(200_000, TARGET, spread=1.5)
     realised = np.bincount(labels) / 200_000
     found = em_priors(softmax(likelihoods, axis=1))[0]
     assert found == pytest.approx(realised, abs=1e-3)
 
 
-def test_em_finds_the_maximum_of_the_likelihood():
+def test_em_finds_the_maximum_of_the_likelihood(images):
     likelihoods = np.exp(images(2000, TARGET, spread=0.4)[0])
 
     def nll(q):
@@ -84,7 +75,7 @@ def test_em_finds_the_maximum_of_the_likelihood():
     assert found == pytest.approx(plain, abs=1e-4)
 
 
-def test_em_of_weights_is_em_of_copies():
+def test_em_of_weights_is_em_of_copies(images):
     likelihoods = np.exp(images(300, TARGET)[0])
     weights = np.random.default_rng(0).integers(0, 3, size=(4, 300)).astype(float)
     factors = np.exp(np.random.default_rng(1).normal(size=(4, 5)))

@@ -15,21 +15,17 @@ SOURCE = np.array([0.3, 0.3, 0.2, 0.15, 0.05])
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
 
 
-def images(num, shares, seed=0, spread=0.8):
-    """Log-likelihoods (N, C) of Gaussian classes in 6 dimensions, and labels of given shares."""
-    means = np.random.default_rng(100).normal(size=(len(shares), 6)) * spread
-    generator = np.random.default_rng(seed)
-    labels = generator.choice(len(shares), num, p=shares)
-    x = means[labels] + generator.normal(size=(num, 6))
-    return -((x[:, None] - means) ** 2).sum(2) / 2, labels
+@pytest.fixture
+def estimated(images):
+    """Priors from logits that are three times too confident and biased."""
 
+    def estimate(method, num_source=2000, num_target=2000, seed=0, target=TARGET, **options):
+        source, labels = images(num_source, SOURCE, seed=2 * seed)
+        unlabelled, _ = images(num_target, target, seed=2 * seed + 1)
+        bias = np.array([0.5, 0, -0.5, 1, -1])
+        return estimate_priors(method, 3 * source + bias, labels, 3 * unlabelled + bias, **options)
 
-def estimated(method, num_source=2000, num_target=2000, seed=0, target=TARGET, **options):
-    """From logits that are three times too confident and biased."""
-    source, labels = images(num_source, SOURCE, seed=2 * seed)
-    unlabelled, _ = images(num_target, target, seed=2 * seed + 1)
-    bias = np.array([0.5, 0, -0.5, 1, -1])
-    return estimate_priors(method, 3 * source + bias, labels, 3 * unlabelled + bias, **options)
+    return estimate
 
 
 def arrays(found):
@@ -37,7 +33,7 @@ def arrays(found):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_priors_are_recovered_within_their_interval(method):
+def test_priors_are_recovered_within_their_interval(method, estimated):
     inside = []
     for seed in range(100):
         _, low, high = arrays(estimated(method, 800, 800, seed, num_resamples=100))
@@ -48,7 +44,7 @@ def test_priors_are_recovered_within_their_interval(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_interval_is_as_wide_as_the_estimates_scatter(method):
+def test_an_interval_is_as_wide_as_the_estimates_scatter(method, estimated):
     found = [estimated(method, 1500, 600, seed, num_resamples=100) for seed in range(60)]
     priors, low, high = np.array([list(arrays(one)) for one in found]).transpose(1, 0, 2)
     width = (high - low).mean(0)[2:] / (2 * 1.96)
@@ -56,14 +52,14 @@ def test_an_interval_is_as_wide_as_the_estimates_scatter(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_more_images_narrow_the_interval(method):
+def test_more_images_narrow_the_interval(method, estimated):
     _, low, high = arrays(estimated(method, 300, 300))
     _, lower, higher = arrays(estimated(method, 6000, 6000))
     assert (higher - lower).mean() < 0.4 * (high - low).mean()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_correction_makes_predictions_better_under_shift(method):
+def test_correction_makes_predictions_better_under_shift(method, images):
     source, labels = images(3000, SOURCE, spread=0.5)
     target, truth = images(3000, TARGET, seed=1, spread=0.5)
     # What a classifier learns that saw the source: its posterior, here with the source's priors.
@@ -90,7 +86,7 @@ def test_bbse_counts_predictions_under_equal_priors():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_singular_confusion_is_named_by_its_condition(method):
+def test_a_singular_confusion_is_named_by_its_condition(method, images):
     source, labels = images(3000, [0.25] * 4, spread=1.5)
     target, _ = images(3000, [0.1, 0.5, 0.3, 0.1], seed=1, spread=1.5)
     blind = [logits[:, [0, 1, 2, 3, 3]] for logits in (source, target)]
@@ -103,7 +99,7 @@ def test_a_singular_confusion_is_named_by_its_condition(method):
     assert json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_right():
+def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_right(images):
     source, labels = images(4000, SOURCE, spread=0.5)
     target, truth = images(4000, TARGET, seed=1, spread=0.5)
     realised = np.bincount(truth) / 4000
@@ -115,7 +111,7 @@ def test_naive_em_on_an_overconfident_classifier_is_wrong_and_calibrated_em_righ
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_class_without_source_images_is_not_identifiable(method):
+def test_a_class_without_source_images_is_not_identifiable(method, images):
     shares = np.array([0.2, 0.2, 0.1, 0, 0.1, 0.1, 0.05, 0.05, 0.1, 0.05, 0.05])
     source, labels = images(2000, shares)
     target, _ = images(500, np.full(11, 1 / 11), seed=1)
@@ -130,7 +126,7 @@ def test_a_class_without_source_images_is_not_identifiable(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_target_of_one_class_is_recognised(method):
+def test_a_target_of_one_class_is_recognised(method, estimated):
     found = estimated(method, target=np.array([0, 0, 0, 1.0, 0]))
     assert found.priors[3] > 0.95
     assert found.high[3] > 0.99
@@ -138,7 +134,7 @@ def test_a_target_of_one_class_is_recognised(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_one_target_image_makes_nothing_certain(method):
+def test_one_target_image_makes_nothing_certain(method, estimated):
     found = estimated(method, num_target=1)
     _, low, high = arrays(found)
     assert sum(found.priors) == pytest.approx(1)
@@ -146,12 +142,12 @@ def test_one_target_image_makes_nothing_certain(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_equal_priors_are_found_from_any_source(method):
+def test_equal_priors_are_found_from_any_source(method, estimated):
     found = estimated(method, 4000, 4000, target=np.full(5, 0.2))
     assert found.priors == pytest.approx([0.2] * 5, abs=0.06)
 
 
-def test_a_class_with_one_source_image_is_scarce_and_less_certain():
+def test_a_class_with_one_source_image_is_scarce_and_less_certain(images):
     source, labels = images(2000, SOURCE)
     target, _ = images(2000, TARGET, seed=1)
     rare = (labels != 4) | (np.cumsum(labels == 4) == 1)
@@ -164,7 +160,7 @@ def test_a_class_with_one_source_image_is_scarce_and_less_certain():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_images_does_not_matter(method):
+def test_the_order_of_images_does_not_matter(method, images):
     source, labels = images(300, SOURCE)
     target, _ = images(200, TARGET, seed=1)
     rows = np.random.default_rng(0).permutation(300)
@@ -173,7 +169,7 @@ def test_the_order_of_images_does_not_matter(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_classes_does_not_matter(method):
+def test_the_order_of_classes_does_not_matter(method, images):
     source, labels = images(1000, SOURCE)
     target, _ = images(1000, TARGET, seed=1)
     first = estimate_priors(method, source, labels, target)
@@ -182,7 +178,7 @@ def test_the_order_of_classes_does_not_matter(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_interval_holds_its_estimate_and_widens_with_the_level(method):
+def test_an_interval_holds_its_estimate_and_widens_with_the_level(method, estimated):
     wide, narrow = (estimated(method, level=level) for level in (0.99, 0.5))
     priors, low, high = arrays(wide)
     assert ((low >= 0) & (low <= priors) & (priors <= high) & (high <= 1)).all()
@@ -191,7 +187,7 @@ def test_an_interval_holds_its_estimate_and_widens_with_the_level(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_priors_are_no_misfit_and_other_images_are(method):
+def test_other_priors_are_no_misfit_and_other_images_are(method, images, estimated):
     exceeded = []
     for seed in range(40):
         found = estimated(method, 600, 400, seed, num_resamples=1)
@@ -206,7 +202,7 @@ def test_other_priors_are_no_misfit_and_other_images_are(method):
     assert moved.to_dict()["misfit"] == moved.misfit
 
 
-def test_the_three_names_are_the_three_methods():
+def test_the_three_names_are_the_three_methods(images):
     source, labels = images(200, SOURCE)
     for estimate, name in ((bbse, "bbse"), (em, "em"), (rlls, "rlls")):
         found = estimate(source, labels, source, num_resamples=20)
