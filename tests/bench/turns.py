@@ -1,0 +1,147 @@
+"""Sides that take turns in one process, and the training loop as such a side.
+
+What else the machine does then slows both sides alike; a ratio is the median over pairs of turns
+that follow each other, and who begins a pair alternates.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation import Setting, load_method
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.batch import Batch, TargetBatch
+from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.table import Table
+from hf_wbc.data.treatment import Treatment
+from hf_wbc.engine.loop import optimise
+from hf_wbc.engine.phase import Phase, prepare
+from hf_wbc.engine.window import Window
+from hf_wbc.models import Classifier
+from hf_wbc.taxonomy import NUM_CLASSES
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Steps = Iterator[None]
+"""Each `next` is one step."""
+Side = Iterator[float]
+"""Each `next` is one turn, and says how many seconds it took."""
+Batches = Callable[[int, int], Batch | TargetBatch]
+"""The batch of a step and forward pass, as a phase has it."""
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Seconds of the turns of both sides."""
+
+    base: tuple[float, ...]
+    other: tuple[float, ...]
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """Of each side."""
+        return statistics.median(self.base), statistics.median(self.other)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Seconds of the other over those of the base, the lowest first."""
+        return sorted(b / a for a, b in zip(self.base, self.other, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+
+def take_turns(base: Side, other: Side, num_pairs: int) -> Pairs:
+    """Times of `num_pairs` turns of each, after some that do not count."""
+    seconds: tuple[list[float], list[float]] = [], []
+    for pair in range(num_pairs + _WARM_UP):
+        turns = [(base, seconds[0]), (other, seconds[1])]
+        for side, times in turns[:: -1 if pair % 2 else 1]:
+            times.append(next(side))
+    return Pairs(tuple(seconds[0][_WARM_UP:]), tuple(seconds[1][_WARM_UP:]))
+
+
+def timed(steps: Steps, num: int = 1) -> Side:
+    """Turns of `num` steps."""
+    while True:
+        start = time.perf_counter()
+        for _ in range(num):
+            next(steps)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        yield time.perf_counter() - start
+
+
+def loop_steps(
+    classifier: Classifier,
+    config: TrainConfig,
+    batches: Batches,
+    accelerator: "Accelerator",
+    state: Mapping[str, Tensor] | None = None,
+) -> Steps:
+    """What `hf-wbc train` does between two evaluations: the loop's own steps.
+
+    `state` are weights of the whole method, to start from.
+    """
+    method = make_method(classifier, config)
+    if state is not None:
+        method.load_state_dict(state)
+    method.to(accelerator.device)
+    phase = Phase("fit", 0, 0, config.steps, config.lr, batches)
+    prepared, optimizer = prepare(
+        method, phase, config.weight_decay, config.layer_decay, accelerator
+    )
+    window = Window(accelerator)
+    for _, terms in optimise(prepared, optimizer, phase, None, config, accelerator):
+        window.add(terms)
+        yield
+
+
+def make_method(classifier: Classifier, config: TrainConfig) -> Any:
+    """The method of a configuration around a classifier, with one source of equal classes."""
+    kind = load_method(config.method)
+    method = kind(classifier, kind.parse(config.method_options))
+    counts = torch.full((1, NUM_CLASSES), 100)
+    torch.manual_seed(config.seed)
+    method.setup(Setting(config.steps, ("source",), counts, num_target=1100))
+    return method
+
+
+def table_batches(
+    config: TrainConfig, source: Table, target: Table | None, device: torch.device
+) -> Batches:
+    """Batches of pixels in memory, changed and normalised as in training."""
+    names = {name for table in (source, target) if table for name in table.domain_names}
+    stream = BatchStream(
+        source,
+        target,
+        batch_size=config.batch_size,
+        num_steps=config.steps,
+        augmentation=config.augmentation,
+        treatments=dict.fromkeys(names, Treatment(MEAN, STD)),
+        device=device,
+    )
+    return stream.batch
+
+
+def drawn_table(size: int, num: int = 256, name: str = "source") -> Table:
+    """Random pixels: what is in the images does not change the time."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (num, size, size, 3), dtype=np.uint8)
+    return table_of(pixels, np.arange(num) % NUM_CLASSES, name)
+
+
+def table_of(pixels: np.ndarray, labels: np.ndarray, name: str) -> Table:
+    """Pixels (N, H, H, 3) and labels (N,) of one domain."""
+    num = len(pixels)
+    return Table((pixels,), labels, np.zeros(num, np.int64), list(map(str, range(num))), (name,))
