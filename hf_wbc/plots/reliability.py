@@ -1,0 +1,93 @@
+"""Reliability diagrams: how often a model is right, against how sure it says that it is.
+
+A panel for each model; on the diagonal it is as often right as it says, below it is too sure.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from hf_wbc.plots.panels import CURVES, panels, unframe
+from hf_wbc.plots.style import FAINT, INK
+
+COLUMNS = 3
+HEIGHT_IN = 2.3
+NUM_BINS = 10
+FEWEST = 20
+"""Images of a bin; fewer say nothing."""
+
+Sureness = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Confidence (N,) in the predicted class, and whether it is right (N,)."""
+
+
+def draw_reliability(models: Mapping[str, Mapping[str, Sureness]]) -> Figure:
+    """Models by name, each with its images by kind, such as source and target.
+
+    Every dot holds as many images as the others of its curve; bars are 95 % intervals (Wilson). The
+    number is the mean gap between confidence and accuracy, over the dots. ValueError for none.
+    """
+    if not models:
+        raise ValueError("no model to draw; give at least one")
+    figure, axes = panels(list(models), min(COLUMNS, max(2, len(models))), HEIGHT_IN)
+    for panel, kinds in zip(axes, models.values(), strict=True):
+        panel.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panel.set_xlabel("confidence", size=9.5, color=INK)
+        panel.set_ylabel("right", size=9.5, color=INK)
+        for number, (kind, (confidence, right)) in enumerate(kinds.items()):
+            if len(confidence):
+                _curve(panel, number, kind, confidence, right)
+        _legend(panel)
+    return figure
+
+
+def binned(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = NUM_BINS
+) -> NDArray[np.float64]:
+    """Mean confidence, part that is right, and images of bins that hold alike many (B, 3)."""
+    num_bins = max(1, min(num_bins, len(confidence) // FEWEST))
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, num_bins)
+    return np.array([(confidence[p].mean(), right[p].mean(), len(p)) for p in parts])
+
+
+def calibration_gap(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean gap of confidence and accuracy over the bins, weighted by their images."""
+    bins = binned(confidence, right)
+    return float(np.average(np.abs(bins[:, 0] - bins[:, 1]), weights=bins[:, 2]))
+
+
+def wilson(
+    part: NDArray[np.float64], num: NDArray[np.float64], z: float = 1.96
+) -> NDArray[np.float64]:
+    """The 95 % interval of a part seen in `num` draws (2, B) (Wilson 1927)."""
+    centre = (part + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z * np.sqrt(part * (1 - part) / num + z**2 / (4 * num**2)) / (1 + z**2 / num)
+    return np.clip(np.stack([centre - half, centre + half]), 0, 1)
+
+
+def _curve(
+    axes: Axes,
+    number: int,
+    kind: str,
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+) -> None:
+    bins = binned(confidence, right)
+    low, high = wilson(bins[:, 1], bins[:, 2])
+    colour = CURVES[number]
+    axes.vlines(bins[:, 0], low, high, color=colour, linewidth=1.2, alpha=0.55, zorder=2)
+    name = f"{kind}: gap {calibration_gap(confidence, right):.2f}"
+    marker = "os^D"[number % 4]
+    axes.plot(bins[:, 0], bins[:, 1], color=colour, marker=marker, ms=4.5, lw=1.6, label=name)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        unframe(axes.legend(loc="upper left", fontsize=8.5, handlelength=1.6, borderpad=0.2))

@@ -1,0 +1,128 @@
+"""Training curves: losses, macro-F1 and the scores of unlabelled target images over the steps.
+
+A row for each run. The second phase, on target images alone, is shaded, and a line marks the step
+whose weights were kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from hf_wbc.plots.panels import curve_style, panels, unframe
+from hf_wbc.plots.style import INK, WIDTH_IN
+
+HEIGHT_IN = 1.6
+LEGEND_ROW_IN = 0.2
+LEGEND_COLUMNS = 5
+SHADE = "#f3e6d0"
+MACRO_F1 = ("source_val", "held_out", "oracle")
+"""The scores that are macro-F1 of labelled images; the others have scales of their own."""
+
+History = Sequence[Mapping[str, Any]]
+"""The evaluations of a run, as its record has them."""
+
+
+def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
+    """Runs by name: their evaluations, and the step whose weights were kept.
+
+    ValueError for no run, and for one without an evaluation.
+    """
+    if not runs or not all(history for history, _ in runs.values()):
+        raise ValueError("nothing to draw; give at least one run, each with an evaluation")
+    histories = [history for history, _ in runs.values()]
+    rules = [name for name in _names(histories, "selection") if name not in (*MACRO_F1, "last")]
+    kinds = ("macro-F1, validation", "scores without target labels")
+    titles = [words for name in runs for words in (name, *kinds)]
+    low_in = 0.25 + LEGEND_ROW_IN * -(-(len(rules) + 2) // LEGEND_COLUMNS)
+    figure, axes = panels(titles, 3, HEIGHT_IN, low_in)
+    for row, (history, kept) in enumerate(runs.values()):
+        losses, scores, unlabelled = axes[3 * row : 3 * row + 3]
+        for number, name in enumerate(_names([history], "loss")):
+            _line(losses, history, "loss", name, name, curve_style(number))
+        for number, name in enumerate(n for n in MACRO_F1 if n in _names([history], "selection")):
+            words = {"source_val": "sources", "held_out": "held out"}.get(name, "target (oracle)")
+            _line(scores, history, "selection", name, words, curve_style(number))
+        scores.set_ylim(0, 1)
+        losses.set_ylabel("loss", size=9, color=INK, labelpad=2)
+        for number, name in enumerate(rules):
+            _line(unlabelled, history, "selection", name, name, curve_style(number), scaled=True)
+        unlabelled.set(ylim=(-0.06, 1.06), yticks=[0, 1])
+        unlabelled.set_yticklabels(["least", "most"])
+        for panel in (losses, scores, unlabelled):
+            _phases(panel, history, kept)
+        for panel in (losses, scores):
+            unframe(panel.legend(fontsize=8, loc="best", handlelength=1.5, borderpad=0.2))
+    _legend(figure, rules, low_in)
+    return figure
+
+
+def _names(histories: Sequence[History], part: str) -> list[str]:
+    """All names of a part of the evaluations, in the order in which they come."""
+    return list(dict.fromkeys(n for rows in histories for row in rows for n in row.get(part, {})))
+
+
+def _line(
+    axes: Axes,
+    history: History,
+    part: str,
+    name: str,
+    label: str,
+    style: Mapping[str, Any],
+    scaled: bool = False,
+) -> None:
+    """A curve of the values that are numbers; `scaled` from the least (0) to the most (1)."""
+    points = [(row["step"], row[part][name]) for row in history if name in row.get(part, {})]
+    points = [point for point in points if np.isfinite(point[1])]
+    if not points:
+        return
+    steps, values = np.array(points, dtype=float).T
+    if scaled:
+        spread = np.ptp(values)
+        values = (values - values.min()) / spread if spread else np.full(len(values), 0.5)
+    # The losses of the two phases are not of one kind, and no line joins them.
+    parts = [steps > -1] if part != "loss" else [steps <= _end(history), steps > _end(history)]
+    for number, these in enumerate(mask for mask in parts if mask.any()):
+        words = "_" if number else label
+        axes.plot(steps[these], values[these], marker=".", ms=5, lw=1.4, label=words, **style)
+
+
+def _end(history: History) -> int:
+    """The last evaluated step of the first phase."""
+    return max((row["step"] for row in history if row.get("phase", "fit") == "fit"), default=0)
+
+
+def _phases(axes: Axes, history: History, kept: int) -> None:
+    """Shade the second phase, and mark the step that was kept."""
+    first, last = _end(history), max(row["step"] for row in history)
+    if last > first:
+        axes.axvspan(first, last, color=SHADE, linewidth=0, zorder=0)
+    axes.axvline(kept, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step", size=9, color=INK, labelpad=1)
+
+
+def _legend(figure: Figure, rules: Sequence[str], low_in: float) -> None:
+    """What the third column's curves are, for all rows, and what shade and line mean."""
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], marker=".", ms=5, lw=1.4, label=name, **curve_style(number))
+        for number, name in enumerate(rules)
+    ]
+    handles.append(
+        Line2D([], [], color=INK, lw=1, linestyle=(0, (4, 3)), label="step that is kept")
+    )
+    handles.append(Patch(color=SHADE, label="second phase"))
+    height = float(figure.get_size_inches()[1])
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.45 / WIDTH_IN, 0.02 / height),
+        ncols=LEGEND_COLUMNS,
+        fontsize=8.5,
+        frameon=False,
+    )
