@@ -39,7 +39,7 @@ class Picture:
 def render_page(
     template: str, filters: Mapping[str, Callable[..., Any]], values: Mapping[str, Any]
 ) -> str:
-    """A shipped template with its values, which are escaped; a value that is missing is an error."""
+    """A shipped template with its values, escaped; a missing one is an error."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
