@@ -4,7 +4,6 @@ Nothing that lies under a root is left out without a word: a folder that is dama
 of another version becomes a `Problem`. The same run found twice is one run.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -23,6 +22,8 @@ MEASURED = ("cost", "machine", "packages")
 """Parts of a record that may differ between two copies of one run: made twice, it is the same."""
 PARQUET = b"PAR1"
 """What a whole Parquet file begins and ends with."""
+_FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/'\"]+/)+")
+"""The folders of an absolute path in an error's words: they tell of a machine, not of a run."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _read(path: Path) -> Run:
     folder = RunFolder(path)
     config = _read_json(folder.config)
     if not folder.finished:
-        raise ValueError("unfinished: it has no record.json; repeat the command that made it")
+        raise ValueError(_why_unfinished(folder))
     record = _read_json(folder.record)
     if record.get("version") != RECORD_VERSION:
         raise ValueError(
@@ -205,6 +206,15 @@ def _read(path: Path) -> Run:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"damaged: record.json lacks {error}; make it again") from error
     return run
+
+
+def _why_unfinished(folder: RunFolder) -> str:
+    if folder.is_busy:
+        return "unfinished: a process is writing it now; compare again when it has ended"
+    if not folder.failure.exists():
+        return "unfinished: it has no record.json; repeat the command that made it"
+    error = str(_read_json(folder.failure).get("error", "see its failure.json"))
+    return f"failed: {re.sub(_FOLDERS, '', error.strip())}; mend it and repeat the command"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -259,20 +269,17 @@ def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
     """
     if len(copies) == 1:
         return copies[0][0], []
-    ordered = sorted(copies, key=lambda copy: (_content(copy[0].record), copy[1]))
-    (kept, kept_place), *others = ordered
+    prints = {run.path: digest(run.record) for run, _ in copies}
+    (kept, _), *others = sorted(copies, key=lambda copy: (prints[copy[0].path], copy[1]))
     problems = []
     for run, place in others:
-        differing = _differing(kept, run)
-        if differing:
-            where = "" if place == kept_place else f" at {kept_place}"
-            what = f"doubled with other content: {', '.join(differing)} of the same run{where} "
-            problems.append(Problem(run.path, what + "differ; that one is compared", place))
+        if differing := _differing(kept, run):
+            what = (
+                f"doubled: this copy (record {prints[run.path]}) differs in {', '.join(differing)} "
+                f"from the one that is compared (record {prints[kept.path]})"
+            )
+            problems.append(Problem(run.path, what, place))
     return kept, problems
-
-
-def _content(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _differing(one: Run, other: Run) -> list[str]:

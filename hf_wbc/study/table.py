@@ -1,87 +1,213 @@
-"""The rows of a comparison: what runs that differ in nothing but the seed scored, on average."""
+"""The rows of a comparison: what runs that differ in nothing but the seed scored, on average.
+
+Rows are comparable when they are of one `Sheet`: the same images, scored over the same classes.
+Runs whose test set, merges or classes differ are on different sheets, whatever their names are.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from hf_wbc.study.collect import Run
+from hf_wbc.study.settings import prefer_judged, trained, variants
 
-SPLITS = ("validation", "test", "transductive")
-UNKNOWN = "unknown"
+SPLITS = ("test", "transductive", "validation")
+_ROLES = ("target", "source", "held_out")
+_PARTS = {"transductive": ("train", "validation", "test")}
+Exposed = Literal["yes", "maybe", "no"]
+Scored = tuple[Run, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, order=True)
+class Sheet:
+    """Images of one domain, scored over the same classes, by models trained in one direction."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    held_out: tuple[str, ...]
+    domain: str
+    """Where the scored images are from."""
+    role: str
+    """Of that domain: target, source or held_out."""
+    split: str
+    """test, validation, or transductive: all images of a target, adapted to and chosen by too."""
+    images: str
+    """Fingerprint of the scored images."""
+    num_images: int
+    merge: tuple[str, ...]
+    classes: tuple[str, ...]
+    """As asked for; none means those present."""
+    num_classes: int
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether this is what the training was for: the target's test images, or its own."""
+        return self.split == "test" and self.role == ("target" if self.targets else "source")
+
+    @property
+    def direction(self) -> str:
+        """`a + b -> c`, or `a` where there is no target."""
+        start = " + ".join(self.sources)
+        start += f" (held out: {' + '.join(self.held_out)})" if self.held_out else ""
+        return f"{start} -> {' + '.join(self.targets)}" if self.targets else start
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of one method, network and direction, over seeds, scored on one set of images."""
+    """Runs of one method on one network, over seeds, on one sheet. Scores are means over seeds."""
 
+    sheet: Sheet
     method: str
+    variant: str
+    """The settings by which it differs from other rows of the method; empty where none does."""
     network: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    domain: str
-    """Where the scored images are from."""
-    role: str
-    """Of that domain: source, target or held_out."""
-    split: str
-    """validation, test, or transductive: all images of a target."""
+    trained: str
+    """How much of the network learned: full, lora, frozen, or features (embedded once)."""
     rule: str
     """The selection rule that picked the weights."""
-    merge: tuple[str, ...]
-    classes: tuple[str, ...]
-    num_classes: int
-    num_images: int
+    sees: str
+    """What that rule sees of the target: no target, unlabelled target, target labels."""
     macro_f1: float
-    """Mean over seeds, as every score here."""
     spread: float | None
     """Standard deviation of macro-F1 over seeds; None of one seed."""
     low: float
-    """End of the 95 % bootstrap interval over images, mean over seeds."""
+    """End of the 95 % interval, a bootstrap over images."""
     high: float
     accuracy: float
     balanced_accuracy: float
     worst_class: str
-    """The class with the lowest F1, mean over seeds."""
+    """The class with the lowest mean F1."""
     worst_f1: float
     lineage_errors: Mapping[str, float]
     """Fractions of the images: one_step, same_lineage, cross_lineage."""
     seeds: tuple[int, ...]
-    exposed: str
-    """"yes" where the backbone has seen a domain of the direction, "maybe" where nobody knows."""
+    exposed: Exposed
+    """Whether the backbone has seen a domain of the direction; "maybe" where nobody knows."""
     hours: float
     """Of all seeds together."""
     images_per_s: float
     peak_memory_bytes: int
     """The most of any seed."""
+    device: str
     runs: tuple[Run, ...]
+    """By seed."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.sheet.sources
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self.sheet.targets
+
+    @property
+    def domain(self) -> str:
+        return self.sheet.domain
+
+    @property
+    def role(self) -> str:
+        return self.sheet.role
+
+    @property
+    def split(self) -> str:
+        return self.sheet.split
+
+    @property
+    def num_classes(self) -> int:
+        return self.sheet.num_classes
+
+    @property
+    def name(self) -> str:
+        """The method, and what sets this row apart from others of it."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
+    def backbone(self) -> str:
+        """The network and how much of it learned."""
+        return f"{self.network}, {self.trained}"
+
+    @property
+    def lineage_error(self) -> float:
+        """The fraction of the images that are taken for a cell of another lineage.
+
+        One number of the three: an error within a lineage is one of degree, on which experts
+        differ too; one across lineages is never.
+        """
+        return self.lineage_errors["cross_lineage"]
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-    """One row per method, network, direction, scored domain and split, and rule."""
-    groups: dict[tuple[Any, ...], list[tuple[Run, str, Mapping[str, Any]]]] = {}
-    for run in runs:
-        for domain, role, split, scores in scored(run):
-            key = (
-                run.sources, run.targets, domain, role, split, run.rule, run.network, run.method,
-                tuple(scores["merge"]), tuple(scores["classes"]), scores["num_classes"],
-                scores["num_images"],
-            )  # fmt: skip
-            groups.setdefault(key, []).append((run, role, scores))
-    return [_row(key, found) for key, found in sorted(groups.items(), key=lambda item: item[0])]
+    """One row per method, network, direction, scored domain and split, and rule.
+
+    By sheet, the headline ones first, and within one the best first.
+    """
+    groups: dict[tuple[Any, ...], list[Scored]] = {}
+    for run, variant in _with_variants(runs):
+        for sheet, scores in sheets(run):
+            key = (sheet, run.network, trained(run), run.method, variant, run.rule)
+            groups.setdefault(key, []).append((run, scores))
+    found = [_row(key[0], key[4], scored) for key, scored in groups.items()]
+    return sorted(found, key=_order)
 
 
-def scored(run: Run) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """(domain, role, split, scores) of all that the run was scored on."""
+def sheets(run: Run) -> Iterator[tuple[Sheet, Mapping[str, Any]]]:
+    """All that a run was scored on, with the scores."""
+    held_out = tuple(domain["name"] for domain in run.record["held_out"])
+    facts = {
+        domain["name"]: domain
+        for role in ("sources", "target", "held_out")
+        for domain in run.record[role]
+    }
     for domain, entry in run.record["results"].items():
         for split in SPLITS:
-            if entry.get(split) is not None:
-                yield domain, entry["role"], split, entry[split]
+            scores = entry.get(split)
+            if scores is not None:
+                parts = [facts[domain][part] for part in _PARTS.get(split, (split,))]
+                yield (
+                    Sheet(
+                        sources=run.sources,
+                        targets=run.targets,
+                        held_out=held_out,
+                        domain=domain,
+                        role=entry["role"],
+                        split=split,
+                        images="+".join(parts),
+                        num_images=scores["num_images"],
+                        merge=tuple(scores["merge"]),
+                        classes=tuple(scores["classes"]),
+                        num_classes=scores["num_classes"],
+                    ),
+                    scores,
+                )
 
 
-def _row(key: tuple[Any, ...], found: Sequence[tuple[Run, str, Mapping[str, Any]]]) -> Row:
-    (sources, targets, domain, role, split, rule, network, method, merge, classes, num_classes,
-     num_images) = key  # fmt: skip
-    runs, scores = [run for run, _, _ in found], [scores for _, _, scores in found]
+def exposed(run: Run) -> Exposed:
+    """Whether the backbone has seen images of the direction's domains before."""
+    if {*run.sources, *run.targets} & set(run.exposed_to):
+        return "yes"
+    return "maybe" if run.exposure.endswith("unknown") else "no"
+
+
+def _with_variants(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
+    """Each run with its variant among those of its method, network, direction and rule."""
+
+    def key(run: Run) -> tuple[Any, ...]:
+        held_out = tuple(domain["name"] for domain in run.record["held_out"])
+        return (
+            run.sources, run.targets, held_out, run.network, trained(run), run.method, run.rule
+        )  # fmt: skip
+
+    for _, group in groupby(sorted(runs, key=key), key):
+        alike = list(group)
+        yield from zip(alike, variants(alike), strict=True)
+
+
+def _row(sheet: Sheet, variant: str, found: Sequence[Scored]) -> Row:
+    runs = prefer_judged([run for run, _ in found])
+    by_name = {run.name: scores for run, scores in found}
+    scores = [by_name[run.name] for run in runs]
     values = [each["macro_f1"] for each in scores]
     f1 = {
         name: fmean(each["per_class"][name]["f1"] for each in scores)
@@ -90,18 +216,13 @@ def _row(key: tuple[Any, ...], found: Sequence[tuple[Run, str, Mapping[str, Any]
     worst = min(f1, key=lambda name: f1[name])
     costs = [run.record["cost"] for run in runs]
     return Row(
-        method=method,
-        network=network,
-        sources=sources,
-        targets=targets,
-        domain=domain,
-        role=role,
-        split=split,
-        rule=rule,
-        merge=merge,
-        classes=classes,
-        num_classes=num_classes,
-        num_images=num_images,
+        sheet=sheet,
+        method=runs[0].method,
+        variant=variant,
+        network=runs[0].network,
+        trained=trained(runs[0]),
+        rule=runs[0].rule,
+        sees=runs[0].record["selection"]["sees"],
         macro_f1=fmean(values),
         spread=stdev(values) if len(values) > 1 else None,
         low=fmean(each["intervals"]["macro_f1"][0] for each in scores),
@@ -114,17 +235,20 @@ def _row(key: tuple[Any, ...], found: Sequence[tuple[Run, str, Mapping[str, Any]
             kind: fmean(each["lineage_errors"][kind] for each in scores)
             for kind in scores[0]["lineage_errors"]
         },
-        seeds=tuple(sorted(run.seed for run in runs)),
-        exposed=exposed(runs[0], domain),
+        seeds=tuple(run.seed for run in runs),
+        exposed=exposed(runs[0]),
         hours=sum(cost["elapsed_s"] for cost in costs) / 3600,
         images_per_s=fmean(cost["images_per_s"] for cost in costs),
         peak_memory_bytes=max(cost["peak_memory_bytes"] for cost in costs),
+        device=", ".join(sorted({run.record["machine"]["device"] for run in runs})),
         runs=tuple(runs),
     )
 
 
-def exposed(run: Run, domain: str) -> str:
-    """Whether the backbone has seen images of the scored domain or of the sources before."""
-    if {domain, *run.sources, *run.targets} & set(run.exposed_to):
-        return "yes"
-    return "maybe" if UNKNOWN in run.exposure else "no"
+def _order(row: Row) -> tuple[Any, ...]:
+    sheet = row.sheet
+    return (
+        not sheet.is_headline, sheet.sources, sheet.targets, _ROLES.index(sheet.role),
+        SPLITS.index(sheet.split), sheet, -row.macro_f1, row.network, row.trained, row.name,
+        row.rule,
+    )  # fmt: skip
