@@ -10,7 +10,7 @@ draws could not go below 1 / draws, which a correction for hundreds of pairs nee
 drawn, trainings are not: a difference that is real here holds for these weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np

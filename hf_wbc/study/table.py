@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from hf_wbc.study.collect import Run
-from hf_wbc.study.settings import prefer_judged, trained, variants
+from hf_wbc.study.variants import prefer_judged, trained, variants
 
 SPLITS = ("test", "transductive", "validation")
 _ROLES = ("target", "source", "held_out")
