@@ -6,7 +6,7 @@ Where a run is written, which tracker listens and on which device it runs are no
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 T = TypeVar("T")
 TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
@@ -142,6 +142,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("no sources; name at least one with --sources")
+        for each in fields(self):
+            words, value = get_args(each.type), getattr(self, each.name)
+            if get_origin(each.type) is Literal and value not in words:
+                raise ValueError(f"{each.name} is {value!r}; choose from {', '.join(words)}")
         for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -163,15 +167,6 @@ class TrainConfig:
 
     def _check_images(self) -> None:
         """ValueError for treatments and changes of images that cannot be, or not together."""
-        for name, words in (
-            ("normalise_by", ("checkpoint", "domain")),
-            ("sharpness", ("own", "common")),
-            ("correct_priors", ("none", "bbse", "em", "rlls")),
-        ):
-            if getattr(self, name) not in words:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; choose from {', '.join(words)}"
-                )
         if not 0 <= self.blur_um <= 5:
             raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
         shift, by_domain = self.augmentation.target_shift, self.normalise_by == "domain"
