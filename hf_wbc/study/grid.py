@@ -1,0 +1,103 @@
+"""From a study's name to its runs: a Python file with a function `study`, or a ready study.
+
+    def study(data: str = "build", seeds: int = 3) -> list[TrainConfig]: ...
+
+The function's parameters have defaults; whoever starts the study may set them, as NAME=VALUE. One
+that takes `**fields` can be given any plain field of TrainConfig.
+"""
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.study.ready import READY
+from hf_wbc.study.settings import nearest, parse_settings
+
+Study = Callable[..., Sequence[TrainConfig]]
+FUNCTION = "study"
+MODULE = "hf_wbc_study"
+"""The name under which a study's file runs."""
+
+
+def load_grid(name: str, settings: Sequence[str] = ()) -> tuple[TrainConfig, ...]:
+    """The runs of a study, each once, in its own order.
+
+    `name` is a ready study or a .py file, `settings` are NAME=VALUE. ValueError for a name that
+    is neither, for a file that cannot be run, with the line, and for settings that do not fit.
+    """
+    study = _load(name)
+    chosen = parse_settings(study, settings)
+    runs = _naming_lines(Path(name), study, chosen) if _is_file(name) else study(**chosen)
+    if not isinstance(runs, Sequence) or not all(isinstance(run, TrainConfig) for run in runs):
+        raise ValueError(f"{name}: {FUNCTION}() gives {_kinds(runs)}; return a list of TrainConfig")
+    if not runs:
+        raise ValueError(f"{name}: {FUNCTION}() gives no runs; return at least one TrainConfig")
+    once = {str(sorted(run.to_dict().items())): run for run in reversed(runs)}
+    return tuple(reversed(once.values()))
+
+
+def _load(name: str) -> Study:
+    if name in READY:
+        return READY[name].study
+    if not _is_file(name):
+        raise ValueError(
+            f"unknown study {name!r}; {nearest(name, list(READY))}, or give a .py file"
+        )
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give a .py file with a function {FUNCTION}")
+    study = _naming_lines(path, _execute, {"path": path}).get(FUNCTION)
+    if not callable(study):
+        raise ValueError(
+            f"{path} has no function {FUNCTION}(); write one that returns TrainConfigs"
+        )
+    for parameter in inspect.signature(study).parameters.values():
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            raise ValueError(
+                f"{path}: {FUNCTION}() has no default for {parameter.name!r}; give it one"
+            )
+    found: Study = study
+    return found
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py")
+
+
+def _execute(path: Path) -> dict[str, Any]:
+    """What a Python file defines; nothing is left beside it."""
+    module = ModuleType(MODULE)
+    module.__file__ = str(path)
+    sys.modules[MODULE] = module  # where dataclasses look for the types that the file names
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    return module.__dict__
+
+
+def _naming_lines(path: Path, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """What a function of a study's file gives; ValueError names the line that failed."""
+    try:
+        return function(**arguments)
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{where}: {what}{error}") from error
+
+
+def _kinds(runs: object) -> str:
+    """What was returned instead of configurations, in words."""
+    if isinstance(runs, Sequence) and not isinstance(runs, str):
+        others = {type(run).__name__ for run in runs if not isinstance(run, TrainConfig)}
+        return f"a {type(runs).__name__} with {', '.join(sorted(others))}"
+    return f"a {type(runs).__name__}"

@@ -1,0 +1,187 @@
+"""Ready studies: the protocols of the field, as functions that return TrainConfigs.
+
+`data` is the folder of the prepared datasets, or an organisation of the Hub. No `methods` means
+all that fit: those that need images are left out on features, those that need a target without one.
+`fields` are any others of TrainConfig.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hf_wbc.config import TrainConfig
+
+PUBLIC = ("acevedo_20", "matek_19", "mll_23")
+TOY_METHODS = ("source_only", "coral", "dann", "cdan", "mcc", "bnm")
+TOY_DOMAINS = ("toy_acevedo_20", "toy_matek_19")
+TOY_BACKBONE = "backbone"
+TOY_FIELDS = {"fresh": True, "batch_size": 48, "lr": 2e-3}
+NETWORKS = ("convnextv2-tiny",)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A study by a short name."""
+
+    study: Callable[..., list[TrainConfig]]
+    is_toy: bool = False
+    """Whether its data can be drawn where it is not there."""
+
+    @property
+    def summary(self) -> str:
+        return (self.study.__doc__ or "").partition("\n")[0]
+
+
+def sweep(
+    configs: Sequence[TrainConfig], methods: Sequence[str], networks: Sequence[str], seeds: int
+) -> list[TrainConfig]:
+    """Every method x network x seed of some directions; no methods are all that fit."""
+    from dataclasses import replace
+
+    return [
+        replace(config, method=method, model=network, seed=seed)
+        for config in configs
+        for network in networks
+        for method in (methods or fitting_methods(config))
+        for seed in range(seeds)
+    ]
+
+
+def fitting_methods(config: TrainConfig) -> list[str]:
+    """The methods that a configuration has all for, in alphabetical order."""
+    from hf_wbc.adaptation import load_method, method_names
+
+    found = []
+    for name in method_names():
+        method = load_method(name)
+        has_target = bool(config.target) or not method.sees_target()
+        has_images = config.inputs == "images" or not method.needs.images
+        if has_target and has_images and len(config.sources) >= method.needs.num_sources:
+            found.append(name)
+    return found
+
+
+def acevedo_to_matek(
+    data: str = "build",
+    methods: tuple[str, ...] = (),
+    networks: tuple[str, ...] = NETWORKS,
+    seeds: int = 3,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Train on Acevedo_20, adapt to Matek_19 without its labels."""
+    return sweep([_direction(data, "acevedo_20", "matek_19", fields)], methods, networks, seeds)
+
+
+def matek_to_acevedo(
+    data: str = "build",
+    methods: tuple[str, ...] = (),
+    networks: tuple[str, ...] = NETWORKS,
+    seeds: int = 3,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Train on Matek_19, adapt to Acevedo_20 without its labels."""
+    return sweep([_direction(data, "matek_19", "acevedo_20", fields)], methods, networks, seeds)
+
+
+def acevedo_matek_to_others(
+    data: str = "build",
+    targets: tuple[str, ...] = ("wbc_1", "wbc_2", "mll_23"),
+    methods: tuple[str, ...] = (),
+    networks: tuple[str, ...] = NETWORKS,
+    seeds: int = 3,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Train on Acevedo_20 and Matek_19, adapt to WBC_1, WBC_2 and MLL23, to each by itself."""
+    pairs = [_direction(data, "acevedo_20,matek_19", target, fields) for target in targets]
+    return sweep(pairs, methods, networks, seeds)
+
+
+def leave_one_out(
+    data: str = "build",
+    domains: tuple[str, ...] = PUBLIC,
+    selections: tuple[str, ...] = ("source_val", "held_out"),
+    methods: tuple[str, ...] = (),
+    networks: tuple[str, ...] = NETWORKS,
+    seeds: int = 3,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Each domain in turn is the unseen one; the others train, or all but one that selects.
+
+    With `source_val`, the others' own validation images choose the weights. With `held_out`, a
+    domain that is neither trained on nor scored for the result does: each of the others in turn.
+    The target's labels choose nothing.
+    """
+    if len(domains) < 3 and "held_out" in selections:
+        raise ValueError(
+            f"selection held_out needs a target, a held-out domain and a source, and "
+            f"{len(domains)} domains are given; name more, or use selections=source_val"
+        )
+    configs = []
+    for selection in selections:
+        for target in domains:
+            others = [domain for domain in domains if domain != target]
+            for held_out in others if selection == "held_out" else [""]:
+                configs.append(
+                    TrainConfig(
+                        sources=_refs(data, [each for each in others if each != held_out]),
+                        target=_refs(data, [target]),
+                        held_out=_refs(data, [held_out] if held_out else []),
+                        selection=selection,
+                        **fields,
+                    )
+                )
+    return sweep(configs, methods, networks, seeds)
+
+
+def ceilings(
+    data: str = "build",
+    domains: tuple[str, ...] = PUBLIC,
+    methods: tuple[str, ...] = ("source_only",),
+    networks: tuple[str, ...] = NETWORKS,
+    seeds: int = 3,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Train and score in one domain: what labels of the target would give."""
+    return sweep(
+        [_direction(data, domain, "", fields) for domain in domains], methods, networks, seeds
+    )
+
+
+def toy(
+    data: str = "build/study_toy",
+    methods: tuple[str, ...] = TOY_METHODS,
+    seeds: int = 2,
+    steps: int = 120,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Six methods x two directions between drawn laboratories x two seeds, in minutes on a CPU."""
+    home, away = TOY_DOMAINS
+    fields = {**TOY_FIELDS, "evaluate_every": max(1, steps // 4), **fields, "steps": steps}
+    directions = [
+        _direction(f"{data}/data", source, target, fields)
+        for source, target in ((home, away), (away, home))
+    ]
+    return sweep(directions, methods, (f"{data}/{TOY_BACKBONE}",), seeds)
+
+
+def _direction(data: str, sources: str, target: str, fields: dict[str, Any]) -> TrainConfig:
+    """From some sources, joined by commas, to a target, or to none."""
+    refs = _refs(data, sources.split(","))
+    return TrainConfig(sources=refs, target=_refs(data, [target] if target else []), **fields)
+
+
+def _refs(data: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{data}/{name}" for name in names)
+
+
+READY = {
+    study.__name__: Ready(study, is_toy=study is toy)
+    for study in (
+        acevedo_to_matek,
+        matek_to_acevedo,
+        acevedo_matek_to_others,
+        leave_one_out,
+        ceilings,
+        toy,
+    )
+}
