@@ -1,7 +1,6 @@
 """A page in one file: its template rendered, its pictures inside; it loads nothing.
 
-Pictures are WebP, which every browser shows: drawings without loss, photographs and clouds of
-points with little.
+Drawings are PNG of few colours, clouds of points WebP, which every browser shows.
 """
 
 import base64
@@ -11,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_wbc.shipped import shipped
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PICTURE_PX = 1500
-"""Widest picture; a page shows it at half, for screens of two dots a pixel."""
+"""Widest drawing; a page shows it at half, for screens of two dots a pixel."""
 POINTS_PX = 1200
 QUALITY = 80
+NUM_COLOURS = 64
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,34 @@ def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
     from PIL import Image
 
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    image = Image.open(drawn).convert("RGB")
     widest = POINTS_PX if points else PICTURE_PX
-    image.thumbnail((widest, widest * 4), Image.Resampling.LANCZOS)
+    dpi = min(200, widest / figure.get_figwidth())
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    image = Image.open(drawn).convert("RGB")
     if points:
-        uri = data_uri(image, "WEBP", quality=QUALITY, method=6)
+        uri = data_uri(image, "WEBP", quality=QUALITY)
     else:
-        flat = image.quantize(128, dither=Image.Dither.NONE).convert("RGB")
-        uri = data_uri(flat, "WEBP", lossless=True, quality=70, method=4)
+        uri = data_uri(_few_colours(image), "PNG", optimize=True)
     return Picture(uri, image.width // 2, image.height // 2, alt)
+
+
+def _few_colours(image: "Image.Image") -> "Image.Image":
+    """A drawing in its most frequent colours: surfaces keep theirs, soft edges get the nearest.
+
+    Pillow's own palettes turn white into a pale grey.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(image).astype(np.int32)
+    packed = (pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]).ravel()
+    colours, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
+    kept = parts[np.argsort(-counts, kind="stable")[:NUM_COLOURS]]
+    distances = ((parts[:, None] - kept) ** 2).sum(-1)
+    nearest = distances.argmin(1).astype(np.uint8)
+    flat = Image.fromarray(nearest[place].reshape(pixels.shape[:2]), "P")
+    flat.putpalette(kept.astype(np.uint8).tobytes())
+    return flat
 
 
 def data_uri(image: "Image.Image", kind: str, **options: Any) -> str:
