@@ -63,10 +63,11 @@ class Scoring:
 
 def resampled_macro_f1(
     scoring: Scoring, predictions: Sequence[Ids], num_resamples: int = 2000, seed: int = 0
-) -> Floats:
-    """Macro-F1 (R, M) of M models' predictions (N,) on R draws of the images, the same for all.
+) -> tuple[Floats, Floats]:
+    """Macro-F1 of M models' predictions (N,): (M,) as observed, and (R, M) on draws of the images.
 
-    A draw is scored over the classes that it has, as any other set of images is.
+    All models meet the same draws. One is scored over the classes that it has, as any other set of
+    images is.
     """
     into = merged(scoring.merge)
     true = np.where(scoring.labels == UNLABELLED, UNLABELLED, into[scoring.labels])
@@ -78,17 +79,17 @@ def resampled_macro_f1(
     called = [into[each[kept]][:, None] == present for each in predictions]
     columns = [is_true, *(part for each in called for part in (each, each & is_true))]
     counted = np.concatenate(columns, 1).astype(np.float32)
-    groups = None if scoring.groups is None else scoring.groups[kept]
-    if groups is not None:
-        places = np.unique(groups, return_inverse=True)[1]
+    if scoring.groups is not None:
+        places = np.unique(scoring.groups[kept], return_inverse=True)[1]
         summed = np.zeros((places.max() + 1, counted.shape[1]), np.float32)
         np.add.at(summed, places, counted)
         counted = summed
+    total = counted.sum(0, dtype=np.float64)[None]
     found = [
         _macro_f1((times @ counted).astype(np.float64), len(present))
         for times in _draws(len(counted), num_resamples, seed)
     ]
-    return np.concatenate(found)
+    return _macro_f1(total, len(present))[0], np.concatenate(found)
 
 
 def differences(

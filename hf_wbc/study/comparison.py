@@ -1,0 +1,194 @@
+"""A comparison: the table of all runs, which of its differences are real, and what rules chose.
+
+Methods are tested against each other where they met the same images on the same network, picked by
+rules that see the same of the target; a method is no better for having been allowed to see more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from hf_wbc.study.collect import Collection, Problem, Run
+from hf_wbc.study.paired import Difference, differences
+from hf_wbc.study.predicted import Resampled, read_predictions, resample
+from hf_wbc.study.ranks import Ranking, rank
+from hf_wbc.study.rules import Judged, judge_rules
+from hf_wbc.study.table import Row, Sheet, rows
+
+BASELINE = "source_only"
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Family:
+    """Rows that are tested against each other, by paired bootstrap on the same images."""
+
+    sheet: Sheet
+    backbone: str
+    sees: str
+    """What the rules that picked their weights see of the target."""
+    entries: tuple[Row, ...]
+    names: tuple[str, ...]
+    """Of the entries."""
+    baseline: int | None
+    """The entry that the others are held against, if it is among them."""
+    against: tuple[Difference, ...]
+    """Of each entry from the baseline, corrected for these alone."""
+    pairs: tuple[Difference, ...]
+    """Of all pairs, corrected for all of them."""
+    untested: tuple[str, ...]
+    """Rows of which a run's predictions are missing or damaged."""
+    unit: str
+    """What was drawn: image, or group."""
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Methods ranked over directions and seeds."""
+
+    backbone: str
+    sees: str
+    blocks: tuple[tuple[Sheet, int], ...]
+    """Sheet and seed."""
+    left_out_blocks: tuple[tuple[Sheet, int], ...]
+    """With results of fewer than half of the methods."""
+    left_out: tuple[str, ...]
+    """Methods that lack a block."""
+    ranking: Ranking | None
+    """None where there are too few to tell."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of a collection."""
+
+    num_runs: int
+    rows: tuple[Row, ...]
+    families: tuple[Family, ...]
+    rank_tests: tuple[RankTest, ...]
+    judged: Judged
+    problems: tuple[Problem, ...]
+    num_resamples: int
+    baseline: str
+
+
+def compare(
+    collection: Collection,
+    baseline: str = BASELINE,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Lay runs side by side; the same runs give the same comparison, in whatever order they lie.
+
+    ValueError when none is finished, and for a baseline that no run was trained with, unless it is
+    the usual one.
+    """
+    if not collection.runs:
+        words = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
+        raise ValueError(f"no finished run among {len(collection.problems)} folders: {words}")
+    found = rows(collection.runs)
+    methods = sorted({row.method for row in found})
+    if baseline not in methods and baseline != BASELINE:
+        raise ValueError(f"no run of the baseline {baseline!r}; choose from {', '.join(methods)}")
+    families, problems = _families(found, baseline, num_resamples, seed)
+    problems = sorted({*collection.problems, *problems}, key=lambda each: (each.place, each.what))
+    return Comparison(
+        num_runs=len(collection.runs),
+        rows=tuple(found),
+        families=tuple(families),
+        rank_tests=tuple(_rank_tests(found)),
+        judged=judge_rules(collection.runs),
+        problems=tuple(problems),
+        num_resamples=num_resamples,
+        baseline=baseline,
+    )
+
+
+def labels(found: Sequence[Row]) -> list[str]:
+    """Names of rows of one family or ranking, with the rule where a method has several."""
+    rules: dict[str, set[str]] = {}
+    for row in found:
+        rules.setdefault(row.name, set()).add(row.rule)
+    return [f"{row.name} @ {row.rule}" if len(rules[row.name]) > 1 else row.name for row in found]
+
+
+def _families(
+    found: Sequence[Row], baseline: str, num_resamples: int, seed: int
+) -> tuple[list[Family], list[Problem]]:
+    headline = [row for row in found if row.sheet.is_headline]
+    tables, problems = read_predictions(_runs(headline))
+    families = []
+    for sheet in dict.fromkeys(row.sheet for row in headline):
+        here = [row for row in headline if row.sheet == sheet]
+        resampled, contradicting = resample(sheet, _runs(here), tables, num_resamples, seed)
+        problems += contradicting
+        for backbone, sees in dict.fromkeys((row.backbone, row.sees) for row in here):
+            members = [row for row in here if (row.backbone, row.sees) == (backbone, sees)]
+            families.append(_family(members, resampled, baseline))
+    return families, problems
+
+
+def _family(members: Sequence[Row], resampled: Resampled, baseline: str) -> Family:
+    known = resampled.scores
+    entries = [row for row in members if all(run.name in known for run in row.runs)]
+    names = dict(zip(map(id, members), labels(members), strict=True))
+    held_against = next((i for i, row in enumerate(entries) if row.method == baseline), None)
+    against, pairs = [], []
+    if len(entries) > 1:
+        drawn = np.stack(
+            [np.mean([known[run.name] for run in row.runs], axis=0) for row in entries], axis=1
+        )
+        observed = np.array([row.macro_f1 for row in entries])
+        pairs = differences(drawn, observed, list(combinations(range(len(entries)), 2)))
+        if held_against is not None:
+            others = [(i, held_against) for i in range(len(entries)) if i != held_against]
+            against = differences(drawn, observed, others)
+    return Family(
+        sheet=members[0].sheet,
+        backbone=members[0].backbone,
+        sees=members[0].sees,
+        entries=tuple(entries),
+        names=tuple(names[id(row)] for row in entries),
+        baseline=held_against,
+        against=tuple(against),
+        pairs=tuple(pairs),
+        untested=tuple(names[id(row)] for row in members if row not in entries),
+        unit=resampled.unit,
+    )
+
+
+def _rank_tests(found: Sequence[Row]) -> list[RankTest]:
+    headline = [row for row in found if row.sheet.is_headline]
+    return [
+        _rank_test([row for row in headline if (row.backbone, row.sees) == key])
+        for key in dict.fromkeys((row.backbone, row.sees) for row in headline)
+    ]
+
+
+def _rank_test(members: Sequence[Row]) -> RankTest:
+    scores: dict[str, dict[tuple[Sheet, int], float]] = {}
+    for name, row in zip(labels(members), members, strict=True):
+        for run in row.runs:
+            entry = run.record["results"][row.domain][row.split]
+            scores.setdefault(name, {})[row.sheet, run.seed] = entry["macro_f1"]
+    all_blocks = sorted({block for each in scores.values() for block in each})
+    num = {block: sum(block in each for each in scores.values()) for block in all_blocks}
+    blocks = [block for block in all_blocks if 2 * num[block] >= len(scores)]
+    names = sorted(name for name, each in scores.items() if all(block in each for block in blocks))
+    matrix = np.array([[scores[name][block] for name in names] for block in blocks])
+    enough = len(names) >= 3 and len(blocks) >= 2
+    return RankTest(
+        backbone=members[0].backbone,
+        sees=members[0].sees,
+        blocks=tuple(blocks),
+        left_out_blocks=tuple(block for block in all_blocks if block not in blocks),
+        left_out=tuple(sorted(set(scores) - set(names))),
+        ranking=rank(names, matrix) if enough else None,
+    )
+
+
+def _runs(found: Sequence[Row]) -> list[Run]:
+    """The runs of rows, each once."""
+    return list({run.name: run for row in found for run in row.runs}.values())

@@ -1,0 +1,118 @@
+"""What the runs of a sheet predicted for its images, read once and held against their records."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hf_wbc.records import RunFolder
+from hf_wbc.study.collect import Problem, Run
+from hf_wbc.study.paired import Floats, Ids, Scoring, resampled_macro_f1
+from hf_wbc.study.table import Sheet
+
+_COLUMNS = ("domain", "split", "label", "predicted")
+_GROUP = "group"
+_CLOSE = 1e-9
+"""Sums in another order are this near."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Macro-F1 of every run of a sheet on the same draws of its images."""
+
+    scores: dict[str, Floats]
+    """(R,) by the run's name."""
+    unit: str
+    """What was drawn: image, or group."""
+
+
+def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Problem]]:
+    """The columns that scores need, by the run's name; a file that is missing is left out.
+
+    One that cannot be read is a problem.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(_read, runs))
+    tables = {run.name: each for run, each in zip(runs, found, strict=True) if _is_table(each)}
+    problems = [
+        Problem(run.path, f"damaged: predictions.parquet: {each}; it is not in the tests", run.name)
+        for run, each in zip(runs, found, strict=True)
+        if isinstance(each, str)
+    ]
+    return tables, problems
+
+
+def resample(
+    sheet: Sheet, runs: Sequence[Run], tables: dict[str, pa.Table], num_resamples: int, seed: int
+) -> tuple[Resampled, list[Problem]]:
+    """Score the runs of a sheet on the same draws; what contradicts its record is a problem."""
+    cut = {run.name: _cut(tables[run.name], sheet) for run in runs if run.name in tables}
+    if not cut:
+        return Resampled({}, "image"), []
+    first = next(iter(cut.values()))
+    labels = _ids(first, "label")
+    groups = _groups(first)
+    alike = [run for run in runs if run.name in cut and _same(labels, _ids(cut[run.name], "label"))]
+    predictions = [_ids(cut[run.name], "predicted") for run in alike]
+    scoring = Scoring(labels, sheet.merge, sheet.classes, groups)
+    observed, scores = resampled_macro_f1(scoring, predictions, num_resamples, seed)
+    found, problems = {}, []
+    for place, run in enumerate(alike):
+        recorded = run.record["results"][sheet.domain][sheet.split]["macro_f1"]
+        if abs(observed[place] - recorded) < _CLOSE:
+            found[run.name] = scores[:, place]
+    for run in runs:
+        if run.name in cut and run.name not in found:
+            what = (
+                f"predictions.parquet does not give the macro-F1 on {sheet.domain} that "
+                "record.json holds; it is not in the tests"
+            )
+            problems.append(Problem(run.path, what, run.name))
+    return Resampled(found, "image" if groups is None else "group"), problems
+
+
+def _read(run: Run) -> pa.Table | str | None:
+    """The table, an error's words, or None when there is none or `collect` has named it."""
+    path = RunFolder(run.path).predictions
+    try:
+        with pq.ParquetFile(path, read_dictionary=["domain", "split"]) as file:
+            known = set(file.schema_arrow.names)
+            if missing := [name for name in _COLUMNS if name not in known]:
+                return f"it has no column {', '.join(missing)}"
+            columns = [name for name in (*_COLUMNS, _GROUP) if name in known]
+            return file.read(columns=columns, use_threads=False)
+    except FileNotFoundError:
+        return None
+    except KeyError as error:
+        return f"it has no column {error}"
+    except (pa.ArrowInvalid, OSError) as error:
+        return str(error).splitlines()[0]
+
+
+def _is_table(found: object) -> bool:
+    return isinstance(found, pa.Table)
+
+
+def _cut(table: pa.Table, sheet: Sheet) -> pa.Table:
+    here = pc.and_(pc.equal(table["domain"], sheet.domain), pc.equal(table["split"], sheet.split))
+    return table.filter(here)
+
+
+def _ids(table: pa.Table, name: str) -> Ids:
+    ids: Ids = table[name].to_numpy().astype(np.int64)
+    return ids
+
+
+def _groups(table: pa.Table) -> np.ndarray | None:
+    """Of each image, where the file has them and all are known."""
+    if _GROUP not in table.column_names or table[_GROUP].null_count:
+        return None
+    return np.asarray(table[_GROUP].to_pylist(), str)
+
+
+def _same(one: Ids, other: Ids) -> bool:
+    return np.array_equal(one, other)
