@@ -1,9 +1,11 @@
 """What a result was computed on and with: part of every record."""
 
+import contextlib
 import importlib.metadata
 import platform
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +36,18 @@ def peak_memory_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB on Linux
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak so far, so that a second run in this process is not told the first one's.
+
+    Linux and CUDA can; elsewhere the peak is that of the process.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with contextlib.suppress(OSError):  # forbidden in some containers
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def _device_name(device: torch.device) -> str:
