@@ -11,7 +11,8 @@ from typing import Any
 import tyro
 
 COMMANDS = (
-    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "doctor"
+    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "predict",
+    "doctor",
 )  # fmt: skip
 REMEDIES = {
     errno.ENOENT: "check the path",

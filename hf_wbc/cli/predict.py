@@ -1,0 +1,69 @@
+"""`hf-wbc predict`: a trained model's answers to images that nobody has labelled."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Format = Literal["challenge", "csv", "parquet"]
+Split = Literal["train", "validation", "test"]
+
+
+def predict(
+    model: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    format: Format = "csv",
+    um_per_px: float | None = None,
+    source: str | None = None,
+    cell_fills_frame: bool = False,
+    skip_bad: bool = False,
+    splits: tuple[Split, ...] = ("train", "validation", "test"),
+    num_proc: int | None = None,
+) -> None:
+    """Write the classes that a model sees in a folder of images, one row an image.
+
+    The central 25 um of each image are cropped, as in training, so its scale has to be known.
+
+    Args:
+        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
+        folder: A folder of images, a prepared folder, or a Hub dataset.
+        out: The file to write, .csv or .parquet; it appears whole.
+        format: challenge is the submission of 2022 (Image,Label,LabelID); csv and parquet have the
+            probabilities of all classes.
+        um_per_px: Scale of the images in um per pixel.
+        source: Take the scale of a known laboratory instead, such as matek_19.
+        cell_fills_frame: The images are cut out around their cells; their scale does not matter.
+        skip_bad: Go on without bad images, and name them.
+        splits: Which images of a prepared dataset.
+        num_proc: Processes that decode a folder's images; every core when not given.
+    """
+    import dataset_scripts
+    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.data.csv_rows import some
+    from hf_wbc.engine.answers import check_out, write_answers
+    from hf_wbc.engine.predict_images import predict_images
+
+    check_out(out, format)
+    if source is not None:
+        if um_per_px is not None:
+            raise ValueError(f"--source {source} and --um-per-px {um_per_px} both say a scale")
+        um_per_px = dataset_scripts.load(source).um_per_px
+    with stage_bars() as report:
+        answers = predict_images(
+            model,
+            folder,
+            um_per_px=um_per_px,
+            cell_fills_frame=cell_fills_frame,
+            skip_bad=skip_bad,
+            splits=splits,
+            num_proc=num_proc,
+            report=lambda done, total: report("predict", done, total),
+        )
+    write_answers(answers, out, format)
+    numbers = ", ".join(f"{name} {number:,}" for name, number in answers.counts.items())
+    print(f"{out}: {len(answers.image_ids):,} images, {numbers}")
+    for reason in answers.bad:
+        print(f"left out: {reason}")
+    if answers.passed_over:
+        print(f"no images, passed over: {some(answers.passed_over)}")

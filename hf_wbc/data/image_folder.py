@@ -1,0 +1,161 @@
+"""A folder of plain images: their names, and the squares of them that a model takes in.
+
+What is cropped and resized here is cropped and resized by the same functions as in a prepared
+dataset, so that the same pixels get the same answer. A few hundred images are held at a time.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.archive import MAX_MEMBER_BYTES
+from hf_wbc.data.colour_statistics import MAX_IMAGES, evenly_spaced
+from hf_wbc.data.crop import crop_side
+from hf_wbc.data.csv_rows import some
+from hf_wbc.data.images import ImageFault, decode_rgb
+from hf_wbc.data.pixels import Geometry, num_processes, square
+from hf_wbc.data.table import Table
+from hf_wbc.data.walk import IMAGE_SUFFIXES
+from hf_wbc.data.workers import Workers
+from hf_wbc.taxonomy import UNLABELLED
+
+BATCH = 32
+"""Images of a job."""
+BLOCK = 320
+"""Images that are held at a time."""
+FEWEST_PX = 24
+"""A square of 25 um with fewer pixels a side shows no cell: the scale is wrong."""
+SAMPLE_BYTES = 2**28
+"""Pixels that are held to measure a folder's colours."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder and its subfolders."""
+
+    path: Path
+    names: tuple[str, ...]
+    """POSIX paths within the folder, sorted."""
+    others: tuple[str, ...]
+    """Files that are hidden or no image by their suffix, which are passed over."""
+    um_per_px: float | None
+    """Scale of all of them; None where the cell fills the frame."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some images of a folder, in order."""
+
+    names: tuple[str, ...]
+    """Of the B images that are whole."""
+    pixels: NDArray[np.uint8]
+    """Their squares (B, size, size, 3)."""
+    faults: tuple[str, ...]
+    """What is wrong with the others, naming them."""
+
+    def table(self, name: str) -> Table:
+        """Its squares as unlabelled rows of the domain `name`; ValueError where there are none."""
+        labels = np.full(len(self.names), UNLABELLED)
+        zeros = np.zeros(len(self.names), np.int64)
+        return Table((self.pixels,), labels, zeros, list(self.names), (name,))
+
+
+def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
+    """The images in `path`, whose scale is `um_per_px`, None where each cell fills its frame.
+
+    ValueError when there are none, and for a scale at which 25 um cannot be a cell.
+    """
+    if um_per_px is not None and (side := crop_side(um_per_px)) < FEWEST_PX:
+        raise ValueError(
+            f"um_per_px is {um_per_px}, at which 25 um are {side} px; if these are pixels per um, "
+            f"give {1 / um_per_px:.6g}"
+        )
+    names: list[str] = []
+    others: list[str] = []
+    for root, _, files in os.walk(path):
+        for file in files:
+            name = (Path(root) / file).relative_to(path).as_posix()
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            is_image = not hidden and file.lower().endswith(IMAGE_SUFFIXES)
+            (names if is_image else others).append(name)
+    if not names:
+        held = f"it holds {some(sorted(others))}" if others else "it is empty"
+        raise ValueError(
+            f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
+            "images, or one that `hf-wbc prepare` wrote"
+        )
+    return ImageFolder(path, tuple(sorted(names)), tuple(sorted(others)), um_per_px)
+
+
+def read_blocks(
+    folder: ImageFolder, geometry: Geometry, num_proc: int | None = None
+) -> Iterator[Block]:
+    """All images in order, `BLOCK` files at a time; a bad one is a fault of its block.
+
+    `num_proc` None takes every core where the images are many.
+    """
+    num = num_processes(len(folder.names), num_proc) or 1
+    with Workers(num, (folder, geometry)) as workers:
+        for start in range(0, len(folder.names), BLOCK):
+            names = folder.names[start : start + BLOCK]
+            jobs = [(names[first : first + BATCH],) for first in range(0, len(names), BATCH)]
+            parts = dict(workers.run(_squares, jobs))
+            found = [square for number in range(len(jobs)) for square in parts[number]]
+            yield _block(names, found, geometry)
+
+
+def sample(folder: ImageFolder, geometry: Geometry) -> Table:
+    """Evenly spaced images of the folder, without the bad ones, to measure its colours.
+
+    ValueError when all of them are bad.
+    """
+    at_most = min(MAX_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
+    names = [folder.names[row] for row in evenly_spaced(len(folder.names), at_most)]
+    block = _block(names, _squares((folder, geometry), names), geometry)
+    if not block.names:
+        raise ValueError(block.faults[0])
+    return block.table(folder.path.name)
+
+
+def _block(
+    names: Sequence[str], found: Sequence[NDArray[np.uint8] | str], geometry: Geometry
+) -> Block:
+    whole = {n: f for n, f in zip(names, found, strict=True) if not isinstance(f, str)}
+    faults = tuple(fault for fault in found if isinstance(fault, str))
+    pixels = np.empty((len(whole), geometry.size, geometry.size, 3), np.uint8)
+    for row, one in enumerate(whole.values()):
+        pixels[row] = one
+    return Block(tuple(whole), pixels, faults)
+
+
+def _squares(
+    state: tuple[ImageFolder, Geometry], names: Sequence[str]
+) -> list[NDArray[np.uint8] | str]:
+    """The squares of some images, or what is wrong with each."""
+    found: list[NDArray[np.uint8] | str] = []
+    for name in names:
+        try:
+            found.append(_square(state[0], name, state[1]))
+        except ImageFault as error:
+            reason = str(error).removeprefix(f"{name}: ")
+            found.append(f"{name}: {reason.partition('; ')[0]}")  # the remedy is of an archive
+    return found
+
+
+def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.uint8]:
+    path = folder.path / name
+    try:
+        if (num_bytes := path.stat().st_size) > MAX_MEMBER_BYTES:
+            raise ImageFault(f"{name}: {num_bytes:,} bytes are too many for a cell's image")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
+    pixels = decode_rgb(data, name)
+    try:
+        return square(pixels, folder.um_per_px, geometry)
+    except ValueError as error:
+        raise ImageFault(f"{name}: {error}") from error

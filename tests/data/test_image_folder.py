@@ -1,0 +1,68 @@
+"""Folders of images are read in blocks, by one process or several, in one order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_wbc.data import image_folder
+from hf_wbc.data.image_folder import list_images, read_blocks, sample
+from hf_wbc.data.pixels import Geometry, square
+
+GEOMETRY = Geometry(size=24, resample=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(11):
+        pixels = rng.integers(0, 256, (40, 44, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_bytes(b"no image")
+    return tmp_path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(image_folder, "BLOCK", 4)
+    monkeypatch.setattr(image_folder, "BATCH", 1)
+    monkeypatch.setattr("hf_wbc.data.pixels._ROWS_PER_PROCESS", 2)
+    yield
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
+    images = list_images(folder, 1.0)
+    blocks = list(read_blocks(images, GEOMETRY, num_proc))
+    assert [len(block.names) + len(block.faults) for block in blocks] == [4, 4, 3]
+    names = [name for block in blocks for name in block.names]
+    assert names == sorted(f"{number}.png" for number in range(11) if number != 4)
+    (fault,) = (fault for block in blocks for fault in block.faults)
+    assert fault.startswith("4.png: no image") and "archive" not in fault
+    for name, found in zip(names, np.concatenate([b.pixels for b in blocks]), strict=True):
+        frame = np.asarray(Image.open(folder / name))
+        np.testing.assert_array_equal(found, square(frame, 1.0, GEOMETRY))
+
+
+def test_a_cell_that_fills_the_frame_is_seen_whole(folder: Path) -> None:
+    (block,) = read_blocks(list_images(folder, None), GEOMETRY)
+    frame = np.asarray(Image.open(folder / "0.png"))
+    np.testing.assert_array_equal(block.pixels[0], square(frame, None, GEOMETRY))
+
+
+def test_a_sample_is_spread_evenly_and_bounded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "SAMPLE_BYTES", 3 * 3 * 24**2)
+    table = sample(list_images(folder, 1.0), GEOMETRY)
+    assert table.image_ids == ["0.png", "9.png"]  # the middle of 0, 1, 10, 2 ... is 4, the bad one
+    assert set(table.labels) == {-1} and table.is_pixels
+
+
+def test_a_folder_of_bad_images_alone_cannot_be_measured(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=r"a\.png: zero bytes"):
+        sample(list_images(tmp_path, 1.0), GEOMETRY)
