@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from hf_wbc.evaluation.selection import RULES, Rule, Scores, rule
 
@@ -43,16 +41,17 @@ def judge(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Rank correlation of two sequences (N,), ties shared; None when one of them is constant.
+
+    In plain Python: a study judges thousands of runs of a few evaluations each.
 
     >>> spearman([1, 2, 3], [10, 30, 20])
     0.5
     """
-    ranks_a, ranks_b = (_ranks(np.asarray(each)) for each in (a, b))
-    off_a, off_b = ranks_a - ranks_a.mean(), ranks_b - ranks_b.mean()
-    norm = math.sqrt(float(off_a @ off_a) * float(off_b @ off_b))
-    return float(off_a @ off_b) / norm if norm else None
+    off_a, off_b = _centred_ranks(a), _centred_ranks(b)
+    norm = math.sqrt(sum(x * x for x in off_a) * sum(y * y for y in off_b))
+    return sum(x * y for x, y in zip(off_a, off_b, strict=True)) / norm if norm else None
 
 
 ORACLE = rule("oracle")
@@ -64,9 +63,14 @@ def _value(rule: Rule, row: Scores) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Ranks from 0; equal values share their mean rank."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum() - 1
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[place]
+def _centred_ranks(values: Sequence[float]) -> list[float]:
+    """Ranks, less their mean; equal values share their mean rank."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks, first = [0.0] * len(values), 0
+    for _, ties in groupby(order, key=values.__getitem__):
+        places = list(ties)
+        last = first + len(places) - 1
+        for place in places:
+            ranks[place] = (first + last - (len(values) - 1)) / 2
+        first = last + 1
     return ranks
