@@ -1,0 +1,100 @@
+"""Annotations and re-annotations of one archive's images: who called which cell what.
+
+AML-Cytomorphology_LMU (Matek 2019) holds them as `annotations.dat`: a line for each image with its
+path, its annotation and two re-annotations as class codes, separated by white space, without
+titles; most images were annotated once, and have `nan` for the others. What a line cannot tell is
+counted and named, never guessed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.archive import open_archive
+from hf_wbc.data.csv_rows import some
+from hf_wbc.taxonomy import class_id
+
+FILE = "annotations.dat"
+RATINGS = ("annotation", "first re-annotation", "second re-annotation")
+MISSING = -1
+"""Nobody looked a second time, or nobody knows the code that was given."""
+OUTSIDE = -2
+"""A code that is known and none of the eleven classes."""
+_NONE = ("nan", "none", "na", "-", "")
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """N images and what each was called, up to three times."""
+
+    image_ids: tuple[str, ...]
+    """File names, as the table has them."""
+    ratings: NDArray[np.int64]
+    """Class ids (N, 3) in the order of `RATINGS`, or `MISSING`, or `OUTSIDE`."""
+    unknown: Mapping[str, int]
+    """Codes that nobody declared, and how often; they count as `MISSING`."""
+    bad_lines: tuple[str, ...]
+    """Lines that were left out, by number, and why."""
+
+
+def read_annotations(path: Path, labels: Mapping[str, str | None]) -> Annotations:
+    """From `annotations.dat` itself, or from the archive (folder, zip or tar) that holds it.
+
+    `labels` maps the archive's codes to class names, None for one outside the eleven: a source's
+    own. ValueError when there is no such table, or none of its lines can be used.
+    """
+    if path.is_file() and path.name.endswith(FILE):
+        return parse_annotations(path.read_bytes(), str(path), labels)
+    with TemporaryDirectory() as scratch, open_archive(path, Path(scratch)) as archive:
+        found = [name for name in archive.names if name.rpartition("/")[2] == FILE]
+        if len(found) != 1:
+            held = f"{len(found)} of them: {some(found)}" if found else "none"
+            raise ValueError(f"looked for {FILE} in {path} and found {held}; give the file itself")
+        return parse_annotations(archive.read(found[0]), f"{path}: {found[0]}", labels)
+
+
+def parse_annotations(data: bytes, name: str, labels: Mapping[str, str | None]) -> Annotations:
+    """The table in `data`, called `name` in errors."""
+    ids = {code: OUTSIDE if cell is None else class_id(cell) for code, cell in labels.items()}
+    ratings: dict[str, list[int]] = {}
+    unknown: Counter[str] = Counter()
+    bad = []
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+        if not (fields := line.split()):
+            continue
+        if why := _fault(fields, ids):
+            bad.append(f"line {number}: {why}")
+            continue
+        image_id = fields[0].rpartition("/")[2]
+        if image_id in ratings:
+            bad.append(f"line {number}: {image_id} has a line already")
+            continue
+        again = [code for code in (*fields[2:], *["nan"] * (4 - len(fields)))]
+        unknown.update(code for code in again if code.lower() not in _NONE and code not in ids)
+        ratings[image_id] = [ids[fields[1]], *(ids.get(code, MISSING) for code in again)]
+    if not ratings:
+        reason = f"; {some(bad, 3)}" if bad else ""
+        raise ValueError(
+            f"{name} holds no annotations; a line is a path, an annotation and two re-annotations "
+            f"by codes such as {some(list(ids), 3)}{reason}"
+        )
+    array = np.array(list(ratings.values()), dtype=np.int64)
+    return Annotations(tuple(ratings), array, dict(sorted(unknown.items())), tuple(bad))
+
+
+def _fault(fields: list[str], ids: Mapping[str, int]) -> str:
+    """Why a line cannot be used; empty when it can."""
+    if len(fields) not in (2, 4):
+        return f"{len(fields)} fields instead of 4 (path, annotation, two re-annotations)"
+    path, code = fields[:2]
+    if code not in ids:
+        return f"unknown annotation {code!r} of {path}"
+    *_, folder = ["", *path.split("/")[:-1]]
+    if folder in ids and folder != code:
+        return f"{path} is annotated as {code}, and lies in the folder of another class"
+    return ""

@@ -1,0 +1,145 @@
+"""How far examiners agree with each other: the ceiling beside which a classifier's scores stand.
+
+A second look is scored against the first as a classifier would be: macro-F1 over the classes that
+the first one has. A classifier that reaches this agrees with the annotation as well as an examiner
+does. It can exceed it, by learning one examiner's habits; that is no better reading of blood.
+
+The images that were looked at again are a sample that somebody chose, with class shares of its own,
+and few of the rare classes: read the intervals, and the classes one by one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.annotations import MISSING, OUTSIDE, RATINGS, Annotations
+from hf_wbc.evaluation.intervals import draw_images
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1
+from hf_wbc.evaluation.tally import merged
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, Relation, relation
+
+PAIRS = ((0, 1), (0, 2), (1, 2))
+"""Reference and second look, by their places in `RATINGS`."""
+OTHER = "outside the eleven"
+"""What a second look may say of a cell that a first one put among the classes: an error."""
+
+
+def noise_ceiling(
+    annotations: Annotations,
+    *,
+    merge: Sequence[str] = (),
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Agreement of each pair of looks at the same images, as values for JSON.
+
+    `merge` scores classes as one, as FROM=INTO. Of images with both looks, those count whose
+    reference is one of the eleven; a second look outside them is an error. A pair without such
+    images has no scores, and `num_images` 0. Intervals are percentile bootstraps over images.
+    """
+    into = merged(merge)
+    ratings = annotations.ratings
+    named = ratings >= 0
+    ratings = np.where(named, into[np.where(named, ratings, 0)], ratings)
+    return {
+        "num_annotated": len(ratings),
+        "num_outside": int((ratings[:, 0] == OUTSIDE).sum()),
+        "num_looked_at_again": int((ratings[:, 1:] != MISSING).any(1).sum()),
+        "unknown_codes": dict(annotations.unknown),
+        "bad_lines": list(annotations.bad_lines),
+        "merge": list(merge),
+        "level": level,
+        "num_resamples": num_resamples,
+        "seed": seed,
+        "pairs": [
+            {
+                "reference": RATINGS[a],
+                "second_look": RATINGS[b],
+                **_agreement(ratings[:, a], ratings[:, b], into, num_resamples, level, seed),
+            }
+            for a, b in PAIRS
+        ],
+    }
+
+
+def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
+    """Cohen's kappa (...,) of confusions (..., K, K): agreement beyond chance (Cohen 1960).
+
+    0 where chance alone agrees always, for both name a single class.
+    """
+    total = confusion.sum((-2, -1))
+    by_chance = (confusion.sum(-1) * confusion.sum(-2)).sum(-1) / np.maximum(total, 1) ** 2
+    room = 1 - by_chance
+    agreed: NDArray[np.float64] = np.zeros(np.shape(total))
+    np.divide(accuracy(confusion) - by_chance, room, out=agreed, where=room > 0)
+    return agreed
+
+
+SCORES = {
+    "macro_f1": macro_f1,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "kappa": kappa,
+}
+
+
+def _agreement(
+    reference: NDArray[np.int64],
+    second: NDArray[np.int64],
+    into: NDArray[np.int64],
+    num_resamples: int,
+    level: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Scores of a second look (N,) against a reference (N,), merged as `into` (11,) says."""
+    both = (reference >= 0) & (second != MISSING)
+    if not both.any():
+        return {"num_images": 0}
+    k = NUM_CLASSES + 1  # the last column is outside, and its row is empty
+    column = np.where(second[both] == OUTSIDE, NUM_CLASSES, second[both])
+    cells = np.bincount(reference[both] * k + column, minlength=k * k)
+    confusion = cells.reshape(k, k)
+    drawn = draw_images(confusion[None], num_resamples, np.random.default_rng(seed))
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    return {
+        "num_images": int(confusion.sum()),
+        "num_classes": int((confusion.sum(1) > 0).sum()),
+        **{name: float(of(confusion)) for name, of in SCORES.items()},
+        "intervals": {name: np.quantile(of(drawn), tails).tolist() for name, of in SCORES.items()},
+        "per_class": _per_class(confusion),
+        "lineage_errors": _lineage_errors(confusion, into),
+        "confusion": confusion[:NUM_CLASSES].tolist(),
+        "class_names": [*NAMES, OTHER],
+    }
+
+
+def _per_class(confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Of each class of the reference: images, the share that was named so again, and F1."""
+    support, scores = confusion.sum(1), f1(confusion)
+    return {
+        name: {
+            "support": int(support[i]),
+            "agreement": float(confusion[i, i] / support[i]),
+            "f1": float(scores[i]),
+        }
+        for i, name in enumerate(NAMES)
+        if support[i]
+    }
+
+
+def _lineage_errors(confusion: NDArray[np.int64], into: NDArray[np.int64]) -> dict[str, float]:
+    """Fractions of all images by how far the second look lies from the reference.
+
+    Of merged classes the mildest counts, as the image may be of any of them.
+    """
+    members = [np.flatnonzero(into == i).tolist() for i in range(NUM_CLASSES)]
+    found = {kind.name.lower(): 0 for kind in Relation if kind != Relation.SAME}
+    for a, b in zip(*np.nonzero(confusion[:NUM_CLASSES, :NUM_CLASSES]), strict=True):
+        if a != b:
+            far = min(relation(i, j) for i in members[a] for j in members[b])
+            found[far.name.lower()] += int(confusion[a, b])
+    found["outside"] = int(confusion[:, NUM_CLASSES].sum())
+    return {name: number / int(confusion.sum()) for name, number in found.items()}
