@@ -1,0 +1,194 @@
+"""What is said of scores: a table for each set of images, the rules side by side, and cost."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from statistics import fmean
+
+from hf_wbc.evaluation.selection import RULES
+from hf_wbc.study.comparison import Comparison, Family
+from hf_wbc.study.paired import Difference
+from hf_wbc.study.table import Row, Sheet
+from hf_wbc.study.words import (
+    Section,
+    Strong,
+    Table,
+    arrowed,
+    between,
+    count,
+    listed,
+    p_value,
+    signed,
+    three,
+)
+
+SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))
+MARKS = {"yes": " †", "maybe": " ‡", "no": ""}
+MARK_NOTES = {
+    "yes": "† The backbone's pre-training has seen images of a laboratory of this direction; "
+    "the score is no evidence of transfer to one that it has not seen.",
+    "maybe": "‡ What the backbone was pre-trained on is not recorded, so it may have seen them.",
+}
+GIB = 2**30
+
+
+def headline_rows(comparison: Comparison) -> list[tuple[Sheet, list[Row]]]:
+    """The rows of each set of images that a training was for."""
+    shown = [row for row in comparison.rows if row.sheet.is_headline]
+    return [(sheet, list(group)) for sheet, group in groupby(shown, lambda row: row.sheet)]
+
+
+def score_sections(comparison: Comparison) -> Iterator[Section]:
+    """For each set of images: what it is, then a table for each kind of rule."""
+    found = {(each.sheet, each.backbone, each.sees): each for each in comparison.families}
+    for sheet, here in headline_rows(comparison):
+        yield Section(heading(sheet), paragraphs=tuple(_facts(sheet, here)), is_short=True)
+        for sees in SEES:
+            members = [row for row in here if row.sees == sees]
+            if members:
+                yield _scores(members, here, sees, found, comparison.baseline)
+        if len({row.rule for row in here}) > 1:
+            yield _side_by_side(here)
+
+
+def cost_section(comparison: Comparison) -> Section:
+    """Hours, speed and memory of each method and network, over all directions."""
+    shown = [row for _, here in headline_rows(comparison) for row in here]
+    shown.sort(key=lambda row: (row.network, row.trained, row.method, row.device))
+    cells = []
+    for (network, how, method, device), group in groupby(
+        shown, lambda row: (row.network, row.trained, row.method, row.device)
+    ):
+        alike = list(group)
+        runs = {run.name: run.record["cost"] for row in alike for run in row.runs}
+        cells.append(
+            (
+                method,
+                f"{network}, {how}",
+                device,
+                str(len(runs)),
+                f"{sum(cost['elapsed_s'] for cost in runs.values()) / 3600:.3f}",
+                f"{fmean(cost['images_per_s'] for cost in runs.values()):.0f}",
+                f"{max(cost['peak_memory_bytes'] for cost in runs.values()) / GIB:.2f}",
+            )
+        )
+    headings = ("method", "network", "device", "runs", "hours", "images/s", "peak GiB")
+    words = (
+        "Hours of all runs together, from start to record; images per second while training, mean "
+        "over runs; the most memory that a process of any of them held.",
+    )
+    return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
+
+
+def heading(sheet: Sheet) -> str:
+    """The direction, and the domain where it is not plain which one is scored."""
+    several = len(sheet.targets) != 1
+    return arrowed(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
+
+
+def _facts(sheet: Sheet, here: Sequence[Row]) -> Iterator[str]:
+    """Which images these are, and what sets their table apart from another of like name."""
+    classes = count(sheet.num_classes, "class", "classes")
+    chosen = f" ({', '.join(sheet.classes)})" if sheet.classes else ""
+    merged = f"; scored as one: {', '.join(sheet.merge)}" if sheet.merge else ""
+    images = count(sheet.num_images, "image")
+    yield (
+        f"{images} of {sheet.domain}, {sheet.split}; {classes}{chosen}{merged}; "
+        f"fingerprint {sheet.images[:8]}."
+    )
+    if len(backbones := {row.backbone for row in here}) == 1:
+        yield f"Network: {backbones.pop()}."
+    for mark in ("yes", "maybe"):
+        if any(row.exposed == mark for row in here):
+            yield MARK_NOTES[mark]
+
+
+def _scores(
+    members: Sequence[Row],
+    here: Sequence[Row],
+    sees: str,
+    families: dict[tuple[Sheet, str, str], Family],
+    baseline: str,
+) -> Section:
+    several = len({row.backbone for row in here}) > 1
+    against = dict(
+        pair
+        for backbone in {row.backbone for row in members}
+        for pair in _against(families[members[0].sheet, backbone, sees])
+    )
+    names = ("method", *(("network",) if several else ()), "rule")
+    tests = ("difference [95 %]", "p") if against else ()
+    headings = (
+        *names, "macro-F1", "± seeds", "95 %", "accuracy", "balanced", "worst class", "its F1",
+        "other lineage", "seeds", *tests,
+    )  # fmt: skip
+    cells = []
+    best = max(row.macro_f1 for row in members)
+    for row in members:
+        macro = three(row.macro_f1)
+        tested = against.get(id(row))
+        cells.append(
+            (
+                row.name + MARKS[row.exposed],
+                *((row.backbone,) if several else ()),
+                row.rule,
+                Strong(macro) if row.macro_f1 == best else macro,
+                three(row.spread),
+                f"[{three(row.low)}, {three(row.high)}]",
+                three(row.accuracy),
+                three(row.balanced_accuracy),
+                row.worst_class,
+                three(row.worst_f1),
+                three(row.lineage_error),
+                str(len(row.seeds)),
+                *(_test_cells(tested) if tests else ()),
+            )
+        )
+    words = [SAW[sees]]
+    if against:
+        words.append(f"Differences are from {baseline} on the same network.")
+    untested = sorted(
+        {name for row in members for name in families[row.sheet, row.backbone, sees].untested}
+    )
+    if untested:
+        words.append(f"Without predictions, and so without a test: {listed(untested)}.")
+    wide = ("± seeds", "balanced", "worst class", "its F1", "seeds", "p")
+    table = Table(headings, tuple(cells), len(names), wide)
+    return Section(TITLES[sees], 3, (" ".join(words),), table, is_short=True)
+
+
+TITLES = {
+    "no target": "Picked without the target",
+    "unlabelled target": "Picked by unlabelled target images",
+    "target labels": "Picked by target labels: no result",
+}
+SAW = {
+    "no target": "The rules that picked these weights saw nothing of the target.",
+    "unlabelled target": "The rules that picked these weights saw target images, and no labels.",
+    "target labels": "Oracle: the rule that picked these weights saw labels of the target, which "
+    "nobody has who needs adaptation. What could be gained by choosing better.",
+}
+
+
+def _against(family: Family) -> Iterator[tuple[int, Difference]]:
+    for difference in family.against:
+        yield id(family.entries[difference.one]), difference
+
+
+def _test_cells(tested: Difference | None) -> tuple[str, str]:
+    if tested is None:
+        return "", ""
+    value = f"{signed(tested.value)} {between(tested.low, tested.high)}"
+    return Strong(value) if tested.is_real else value, p_value(tested.p_holm)
+
+
+def _side_by_side(here: Sequence[Row]) -> Section:
+    """Macro-F1 of each method under each rule that runs were trained with."""
+    rules = [rule.name for rule in RULES if rule.name in {row.rule for row in here}]
+    scores: dict[tuple[str, str], dict[str, str]] = {}
+    for row in here:
+        scores.setdefault((row.name, row.backbone), {})[row.rule] = three(row.macro_f1)
+    cells = tuple((*key, *(each.get(rule, "") for rule in rules)) for key, each in scores.items())
+    marked = tuple(f"{rule} (oracle)" if rule == "oracle" else rule for rule in rules)
+    words = ("Macro-F1 on the test images by the rule that picked the weights.",)
+    table = Table(("method", "network", *marked), cells, 2)
+    return Section("Selection rules side by side", 3, words, table)

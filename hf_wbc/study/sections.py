@@ -1,0 +1,53 @@
+"""The whole comparison in words, in the order in which it is read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hf_wbc.study.comparison import Comparison
+from hf_wbc.study.real_words import real_sections
+from hf_wbc.study.rule_words import rule_sections
+from hf_wbc.study.score_words import cost_section, score_sections
+from hf_wbc.study.words import Section, Table, count, listed
+
+HOW_TO_READ = (
+    "Scores are means over seeds on test images that no choice looked at; ± is their standard "
+    "deviation over seeds, and the 95 % interval a bootstrap over the images, its ends averaged "
+    "over seeds. Macro-F1 is the mean over the classes that occur, and can only be compared where "
+    "these are the same: every set of images, and every choice of classes, has a table of its "
+    "own. Other lineage is the fraction of the images that are taken for a cell of another "
+    "lineage. A difference in bold is real."
+)
+
+
+def sections(comparison: Comparison) -> Iterator[Section]:
+    """Scores, tests, rules, cost, and what is not in them."""
+    made = _made_with(comparison)
+    yield Section(
+        f"Comparison of {count(comparison.num_runs, 'run')}",
+        level=1,
+        paragraphs=(HOW_TO_READ, f"The runs were made with {made}."),
+    )
+    yield from score_sections(comparison)
+    yield from real_sections(comparison)
+    yield from rule_sections(comparison)
+    yield cost_section(comparison)
+    yield _problems(comparison)
+
+
+def _made_with(comparison: Comparison) -> str:
+    """The versions of what decides results, over all runs."""
+    versions: dict[str, set[str]] = {}
+    for row in comparison.rows:
+        for run in row.runs:
+            packages: dict[str, Any] = run.record["packages"]
+            for name in ("hf_wbc", "torch", "transformers"):
+                versions.setdefault(name, set()).add(str(packages.get(name)))
+    return listed([f"{name} {' or '.join(sorted(each))}" for name, each in versions.items()])
+
+
+def _problems(comparison: Comparison) -> Section:
+    title = "Not compared, or not wholly"
+    if not comparison.problems:
+        return Section(title, paragraphs=("Nothing: every run folder is in the tables.",))
+    cells = tuple((each.place, each.what) for each in comparison.problems)
+    return Section(title, table=Table(("folder", "why"), cells, 2), is_short=True)

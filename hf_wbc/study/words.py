@@ -1,0 +1,71 @@
+"""The comparison as sections of words and cells, which Markdown, LaTeX and the terminal share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ARROW = "→"
+
+
+class Strong(str):
+    """A cell that stands out."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells under headings; all rows are as long as `headings`."""
+
+    headings: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    num_words: int = 1
+    """The first columns hold words, the others numbers."""
+    wide: tuple[str, ...] = ()
+    """Headings of columns for which a terminal has no room."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what has to be known, and a table."""
+
+    title: str
+    level: int = 2
+    paragraphs: tuple[str, ...] = ()
+    table: Table | None = None
+    is_short: bool = False
+    """Whether the terminal shows it too."""
+
+
+def three(value: float | None) -> str:
+    """A fraction to three digits; empty for none."""
+    return "" if value is None else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference to three digits, with a real minus."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def between(low: float, high: float) -> str:
+    """An interval of differences."""
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def p_value(p: float) -> str:
+    """As papers write it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def arrowed(direction: str) -> str:
+    """A direction with a real arrow."""
+    return direction.replace("->", ARROW)
