@@ -101,16 +101,18 @@ def describe(method: "type[Method]") -> None:
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """The text below each field of a dataclass, on one line."""
+    """The text below each field of a dataclass and of what it inherits from, on one line each."""
     import ast
+    import dataclasses
     import inspect
     import itertools
     import textwrap
 
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
     found = {}
-    for field, text in itertools.pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
+    for part in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in itertools.pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
     return found

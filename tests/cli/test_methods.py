@@ -1,0 +1,42 @@
+"""`hf-wbc methods` lists every method, and tells every option of each."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.cli.main import main
+from hf_wbc.cli.methods import field_docstrings
+
+
+@pytest.mark.parametrize("format", ["table", "markdown", "json"])
+def test_every_method_is_listed(format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--format", format]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in method_names())
+
+
+def test_needs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["methods", "--format", "json"])
+    needs = {row["method"]: row["needs"] for row in json.loads(capsys.readouterr().out)}
+    assert needs["source_only"] == []
+    assert needs["fixmatch"] == ["target", "two views"]
+    assert needs["shot"] == ["target", "index", "second phase"]
+    assert needs["irm"] == ["2 sources"]
+    assert needs["target_stats"] == ["target", "images"]
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_option_says_what_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = load_method(name).Options
+    documented = field_docstrings(options)
+    assert all(documented.get(field.name) for field in dataclasses.fields(options))
+    assert main(["methods", name]) == 0
+    said = capsys.readouterr().out
+    assert all(f"option      {field.name} = " in said for field in dataclasses.fields(options))
+
+
+def test_an_unknown_method_is_met_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "dan_n"]) == 1
+    assert "did you mean" in capsys.readouterr().err
