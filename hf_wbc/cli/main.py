@@ -11,8 +11,8 @@ from typing import Any
 import tyro
 
 COMMANDS = (
-    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "predict",
-    "doctor",
+    "quickstart", "toy", "prepare", "audit", "methods", "train", "study", "embed", "evaluate",
+    "compare", "predict", "doctor",
 )  # fmt: skip
 REMEDIES = {
     errno.ENOENT: "check the path",

@@ -99,7 +99,7 @@ def compare(
         rows=tuple(found),
         families=tuple(families),
         rank_tests=tuple(_rank_tests(found)),
-        judged=judge_rules(collection.runs),
+        judged=judge_rules(found),
         problems=tuple(problems),
         num_resamples=num_resamples,
         baseline=baseline,

@@ -16,7 +16,8 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
         "differences": _differences(comparison),
         "ranks": _ranks(comparison),
         "rules_within_runs": [
-            {**_sheet(each.sheet), **_without_sheet(each)} for each in comparison.judged.within
+            {**_sheet(each.sheet), **_without_sheet(each)}
+            for each in (*comparison.judged.within, *comparison.judged.by_method)
         ],
         "rules_among_runs": [
             {**_sheet(each.sheet), **_without_sheet(each)} for each in comparison.judged.among

@@ -8,7 +8,7 @@ _SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "→": r"$\rightarrow$", "−": "$-$", "±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}",
-    "<": "$<$", ">": "$>$",
+    "Δ": r"$\Delta$", "<": "$<$", ">": "$>$",
 }  # fmt: skip
 _LEVELS = ("section", "subsection", "subsubsection")
 _START = "% Made by `hf-wbc compare` from run records; needs \\usepackage{booktabs,longtable}."

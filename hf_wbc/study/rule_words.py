@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from hf_wbc.study.comparison import Comparison
-from hf_wbc.study.rules import Among, Within
+from hf_wbc.study.rules import ORDER, Among, Within, mean
 from hf_wbc.study.score_words import heading
+from hf_wbc.study.table import Sheet
 from hf_wbc.study.words import Section, Table, count, signed, three
 
 ORACLE = (
@@ -31,10 +32,13 @@ def rule_sections(comparison: Comparison) -> Iterator[Section]:
         return
     yield Section("What each selection rule would have chosen", paragraphs=(ORACLE, words))
     yield _within(judged.within)
+    for sheet in dict.fromkeys(each.sheet for each in judged.by_method):
+        yield _by_method(sheet, [each for each in judged.by_method if each.sheet == sheet])
     yield _among(judged.among)
 
 
 def _within(found: Sequence[Within]) -> Section:
+    """Over all methods of a direction."""
     cells = tuple(
         (
             heading(each.sheet),
@@ -56,6 +60,26 @@ def _within(found: Sequence[Within]) -> Section:
     return Section("Which weights of a run", 3, words, Table(headings, cells, 3))
 
 
+def _by_method(sheet: Sheet, found: Sequence[Within]) -> Section:
+    """The rules of a direction side by side."""
+    rules = [rule for rule in ORDER if any(each.rule == rule for each in found)]
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for each in found:
+        scores.setdefault((each.method, each.network), {})[each.rule] = each.score
+    several = len({network for _, network in scores}) > 1
+    cells = tuple(
+        (*(key if several else key[:1]), *(three(each.get(rule)) for rule in rules))
+        for key, each in sorted(scores.items())
+    )
+    names = ("method", "network") if several else ("method",)
+    words = (
+        "Oracle-judged: macro-F1 on the target's validation images of the weights that each rule "
+        "would have picked, mean over seeds.",
+    )
+    title = f"Rules side by side: {heading(sheet)}"
+    return Section(title, 3, words, Table((*names, *rules), cells, len(names)))
+
+
 def _among(found: Sequence[Among]) -> Section:
     groups: dict[tuple[str, str, str], list[Among]] = {}
     for each in found:
@@ -70,8 +94,8 @@ def _among(found: Sequence[Among]) -> Section:
                 ", ".join(each.method for each in alike),
                 three(fmean(each.score for each in alike)),
                 three(fmean(each.regret for each in alike)),
-                three(_mean([each.test_score for each in tested])),
-                three(_mean([each.test_regret for each in tested])),
+                three(mean([each.test_score for each in tested])),
+                three(mean([each.test_regret for each in tested])),
                 tests,
             )
         )
@@ -85,8 +109,3 @@ def _among(found: Sequence[Among]) -> Section:
         "kept the weights that the rule picked; lost on test is what the best candidate had more.",
     )
     return Section("Which run of all", 3, words, Table(headings, tuple(cells), 4))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

@@ -15,9 +15,9 @@ from typing import Any
 from hf_wbc.evaluation.judge import judge
 from hf_wbc.evaluation.selection import RULES
 from hf_wbc.study.collect import Run
-from hf_wbc.study.table import Sheet, sheets
-from hf_wbc.study.variants import decisions, trained
+from hf_wbc.study.table import Row, Sheet
 
+Candidate = tuple[Row, Run]
 ORDER = {rule.name: place for place, rule in enumerate(RULES)}
 WITHIN_RUNS_ONLY = ("last",)
 """Rules whose value says nothing of one run against another."""
@@ -25,9 +25,13 @@ WITHIN_RUNS_ONLY = ("last",)
 
 @dataclass(frozen=True)
 class Within:
-    """A rule's choices among the evaluations of one run, on average over the runs."""
+    """A rule's choices among the evaluations of one run, on average over several runs."""
 
     sheet: Sheet
+    method: str
+    """With its variant, where it has several; empty for all methods together."""
+    network: str
+    """And how much of it learned; empty for all networks together."""
     rule: str
     sees: str
     num_runs: int
@@ -67,6 +71,9 @@ class Judged:
     """All rules on all directions."""
 
     within: tuple[Within, ...]
+    """Over all runs of a sheet."""
+    by_method: tuple[Within, ...]
+    """Over the seeds of each method and network."""
     among: tuple[Among, ...]
     num_runs: int
     """Trainings that looked at the oracle's score."""
@@ -74,27 +81,25 @@ class Judged:
     """Those that did not, and are not in here."""
 
 
-def judge_rules(runs: Sequence[Run]) -> Judged:
+def judge_rules(rows: Sequence[Row]) -> Judged:
     """Every rule's choices, by headline sheet; a training is asked once, whatever its own rule."""
     within: list[Within] = []
+    by_method: list[Within] = []
     among: list[Among] = []
-    fields: dict[Sheet, list[Run]] = {}
-    num_without = 0
-    for run in _trainings(runs):
-        if not run.targets:
-            continue
-        if not run.config["oracle"]:
-            num_without += 1
-            continue
-        for sheet, _ in sheets(run):
-            if sheet.is_headline:
-                fields.setdefault(sheet, []).append(run)
-    for sheet, field in sorted(fields.items()):
-        within += _within(sheet, field)
-        for seed in sorted({run.seed for run in field}):
-            among += _among(sheet, seed, [run for run in field if run.seed == seed])
-    num_runs = len({run.name for field in fields.values() for run in field})
-    return Judged(tuple(within), tuple(among), num_runs, num_without)
+    headline = [row for row in rows if row.sheet.is_headline and row.targets]
+    asked: set[str] = set()
+    without: set[str] = set()
+    for sheet in sorted({row.sheet for row in headline}):
+        judged: list[Candidate] = []
+        for row, run in _trainings([row for row in headline if row.sheet == sheet]):
+            (asked if run.config["oracle"] else without).add(run.name)
+            if run.config["oracle"]:
+                judged.append((row, run))
+        within += _within(sheet, [("", "", run) for _, run in judged])
+        by_method += _within(sheet, [(row.backbone, row.name, run) for row, run in judged])
+        for seed in sorted({run.seed for _, run in judged}):
+            among += _among(sheet, seed, [each for each in judged if each[1].seed == seed])
+    return Judged(tuple(within), tuple(by_method), tuple(among), len(asked), len(without))
 
 
 def last_phase(run: Run) -> list[Mapping[str, Any]]:
@@ -103,49 +108,51 @@ def last_phase(run: Run) -> list[Mapping[str, Any]]:
     return [row for row in history if row["phase"] == history[-1]["phase"]]
 
 
-def _trainings(runs: Sequence[Run]) -> list[Run]:
+def _trainings(rows: Sequence[Row]) -> list[Candidate]:
     """One run of those that differ only in the rule that picked the weights."""
-    found: dict[tuple[Any, ...], Run] = {}
-    for run in runs:
-        history = run.record["history"]
-        key = (
-            run.sources, run.targets, run.network, trained(run), run.method, run.seed,
-            tuple(run.config["merge"]), tuple(run.config["classes"]), bool(run.config["oracle"]),
-            repr(sorted(decisions(run).items())), history[-1]["step"], len(history),
-        )  # fmt: skip
-        found.setdefault(key, run)
-    return list(found.values())
+    found: dict[tuple[Any, ...], Candidate] = {}
+    for row in rows:
+        for run in row.runs:
+            history = run.record["history"]
+            key = (row.name, row.backbone, run.seed, history[-1]["step"], len(history))
+            found.setdefault(key, (row, run))
+    return sorted(found.values(), key=lambda each: (each[0].backbone, each[0].name, each[1].name))
 
 
-def _within(sheet: Sheet, runs: Sequence[Run]) -> list[Within]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        for name, verdict in judge(last_phase(run)).items():
-            found.setdefault(name, []).append(verdict)
+def _within(sheet: Sheet, named: Sequence[tuple[str, str, Run]]) -> list[Within]:
+    """Means over the runs of each network and method, by rule."""
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for network, method, run in named:
+        for rule, verdict in judge(last_phase(run)).items():
+            found.setdefault((network, method, rule), []).append(verdict)
     return [
         Within(
             sheet=sheet,
-            rule=name,
+            method=method,
+            network=network,
+            rule=rule,
             sees=verdicts[0]["sees"],
             num_runs=len(verdicts),
-            correlation=_mean([v["correlation"] for v in verdicts if v["correlation"] is not None]),
+            correlation=mean([verdict["correlation"] for verdict in verdicts]),
             score=fmean(verdict["score"] for verdict in verdicts),
             regret=fmean(verdict["regret"] for verdict in verdicts),
         )
-        for name, verdicts in sorted(found.items(), key=lambda item: ORDER[item[0]])
+        for (network, method, rule), verdicts in sorted(
+            found.items(), key=lambda item: (*item[0][:2], ORDER[item[0][2]])
+        )
     ]
 
 
-def _among(sheet: Sheet, seed: int, runs: Sequence[Run]) -> list[Among]:
-    owners = [run for run in runs for _ in last_phase(run)]
-    verdicts = judge([row for run in runs for row in last_phase(run)])
-    tests = {run.name: kept_macro_f1(run, sheet) for run in runs}
-    best = owners[verdicts["oracle"]["row"]]
+def _among(sheet: Sheet, seed: int, judged: Sequence[Candidate]) -> list[Among]:
+    owners = [each for each in judged for _ in last_phase(each[1])]
+    verdicts = judge([evaluation for _, run in judged for evaluation in last_phase(run)])
+    tests = {run.name: kept_macro_f1(run, sheet) for _, run in judged}
+    best = owners[verdicts["oracle"]["row"]][0]
     found = []
     for name, verdict in sorted(verdicts.items(), key=lambda item: ORDER[item[0]]):
         if name in WITHIN_RUNS_ONLY:
             continue
-        run = owners[verdict["row"]]
+        row, run = owners[verdict["row"]]
         kept = run.record["selection"]["step"] == verdict["step"]
         test = tests[run.name] if kept else None
         found.append(
@@ -154,12 +161,12 @@ def _among(sheet: Sheet, seed: int, runs: Sequence[Run]) -> list[Among]:
                 seed=seed,
                 rule=name,
                 sees=verdict["sees"],
-                num_candidates=len(runs),
-                method=run.method,
-                network=run.network,
+                num_candidates=len(judged),
+                method=row.name,
+                network=row.backbone,
                 step=verdict["step"],
                 score=verdict["score"],
-                best_method=best.method,
+                best_method=best.name,
                 regret=verdict["regret"],
                 test_score=test,
                 test_regret=None if test is None else max(tests.values()) - test,
@@ -173,5 +180,7 @@ def kept_macro_f1(run: Run, sheet: Sheet) -> float:
     return float(run.record["results"][sheet.domain][sheet.split]["macro_f1"])
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that there are; None when there are none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -5,6 +5,7 @@ from itertools import groupby
 from statistics import fmean
 
 from hf_wbc.evaluation.selection import RULES
+from hf_wbc.study.collect import Run
 from hf_wbc.study.comparison import Comparison, Family
 from hf_wbc.study.paired import Difference
 from hf_wbc.study.table import Row, Sheet
@@ -29,6 +30,8 @@ MARK_NOTES = {
     "maybe": "‡ What the backbone was pre-trained on is not recorded, so it may have seen them.",
 }
 GIB = 2**30
+MANY = 0.05
+"""Fraction of draws that lack a class from which it is said."""
 
 
 def headline_rows(comparison: Comparison) -> list[tuple[Sheet, list[Row]]]:
@@ -46,7 +49,7 @@ def score_sections(comparison: Comparison) -> Iterator[Section]:
             members = [row for row in here if row.sees == sees]
             if members:
                 yield _scores(members, here, sees, found, comparison.baseline)
-        if len({row.rule for row in here}) > 1:
+        if len(here) > len({(row.name, row.backbone) for row in here}):
             yield _side_by_side(here)
 
 
@@ -95,11 +98,22 @@ def _facts(sheet: Sheet, here: Sequence[Row]) -> Iterator[str]:
         f"{images} of {sheet.domain}, {sheet.split}; {classes}{chosen}{merged}; "
         f"fingerprint {sheet.images[:8]}."
     )
+    lacking = max(_lacking(run, sheet) for row in here for run in row.runs)
+    if lacking > MANY:
+        yield (
+            f"A class is so rare that {lacking:.3f} of the bootstrap's draws lack it and are "
+            "scored without it: intervals and tests are rough, and leave the score to one side."
+        )
     if len(backbones := {row.backbone for row in here}) == 1:
         yield f"Network: {backbones.pop()}."
     for mark in ("yes", "maybe"):
         if any(row.exposed == mark for row in here):
             yield MARK_NOTES[mark]
+
+
+def _lacking(run: Run, sheet: Sheet) -> float:
+    scores = run.record["results"][sheet.domain][sheet.split]
+    return float(scores["intervals"]["lacking_a_class"])
 
 
 def _scores(
@@ -116,15 +130,15 @@ def _scores(
         for pair in _against(families[members[0].sheet, backbone, sees])
     )
     names = ("method", *(("network",) if several else ()), "rule")
-    tests = ("difference [95 %]", "p") if against else ()
+    tests = ("Δ", "Δ 95 %", "p") if against else ()
     headings = (
-        *names, "macro-F1", "± seeds", "95 %", "accuracy", "balanced", "worst class", "its F1",
+        *names, "macro-F1 [95 %]", "± seeds", "accuracy", "balanced", "worst class", "its F1",
         "other lineage", "seeds", *tests,
     )  # fmt: skip
     cells = []
     best = max(row.macro_f1 for row in members)
     for row in members:
-        macro = three(row.macro_f1)
+        macro = f"{three(row.macro_f1)} [{three(row.low)}, {three(row.high)}]"
         tested = against.get(id(row))
         cells.append(
             (
@@ -133,7 +147,6 @@ def _scores(
                 row.rule,
                 Strong(macro) if row.macro_f1 == best else macro,
                 three(row.spread),
-                f"[{three(row.low)}, {three(row.high)}]",
                 three(row.accuracy),
                 three(row.balanced_accuracy),
                 row.worst_class,
@@ -145,13 +158,13 @@ def _scores(
         )
     words = [SAW[sees]]
     if against:
-        words.append(f"Differences are from {baseline} on the same network.")
+        words.append(f"Δ is the difference from {baseline} on the same network, * a real one.")
     untested = sorted(
         {name for row in members for name in families[row.sheet, row.backbone, sees].untested}
     )
     if untested:
         words.append(f"Without predictions, and so without a test: {listed(untested)}.")
-    wide = ("± seeds", "balanced", "worst class", "its F1", "seeds", "p")
+    wide = ("± seeds", "balanced", "worst class", "its F1", "seeds", "Δ 95 %", "p")
     table = Table(headings, tuple(cells), len(names), wide)
     return Section(TITLES[sees], 3, (" ".join(words),), table, is_short=True)
 
@@ -174,11 +187,11 @@ def _against(family: Family) -> Iterator[tuple[int, Difference]]:
         yield id(family.entries[difference.one]), difference
 
 
-def _test_cells(tested: Difference | None) -> tuple[str, str]:
+def _test_cells(tested: Difference | None) -> tuple[str, str, str]:
     if tested is None:
-        return "", ""
-    value = f"{signed(tested.value)} {between(tested.low, tested.high)}"
-    return Strong(value) if tested.is_real else value, p_value(tested.p_holm)
+        return "", "", ""
+    value = f"{signed(tested.value)}{'*' if tested.is_real else ''}"
+    return value, between(tested.low, tested.high), p_value(tested.p_holm)
 
 
 def _side_by_side(here: Sequence[Row]) -> Section:

@@ -15,7 +15,7 @@ HOW_TO_READ = (
     "over seeds. Macro-F1 is the mean over the classes that occur, and can only be compared where "
     "these are the same: every set of images, and every choice of classes, has a table of its "
     "own. Other lineage is the fraction of the images that are taken for a cell of another "
-    "lineage. A difference in bold is real."
+    "lineage. A difference is called real when p, corrected for all in its table, is below 0.05."
 )
 
 

@@ -1,0 +1,88 @@
+"""`hf-wbc compare RUNS...`: run folders laid side by side, and which differences are real."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    import rich.table
+    from rich.console import Console
+
+    from hf_wbc.study.comparison import Comparison
+    from hf_wbc.study.words import Table
+
+LONGEST = 40
+"""Letters of a cell that is not wrapped."""
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("build/comparison"),
+    baseline: str = "source_only",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Write the table of all runs: scores by selection rule, tests, cost, and what was left out.
+
+    Markdown, LaTeX, CSV and Parquet, from records alone: the same runs give the same bytes.
+
+    Args:
+        runs: Run folders, or folders that hold some at any depth; a run found twice is one.
+        out: The comparison's folder; an earlier comparison there is replaced.
+        baseline: The method that the others are held against.
+        resamples: Draws of the test images for the tests between methods.
+        seed: The same seed draws the same images.
+    """
+    from hf_wbc.study.collect import collect
+    from hf_wbc.study.comparison import compare as compare_runs
+    from hf_wbc.study.export import PAGE, check_out, write_comparison
+
+    check_out(out)
+    comparison = compare_runs(collect(runs), baseline, resamples, seed)
+    write_comparison(out, comparison)
+    _print(comparison)
+    _console().print(str(out / PAGE), highlight=False, soft_wrap=True)
+
+
+def _print(comparison: "Comparison") -> None:
+    """The sections that are short enough, each with what a terminal has room for."""
+    from rich.text import Text
+
+    from hf_wbc.study.sections import sections
+
+    console = _console()
+    for section in sections(comparison):
+        if section.is_short:
+            console.print(Text(section.title, style="bold" if section.level < 3 else "italic"))
+            if section.table:
+                console.print(_table(section.table))
+                console.print()
+
+
+def _table(table: "Table") -> "rich.table.Table":
+    """Without the columns for which there is no room."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from hf_wbc.study.words import Strong
+
+    shown = [i for i, name in enumerate(table.headings) if name not in table.wide]
+    is_short = max(len(cell) for cells in table.cells for cell in cells) < LONGEST
+    made = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for i in shown:
+        is_word = i < table.num_words
+        heading = table.headings[i] if is_word else table.headings[i].replace(" ", "\n", 1)
+        made.add_column(Text(heading), justify="left" if is_word else "right", no_wrap=is_short)
+    for cells in table.cells:
+        made.add_row(
+            *(Text(cells[i], style="bold" if isinstance(cells[i], Strong) else "") for i in shown)
+        )
+    return made
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
