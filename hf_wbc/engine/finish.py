@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from hf_wbc.engine.calibrate import doubt, source_temperature
 from hf_wbc.engine.checkpoint import Progress, load_best
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import Splits
@@ -20,6 +21,7 @@ from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
+from hf_wbc.taxonomy import NUM_CLASSES
 
 PER_PROCESS = (
     "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
@@ -42,16 +44,21 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     classifier.fold_bottleneck()
     scored = [*context.corpus.scored()]
     unlabelled = [(s, d) for s in context.corpus.targets for d in (s.train, s.validation)]
-    predicted = {
+    predicted: Scored = {
         (splits.name, domain.split): context.predict(classifier, domain)
         for splits, domain in [*unlabelled, *((splits, domain) for _, splits, domain in scored)]
     }
+    raw, temperature = predicted, source_temperature(context, predicted)
+    classifier.shift_logits(1 / temperature, torch.zeros(NUM_CLASSES))
+    predicted = _changed(raw, 1 / temperature, np.zeros(NUM_CLASSES))
+    # From here on logits are those of the calibrated head; priors only add to them what is missing.
     label_shift = LabelShift(context, predicted) if config.target else None
     shifts = label_shift.facts(predicted) if label_shift else {}
     if label_shift and config.correct_priors != "none":
         scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
         classifier.shift_logits(scale, torch.from_numpy(bias))
-        predicted = {key: found.changed(scale, bias) for key, found in predicted.items()}
+        predicted = _changed(predicted, scale, bias)
+    doubts = doubt(context, temperature, raw, predicted, label_shift, selection)
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
     for role, splits, domain in scored:
@@ -68,7 +75,8 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     if accelerator.is_main_process:
         notes = None if treatments.rule.is_plain else treatments.facts()
         exposure = _exposure(context, selection)
-        save_classifier(classifier, treatments.processor, folder.model, notes, exposure)
+        abstention = doubts.abstention.to_dict()
+        save_classifier(classifier, treatments.processor, folder.model, notes, exposure, abstention)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
             with replacing(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
@@ -77,11 +85,17 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
             "images": images,
             "results": results,
             "label_shift": shifts,
+            "calibration": doubts.facts(context),
         }
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
         folder.write_record(_record(context, progress, selection, parts, elapsed_s))
         remove(folder.checkpoint)
     accelerator.wait_for_everyone()
+
+
+def _changed(predicted: Scored, scale: float, bias: np.ndarray) -> Scored:
+    """Predictions of the classifier whose head says `scale * logits + bias` (11,)."""
+    return {key: found.changed(scale, bias) for key, found in predicted.items()}
 
 
 def _score_all(context: Context, splits: Splits, predicted: Scored) -> dict[str, Any] | None:

@@ -39,6 +39,10 @@ class LabelShift:
         estimate = self._estimates[target][kind]
         return folded(estimate.calibration, estimate.priors)
 
+    def priors(self, target: str) -> tuple[float, ...]:
+        """Of a target (11,), by maximum likelihood."""
+        return self._estimates[target]["em"].priors
+
     def facts(self, predicted: Scored) -> dict[str, Any]:
         """For the record: estimates, and the test scores that each would give, by target."""
         config, found = self.context.config, {}
@@ -47,7 +51,7 @@ class LabelShift:
             entry: dict[str, Any] = {
                 "estimated_on": "train",
                 "class_names": list(NAMES),
-                "note": self._doubt(splits.name),
+                "note": self.doubt(splits.name),
             }
             for kind in ESTIMATORS:
                 scale, bias = self.change(splits.name, kind)
@@ -61,7 +65,7 @@ class LabelShift:
             found[splits.name] = entry
         return found
 
-    def _doubt(self, target: str) -> str:
+    def doubt(self, target: str) -> str:
         """What a reader of the estimates has to know; empty where label shift explains the rest."""
         estimate = self._estimates[target][ESTIMATORS[0]]
         if estimate.misfit <= estimate.misfit_limit:

@@ -6,6 +6,7 @@ generators stay as they were. Whatever is loaded runs one image of noise before 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from hf_wbc.models.processor import (
 from hf_wbc.models.quiet import quiet
 from hf_wbc.models.ready import FRESH, find_ready
 from hf_wbc.models.resize import resize_model
-from hf_wbc.models.save import NOTES
+from hf_wbc.models.save import ABSTENTION, NOTES
 from hf_wbc.models.seeded import seeded
 from hf_wbc.taxonomy import NAMES
 
@@ -49,6 +50,8 @@ class Loaded:
     """How the images that these weights were trained on were treated, beyond the processor."""
     exposed_to: tuple[str, ...] = ()
     """Sources whose images these weights have seen, or may have."""
+    abstention: Mapping[str, Any] | None = None
+    """What it was saved with: temperature, conformal sets, reject option, review thresholds."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -99,6 +102,7 @@ def _pretrained(
 ) -> Loaded:
     preprocessing = checkpoint.preprocessing()
     notes = vars(config).pop(NOTES, None)
+    abstention = vars(config).pop(ABSTENTION, None)
     rule = TreatmentRule.from_dict(notes["rule"]) if notes else PLAIN
     seen = Exposure.of(config, checkpoint.ready)
     known = labels_of(config) == NAMES
@@ -121,7 +125,7 @@ def _pretrained(
         )
     processor = make_processor(preprocessing)
     revision = checkpoint.revision
-    return Loaded(classifier, processor, revision, seen.said, rule, seen.exposed_to)
+    return Loaded(classifier, processor, revision, seen.said, rule, seen.exposed_to, abstention)
 
 
 def _fresh(

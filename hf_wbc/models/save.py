@@ -13,6 +13,8 @@ from hf_wbc.records import replacing
 
 NOTES = "hf_wbc_images"
 """Key in config.json of what `hf_wbc` has to know about images; transformers passes it over."""
+ABSTENTION = "hf_wbc_abstention"
+"""Key in config.json of temperature, conformal sets, reject option and review thresholds."""
 
 
 def save_classifier(
@@ -21,11 +23,13 @@ def save_classifier(
     folder: Path,
     notes: Mapping[str, Any] | None = None,
     exposure: Exposure | None = None,
+    abstention: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json; the folder is replaced.
 
     `notes`, JSON values, tell how images are treated where that is more than the processor does;
-    `exposure` tells what the weights have seen.
+    `exposure` tells what the weights have seen, `abstention`, JSON values too, how far the model's
+    answers may be believed.
 
     `AutoModelForImageClassification.from_pretrained` and `pipeline` load it. The files are written
     aside first: a folder of that name is whole, before and after.
@@ -36,12 +40,11 @@ def save_classifier(
         # With timm's own facts in it, transformers would take timm's processor instead of ours.
         facts = vars(classifier.model.config)
         facts.pop("pretrained_cfg", None)
-        facts.pop(NOTES, None)
-        facts.pop(KEY, None)
-        if notes is not None:
-            facts[NOTES] = dict(notes)
-        if exposure is not None:
-            facts[KEY] = exposure.to_dict()
+        seen = exposure.to_dict() if exposure else None
+        for key, values in ((NOTES, notes), (KEY, seen), (ABSTENTION, abstention)):
+            facts.pop(key, None)
+            if values is not None:
+                facts[key] = dict(values)
         with quiet():
             try:
                 classifier.model.save_pretrained(aside)
