@@ -42,7 +42,7 @@ class Workers:
         try:
             if self._num_proc:
                 ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
-            with _ctrl_c_blocked():
+            with ctrl_c_blocked():
                 for _ in range(self._num_proc):
                     self._start()
         except BaseException:
@@ -130,7 +130,7 @@ class Workers:
 
 
 @contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
+def ctrl_c_blocked() -> Iterator[None]:
     """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

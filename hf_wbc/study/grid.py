@@ -43,7 +43,7 @@ def load_grid(name: str, settings: Sequence[str] = ()) -> tuple[TrainConfig, ...
 
 def _load(name: str) -> Study:
     if name in READY:
-        return READY[name].study
+        return READY[name]
     if not _is_file(name):
         raise ValueError(
             f"unknown study {name!r}; {nearest(name, list(READY))}, or give a .py file"

@@ -5,13 +5,14 @@ all that fit: those that need images are left out on features, those that need a
 `fields` are any others of TrainConfig.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hf_wbc.config import TrainConfig
 
 PUBLIC = ("acevedo_20", "matek_19", "mll_23")
+TOY_DATA = "build/study_toy"
 TOY_METHODS = ("source_only", "coral", "dann", "cdan", "mcc", "bnm")
 TOY_DOMAINS = ("toy_acevedo_20", "toy_matek_19")
 TOY_BACKBONE = "backbone"
@@ -19,25 +20,10 @@ TOY_FIELDS = {"fresh": True, "batch_size": 48, "lr": 2e-3}
 NETWORKS = ("convnextv2-tiny",)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A study by a short name."""
-
-    study: Callable[..., list[TrainConfig]]
-    is_toy: bool = False
-    """Whether its data can be drawn where it is not there."""
-
-    @property
-    def summary(self) -> str:
-        return (self.study.__doc__ or "").partition("\n")[0]
-
-
 def sweep(
     configs: Sequence[TrainConfig], methods: Sequence[str], networks: Sequence[str], seeds: int
 ) -> list[TrainConfig]:
     """Every method x network x seed of some directions; no methods are all that fit."""
-    from dataclasses import replace
-
     return [
         replace(config, method=method, model=network, seed=seed)
         for config in configs
@@ -148,7 +134,7 @@ def ceilings(
 
 
 def toy(
-    data: str = "build/study_toy",
+    data: str = TOY_DATA,
     methods: tuple[str, ...] = TOY_METHODS,
     seeds: int = 2,
     steps: int = 120,
@@ -175,7 +161,7 @@ def _refs(data: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 READY = {
-    study.__name__: Ready(study, is_toy=study is toy)
+    study.__name__: study
     for study in (
         acevedo_to_matek,
         matek_to_acevedo,

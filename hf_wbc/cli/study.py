@@ -1,0 +1,82 @@
+"""`hf-wbc study STUDY`: a grid of runs that does itself, and goes on after anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+TOY = "toy"
+"""The ready study that draws its own data."""
+
+
+def study(
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")],
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    out: Path = Path("runs"),
+    cache: Path = Path("build/features"),
+    dry_run: bool = False,
+    retry: bool = False,
+    workers: int | None = None,
+    threads: int = 1,
+    launch: str | None = None,
+) -> int:
+    """Do every run of a study that is not finished; the same command goes on after anything.
+
+    A study is a Python file with a function `study(...) -> list[TrainConfig]`, or a ready one:
+    acevedo_to_matek, matek_to_acevedo, acevedo_matek_to_others, leave_one_out, ceilings, toy (which
+    draws its own data). The exit status is 1 when a run failed.
+
+    Args:
+        name: A .py file, or the name of a ready study.
+        settings: Parameters of the study's function, as NAME=VALUE; words are joined by commas.
+        out: Where run folders lie; finished ones are not repeated.
+        cache: Where embedded features are kept.
+        dry_run: Only list the runs, what is finished, and how long the rest will take.
+        retry: Try runs again that failed before.
+        workers: Runs at a time; one for each GPU when not given, or for each core.
+        threads: Threads of each run on a CPU.
+        launch: Do each run through `accelerate launch` with these arguments, which name the number
+            of processes: "--multi_gpu --num_processes 4".
+    """
+    from functools import partial
+
+    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.cli.study_display import StudyDisplay, print_ending, print_plan
+    from hf_wbc.study.conduct import BESIDE, make_task, note_refusals, parse_launch, to_do
+    from hf_wbc.study.estimate import Measured, read_records, say
+    from hf_wbc.study.grid import load_grid
+    from hf_wbc.study.plan import plan
+    from hf_wbc.study.runner import run_tasks, this_machine
+    from hf_wbc.study.standing import Standing
+
+    configs = load_grid(name, settings)
+    arguments, num_processes = parse_launch(launch)
+    machine = this_machine(workers, threads, launched=launch is not None)
+    if name == TOY:
+        _make_toys(settings)
+    with stage_bars() as report:
+        runs = plan(configs, out, cache, num_processes, partial(report, "plan"))
+    measured, left = Measured(read_records(out)), to_do(runs, retry)
+    estimates = [measured.estimate(run) for run in left]
+    standing = Standing(runs, left, estimates, machine.num_workers)
+    if dry_run:
+        print_plan(runs, [measured.estimate(run) for run in runs])
+        print(*say(left, estimates, machine.num_workers), sep="\n")
+    else:
+        note_refusals(runs, cache)
+        tasks = [make_task(run, cache, arguments) for run in left]
+        with StudyDisplay(standing) as display:
+            run_tasks(tasks, machine, out / BESIDE, display.tell)
+    print_ending(out, standing)
+    return 0 if dry_run or standing.num_finished == standing.num_runs else 1
+
+
+def _make_toys(settings: Sequence[str]) -> None:
+    """The data of the toy study, where it is not there yet."""
+    from hf_wbc.cli.toys import make_toy_study
+    from hf_wbc.study.ready import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
+    from hf_wbc.study.settings import parse_settings
+
+    data = Path(parse_settings(toy, settings).get("data", TOY_DATA))
+    make_toy_study(data, TOY_DOMAINS, TOY_BACKBONE)

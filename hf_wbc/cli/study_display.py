@@ -1,0 +1,167 @@
+"""What the terminal shows of a study: its table, its progress while it runs, and how it ended."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from hf_wbc.study.estimate import Estimate
+    from hf_wbc.study.plan import Planned
+    from hf_wbc.study.runner import Event
+    from hf_wbc.study.standing import Place, Stand, Standing
+
+STATES = ("finished", "unfinished", "new", "failed", "refused")
+STYLES = {
+    "finished": "green", "failed": "red", "killed": "red", "refused": "red", "elsewhere": "yellow",
+    "unfinished": "yellow",
+}  # fmt: skip
+
+OTHERS: "dict[str, tuple[Place, ...]]" = {
+    "waiting": ("waiting",), "elsewhere": ("elsewhere",), "failed": ("failed", "killed")
+}  # fmt: skip
+"""Words for the runs that are neither done nor running."""
+REMEDIES = {
+    "failed": "runs that failed are tried again with --retry",
+    "killed": "runs that were killed go on when the command is repeated",
+    "refused": "runs that were refused wait for another configuration, data or model",
+}
+
+
+def print_plan(runs: Sequence["Planned"], estimates: Sequence["Estimate"]) -> None:
+    """A line for every method, network and direction, with what is finished of its seeds."""
+    from hf_wbc.study.estimate import duration
+
+    groups: dict[tuple[str, str, str, str], list[int]] = {}
+    for number, run in enumerate(runs):
+        key = (run.asked.method, run.network, run.direction, run.asked.selection)
+        groups.setdefault(key, []).append(number)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    for heading in ("method", "network", "direction", "selection", "seeds", "state"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("time of one", justify="right", no_wrap=True)
+    for key, numbers in groups.items():
+        seconds = [s for n in numbers if (s := estimates[n].seconds) is not None]
+        table.add_row(
+            *key,
+            " ".join(str(runs[n].asked.seed) for n in numbers),
+            states([runs[n].state for n in numbers]),
+            duration(sum(seconds) / len(seconds)) if seconds else "not known",
+        )
+    Console().print(table)
+
+
+def states(found: Sequence[str]) -> Text:
+    """`2 finished, 1 new`, in colours."""
+    counts = Counter(found)
+    text = Text()
+    for state in STATES:
+        if counts[state]:
+            text.append(", " if text else "").append(
+                f"{counts[state]} {state}", STYLES.get(state, "")
+            )
+    return text
+
+
+class StudyDisplay:
+    """Draws where a study stands; without a terminal, a line for whatever begins or ends."""
+
+    def __init__(self, standing: "Standing") -> None:
+        self.standing = standing
+        self.console = Console(stderr=True, highlight=False)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.stop()
+
+    def tell(self, event: "Event") -> None:
+        """Draw an event."""
+        stand = self.standing.tell(event)
+        if stand is not None and event.kind != "step":
+            self._print(event, stand)
+        if self.console.is_terminal:
+            self.live.update(self._view(), refresh=True)
+
+    def _print(self, event: "Event", stand: "Stand") -> None:
+        """A line that stays, of a run that has begun or ended."""
+        from hf_wbc.study.estimate import duration
+
+        is_start = event.kind == "started"
+        if is_start and self.console.is_terminal:
+            return
+        words = "started" if is_start else stand.place
+        line = Text(f"{self._counted()}  ").append(f"{words:9}", STYLES.get(words, ""))
+        line.append(f"  {stand.planned.name}")
+        if stand.what:
+            line.append(f": {stand.what}")
+        elif not is_start and stand.place == "finished":
+            line.append(f"  {duration(stand.seconds)}")
+        if not self.console.is_terminal and not is_start:
+            line.append(f"  ({self._remaining()})")
+        self.console.print(line, soft_wrap=True)
+
+    def _counted(self) -> str:
+        of = self.standing.num_runs
+        return f"[{self.standing.num_before + self.standing.num_over:>{len(str(of))}}/{of}]"
+
+    def _remaining(self) -> str:
+        from hf_wbc.study.estimate import duration
+
+        left = self.standing.remaining_s()
+        return "time left not known yet" if left is None else f"about {duration(left)} left"
+
+    def _view(self) -> RenderableType:
+        """The whole, then a line for each run that is under way."""
+        standing = self.standing
+        words = [
+            Text(f"{standing.num_finished} done"),
+            Text(f"{standing.count('running')} running"),
+        ]
+        for word, places in OTHERS.items():
+            if number := standing.count(*places):
+                words.append(Text(f"{number} {word}", STYLES.get(word, "")))
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            "study", ProgressBar(total=1.0, completed=standing.done, width=24),
+            f"{standing.done:4.0%}", Text(", ").join(words), self._remaining(),
+        )  # fmt: skip
+        lines = Table.grid(padding=(0, 1))
+        for stand in standing.stands:
+            if stand.place == "running":
+                of = stand.planned.num_steps
+                lines.add_row(
+                    "  ", ProgressBar(total=of, completed=stand.step, width=24),
+                    f"{stand.step}/{of}" if stand.first is not None else "loading",
+                    Text(stand.planned.name),
+                )  # fmt: skip
+        return Group(head, lines)
+
+
+def print_ending(root: Path, standing: "Standing") -> None:
+    """What is finished, what failed and why, and what to do next."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{standing.num_finished} of {standing.num_runs} runs are finished in {root}")
+    troubles = standing.troubles()
+    for word, run, what in troubles:
+        console.print(Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"))
+        console.print(f"    {run.folder.failure}")
+    for word in dict.fromkeys(word for word, _, _ in troubles):
+        console.print(REMEDIES[word])

@@ -1,0 +1,191 @@
+"""The runner on this machine: a queue of tasks, a few warm workers, and what becomes of each run.
+
+A worker that the system kills takes down its run alone, and another one takes its place. Runs that
+another process is writing, perhaps of the same study started elsewhere, are asked for again later.
+"""
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_wbc.data.workers import num_cores
+from hf_wbc.records import RunFolder, remove
+from hf_wbc.study.task import Outcome, Task, keep_failure
+from hf_wbc.study.worker import Surroundings, Worker
+
+AGAIN_S = 2.0
+"""Until a run that was busy is asked for again."""
+TOLD_S = 0.5
+"""Between two calls of the watcher at most, so that clocks go on."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What has happened to the task of that number; `tick` is that nothing has."""
+
+    kind: Literal["started", "step", "ended", "tick"]
+    number: int = -1
+    step: int = 0
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the machine is shared out."""
+
+    num_workers: int
+    threads: int = 1
+    devices: tuple[str, ...] = ()
+    """GPUs, one worker after the other; none leaves them to every worker."""
+
+
+@dataclass
+class _Queue:
+    """Tasks that wait, by number; some not before a time."""
+
+    waiting: deque[int]
+    later: list[tuple[float, int]] = field(default_factory=list)
+
+    def next(self) -> int | None:
+        now = time.monotonic()
+        due = [number for when, number in self.later if when <= now]
+        self.later = [(when, number) for when, number in self.later if when > now]
+        self.waiting.extend(due)
+        return self.waiting.popleft() if self.waiting else None
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.later)
+
+
+def this_machine(
+    num_workers: int | None = None, threads: int = 1, launched: bool = False
+) -> Machine:
+    """A worker for each GPU, which it has to itself; without one, for every `threads` cores.
+
+    Runs that `accelerate launch` spreads over GPUs go one by one. ValueError for fewer than one.
+    """
+    import torch
+
+    for name, value in (("workers", num_workers), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}; give 1 or more")
+    if launched:
+        return Machine(num_workers or 1, threads)
+    devices = _devices() if torch.cuda.is_available() else ()
+    if devices:
+        return Machine(num_workers or len(devices), threads, devices)
+    if torch.accelerator.is_available():
+        return Machine(num_workers or 1, threads)
+    return Machine(num_workers or max(1, num_cores() // threads), threads)
+
+
+def run_tasks(
+    tasks: Sequence[Task], machine: Machine, logs: Path, watch: Callable[[Event], None]
+) -> list[Outcome]:
+    """Do all tasks; how each ended, in their order. `watch` is told of everything.
+
+    However this ends, by an error or Ctrl-C too, no worker is left.
+    """
+    outcomes: dict[int, Outcome] = {}
+    queue = _Queue(deque(range(len(tasks))))
+    busy: dict[int, tuple[Worker, int]] = {}
+    """Worker and number of its task, by the worker's place."""
+    idle: dict[int, Worker] = {}
+    try:
+        while queue or busy:
+            _give_out(queue, busy, idle, tasks, machine, logs, watch)
+            for place in _heard(busy):
+                worker, number = busy[place]
+                message = worker.receive()
+                if message and message[0] == "row":
+                    watch(Event("step", number, message[1]["step"]))
+                    continue
+                del busy[place]
+                outcome = message[1] if message else _bury(worker, tasks[number])
+                if message and outcome.ending != "failed":
+                    idle[place] = worker
+                elif message:
+                    worker.end()
+                if outcome.ending == "busy":
+                    queue.later.append((time.monotonic() + AGAIN_S, number))
+                else:
+                    outcomes[number] = outcome
+                watch(Event("ended", number, outcome=outcome))
+            watch(Event("tick"))
+    finally:
+        for worker in [*idle.values(), *(worker for worker, _ in busy.values())]:
+            worker.end()
+    return [outcomes[number] for number in range(len(tasks))]
+
+
+def _give_out(
+    queue: _Queue,
+    busy: dict[int, tuple[Worker, int]],
+    idle: dict[int, Worker],
+    tasks: Sequence[Task],
+    machine: Machine,
+    logs: Path,
+    watch: Callable[[Event], None],
+) -> None:
+    """Give every free place the next task, and a worker where it has none."""
+    for place in range(machine.num_workers):
+        if place in busy or (number := queue.next()) is None:
+            continue
+        worker = idle.pop(place, None)
+        if worker is not None and not worker.process.is_alive():
+            worker.end()
+            worker = None
+        worker = worker or Worker(_surroundings(machine, place, logs))
+        remove(RunFolder(tasks[number].folder).failure)
+        worker.give(tasks[number])
+        busy[place] = (worker, number)
+        watch(Event("started", number))
+
+
+def _surroundings(machine: Machine, place: int, logs: Path) -> Surroundings:
+    devices = machine.devices
+    device = devices[place % len(devices)] if devices else None
+    return Surroundings(machine.threads, device, logs / f"worker-{place}.log")
+
+
+def _heard(busy: dict[int, tuple[Worker, int]]) -> list[int]:
+    """Places of workers that have said something, or died; after a while of silence, none."""
+    places: dict[Any, int] = {}
+    for place, (worker, _) in busy.items():
+        places |= {worker.connection: place, worker.process.sentinel: place}
+    if not places:
+        time.sleep(TOLD_S)
+        return []
+    ready = {places[each] for each in wait(list(places), TOLD_S)}
+    return sorted(ready)
+
+
+def _bury(worker: Worker, task: Task) -> Outcome:
+    """What became of a task whose worker is no more; whatever it had started ends too."""
+    code = worker.end()
+    if RunFolder(task.folder).finished:  # it died between the record and the answer
+        return Outcome("finished")
+    if code < 0:
+        what = f"its process was killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            what += ", perhaps for want of memory"
+        keep_failure(task, what, killed=True)
+        return Outcome("killed", what)
+    what = f"its process ended with status {code} and without a word"
+    keep_failure(task, what)
+    return Outcome("failed", what)
+
+
+def _devices() -> tuple[str, ...]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = tuple(name.strip() for name in named.split(",") if name.strip())
+    return names or tuple(map(str, range(torch.cuda.device_count())))

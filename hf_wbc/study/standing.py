@@ -1,0 +1,129 @@
+"""Where a study stands while it runs: what waits, runs and is over, and how long it will take."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hf_wbc.study.estimate import Estimate, total
+from hf_wbc.study.plan import Planned
+from hf_wbc.study.runner import Event
+from hf_wbc.study.task import Ending
+
+Place = Literal["waiting", "running", "elsewhere", "finished", "failed", "killed"]
+PLACES: dict[Ending, Place] = {
+    "finished": "finished",
+    "failed": "failed",
+    "killed": "killed",
+    "busy": "elsewhere",
+}
+OVER = ("finished", "failed", "killed")
+
+
+@dataclass
+class Stand:
+    """One run that was to be done."""
+
+    planned: Planned
+    weight: float
+    """Its share of the work."""
+    place: Place = "waiting"
+    first: int | None = None
+    """The step that was told first, from which it resumed."""
+    step: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    """That it took, when it is over."""
+    what: str = ""
+    """Why it failed."""
+
+    @property
+    def fraction(self) -> float:
+        """How much of it has been done here."""
+        if self.place in OVER:
+            return 1.0
+        return (self.step - (self.first or 0)) / max(1, self.planned.num_steps)
+
+    @property
+    def left(self) -> float:
+        """How much of it is still to be done."""
+        if self.place in OVER:
+            return 0.0
+        return 1.0 - self.step / max(1, self.planned.num_steps)
+
+
+class Standing:
+    """All runs of a study, those that were to be done among them, told of every event."""
+
+    def __init__(
+        self,
+        runs: Sequence[Planned],
+        left: Sequence[Planned],
+        estimates: Sequence[Estimate],
+        num_workers: int,
+    ) -> None:
+        self.num_runs = len(runs)
+        self.num_before = sum(run.state == "finished" for run in runs)
+        """Runs that were finished when the study was started."""
+        self.skipped = [run for run in runs if run.state != "finished" and run not in left]
+        """Runs that failed before or were refused."""
+        known = [estimate.seconds for estimate in estimates]
+        self.guess = None if None in known else total(estimates, num_workers)
+        """Seconds that all will take, before anything has been done."""
+        self.stands = [
+            Stand(run, _images(run) if self.guess is None else estimate.seconds or 0.0)
+            for run, estimate in zip(left, estimates, strict=True)
+        ]
+        self.start = time.monotonic()
+
+    def tell(self, event: Event) -> Stand | None:
+        """Take note of an event; the run that it is about."""
+        if event.kind == "tick":
+            return None
+        stand, now = self.stands[event.number], time.monotonic()
+        if event.kind == "started":
+            stand.place, stand.started = "running", now
+        elif event.kind == "step":
+            stand.first = event.step if stand.first is None else stand.first
+            stand.step = event.step
+        elif event.outcome is not None:
+            stand.place, stand.what = PLACES[event.outcome.ending], event.outcome.what
+            stand.seconds = now - stand.started
+        return stand
+
+    def count(self, *places: Place) -> int:
+        return sum(stand.place in places for stand in self.stands)
+
+    @property
+    def num_over(self) -> int:
+        return sum(stand.place in OVER for stand in self.stands)
+
+    @property
+    def num_finished(self) -> int:
+        return self.num_before + self.count("finished")
+
+    def troubles(self) -> list[tuple[str, Planned, str]]:
+        """(word, run, why) of every run that is not finished for a reason."""
+        ended = [(s.place, s.planned, s.what) for s in self.stands if s.what]
+        return [*ended, *((run.state, run, run.failure) for run in self.skipped)]
+
+    @property
+    def done(self) -> float:
+        """Fraction of all the work."""
+        all_work = sum(stand.weight for stand in self.stands)
+        left = sum(stand.weight * stand.left for stand in self.stands)
+        return 1.0 - left / all_work if all_work else 1.0
+
+    def remaining_s(self) -> float | None:
+        """Seconds to the end at the rate so far; before anything is done, as was estimated."""
+        elapsed = time.monotonic() - self.start
+        here = sum(s.weight * s.fraction for s in self.stands if s.place in ("finished", "running"))
+        left = sum(stand.weight * stand.left for stand in self.stands)
+        if here > 0:
+            return elapsed * left / here
+        return None if self.guess is None else max(0.0, self.guess - elapsed)
+
+
+def _images(run: Planned) -> float:
+    config = run.config
+    return float(run.num_steps * config.batch_size * config.accumulation * run.num_processes)

@@ -1,0 +1,150 @@
+"""A process that does one task after another, warm, and never outlives who started it.
+
+It leads a process group of its own: Ctrl-C in the terminal does not reach it, and whatever it
+started ends with it.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.resource_tracker import ensure_running
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.data.workers import ctrl_c_blocked
+
+if TYPE_CHECKING:
+    from hf_wbc.study.task import Task
+
+REPORT_S = 0.2
+"""Steps are not told more often than this."""
+PATIENCE_S = 5.0
+"""For a group to end by itself once it was asked to."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker is given once."""
+
+    threads: int
+    device: str | None
+    """The one GPU that it sees, as in CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+    log: Path
+    """What it prints before its first task."""
+
+
+class Worker:
+    """The handle of a process that does tasks."""
+
+    task: "Task | None" = None
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
+        context = get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, surroundings), daemon=True)
+        with ctrl_c_blocked():
+            self.process.start()
+        theirs.close()
+
+    def give(self, task: "Task") -> None:
+        """Start a task; a worker that has died is noticed later, by its sentinel."""
+        self.task = task
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(task)
+
+    def receive(self) -> Any:
+        """What it has said, or None when it has died without a word.
+
+        To be called when the connection or the sentinel is ready.
+        """
+        try:
+            return self.connection.recv() if self.connection.poll() else None
+        except (EOFError, ConnectionResetError):
+            return None
+
+    def end(self) -> int:
+        """End the process and all that it started; its exit code."""
+        self._signal(signal.SIGTERM)
+        self.process.join(PATIENCE_S)
+        self._signal(signal.SIGKILL)
+        self.process.join()
+        self.connection.close()
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        if self.process.is_alive():  # perhaps not yet the leader of its group
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+def _serve(connection: Connection, surroundings: Surroundings) -> None:
+    """Answer each task with ("outcome", Outcome), after ("row", ...) for what the engine reports.
+
+    A worker whose task failed ends: what the error left behind shall not reach the next run.
+    """
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    Thread(target=_end_with_parent, daemon=True).start()
+    print_to(surroundings.log)
+    os.environ["OMP_NUM_THREADS"] = str(surroundings.threads)
+    if surroundings.device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = surroundings.device
+    import gc
+
+    import torch
+
+    from hf_wbc.study.task import perform
+
+    torch.set_num_threads(surroundings.threads)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            task = connection.recv()
+            print_to(task.log)
+            outcome = perform(task, _Teller(connection))
+            connection.send(("outcome", outcome))
+            if outcome.ending == "failed":
+                return
+            gc.collect()
+
+
+class _Teller:
+    """Sends on what the engine reports, but not every step."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.last = connection, 0.0
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self.last >= REPORT_S or "of" not in row:
+            self.last = now
+            self.connection.send(("row", {key: row[key] for key in ("step", "of") if key in row}))
+
+
+def print_to(log: Path) -> None:
+    """Send what this process and its children print, also from C, to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
