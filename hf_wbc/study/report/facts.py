@@ -1,0 +1,195 @@
+"""What the report says in words and tables, from a comparison."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from hf_wbc.study.comparison import Comparison, Family
+from hf_wbc.study.paired import Difference
+from hf_wbc.study.report.chosen import BY_LABELS
+from hf_wbc.study.report.section import Section
+from hf_wbc.study.rules import Among, Within
+from hf_wbc.study.table import Row, Sheet
+
+FEW_IMAGES = 10
+"""Of a class in a test set, below which its F1 says little."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule's choices among all runs of a direction, over the seeds."""
+
+    rule: str
+    sees: str
+    methods: tuple[str, ...]
+    """One for each seed."""
+    score: float
+    regret: float
+    test_score: float | None
+    """Mean over seeds; None unless every choice kept the very weights."""
+    test_regret: float | None
+
+
+@dataclass(frozen=True)
+class RuleTable:
+    """What the rules would have chosen in one direction."""
+
+    sheet: Sheet
+    choices: tuple[Choice, ...]
+    within: tuple[Within, ...]
+
+
+def against(comparison: Comparison, section: Section) -> dict[int, Difference]:
+    """The tested difference of a section's rows from the baseline, by their place."""
+    found = {}
+    for family in families(comparison, section):
+        for difference in family.against:
+            entry = family.entries[difference.one]
+            place = next(i for i, row in enumerate(section.rows) if row is entry)
+            found[place] = difference
+    return found
+
+
+def families(comparison: Comparison, section: Section) -> list[Family]:
+    """The families of tests that a section's rows are in."""
+    key = section.sheet, section.backbone
+    return [each for each in comparison.families if (each.sheet, each.backbone) == key]
+
+
+def brief(comparison: Comparison, section: Section) -> list[str]:
+    """The outcome of a section in a few sentences."""
+    rows, names = section.rows, section.names
+    found = []
+    base = next((i for i, row in enumerate(rows) if row.method == comparison.baseline), None)
+    if base is not None:
+        found.append(f"{names[base]} has {_score(rows[base])}.")
+    tested = against(comparison, section)
+    if tested:
+        better = sum(each.is_real and each.value > 0 for each in tested.values())
+        worse = sum(each.is_real and each.value < 0 for each in tested.values())
+        words = f"Of {len(tested)} others, {better} are really better and {worse} really worse"
+        found.append(f"{words} (paired bootstrap, Holm's correction at 0.05).")
+    for chosen in section.chosen:
+        if not chosen.by_labels and chosen.row.method != comparison.baseline:
+            found.append(f"{chosen.name}, {chosen.why[0]}, has {_score(chosen.row)}.")
+    if len(rows) > 1:
+        how = f" ({BY_LABELS})" if section.sheet.targets else ""
+        found.append(f"The highest of all is {names[0]} with {_score(rows[0])}{how}.")
+    return found
+
+
+def _score(row: Row) -> str:
+    return f"macro-F1 {row.macro_f1:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def other_sheets(comparison: Comparison) -> list[tuple[Sheet, list[Row]]]:
+    """The tables besides the headline ones."""
+    others = [row for row in comparison.rows if not row.sheet.is_headline]
+    return [
+        (sheet, [row for row in others if row.sheet == sheet])
+        for sheet in dict.fromkeys(row.sheet for row in others)
+    ]
+
+
+def rule_tables(comparison: Comparison) -> list[RuleTable]:
+    """What every rule would have chosen, by direction."""
+    judged = comparison.judged
+    found = []
+    for sheet in dict.fromkeys(each.sheet for each in judged.within):
+        here = [each for each in judged.among if each.sheet == sheet]
+        names = dict.fromkeys(each.rule for each in here)
+        choices = [_choice([each for each in here if each.rule == name]) for name in names]
+        within = tuple(each for each in judged.within if each.sheet == sheet)
+        found.append(RuleTable(sheet, tuple(choices), within))
+    return found
+
+
+def _choice(seeds: Sequence[Among]) -> Choice:
+    tests = [each.test_score for each in seeds if each.test_score is not None]
+    regrets = [each.test_regret for each in seeds if each.test_regret is not None]
+    whole = len(tests) == len(regrets) == len(seeds)
+    return Choice(
+        rule=seeds[0].rule,
+        sees=seeds[0].sees,
+        methods=tuple(each.method for each in seeds),
+        score=fmean(each.score for each in seeds),
+        regret=fmean(each.regret for each in seeds),
+        test_score=fmean(tests) if whole else None,
+        test_regret=fmean(regrets) if whole else None,
+    )
+
+
+def limits(comparison: Comparison, found: Sequence[Section]) -> list[str]:
+    """What the scores cannot tell, as this very comparison has it."""
+    headline = [row for row in comparison.rows if row.sheet.is_headline]
+    said = [*_exposure(headline)]
+    for section in found:
+        said += _small_sets(section)
+    if any(row.split == "transductive" for row in comparison.rows):
+        said.append(
+            "Rows marked T are transductive: scored on all images of a target, those that were "
+            "adapted to and chosen by included, without their labels. They are steadier where "
+            "test images are few, and are no result on unseen images."
+        )
+    num = sum(row.sees == "target labels" for row in headline)
+    if num:
+        said.append(
+            f"{num} rows marked O chose their weights by target labels (oracle). They are bounds, "
+            "and no results."
+        )
+    if comparison.judged.num_runs:
+        said.append(
+            f"{comparison.judged.num_runs} runs scored labelled validation images of the target at "
+            "every evaluation, only to judge the selection rules afterwards; their weights were "
+            "chosen without."
+        )
+    units = {family.unit for family in comparison.families if family.entries}
+    if "image" in units:
+        said.append(
+            "Intervals and tests draw single images, as patients are not known. Cells of one "
+            "patient are alike, so that the intervals are too narrow."
+        )
+    fewest = min((len(row.seeds) for row in headline), default=0)
+    if fewest < 3:
+        said.append(f"Some rows rest on {fewest} seed{'s' if fewest > 1 else ''}.")
+    said.append(
+        "Seeds are averaged, and intervals are over images: a difference that is real here holds "
+        "for these trainings."
+    )
+    return said
+
+
+def _exposure(headline: Sequence[Row]) -> list[str]:
+    found = []
+    for mark, kind, words in (
+        ("†", "yes", "were pre-trained on images of a domain of the direction"),
+        ("‡", "maybe", "may have been: nobody has said what they were pre-trained on"),
+    ):
+        networks = sorted({row.network for row in headline if row.exposed == kind})
+        if networks:
+            found.append(f"Networks marked {mark} {words}: {', '.join(networks)}.")
+    return found
+
+
+def _small_sets(section: Section) -> list[str]:
+    """Classes of a test set of which there are few images, and those that it lacks."""
+    sheet = section.sheet
+    scores = section.rows[0].runs[0].record["results"][sheet.domain][sheet.split]
+    support = {name: facts["support"] for name, facts in scores["per_class"].items()}
+    few = [f"{n.replace('_', ' ')} {k}" for n, k in support.items() if k < FEW_IMAGES]
+    if not few:
+        return []
+    return [
+        f"The test set of {sheet.domain} has {sheet.num_images:,} images of {sheet.num_classes} "
+        f"classes, and few of some: {', '.join(few)}. One image more or less moves macro-F1."
+    ]
+
+
+def versions(comparison: Comparison) -> str:
+    """The packages that the runs were made with."""
+    runs = {run.name: run for row in comparison.rows for run in row.runs}.values()
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for name, version in run.record["packages"].items():
+            found.setdefault(name, set()).add(str(version))
+    return ", ".join(f"{name} {' and '.join(sorted(each))}" for name, each in found.items())

@@ -1,0 +1,94 @@
+"""The report: tables, pictures, limits and problems of a comparison in one HTML file."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.plots.page import render_page
+from hf_wbc.records import replacing
+from hf_wbc.study.collect import Collection
+from hf_wbc.study.comparison import Comparison, compare
+from hf_wbc.study.report.exhibits import KINDS, Exhibits, make_exhibits
+from hf_wbc.study.report.facts import (
+    against,
+    brief,
+    limits,
+    other_sheets,
+    rule_tables,
+    versions,
+)
+from hf_wbc.study.report.section import Section, sections
+from hf_wbc.taxonomy import NAMES, Relation
+
+TEMPLATE = "model_cards/study.html"
+LIMIT_BYTES = 5_000_000
+"""Of the whole page, so that it can be sent by mail."""
+SPARE_BYTES = 60_000
+RELATIONS = {
+    Relation.SAME: "same class",
+    Relation.ONE_STEP: "one stage apart",
+    Relation.SAME_LINEAGE: "same lineage",
+    Relation.CROSS_LINEAGE: "another lineage",
+}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "f3": lambda value: "–" if value is None else f"{value:.3f}",
+    "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
+    "percent": lambda share: f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}",
+    "words": _words,
+    "class_name": lambda label: _words(NAMES[label]),
+    "hours": lambda hours: f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min",
+    "memory": lambda size: f"{size / 2**30:.1f} GiB",
+    "number": lambda value: f"{value:,.0f}",
+    "p": lambda p: "<0.001" if p < 0.001 else f"{p:.3f}",
+}
+
+
+def render(collection: Collection, out: Path, comparison: Comparison | None = None) -> Path:
+    """Write the report of a collection to the file `out`, and return it.
+
+    The same runs give the same bytes. `comparison` spares comparing them again. ValueError when no
+    run is finished.
+    """
+    compared = compare(collection) if comparison is None else comparison
+    found = sections(compared)
+    bare = _page(compared, found, [Exhibits() for _ in found])
+    exhibits = make_exhibits(found, LIMIT_BYTES - SPARE_BYTES - len(bare.encode()))
+    page = _page(compared, found, exhibits)
+    with replacing(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return out
+
+
+def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[Exhibits]) -> str:
+    """The page's text."""
+    return render_page(
+        TEMPLATE,
+        FILTERS,
+        {
+            "comparison": comparison,
+            "sections": [
+                {
+                    "number": number,
+                    "section": section,
+                    "sheet": section.sheet,
+                    "shown": {kind: exhibit.of.get(kind) for kind in KINDS},
+                    "left_out": exhibit.left_out,
+                    "against": against(comparison, section),
+                    "brief": brief(comparison, section),
+                }
+                for number, (section, exhibit) in enumerate(zip(found, exhibits, strict=True), 1)
+            ],
+            "others": other_sheets(comparison),
+            "rules": rule_tables(comparison),
+            "limits": limits(comparison, found),
+            "costs": [row for row in comparison.rows if row.sheet.is_headline],
+            "versions": versions(comparison),
+            "relations": RELATIONS,
+        },
+    )

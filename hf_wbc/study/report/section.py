@@ -1,0 +1,178 @@
+"""One section of the report: a direction on one backbone, and the pictures that tell of it.
+
+A picture that cannot be drawn is replaced by a sentence that says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hf_wbc.evaluation.tally import merged
+from hf_wbc.plots.page import Picture, picture
+from hf_wbc.study.comparison import Comparison, labels
+from hf_wbc.study.report.chosen import Chosen, choose
+from hf_wbc.study.report.scored_images import ScoredImages, read_scored
+from hf_wbc.study.table import Row, Sheet
+from hf_wbc.taxonomy import NAMES
+
+PRIORS = {"bbse": "BBSE", "em": "EM", "rlls": "RLLS"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """All rows of one sheet and backbone, the best first."""
+
+    sheet: Sheet
+    backbone: str
+    rows: tuple[Row, ...]
+    baseline: str
+
+    @cached_property
+    def chosen(self) -> list[Chosen]:
+        """What is drawn in detail."""
+        return choose(self.rows, self.baseline)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the rows."""
+        return labels(self.rows)
+
+    def scored(self, chosen: Chosen, domain: str | None = None) -> ScoredImages:
+        """A chosen run's test images of a domain, by default those of the sheet."""
+        sheet = self.sheet
+        place = sheet.domain if domain is None else domain
+        return read_scored(chosen.run, place, "test", sheet.merge, sheet.classes)
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """A section for each headline sheet and backbone, in the order of the table."""
+    headline = [row for row in comparison.rows if row.sheet.is_headline]
+    keys = dict.fromkeys((row.sheet, row.backbone) for row in headline)
+    return [
+        Section(
+            sheet,
+            backbone,
+            tuple(row for row in headline if (row.sheet, row.backbone) == (sheet, backbone)),
+            comparison.baseline,
+        )
+        for sheet, backbone in keys
+    ]
+
+
+def class_f1(section: Section) -> Picture:
+    """F1 of every class by method, means over seeds."""
+    from hf_wbc.plots.class_f1 import draw_class_f1
+
+    sheet, table, macro = section.sheet, {}, {}
+    for name, row in zip(section.names, section.rows, strict=True):
+        scores = [run.record["results"][sheet.domain][sheet.split] for run in row.runs]
+        classes = scores[0]["per_class"]
+        table[name] = {
+            each: float(np.mean([score["per_class"][each]["f1"] for score in scores]))
+            for each in classes
+        }
+        macro[name] = row.macro_f1
+    best = section.names[0]
+    alt = (
+        f"Heat map of F1 by method and class on {sheet.domain}, {len(table)} methods; the highest "
+        f"macro-F1 is {macro[best]:.2f}, of {best}."
+    )
+    return picture(draw_class_f1(table, macro), alt)
+
+
+def prior_shift(section: Section) -> tuple[Picture, str] | None:
+    """Class shares at home and away with a note of doubt; None where nothing was estimated."""
+    from hf_wbc.plots.prior_shift import Estimate, draw_prior_shift
+
+    chosen, sheet = section.chosen[0], section.sheet
+    found = chosen.run.record.get("label_shift", {}).get(sheet.domain)
+    if not found:
+        return None
+    into = merged(sheet.merge)
+    kept = np.unique(into)
+
+    def summed(values: Sequence[float]) -> np.ndarray:
+        return np.bincount(into, np.asarray(values, float), len(NAMES))[kept]
+
+    estimates = {
+        PRIORS[kind]: Estimate(
+            summed(found[kind]["priors"]),
+            np.clip([summed(found[kind]["low"]), summed(found[kind]["high"])], 0, 1),
+        )
+        for kind in PRIORS
+        if kind in found
+    }
+    source = summed(next(iter(found[kind] for kind in PRIORS if kind in found))["num_source"])
+    entry = chosen.run.record["results"][sheet.domain]
+    scores = entry.get("transductive") or entry.get("test")
+    true = None
+    if scores is not None:
+        support = {name: facts["support"] for name, facts in scores["per_class"].items()}
+        true = np.array([support.get(NAMES[i], 0) for i in kept], float)
+        true /= true.sum()
+    names = [NAMES[i] for i in kept]
+    figure = draw_prior_shift(names, source / source.sum(), true, estimates)
+    alt = (
+        f"Shares of {len(names)} classes in the sources and in {sheet.domain}, with shares "
+        f"estimated without labels by {', '.join(estimates)} from {chosen.name}."
+    )
+    return picture(figure, alt), str(found.get("note", ""))
+
+
+def certainty(section: Section) -> tuple[Picture, Picture]:
+    """Reliability diagrams, and risk against coverage, of the chosen runs."""
+    from hf_wbc.plots.reliability import Sureness, calibration_gap, draw_reliability
+    from hf_wbc.plots.risk_coverage import draw_risk_coverage
+
+    sheet = section.sheet
+    sets = [sheet.domain] + [name for name in sheet.sources if name != sheet.domain]
+    shown: dict[str, dict[str, Sureness]] = {}
+    for chosen in section.chosen:
+        found = {name: section.scored(chosen, name) for name in sets}
+        shown[chosen.name] = {n: (i.confidence, i.right) for n, i in found.items() if i.image_ids}
+    gaps = [(name, calibration_gap(*kinds[sheet.domain])) for name, kinds in shown.items()]
+    alt = "Reliability diagrams; mean gap between confidence and accuracy on "
+    alt += f"{sheet.domain}: " + ", ".join(f"{name} {gap:.2f}" for name, gap in gaps) + "."
+    by_set = {
+        f"{place}, test": {name: kinds[place] for name, kinds in shown.items() if place in kinds}
+        for place in sets
+    }
+    risk = "Errors among the answered cells against the part that is answered, for "
+    return (
+        picture(draw_reliability(shown), alt),
+        picture(draw_risk_coverage(by_set), risk + ", ".join(shown) + "."),
+    )
+
+
+def confusions(section: Section) -> list[Picture]:
+    """The confusion matrix of each chosen run, as its record has it."""
+    from hf_wbc.plots.confusion import draw_confusion
+
+    found = []
+    for chosen in section.chosen:
+        scores = chosen.run.record["results"][section.sheet.domain][section.sheet.split]
+        title = f"{chosen.name}, seed {chosen.run.seed}"
+        alt = (
+            f"Confusion matrix of {title} on {section.sheet.domain}: macro-F1 "
+            f"{scores['macro_f1']:.2f}, accuracy {scores['accuracy']:.2f}, lowest F1 "
+            f"{scores['worst_class']['f1']:.2f} for {scores['worst_class']['name']}."
+        )
+        found.append(picture(draw_confusion(scores, title), alt))
+    return found
+
+
+def training(section: Section) -> Picture:
+    """Training curves of the chosen runs."""
+    from hf_wbc.plots.training import draw_training
+
+    runs = {
+        f"{each.name}, seed {each.run.seed}": (
+            each.run.record["history"],
+            each.run.record["selection"]["step"],
+        )
+        for each in section.chosen
+    }
+    alt = "Losses, macro-F1 of validation images and scores without target labels over the steps, "
+    return picture(draw_training(runs), alt + f"a row each for {'; '.join(runs)}.")
