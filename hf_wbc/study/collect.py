@@ -120,6 +120,8 @@ def collect(roots: Sequence[Path]) -> Collection:
 
     ValueError for a root that does not exist or under which no run folder lies.
     """
+    if not roots:
+        raise ValueError("no folder is given; name the --out of `hf-wbc train`, or run folders")
     found: dict[str, list[tuple[Run, str]]] = {}
     problems = []
     for path, place in _folders(roots):

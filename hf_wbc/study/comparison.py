@@ -82,9 +82,11 @@ def compare(
 ) -> Comparison:
     """Lay runs side by side; the same runs give the same comparison, in whatever order they lie.
 
-    ValueError when none is finished, and for a baseline that no run was trained with, unless it is
-    the usual one.
+    ValueError when none is finished, for fewer than two resamples, and for a baseline that no run
+    was trained with, unless it is the usual one.
     """
+    if num_resamples < 2:
+        raise ValueError(f"resamples is {num_resamples}; it must be at least 2")
     if not collection.runs:
         words = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
         raise ValueError(f"no finished run among {len(collection.problems)} folders: {words}")

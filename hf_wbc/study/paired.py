@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Z = 1.959963984540054
 """Of the normal distribution, two-sided, for 95 %."""
-_CELLS_AT_ONCE = 2**24
+_CELLS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def resampled_macro_f1(
     total = counted.sum(0, dtype=np.float64)[None]
     found = [
         _macro_f1((times @ counted).astype(np.float64), len(present))
-        for times in _draws(len(counted), num_resamples, seed)
+        for times in _draws(len(counted), num_resamples, max(counted.shape), seed)
     ]
     return _macro_f1(total, len(present))[0], np.concatenate(found)
 
@@ -121,10 +121,13 @@ def normal_p(values: Floats, errors: Floats) -> Floats:
     return p
 
 
-def _draws(num: int, num_resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each of `num` images or groups is drawn, a few resamples (r, num) at a time."""
+def _draws(num: int, num_resamples: int, width: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """How often each of `num` images or groups is drawn, a few resamples (r, num) at a time.
+
+    So few that an array of `width` columns stays in the processor's cache.
+    """
     rng = np.random.default_rng(seed)
-    at_once = max(1, _CELLS_AT_ONCE // num)
+    at_once = max(1, _CELLS_AT_ONCE // width)
     for start in range(0, num_resamples, at_once):
         r = min(at_once, num_resamples - start)
         drawn = rng.integers(0, num, (r, num)) + num * np.arange(r)[:, None]

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from hf_wbc.records import RunFolder
 from hf_wbc.study.collect import Problem, Run
-from hf_wbc.study.paired import Floats, Ids, Scoring, resampled_macro_f1
+from hf_wbc.study.paired import Floats, Scoring, resampled_macro_f1
 from hf_wbc.study.table import Sheet
 
+Columns = dict[str, NDArray[Any]]
 _COLUMNS = ("domain", "split", "label", "predicted")
 _GROUP = "group"
 _CLOSE = 1e-9
@@ -54,10 +56,12 @@ def resample(
     if not cut:
         return Resampled({}, "image"), []
     first = next(iter(cut.values()))
-    labels = _ids(first, "label")
+    labels = first["label"]
     groups = _groups(first)
-    alike = [run for run in runs if run.name in cut and _same(labels, _ids(cut[run.name], "label"))]
-    predictions = [_ids(cut[run.name], "predicted") for run in alike]
+    alike = [
+        run for run in runs if run.name in cut and np.array_equal(labels, cut[run.name]["label"])
+    ]
+    predictions = [cut[run.name]["predicted"] for run in alike]
     scoring = Scoring(labels, sheet.merge, sheet.classes, groups)
     observed, scores = resampled_macro_f1(scoring, predictions, num_resamples, seed)
     found, problems = {}, []
@@ -97,22 +101,24 @@ def _is_table(found: object) -> bool:
     return isinstance(found, pa.Table)
 
 
-def _cut(table: pa.Table, sheet: Sheet) -> pa.Table:
-    here = pc.and_(pc.equal(table["domain"], sheet.domain), pc.equal(table["split"], sheet.split))
-    return table.filter(here)
+def _cut(table: pa.Table, sheet: Sheet) -> Columns:
+    """The columns of the rows of a sheet's images."""
+    here = _is(table["domain"], sheet.domain) & _is(table["split"], sheet.split)
+    names = [name for name in table.column_names if name not in ("domain", "split")]
+    return {name: table[name].to_numpy()[here] for name in names}
 
 
-def _ids(table: pa.Table, name: str) -> Ids:
-    ids: Ids = table[name].to_numpy().astype(np.int64)
-    return ids
+def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
+    """Which rows of a dictionary-encoded column are that word."""
+    column = column.combine_chunks()
+    place = column.dictionary.index(word).as_py()
+    found: NDArray[np.bool_] = column.indices.to_numpy() == place
+    return found
 
 
-def _groups(table: pa.Table) -> np.ndarray | None:
+def _groups(columns: Columns) -> NDArray[np.str_] | None:
     """Of each image, where the file has them and all are known."""
-    if _GROUP not in table.column_names or table[_GROUP].null_count:
+    groups = columns.get(_GROUP)
+    if groups is None or any(group is None for group in groups):
         return None
-    return np.asarray(table[_GROUP].to_pylist(), str)
-
-
-def _same(one: Ids, other: Ids) -> bool:
-    return np.array_equal(one, other)
+    return groups.astype(str)

@@ -77,7 +77,7 @@ def friedman(ranks: Floats) -> tuple[float, float]:
     """Chi square, corrected for ties, and p of ranks (N, K) being of methods that are alike."""
     from scipy.special import chdtrc
 
-    num_blocks, k = ranks.shape
+    k = ranks.shape[1]
     off = ranks - (k + 1) / 2
     within = float((off**2).sum())
     if not within:

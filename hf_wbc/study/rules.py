@@ -18,6 +18,7 @@ from hf_wbc.study.collect import Run
 from hf_wbc.study.table import Row, Sheet
 
 Candidate = tuple[Row, Run]
+Verdict = Mapping[str, Any]
 ORDER = {rule.name: place for place, rule in enumerate(RULES)}
 WITHIN_RUNS_ONLY = ("last",)
 """Rules whose value says nothing of one run against another."""
@@ -95,8 +96,9 @@ def judge_rules(rows: Sequence[Row]) -> Judged:
             (asked if run.config["oracle"] else without).add(run.name)
             if run.config["oracle"]:
                 judged.append((row, run))
-        within += _within(sheet, [("", "", run) for _, run in judged])
-        by_method += _within(sheet, [(row.backbone, row.name, run) for row, run in judged])
+        verdicts = [judge(last_phase(run)) for _, run in judged]
+        within += _within(sheet, [("", "")] * len(judged), verdicts)
+        by_method += _within(sheet, [(row.backbone, row.name) for row, _ in judged], verdicts)
         for seed in sorted({run.seed for _, run in judged}):
             among += _among(sheet, seed, [each for each in judged if each[1].seed == seed])
     return Judged(tuple(within), tuple(by_method), tuple(among), len(asked), len(without))
@@ -119,11 +121,13 @@ def _trainings(rows: Sequence[Row]) -> list[Candidate]:
     return sorted(found.values(), key=lambda each: (each[0].backbone, each[0].name, each[1].name))
 
 
-def _within(sheet: Sheet, named: Sequence[tuple[str, str, Run]]) -> list[Within]:
+def _within(
+    sheet: Sheet, names: Sequence[tuple[str, str]], judged: Sequence[Mapping[str, Verdict]]
+) -> list[Within]:
     """Means over the runs of each network and method, by rule."""
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for network, method, run in named:
-        for rule, verdict in judge(last_phase(run)).items():
+    found: dict[tuple[str, str, str], list[Verdict]] = {}
+    for (network, method), by_rule in zip(names, judged, strict=True):
+        for rule, verdict in by_rule.items():
             found.setdefault((network, method, rule), []).append(verdict)
     return [
         Within(

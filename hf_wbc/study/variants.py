@@ -48,7 +48,7 @@ def variants(runs: Sequence[Run]) -> list[str]:
     """
     found = [decisions(run) for run in runs]
     names = {name: None for each in found for name in each}
-    differing = [name for name in names if len({_text(each.get(name)) for each in found}) > 1]
+    differing = [name for name in names if len({repr(each.get(name)) for each in found}) > 1]
     return [
         ", ".join(f"{name} {_text(each[name])}" for name in differing if name in each)
         for each in found
