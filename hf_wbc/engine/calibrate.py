@@ -18,18 +18,23 @@ from hf_wbc.engine.context import Context
 from hf_wbc.engine.label_shift import LabelShift, Scored
 from hf_wbc.evaluation.abstention import Abstention, fit_abstention
 from hf_wbc.evaluation.abstention_scores import abstention_scores
-from hf_wbc.evaluation.calibration import calibrate
+from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.selection import Rule
 from hf_wbc.models import Loaded
 
 FORGOTTEN = 0.05
 """Fall of the balanced accuracy on source validation beyond which a second phase is remarked."""
 
 
-def source_temperature(context: Context, predicted: Scored) -> float:
-    """By which logits are divided, from the sources' validation images."""
-    return calibrate(*_held_out(context, predicted), biased=False).temperature
+def source_temperature(context: Context, predicted: Scored) -> tuple[float, np.ndarray]:
+    """By which logits are divided, from the sources' validation images, and what is added (11,).
+
+    That is 0, but for a class that was never taught: its logit stays the one that says never.
+    """
+    logits, labels = _held_out(context, predicted)
+    temperature = calibrate(logits, labels, biased=False).temperature
+    never = (logits <= NEVER / 2).all(0)
+    return temperature, np.where(never, NEVER * (1 - 1 / temperature), 0.0)
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,12 @@ def doubt(
     raw: Scored,
     final: Scored,
     label_shift: LabelShift | None,
-    rule: Rule,
 ) -> Doubt:
     """Fit what is saved with the model; `raw` and `final` are predictions before and after."""
     targets = [splits.name for splits in context.corpus.targets]
     priors = {name: label_shift.priors(name) for name in targets} if label_shift else {}
     abstention = fit_abstention(*_held_out(context, final), temperature, priors)
-    return Doubt(abstention, raw, final, _notes(context, raw, label_shift, rule))
+    return Doubt(abstention, raw, final, _notes(context, raw, label_shift))
 
 
 def abstention_of(loaded: Loaded) -> Abstention | None:
@@ -97,11 +101,9 @@ def _held_out(context: Context, predicted: Scored) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(logits), np.concatenate([s.validation.labels for s in sources])
 
 
-def _notes(
-    context: Context, raw: Scored, label_shift: LabelShift | None, rule: Rule
-) -> Sequence[str]:
+def _notes(context: Context, raw: Scored, label_shift: LabelShift | None) -> Sequence[str]:
     notes = []
-    before = _before_adapting(context.folder.read_history(), rule)
+    before = _before_adapting(context.folder.read_history(), context.config.selection)
     after = _balanced_accuracy(context, raw)
     if before is not None and before - after > FORGOTTEN:
         notes.append(
@@ -120,12 +122,12 @@ def _notes(
     return notes
 
 
-def _before_adapting(history: Sequence[Mapping[str, Any]], rule: Rule) -> float | None:
+def _before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float | None:
     """Balanced accuracy on source validation where the second phase began; None without one."""
     if all(row["phase"] == "fit" for row in history):
         return None
     fitted = [row for row in history if row["phase"] == "fit"]
-    start = max(fitted, key=lambda row: row["selection"][rule.name])
+    start = max(fitted, key=lambda row: row["selection"][rule])
     found = [scores["balanced_accuracy"] for scores in start["source_val"].values()]
     return float(np.mean(found))
 

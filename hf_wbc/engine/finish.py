@@ -21,7 +21,6 @@ from hf_wbc.engine.treatments import say
 from hf_wbc.evaluation.selection import Rule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
-from hf_wbc.taxonomy import NUM_CLASSES
 
 PER_PROCESS = (
     "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
@@ -48,9 +47,9 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
         (splits.name, domain.split): context.predict(classifier, domain)
         for splits, domain in [*unlabelled, *((splits, domain) for _, splits, domain in scored)]
     }
-    raw, temperature = predicted, source_temperature(context, predicted)
-    classifier.shift_logits(1 / temperature, torch.zeros(NUM_CLASSES))
-    predicted = _changed(raw, 1 / temperature, np.zeros(NUM_CLASSES))
+    raw, (temperature, never) = predicted, source_temperature(context, predicted)
+    classifier.shift_logits(1 / temperature, torch.from_numpy(never))
+    predicted = _changed(raw, 1 / temperature, never)
     # From here on logits are those of the calibrated head; priors only add to them what is missing.
     label_shift = LabelShift(context, predicted) if config.target else None
     shifts = label_shift.facts(predicted) if label_shift else {}
@@ -58,7 +57,7 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
         scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
         classifier.shift_logits(scale, torch.from_numpy(bias))
         predicted = _changed(predicted, scale, bias)
-    doubts = doubt(context, temperature, raw, predicted, label_shift, selection)
+    doubts = doubt(context, temperature, raw, predicted, label_shift)
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
     for role, splits, domain in scored:

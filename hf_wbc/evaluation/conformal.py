@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from hf_wbc.evaluation.calibration import Floats, checked_labels, checked_logits
+from hf_wbc.evaluation.calibration import NEVER, Floats, checked_labels, checked_logits
 from hf_wbc.evaluation.label_shift import checked_priors
 
 SCORES = ("lac", "aps", "raps")
@@ -52,12 +52,15 @@ class ConformalSets:
     """The largest score that stays, for each class (C,); None leaves the class in every set."""
 
     def sets(self, logits: ArrayLike) -> NDArray[np.bool_]:
-        """Whether each class is in the set of each image (N, C); logits (N, C). May be empty."""
+        """Whether each class is in the set of each image (N, C); logits (N, C). May be empty.
+
+        A class that the classifier was never taught, which is one of logit NEVER, is in no set.
+        """
         scores = nonconformity(logits, self.score)
         limits = np.array([np.inf if limit is None else limit for limit in self.thresholds])
         if scores.shape[1] != len(limits):
             raise ValueError(f"logits are of {scores.shape[1]} classes, thresholds {len(limits)}")
-        within: NDArray[np.bool_] = scores <= limits
+        within: NDArray[np.bool_] = (scores <= limits) & (np.asarray(logits) > NEVER / 2)
         return within
 
     def to_dict(self) -> dict[str, Any]:
