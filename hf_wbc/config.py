@@ -4,6 +4,7 @@ Where a run is written, which tracker listens and on which device it runs are no
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
@@ -73,7 +74,7 @@ class TrainConfig:
     """BatchNorm statistics: follow the batches, or stay as they were pre-trained."""
     bottleneck: int | None = None
     """Width of a linear bottleneck before the head, folded into it when saved; 0 is none, None is
-    256 on embedded features and none on images."""
+    256 on a frozen backbone and none on one that learns."""
     image_size: int | None = None
     """Side of the model's input in pixels; None takes the checkpoint's own."""
     steps: int = 2000
@@ -156,6 +157,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} is {value}; it must not be negative")
+            if value == math.inf:
+                raise ValueError(f"{name} is {value}; it must be finite")
         if self.ema and self.swad:
             raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
         for name in ("warmup", "ema"):

@@ -33,6 +33,8 @@ class Needs:
     """The row of each sample, to remember something of it between steps."""
     images: bool = False
     """Images themselves: it cannot run on embedded features."""
+    features: bool = False
+    """Features that learn: on a frozen backbone, a bottleneck before the head."""
     num_sources: int = 1
     """Labelled domains, at least."""
 
@@ -47,6 +49,10 @@ class Setting:
     """Training images of each source domain and class (domains, classes), int64."""
     num_target: int
     """Unlabelled training images in all target domains: `index` of a target view is below it."""
+    is_features: bool = False
+    """Inputs are embedded features, which pass no layer of the backbone."""
+    adapt_passes: float = 0.0
+    """Passes over the target's images that the second phase will make."""
     logit_adjustment: float = 0.0
     """For `Supervised`."""
     lineage: float = 0.0

@@ -124,8 +124,10 @@ class BatchStream:
         Other draws than the first phase's; `num_steps` only says how far the phase is.
         """
         assert 0 <= micro < self._accumulation and 0 <= step < num_steps
+        assert self._target
         view = self._target_view(step, micro, _ADAPTING)
-        return TargetBatch(target=view, progress=step / num_steps)
+        done = (step * self._accumulation + micro) * self._world * self._batch_size
+        return TargetBatch(target=view, progress=step / num_steps, passes=done / len(self._target))
 
     def _target_view(self, step: int, micro: int, side: int) -> TargetView:
         assert self._target

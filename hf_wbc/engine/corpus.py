@@ -109,6 +109,10 @@ def load_corpus(config: TrainConfig) -> Corpus:
     for splits in sources:
         _require_pairs(splits.train, config.allow_single)
     _require_apart(corpus)
+    if config.oracle:
+        for splits in targets:
+            if (splits.validation.labels == UNLABELLED).all():
+                raise ValueError(f"{splits.train.ref} has no labels for --oracle; leave it out")
     for _, _, domain in corpus.scored():
         require_scorable(domain, config.merge, config.classes)
     return corpus
@@ -133,7 +137,7 @@ def _require_pairs(train: Domain, allowed: bool) -> None:
         single = ", ".join(NAMES[i] for i in np.flatnonzero(counts == 1))
         raise ValueError(
             f"{train.ref} has one training image of {single}; "
-            "add images, leave the class out, or pass --allow-single to train on it all the same"
+            "add images, or pass --allow-single to train on it all the same"
         )
 
 

@@ -13,7 +13,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.data.augment import check_strength
 from hf_wbc.engine.corpus import Corpus
 from hf_wbc.evaluation.selection import require_rule, rule
-from hf_wbc.models import Loaded
+from hf_wbc.models import Classifier, Loaded
 
 BOTTLENECK = 256
 """Width on embedded features, as in the reference library of most methods."""
@@ -40,6 +40,11 @@ def check(config: TrainConfig) -> type[Method]:
             f"correct_priors {config.correct_priors} makes a model for one target, and "
             f"{len(config.target)} are given; name one with --target, or leave it at none"
         )
+    if config.logit_adjustment and config.balance == "class_domain":
+        raise ValueError(
+            f"logit_adjustment {config.logit_adjustment} and balance class_domain would correct "
+            "for the class proportions twice; use --balance none, or leave one of them out"
+        )
     if config.adapt_steps and not method.adapt_passes:
         raise ValueError(f"{config.method} has no second phase; leave out --adapt-steps")
     require_rule(
@@ -55,15 +60,29 @@ def check(config: TrainConfig) -> type[Method]:
 
 def check_batches(config: TrainConfig, num_processes: int) -> None:
     """ValueError for batches in which a source would be missing, or whose norm has no variance."""
-    if (size := config.batch_size * num_processes) < len(config.sources):
-        raise ValueError(
-            f"batch_size {config.batch_size} x {num_processes} processes is {size}, fewer than "
-            f"the {len(config.sources)} sources; raise --batch-size"
-        )
+    size = config.batch_size * num_processes
+    for what, domains in (("sources", config.sources), ("targets", config.target)):
+        if size < len(domains):
+            raise ValueError(
+                f"batch_size {config.batch_size} x {num_processes} processes is {size}, fewer than "
+                f"the {len(domains)} {what}; raise --batch-size"
+            )
     if config.bottleneck and config.batch_size < 2:
         raise ValueError(
             "a bottleneck standardises over the batch, and one image has no variance; "
             "raise --batch-size, or use --bottleneck 0"
+        )
+
+
+def require_moving_features(method: type[Method], classifier: Classifier) -> None:
+    """ValueError for a method that moves features where nothing before the head learns."""
+    head = {id(parameter) for parameter in classifier.head.parameters()}
+    if method.needs.features and all(
+        id(p) in head for p in classifier.parameters() if p.requires_grad
+    ):
+        raise ValueError(
+            f"{method.name()} moves features, and nothing before the head learns here; use "
+            "--trainable full, or --bottleneck 256"
         )
 
 
@@ -83,7 +102,8 @@ def resolved(
     per_step = config.batch_size * config.accumulation * num_processes
     num_target = sum(len(splits.train) for splits in corpus.targets)
     passes = math.ceil(method.adapt_passes * num_target / per_step)
-    default = BOTTLENECK if is_features else 0
+    is_frozen = is_features or config.trainable == "frozen"
+    default = BOTTLENECK if is_frozen else 0
     config = replace(
         config,
         method_options=asdict(method.parse(config.method_options)),

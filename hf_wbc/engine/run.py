@@ -9,7 +9,13 @@ from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import load_corpus
 from hf_wbc.engine.finish import finish
-from hf_wbc.engine.resolve import check, identify, resolved, with_recipe
+from hf_wbc.engine.resolve import (
+    check,
+    identify,
+    require_moving_features,
+    resolved,
+    with_recipe,
+)
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.selection import rule
 from hf_wbc.models import Lora, freeze, load_classifier
@@ -51,10 +57,13 @@ def run(
     if config.bottleneck:
         loaded.classifier.add_bottleneck(config.bottleneck, config.seed)
     freeze(loaded.classifier, config.trainable, config.batch_norm, lora, config.seed)
+    require_moving_features(method_class, loaded.classifier)
+    num_trained = sum(p.numel() for p in loaded.classifier.parameters() if p.requires_grad)
     method = method_class(loaded.classifier, method_class.parse(config.method_options))
     trainer = Trainer(context, method, selection, report)
     with folder.writing(asked, identity) if is_main else nullcontext():
         start_trackers(accelerator, folder.path, asked)
-        finish(context, trainer.train(), selection)
+        progress = trainer.train()
+        finish(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
     return folder

@@ -25,7 +25,7 @@ from hf_wbc.engine.machine import peak_memory_bytes
 from hf_wbc.engine.phase import Phase, make_phases, prepare
 from hf_wbc.engine.validation import Validation
 from hf_wbc.engine.window import Window, flat
-from hf_wbc.evaluation.selection import Rule, values
+from hf_wbc.evaluation.selection import Rule, rule, values
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -34,7 +34,11 @@ Report = Callable[[Mapping[str, Any]], None]
 
 
 class Trainer:
-    """Trains a method in a context; `train` continues from the newest checkpoint, if any."""
+    """Trains a method in a context; `train` continues from the newest checkpoint, if any.
+
+    A second phase leaves the source behind, and a rule that looks at sources or held-out domains
+    would only find its first evaluation best: there the last one is kept instead.
+    """
 
     method: Any = None
     """The prepared method of the current phase."""
@@ -42,18 +46,23 @@ class Trainer:
     averaged: Averaged | None = None
 
     def __init__(self, context: Context, method: Method, selection: Rule, report: Report) -> None:
-        self.context, self.selection, self.report = context, selection, report
+        self.context, self.report = context, report
+        self.rules = (selection, rule("last") if selection.sees == "no target" else selection)
         self.plain, self.validation = method, Validation(context)
         config, corpus = context.config, context.corpus
         source = concatenate([context.table(splits.train) for splits in corpus.sources])
         targets = [context.table(splits.train) for splits in corpus.targets]
+        counts = _class_counts(source, len(corpus.sources))
+        method.classifier.close_classes(counts.sum(0) > 0)
         torch.manual_seed(config.seed)
         method.setup(
             Setting(
                 num_steps=config.steps,
                 source_domains=tuple(splits.name for splits in corpus.sources),
-                class_counts=_class_counts(source, len(corpus.sources)),
+                class_counts=counts,
                 num_target=sum(map(len, targets)),
+                is_features=config.inputs == "features",
+                adapt_passes=self._adapt_passes(sum(map(len, targets))),
                 logit_adjustment=config.logit_adjustment,
                 lineage=config.lineage,
             )
@@ -76,6 +85,7 @@ class Trainer:
             resumes = saved is not None and phase.number == saved[1].phase
             if phase.number != progress.phase:
                 progress = progress.entering(phase.number, phase.first)
+                self.validation.restart()
                 self.plain.kept.load_state_dict(load_best(self.context.folder.checkpoint))
             self._enter(phase)
             if saved is not None and resumes:
@@ -147,7 +157,7 @@ class Trainer:
         context = self.context
         row["selection"] = values(row)
         progress = replace(
-            progress.after(row["step"], row["selection"][self.selection.name]),
+            progress.after(row["step"], row["selection"][self.rules[progress.phase].name]),
             num_steps=progress.num_steps + window.num_steps,
             train_s=progress.train_s + window.train_s,
             elapsed_s=progress.elapsed_s + window.elapsed_s,
@@ -199,6 +209,13 @@ class Trainer:
         return ValueError(
             f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
         )
+
+    def _adapt_passes(self, num_target: int) -> float:
+        """Passes over the target's images that the second phase will make."""
+        config = self.context.config
+        per_step = config.batch_size * config.accumulation * self.context.accelerator.num_processes
+        passes: float = (config.adapt_steps or 0) * per_step / max(1, num_target)
+        return passes
 
     def _stream(self, source: Table, targets: list[Table]) -> BatchStream:
         """The batches of both phases."""

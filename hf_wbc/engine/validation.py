@@ -58,6 +58,10 @@ class Validation:
             }
         return row
 
+    def restart(self) -> None:
+        """Forget the predictions of an earlier phase; the priors stay."""
+        self._sums, self._num = {}, 0
+
     def source_losses(self, classifier: Classifier) -> list[float]:
         """Mean cross-entropy of each source's validation images."""
         return [
@@ -69,7 +73,7 @@ class Validation:
         """What it remembers, as tensors."""
         held = (("sum", self._sums), ("priors", self._priors))
         tensors = {f"{what}/{name}": part[name] for what, part in held for name in part}
-        return {**tensors, "num": torch.tensor(self._num)} if self._num else {}
+        return {**tensors, "num": torch.tensor(self._num)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state_dict`."""

@@ -15,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_wbc.models.bottleneck import Bottleneck
 
+CLOSED = -1e4
+"""The bias of a class that is never predicted; finite in half precision too."""
+
 
 class Output(NamedTuple):
     """What a classifier says of B inputs; under autocast both may be half precision."""
@@ -63,6 +66,19 @@ class Classifier(nn.Module):
     def num_features(self) -> int:
         """Width d of the penultimate features."""
         return self.head.in_features
+
+    @torch.no_grad()
+    def close_classes(self, present: Tensor) -> None:
+        """Never predict a class that is not `present` (C,) bool: no image will say what it is.
+
+        Left open, its logit is pushed down on source images alone, and nothing holds it where a
+        target's features lie. A closed one has probability 0 and no gradient, whatever the loss. A
+        class that an earlier training closed, and that is present now, starts anew.
+        """
+        reopened = present & (self.head.bias.cpu() <= CLOSED / 100)
+        for rows, bias in ((~present, CLOSED), (reopened, 0.0)):
+            self.head.weight[rows] = 0.0
+            self.head.bias[rows] = bias
 
     def add_bottleneck(self, width: int, seed: int) -> None:
         """Put a linear bottleneck before a new head; the model's own head stops learning."""
