@@ -28,7 +28,7 @@ PER_PROCESS = (
 )
 
 
-def finish(context: Context, progress: Progress, selection: Rule) -> None:
+def finish(context: Context, progress: Progress, selection: Rule, num_trained: int) -> None:
     """Score every domain's test images, and the sources' validation images, with the best weights.
 
     Target labels are looked at here for the first time, to score.
@@ -37,7 +37,6 @@ def finish(context: Context, progress: Progress, selection: Rule) -> None:
     start = time.perf_counter()
     classifier = context.loaded.classifier
     classifier.load_state_dict(load_best(folder.checkpoint))
-    num_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     merge_lora(classifier)  # from here on it is the model that is saved
     bottleneck = classifier.bottleneck
     classifier.fold_bottleneck()

@@ -11,7 +11,7 @@ from hf_wbc.engine.scoring import headline
 from hf_wbc.evaluation.label_shift import folded
 from hf_wbc.evaluation.priors import METHODS as ESTIMATORS
 from hf_wbc.evaluation.priors import PriorEstimate, estimate_priors
-from hf_wbc.taxonomy import NAMES
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 Scored = Mapping[tuple[str, str], Predictions]
 """Predictions by domain and split."""
@@ -35,9 +35,14 @@ class LabelShift:
         }
 
     def change(self, target: str, kind: str) -> tuple[float, np.ndarray]:
-        """Scale and bias (C,) that make a target's logits those under its estimated priors."""
+        """Scale and bias (C,) that make a target's logits those under its estimated priors.
+
+        An estimate of 0 counts as less than one image: a class that some source has can come.
+        """
         estimate = self._estimates[target][kind]
-        return folded(estimate.calibration, estimate.priors)
+        floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
+        priors = np.maximum(estimate.priors, floor)
+        return folded(estimate.calibration, priors / priors.sum())
 
     def priors(self, target: str) -> tuple[float, ...]:
         """Of a target (11,), by maximum likelihood."""
@@ -52,6 +57,9 @@ class LabelShift:
                 "estimated_on": "train",
                 "class_names": list(NAMES),
                 "note": self.doubt(splits.name),
+                "uncorrected": headline(
+                    test.labels, uncorrected.argmax(1), config.merge, config.classes, config.seed
+                ),
             }
             for kind in ESTIMATORS:
                 scale, bias = self.change(splits.name, kind)
