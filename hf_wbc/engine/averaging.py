@@ -6,14 +6,14 @@ otherwise have to be measured anew at every evaluation.
 
 import copy
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_wbc.engine.valley import Valley, Weights
 from hf_wbc.models import Classifier
+from hf_wbc.models.moving_average import MovingAverage
 
 
 class Averaged(Protocol):
@@ -44,30 +44,29 @@ class Averaged(Protocol):
 
 
 class Ema:
-    """An exponential moving average of all weights and buffers (Polyak & Juditsky 1992)."""
+    """A `MovingAverage` of all weights and buffers."""
 
     wants_loss = False
     ended = False
 
     def __init__(self, classifier: Classifier, decay: float) -> None:
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._averaged = AveragedModel(classifier, multi_avg_fn=average, use_buffers=True)
+        self._average = MovingAverage(classifier, decay)
 
     @property
     def module(self) -> Classifier:
-        return cast(Classifier, self._averaged.module)
+        return self._average.classifier
 
     def update_parameters(self, classifier: Classifier) -> None:
-        self._averaged.update_parameters(classifier)
+        self._average.update(classifier)
 
     def after_evaluation(self, source_val_loss: float) -> None:
         """Nothing: it does not look at the loss."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self._averaged.state_dict()
+        return self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._averaged.load_state_dict(dict(state))
+        self._average.load_state_dict(dict(state))
 
 
 class Swad:

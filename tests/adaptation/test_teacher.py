@@ -1,8 +1,10 @@
-"""The teacher: a geometric mean of the student's weights that never learns."""
+"""The teacher: a moving average of the student's weights that never learns."""
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,17 +19,7 @@ def at(small: nn.Module, value: float) -> nn.Module:
     return small
 
 
-def test_without_ramp_up_it_is_the_geometric_mean_of_the_students_weights(small: Any) -> None:
-    teacher = Teacher(at(small, 4.0), 0.8, ramp_up=False)
-    for value in (1.0, 2.0, 3.0):
-        teacher.update(at(small, value))
-    expected = 0.8**3 * 4 + 0.2 * (0.8**2 * 1 + 0.8 * 2 + 3)
-    for tensor in teacher.classifier.parameters():
-        torch.testing.assert_close(tensor, torch.full_like(tensor, expected))
-    torch.testing.assert_close(teacher.classifier.norm.running_var, torch.full((6,), expected))
-
-
-def test_ramping_up_the_first_steps_follow_the_student(small: Any) -> None:
+def test_every_weight_and_statistic_follows_with_the_lesser_of_decay_and_ramp(small: Any) -> None:
     teacher = Teacher(at(small, 1.0), 0.3)
     expected, decays = 1.0, []
     for step, value in enumerate((0.0, 2.0, 5.0, 1.0, 7.0)):
@@ -35,8 +27,39 @@ def test_ramping_up_the_first_steps_follow_the_student(small: Any) -> None:
         expected = decays[-1] * expected + (1 - decays[-1]) * value
         teacher.update(at(small, value))
     assert decays[0] == 0.1 and decays[-1] == 0.3
-    weight = teacher.classifier.head.weight
-    torch.testing.assert_close(weight, torch.full_like(weight, expected))
+    for tensor in teacher.classifier.parameters():
+        torch.testing.assert_close(tensor, torch.full_like(tensor, expected))
+    torch.testing.assert_close(teacher.classifier.norm.running_var, torch.full((6,), expected))
+
+
+def test_before_the_decay_is_reached_a_step_counts_as_its_closed_form_says(small: Any) -> None:
+    """9 T! (s + 9)! / ((T + 9)! (s + 1)!), and what it began with 9! T! / (T + 9)!."""
+    num_steps = 30
+    first = math.factorial(9) * math.factorial(num_steps) / math.factorial(num_steps + 9)
+    found = []
+    for counted in range(-1, num_steps):
+        teacher = Teacher(at(small, float(counted < 0)), 0.999)
+        for step in range(num_steps):
+            teacher.update(at(small, float(step == counted)))
+        found.append(teacher.classifier.head.bias[0].item())
+    of_step = [
+        9 * math.prod(range(s + 2, s + 10)) / math.prod(range(num_steps + 1, num_steps + 10))
+        for s in range(num_steps)
+    ]
+    np.testing.assert_allclose(found, [first, *of_step], rtol=1e-4, atol=1e-9)
+    assert sum(found) == pytest.approx(1, rel=1e-5) and sum(found[-6:]) > 0.8
+
+
+def test_what_never_moves_stays_in_the_same_bits(small: Any) -> None:
+    torch.nn.init.constant_(small.head.bias, -1e4)
+    teacher = Teacher(small, 0.99)
+    for _ in range(20):
+        with torch.no_grad():
+            small.project.weight += 1
+        teacher.update(small)
+    for name in ("head.bias", "head.weight"):
+        kept = teacher.classifier.get_parameter(name)
+        assert torch.equal(kept, small.get_parameter(name))
 
 
 def test_without_decay_it_is_the_student(small: Any) -> None:
@@ -68,16 +91,17 @@ def test_it_is_a_copy_that_never_learns_and_stays_in_evaluation_mode(small: Any)
 
 @pytest.mark.parametrize("num_before", [0, 3])
 def test_its_state_goes_through_a_state_dict(small: Any, num_before: int) -> None:
-    """The count of steps too: a resumed ramp goes on where it was."""
+    """The count of updates too, as a tensor: a resumed ramp goes on where it was."""
     first = Teacher(at(small, 1.0), 0.9)
     for _ in range(num_before):
         first.update(at(small, 2.0))
     second = Teacher(at(small, -1.0), 0.9)
+    assert all(isinstance(value, torch.Tensor) for value in first.state_dict().values())
     second.load_state_dict(first.state_dict())
     for teacher in (first, second):
         teacher.update(at(small, 3.0))
     assert torch.equal(first.classifier.head.weight, second.classifier.head.weight)
-    assert int(second.steps) == num_before + 1
+    assert second.num_updates == num_before + 1
 
 
 def test_half_precision_student_logits_are_fp32_of_the_teacher(small: Any) -> None:

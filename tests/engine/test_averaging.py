@@ -195,13 +195,22 @@ def test_another_models_average_is_refused():
         Swad(STATES[0]).load_state_dict({})
 
 
-def test_ema_is_a_geometric_mean_of_all_steps():
-    averaged = Ema(STATES[0], 0.8)
+def test_ema_is_a_geometric_mean_with_a_memory_that_grows():
+    averaged = Ema(STATES[0], 0.3)
     run(averaged, STATES[:10], [1.0] * 10, size=1)
     expected = STATES[0].head.weight.double()
-    for state in STATES[1:10]:
-        expected = 0.8 * expected + 0.2 * state.head.weight.double()
-    torch.testing.assert_close(averaged.module.head.weight.double(), expected)
+    for step, state in enumerate(STATES[:10]):
+        decay = min(0.3, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * state.head.weight.double()
+    torch.testing.assert_close(averaged.module.head.weight.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ema_of_a_run_shorter_than_its_memory_is_a_mean_of_the_runs_end():
+    averaged = Ema(STATES[0], 0.999)
+    run(averaged, STATES, [1.0] * 72, size=1)
+    mean = averaged.module.head.weight
+    far, near = ((mean - STATES[step].head.weight).norm() for step in (0, -1))
+    assert near < 0.5 * far
 
 
 def test_a_configuration_gets_what_it_asks_for():
