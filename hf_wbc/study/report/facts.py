@@ -163,7 +163,7 @@ def _exposure(headline: Sequence[Row]) -> list[str]:
     found = []
     for mark, kind, words in (
         ("†", "yes", "were pre-trained on images of a domain of the direction"),
-        ("‡", "maybe", "may have been: nobody has said what they were pre-trained on"),
+        ("‡", "maybe", "may have been pre-trained on such images: nobody has said"),
     ):
         networks = sorted({row.network for row in headline if row.exposed == kind})
         if networks:

@@ -41,6 +41,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
     "percent": lambda share: f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}",
     "words": _words,
+    "arrow": lambda direction: direction.replace("->", "→"),
     "class_name": lambda label: _words(NAMES[label]),
     "hours": lambda hours: f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min",
     "memory": lambda size: f"{size / 2**30:.1f} GiB",

@@ -127,7 +127,7 @@ def certainty(section: Section) -> tuple[Picture, Picture]:
     from hf_wbc.plots.risk_coverage import draw_risk_coverage
 
     sheet = section.sheet
-    sets = [sheet.domain] + [name for name in sheet.sources if name != sheet.domain]
+    sets = list(dict.fromkeys((*sheet.sources, sheet.domain)))
     shown: dict[str, dict[str, Sureness]] = {}
     for chosen in section.chosen:
         found = {name: section.scored(chosen, name) for name in sets}

@@ -13,7 +13,7 @@ from hf_wbc.data.images import decode_rgb
 from hf_wbc.plots.page import data_uri
 from hf_wbc.study.collect import Run
 
-SIDE_PX = 144
+SIDE_PX = 192
 """Shown at half, for screens of two dots a pixel."""
 
 
