@@ -1,0 +1,158 @@
+"""Runs are found wherever they lie, and nothing that is wrong with a folder is passed over."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.records import RECORD_VERSION, RunFolder, write_json
+from hf_wbc.study.collect import collect
+
+MakeRun = Callable[..., Path]
+
+
+def edit_record(path: Path, **changes: object) -> None:
+    record = json.loads(RunFolder(path).record.read_text())
+    write_json(RunFolder(path).record, {**record, **changes})
+
+
+def the_problem(root: Path) -> str:
+    """What is wrong with the only folder under a root of which something is."""
+    (problem,) = collect([root]).problems
+    return problem.what
+
+
+def test_runs_are_found_at_any_depth_and_in_one_order(tmp_path: Path, make_run: MakeRun) -> None:
+    a = make_run(tmp_path / "a" / "deep", "source_only")
+    b = make_run(tmp_path / "b", "coral")
+    found = collect([tmp_path])
+    assert [run.path for run in found.runs] == [b, a] and not found.problems
+    assert [run.path for run in collect([a, tmp_path / "b"]).runs] == [b, a]
+
+
+def test_a_run_says_what_it_was(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, "coral", seed=3, model="org/net@main", exposed_to=("away",))
+    (run,) = collect([tmp_path]).runs
+    assert (run.method, run.network, run.seed, run.rule) == ("coral", "net", 3, "source_val")
+    assert (run.sources, run.targets, run.exposed_to) == (("home",), ("away",), ("away",))
+    assert run.predictions(["split"]).num_rows == 180 and run.features().num_rows == 180
+
+
+def test_the_same_run_in_two_folders_is_one(tmp_path: Path, make_run: MakeRun) -> None:
+    path = make_run(tmp_path / "a")
+    shutil.copytree(path, tmp_path / "b" / path.name)
+    found = collect([tmp_path / "a", tmp_path / "b", tmp_path])
+    assert len(found.runs) == 1 and not found.problems
+
+
+def test_a_run_that_took_longer_elsewhere_is_the_same(tmp_path: Path, make_run: MakeRun) -> None:
+    path = make_run(tmp_path / "a")
+    copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
+    edit_record(copy, cost={"elapsed_s": 99.0}, machine={"device": "GPU"})
+    found = collect([tmp_path])
+    assert len(found.runs) == 1 and not found.problems
+
+
+def test_copies_of_other_content_are_named_and_the_same_one_counts(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    path = make_run(tmp_path / "a")
+    copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
+    edit_record(copy, history=[])
+    kept = set()
+    for roots in ([tmp_path / "a", tmp_path / "b"], [tmp_path / "b", tmp_path / "a"]):
+        found = collect(roots)
+        (run,), (problem,) = found.runs, found.problems
+        assert {run.path, problem.path} == {path, copy}
+        assert "doubled" in problem.what and "differs in history" in problem.what
+        kept.add((run.path, problem.what))
+    assert len(kept) == 1
+
+
+def test_copies_of_other_predictions_are_named(tmp_path: Path, make_run: MakeRun) -> None:
+    path = make_run(tmp_path / "a")
+    copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
+    other = make_run(tmp_path / "other", "coral")
+    shutil.copy(RunFolder(other).predictions, RunFolder(copy).predictions)
+    assert "differs in predictions.parquet" in the_problem(tmp_path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: cut(run.record), "damaged: record.json"),
+        (lambda run: cut(run.config), "damaged: config.json"),
+        (lambda run: run.config.unlink(), "damaged: config.json is missing"),
+        (lambda run: run.record.write_text("[]"), "damaged: record.json is not a JSON object"),
+        (lambda run: edit_record(run.path, version=RECORD_VERSION + 1), "of another version"),
+        (lambda run: edit_record(run.path, kind="evaluation"), "of kind 'evaluation'"),
+        (lambda run: edit_record(run.path, run="0" * 12), "of another run"),
+        (lambda run: edit_record(run.path, selection={}), "damaged: record.json lacks 'rule'"),
+        (lambda run: run.record.unlink(), "unfinished"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    tmp_path: Path, make_run: MakeRun, damage: Callable[[RunFolder], None], words: str
+) -> None:
+    path = make_run(tmp_path)
+    make_run(tmp_path, "coral")
+    damage(RunFolder(path))
+    found = collect([tmp_path])
+    assert [run.method for run in found.runs] == ["coral"]
+    (problem,) = found.problems
+    assert words in problem.what and problem.place == path.name
+    assert str(tmp_path) not in problem.what
+
+
+def test_a_failed_run_is_named_with_its_error_and_no_places(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    folder = RunFolder(make_run(tmp_path))
+    folder.record.unlink()
+    write_json(folder.failure, {"error": "ValueError: /home/me/data/x.parquet is damaged"})
+    assert the_problem(tmp_path).startswith("failed: ValueError: x.parquet is damaged;")
+
+
+def test_a_run_that_is_being_written_is_named(tmp_path: Path, make_run: MakeRun) -> None:
+    folder = RunFolder(make_run(tmp_path))
+    folder.record.unlink()
+    with folder.writing({}, {}):
+        assert "a process is writing it now" in the_problem(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["predictions", "features"])
+def test_a_cut_table_is_named_and_its_record_still_counts(
+    tmp_path: Path, make_run: MakeRun, name: str
+) -> None:
+    cut(getattr(RunFolder(make_run(tmp_path)), name))
+    found = collect([tmp_path])
+    assert len(found.runs) == 1
+    assert f"{name}.parquet is not whole" in found.problems[0].what
+    with pytest.raises(ValueError, match=rf"damaged: {name}.parquet"):
+        getattr(found.runs[0], name)()
+
+
+def test_features_that_were_not_kept_are_no_fault(tmp_path: Path, make_run: MakeRun) -> None:
+    RunFolder(make_run(tmp_path)).features.unlink()
+    assert not collect([tmp_path]).problems
+
+
+def test_a_models_folder_is_no_run(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path / "runs")
+    write_json(tmp_path / "config.json", {"model_type": "vit"})
+    assert len(collect([tmp_path]).runs) == 1
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no run folder lies in"):
+        collect([tmp_path])
+    with pytest.raises(ValueError, match="is no folder"):
+        collect([tmp_path / "nowhere"])
+    with pytest.raises(ValueError, match="no folder is given"):
+        collect([])
