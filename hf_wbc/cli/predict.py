@@ -66,4 +66,4 @@ def predict(
     for reason in answers.bad:
         print(f"left out: {reason}")
     if answers.passed_over:
-        print(f"no images, passed over: {some(answers.passed_over)}")
+        print(f"passed over, no images: {some(answers.passed_over)}")

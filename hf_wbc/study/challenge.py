@@ -54,7 +54,7 @@ PARTICIPANTS = (
         "wbc_2",
         0.54,
         0.59,
-        "chosen by SND; .67 on wbc_1",
+        "chosen by SND; 0.67 on wbc_1",
     ),
 )
 """Entries of 2022, best first on the test set; the target's labels were the organisers'."""

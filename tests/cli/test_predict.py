@@ -243,7 +243,7 @@ def test_bad_images_are_all_named_or_left_out_when_told_so(
     told = capsys.readouterr().out
     assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == ["a.png", "f.png"]
     assert "2 images" in told and "left out: c.jpg: zero bytes" in told
-    assert "passed over: .hidden.png" in told
+    assert "passed over, no images: .hidden.png" in told
 
 
 def test_what_is_no_folder_of_images_is_refused(
