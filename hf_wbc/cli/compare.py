@@ -22,6 +22,7 @@ def compare(
     baseline: str = "source_only",
     resamples: int = 2000,
     seed: int = 0,
+    annotations: Path | None = None,
 ) -> None:
     """Write the table of all runs: scores by selection rule, tests, cost, and what was left out.
 
@@ -33,13 +34,24 @@ def compare(
         baseline: The method that the others are held against.
         resamples: Draws of the test images for the tests between methods.
         seed: The same seed draws the same images.
+        annotations: The annotations.dat of Matek_19, or the archive that holds it: examiners'
+            agreement stands beside the scores.
     """
+    from dataclasses import replace
+
+    import dataset_scripts
+    from hf_wbc.data.annotations import read_annotations
     from hf_wbc.study.collect import collect
     from hf_wbc.study.comparison import compare as compare_runs
     from hf_wbc.study.export import PAGE, check_out, write_comparison
+    from hf_wbc.study.noise_ceiling import noise_ceiling
 
     check_out(out)
     comparison = compare_runs(collect(runs), baseline, resamples, seed)
+    if annotations is not None:
+        labels = dataset_scripts.load("matek_19").labels
+        ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
+        comparison = replace(comparison, ceiling=ceiling)
     write_comparison(out, comparison)
     _print(comparison)
     _console().print(str(out / PAGE), highlight=False, soft_wrap=True)

@@ -4,9 +4,10 @@ Methods are tested against each other where they met the same images on the same
 rules that see the same of the target; a method is no better for having been allowed to see more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,8 @@ class Comparison:
     problems: tuple[Problem, ...]
     num_resamples: int
     baseline: str
+    ceiling: Mapping[str, Any] | None = None
+    """How far examiners agree, as `noise_ceiling` tells it, where somebody asked."""
 
 
 def compare(

@@ -4,6 +4,7 @@ from typing import Any
 
 from hf_wbc.study.comparison import Comparison
 from hf_wbc.study.paired import Difference
+from hf_wbc.study.reference_words import ceiling_rows
 from hf_wbc.study.table import Row, Sheet
 
 Flat = list[dict[str, Any]]
@@ -22,6 +23,7 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
         "rules_among_runs": [
             {**_sheet(each.sheet), **_without_sheet(each)} for each in comparison.judged.among
         ],
+        "noise_ceiling": ceiling_rows(comparison.ceiling) if comparison.ceiling else [],
         "problems": [{"folder": each.place, "why": each.what} for each in comparison.problems],
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_wbc.study.comparison import Comparison
 from hf_wbc.study.real_words import real_sections
+from hf_wbc.study.reference_words import reference_sections
 from hf_wbc.study.rule_words import rule_sections
 from hf_wbc.study.score_words import cost_section, score_sections
 from hf_wbc.study.words import Section, Table, count, listed
@@ -30,6 +31,8 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     yield from score_sections(comparison)
     yield from real_sections(comparison)
     yield from rule_sections(comparison)
+    domains = {name for row in comparison.rows for name in (*row.sheet.sources, row.sheet.domain)}
+    yield from reference_sections(domains, comparison.ceiling)
     yield cost_section(comparison)
     yield _problems(comparison)
 
