@@ -137,8 +137,9 @@ SOURCE = Source(
         "Classes are very unequal: 15 metamyelocytes stand against 8,484 segmented neutrophils, "
         "so that a test split has 3 of them.",
         "Some frames lie at the edge of the scan and have a black bar.",
-        "Borders between neighbouring stages of maturation are fuzzy. The re-annotations in the "
-        "archive's annotations.dat, which tell how far examiners agree, are not used.",
+        "Borders between neighbouring stages of maturation are fuzzy. How far examiners agree, the "
+        "re-annotations in the archive's annotations.dat tell; they are not among these rows, and "
+        "`hf-wbc compare --annotations` sets them beside scores.",
         "An image id is the name in the archive's list; what copies add to it is taken off, and "
         "MYB_0039.tiff is listed as MYB_0039.tiff.tiff.",
     ),

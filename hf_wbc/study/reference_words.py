@@ -114,7 +114,7 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Ta
         )
         for pair in pairs
     )
-    return Table(headings, cells, 2, wide=(headings[3], *headings[5:8]))
+    return Table(headings, cells, 2, wide=headings[3:8])
 
 
 def _classes(pairs: Sequence[Mapping[str, Any]]) -> Table:
