@@ -1,0 +1,99 @@
+"""The saved model is calibrated once, whoever loads it, and says how far it may be believed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.run import run
+from hf_wbc.evaluation.calibration import calibrate
+from hf_wbc.evaluation.label_shift import correct
+from hf_wbc.models import load_trained
+from hf_wbc.records import RunFolder
+
+
+@pytest.fixture
+def short(config: TrainConfig) -> TrainConfig:
+    """A head on embedded features, so sure of itself that it has to be calibrated."""
+    return replace(config, inputs="features", steps=60, evaluate_every=30, batch_size=22, lr=0.1,
+                   ema=0.0, accumulation=1)  # fmt: skip
+
+
+def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Recorded logits (N, 11) and labels (N,)."""
+    rows = pq.read_table(folder.predictions).to_pylist()
+    mine = [row for row in rows if row["domain"] == domain and row["split"] == split]
+    return np.array([row["logits"] for row in mine]), np.array([row["label"] for row in mine])
+
+
+def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path: Path) -> None:
+    folder = run(short, tmp_path / "runs", tmp_path / "cache")
+    found = folder.read_record()["calibration"]
+    assert abs(np.log(found["temperature"])) > 0.1, "or the test shows nothing"
+    again = calibrate(*scored(folder, "home", "validation"), biased=False)
+    assert again.temperature == pytest.approx(1, rel=1e-3)
+    domain = found["domains"]["home"]["validation"]
+    assert domain["nll"]["after"] < domain["nll"]["before"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_path: Path) -> None:
+    """The last evaluation scored the logits as they were trained."""
+    last = replace(short, selection="last")
+    record = run(last, tmp_path / "runs", tmp_path / "cache").read_record()
+    before = record["history"][-1]["source_val"]["home"]["macro_f1"]
+    assert record["results"]["home"]["validation"]["macro_f1"] == before
+
+
+def test_a_model_corrected_for_priors_is_calibrated_once(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    """Temperature, then biases and priors, is what bias-corrected temperature alone would be."""
+    cache = tmp_path / "cache"
+    plain = run(short, tmp_path / "runs", cache)
+    corrected = run(replace(short, correct_priors="em"), tmp_path / "runs", cache)
+    temperature = plain.read_record()["calibration"]["temperature"]
+    assert corrected.read_record()["calibration"]["temperature"] == temperature
+    logits, labels = scored(plain, "home", "validation")
+    raw = calibrate(logits * temperature, labels)
+    away = scored(plain, "away", "test")[0] * temperature
+    final = scored(corrected, "away", "test")[0]
+    shift = final - correct(away, raw, np.full(11, 1 / 11))
+    log_priors = shift - np.log(np.exp(shift).sum(1, keepdims=True))
+    assert np.ptp(log_priors, axis=0) == pytest.approx(np.zeros(11), abs=1e-3)
+    note = corrected.read_record()["calibration"]["note"]
+    assert "corrected for the priors of away" in note
+
+
+def test_the_model_brings_along_what_the_record_says(short: TrainConfig, tmp_path: Path) -> None:
+    folder = run(short, tmp_path / "runs", tmp_path / "cache")
+    record, loaded = folder.read_record()["calibration"], load_trained(str(folder.model))
+    found = abstention_of(loaded)
+    assert found is not None and found.temperature == record["temperature"]
+    assert set(found.sets) == {"marginal", "class", "label_shift/away"}
+    logits, labels = scored(folder, "away", "test")
+    covered = found.sets["marginal"].sets(logits)[np.arange(len(labels)), labels]
+    conformal = record["domains"]["away"]["test"]["conformal"]
+    assert conformal["marginal"]["coverage"] == pytest.approx(covered.mean())
+    assert not hasattr(loaded.classifier.model.config, "hf_wbc_abstention"), "not to be saved on"
+
+
+def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
+    from hf_wbc.models import load_classifier
+
+    assert abstention_of(load_classifier(tiny_model)) is None
+
+
+def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    wild = replace(short, method="shot", adapt_steps=40, adapt_lr=0.1, bottleneck=8)
+    note = run(wild, tmp_path / "runs", cache).read_record()["calibration"]["note"]
+    assert "moved the model away from its sources" in note
+    still = replace(wild, method="source_only", adapt_steps=None, adapt_lr=None)
+    note = run(still, tmp_path / "runs", cache).read_record()["calibration"]["note"]
+    assert "away from its sources" not in note

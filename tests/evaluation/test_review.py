@@ -1,0 +1,133 @@
+"""Risk-coverage and review curves are what random order of ties would give on average."""
+
+import numpy as np
+import pytest
+
+from hf_wbc.evaluation.review import (
+    GRAVITY,
+    Review,
+    aurc,
+    chance,
+    lineage_losses,
+    rate_for,
+    recall_at,
+    review,
+    review_scores,
+    risk_coverage,
+)
+from hf_wbc.taxonomy import class_id
+
+
+def loop_aurc(confidence, losses):
+    """By the definition: the risk of the k most confident, one k after the other."""
+    order = sorted(range(len(losses)), key=lambda i: -confidence[i])
+    return np.mean([np.mean([losses[i] for i in order[:k]]) for k in range(1, len(order) + 1)])
+
+
+def test_the_area_is_the_mean_risk_over_all_coverages():
+    generator = np.random.default_rng(0)
+    confidence, wrong = generator.random(60), generator.random(60) < 0.3
+    assert aurc(confidence, wrong) == pytest.approx(loop_aurc(confidence, wrong), abs=1e-12)
+    coverage, risk = risk_coverage(confidence, wrong)
+    assert coverage[-1] == 1 and risk[-1] == pytest.approx(wrong.mean())
+
+
+def test_ties_count_as_the_mean_over_their_orders():
+    generator = np.random.default_rng(0)
+    confidence, wrong = generator.integers(0, 4, 30).astype(float), generator.random(30) < 0.4
+    shuffled = []
+    for _ in range(1000):
+        broken = confidence + generator.random(30) * 1e-3
+        shuffled.append(loop_aurc(broken, wrong))
+    assert aurc(confidence, wrong) == pytest.approx(np.mean(shuffled), abs=4e-3)
+
+
+def test_the_order_of_images_does_not_matter():
+    confidence, wrong = np.array([0.5, 0.5, 0.5, 0.9]), np.array([1, 0, 0, 1])
+    assert aurc(confidence, wrong) == aurc(confidence[::-1], wrong[::-1])
+
+
+def test_perfect_order_beats_random_order_beats_the_worst():
+    wrong = np.repeat([0, 1], [80, 20])
+    best, worst = aurc(1.0 - wrong, wrong), aurc(1.0 * wrong, wrong)
+    assert best < aurc(np.zeros(100), wrong) < worst
+    assert aurc(np.zeros(100), wrong) == pytest.approx(0.2)
+
+
+def test_a_wrong_lineage_weighs_three_times_a_step_of_maturation():
+    ids = [class_id(name) for name in ("myelocyte", "metamyelocyte", "basophil", "monocyte")]
+    found = lineage_losses(np.array([ids[0]] * 4), np.array(ids))
+    assert found == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert (GRAVITY == GRAVITY.T).all()
+
+
+def test_recall_and_rate_are_counted_by_hand():
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
+    wanted = [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert recall_at(scores, wanted, [0, 0.1, 0.3, 0.35, 1]) == pytest.approx(
+        [0, 1 / 3, 2 / 3, 2 / 3, 1]
+    )
+    assert rate_for(scores, wanted, [0.3, 0.5, 1]) == pytest.approx([0.1, 0.3, 0.8])
+
+
+def test_rates_are_floored_without_losing_a_cell_to_rounding():
+    scores, wanted = np.arange(100.0), np.arange(100) >= 71
+    for num in range(0, 30):
+        assert recall_at(scores, wanted, [num / 100]) == pytest.approx([num / 29])
+
+
+def test_all_alike_are_found_as_fast_as_they_are_looked_at():
+    wanted = np.arange(20) < 5
+    assert recall_at(np.zeros(20), wanted, [0.25, 0.5]) == pytest.approx([0.25, 0.5])
+
+
+def test_the_threshold_finds_the_promised_share_of_exchangeable_blasts():
+    generator = np.random.default_rng(0)
+
+    def draw(num):
+        labels = generator.integers(3, size=num)
+        return generator.normal(size=(num, 3)) + 2 * np.eye(3)[labels], labels
+
+    found = []
+    for _ in range(300):
+        kept = review(*draw(300), wanted=[1, 2], recall=0.9)
+        logits, labels = draw(100)
+        found.append(kept.reviews(logits)[labels > 0].mean())
+    assert np.mean(found) == pytest.approx(0.9, abs=0.01)
+
+
+def test_with_too_few_blasts_every_cell_is_reviewed():
+    few = review(np.zeros((30, 2)), [0] * 12 + [1] * 18, wanted=[1])
+    assert few.threshold is None and few.reviews([[99.0, -99.0]]).all()
+    assert review(np.zeros((30, 2)), [0] * 11 + [1] * 19, wanted=[1]).threshold == 0.5
+
+
+def test_the_chance_is_the_sum_over_what_is_wanted():
+    assert chance(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
+
+
+def test_scores_for_the_record_lie_on_one_curve():
+    generator = np.random.default_rng(0)
+    wanted = generator.random(400) < 0.1
+    scores = generator.random(400) + wanted
+    found = review_scores(scores, wanted)
+    assert found["num"] == wanted.sum()
+    curve = dict(zip(found["curve"]["rate"], found["curve"]["recall"], strict=True))
+    assert found["recall_at_rate"]["0.1"] == curve[0.1] and curve[0.0] == 0 and curve[1.0] == 1
+    assert recall_at(scores, wanted, [found["rate_for_recall"]["0.95"]])[0] >= 0.95
+    assert review_scores(scores, np.zeros(400, bool)) is None
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="some are NaN"):
+        aurc([np.nan], [0])
+    with pytest.raises(ValueError, match="at least one image"):
+        aurc([], [])
+    with pytest.raises(ValueError, match="each for every image"):
+        aurc([0.1, 0.2], [0])
+    with pytest.raises(ValueError, match="no image is wanted"):
+        recall_at([0.1], [0], [0.5])
+    with pytest.raises(ValueError, match=r"recall is 1\.5"):
+        review([[0.0, 1.0]], [1], [1], 1.5)
+    with pytest.raises(ValueError, match="not all finite"):
+        Review((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])
