@@ -1,0 +1,87 @@
+"""`hf-wbc compare`: what it says and leaves, of runs that were really trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder
+
+
+@pytest.fixture(scope="module")
+def runs(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Three methods and two seeds, trained from home to away."""
+    root, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache")
+    config = TrainConfig(
+        sources=laboratories[:1],
+        target=laboratories[1:],
+        model=tiny_model,
+        inputs="features",
+        steps=4,
+        batch_size=16,
+        evaluate_every=2,
+        oracle=True,
+    )
+    for method in ("source_only", "coral", "shot"):
+        for seed in (0, 1):
+            run(replace(config, method=method, seed=seed), root, cache)
+    return root
+
+
+def test_trained_runs_become_a_table_of_their_records(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison"
+    assert main(["compare", str(runs), "--out", str(out), "--resamples", "100"]) == 0
+    shown = capsys.readouterr().out
+    assert "toy_a" not in shown and "home → away" in shown and "shot" in shown
+    rows = [
+        row
+        for row in pq.read_table(out / "rows.parquet").to_pylist()
+        if (row["role"], row["split"]) == ("target", "test")
+    ]
+    assert {row["method"] for row in rows} == {"source_only", "coral", "shot"}
+    for row in rows:
+        records = [RunFolder(runs / name).read_record() for name in row["runs"].split()]
+        scores = [record["results"]["away"]["test"]["macro_f1"] for record in records]
+        assert len(scores) == row["num_seeds"] == 2
+        assert row["macro_f1"] == pytest.approx(sum(scores) / 2)
+    assert not (out / "problems.csv").exists()
+    assert pq.read_table(out / "differences.parquet").num_rows == 2 + 3
+    assert "Nothing: every run folder is in the tables." in (out / "comparison.md").read_text()
+
+
+def test_what_is_wrong_is_shown_too(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    record = json.loads(next(runs.glob("*/record.json")).read_text())
+    (newer / "config.json").write_text(json.dumps({"config": {}, "identity": {}}))
+    (newer / "record.json").write_text(json.dumps({**record, "version": 2}))
+    assert main(["compare", str(runs), str(newer), "--out", str(tmp_path / "out")]) == 0
+    assert "of another version" in capsys.readouterr().out
+
+
+def test_refusals_name_the_remedy(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for arguments, words in (
+        ([str(tmp_path / "nowhere")], "is no folder"),
+        ([], "no folder is given"),
+        ([str(runs), "--out", str(tmp_path)], "choose another --out"),
+        ([str(runs), "--baseline", "nope"], "choose from coral, shot, source_only"),
+        ([str(runs), "--resamples", "1"], "must be at least 2"),
+    ):
+        out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+        assert main(["compare", *arguments, *out]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

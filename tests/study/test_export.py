@@ -1,0 +1,163 @@
+"""The files hold what the records say, the same bytes wherever these lie, and nothing else."""
+
+import csv
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.records import RunFolder, write_json
+from hf_wbc.study.collect import collect
+from hf_wbc.study.comparison import compare
+from hf_wbc.study.export import check_out, write_comparison
+from hf_wbc.study.latex import latex
+from hf_wbc.study.markdown import markdown
+from hf_wbc.study.words import Section, Strong, Table
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, make_run: MakeRun) -> Path:
+    """Two directions, three methods, two seeds, several rules; one run unfinished."""
+    root = tmp_path / "runs"
+    for seed in (0, 1):
+        for target in ("away", "elsewhere"):
+            for method, skill in (("source_only", 0.2), ("coral", 0.6), ("dann", 0.9)):
+                make_run(root, method, seed, target=target, skill=skill)
+        make_run(root, "coral", seed, rule="im")
+        make_run(root, "coral", seed, rule="oracle")
+        make_run(root, "dann", seed, rule="last", exposed_to=("away",))
+    make_run(root, "mcc", merge=("neutrophil_banded=neutrophil_segmented",), exposure="unknown")
+    RunFolder(make_run(root, "unfinished_one")).record.unlink()
+    return root
+
+
+def written(out: Path, *roots: Path) -> dict[str, bytes]:
+    """The bytes of every file of a comparison."""
+    write_comparison(out, compare(collect(roots), num_resamples=100))
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_the_same_records_give_the_same_bytes_wherever_they_lie(tmp_path: Path, runs: Path) -> None:
+    moved = Path(shutil.copytree(runs, tmp_path / "elsewhere" / "my runs"))
+    first = written(tmp_path / "one", runs)
+    assert {
+        "comparison.md", "comparison.tex", "rows.csv", "rows.parquet", "differences.csv",
+        "ranks.parquet", "rules_within_runs.csv", "rules_among_runs.csv", "problems.csv",
+    } <= set(first)  # fmt: skip
+    assert written(tmp_path / "two", moved) == first
+    assert written(tmp_path / "one", runs) == first, "an earlier comparison is replaced"
+
+
+def test_two_people_who_merge_their_folders_get_one_table(tmp_path: Path, runs: Path) -> None:
+    whole = written(tmp_path / "whole", runs)
+    for i, path in enumerate(sorted(runs.iterdir())):
+        for person in ("alice", "bob"):
+            if (person == "alice") == bool(i % 2) or not i % 3:  # a third is in both
+                shutil.copytree(path, tmp_path / person / path.name)
+    alice, bob = tmp_path / "alice", tmp_path / "bob"
+    assert written(tmp_path / "ab", alice, bob) == written(tmp_path / "ba", bob, alice) == whole
+
+
+def test_no_file_holds_a_place_or_a_date(tmp_path: Path, runs: Path) -> None:
+    for name, content in written(tmp_path / "out", runs).items():
+        assert str(tmp_path).encode() not in content, name
+        assert not re.search(rb"20\d\d-\d\d-\d\d", content), name
+
+
+def test_csv_and_parquet_hold_the_same(tmp_path: Path, runs: Path) -> None:
+    written(tmp_path / "out", runs)
+    for path in (tmp_path / "out").glob("*.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        table = pq.read_table(path.with_suffix(".parquet")).to_pylist()
+        assert rows == [{k: "" if v is None else str(v) for k, v in row.items()} for row in table]
+
+
+def test_a_folder_that_is_not_compared_is_in_every_kind_of_file(tmp_path: Path, runs: Path) -> None:
+    (problem,) = collect([runs]).problems
+    content = written(tmp_path / "out", runs)
+    for name in ("comparison.md", "comparison.tex", "problems.csv"):
+        assert problem.place.encode() in content[name] and b"unfinished" in content[name]
+
+
+def test_every_row_of_the_page_is_as_long_as_its_heading(tmp_path: Path, runs: Path) -> None:
+    page = written(tmp_path / "out", runs)["comparison.md"].decode()
+    tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
+    assert len(tables) >= 8
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_latex_is_balanced_and_its_rows_are_as_long_as_its_columns(
+    tmp_path: Path, runs: Path
+) -> None:
+    paper = written(tmp_path / "out", runs)["comparison.tex"].decode()
+    plain = re.sub(r"\\[{}\\&]", "", paper.replace("\\\\", ""))
+    assert plain.count("{") == plain.count("}")
+    assert paper.isascii(), "every sign is one that pdflatex knows"
+    tables = re.findall(r"begin\{longtable\}\{@\{\}(\w+)@\{\}\}(.*?)\\end\{longtable", paper, re.S)
+    assert len(tables) >= 8
+    for columns, body in tables:
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
+
+
+def test_what_saw_target_labels_is_never_unmarked(tmp_path: Path, runs: Path) -> None:
+    page = written(tmp_path / "out", runs)["comparison.md"].decode()
+    blocks = re.split(r"^#+ ", page, flags=re.MULTILINE)
+    tables = [re.findall(r"^\|.*", block, re.MULTILINE) for block in blocks]
+    judged = [
+        block for block, lines in zip(blocks, tables, strict=True) if "oracle" in " ".join(lines)
+    ]
+    assert len(judged) >= 4
+    for block in judged:
+        words = re.sub(r"^\|.*", "", block, flags=re.MULTILINE)
+        assert "oracle" in words.lower(), block
+    (picked,) = [b for b in blocks if b.startswith("Picked by target labels: no result")]
+    assert "Oracle" in picked and "coral" in picked
+
+
+def test_exposed_rows_are_marked_and_the_mark_explained(tmp_path: Path, runs: Path) -> None:
+    page = written(tmp_path / "out", runs)["comparison.md"].decode()
+    assert "| dann † | last |" in page and "† The backbone's pre-training has seen" in page
+    assert "| mcc ‡ | source\\_val |" in page and "‡ What the backbone" in page
+
+
+def test_other_classes_have_a_table_of_their_own(tmp_path: Path, runs: Path) -> None:
+    page = written(tmp_path / "out", runs)["comparison.md"].decode()
+    assert page.count("## home → away\n") == 2 and "scored as one: neutrophil\\_banded" in page
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("ten years")
+    with pytest.raises(ValueError, match="not a folder that `hf-wbc compare` wrote"):
+        check_out(tmp_path)
+    check_out(tmp_path / "new")
+
+
+def test_signs_of_the_markup_stand_for_themselves() -> None:
+    table = Table(("a_b",), (("x|y*z_ <p>",), (Strong("5 % & $3 #1 {~^}\\"),)))
+    section = Section("one_two", 2, ("50 % → 1",), table)
+    assert markdown([section]) == (
+        "## one\\_two\n\n50 % → 1\n\n| a\\_b |\n| --- |\n"
+        "| x\\|y\\*z\\_ \\<p> |\n| **5 % & $3 #1 {~^}\\\\** |\n"
+    )
+    text = latex([section])
+    assert r"\subsection*{one\_two}" in text and r"50 \% $\rightarrow$ 1" in text
+    assert (
+        r"\textbf{5 \% \& \$3 \#1 \{\textasciitilde{}\textasciicircum{}\}\textbackslash{}} \\"
+        in text
+    )
+
+
+def test_a_record_of_another_version_is_named_on_the_page(tmp_path: Path, runs: Path) -> None:
+    (run, *_) = collect([runs]).runs
+    write_json(RunFolder(run.path).record, {**run.record, "version": 99})
+    page = written(tmp_path / "out", runs)["comparison.md"].decode()
+    assert f"| {run.name} | of another version: record.json has version 99" in page
