@@ -92,8 +92,9 @@ def _few_colours(image: "Image.Image") -> "Image.Image":
 
 def data_uri(image: "Image.Image", kind: str, **options: Any) -> str:
     """An image's bytes as a URI, without any metadata."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    bare, buffer = image.copy(), io.BytesIO()
+    bare.info = {}  # Pillow would write a comment on
+    bare.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

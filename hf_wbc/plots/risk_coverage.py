@@ -13,7 +13,6 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from hf_wbc.plots.panels import curve_style, panels
-from hf_wbc.plots.reliability import Sureness
 from hf_wbc.plots.style import INK, WIDTH_IN
 
 HEIGHT_IN = 2.7
@@ -22,8 +21,14 @@ LEGEND_COLUMNS = 3
 LEAST = 10
 """Answered images below which the risk is a matter of chance and is not drawn."""
 
+FINE = 0.05
+"""Risk below which its axis tells tenths of a percent."""
 
-def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Sureness]]) -> Figure:
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Coverage (N,), ascending to 1 in steps of an image, and the risk (N,) at it."""
+
+
+def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """A panel for each set of images, by title, and in it a curve for each model.
 
     The legend gives each curve's area: the mean risk over all coverages. ValueError for none.
@@ -35,14 +40,14 @@ def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Sureness]]) -> Fi
     figure, axes = panels(list(panel_models), 2, HEIGHT_IN, low_in)
     areas: dict[str, list[str]] = {name: [] for name in names}
     for panel, models in zip(axes, panel_models.values(), strict=True):
-        for name, (confidence, right) in models.items():
-            coverage, risk = risk_coverage(confidence, right)
-            shown = coverage * len(right) >= min(LEAST, len(right))
+        for name, (coverage, risk) in models.items():
+            shown = coverage * len(risk) >= min(LEAST, len(risk)) - 0.5
             areas[name].append(f"{risk.mean():.3f}")
             panel.plot(coverage[shown], risk[shown], lw=1.7, **curve_style(names.index(name)))
         panel.set(xlim=(0, 1.005), ylim=(0, 1.02 * min(1, panel.get_ylim()[1])))
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        small = panel.get_ylim()[1] < FINE
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=1 if small else 0))
         panel.set_xlabel("cells answered, the surest first", size=9.5, color=INK)
         panel.set_ylabel("errors among them", size=9.5, color=INK)
     figure.legend(
@@ -60,16 +65,3 @@ def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Sureness]]) -> Fi
         frameon=False,
     )
     return figure
-
-
-def risk_coverage(
-    confidence: NDArray[np.float64], right: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coverage (N,) and the risk (N,) at it; images that are alike sure are answered together."""
-    order = np.argsort(-confidence, kind="stable")
-    sorted_confidence, wrong = confidence[order], ~right[order]
-    num = np.arange(1, len(order) + 1)
-    risk = wrong.cumsum() / num
-    last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], True)
-    ends = np.flatnonzero(last)
-    return num / len(order), risk[ends[np.searchsorted(ends, np.arange(len(order)))]]

@@ -18,7 +18,9 @@ def legible() -> Callable[[Figure], list[str]]:
 def _legible(figure: Figure) -> list[str]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    unseen = _out_of_view(figure)
     labels = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
+    labels = [t for t in labels if t not in unseen]
     boxes = {t: t.get_window_extent(canvas.get_renderer()) for t in labels}
     for label, box in boxes.items():
         inside = box.x0 >= 0 and box.y0 >= 0
@@ -28,3 +30,14 @@ def _legible(figure: Figure) -> list[str]:
     for (one, a), (other, b) in itertools.combinations(upright, 2):
         assert not a.overlaps(b), f"{one.get_text()!r} lies over {other.get_text()!r}"
     return [label.get_text() for label in labels]
+
+
+def _out_of_view(figure: Figure) -> set[Text]:
+    """The labels of ticks beyond the ends of their axis, which are not drawn."""
+    return {
+        tick.label1
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }

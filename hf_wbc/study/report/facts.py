@@ -11,6 +11,8 @@ from hf_wbc.study.report.section import Section
 from hf_wbc.study.rules import Among, Within
 from hf_wbc.study.table import Row, Sheet
 
+BLAST_RATE = "0.1"
+"""Of the cells that are looked at again."""
 FEW_IMAGES = 10
 """Of a class in a test set, below which its F1 says little."""
 
@@ -117,6 +119,52 @@ def _choice(seeds: Sequence[Among]) -> Choice:
         test_score=fmean(tests) if whole else None,
         test_regret=fmean(regrets) if whole else None,
     )
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What a row's models know of their own doubt on the sheet's images; means over seeds."""
+
+    name: str
+    temperature: float
+    ece_before: float
+    ece_after: float
+    coverage: float
+    """Of the conformal sets (marginal) that should hold 90 %."""
+    set_size: float
+    aurc: float
+    num_blasts: int
+    blasts_found: float | None
+    """Recall of blasts when BLAST_RATE of the cells are looked at again."""
+
+
+def doubts(section: Section) -> list[Doubt]:
+    """Calibration and abstention as the records have them; none where they have none."""
+    found = []
+    for name, row in zip(section.names, section.rows, strict=True):
+        calibrations = [run.record.get("calibration") for run in row.runs]
+        sheet = section.sheet
+        scores = [c["domains"][sheet.domain][sheet.split] for c in calibrations if c]
+        if not scores or len(scores) < len(row.runs) or None in scores:
+            continue
+        sets = [score["conformal"]["marginal"] for score in scores]
+        blasts = [score["review"]["myeloblast"]["ranking"] for score in scores]
+        found.append(
+            Doubt(
+                name=name,
+                temperature=fmean(c["temperature"] for c in calibrations if c),
+                ece_before=fmean(score["ece"]["before"] for score in scores),
+                ece_after=fmean(score["ece"]["after"] for score in scores),
+                coverage=fmean(each["coverage"] for each in sets),
+                set_size=fmean(each["mean_size"] for each in sets),
+                aurc=fmean(score["aurc"] for score in scores),
+                num_blasts=blasts[0]["num"] if blasts[0] else 0,
+                blasts_found=None
+                if None in blasts
+                else fmean(each["recall_at_rate"][BLAST_RATE] for each in blasts),
+            )
+        )
+    return found
 
 
 def limits(comparison: Comparison, found: Sequence[Section]) -> list[str]:

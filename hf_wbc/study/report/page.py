@@ -12,6 +12,7 @@ from hf_wbc.study.report.exhibits import KINDS, Exhibits, make_exhibits
 from hf_wbc.study.report.facts import (
     against,
     brief,
+    doubts,
     limits,
     other_sheets,
     rule_tables,
@@ -82,6 +83,7 @@ def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[E
                     "left_out": exhibit.left_out,
                     "against": against(comparison, section),
                     "brief": brief(comparison, section),
+                    "doubts": doubts(section),
                 }
                 for number, (section, exhibit) in enumerate(zip(found, exhibits, strict=True), 1)
             ],

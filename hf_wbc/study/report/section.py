@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hf_wbc.evaluation.review import risk_coverage
 from hf_wbc.evaluation.tally import merged
 from hf_wbc.plots.page import Picture, picture
 from hf_wbc.study.comparison import Comparison, labels
@@ -136,7 +137,11 @@ def certainty(section: Section) -> tuple[Picture, Picture]:
     alt = "Reliability diagrams; mean gap between confidence and accuracy on "
     alt += f"{sheet.domain}: " + ", ".join(f"{name} {gap:.2f}" for name, gap in gaps) + "."
     by_set = {
-        f"{place}, test": {name: kinds[place] for name, kinds in shown.items() if place in kinds}
+        f"{place}, test": {
+            name: risk_coverage(kinds[place][0], ~kinds[place][1])
+            for name, kinds in shown.items()
+            if place in kinds
+        }
         for place in sets
     }
     risk = "Errors among the answered cells against the part that is answered, for "
