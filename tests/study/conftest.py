@@ -28,7 +28,7 @@ COST = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
     """Writes a run folder; see `write_run`."""
     return write_run
@@ -179,7 +179,7 @@ def _history(source: str, target: str | None, oracle: bool) -> list[dict[str, An
 
 def _facts(name: str, version: str) -> dict[str, Any]:
     prints = {s: digest({"print": [version, s]}) * 4 for s in ("train", "validation", "test")}
-    return {"name": name, "revision": None, **prints}
+    return {"name": name, "revision": None, **prints, "ref": f"data/{name}"}
 
 
 def _scores(labels: np.ndarray, found: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
