@@ -94,6 +94,10 @@ class RunningPriors(nn.Module):
 
     @torch.no_grad()
     def weights(self, labels: Tensor, max_weight: float) -> Tensor:
-        """pi(y) / pi_s(y) of this process's samples (B,), at most `max_weight`; batch mean 1."""
+        """pi(y) / pi_s(y) of samples (B,), at most `max_weight`, scaled to mean 1 over the source.
+
+        Not over the batch: a mean under such weights would be drawn to the unweighted one, the
+        more so the smaller the batch.
+        """
         ratio = (self.pi / self.source.clamp(min=1e-12)).clamp(max=max_weight)
-        return ratio[labels] / ratio[whole(labels)].mean().clamp(min=1e-12)
+        return ratio[labels] / (self.source * ratio).sum().clamp(min=1e-12)

@@ -17,7 +17,7 @@ class WeightOptions(PriorOptions):
     """Of the weights of source samples."""
 
     max_weight: AtLeastOne = 10.0
-    """Of a source sample, before the weights of a batch are scaled to mean 1."""
+    """Of a source sample, before the weights are scaled to mean 1."""
     warm_up: Fraction = 0.2
     """Fraction of the steps in which the weights go from 1 to what is estimated."""
 
@@ -33,9 +33,13 @@ class Weighted(Penalised):
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
     def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        """Of this process's source samples (B_s,), of mean 1 over the whole batch."""
+        """Of this process's source samples (B_s,), of mean 1 over the source as it is drawn.
+
+        They are those of the batches before: a batch that had a say in its own weights would bias
+        them.
+        """
         labels = batch.source.labels
-        self.priors.update(output_s.logits, labels, output_t.logits)
         w = self.priors.weights(labels, self.options.max_weight)
+        self.priors.update(output_s.logits, labels, output_t.logits)
         warm = min(1.0, batch.progress / self.options.warm_up) if self.options.warm_up else 1.0
         return 1 + warm * (w - 1)

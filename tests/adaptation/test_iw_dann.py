@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from hf_wbc.adaptation._running_priors import RunningPriors
+from hf_wbc.adaptation.dann import domain_loss
+
 LABELS = (0, 3, 8, 8, 8, 9)
+
+
+def class_weights(method) -> np.ndarray:
+    """Of the next batch: the target's proportions over the source's, of mean 1 over the source."""
+    source = method.priors.source.double().numpy()
+    ratio = np.minimum(method.priors.pi.double().numpy() / source, 10)
+    return ratio / (source @ ratio)
 
 
 def test_weights_of_one_are_dann(make_method, small, make_batch) -> None:
@@ -17,16 +27,38 @@ def test_weights_of_one_are_dann(make_method, small, make_batch) -> None:
 def test_the_source_counts_by_the_weights_of_the_classes(make_method, small, make_batch) -> None:
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_dann", small, width=8).eval()
-    terms = method(batch)
-    w = (method.priors.pi / method.priors.source).numpy()[list(LABELS)]
+    method(batch)
+    w = class_weights(method)[list(LABELS)]
     assert w.std() > 0.1
+    terms = method(batch)
     with torch.no_grad():
         z_s, z_t = (
             method.discriminator(small(view.inputs).features).double().numpy()
             for view in (batch.source, batch.target)
         )
-    expected = np.average(np.log1p(np.exp(-z_s)), weights=w) + np.log1p(np.exp(z_t)).mean()
+    expected = (w * np.log1p(np.exp(-z_s))).mean() + np.log1p(np.exp(z_t)).mean()
     assert terms["domain"].item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_targets_mix() -> None:
+    """Divided by each batch's own mean weight it would be drawn to the unweighted source's."""
+    rng = np.random.default_rng(0)
+    drawn, true = np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.2, 0.7])
+    priors = RunningPriors(torch.ones(3, dtype=torch.bool), 0.95, 0.0)
+    priors.joint, priors.pi = torch.diag(torch.tensor(drawn)), torch.tensor(true)
+    z = np.array([-1.0, 0.5, 2.0])
+    labels = rng.choice(3, (20000, 4), p=drawn)
+    w = priors.weights(torch.from_numpy(labels.ravel()), 10.0).numpy().reshape(labels.shape)
+    z_t = torch.zeros(1)
+    found = [
+        2 * domain_loss(torch.tensor(z[y]), z_t, torch.tensor(v)).item() - np.log(2)
+        for y, v in zip(labels, w, strict=True)
+    ]
+    of_class = np.log1p(np.exp(-z))
+    error = np.std(found) / len(found) ** 0.5
+    assert np.mean(found) == pytest.approx(true @ of_class, abs=4 * error)
+    scaled = (w / w.mean(1, keepdims=True) * of_class[labels]).mean()
+    assert abs(scaled - true @ of_class) > 20 * error
 
 
 def test_gradients_are_reversed_before_the_discriminator(make_method, small, make_batch) -> None:

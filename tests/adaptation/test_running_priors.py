@@ -129,9 +129,29 @@ def test_weighted_samples_have_the_targets_proportions() -> None:
     priors = followed(np.full(4, 0.25), TRUE)
     labels = torch.from_numpy(np.random.default_rng(1).integers(4, size=4000))
     w = priors.weights(labels, max_weight=10.0)
-    assert w.mean().item() == pytest.approx(1)
+    assert w.mean().item() == pytest.approx(1, abs=0.05)
     shares = torch.zeros(4).index_add_(0, labels, w) / w.sum()
     np.testing.assert_allclose(shares, TRUE, atol=0.04)
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_a_weighted_mean_over_many_small_batches_is_that_of_the_target(size: int) -> None:
+    """While both proportions are followed; scaled to mean 1 in each batch it would not be."""
+    rng, drawn = np.random.default_rng(0), np.full(4, 0.25)
+    value = np.array([1.0, 0.0, 0.0, 0.0])
+    priors, found, scaled = RunningPriors(EVERY, 0.99, 0.0), [], []
+    for step in range(12000 // size):
+        y_s, y_t = rng.choice(4, size, p=drawn), rng.choice(4, size, p=TRUE)
+        labels = torch.from_numpy(y_s)
+        if step * size > 2000:
+            w = priors.weights(labels, max_weight=10.0).numpy()
+            found.append((w * value[y_s]).mean())
+            scaled.append(np.average(value[y_s], weights=w))
+        z_s, z_t = (posterior(2 * y + rng.normal(size=size)) for y in (y_s, y_t))
+        priors.update(z_s, labels, z_t)
+    assert np.mean(found) == pytest.approx(value @ TRUE, abs=0.04)
+    if size == 4:
+        assert np.mean(scaled) < value @ TRUE - 0.08
 
 
 def test_a_weight_is_clipped() -> None:
