@@ -23,6 +23,8 @@ class Supervised(nn.Module):
     """Of each source domain and class (domains, C), smoothed by one image."""
     soft_labels: Tensor
     """Target distribution of each class (C, C)."""
+    open_classes: Tensor
+    """Ids of the classes that any source has (K,)."""
 
     def __init__(
         self, class_counts: Tensor, logit_adjustment: float = 0.0, lineage: float = 0.0
@@ -34,8 +36,9 @@ class Supervised(nn.Module):
         self.lineage = lineage
         log_prior = (counts / counts.sum(1, keepdim=True)).log().float()
         self.register_buffer("log_prior", log_prior, persistent=False)
-        soft = soft_labels(class_counts.shape[1], lineage)
-        self.register_buffer("soft_labels", soft, persistent=False)
+        present = class_counts.sum(0) > 0
+        self.register_buffer("soft_labels", soft_labels(present, lineage), persistent=False)
+        self.register_buffer("open_classes", present.nonzero().squeeze(1), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
         """Logits (B, C), labels and domains (B,) to losses (B,), in fp32."""
@@ -46,12 +49,28 @@ class Supervised(nn.Module):
             return nn.functional.cross_entropy(logits, labels, reduction="none")
         return nn.functional.cross_entropy(logits, self.soft_labels[labels], reduction="none")
 
+    @property
+    def num_open(self) -> int:
+        """Of the classes that any source has, K."""
+        return len(self.open_classes)
 
-def soft_labels(num_classes: int, softness: float) -> Tensor:
-    """Rows of target distributions (C, C), float32; a softness of 0 is one-hot."""
+    def open(self, logits: Tensor) -> Tensor:
+        """Logits (B, C) of the classes that any source has (B, K).
+
+        The others are never predicted, and must not count where a loss is a mean over the classes,
+        or knows how many there are.
+        """
+        return logits.index_select(1, self.open_classes)
+
+
+def soft_labels(present: Tensor, softness: float) -> Tensor:
+    """Rows of target distributions (C, C), float32; a softness of 0 is one-hot.
+
+    No mass is on a class that is not `present` (C,) bool: it can never be predicted.
+    """
     if not softness:
-        return torch.eye(num_classes)
-    assert num_classes == NUM_CLASSES
+        return torch.eye(len(present))
+    assert len(present) == NUM_CLASSES
     ids = range(NUM_CLASSES)
     distance = torch.tensor([[float(relation(i, j)) for j in ids] for i in ids])
-    return torch.softmax(-distance / softness, dim=1)
+    return torch.softmax((-distance / softness).masked_fill(~present, -torch.inf), dim=1)

@@ -5,7 +5,6 @@ pass, --batch-norm frozen and a frozen backbone notwithstanding: that is all tha
 """
 
 import torch
-from torch import Tensor, nn
 
 from hf_wbc.adaptation._contract import Method, Setting, Terms
 from hf_wbc.adaptation._entropy import entropy
@@ -15,7 +14,7 @@ from hf_wbc.adaptation._norms import (
     restart_statistics,
     share_statistics,
 )
-from hf_wbc.data.batch import Batch, TargetBatch
+from hf_wbc.data.batch import TargetBatch
 
 
 class AdaBN(Method):
@@ -29,15 +28,16 @@ class AdaBN(Method):
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
+        if setting.is_features and self.classifier.bottleneck is None:
+            raise ValueError(
+                "adabn re-estimates BatchNorm, and embedded features pass none; add one with "
+                "--bottleneck 256, or leave out --inputs features"
+            )
         if not batch_norms(self.classifier):
             raise ValueError(
                 "adabn re-estimates BatchNorm, and this classifier has none (no ViT does); "
                 "add one with --bottleneck 256"
             )
-
-    def fit(self, batch: Batch) -> Terms:
-        self._check(batch.source.inputs)
-        return super().fit(batch)
 
     def start_adapting(self) -> None:
         self.requires_grad_(False)
@@ -45,22 +45,9 @@ class AdaBN(Method):
 
     @torch.no_grad()
     def adapt(self, batch: TargetBatch) -> Terms:
-        self._check(batch.target.inputs)
         logits = batch_logits(self.classifier, batch.target.inputs)
         share_statistics(self.classifier)
         return {"loss": entropy(logits).mean()}
-
-    def _check(self, inputs: Tensor) -> None:
-        """ValueError for embedded features that pass no BatchNorm, the backbone's being aside."""
-        if inputs.ndim == 2 and all(
-            name.startswith("model.")
-            for name, module in self.classifier.named_modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        ):
-            raise ValueError(
-                "embedded features pass no BatchNorm of this classifier; add one with "
-                "--bottleneck 256, or give --inputs images"
-            )
 
 
 METHOD = AdaBN

@@ -34,7 +34,7 @@ def norm_growth(norms: Tensor, delta: float) -> Tensor:
 
 
 class Afn(Method):
-    needs = Needs(target=True)
+    needs = Needs(target=True, features=True)
     Options = Options
     paper = "Xu et al. 2019, arXiv:1811.07456"
     family = "adaptation"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation._contract import Setting
+from hf_wbc.adaptation._contract import Needs, Setting
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._multilinear import Multilinear
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
@@ -41,6 +41,7 @@ def entropy_weight(p: Tensor) -> Tensor:
 
 
 class Cdan(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "domain"
     paper = "Long et al. 2018, arXiv:1705.10667"
@@ -48,7 +49,7 @@ class Cdan(Penalised):
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
-        self.map = Multilinear(self.classifier.num_features, setting.class_counts.shape[1])
+        self.map = Multilinear(self.classifier.num_features, self.supervised.num_open)
         self.discriminator = Discriminator(self.map.width, self.options.width)
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
@@ -60,7 +61,7 @@ class Cdan(Penalised):
 
     def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
         """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""
-        p = output.logits.detach().float().softmax(1)
+        p = self.supervised.open(output.logits.detach()).float().softmax(1)
         h = self.map(output.features, p)
         if not self.options.entropy:
             return h, None

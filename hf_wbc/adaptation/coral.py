@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_wbc.adaptation._contract import Needs
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.adaptation._penalty import Penalised
@@ -46,6 +47,7 @@ def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
 
 
 class Coral(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "coral"
     paper = "Sun & Saenko 2016, arXiv:1607.01719"

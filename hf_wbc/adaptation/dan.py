@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_wbc.adaptation._contract import Needs
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.adaptation._penalty import Penalised
@@ -72,6 +73,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 class Dan(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "mmd"
     paper = "Long et al. 2015, arXiv:1502.02791"

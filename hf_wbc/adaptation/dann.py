@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from hf_wbc.adaptation._contract import Setting
+from hf_wbc.adaptation._contract import Needs, Setting
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
 from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
@@ -72,6 +72,7 @@ def domain_loss(
 
 
 class Dann(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "domain"
     paper = "Ganin et al. 2016, arXiv:1505.07818"

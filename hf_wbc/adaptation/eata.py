@@ -52,16 +52,16 @@ class Eata(Tent):
         "its samples are then redundant, and rare and wrong predictions lead."
     )
     mean: Tensor
-    """Moving mean of the predictions that counted (C,), zeros before the first."""
+    """Moving mean of the predictions that counted (K,), zeros before the first."""
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
-        self.num_classes = setting.class_counts.shape[1]
-        self.register_buffer("mean", torch.zeros(self.num_classes))
+        self.register_buffer("mean", torch.zeros(self.supervised.num_open))
 
     def adapt(self, batch: TargetBatch) -> Terms:
         logits = whole(batch_logits(self.classifier, batch.target.inputs))
-        limit = self.options.threshold * math.log(self.num_classes)
+        logits = self.supervised.open(logits)
+        limit = self.options.threshold * math.log(self.supervised.num_open)
         weights = eata_weights(logits, self.mean, limit, self.options.margin)
         counted = (weights > 0).float()
         number = counted.sum().clamp(min=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_wbc.adaptation._contract import Needs
 from hf_wbc.adaptation._gather import whole
 from hf_wbc.adaptation._options import Checked, NotNegative
 from hf_wbc.adaptation._penalty import Penalised
@@ -42,6 +43,7 @@ def joint_mmd(
 
 
 class Jan(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "joint_mmd"
     paper = "Long et al. 2017, arXiv:1605.06636"

@@ -50,7 +50,8 @@ class Mcc(Penalised):
     fails_when = "a class is rare in the target: giving it to a frequent one confuses nothing."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        return confusion(whole(output_t.logits).float(), self.options.temperature)
+        logits = self.supervised.open(whole(output_t.logits)).float()
+        return confusion(logits, self.options.temperature)
 
 
 METHOD = Mcc

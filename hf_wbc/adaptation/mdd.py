@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation._contract import Setting
+from hf_wbc.adaptation._contract import Needs, Setting
 from hf_wbc.adaptation._options import Checked, Count, NotNegative, Positive
 from hf_wbc.adaptation._penalty import Penalised
 from hf_wbc.adaptation._reversal import reversal_strength, reverse
@@ -49,6 +49,7 @@ def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma
 
 
 class Mdd(Penalised):
+    needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "disparity"
     paper = "Zhang et al. 2019, arXiv:1904.05801"
@@ -60,7 +61,7 @@ class Mdd(Penalised):
         self.adversary = nn.Sequential(
             nn.Linear(self.classifier.num_features, width),
             nn.ReLU(),
-            nn.Linear(width, setting.class_counts.shape[1]),
+            nn.Linear(width, self.supervised.num_open),
         )
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
@@ -68,7 +69,8 @@ class Mdd(Penalised):
         features = reverse(torch.cat([output_s.features, output_t.features]), strength)
         sizes = [len(output_s.features), len(output_t.features)]
         adv_s, adv_t = self.adversary(features).float().split(sizes)
-        return disparity_loss(output_s.logits, adv_s, output_t.logits, adv_t, self.options.gamma)
+        z_s, z_t = (self.supervised.open(output.logits) for output in (output_s, output_t))
+        return disparity_loss(z_s, adv_s, z_t, adv_t, self.options.gamma)
 
 
 METHOD = Mdd

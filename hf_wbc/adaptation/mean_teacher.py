@@ -61,7 +61,8 @@ class MeanTeacher(Method):
         weak, strong = target_views(batch)
         output_s, output_t = in_one_pass(self.classifier, batch.source.inputs, strong)
         supervised = self.classify(output_s, batch)
-        distance = consistency(output_t.logits.float(), self.teacher(weak))
+        of_both = output_t.logits.float(), self.teacher(weak)
+        distance = consistency(*(self.supervised.open(logits) for logits in of_both))
         ramp = gaussian_ramp(batch.progress, self.options.ramp_up)
         loss = supervised + self.options.weight * ramp * distance
         return {

@@ -20,6 +20,9 @@ from hf_wbc.adaptation._options import Checked, Fraction, Positive
 from hf_wbc.adaptation._stages import early_stages
 from hf_wbc.data.batch import Batch
 
+SIDE = 224
+"""Of the image that is passed to find the stages; a CNN has the same ones at any side."""
+
 
 @dataclass(frozen=True)
 class Options(Checked):
@@ -54,17 +57,20 @@ class MixStyle(Method):
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
-        self.stages: list[str] = []
-        if sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) < 2:
-            raise ValueError(_REFUSED)
+        # A ViT has one, which cuts the patches, and may take images of its own size alone.
+        has_maps = sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) > 1
+        device = next(self.classifier.parameters()).device
+        image = torch.zeros(1, 3, SIDE, SIDE, device=device)
+        self.stages = early_stages(self.classifier, image) if has_maps else []
+        if not self.stages:
+            raise ValueError(
+                "mixstyle mixes the maps of a CNN's early stages, and this classifier has none; "
+                "choose a CNN, mobilenetv2 or convnextv2-atto say, or another --method"
+            )
 
     def fit(self, batch: Batch) -> Terms:
-        images = batch.source.inputs
-        self.stages = self.stages or early_stages(self.classifier, images[:1])
-        if not self.stages:
-            raise ValueError(_REFUSED)
         with self._mixing():
-            output = self.classifier(images)
+            output = self.classifier(batch.source.inputs)
         return {"loss": self.classify(output, batch)}
 
     @contextmanager
@@ -86,8 +92,4 @@ class MixStyle(Method):
         return mix_style(maps, partner, torch.where(left, 1.0, own))
 
 
-_REFUSED = (
-    "mixstyle mixes the maps of a CNN's early stages, and this classifier has none; choose a CNN, "
-    "mobilenetv2 or convnextv2-atto say, or another --method"
-)
 METHOD = MixStyle

@@ -47,7 +47,7 @@ def semantic(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
 
 
 class Mstn(Method):
-    needs = Needs(target=True)
+    needs = Needs(target=True, features=True)
     Options = Options
     paper = "Xie et al. 2018, ICML (PMLR 80)"
     family = "adaptation"

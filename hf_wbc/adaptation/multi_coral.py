@@ -42,7 +42,7 @@ def multi_coral(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:
 
 
 class MultiCoral(Method):
-    needs = Needs(num_sources=2)
+    needs = Needs(num_sources=2, features=True)
     Options = Options
     paper = (
         "Sun & Saenko 2016, arXiv:1607.01719, as in Gulrajani & Lopez-Paz 2021, arXiv:2007.01434"

@@ -5,8 +5,12 @@ each the class of the nearest centroid among all target samples, from a memory o
 predictions by row. In a first pass it only looks, with a loss of 0: the paper labels the whole
 target before it learns. The paper's diversity wants as many of each class, which is wrong under
 label shift; with `prior` "estimated" it wants the mix that the model saw in that first pass.
+
+Other than in the paper, labels are not smoothed in the source phase, and pseudo-labels are found
+anew in every step from each sample as last seen, not once in an epoch from a pass of its own.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +37,7 @@ class Options(Checked):
 
 
 class Shot(Method):
-    needs = Needs(index=True)
+    needs = Needs(index=True, features=True)
     Options = Options
     paper = "Liang et al. 2020, arXiv:2002.08546"
     family = "source-free"
@@ -43,35 +47,36 @@ class Shot(Method):
     )
     adapt_passes = 16.0  # the paper's 15, after one that looks
     features: Tensor
-    """Of each target sample as last seen (num_target, d)."""
+    """Of each target sample as last seen (num_target, d); from the second phase on."""
     predictions: Tensor
-    """Likewise (num_target, C); zeros where it has not been seen."""
+    """Likewise (num_target, K), of the classes that a source has; zeros where not seen."""
     prior: Tensor
-    """The mean prediction (C,) of the first pass, smoothed by one image of each class."""
+    """Class proportions (K,) that diversity wants."""
 
     def setup(self, setting: Setting) -> None:
         super().setup(setting)
-        head = {id(parameter) for parameter in self.classifier.head.parameters()}
-        if all(id(p) in head for p in self.classifier.parameters() if p.requires_grad):
+        self.num_target = setting.num_target
+        if (passes := setting.adapt_passes) <= 1:
+            times = math.ceil(self.adapt_passes / passes) if passes else 0
+            more = f"make it {times} times that, or " if times else ""
             raise ValueError(
-                "shot freezes the head, and nothing else learns here; use --trainable full, or "
-                "--bottleneck 256"
+                f"--adapt-steps gives {passes:.3g} passes over the target, and in the first one "
+                f"shot only looks; {more}leave it out, for {self.adapt_passes:g} passes"
             )
-        num_classes = setting.class_counts.shape[1]
-        shape = (setting.num_target, self.classifier.num_features)
-        self.register_buffer("features", torch.zeros(shape))
-        self.register_buffer("predictions", torch.zeros(setting.num_target, num_classes))
-        self.register_buffer("prior", torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer("prior", torch.ones(self.supervised.num_open).softmax(0))
 
     def start_adapting(self) -> None:
         self.classifier.head.requires_grad_(False)
+        widths = {"features": self.classifier.num_features, "predictions": len(self.prior)}
+        for name, width in widths.items():
+            self.register_buffer(name, self.prior.new_zeros(self.num_target, width))
 
     def adapt(self, batch: TargetBatch) -> Terms:
         no_dropout(self.classifier)
         output = self.classifier(batch.target.inputs)
-        logits = output.logits.float()
+        logits = self.supervised.open(output.logits).float()
         p = logits.softmax(1)
-        looks = batch.progress < 1 / self.adapt_passes
+        looks = batch.passes < 1
         self._remember(batch.target.index, output.features.detach().float(), p.detach(), looks)
         with torch.autocast(logits.device.type, enabled=False):
             labels = pseudo_labels(self.features, self.predictions)[batch.target.index]
@@ -80,15 +85,13 @@ class Shot(Method):
             "concentration": concentration(whole(p), self.prior),
             "pseudo": nn.functional.cross_entropy(logits, labels),
         }
-        options = self.options
-        loss = parts["entropy"] + options.diversity * parts["concentration"]
-        loss = loss + options.beta * parts["pseudo"]
+        weights = 1.0, self.options.diversity, self.options.beta
+        loss = sum(w * part for w, part in zip(weights, parts.values(), strict=True))
         return {"loss": (not looks) * loss, **parts}
 
     def _remember(self, index: Tensor, features: Tensor, p: Tensor, looks: bool) -> None:
         rows = whole(index)
-        self.features[rows] = whole(features)
-        self.predictions[rows] = whole(p)
+        self.features[rows], self.predictions[rows] = whole(features), whole(p)
         if looks and self.options.prior == "estimated":
             total = self.predictions.sum(0) + 1
             self.prior.copy_(total / total.sum())

@@ -1,6 +1,7 @@
-"""A small real network, batches for it, and a numerical gradient, for the tests of all methods."""
+"""Two small real networks, batches for them, and a numerical gradient, for all methods' tests."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,15 +20,37 @@ Array = NDArray[np.float64]
 class Small(nn.Module):
     """As a `Classifier` on embedded features: bottleneck with BatchNorm, then a linear head."""
 
-    def __init__(self, num_inputs: int = 6, num_features: int = 4) -> None:
+    def __init__(
+        self, num_inputs: int = 6, num_features: int = 4, num_classes: int = NUM_CLASSES
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(num_inputs)
         self.project = nn.Linear(num_inputs, num_features)
-        self.head = nn.Linear(num_features, NUM_CLASSES)
+        self.head = nn.Linear(num_features, num_classes)
         self.num_features = num_features
 
     def forward(self, inputs: Tensor) -> Output:
         features = self.project(self.norm(inputs))
+        return Output(features, self.head(features))
+
+
+class Convolutional(nn.Module):
+    """As a `Classifier` on images: three stages of convolutions, then a linear head."""
+
+    def __init__(self, num_features: int = 4, num_classes: int = NUM_CLASSES) -> None:
+        super().__init__()
+        widths = (3, 4, 5, num_features)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(k, m, 3, 2, 1), nn.BatchNorm2d(m), nn.ReLU())
+                for k, m in pairwise(widths)
+            )
+        )
+        self.head = nn.Linear(num_features, num_classes)
+        self.num_features = num_features
+
+    def forward(self, inputs: Tensor) -> Output:
+        features = self.stages(inputs).mean((2, 3))
         return Output(features, self.head(features))
 
 
@@ -36,6 +59,13 @@ def small() -> Small:
     """The small network, from a seed."""
     torch.manual_seed(0)
     return Small()
+
+
+@pytest.fixture
+def convolutional() -> Convolutional:
+    """The small network for images, from a seed."""
+    torch.manual_seed(0)
+    return Convolutional()
 
 
 @pytest.fixture
@@ -53,14 +83,19 @@ def draw_batch(
     seed: int = 0,
     domains: Sequence[int] | None = None,
     progress: float = 0.5,
+    images: bool = False,
 ) -> Batch:
-    """Inputs around a point for each class, the target's moved by `shift`; with strong views."""
+    """Inputs around a point for each class, the target's moved by `shift`; with strong views.
+
+    Of embedded features (B, num_inputs), or of images (B, 3, 16, 16).
+    """
+    shape = (3, 16, 16) if images else (num_inputs,)
     rng = torch.Generator().manual_seed(seed)
-    centres = 2 * torch.randn(NUM_CLASSES, num_inputs, generator=rng)
+    centres = 2 * torch.randn(NUM_CLASSES, *shape, generator=rng)
 
     def view(classes: Tensor, moved: float) -> dict[str, Tensor]:
-        inputs = centres[classes] + 0.3 * torch.randn(len(classes), num_inputs, generator=rng)
-        noise = 0.2 * torch.randn(len(classes), num_inputs, generator=rng)
+        inputs = centres[classes] + 0.3 * torch.randn(len(classes), *shape, generator=rng)
+        noise = 0.2 * torch.randn(len(classes), *shape, generator=rng)
         inputs = inputs + moved
         return {"inputs": inputs, "strong": inputs + noise, "index": torch.arange(len(classes))}
 
@@ -76,7 +111,7 @@ def draw_batch(
 
 
 def default_setting(**changes: object) -> Setting:
-    """Two sources, of which the first lacks the myeloblast; 100 target images."""
+    """Two sources, of which the first lacks the myeloblast; 100 target images, seen 16 times."""
     counts = torch.full((2, NUM_CLASSES), 50)
     counts[0, 3] = 0
     values = {
@@ -84,19 +119,25 @@ def default_setting(**changes: object) -> Setting:
         "source_domains": ("a", "b"),
         "class_counts": counts,
         "num_target": 100,
+        "adapt_passes": 16.0,
     }
     return Setting(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def make_method() -> Callable[..., Method]:
-    """Builds a method by name around a classifier: `make_method(name, classifier, **options)`."""
+    """Builds a method by name around a classifier: `make_method(name, classifier, **options)`.
 
-    def make(name: str, classifier: nn.Module, **options: object) -> Method:
+    `setting` is another than the default one.
+    """
+
+    def make(
+        name: str, classifier: nn.Module, *, setting: Setting | None = None, **options: object
+    ) -> Method:
         found = load_method(name)
         torch.manual_seed(1)
         method = found(classifier, found.parse(options))  # type: ignore[arg-type]
-        method.setup(default_setting())
+        method.setup(default_setting() if setting is None else setting)
         return method.train()
 
     return make

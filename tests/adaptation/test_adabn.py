@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hf_wbc.adaptation import Method, Setting, _norms, load_method
-from hf_wbc.data.batch import Batch, TargetBatch, TargetView
+from hf_wbc.data.batch import TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
 
 
@@ -125,7 +125,7 @@ def test_features_leave_the_backbones_statistics_alone(
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     classifier.add_bottleneck(4, seed=0)
-    method = set_up(classifier, make_setting())
+    method = set_up(classifier, make_setting(is_features=True))
     for norm in _norms.batch_norms(classifier):
         norm.running_mean.add_(1)
     method.start_adapting()
@@ -136,12 +136,14 @@ def test_features_leave_the_backbones_statistics_alone(
     assert classifier.bottleneck.norm.running_mean.mean() < 0.5
 
 
-def test_features_that_pass_no_batch_norm_are_refused_in_the_first_step(
-    resnet: nn.Module, make_setting: Callable[..., Setting], make_batch: Callable[..., Batch]
+def test_features_that_pass_no_batch_norm_are_refused(
+    resnet: nn.Module, make_setting: Callable[..., Setting]
 ) -> None:
-    method = set_up(Classifier(deepcopy(resnet)), make_setting())
-    with pytest.raises(ValueError, match="--bottleneck 256, or give --inputs images"):
-        method(make_batch(num_inputs=8))
+    classifier = Classifier(deepcopy(resnet))
+    with pytest.raises(ValueError, match="--bottleneck 256, or leave out --inputs features"):
+        set_up(classifier, make_setting(is_features=True))
+    classifier.add_bottleneck(4, seed=0)
+    set_up(classifier, make_setting(is_features=True))
 
 
 def test_a_vit_is_refused_until_it_has_a_bottleneck(

@@ -12,7 +12,6 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
-from torch import nn
 
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.adaptation._centroids import pseudo_labels
@@ -22,9 +21,9 @@ from hf_wbc.models import Classifier, freeze
 from hf_wbc.taxonomy import NUM_CLASSES
 
 
-def target_of(batch: Batch, progress: float = 0.5) -> TargetBatch:
+def target_of(batch: Batch, passes: float = 5.0) -> TargetBatch:
     assert batch.target is not None
-    return TargetBatch(target=batch.target, progress=progress)
+    return TargetBatch(target=batch.target, progress=passes / 16, passes=passes)
 
 
 def reference_labels(features: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -162,7 +161,7 @@ def test_the_first_pass_only_looks_and_estimates_the_prior_once(
 ) -> None:
     method = make_method("shot", small, prior="estimated")
     method.start_adapting()
-    first = target_of(make_batch(), progress=0.0)
+    first = target_of(make_batch(), passes=0.0)
     terms = method(first)
     terms["loss"].backward()
     assert terms["loss"].item() == 0
@@ -170,7 +169,7 @@ def test_the_first_pass_only_looks_and_estimates_the_prior_once(
     p = small(first.target.inputs).logits.detach().softmax(1)
     prior = method.state_dict()["prior"].clone()
     torch.testing.assert_close(prior, (p.sum(0) + 1) / (6 + NUM_CLASSES))
-    assert method(target_of(make_batch(seed=1), progress=0.5))["loss"].item() != 0
+    assert method(target_of(make_batch(seed=1), passes=1.0))["loss"].item() != 0
     assert torch.equal(method.state_dict()["prior"], prior)
 
 
@@ -178,7 +177,8 @@ def test_the_uniform_prior_stays_uniform(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("shot", small)
-    method(target_of(make_batch(), progress=0.0))
+    method.start_adapting()
+    method(target_of(make_batch(), passes=0.0))
     assert (method.state_dict()["prior"] == 1 / NUM_CLASSES).all()
 
 
@@ -187,7 +187,7 @@ def test_a_resumed_memory_gives_the_same_loss(
 ) -> None:
     method = make_method("shot", small)
     method.start_adapting()
-    method(target_of(make_batch(seed=1), progress=0.0))
+    method(target_of(make_batch(seed=1), passes=0.0))
     again = make_method("shot", deepcopy(small))
     again.start_adapting()
     again.load_state_dict(deepcopy(method.state_dict()))
@@ -221,7 +221,7 @@ def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_de
         learning = [p for p in method.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=0.05)
         for step in range(150):
-            method(TargetBatch(target=view, progress=step / 150))["loss"].backward()
+            method(TargetBatch(target=view, passes=float(step)))["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
         found = network.eval()(inputs).logits.argmax(1)
@@ -230,24 +230,69 @@ def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_de
     assert accuracy["uniform"] < 0.75
 
 
-def test_a_frozen_backbone_without_a_bottleneck_is_refused(
-    make_setting: Callable[..., Any],
-) -> None:
+def test_a_bottleneck_learns_under_a_frozen_head(make_setting: Callable[..., Any]) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = ViTConfig(**sizes, intermediate_size=8, image_size=8, patch_size=4, num_labels=11)
     classifier = Classifier(ViTForImageClassification(config))
     freeze(classifier, "frozen")
-    found = load_method("shot")
-    with pytest.raises(ValueError, match="--bottleneck 256"):
-        found(classifier, found.parse({})).setup(make_setting())
     classifier.add_bottleneck(4, seed=0)
+    found = load_method("shot")
     method = found(classifier, found.parse({}))
     method.setup(make_setting())
     method.start_adapting()
-    assert isinstance(classifier.head, nn.Linear)
-    assert not classifier.head.weight.requires_grad
+    learning = {name for name, p in classifier.named_parameters() if p.requires_grad}
+    assert learning == {f"bottleneck.{part}.{kind}" for part in ("norm", "project")
+                        for kind in ("weight", "bias")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [(0.0, "gives 0 passes .* shot only looks; leave it out, for 16 passes"),
+     (0.4, "gives 0.4 passes .* make it 40 times that, or leave it out"),
+     (1.0, "make it 16 times that")],
+)  # fmt: skip
+def test_a_second_phase_that_could_only_look_is_refused_before_training(
+    passes: float, message: str, small: Any, make_method: Any, make_setting: Callable[..., Any]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_method("shot", small, setting=make_setting(adapt_passes=passes))
+
+
+def test_the_memory_is_there_in_the_second_phase_alone(
+    small: Any, make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    before = {name: value.numel() for name, value in method.state_dict().items()}
+    method.start_adapting()
+    after = {name: value.numel() for name, value in method.state_dict().items()}
+    assert {name: after[name] for name in after if name not in before} == {
+        "features": 100 * 4, "predictions": 100 * NUM_CLASSES,
+    }  # fmt: skip
+
+
+def test_how_long_it_looks_hangs_on_passes_not_on_the_length_of_the_phase(
+    small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
+) -> None:
+    method = make_method("shot", small)
+    method.start_adapting()
+    batch = target_of(make_batch())
+    for progress, passes, learns in ((0.9, 0.99, False), (0.0, 1.0, True)):
+        loss = method(replace(batch, progress=progress, passes=passes))["loss"]
+        assert (loss.item() != 0) == learns
+
+
+def test_a_class_that_no_source_has_is_in_no_memory_and_no_prior(
+    small: Any, make_batch: Callable[..., Batch], make_method: Any, make_setting: Callable[..., Any]
+) -> None:
+    counts = make_setting().class_counts
+    counts[:, 4] = 0
+    method = make_method("shot", small, setting=make_setting(class_counts=counts))
+    method.start_adapting()
+    method(target_of(make_batch()))
+    assert method.predictions.shape == (100, NUM_CLASSES - 1)
+    torch.testing.assert_close(method.prior, torch.full((10,), 0.1))
 
 
 @pytest.mark.parametrize(

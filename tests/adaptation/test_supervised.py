@@ -9,6 +9,7 @@ from hf_wbc.adaptation._supervised import Supervised, soft_labels
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id, relation
 
 COUNTS = np.arange(2 * NUM_CLASSES).reshape(2, NUM_CLASSES)
+EVERY = torch.ones(NUM_CLASSES, dtype=torch.bool)
 
 
 def reference(
@@ -53,12 +54,12 @@ def test_a_neighbour_in_maturation_costs_less_than_another_lineage() -> None:
 
 
 def test_soft_labels_become_one_hot() -> None:
-    assert torch.equal(soft_labels(3, 0.0), torch.eye(3))
-    torch.testing.assert_close(soft_labels(NUM_CLASSES, 1e-3), torch.eye(NUM_CLASSES))
+    assert torch.equal(soft_labels(EVERY[:3], 0.0), torch.eye(3))
+    torch.testing.assert_close(soft_labels(EVERY, 1e-3), torch.eye(NUM_CLASSES))
 
 
 def test_soft_labels_rank_as_the_taxonomy_does() -> None:
-    rows = soft_labels(NUM_CLASSES, 0.5)
+    rows = soft_labels(EVERY, 0.5)
     ids = range(NUM_CLASSES)
     by_kind = {
         kind: {round(float(rows[i, j] / rows[i, i]), 5) for i in ids for j in ids
@@ -67,6 +68,25 @@ def test_soft_labels_rank_as_the_taxonomy_does() -> None:
     }  # fmt: skip
     assert by_kind[Relation.ONE_STEP] == {round(float(np.exp(-2)), 5)}
     assert by_kind[Relation.CROSS_LINEAGE] == {round(float(np.exp(-6)), 5)}
+
+
+def test_no_mass_lies_on_a_class_that_no_source_has() -> None:
+    present = EVERY.clone()
+    present[[3, 7]] = False
+    rows, of_all = soft_labels(present, 0.5), soft_labels(EVERY, 0.5)
+    assert not rows[:, ~present].any()
+    torch.testing.assert_close(rows.sum(1), torch.ones(NUM_CLASSES))
+    kept = of_all[present][:, present]
+    torch.testing.assert_close(rows[present][:, present], kept / kept.sum(1, keepdim=True))
+
+
+def test_open_classes_are_those_that_any_source_has() -> None:
+    counts = torch.from_numpy(COUNTS).clone()
+    counts[:, 5] = 0
+    loss = Supervised(counts)
+    logits = torch.arange(NUM_CLASSES)[None].float()
+    assert loss.num_open == NUM_CLASSES - 1
+    assert loss.open(logits).tolist() == [[c for c in range(NUM_CLASSES) if c != 5]]
 
 
 def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
