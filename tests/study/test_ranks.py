@@ -51,6 +51,8 @@ def test_methods_share_a_letter_unless_they_are_told_apart(seed: int) -> None:
             assert bool(set(found.letters[one]) & set(found.letters[other])) != is_told
             told += is_told
     assert told
+    groups = [{i for i in range(8) if x in found.letters[i]} for x in {*"".join(found.letters)}]
+    assert not any(a < b for a in groups for b in groups), "no letter says what another says"
 
 
 def test_two_methods_or_one_block_are_not_ranked() -> None:
