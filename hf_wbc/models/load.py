@@ -193,7 +193,7 @@ def _try_out(name: str, classifier: Classifier, size: int) -> None:
 
 def _digest(config: Any, preprocessing: Preprocessing, seed: int) -> str:
     facts = config.to_dict()
-    for key in ("transformers_version", "_name_or_path", NOTES, KEY):
+    for key in ("transformers_version", "_name_or_path", NOTES, KEY, ABSTENTION):
         facts.pop(key, None)
     text = json.dumps([facts, asdict(preprocessing), seed], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -55,10 +55,10 @@ def test_agreement_is_as_scikit_learn_counts_it(looks: Annotations) -> None:
 def test_the_interval_of_kappa_is_that_of_drawn_images(looks: Annotations) -> None:
     rng = np.random.default_rng(0)
     a, b = looks.ratings[:100, 0], looks.ratings[:100, 1]
-    rows = rng.integers(0, 100, (1000, 100))
+    rows = rng.integers(0, 100, (300, 100))
     drawn = [cohen_kappa_score(a[row], b[row]) for row in rows]
     (pair, *_) = noise_ceiling(looks)["pairs"]
-    assert pair["intervals"]["kappa"] == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.02)
+    assert pair["intervals"]["kappa"] == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.03)
 
 
 def test_a_look_outside_the_eleven_is_an_error_and_a_reference_outside_is_no_row() -> None:
