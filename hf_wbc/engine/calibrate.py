@@ -54,18 +54,22 @@ class Doubt:
         return "; ".join(self.notes)
 
     def facts(self, context: Context) -> dict[str, Any]:
-        """For the record: what is saved with the model, and its worth on every scored domain."""
+        """For the record: what is saved with the model, and its worth on every scored domain.
+
+        Classes are merged and left out on other domains alone: on a source, of which everything
+        is known, what was promised for all of its images can be looked at.
+        """
         config, domains = context.config, dict[str, dict[str, Any]]()
         for role, splits, domain in context.corpus.scored():
-            key = splits.name, domain.split
+            key, is_source = (splits.name, domain.split), role == "source"
             domains.setdefault(splits.name, {"role": role})[domain.split] = abstention_scores(
                 self.abstention,
                 splits.name,
                 self.final[key].logits,
                 domain.labels,
                 before=self.raw[key].logits,
-                merge=config.merge,
-                classes=config.classes,
+                merge=() if is_source else config.merge,
+                classes=() if is_source else config.classes,
             )
         return {
             **self.abstention.to_dict(),

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 
 from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.engine.accelerator import make_accelerator
+from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.corpus import require_scale
 from hf_wbc.engine.inputs import load_images
 from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.predict import Report, predict, silent
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
 from hf_wbc.engine.treatments import treatment_for
+from hf_wbc.evaluation.abstention_scores import abstention_scores
 from hf_wbc.evaluation.tally import tally
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import RunFolder, replacing
@@ -71,9 +73,11 @@ def evaluate_model(
         found = predict(loaded.classifier, pixels, treatment, accelerator, report=show)
         num_before += len(domain)
         tables.append(prediction_rows(domain, found))
-        predicted.append(found.classes)
+        predicted.append(found)
     elapsed_s = time.perf_counter() - start
-    scores = score_predictions(labels, np.concatenate(predicted), merge, classes, seed)
+    logits = np.concatenate([found.logits for found in predicted])
+    scores = score_predictions(labels, logits.argmax(1), merge, classes, seed)
+    abstention = abstention_of(loaded)
     if accelerator.is_main_process:
         with folder.writing(asked | options, identity):
             with replacing(folder.predictions) as temporary:
@@ -86,6 +90,10 @@ def evaluate_model(
                     "splits": list(splits),
                     "images": images,
                     "scores": scores,
+                    "calibration": abstention
+                    and abstention_scores(
+                        abstention, domains[0].name, logits, labels, merge=merge, classes=classes
+                    ),
                     "cost": {
                         "elapsed_s": elapsed_s,
                         "images_per_s": len(labels) / elapsed_s,

@@ -1,0 +1,77 @@
+"""How well a run's reject option tells cells outside the eleven classes from the source's own.
+
+    python tests/bench/outsiders.py RUN SOURCE FOLDER...
+
+RUN is a run's folder, SOURCE one of its sources by name, each FOLDER holds images that are of none
+of the eleven classes, taken with that source's microscope: Acevedo's `platelet`; MLL23's
+`smudge_cell`, `hairy_cell` and so on. Up to 300 of each, drawn with seed 0.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from scipy.special import softmax
+
+from hf_wbc.data.pixels import square
+from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.inputs import geometry_of
+from hf_wbc.evaluation.reject import auroc, energy
+from hf_wbc.models import Loaded, load_trained
+
+NUM = 300
+BATCH = 16
+
+
+def main(run: Path, source: str, folders: list[Path]) -> None:
+    """Print a row for each folder."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    facts = import_module(f"dataset_scripts.{source}").SOURCE
+    loaded = load_trained(str(run / "model"))
+    abstention = abstention_of(loaded)
+    assert abstention is not None, f"{run} was trained before models knew of their doubt"
+    inside = recorded(run / "predictions.parquet", source)
+    away = abstention.rejection.rejects
+    print(f"{source} test: {len(inside)} images, {away(inside).mean():.3f} rejected")
+    print("| outside | images | AUROC, energy | AUROC, largest probability | rejected |")
+    for folder in folders:
+        outside = predicted(loaded, drawn(folder, facts.frame_px), facts.um_per_px)
+        sure = [-softmax(logits, axis=1).max(1) for logits in (inside, outside)]
+        areas = auroc(energy(inside), energy(outside)), auroc(*sure)
+        row = f"| {folder.name} | {len(outside)} | {areas[0]:.3f} | {areas[1]:.3f} |"
+        print(f"{row} {away(outside).mean():.3f} |")
+
+
+def recorded(predictions: Path, source: str) -> np.ndarray:
+    """Logits (N, 11) of the source's test images."""
+    table = pq.read_table(predictions, filters=[("domain", "==", source), ("split", "==", "test")])
+    return np.array(table["logits"].to_pylist())
+
+
+def drawn(folder: Path, frame_px: frozenset[tuple[int, int]]) -> list[Path]:
+    """Images of the size of the source's frames, which tells its sessions apart."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+    fitting = (file for file in files if not frame_px or Image.open(file).size in frame_px)
+    return [file for file, _ in zip(fitting, range(NUM), strict=False)]
+
+
+@torch.inference_mode()
+def predicted(loaded: Loaded, files: list[Path], um_per_px: float) -> np.ndarray:
+    """Logits (N, 11), of images cropped and resized as those of a dataset are."""
+    geometry, logits = geometry_of(loaded), []
+    plain = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+    for start in range(0, len(files), BATCH):
+        frames = [np.array(Image.open(f).convert("RGB")) for f in files[start : start + BATCH]]
+        pixels = np.stack([square(frame, um_per_px, geometry) for frame in frames])
+        logits.append(loaded.classifier(treat(torch.from_numpy(pixels), plain)).logits.numpy())
+    return np.concatenate(logits)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], [Path(name) for name in sys.argv[3:]])
