@@ -111,7 +111,8 @@ def _cut(table: pa.Table, sheet: Sheet) -> Columns:
 def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
     """Which rows of a dictionary-encoded column are that word."""
     column = column.combine_chunks()
-    place = column.dictionary.index(word).as_py()
+    words = column.dictionary.to_pylist()
+    place = words.index(word) if word in words else -1
     found: NDArray[np.bool_] = column.indices.to_numpy() == place
     return found
 
