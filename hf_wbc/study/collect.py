@@ -215,7 +215,7 @@ def _why_unfinished(folder: RunFolder) -> str:
         return "unfinished: a process is writing it now; compare again when it has ended"
     if not folder.failure.exists():
         return "unfinished: it has no record.json; repeat the command that made it"
-    error = str(_read_json(folder.failure).get("error", "see its failure.json"))
+    error = str(_read_json(folder.failure).get("what", "see its failure.json"))
     return f"failed: {re.sub(_FOLDERS, '', error.strip())}; mend it and repeat the command"
 
 

@@ -115,7 +115,7 @@ def test_a_failed_run_is_named_with_its_error_and_no_places(
 ) -> None:
     folder = RunFolder(make_run(tmp_path))
     folder.record.unlink()
-    write_json(folder.failure, {"error": "ValueError: /home/me/data/x.parquet is damaged"})
+    write_json(folder.failure, {"what": "ValueError: /home/me/data/x.parquet is damaged"})
     assert the_problem(tmp_path).startswith("failed: ValueError: x.parquet is damaged;")
 
 
