@@ -39,9 +39,13 @@ class Chosen:
 def choose(rows: Sequence[Row], baseline: str) -> list[Chosen]:
     """Rows of one sheet and backbone to draw, the baseline first, each once with all its reasons.
 
+    Rows whose weights were chosen by target labels are not among them, unless there are no others.
+
     >>> choose([], "source_only")
     []
     """
+    names = dict(zip(map(id, rows), labels(rows), strict=True))
+    rows = [row for row in rows if row.sees != "target labels"] or rows
     reasons: dict[int, list[tuple[str, bool]]] = {}
     for number, row in enumerate(rows):
         if row.method == baseline:
@@ -64,10 +68,14 @@ def choose(rows: Sequence[Row], baseline: str) -> list[Chosen]:
         ):
             reasons.setdefault(number, []).append((f"{word} macro-F1 of all, {how}", True))
     elif rows:
-        reasons.setdefault(0, []).append(("the only one", False))
-    names = labels(rows)
+        reasons.setdefault(0, [("the only one", False)])
     return [
-        Chosen(rows[i], names[i], tuple(why for why, _ in given), all(seen for _, seen in given))
+        Chosen(
+            rows[i],
+            names[id(rows[i])],
+            tuple(why for why, _ in given),
+            all(seen for _, seen in given),
+        )
         for i, given in reasons.items()
     ]
 

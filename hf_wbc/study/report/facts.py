@@ -74,9 +74,11 @@ def brief(comparison: Comparison, section: Section) -> list[str]:
     for chosen in section.chosen:
         if not chosen.by_labels and chosen.row.method != comparison.baseline:
             found.append(f"{chosen.name}, {chosen.why[0]}, has {_score(chosen.row)}.")
-    if len(rows) > 1:
+    results = [i for i, row in enumerate(rows) if row.sees != "target labels"]
+    if len(results) > 1:
         how = f" ({BY_LABELS})" if section.sheet.targets else ""
-        found.append(f"The highest of all is {names[0]} with {_score(rows[0])}{how}.")
+        best = results[0]
+        found.append(f"The highest of all is {names[best]} with {_score(rows[best])}{how}.")
     return found
 
 
@@ -182,8 +184,8 @@ def limits(comparison: Comparison, found: Sequence[Section]) -> list[str]:
     num = sum(row.sees == "target labels" for row in headline)
     if num:
         said.append(
-            f"{num} rows marked O chose their weights by target labels (oracle). They are bounds, "
-            "and no results."
+            f"{num} row{'s' if num > 1 else ''} marked O: weights chosen by target labels "
+            "(oracle). That is a bound, and no result."
         )
     if comparison.judged.num_runs:
         said.append(

@@ -1,0 +1,173 @@
+"""The page holds all that is said of the runs, loads nothing, and is the same for the same runs."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.study.collect import collect
+from hf_wbc.study.comparison import compare
+from hf_wbc.study.report import exhibits, page, render
+
+MakeRun = Callable[..., Path]
+VOID = {"meta", "img", "br", "line", "rect", "circle"}
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and what is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+
+@pytest.fixture(scope="module")
+def runs(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three methods of two seeds, an oracle's row, and a damaged folder."""
+    root = tmp_path_factory.mktemp("runs")
+    for method, skill in (("source_only", 0.3), ("dann", 0.6), ("mcc", 0.9)):
+        for seed in (0, 1):
+            make_run(root, method, seed, skill=skill, exposed_to=["away"])
+    make_run(root, "dann", 0, rule="oracle", skill=0.9, exposed_to=["away"])
+    (root / "broken").mkdir()
+    (root / "broken" / "record.json").write_text("{")
+    return root
+
+
+@pytest.fixture
+def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the seconds that a map takes."""
+    monkeypatch.setattr(exhibits, "MAX_MAPPED", 0)
+
+
+@pytest.fixture(scope="module")
+def text(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("out") / "report.html"
+    assert render(collect([runs]), out) == out
+    return out.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_loads_nothing(text: str) -> None:
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    for tag, attributes in reader.tags:
+        assert tag not in ("link", "iframe", "object")
+        for name in ("src", "href", "srcset"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("data:image/", "#")), value
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert len(text.encode()) < page.LIMIT_BYTES
+
+
+def test_every_picture_says_what_it_shows_and_every_heading_follows_its_parent(text: str) -> None:
+    reader = Reader()
+    reader.feed(text)
+    images = [attributes for tag, attributes in reader.tags if tag == "img"]
+    assert len(images) > 8
+    assert all(len(image["alt"] or "") > 20 for image in images)
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_link_in_the_page_has_its_place(text: str) -> None:
+    places = set(re.findall(r'id="([^"]+)"', text))
+    assert {"scores", "rules", "limits", "problems"} <= places
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= places
+
+
+def test_every_row_of_the_table_is_in_the_page(text: str, runs: Path) -> None:
+    for row in compare(collect([runs])).rows:
+        assert f"{row.macro_f1:.3f}" in text and row.name in text
+
+
+def test_problems_exposure_oracle_and_transductive_rows_are_marked(text: str) -> None:
+    assert "<code>broken</code>" in text
+    assert "1 folder is not in the comparison" in text
+    assert "Networks marked † were pre-trained on images of a domain of the direction" in text
+    assert '<tr class="oracle"><th scope="row">dann' in text
+    assert "Rows marked T are transductive" in text
+    assert "1 rows marked O" not in text and "1 row marked O" in text
+
+
+def test_features_are_mapped_before_and_after_adaptation(text: str) -> None:
+    assert re.search("Before: source_only, seed 0</h4>.*Map of 120 test images", text, re.S)
+    assert re.search("After: (dann @ source_val|mcc), seed 0</h4>", text)
+
+
+def test_images_that_are_not_at_hand_are_said_to_be_missing(text: str) -> None:
+    assert "data/away is not at hand: its images cannot be shown" in text
+    assert "taken for <b>" in text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_runs_that_lie_in_another_order_give_the_same_page(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    made = [make_run(tmp_path / "runs", method) for method in ("source_only", "dann")]
+    pages = []
+    for number, names in enumerate((("a", "b"), ("b", "a"))):
+        parts = [tmp_path / str(number) / name for name in names]
+        for part in parts:
+            part.mkdir(parents=True)
+        for place, folder in enumerate(made):
+            (parts[place % 2] / folder.name).symlink_to(folder)
+        pages.append(render(collect(parts), tmp_path / f"{number}.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "LIMIT_BYTES", 330_000)
+    found = render(collect([runs]), tmp_path / "small.html").read_text(encoding="utf-8")
+    assert len(found.encode()) < 330_000
+    assert "Heat map of F1" in found
+    assert "Left out here to keep this page small" in found
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_run_without_predictions_is_named_where_its_picture_would_be(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    for seed in (0, 1):
+        (make_run(tmp_path / "runs", seed=seed) / "predictions.parquet").unlink()
+    out = render(collect([tmp_path / "runs"]), tmp_path / "report.html")
+    text = out.read_text(encoding="utf-8")
+    assert "Not drawn: " in text and "predictions.parquet" in text
+    assert "Confusion matrix of source_only" in text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_runs_without_a_target_have_a_page(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path / "runs", target=None)
+    text = render(collect([tmp_path / "runs"]), tmp_path / "report.html").read_text()
+    assert "there is no target" in text
+    assert "oracle</th>" not in text
+
+
+def test_an_error_of_a_page_leaves_the_one_before(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("before")
+    monkeypatch.setattr(page, "make_exhibits", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        render(collect([runs]), out)
+    assert out.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

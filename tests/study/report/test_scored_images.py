@@ -1,0 +1,47 @@
+"""Scored images are those of the sheet, in its classes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_wbc.study.collect import collect
+from hf_wbc.study.report.feature_maps import sample
+from hf_wbc.study.report.scored_images import read_scored
+from hf_wbc.taxonomy import class_id
+
+MakeRun = Callable[..., Path]
+
+
+def test_the_scores_of_a_record_follow_from_its_images(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path, skill=0.6)
+    (run,) = collect([tmp_path]).runs
+    images = read_scored(run, "away")
+    scores = run.record["results"]["away"]["test"]
+    assert images.right.mean() == pytest.approx(scores["accuracy"])
+    assert len(images.image_ids) == scores["num_images"]
+    assert images.confidence == pytest.approx(images.probabilities.max(1))
+
+
+def test_merged_classes_are_one_and_chosen_classes_are_left(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    merge, classes = ("basophil=eosinophil",), ("eosinophil", "monocyte")
+    make_run(tmp_path, skill=0.6, merge=merge, classes=classes)
+    (run,) = collect([tmp_path]).runs
+    images, plain = read_scored(run, "away", merge=merge, classes=classes), read_scored(run, "away")
+    scores = run.record["results"]["away"]["test"]
+    assert images.right.mean() == pytest.approx(scores["accuracy"])
+    assert set(images.labels) == {class_id(name) for name in classes}
+    kept = np.isin(plain.labels, [0, 1, 9])
+    assert images.probabilities[:, 1] == pytest.approx(plain.probabilities[kept, :2].sum(1))
+    assert (images.probabilities[:, 0] == 0).all()
+
+
+def test_a_sample_holds_a_small_domain_whole_and_is_always_the_same() -> None:
+    domains = np.array([0] * 900 + [1] * 30 + [2] * 500)
+    rows = sample(domains, 300)
+    assert np.bincount(domains[rows]).tolist() == [135, 30, 135]
+    assert (sample(domains, 300) == rows).all()
+    assert sample(domains, 5000).tolist() == list(range(1430))
