@@ -1,0 +1,57 @@
+"""The study behind docs/adaptation.md: from Acevedo_20 to three other laboratories' real cells.
+
+hf-wbc study docs/real_cells.py --set data=build network=mobilenet_v2_1.0_224_imagenet --out runs
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.study.ready import sweep
+
+TARGETS: Mapping[str, Mapping[str, Any]] = {
+    "tecom_jiangxi": {
+        "classes": ("eosinophil", "lymphocyte_typical", "monocyte", "neutrophil_segmented"),
+        "merge": ("neutrophil_banded=neutrophil_segmented",),
+        "allow_unscaled": True,
+    },
+    "bccd_crops": {
+        "classes": (
+            "basophil", "eosinophil", "lymphocyte_typical", "monocyte", "neutrophil_segmented"
+        ),
+        "merge": ("neutrophil_banded=neutrophil_segmented",),
+        "allow_unscaled": True,
+    },
+    "matek_19": {},
+}  # fmt: skip
+"""How each is scored: the first two have no bands, no known scale, and few classes."""
+ON_FEATURES = {
+    "inputs": "features", "steps": 300, "batch_size": 64, "lr": 1e-3, "evaluate_every": 100
+}  # fmt: skip
+FINE_TUNED = {
+    "image_size": 128, "steps": 100, "batch_size": 32, "lr": 5e-4, "evaluate_every": 50
+}  # fmt: skip
+FINE_TUNED_METHODS = ("source_only", "target_stats", "iw_dan", "mstn")
+
+
+def study(
+    data: str = "build",
+    network: str = "mobilenet_v2_1.0_224_imagenet",
+    targets: tuple[str, ...] = tuple(TARGETS),
+    fine_tuned: bool = False,
+    seeds: int = 3,
+) -> list[TrainConfig]:
+    """All methods on frozen features, or a few that learn from some 3,000 images."""
+    how: Mapping[str, Any] = FINE_TUNED if fine_tuned else ON_FEATURES
+    directions = [
+        TrainConfig(
+            sources=(f"{data}/acevedo_20",),
+            target=(f"{data}/{target}",),
+            oracle=True,
+            **TARGETS[target],
+            **how,
+        )
+        for target in targets
+    ]
+    methods = FINE_TUNED_METHODS if fine_tuned else ()
+    return sweep(directions, methods, (network,), seeds)
