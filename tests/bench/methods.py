@@ -1,7 +1,7 @@
 """A training step of adaptation methods against one of source_only with as many images.
 
     python tests/bench/methods.py [--methods dann cdan ...] [--model vit-tiny] [--image-size 112]
-        [--batch-size 8] [--pairs 10] [--precision bf16]
+        [--batch-size 8] [--pairs 10] [--precision bf16] [--clock cpu]
 
 source_only takes 2B source images, a method B of the source and B of the target. Both go through
 the loop itself, input, augmentation, clipping and all, and take turns in one process on copies of
@@ -12,7 +12,7 @@ import argparse
 import copy
 from dataclasses import replace
 
-from turns import drawn_table, loop_steps, table_batches, take_turns, timed
+from turns import CLOCKS, drawn_table, loop_steps, table_batches, take_turns, timed
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import TrainConfig
@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="B")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
+    clock = CLOCKS[options.clock]
     num = 2 * options.batch_size
     plain = TrainConfig(
         sources=("source",),
@@ -51,7 +53,7 @@ def main() -> None:
     )
     print(
         f"{options.model}, {size} px, {num} images a step, {options.precision}, {device.type}, "
-        f"{options.pairs} pairs\n\n"
+        f"{options.pairs} pairs, {options.clock} time\n\n"
         "| method | source_only, median ms | method, median ms | ratio | lowest..highest |\n"
         "|---|--:|--:|--:|--:|"
     )
@@ -61,7 +63,7 @@ def main() -> None:
             config, source, target if load_method(name).needs.target else None, device
         )
         steps = loop_steps(copy.deepcopy(loaded.classifier), config, batches, accelerator)
-        pairs = take_turns(timed(base), timed(steps), options.pairs)
+        pairs = take_turns(timed(base, 1, clock), timed(steps, 1, clock), options.pairs)
         base_s, method_s = pairs.medians
         print(
             f"| `{name}` | {1000 * base_s:.1f} | {1000 * method_s:.1f} | {pairs.ratio:.3f} "

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from turns import Side, Steps, timed
+from turns import Clock, Side, Steps, timed
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.models import Classifier, param_groups
@@ -123,6 +123,7 @@ def loader_turns(
     batch_size: int,
     workers: int,
     steps_of: Callable[[Loader, Loader], Steps],
+    clock: Clock,
 ) -> Side:
     """Turns of one `next` of what `steps_of` makes of their loaders of source and target.
 
@@ -138,7 +139,7 @@ def loader_turns(
             for number in range(2 * 2 * workers):
                 next(loaders[number % 2])
             steps = steps_of(*loaders)
-            seconds = next(timed(steps))
+            seconds = next(timed(steps, 1, clock))
             del steps, loaders
             yield seconds
 

@@ -1,7 +1,7 @@
 """A step of the training loop (input, augmentation, clipping and all) against bare torch.
 
     python tests/bench/step.py [--model vit-tiny] [--image-size 112] [--batch-size 16] [--pairs 20]
-        [--precision bf16]
+        [--precision bf16] [--clock cpu]
 
 Both take turns in one process on copies of one model, on the GPU if there is one; the bare step is
 forward, backward and optimizer step on a batch that lies on the device. The table gives medians,
@@ -13,7 +13,7 @@ import copy
 
 import torch
 from torch.nn.functional import cross_entropy
-from turns import Steps, drawn_table, loop_steps, table_batches, take_turns, timed
+from turns import CLOCKS, Steps, drawn_table, loop_steps, table_batches, take_turns, timed
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
+    clock = CLOCKS[options.clock]
     config = TrainConfig(
         sources=("source",),
         batch_size=options.batch_size,
@@ -59,7 +61,7 @@ def main() -> None:
     bare = bare_steps(copy.deepcopy(loaded.classifier), config, size, device)
     batches = table_batches(config, drawn_table(size), None, device)
     loop = loop_steps(loaded.classifier, config, batches, accelerator)
-    pairs = take_turns(timed(bare), timed(loop), options.pairs)
+    pairs = take_turns(timed(bare, 1, clock), timed(loop, 1, clock), options.pairs)
     what = f"{options.model}, {size} px, batch {options.batch_size}, {options.precision}"
     print(f"| step of {what} | median ms | images/s | ratio |")
     print("|---|--:|--:|--:|")

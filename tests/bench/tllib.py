@@ -4,6 +4,7 @@
     pip install prettytable
     python tests/bench/tllib.py --tllib tllib [--images FOLDER] [--model vit-tiny]
         [--image-size 112] [--batch-size 8] [--pairs 10] [--steps 2] [--workers 0 2] [--bf16]
+        [--clock cpu]
 
 Both take turns in one process, on copies of one fresh network: the same backbone, head and
 discriminator, and AdamW (fused) with the same groups. What differs: ours also clips gradients,
@@ -36,7 +37,9 @@ from reference import Files, Loader, Theirs, load_example, loader_turns, own_net
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from turns import (
+    CLOCKS,
     Batches,
+    Clock,
     Side,
     Steps,
     drawn_table,
@@ -78,6 +81,7 @@ class Contest:
     halves: tuple[Files, Files] | None
     """Image files that stand for source and target, if any."""
     workers: list[int]
+    clock: Clock
 
     def run(self, precision: str) -> None:
         """Print the losses of both and a table, ours in `precision` and theirs in fp32."""
@@ -97,7 +101,7 @@ class Contest:
         def ours(batches: Batches) -> Side:
             classifier = copy.deepcopy(self.classifier)
             steps = loop_steps(classifier, config, batches, accelerator, method.state_dict())
-            return timed(steps, self.num_steps)
+            return timed(steps, self.num_steps, self.clock)
 
         def fixed(step: int, micro: int) -> Batch:
             return replace(batch, progress=step / NUM_STEPS)
@@ -112,7 +116,7 @@ class Contest:
         own = own_network(self.example, self.classifier, device)
         for name, theirs in (("the same network", same), ("their network, SGD", own)):
             steps = theirs.steps(*in_memory(batch), self.num_steps)
-            self.row(f"step, {name}, ours {precision}", timed(steps), ours(fixed))
+            self.row(f"step, {name}, ours {precision}", timed(steps, 1, self.clock), ours(fixed))
         if self.halves is None:
             return
         start = time.perf_counter()
@@ -123,7 +127,8 @@ class Contest:
             if precision == "fp32":
                 num = INPUT_TURN * self.num_steps
                 theirs = self.loaded(workers, partial(draw, num))
-                self.row(f"input alone, {words}", theirs, timed(draw_ours(batches), num), num)
+                ours_alone = timed(draw_ours(batches), num, self.clock)
+                self.row(f"input alone, {words}", theirs, ours_alone, num)
             theirs = self.loaded(workers, lambda s, t: same.steps(s, t, self.num_steps))
             self.row(f"input + step, {words}, ours {precision}", theirs, ours(batches))
         print(f"\nonce, not in these rates: {took:.1f} s to harmonise the images")
@@ -132,7 +137,7 @@ class Contest:
         """Turns of theirs that read the files."""
         assert self.halves
         shape = self.size, self.batch_size, workers
-        return loader_turns(self.example, self.halves, *shape, steps_of)
+        return loader_turns(self.example, self.halves, *shape, steps_of, self.clock)
 
     def row(self, name: str, theirs: Side, ours: Side, num_steps: int = 0) -> None:
         """Let both take turns, of the usual number of steps or of `num_steps`, and print rates."""
@@ -227,7 +232,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="in a turn")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of theirs")
     parser.add_argument("--bf16", action="store_true", help="ours in bf16 too, theirs in fp32")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
+    if options.clock == "cpu" and any(options.workers):
+        parser.error("--clock cpu does not see what workers do; give --workers 0")
     if options.tllib is None:
         print(
             "skipped: no checkout of the reference library; clone "
@@ -241,11 +249,15 @@ def main() -> None:
     size, num = loaded.preprocessing.size, options.batch_size
     print(
         f"{options.model}, {size} px, {num} + {num} images a step, "
-        f"{torch.get_num_threads()} thread(s), {options.pairs} pairs of {options.steps} steps"
+        f"{torch.get_num_threads()} thread(s), {options.pairs} pairs of {options.steps} steps, "
+        f"{options.clock} time"
     )
     halves = find_images(options.images, options.num_images) if options.images else None
+    clock = CLOCKS[options.clock]
     counts = options.pairs, options.steps
-    contest = Contest(example, loaded.classifier, num, size, *counts, halves, options.workers)
+    contest = Contest(
+        example, loaded.classifier, num, size, *counts, halves, options.workers, clock
+    )
     for precision in ("fp32", "bf16") if options.bf16 else ("fp32",):
         contest.run(precision)
 
