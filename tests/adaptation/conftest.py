@@ -20,13 +20,11 @@ Array = NDArray[np.float64]
 class Small(nn.Module):
     """As a `Classifier` on embedded features: bottleneck with BatchNorm, then a linear head."""
 
-    def __init__(
-        self, num_inputs: int = 6, num_features: int = 4, num_classes: int = NUM_CLASSES
-    ) -> None:
+    def __init__(self, num_inputs: int = 6, num_features: int = 4) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(num_inputs)
         self.project = nn.Linear(num_inputs, num_features)
-        self.head = nn.Linear(num_features, num_classes)
+        self.head = nn.Linear(num_features, NUM_CLASSES)
         self.num_features = num_features
 
     def forward(self, inputs: Tensor) -> Output:
@@ -37,7 +35,7 @@ class Small(nn.Module):
 class Convolutional(nn.Module):
     """As a `Classifier` on images: three stages of convolutions, then a linear head."""
 
-    def __init__(self, num_features: int = 4, num_classes: int = NUM_CLASSES) -> None:
+    def __init__(self, num_features: int = 4) -> None:
         super().__init__()
         widths = (3, 4, 5, num_features)
         self.stages = nn.Sequential(
@@ -46,7 +44,7 @@ class Convolutional(nn.Module):
                 for k, m in pairwise(widths)
             )
         )
-        self.head = nn.Linear(num_features, num_classes)
+        self.head = nn.Linear(num_features, NUM_CLASSES)
         self.num_features = num_features
 
     def forward(self, inputs: Tensor) -> Output:

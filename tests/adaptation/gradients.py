@@ -1,6 +1,6 @@
-"""Run by torchrun in `test_gather.py`: gradients of every method, each process with its share.
+"""Gradients of every method, for `test_gather.py`, and of each process's share when run by itself.
 
-python -m torch.distributed.run --nproc-per-node N gradients.py OUT
+python gradients.py OUT RENDEZVOUS RANK WORLD
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
@@ -23,21 +23,27 @@ assert spec and spec.loader
 shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
 
+WITHOUT_DRAWS = {"mic": {"ratio": 0.0}, "mixstyle": {"p": 0.0}}
+"""Options under which nothing is drawn: each process draws for its own samples."""
 
-def share(view: View, rank: int, world: int) -> View:
-    """The samples of one process."""
-    held = {key: value for key, value in vars(view).items() if value is not None}
-    return replace(view, **{key: value.chunk(world)[rank] for key, value in held.items()})
+
+def all_gradients(rank: int = 0, world: int = 1) -> dict[str, Tensor]:
+    """Of every method, on images where it needs them."""
+    return {
+        key: value for name in method_names() for key, value in phase_gradients(name, rank, world)
+    }
 
 
 def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Tensor]]:
-    """The gradients of each phase after two batches, and the terms' mean over processes."""
+    """The gradients of each phase after two batches, and the loss's mean over processes."""
     found = load_method(name)
     torch.manual_seed(0)
-    classifier = shared.Small()
-    classifier.norm.eval()
-    classifier.norm.train = lambda mode=True: classifier.norm  # each process has its own statistics
-    method = found(classifier, found.parse({}))
+    classifier = shared.Convolutional() if found.needs.images else shared.Small()
+    for norm in classifier.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.eval()
+            norm.train = lambda mode=True, norm=norm: norm  # each process has its own statistics
+    method = found(classifier, found.parse(WITHOUT_DRAWS.get(name, {})))
     method.setup(shared.default_setting())
     method.train()
     for phase in range(1 + (found.adapt_passes > 0)):
@@ -45,11 +51,12 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
             method.start_adapting()
         if not any(parameter.requires_grad for parameter in method.parameters()):
             continue
-        wrapped = DistributedDataParallel(method)
+        wrapped = DistributedDataParallel(method) if world > 1 else method
         for seed in (0, 1):
-            batch = shared.draw_batch((0, 3, 8, 9, 10, 8, 8, 3), seed=seed)
+            labels, images = (0, 3, 8, 9, 10, 8, 8, 3), found.needs.images
+            batch = shared.draw_batch(labels, seed=seed, images=images)
             target = share(batch.target, rank, world)
-            part: Batch | TargetBatch = TargetBatch(target=target, progress=0.5)
+            part: Batch | TargetBatch = TargetBatch(target=target, progress=0.5, passes=5.0)
             if not phase:
                 source = share(batch.source, rank, world)
                 seen = target if found.needs.target else None
@@ -62,19 +69,23 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
             if parameter.grad is not None:
                 yield f"{name}/{phase}/{key}", parameter.grad.clone()
         loss = terms["loss"].detach().clone()
-        dist.all_reduce(loss)
+        if world > 1:
+            dist.all_reduce(loss)
         yield f"{name}/{phase}/loss", loss / world
 
 
+def share(view: View, rank: int, world: int) -> View:
+    """The samples of one process."""
+    held = {key: value for key, value in vars(view).items() if value is not None}
+    return replace(view, **{key: value.chunk(world)[rank] for key, value in held.items()})
+
+
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+    out, rendezvous, rank, world = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
-    gathered: dict[str, Tensor] = {}
-    for name in method_names():
-        if not load_method(name).needs.images:
-            gathered |= dict(phase_gradients(name, rank, world))
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
+    gathered = all_gradients(rank, world)
     if rank == 0:
-        save_file(gathered, sys.argv[1])
+        save_file(gathered, out)
     dist.barrier()
     dist.destroy_process_group()

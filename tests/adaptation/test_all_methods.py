@@ -1,4 +1,8 @@
-"""What holds of every method, whatever it is called: finite, differentiable, blind to order."""
+"""What holds of every method, whatever it is called: finite, differentiable, blind to order.
+
+Each runs on embedded features where it can, and on images; and with a class that no source has,
+whose row of the head is closed, it is as if that class did not exist.
+"""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -7,17 +11,38 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from hf_wbc.adaptation import Method, load_method, method_names
 from hf_wbc.data.batch import Batch, TargetBatch, View
+from hf_wbc.models import Classifier, param_groups
+from hf_wbc.taxonomy import NUM_CLASSES
 
-NAMES = [name for name in method_names() if not load_method(name).needs.images]
+CASES = [
+    (name, kind)
+    for name in method_names()
+    for kind in ("features", "images")
+    if kind == "images" or not load_method(name).needs.images
+]
 BATCHES = {
     "one sample": {"labels": (3,)},
     "one class": {"labels": (8,) * 6},
     "an absent class": {"labels": (0, 1, 2, 8, 9, 10)},
     "one target sample": {"num_target": 1},
 }
+WITHOUT_DRAWS = {"mic": {"ratio": 0.0}}
+"""Options under which the place of a sample in its batch decides nothing that is drawn for it."""
+CLOSED = 5
+
+
+@pytest.fixture
+def make_network(small: nn.Module, convolutional: nn.Module) -> Callable[..., Any]:
+    """A network for a kind of inputs, always of the same weights."""
+
+    def make(kind: str) -> Any:
+        return copy.deepcopy(small if kind == "features" else convolutional)
+
+    return make
 
 
 def phases(method: Method, batch: Batch) -> list[Batch | TargetBatch]:
@@ -25,7 +50,7 @@ def phases(method: Method, batch: Batch) -> list[Batch | TargetBatch]:
     assert batch.target is not None
     found: list[Batch | TargetBatch] = [batch if method.needs.target else only_source(batch)]
     if method.adapt_passes:
-        found.append(TargetBatch(target=batch.target, progress=batch.progress))
+        found.append(TargetBatch(target=batch.target, progress=batch.progress, passes=5.0))
     return found
 
 
@@ -34,7 +59,7 @@ def only_source(batch: Batch) -> Batch:
     return replace(batch, target=None)
 
 
-def losses(method: Method, batch: Batch) -> list[torch.Tensor]:
+def losses(method: Method, batch: Batch) -> list[Tensor]:
     """The loss of each phase, backward included where weights learn."""
     found = []
     for number, part in enumerate(phases(method, batch)):
@@ -50,42 +75,54 @@ def losses(method: Method, batch: Batch) -> list[torch.Tensor]:
     return found
 
 
-@pytest.fixture
-def still(small: Any) -> Any:
-    """The small network with fixed BatchNorm statistics, so that one sample is enough."""
-    small.norm.running_mean += 0.1
-    return small
+def still(network: nn.Module) -> nn.Module:
+    """With fixed BatchNorm statistics, so that one sample is enough."""
+    for norm in network.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.running_mean += 0.1
+            norm.eval()
+            norm.train = lambda mode=True, norm=norm: norm  # one sample has no variance
+    return network
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("what", BATCHES)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_loss_and_its_gradients_are_finite(
-    name: str, what: str, dtype: torch.dtype, still: Any,
+    name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
     make_batch: Callable[..., Batch], make_method: Callable[..., Method],
 ) -> None:  # fmt: skip
-    method = make_method(name, still)
-    still.norm.eval()
-    still.norm.train = lambda mode=True: still.norm  # one sample has no variance
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        for loss in losses(method, make_batch(**BATCHES[what])):
-            assert torch.isfinite(loss), f"{name}: {loss}"
-    for parameter in method.parameters():
-        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+    for what, values in BATCHES.items():
+        method = make_method(name, still(make_network(kind)))
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            for loss in losses(method, make_batch(**values, images=kind == "images")):
+                assert torch.isfinite(loss), f"{what}: {loss}"
+        for parameter in method.parameters():
+            assert parameter.grad is None or torch.isfinite(parameter.grad).all(), what
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_loss_does_not_depend_on_the_order_of_a_batch(
-    name: str, small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
-) -> None:
-    batch = make_batch()
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_no_phase_depends_on_the_order_of_a_batch(
+    name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
+    make_method: Callable[..., Method],
+) -> None:  # fmt: skip
+    batch = make_batch(images=kind == "images")
     found = []
     for order in (range(6), (3, 1, 5, 0, 2, 4)):
         torch.manual_seed(3)
-        method = make_method(name, copy.deepcopy(small))
+        method = make_method(name, make_network(kind), **WITHOUT_DRAWS.get(name, {}))
         method.eval()
-        found.append(losses(method, reordered(batch, order))[0])
-    assert found[1].item() == pytest.approx(found[0].item(), rel=1e-4, abs=1e-5)
+        found.append((losses(method, reordered(batch, order)), gradients(method), state(method)))
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(found[1], found[0], **close)
+    assert len(found[0][0]) == 1 + (method.adapt_passes > 0)
+
+
+def gradients(method: Method) -> dict[str, Tensor]:
+    return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+
+
+def state(method: Method) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in method.state_dict().items()}
 
 
 def reordered(batch: Batch, order: Sequence[int]) -> Batch:
@@ -100,13 +137,14 @@ def reordered(batch: Batch, order: Sequence[int]) -> Batch:
     return replace(batch, source=moved(batch.source), target=moved(batch.target))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_every_weight_that_learns_gets_a_gradient(
-    name: str, small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
-) -> None:
+    name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
+    make_method: Callable[..., Method],
+) -> None:  # fmt: skip
     """DistributedDataParallel waits for the gradient of each."""
-    method = make_method(name, small)
-    for number, part in enumerate(phases(method, make_batch())):
+    method = make_method(name, make_network(kind))
+    for number, part in enumerate(phases(method, make_batch(images=kind == "images"))):
         if number:
             method.start_adapting()
         learning = {n: p for n, p in method.named_parameters() if p.requires_grad}
@@ -118,3 +156,98 @@ def test_every_weight_that_learns_gets_a_gradient(
         lacking = [n for n, p in learning.items() if p.grad is None]
         assert not lacking, f"{name}: {lacking}"
         method.zero_grad()
+
+
+@pytest.fixture
+def closed_setting(make_setting: Callable[..., Any]) -> Any:
+    """No source has the class CLOSED."""
+    counts = make_setting().class_counts
+    counts[:, CLOSED] = 0
+    return make_setting(class_counts=counts)
+
+
+def close(network: Any) -> Any:
+    """The network with the row of CLOSED as the trainer closes it."""
+    present = torch.arange(NUM_CLASSES) != CLOSED
+    Classifier.close_classes(network, present)
+    return network
+
+
+def cut(network: Any) -> Any:
+    """The network without that row."""
+    rows = [row for row in range(NUM_CLASSES) if row != CLOSED]
+    for parameter in (network.head.weight, network.head.bias):
+        parameter.data = parameter.data[rows]
+    network.head.out_features = len(rows)
+    return network
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_closed_class_is_as_if_it_did_not_exist(
+    name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
+    make_method: Callable[..., Method], closed_setting: Any,
+) -> None:  # fmt: skip
+    """Loss by loss, step by step, the same as with a head that has no row for it."""
+    batch = make_batch(progress=0.9, images=kind == "images")
+    fewer = replace(
+        batch.source, labels=batch.source.labels - (batch.source.labels > CLOSED).long()
+    )
+    counts = closed_setting.class_counts
+    counts = torch.cat([counts[:, :CLOSED], counts[:, CLOSED + 1 :]], dim=1)
+    found = []
+    for network, setting, given in (
+        (close(make_network(kind)), closed_setting, batch),
+        (cut(make_network(kind)), replace(closed_setting, class_counts=counts),
+         replace(batch, source=fewer)),
+    ):  # fmt: skip
+        method = make_method(name, network, setting=setting)
+        found.append([])
+        for seed in (3, 4):
+            torch.manual_seed(seed)
+            found[-1].append(method(phases(method, given)[0])["loss"])
+            train_step(method, found[-1][-1])
+        torch.manual_seed(5)
+        found[-1] += losses(method, given)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def train_step(method: Method, loss: Tensor) -> None:
+    """As the loop takes them, with a weight decay that would show."""
+    optimizer = torch.optim.AdamW(param_groups(method, 0.05, 0.5), eps=1e-3)
+    loss.backward()
+    optimizer.step()
+    method.zero_grad()
+    method.after_step()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nothing_moves_a_closed_class(
+    name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
+    make_batch: Callable[..., Batch], make_method: Callable[..., Method], closed_setting: Any,
+) -> None:  # fmt: skip
+    """Its gradient is 0, not nearly so: an optimizer that divides by its size would go far."""
+    network = close(make_network(kind))
+    row = network.head.weight[CLOSED].clone(), network.head.bias[CLOSED].clone()
+    method = make_method(name, network, setting=replace(closed_setting, lineage=0.5))
+    for number, part in enumerate(phases(method, make_batch(images=kind == "images"))):
+        if number:
+            method.start_adapting()
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            terms = method(part)
+        assert all(torch.isfinite(term) for term in terms.values()), terms
+        if terms["loss"].requires_grad:
+            terms["loss"].backward()
+            for parameter in network.head.parameters():
+                assert parameter.grad is None or not parameter.grad[CLOSED].any()
+            learning = [p for p in method.parameters() if p.requires_grad]
+            assert all(torch.isfinite(p.grad).all() for p in learning)
+            torch.optim.AdamW(param_groups(method, 0.05, 0.5), eps=1e-15).step()
+            method.zero_grad()
+        method.after_step()
+    for kept in {network, method.kept}:
+        assert torch.equal(kept.head.weight[CLOSED], row[0])
+        assert torch.equal(kept.head.bias[CLOSED], row[1])
+    with torch.no_grad():
+        p = method.kept(make_batch(images=kind == "images").target.inputs).logits.softmax(1)
+    assert not p[:, CLOSED].any()

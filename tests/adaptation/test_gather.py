@@ -1,41 +1,58 @@
 """Losses that couple samples are those of the whole batch, however many processes share it."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.adaptation import method_names
 from hf_wbc.adaptation._gather import whole
 
 SCRIPT = Path(__file__).with_name("gradients.py")
-NAMES = [name for name in method_names() if not load_method(name).needs.images]
 
 
-def gradients(world: int, out: Path) -> dict[str, Tensor]:
-    """What the script finds with `world` processes."""
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world))
-    done = subprocess.run(
-        [sys.executable, *launch, str(SCRIPT), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+def script() -> ModuleType:
+    """The script as a module, for the one process that this is."""
+    spec = importlib.util.spec_from_file_location("gradients", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
+    """What `world` processes find; started without torchrun, which would be one more."""
+    out, rendezvous = folder / "out", folder / "rendezvous"
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(out), str(rendezvous), str(rank), str(world)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert not any(process.returncode for process in started), "\n".join(said)[-3000:]
     return load_file(out)
 
 
 @pytest.fixture(scope="module")
 def by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], ...]:
-    folder = tmp_path_factory.mktemp("gradients")
-    return gradients(1, folder / "one"), gradients(2, folder / "two")
+    return script().all_gradients(), by_processes(2, tmp_path_factory.mktemp("gradients"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", method_names())
 def test_two_processes_give_what_one_with_the_doubled_batch_gives(
     name: str, by_one_and_two: tuple[dict[str, Tensor], ...]
 ) -> None:
