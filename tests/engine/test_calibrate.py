@@ -10,6 +10,7 @@ import pytest
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.evaluate import evaluate_model
 from hf_wbc.engine.run import run
 from hf_wbc.evaluation.calibration import calibrate
 from hf_wbc.evaluation.label_shift import correct
@@ -81,6 +82,15 @@ def test_the_model_brings_along_what_the_record_says(short: TrainConfig, tmp_pat
     conformal = record["domains"]["away"]["test"]["conformal"]
     assert conformal["marginal"]["coverage"] == pytest.approx(covered.mean())
     assert not hasattr(loaded.classifier.model.config, "hf_wbc_abstention"), "not to be saved on"
+
+
+def test_an_evaluation_finds_what_the_run_found(short: TrainConfig, tmp_path: Path) -> None:
+    folder = run(replace(short, inputs="images", steps=4), tmp_path / "runs", tmp_path / "cache")
+    again = evaluate_model(str(folder.model), short.target[0], tmp_path, ["test"]).read_record()
+    mine = folder.read_record()["calibration"]["domains"]["away"]["test"]
+    assert again["calibration"]["rejected"] == mine["rejected"]
+    assert again["calibration"]["ece"]["after"] == pytest.approx(mine["ece"]["after"], abs=1e-4)
+    assert again["calibration"]["conformal"] == mine["conformal"]
 
 
 def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:

@@ -107,3 +107,16 @@ def test_a_failure_leaves_what_was_there(vit: Loaded, tmp_path: Path) -> None:
         save_classifier(vit.classifier, FullDisk(), folder)
     assert [file.name for file in folder.iterdir()] == ["old"]
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_model_knows_of_its_doubt_comes_back_and_is_not_saved_on(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    known = {"temperature": 1.5, "sets": {"class": {"thresholds": [0.5, None]}}}
+    path = tmp_path / "model"
+    save_classifier(loaded.classifier, loaded.processor, path, abstention=known)
+    again = load_trained(str(path))
+    assert again.abstention == known
+    AutoModelForImageClassification.from_pretrained(path)  # which passes it over
+    save_classifier(again.classifier, again.processor, path)
+    assert load_trained(str(path)).abstention is None
