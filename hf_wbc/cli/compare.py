@@ -68,11 +68,11 @@ def _print(comparison: "Comparison") -> None:
         if section.is_short:
             console.print(Text(section.title, style="bold" if section.level < 3 else "italic"))
             if section.table:
-                console.print(_table(section.table))
+                console.print(_table(section.table, console.width))
                 console.print()
 
 
-def _table(table: "Table") -> "rich.table.Table":
+def _table(table: "Table", width: int) -> "rich.table.Table":
     """Without the columns for which there is no room."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
@@ -80,7 +80,7 @@ def _table(table: "Table") -> "rich.table.Table":
 
     from hf_wbc.study.words import Strong
 
-    shown = [i for i, name in enumerate(table.headings) if name not in table.wide]
+    shown = table.fitting(width)
     is_short = max(len(cell) for cells in table.cells for cell in cells) < LONGEST
     made = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for i in shown:

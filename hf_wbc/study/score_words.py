@@ -164,7 +164,10 @@ def _scores(
     )
     if untested:
         words.append(f"Without predictions, and so without a test: {listed(untested)}.")
-    wide = ("± seeds", "balanced", "worst class", "its F1", "seeds", "Δ 95 %", "p")
+    wide = (
+        "Δ 95 %", "its F1", "worst class", "balanced", "± seeds", "seeds", "p", "accuracy",
+        "other lineage", "rule",
+    )  # fmt: skip
     table = Table(headings, tuple(cells), len(names), wide)
     return Section(TITLES[sees], 3, (" ".join(words),), table, is_short=True)
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ARROW = "→"
+GAP = 2
+"""Letters between two columns in a terminal."""
 
 
 class Strong(str):
@@ -21,7 +23,22 @@ class Table:
     num_words: int = 1
     """The first columns hold words, the others numbers."""
     wide: tuple[str, ...] = ()
-    """Headings of columns for which a terminal has no room."""
+    """Headings of columns that a narrow terminal leaves out, in the order in which they go."""
+
+    def fitting(self, width: int) -> list[int]:
+        """The columns that are left when wide ones go until a line has at most `width` letters."""
+        shown = list(range(len(self.headings)))
+        for name in (name for name in self.wide if name in self.headings):
+            if sum(self._width(i) + GAP for i in shown) <= width + GAP:
+                break
+            shown.remove(self.headings.index(name))
+        return shown
+
+    def _width(self, column: int) -> int:
+        """Of the longest cell, or of the heading, which breaks at its first space over numbers."""
+        heading = self.headings[column]
+        parts = [heading] if column < self.num_words else heading.split(" ", 1)
+        return max(map(len, [*parts, *(line[column] for line in self.cells)]))
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def write_run(
         **{"oracle": bool(target), **changes},
     ).to_dict()
     facts = {name: _facts(name, (versions or {}).get(name, name)) for name in domains}
-    identity = {**config, "model": "sha256:1234567890", "num_processes": 1} | {
+    revision = f"sha256:{digest({'weights of': model})}"
+    identity = {**config, "model": revision, "num_processes": 1} | {
         part: [facts[name] for name, role in domains.items() if role == kind]
         for part, kind in (("sources", "source"), ("target", "target"))
     }
@@ -124,7 +125,7 @@ def write_run(
                 "config": config,
                 "model": {
                     "name": model,
-                    "revision": "sha256:1234567890",
+                    "revision": revision,
                     "exposure": exposure,
                     "exposed_to": list(exposed_to),
                     "num_parameters": 1000,

@@ -161,3 +161,11 @@ def test_a_record_of_another_version_is_named_on_the_page(tmp_path: Path, runs: 
     write_json(RunFolder(run.path).record, {**run.record, "version": 99})
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
     assert f"| {run.name} | of another version: record.json has version 99" in page
+
+
+def test_a_narrow_terminal_loses_wide_columns_in_their_order() -> None:
+    table = Table(
+        ("name", "one", "two", "three"), (("abcdef", "1", "22", "333"),), 1, ("two", "one")
+    )
+    assert table.fitting(80) == [0, 1, 2, 3] == table.fitting(6 + 3 + 3 + 5 + 3 * 2)
+    assert table.fitting(22) == [0, 1, 3] and table.fitting(17) == [0, 3] == table.fitting(1)
