@@ -3,9 +3,6 @@
 The page is one file that can be sent by mail; it loads nothing.
 """
 
-import base64
-import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +15,11 @@ from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.record import named, not_found, to_record
 from hf_wbc.data.images import decode_rgb
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.plots.page import data_uri, render_page
 from hf_wbc.records import write_json
-from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 PAGE = "index.html"
@@ -57,23 +53,17 @@ def write_audit(folder: Path, audit: Audit) -> None:
 
 def render(audit: Audit, pictures: dict[str, Path]) -> str:
     """The page with its pictures, by their name in `pictures`."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "words": _words, "px": _px, "code": _code}
-    template = environment.from_string(shipped(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
-        record=to_record(audit),
-        audit=audit,
-        findings=[(finding, _examples(audit.reading, finding)) for finding in audit.findings],
-        nothing=[KINDS[kind] for kind in not_found(audit)],
-        pictures={name: _embedded(path) for name, path in pictures.items()},
-        names=NAMES,
-        splits=SPLITS,
-        num_images=len(audit.reading),
-    )
+    values = {
+        "record": to_record(audit),
+        "audit": audit,
+        "findings": [(finding, _examples(audit.reading, finding)) for finding in audit.findings],
+        "nothing": [KINDS[kind] for kind in not_found(audit)],
+        "pictures": {name: _embedded(path) for name, path in pictures.items()},
+        "names": NAMES,
+        "splits": SPLITS,
+        "num_images": len(audit.reading),
+    }
+    return render_page(TEMPLATE, {"percent": _percent, "words": _words, "px": _px}, values)
 
 
 def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
@@ -141,7 +131,7 @@ def _frame(reading: Reading, row: int) -> str:
     data = domain.dataset.with_format("arrow")[int(same[:row].sum())]["image"][0].as_py()["bytes"]
     image = Image.fromarray(decode_rgb(data, reading.image_ids[row]))
     image.thumbnail((_EXAMPLE_PX, _EXAMPLE_PX))
-    return _data_uri(image, "JPEG", quality=85)
+    return data_uri(image, "JPEG", quality=85)
 
 
 def _embedded(path: Path) -> dict[str, Any]:
@@ -151,25 +141,12 @@ def _embedded(path: Path) -> dict[str, Any]:
     picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
     if path.stat().st_size > _MAX_FULL_COLOUR_BYTES:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
-    uri = _data_uri(picture, "PNG", optimize=True)
+    uri = data_uri(picture, "PNG", optimize=True)
     return {"uri": uri, "width": picture.width // 2, "height": picture.height // 2}
-
-
-def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
-
-
-def _code(sentence: str) -> "Markup":
-    """A sentence whose `names` are set as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _words(name: str) -> str:
