@@ -17,6 +17,10 @@ class Options(WeightOptions, base.Options):
 
 class IwCoral(Weighted, base.Coral):
     Options = Options
+    fails_when = (
+        "proportions are the trouble: covariances follow them so little that the weights gained "
+        "nothing measurable over coral on toy data."
+    )
     paper = "Tachet des Combes et al. 2020, arXiv:2003.04475 (weights); Sun & Saenko 2016"
 
 
