@@ -199,6 +199,24 @@ def test_one_image_has_no_partner_but_itself(
         assert torch.isfinite(loss)
 
 
+def test_a_cnn_without_early_stages_is_refused_before_training(
+    make: Callable[..., Method],
+) -> None:
+    """Its maps are at once as small as those of late stages in another."""
+    stem = nn.Conv2d(3, 4, 32, 32)
+    plain = nn.Sequential(stem, nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match="choose a CNN"):
+        make(nn.Sequential(plain, nn.Linear(4, NUM_CLASSES)))
+
+
+@pytest.mark.parametrize("name", cnns())
+def test_the_stages_are_known_before_the_first_image(
+    name: str, make: Callable[..., Method]
+) -> None:
+    make_model, expected = cnns()[name]
+    assert make(Classifier(make_model())).stages == [f"model.{stage}" for stage in expected]
+
+
 def test_a_vit_is_refused(make: Callable[..., Method]) -> None:
     with pytest.raises(ValueError, match="choose a CNN"):
         make(Classifier(vit()))
