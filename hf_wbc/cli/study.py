@@ -62,7 +62,8 @@ def study(
     standing = Standing(runs, left, estimates, machine.num_workers)
     if dry_run:
         print_plan(runs, [measured.estimate(run) for run in runs])
-        print(*say(left, estimates, machine.num_workers), sep="\n")
+        for line in say(left, estimates, machine.num_workers):
+            print(line)
     else:
         note_refusals(runs, cache)
         tasks = [make_task(run, cache, arguments) for run in left]

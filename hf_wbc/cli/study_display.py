@@ -40,23 +40,26 @@ def print_plan(runs: Sequence["Planned"], estimates: Sequence["Estimate"]) -> No
     """A line for every method, network and direction, with what is finished of its seeds."""
     from hf_wbc.study.estimate import duration
 
-    groups: dict[tuple[str, str, str, str], list[int]] = {}
-    for number, run in enumerate(runs):
-        key = (run.asked.method, run.network, run.direction, run.asked.selection)
-        groups.setdefault(key, []).append(number)
+    keys = [(r.direction, r.network, r.asked.selection, r.asked.method) for r in runs]
+    headings = ("direction", "network", "selection", "method")
+    shown = [i for i in range(len(headings)) if len({key[i] for key in keys}) > 1]
+    console = Console(highlight=False)
+    for i, heading in enumerate(headings):
+        if i not in shown:
+            console.print(f"{heading}: {keys[0][i]}", soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    for heading in ("method", "network", "direction", "selection", "seeds", "state"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("time of one", justify="right", no_wrap=True)
-    for key, numbers in groups.items():
+    for heading in (*(headings[i] for i in shown), "seeds", "state", "time of one"):
+        table.add_column(heading, justify="right" if heading == "time of one" else "left")
+    for key in dict.fromkeys(keys):
+        numbers = [n for n, other in enumerate(keys) if other == key]
         seconds = [s for n in numbers if (s := estimates[n].seconds) is not None]
         table.add_row(
-            *key,
+            *(key[i] for i in shown),
             " ".join(str(runs[n].asked.seed) for n in numbers),
             states([runs[n].state for n in numbers]),
             duration(sum(seconds) / len(seconds)) if seconds else "not known",
         )
-    Console().print(table)
+    console.print(table)
 
 
 def states(found: Sequence[str]) -> Text:
@@ -69,6 +72,14 @@ def states(found: Sequence[str]) -> Text:
                 f"{counts[state]} {state}", STYLES.get(state, "")
             )
     return text
+
+
+def stage(stand: "Stand") -> str:
+    """What a run that is under way is at."""
+    of = stand.planned.num_steps
+    if stand.first is None:
+        return "loading"
+    return f"{stand.step}/{of}" if stand.step < of else "scoring"
 
 
 class StudyDisplay:
@@ -109,7 +120,7 @@ class StudyDisplay:
             return
         words = "started" if is_start else stand.place
         line = Text(f"{self._counted()}  ").append(f"{words:9}", STYLES.get(words, ""))
-        line.append(f"  {stand.planned.name}")
+        line.append(f"  {stand.planned.folder.path.name}  {stand.planned.name}")
         if stand.what:
             line.append(f": {stand.what}")
         elif not is_start and stand.place == "finished":
@@ -146,12 +157,8 @@ class StudyDisplay:
         lines = Table.grid(padding=(0, 1))
         for stand in standing.stands:
             if stand.place == "running":
-                of = stand.planned.num_steps
-                lines.add_row(
-                    "  ", ProgressBar(total=of, completed=stand.step, width=24),
-                    f"{stand.step}/{of}" if stand.first is not None else "loading",
-                    Text(stand.planned.name),
-                )  # fmt: skip
+                bar = ProgressBar(stand.planned.num_steps, stand.step, width=24)
+                lines.add_row("  ", bar, stage(stand), Text(stand.planned.name))
         return Group(head, lines)
 
 
@@ -162,6 +169,7 @@ def print_ending(root: Path, standing: "Standing") -> None:
     troubles = standing.troubles()
     for word, run, what in troubles:
         console.print(Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"))
-        console.print(f"    {run.folder.failure}")
+        if run.folder.failure.exists():
+            console.print(f"    {run.folder.failure}")
     for word in dict.fromkeys(word for word, _, _ in troubles):
         console.print(REMEDIES[word])

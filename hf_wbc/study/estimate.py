@@ -98,7 +98,7 @@ def say(runs: Sequence[Planned], estimates: Sequence[Estimate], num_workers: int
     if num := len(estimates) - len(known):
         lines.append(f"not known: {num} runs, like which none has been measured here")
     if num := max((run.num_to_embed for run in runs), default=0):
-        lines.append(f"not in the estimate: embedding {num:,} images or more, once a backbone")
+        lines.append(f"not in the estimate: {num:,} images or more that are still to be embedded")
     return lines
 
 

@@ -137,7 +137,7 @@ def toy(
     data: str = TOY_DATA,
     methods: tuple[str, ...] = TOY_METHODS,
     seeds: int = 2,
-    steps: int = 120,
+    steps: int = 100,
     **fields: Any,
 ) -> list[TrainConfig]:
     """Six methods x two directions between drawn laboratories x two seeds, in minutes on a CPU."""

@@ -116,11 +116,18 @@ def run_tasks(
                     queue.later.append((time.monotonic() + AGAIN_S, number))
                 else:
                     outcomes[number] = outcome
+                    if outcome.ending == "finished":
+                        remove(tasks[number].log)
                 watch(Event("ended", number, outcome=outcome))
             watch(Event("tick"))
     finally:
+        for worker in idle.values():
+            worker.leave()
         for worker in [*idle.values(), *(worker for worker, _ in busy.values())]:
             worker.end()
+        for log in logs.glob("worker-*.log"):
+            if not log.stat().st_size:
+                remove(log)
     return [outcomes[number] for number in range(len(tasks))]
 
 

@@ -23,6 +23,8 @@ from hf_wbc.data.workers import ctrl_c_blocked
 if TYPE_CHECKING:
     from hf_wbc.study.task import Task
 
+START = "spawn"
+"""How processes begin: a forked one could not use a GPU that its parent has looked at."""
 REPORT_S = 0.2
 """Steps are not told more often than this."""
 PATIENCE_S = 5.0
@@ -46,8 +48,8 @@ class Worker:
     task: "Task | None" = None
 
     def __init__(self, surroundings: Surroundings) -> None:
-        ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
-        context = get_context("spawn")
+        _start_tracker()
+        context = get_context(START)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, surroundings), daemon=True)
         with ctrl_c_blocked():
@@ -70,6 +72,12 @@ class Worker:
         except (EOFError, ConnectionResetError):
             return None
 
+    def leave(self) -> None:
+        """Tell an idle worker that no task will come."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(None)
+        self.process.join(PATIENCE_S)
+
     def end(self) -> int:
         """End the process and all that it started; its exit code."""
         self._signal(signal.SIGTERM)
@@ -87,6 +95,21 @@ class Worker:
                 os.kill(self.process.pid, number)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's own process, which unblocks Ctrl-C and so has to be there before.
+
+    It would complain of what workers have left that were killed.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
+    try:
+        ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _serve(connection: Connection, surroundings: Surroundings) -> None:
@@ -109,8 +132,7 @@ def _serve(connection: Connection, surroundings: Surroundings) -> None:
 
     torch.set_num_threads(surroundings.threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            task = connection.recv()
+        while task := connection.recv():
             print_to(task.log)
             outcome = perform(task, _Teller(connection))
             connection.send(("outcome", outcome))

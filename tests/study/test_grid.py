@@ -1,0 +1,85 @@
+"""A study is read as it is written, and whatever is wrong with it is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.study.grid import load_grid
+
+Write = Callable[[str], str]
+HEAD = "from hf_wbc.config import TrainConfig\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(text: str) -> str:
+        path = tmp_path / "my_study.py"
+        path.write_text(text)
+        return str(path)
+
+    return written
+
+
+def test_parameters_are_set_in_the_type_of_their_default(write: Write) -> None:
+    path = write(
+        HEAD + "def study(data='build', seeds=1, lr=1.0, fresh=False, names=('a',)):\n"
+        "    return [TrainConfig((f'{data}/{n}',), lr=lr, fresh=fresh, seed=s)\n"
+        "            for n in names for s in range(seeds)]\n"
+    )
+    found = load_grid(path, ["data=here", "seeds=2", "lr=.5", "fresh=true", "names=x,y"])
+    assert [(run.sources, run.seed) for run in found] == [
+        (("here/x",), 0), (("here/x",), 1), (("here/y",), 0), (("here/y",), 1)
+    ]  # fmt: skip
+    assert all(run.lr == 0.5 and run.fresh for run in found)
+
+
+def test_a_function_that_takes_fields_can_be_given_any_of_a_configuration(write: Write) -> None:
+    path = write(HEAD + "def study(**fields):\n    return [TrainConfig(('a',), **fields)]\n")
+    (run,) = load_grid(path, ["steps=7", "adapt_lr=.25", "image_size=32", "inputs=features"])
+    assert run == TrainConfig(("a",), steps=7, adapt_lr=0.25, image_size=32, inputs="features")
+
+
+def test_the_same_configuration_twice_is_one_run(write: Write) -> None:
+    path = write(HEAD + "def study():\n    a = TrainConfig(('a',))\n    return [a, a]\n")
+    assert len(load_grid(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\nif x\n", r"my_study.py, line 2: expected ':'"),
+        ("\n\nimport nowhere_to_be_found\n", r"line 3: ModuleNotFoundError"),
+        (HEAD + "def study():\n\n    return [1 / 0]\n", r"line 4: ZeroDivisionError"),
+        (HEAD + "def study():\n    return [TrainConfig(())]\n", r"line 3: no sources"),
+        (HEAD + "def study():\n    return [TrainConfig(('a',), inputs='x')]", "line 3: inputs is"),
+        ("def other():\n    return []\n", r"has no function study\(\)"),
+        ("def study(data):\n    return []\n", r"no default for 'data'"),
+        ("def study():\n    return [3]\n", r"a list with int"),
+        ("def study():\n    return 3\n", r"gives a int"),
+        ("def study():\n    return []\n", r"gives no runs"),
+    ],
+)
+def test_an_error_of_a_study_is_named_with_its_line(write: Write, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_grid(write(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("toi", [], "unknown study 'toi'; did you mean 'toy'"),
+        ("nope.py", [], "no such file"),
+        ("toy", ["sed=1"], "no parameter 'sed'; did you mean 'seeds'"),
+        ("toy", ["seeds=x"], "'x' is no int"),
+        ("toy", ["swad=1"], "'1' is no bool"),
+        ("toy", ["seeds"], "NAME=VALUE"),
+        ("leave_one_out", ["domains=a,b"], "selection held_out needs"),
+    ],
+)
+def test_a_name_or_setting_that_is_none_is_answered_with_what_is(
+    name: str, settings: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_grid(name, settings)
