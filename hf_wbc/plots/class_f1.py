@@ -63,7 +63,7 @@ def _column(
     label.set_fontweight("bold" if bold else "normal")
     blues = colormaps["Blues"]
     rounded = [None if value is None else round(value, 2) for value in values]
-    best = max((value for value in rounded if value is not None), default=None)
+    best = max((value for value in rounded if value), default=None)
     for row, value in enumerate(rounded):
         colour = ABSENT if value is None else blues(float(np.clip(value, 0, 1)))
         box = Rectangle((x, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
@@ -71,4 +71,4 @@ def _column(
         words = "–" if value is None else f"{value:.2f}"
         text = axes.text(x + 0.5, row + 0.52, words, size=9, color=ink_on(colour))
         text.set(ha="center", va="center_baseline")
-        text.set_fontweight("bold" if value == best and value is not None else "normal")
+        text.set_fontweight("bold" if value is not None and value == best else "normal")

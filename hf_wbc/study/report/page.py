@@ -8,6 +8,7 @@ from hf_wbc.plots.page import render_page
 from hf_wbc.records import replacing
 from hf_wbc.study.collect import Collection
 from hf_wbc.study.comparison import Comparison, compare
+from hf_wbc.study.reference_words import reference_sections
 from hf_wbc.study.report.exhibits import KINDS, Exhibits, make_exhibits
 from hf_wbc.study.report.facts import (
     against,
@@ -69,6 +70,7 @@ def render(collection: Collection, out: Path, comparison: Comparison | None = No
 
 def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[Exhibits]) -> str:
     """The page's text."""
+    domains = {row.domain for row in comparison.rows}
     return render_page(
         TEMPLATE,
         FILTERS,
@@ -89,6 +91,7 @@ def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[E
             ],
             "others": other_sheets(comparison),
             "rules": rule_tables(comparison),
+            "references": list(reference_sections(domains, comparison.ceiling)),
             "limits": limits(comparison, found),
             "costs": [row for row in comparison.rows if row.sheet.is_headline],
             "versions": versions(comparison),
