@@ -23,10 +23,12 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
     annotations: Path | None = None,
+    report: bool = True,
 ) -> None:
     """Write the table of all runs: scores by selection rule, tests, cost, and what was left out.
 
-    Markdown, LaTeX, CSV and Parquet, from records alone: the same runs give the same bytes.
+    Markdown, LaTeX, CSV and Parquet, from records alone, and one HTML page with pictures that
+    loads nothing: the same runs give the same bytes.
 
     Args:
         runs: Run folders, or folders that hold some at any depth; a run found twice is one.
@@ -36,6 +38,7 @@ def compare(
         seed: The same seed draws the same images.
         annotations: The annotations.dat of Matek_19, or the archive that holds it: examiners'
             agreement stands beside the scores.
+        report: Draw the HTML page too, which takes minutes for many images.
     """
     from dataclasses import replace
 
@@ -47,14 +50,21 @@ def compare(
     from hf_wbc.study.noise_ceiling import noise_ceiling
 
     check_out(out)
-    comparison = compare_runs(collect(runs), baseline, resamples, seed)
+    collection = collect(runs)
+    comparison = compare_runs(collection, baseline, resamples, seed)
     if annotations is not None:
         labels = dataset_scripts.load("matek_19").labels
         ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
         comparison = replace(comparison, ceiling=ceiling)
     write_comparison(out, comparison)
+    pages = [out / PAGE]
+    if report:
+        from hf_wbc.study.report import render
+
+        pages.append(render(collection, out / "report.html", comparison))
     _print(comparison)
-    _console().print(str(out / PAGE), highlight=False, soft_wrap=True)
+    for page in pages:
+        _console().print(str(page), highlight=False, soft_wrap=True)
 
 
 def _print(comparison: "Comparison") -> None:
