@@ -30,8 +30,8 @@ BATCHES = {
     "an absent class": {"labels": (0, 1, 2, 8, 9, 10)},
     "one target sample": {"num_target": 1},
 }
-WITHOUT_DRAWS = {"mic": {"ratio": 0.0}}
-"""Options under which the place of a sample in its batch decides nothing that is drawn for it."""
+OPTIONS = {"mic": {"ratio": 0.0}, "eata": {"threshold": 1.0, "margin": 1.0}}
+"""Options under which a sample's place in the batch draws nothing, and none is left out."""
 CLOSED = 5
 
 
@@ -109,7 +109,7 @@ def test_no_phase_depends_on_the_order_of_a_batch(
     found = []
     for order in (range(6), (3, 1, 5, 0, 2, 4)):
         torch.manual_seed(3)
-        method = make_method(name, make_network(kind), **WITHOUT_DRAWS.get(name, {}))
+        method = make_method(name, make_network(kind), **OPTIONS.get(name, {}))
         method.eval()
         found.append((losses(method, reordered(batch, order)), gradients(method), state(method)))
     close = {"rtol": 1e-4, "atol": 1e-5}
@@ -200,7 +200,7 @@ def test_a_closed_class_is_as_if_it_did_not_exist(
         (cut(make_network(kind)), replace(closed_setting, class_counts=counts),
          replace(batch, source=fewer)),
     ):  # fmt: skip
-        method = make_method(name, network, setting=setting)
+        method = make_method(name, network, setting=setting, **OPTIONS.get(name, {}))
         found.append([])
         for seed in (3, 4):
             torch.manual_seed(seed)
