@@ -16,14 +16,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hf_wbc.data.workers import ctrl_c_blocked
 
 if TYPE_CHECKING:
     from hf_wbc.study.task import Task
 
-START = "spawn"
+START: Final = "spawn"
 """How processes begin: a forked one could not use a GPU that its parent has looked at."""
 REPORT_S = 0.2
 """Steps are not told more often than this."""
