@@ -11,7 +11,6 @@ from typing import Any
 HOME = "acevedo_20"
 AWAY = ("matek_19", "mll_23")
 SIZE = "small"
-IMAGE_SIZE = 64
 STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
 """What a network of 1.2 million weights needs to learn some 400 drawings."""
 
@@ -26,28 +25,20 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         out: The folder for archives, datasets, audit, run and pictures.
         seed: Seed of the drawings, the splits, the weights and the order of images.
     """
-    from functools import partial
-
-    import dataset_scripts
     from hf_wbc.cli.audit import audit
-    from hf_wbc.cli.display import TrainingDisplay, print_results, stage_bars
+    from hf_wbc.cli.display import TrainingDisplay, print_results
+    from hf_wbc.cli.toys import draw_toys, prepare_toys, write_backbone
     from hf_wbc.config import TrainConfig
-    from hf_wbc.data.prepare import prepare
-    from hf_wbc.data.toy.archives import draw_archives
     from hf_wbc.data.toy.source import toy_name
     from hf_wbc.engine.run import run
 
     _say(1, "draw the archives of three toy laboratories")
-    with stage_bars() as report:
-        archives = draw_archives(out / "archives", seed, SIZE, report=partial(report, "draw"))
+    archives = draw_toys(out / "archives", seed, SIZE)
 
     _say(2, "prepare them: check, split, crop to 25 um")
-    folders = {}
-    for name, archive in archives.items():
-        source, folder = dataset_scripts.load(name), out / "data" / toy_name(name)
-        with stage_bars() as report:
-            folders[name] = str(prepare(source, archive, folder, seed=seed, report=report))
-        print(folder)
+    prepared = prepare_toys(archives, out / "data", seed)
+    folders = {name: str(folder) for name, folder in prepared.items()}
+    print(*folders.values(), sep="\n")
 
     _say(3, "audit them")
     audit(tuple(folders.values()), out / "audit")
@@ -56,7 +47,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     config = TrainConfig(
         sources=(folders[HOME],),
         target=tuple(folders[name] for name in AWAY),
-        model=str(_write_backbone(out / "backbone")),
+        model=str(write_backbone(out / "backbone")),
         fresh=True,
         steps=STEPS,
         batch_size=BATCH_SIZE,
@@ -79,19 +70,6 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
 
 def _say(number: int, what: str) -> None:
     print(f"\n{number}/5 {what}", flush=True)
-
-
-def _write_backbone(folder: Path) -> Path:
-    """The configuration of a small residual network (He et al. 2016), without weights."""
-    from transformers import ResNetConfig, ViTImageProcessor
-
-    config = ResNetConfig(
-        embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic"
-    )
-    config.save_pretrained(folder)
-    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    ViTImageProcessor(size=size, resample=3).save_pretrained(folder)
-    return folder
 
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+JOBS_AT_ONCE = 16
 TOY = "toy"
 """The ready study that draws its own data."""
 
@@ -19,7 +20,8 @@ def study(
     retry: bool = False,
     workers: int | None = None,
     threads: int = 1,
-    launch: str | None = None,
+    launch: tuple[str, ...] | None = None,
+    slurm: tuple[str, ...] | None = None,
 ) -> int:
     """Do every run of a study that is not finished; the same command goes on after anything.
 
@@ -36,8 +38,10 @@ def study(
         retry: Try runs again that failed before.
         workers: Runs at a time; one for each GPU when not given, or for each core.
         threads: Threads of each run on a CPU.
-        launch: Do each run through `accelerate launch` with these arguments, which name the number
-            of processes: "--multi_gpu --num_processes 4".
+        launch: Do each run through `accelerate launch` with these arguments, as
+            multi_gpu num_processes=4; their number has to be among them.
+        slurm: Submit the runs to SLURM as an array job with these options of sbatch, as
+            partition=gpu time=120 gpus_per_node=1; --workers limits how many run at a time.
     """
     from functools import partial
 
@@ -47,12 +51,18 @@ def study(
     from hf_wbc.study.estimate import Measured, read_records, say
     from hf_wbc.study.grid import load_grid
     from hf_wbc.study.plan import plan
-    from hf_wbc.study.runner import run_tasks, this_machine
+    from hf_wbc.study.runner import Machine, run_tasks, this_machine
+    from hf_wbc.study.slurm import parse_options, run_on_slurm
     from hf_wbc.study.standing import Standing
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
-    machine = this_machine(workers, threads, launched=launch is not None)
+    if slurm is None:
+        machine = this_machine(workers, threads, launched=launch is not None)
+        start = partial(run_tasks, machine=machine)
+    else:
+        machine = Machine(workers or JOBS_AT_ONCE, threads)
+        start = partial(run_on_slurm, machine=machine, options=parse_options(slurm))
     if name == TOY:
         _make_toys(settings)
     with stage_bars() as report:
@@ -68,7 +78,7 @@ def study(
         note_refusals(runs, cache)
         tasks = [make_task(run, cache, arguments) for run in left]
         with StudyDisplay(standing) as display:
-            run_tasks(tasks, machine, out / BESIDE, display.tell)
+            start(tasks, logs=out / BESIDE, watch=display.tell)
     print_ending(out, standing)
     return 0 if dry_run or standing.num_finished == standing.num_runs else 1
 

@@ -1,6 +1,5 @@
 """From a plan to tasks: which of its runs are to be done, and how each is handed out."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,20 +39,21 @@ def note_refusals(runs: Sequence[Planned], features: Path) -> None:
             remove(refused_folder(run.folder.path.parent, run.asked).path)
 
 
-def parse_launch(text: str | None) -> tuple[tuple[str, ...] | None, int]:
+def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
     """Arguments of `accelerate launch`, and how many processes they start; None is no launch.
 
     The number is part of what names a run's folder, so ValueError when they do not say it.
+
+    >>> parse_launch(["multi_gpu", "num_processes=4"])
+    (('--multi_gpu', '--num_processes=4'), 4)
     """
-    if text is None:
+    if words is None:
         return None, 1
-    words = shlex.split(text)
-    for place, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name in ("--num_processes", "--num-processes"):
-            value = value if equals else "".join(words[place + 1 : place + 2])
-            if value.isdecimal() and int(value) > 0:
-                return tuple(words), int(value)
+    arguments = tuple(f"--{word.lstrip('-')}" for word in words)
+    for argument in arguments:
+        name, _, value = argument.replace("-", "_").partition("=")
+        if name == "__num_processes" and value.isdecimal() and int(value) > 0:
+            return arguments, int(value)
     raise ValueError(
-        f"--launch {text!r} does not say how many processes; add --num_processes NUMBER"
+        f"--launch {' '.join(words)} does not say how many processes; add num_processes=NUMBER"
     )

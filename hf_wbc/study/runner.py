@@ -27,9 +27,12 @@ TOLD_S = 0.5
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened to the task of that number; `tick` is that nothing has."""
+    """What has happened to the task of that number; `tick` is that nothing has.
 
-    kind: Literal["started", "step", "ended", "tick"]
+    One that `waits` has been queued again.
+    """
+
+    kind: Literal["started", "step", "waits", "ended", "tick"]
     number: int = -1
     step: int = 0
     outcome: Outcome | None = None

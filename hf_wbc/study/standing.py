@@ -83,6 +83,8 @@ class Standing:
         stand, now = self.stands[event.number], time.monotonic()
         if event.kind == "started":
             stand.place, stand.started = "running", now
+        elif event.kind == "waits":
+            stand.place = "waiting"
         elif event.kind == "step":
             stand.first = event.step if stand.first is None else stand.first
             stand.step = event.step

@@ -79,7 +79,8 @@ def _launch(task: Task, report: Report) -> None:
     """Train in processes that accelerate starts; they end when this process does."""
     assert task.launch is not None
     request = {"config": task.config, "root": str(task.folder.parent), "cache": str(task.features)}
-    port = () if "--main_process_port" in task.launch else ("--main_process_port", "0")
+    named = any(word.startswith("--main_process_port") for word in task.launch)
+    port = () if named else ("--main_process_port", "0")
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *port, *task.launch,
         "-m", "hf_wbc.study.launched", json.dumps(request),

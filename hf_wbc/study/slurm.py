@@ -1,0 +1,203 @@
+"""The runner on a SLURM cluster: an array job with a limit, one job a run, through submitit.
+
+A job that is preempted or out of time is queued again and goes on from its last evaluation. The
+jobs outlive who submitted them; the same study asked for again finds those that are still queued.
+"""
+
+import getpass
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.records import RunFolder, read_json, remove, write_json
+from hf_wbc.study.runner import Event, Machine
+from hf_wbc.study.task import Outcome, Task, keep_failure, perform
+
+POLL_S = 5.0
+MISSING = 3
+"""Looks at the queue in which a job is not found until it is taken for ended."""
+TIME_MIN = 240
+"""A job's time limit where none is asked for; one that needs more is queued again."""
+MAX_TIMEOUTS = 100
+BUSY_S = 5.0
+JOBS = "slurm.json"
+"""The job of each run, in the folder of what the runs print."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What SLURM starts: a task, again from the start of this call after it was queued again."""
+
+    task: Task
+    threads: int
+
+    def __call__(self) -> str:
+        """Do the task; RuntimeError when it failed, so that SLURM knows it too."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        remove(RunFolder(self.task.folder).failure)
+        outcome = perform(self.task, lambda row: None)
+        while outcome.ending == "busy":  # the process that was preempted may still be ending
+            time.sleep(BUSY_S)
+            outcome = perform(self.task, lambda row: None)
+        if outcome.ending != "finished":
+            raise RuntimeError(outcome.what)
+        return outcome.ending
+
+    def checkpoint(self) -> Any:
+        """For submitit, which calls this before it queues the job again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    __submitit_checkpoint__ = checkpoint
+    """The method's name from the next submitit on."""
+
+
+def run_on_slurm(
+    tasks: Sequence[Task],
+    machine: Machine,
+    logs: Path,
+    watch: Callable[[Event], None],
+    options: Mapping[str, Any],
+) -> list[Outcome]:
+    """Submit the tasks that are not queued yet, and wait for all; how each ended.
+
+    ValueError where there is no SLURM or submitit, and for what sbatch refuses.
+    """
+    require_slurm()
+    known = read_json(logs / JOBS) if (logs / JOBS).exists() else {}
+    queued = _queue()
+    new = [task for task in tasks if known.get(task.folder.name) not in queued]
+    for task in new:
+        remove(RunFolder(task.folder).failure)
+    ids = _submit(new, machine, logs, options) if new else []
+    known |= {task.folder.name: job for task, job in zip(new, ids, strict=True)}
+    write_json(logs / JOBS, known)
+    return _wait(tasks, [known[task.folder.name] for task in tasks], watch)
+
+
+def require_slurm() -> None:
+    """ValueError where jobs cannot be submitted."""
+    import importlib.util
+
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError(
+            "submitit is not installed; install hf_wbc with its extra: pip install '.[slurm]'"
+        )
+    for program in ("sbatch", "srun", "squeue"):
+        if shutil.which(program) is None:
+            raise ValueError(f"there is no {program} here; leave out --slurm, or use a login node")
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE as options of sbatch, by submitit's names; the time in minutes.
+
+    >>> parse_options(["partition=gpu", "time=60", "gpus-per-node=2"])
+    {'partition': 'gpu', 'time': 60, 'gpus_per_node': 2}
+    """
+    found: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--slurm {option!r}: write NAME=VALUE, as partition=gpu")
+        found[name.lstrip("-").replace("-", "_")] = int(value) if value.isdecimal() else value
+    if not isinstance(found.get("time", 0), int):
+        raise ValueError(f"--slurm time={found['time']}: give a whole number of minutes")
+    return found
+
+
+def _submit(
+    tasks: Sequence[Task], machine: Machine, logs: Path, options: Mapping[str, Any]
+) -> list[str]:
+    """Submit one array job; the id of each task's job."""
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = SlurmExecutor(logs / "slurm" / "%j", max_num_timeout=MAX_TIMEOUTS)
+    known = executor._valid_parameters()
+    others = {name: value for name, value in options.items() if name not in known}
+    executor.update_parameters(
+        **{
+            "job_name": "hf_wbc",
+            "time": TIME_MIN,
+            "cpus_per_task": machine.threads,
+            "array_parallelism": machine.num_workers,
+            **{name: value for name, value in options.items() if name in known},
+            **({"additional_parameters": others} if others else {}),
+        }
+    )
+    try:
+        with executor.batch():
+            jobs = [executor.submit(Job(task, machine.threads)) for task in tasks]
+    except (FailedSubmissionError, FailedJobError) as error:
+        said = [line for line in str(error).splitlines() if "error" in line.lower()]
+        raise ValueError(f"SLURM refuses the jobs: {' '.join(said) or error}") from error
+    return [str(job.job_id) for job in jobs]
+
+
+def _wait(
+    tasks: Sequence[Task], ids: Sequence[str], watch: Callable[[Event], None]
+) -> list[Outcome]:
+    """Look at the queue and at the run folders until every run is over."""
+    outcomes: dict[int, Outcome] = {}
+    states = dict.fromkeys(range(len(tasks)), "PENDING")
+    missed = dict.fromkeys(range(len(tasks)), 0)
+    while True:
+        queued = _queue()
+        for number, (task, job) in enumerate(zip(tasks, ids, strict=True)):
+            if number in outcomes:
+                continue
+            missed[number] = 0 if job in queued else missed[number] + 1
+            if RunFolder(task.folder).finished:
+                outcomes[number] = Outcome("finished")
+            elif missed[number] >= MISSING:
+                outcomes[number] = _ended(task, job)
+            else:
+                _tell(watch, number, task, states, queued.get(job, states[number]))
+                continue
+            watch(Event("ended", number, outcome=outcomes[number]))
+        watch(Event("tick"))
+        if len(outcomes) == len(tasks):
+            return [outcomes[number] for number in range(len(tasks))]
+        time.sleep(POLL_S)
+
+
+def _tell(
+    watch: Callable[[Event], None], number: int, task: Task, states: dict[int, str], state: str
+) -> None:
+    """What has changed of a job that is queued or runs."""
+    if state not in ("PENDING", "RUNNING"):  # on its way from one to the other
+        return
+    if state != states[number]:
+        watch(Event("started" if state == "RUNNING" else "waits", number))
+        states[number] = state
+    if state == "RUNNING" and (rows := RunFolder(task.folder).read_history()):
+        watch(Event("step", number, rows[-1]["step"]))
+
+
+def _ended(task: Task, job: str) -> Outcome:
+    """What became of a run whose job is no longer there and that is not finished."""
+    failure = RunFolder(task.folder).failure
+    if failure.exists():
+        return Outcome("failed", str(read_json(failure).get("what", "")))
+    what = f"SLURM has ended job {job} (cancelled, out of memory, or a node was lost)"
+    keep_failure(task, what, killed=True)
+    return Outcome("killed", what)
+
+
+def _queue() -> dict[str, str]:
+    """The user's jobs that are pending or run: state by id, `12_3` for the tasks of an array."""
+    command = ["squeue", "--noheader", "--array", "--format=%i|%T", "--user", getpass.getuser()]
+    for _ in range(10):  # slurmctld is away for a moment when it is busy or restarted
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            rows = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
+            return {job: state for job, state in rows if state != "COMPLETED"}
+        time.sleep(POLL_S)
+    raise ValueError(f"squeue fails: {done.stderr.strip()}; is slurmctld up?")

@@ -1,0 +1,123 @@
+"""`hf-wbc study` from the command line: what it says, what it returns, what it leaves."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.cli import toys
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.records import read_json
+
+
+@pytest.fixture
+def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
+    """A file with a run that works, one that fails while training, and one that cannot be."""
+    config = TrainConfig(
+        sources=laboratories[:1],
+        target=laboratories[1:],
+        model=tiny_model,
+        steps=4,
+        batch_size=8,
+        evaluate_every=2,
+    )
+    configs = [config, replace(config, lr=1e30, clip=0.0), replace(config, method="corall")]
+    path = tmp_path / "grid.py"
+    path.write_text(
+        "from hf_wbc.config import TrainConfig\n"
+        "def study(num: int = 3):\n"
+        f"    return [TrainConfig.from_dict(c) for c in {[c.to_dict() for c in configs]}][:num]\n"
+    )
+    return str(path)
+
+
+def test_a_study_does_what_can_be_done_and_says_what_cannot(
+    grid: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    command = ["study", grid, "--out", str(runs), "--cache", str(tmp_path), "--workers", "1"]
+    assert main([*command, "--dry-run"]) == 0
+    assert not runs.exists()
+    said = capsys.readouterr().out
+    assert "0 of 3 runs are finished" in said and "not known: 2 runs" in said
+
+    assert main(command) == 1  # in a process that begins from nothing, as everywhere
+    out, progress = capsys.readouterr()
+    assert "[1/3]  finished" in progress and "[2/3]  failed" in progress
+    assert "1 of 3 runs are finished" in out
+    assert "the loss at step 2" in out and "--retry" in out
+    assert "did you mean 'coral'?" in out
+    (finished,), failures = runs.glob("*/record.json"), list(runs.glob("*/failure.json"))
+    assert len(failures) == 2 and all(str(path) in out.replace("\n", "") for path in failures)
+
+    before = finished.stat().st_mtime_ns
+    assert main(command) == 1, "what failed is told again"
+    out, progress = capsys.readouterr()
+    assert "the loss at step 2" in out and "started" not in progress
+    assert main([*command, "--dry-run"]) == 0
+    assert "1 finished, 1 failed" in capsys.readouterr().out
+
+    monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
+    assert main([*command, "--retry"]) == 1
+    assert "started" in capsys.readouterr().err
+    assert finished.stat().st_mtime_ns == before
+    assert main([*command, "--set", "num=1"]) == 0
+    assert "1 of 1 runs are finished" in capsys.readouterr().out
+
+
+def test_the_toy_study_takes_the_toys_that_are_there(
+    tmp_path: Path,
+    make_domain: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`test_quickstart` sees them drawn and prepared, by the same functions."""
+    monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
+    names = ("toy_acevedo_20", "toy_matek_19")
+    for seed, name in enumerate(names):
+        make_domain(tmp_path / "toy" / "data" / name, name=name, seed=seed)
+    command = [
+        "study", "toy", "--out", str(tmp_path / "runs"), "--workers", "1",
+        "--set", f"data={tmp_path / 'toy'}", "methods=source_only", "seeds=1", "steps=2",
+    ]  # fmt: skip
+    assert main(command) == 0
+    assert "2 of 2 runs are finished" in capsys.readouterr().out
+    records = [read_json(path) for path in (tmp_path / "runs").glob("*/record.json")]
+    assert {record["target"][0]["name"] for record in records} == set(names)
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"data", "backbone"}
+
+
+def test_a_toy_study_that_lacks_a_domain_has_it_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(toys, "draw_toys", lambda out: {"acevedo_20": out, "mll_23": out})
+    monkeypatch.setattr(toys, "prepare_toys", lambda archives, out: asked.append((archives, out)))
+    toys.make_toy_study(tmp_path, ["toy_acevedo_20"], "backbone")
+    assert asked == [({"acevedo_20": tmp_path / "archives"}, tmp_path / "data")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toi"], "unknown study 'toi'; did you mean 'toy'?"),
+        (["toy", "--set", "x=1"], "no parameter 'x'"),
+        (["ceilings", "--launch", "multi_gpu"], "add num_processes=NUMBER"),
+        (["ceilings", "--workers", "0"], "--workers is 0"),
+        (["ceilings", "--slurm", "partition"], "write NAME=VALUE"),
+        (["ceilings", "--slurm", "time=1:00:00"], "a whole number of minutes"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_done(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,79 @@
+"""A small grid between two tiny laboratories, shared by the tests of a study that runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.records import RunFolder
+
+MEASURED = ("cost", "machine", "packages")
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers begin in no time, with all that this process has imported."""
+    monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
+
+
+@pytest.fixture
+def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
+    """A run of a second."""
+    home, away = laboratories
+    return TrainConfig(
+        sources=(home,),
+        target=(away,),
+        model=tiny_model,
+        steps=6,
+        batch_size=8,
+        evaluate_every=2,
+        lr=1e-2,
+    )
+
+
+@pytest.fixture
+def failing(short: TrainConfig) -> TrainConfig:
+    """A run whose loss leaves all numbers behind."""
+    return replace(short, lr=1e30, clip=0.0)
+
+
+@pytest.fixture(scope="session")
+def assert_same_run() -> Callable[[RunFolder, RunFolder], None]:
+    """Fails unless two finished runs are alike in everything but the time that they took."""
+    return _assert_same_run
+
+
+@pytest.fixture
+def write_grid(tmp_path: Path) -> Callable[..., str]:
+    """Writes a study's file: a configuration with every combination of some fields' values."""
+    return partial(_write_grid, tmp_path / "grid.py")
+
+
+def _assert_same_run(a: RunFolder, b: RunFolder) -> None:
+    first, second = (folder.read_record() for folder in (a, b))
+    for part in MEASURED:
+        del first[part], second[part]
+    assert first == second
+    assert a.predictions.read_bytes() == b.predictions.read_bytes()
+    weights = [load_file(folder.model / "model.safetensors") for folder in (a, b)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name], err_msg=name)
+
+
+def _write_grid(path: Path, config: TrainConfig, **choices: Any) -> str:
+    path.write_text(
+        "from dataclasses import replace\nfrom itertools import product\n"
+        "from hf_wbc.config import TrainConfig\n"
+        f"CHOICES = {choices!r}\n"
+        f"def study():\n    config = TrainConfig.from_dict({config.to_dict()!r})\n"
+        "    return [replace(config, **dict(zip(CHOICES, values)))\n"
+        "            for values in product(*CHOICES.values())]\n"
+    )
+    return str(path)

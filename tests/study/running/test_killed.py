@@ -1,0 +1,111 @@
+"""A study that is killed, however often and wherever, ends as one that nobody disturbed."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder
+
+METHODS = ["source_only", "coral"]
+SEEDS = [0, 1]
+NUM_KILLS = 5
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
+    short: TrainConfig,
+    tmp_path: Path,
+    write_grid: Callable[..., str],
+    assert_same_run: Callable[[RunFolder, RunFolder], None],
+) -> None:
+    config = replace(short, steps=40)
+    command = [
+        "study", write_grid(config, method=METHODS, seed=SEEDS), "--out", str(tmp_path / "runs"),
+        "--cache", str(tmp_path / "features"), "--workers", "2",
+    ]  # fmt: skip
+    rng = random.Random(5)
+    for _ in range(NUM_KILLS):
+        study = start(command)
+        wait_for_lines(tmp_path / "runs", num_lines(tmp_path / "runs") + rng.randrange(5), study)
+        time.sleep(rng.uniform(0, 0.2))
+        assert kill_all(study, rng), "the study was over before it was killed"
+    assert main(command) == 0
+    found = {path.parent.name for path in (tmp_path / "runs").glob("*/record.json")}
+    assert len(found) == len(METHODS) * len(SEEDS)
+    for method in METHODS:
+        for seed in SEEDS:
+            whole = run(replace(config, method=method, seed=seed), tmp_path / "whole", tmp_path)
+            assert_same_run(whole, RunFolder(tmp_path / "runs" / whole.path.name))
+            assert whole.history.read_bytes() == history(tmp_path / "runs" / whole.path.name)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_outlives_the_study(
+    short: TrainConfig, tmp_path: Path, write_grid: Callable[..., str], number: signal.Signals
+) -> None:
+    grid = write_grid(replace(short, steps=5000), seed=SEEDS)
+    study = start(["study", grid, "--out", str(tmp_path / "runs"), "--workers", "2"])
+    wait_for_lines(tmp_path / "runs", 2, study)
+    workers = study.children(recursive=True)
+    assert len(workers) >= 2
+    study.send_signal(number)
+    _, status = os.waitpid(study.pid, 0)
+    if number == signal.SIGINT:
+        assert os.waitstatus_to_exitcode(status) == 130
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    assert not list((tmp_path / "runs").glob("*/failure.json")), "the user's Ctrl-C is no failure"
+
+
+def start(command: list[str]) -> psutil.Process:
+    """A study in a process of its own, with all that this one has imported."""
+    if not (pid := os.fork()):
+        status = 1
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            status = main(command)
+        finally:
+            os._exit(status)
+    return psutil.Process(pid)
+
+
+def kill_all(study: psutil.Process, rng: random.Random) -> bool:
+    """Kill a study and its workers in any order; whether it was under way."""
+    if study.status() == psutil.STATUS_ZOMBIE:
+        return False
+    everyone = [study, *study.children(recursive=True)]
+    rng.shuffle(everyone)
+    for process in everyone:
+        if process.is_running():
+            process.kill()
+    os.waitpid(study.pid, 0)
+    psutil.wait_procs([process for process in everyone if process != study], timeout=20)
+    return True
+
+
+def wait_for_lines(root: Path, number: int, study: psutil.Process) -> None:
+    """Until so many evaluations stand in the histories of all runs."""
+    while num_lines(root) < number and study.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+
+def num_lines(root: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in root.glob("*/history.jsonl"))
+
+
+def history(folder: Path) -> bytes:
+    return (folder / "history.jsonl").read_bytes()

@@ -1,0 +1,117 @@
+"""What a study will do is known before anything is trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.study.conduct import make_task, note_refusals, parse_launch, to_do
+from hf_wbc.study.estimate import Measured, duration, read_records, say, total
+from hf_wbc.study.plan import Planned, plan
+from hf_wbc.study.task import keep_failure
+
+
+def planned(configs: list[TrainConfig], root: Path) -> list[Planned]:
+    return plan(configs, root, root / "features")
+
+
+@pytest.mark.parametrize(
+    ("method", "inputs"), [("ema", "images"), ("shot", "features"), ("source_only", "features")]
+)
+def test_the_folder_that_is_planned_is_the_one_that_is_made(
+    short: TrainConfig, tmp_path: Path, method: str, inputs: str
+) -> None:
+    config = replace(short, method=method, inputs=inputs, steps=2)  # type: ignore[arg-type]
+    (before,) = planned([config], tmp_path)
+    made = run(config, tmp_path, tmp_path / "features")
+    (after,) = planned([config], tmp_path)
+    assert (before.state, after.state) == ("new", "finished")
+    assert before.folder.path == made.path == after.folder.path
+    assert bool(before.num_to_embed) == (inputs == "features") and not after.num_to_embed
+
+
+def test_two_ways_to_ask_for_one_run_are_one(short: TrainConfig, tmp_path: Path) -> None:
+    explicit = replace(short, image_size=28, bottleneck=0)
+    assert len(planned([short, explicit], tmp_path)) == 1
+
+
+def test_fresh_weights_of_two_seeds_are_two_runs(short: TrainConfig, tmp_path: Path) -> None:
+    fresh = replace(short, fresh=True)
+    other = replace(fresh, seed=1)
+    found = planned([fresh, other], tmp_path)
+    assert len({run.identity["model"] for run in found}) == 2
+    assert found[1].folder.path == planned([other], tmp_path)[0].folder.path
+
+
+def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: Path) -> None:
+    found = planned(
+        [replace(short, method="corall"), replace(short, sources=("nowhere",)), short], tmp_path
+    )
+    assert [run.state for run in found] == ["refused", "refused", "new"]
+    assert "did you mean 'coral'" in found[0].failure and "nowhere" in found[1].failure
+    assert not list(tmp_path.iterdir()), "planning writes nothing"
+    note_refusals(found, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        run.folder.path.name for run in found if run.state == "refused"
+    }
+    assert to_do(found, retry=True) == found[2:]
+
+
+def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    runs = planned([short, replace(short, seed=1)], tmp_path)
+    for each, killed in zip(runs, (False, True), strict=True):
+        keep_failure(make_task(each, tmp_path), "because", killed=killed)
+    again = planned([short, replace(short, seed=1)], tmp_path)
+    assert [run.state for run in again] == ["failed", "unfinished"]
+    assert again[0].failure == "because"
+    assert to_do(again, retry=False) == again[1:]
+    assert to_do(again, retry=True) == again
+
+
+def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Path) -> None:
+    run(short, tmp_path, tmp_path / "features")
+    (record,) = read_records(tmp_path)
+    record["cost"] |= {"elapsed_s": 60.0, "steps": 6}
+    slower = {**record, "config": {**record["config"], "method": "coral"}}
+    slower["cost"] = {**record["cost"], "elapsed_s": 600.0}
+    measured = Measured([record, slower])
+    same, twice, other, unlike = planned(
+        [
+            replace(short, seed=5),
+            replace(short, steps=12),
+            replace(short, method="dann"),
+            replace(short, inputs="features"),
+        ],
+        tmp_path,
+    )
+    assert measured.estimate(same).seconds == pytest.approx(60)
+    assert measured.estimate(twice).seconds == pytest.approx(120)
+    assert measured.estimate(same).likeness == "method"
+    assert measured.estimate(other).likeness == "network"
+    assert 60 < (measured.estimate(other).seconds or 0) < 600
+    assert measured.estimate(unlike).seconds is None
+    estimates = [measured.estimate(each) for each in (same, twice, unlike)]
+    assert total(estimates, 1) == pytest.approx(180)
+    assert total(estimates, 2) == pytest.approx(120)
+    said = "\n".join(say([same, twice, unlike], estimates, 2))
+    assert "about 2 min for 2 runs in 2 workers" in said
+    assert "not known: 1 runs" in said
+    assert "176 images" in said, "of the run on features, none of which is there"
+
+
+def test_the_launch_says_how_many_processes_it_starts() -> None:
+    assert parse_launch(None) == (None, 1)
+    assert parse_launch(["mixed_precision=no", "num-processes=2"]) == (
+        ("--mixed_precision=no", "--num-processes=2"),
+        2,
+    )
+    with pytest.raises(ValueError, match="num_processes=NUMBER"):
+        parse_launch(["multi_gpu"])
+
+
+def test_a_length_of_time_is_rounded_as_people_do() -> None:
+    assert duration(59.6) == "60 s"

@@ -1,0 +1,175 @@
+"""Warm workers do every run; a failure or a killed process costs one run and no more."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.records import RunFolder, read_json
+from hf_wbc.study.conduct import BESIDE, make_task
+from hf_wbc.study.estimate import Estimate
+from hf_wbc.study.plan import plan
+from hf_wbc.study.runner import Event, Machine, run_tasks, this_machine
+from hf_wbc.study.standing import Standing
+from hf_wbc.study.task import Outcome, Task
+
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+"""Locks a file, as another study's run does."""
+ONE = Machine(num_workers=1)
+pytestmark = pytest.mark.usefixtures("forked")
+
+
+def tasks_of(configs: list[TrainConfig], root: Path) -> list[Task]:
+    return [make_task(run, root / "features") for run in plan(configs, root, root / "features")]
+
+
+def ignore(event: Event) -> None:
+    pass
+
+
+def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
+    short: TrainConfig,
+    failing: TrainConfig,
+    tmp_path: Path,
+    assert_same_run: Callable[[RunFolder, RunFolder], None],
+) -> None:
+    configs = [short, failing, replace(short, seed=1)]
+    tasks = tasks_of(configs, tmp_path)
+    events: list[Event] = []
+    outcomes = run_tasks(tasks, ONE, tmp_path / BESIDE, events.append)
+    assert [outcome.ending for outcome in outcomes] == ["finished", "failed", "finished"]
+    failure = read_json(RunFolder(tasks[1].folder).failure)
+    assert failure["what"] == outcomes[1].what and "loss" in failure["what"]
+    assert "Traceback" in failure["traceback"] and not failure["killed"]
+    for config, task in zip((configs[0], configs[2]), (tasks[0], tasks[2]), strict=True):
+        bare = run(config, tmp_path / "bare", tmp_path / "features")
+        assert_same_run(bare, RunFolder(task.folder))
+    started = [event.number for event in events if event.kind == "started"]
+    assert started == [0, 1, 2]
+    assert {event.number for event in events if event.kind == "step"} >= {0, 2}
+    assert not workers()
+
+
+def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
+    short: TrainConfig, tmp_path: Path, assert_same_run: Callable[[RunFolder, RunFolder], None]
+) -> None:
+    long = replace(short, steps=60)
+    tasks = tasks_of([long, replace(short, seed=1)], tmp_path)
+
+    def kill(event: Event) -> None:
+        if event.kind == "step" and event.number == 0 and event.step >= 2:
+            (worker,) = workers()
+            os.kill(worker.pid, signal.SIGKILL)
+
+    outcomes = run_tasks(tasks, ONE, tmp_path / BESIDE, kill)
+    assert [outcome.ending for outcome in outcomes] == ["killed", "finished"]
+    assert "SIGKILL" in outcomes[0].what and "memory" in outcomes[0].what
+    assert read_json(RunFolder(tasks[0].folder).failure)["killed"]
+    assert not workers()
+    again = run(long, tmp_path, tmp_path / "features")
+    assert not again.failure.exists()
+    assert_same_run(run(long, tmp_path / "whole", tmp_path / "features"), again)
+
+
+def test_an_error_of_the_watcher_leaves_no_worker(short: TrainConfig, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if event.kind == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_tasks(tasks_of([replace(short, steps=500)], tmp_path), ONE, tmp_path / BESIDE, stop)
+    assert not workers()
+
+
+def test_a_run_that_another_process_writes_is_waited_for(
+    short: TrainConfig, tmp_path: Path
+) -> None:
+    (task,) = tasks_of([short], tmp_path)
+    folder = RunFolder(task.folder)
+    with folder.writing(task.config, task.identity):
+        pass
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder.config)], stdout=subprocess.PIPE
+    )
+    assert other.stdout and other.stdout.readline() and folder.is_busy
+    endings = []
+
+    def watch(event: Event) -> None:
+        if event.outcome:
+            endings.append(event.outcome.ending)
+            if event.outcome.ending == "busy":
+                other.kill()
+                other.wait()
+
+    (outcome,) = run_tasks([task], ONE, tmp_path / BESIDE, watch)
+    assert endings == ["busy", "finished"] and outcome == Outcome("finished")
+
+
+def test_runs_through_accelerate_are_the_same_runs(
+    short: TrainConfig, tmp_path: Path, assert_same_run: Callable[[RunFolder, RunFolder], None]
+) -> None:
+    (planned,) = plan([short], tmp_path, tmp_path / "features")
+    task = make_task(planned, tmp_path / "features", ("--cpu", "--num_processes=1"))
+    assert run_tasks([task], ONE, tmp_path / BESIDE, ignore) == [Outcome("finished")]
+    bare = run(short, tmp_path / "bare", tmp_path / "features")
+    assert_same_run(bare, RunFolder(task.folder))
+
+
+def test_the_machine_is_shared_out_over_its_cores() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert this_machine(3, 1).num_workers == 3
+    assert this_machine(launched=True).num_workers == 1
+    assert this_machine(threads=1000).num_workers == 1
+    if not this_machine().devices:
+        assert this_machine().num_workers == cores
+    with pytest.raises(ValueError, match="--workers is 0"):
+        this_machine(0)
+
+
+def test_the_time_that_is_left_follows_the_work_that_is_done(
+    short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("hf_wbc.study.standing.time.monotonic", lambda: clock[0])
+    runs = plan([replace(short, steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
+    standing = Standing(runs, runs, [Estimate(50.0, "method")] * 4, 2)
+    assert standing.remaining_s() == 100
+    standing.tell(Event("started", 0))
+    standing.tell(Event("step", 0, step=20))  # it resumes there
+    clock[0] = 10.0
+    standing.tell(Event("step", 0, step=40))
+    assert standing.remaining_s() == pytest.approx(10 * (0.6 + 3) / 0.2)
+    standing.tell(Event("ended", 0, outcome=Outcome("failed", "why")))
+    standing.tell(Event("started", 1))
+    clock[0] = 20.0
+    standing.tell(Event("ended", 1, outcome=Outcome("finished")))
+    assert standing.remaining_s() == pytest.approx(20 * 2 / 1)
+    assert (standing.num_finished, standing.num_over) == (1, 2)
+    assert [(word, why) for word, _, why in standing.troubles()] == [("failed", "why")]
+
+
+def workers() -> list[psutil.Process]:
+    """Processes that this one has started for tasks and that live."""
+    found = []
+    for child in psutil.Process().children():
+        try:
+            words = " ".join(child.cmdline())
+            if "resource_tracker" not in words and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
