@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 COMMANDS = (
-    "quickstart", "toy", "prepare", "audit", "methods", "train", "study", "embed", "evaluate",
+    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "study",
     "compare", "predict", "doctor",
 )  # fmt: skip
 REMEDIES = {
