@@ -15,7 +15,7 @@ from typing import Any
 
 from hf_wbc.records import RunFolder, read_json, remove, write_json
 from hf_wbc.study.runner import Event, Machine
-from hf_wbc.study.task import Outcome, Task, keep_failure, perform
+from hf_wbc.study.task import Outcome, Task, keep_failure
 
 POLL_S = 5.0
 MISSING = 3
@@ -24,13 +24,16 @@ TIME_MIN = 240
 """A job's time limit where none is asked for; one that needs more is queued again."""
 MAX_TIMEOUTS = 100
 BUSY_S = 5.0
-JOBS = "slurm.json"
-"""The job of each run, in the folder of what the runs print."""
+SUBMITTED, JOBS = "slurm", "slurm.json"
+"""What submitit keeps of each job, and the job of each run, beside what the runs print."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What SLURM starts: a task, again from the start of this call after it was queued again."""
+    """What SLURM starts: a task, again from the start of this call after it was queued again.
+
+    submitit hears signals once it has read this; until then they end the job.
+    """
 
     task: Task
     threads: int
@@ -38,6 +41,8 @@ class Job:
     def __call__(self) -> str:
         """Do the task; RuntimeError when it failed, so that SLURM knows it too."""
         import torch
+
+        from hf_wbc.study.perform import perform
 
         torch.set_num_threads(self.threads)
         remove(RunFolder(self.task.folder).failure)
@@ -79,7 +84,7 @@ def run_on_slurm(
     ids = _submit(new, machine, logs, options) if new else []
     known |= {task.folder.name: job for task, job in zip(new, ids, strict=True)}
     write_json(logs / JOBS, known)
-    return _wait(tasks, [known[task.folder.name] for task in tasks], watch)
+    return _wait(tasks, [known[task.folder.name] for task in tasks], logs, watch)
 
 
 def require_slurm() -> None:
@@ -119,7 +124,7 @@ def _submit(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = SlurmExecutor(logs / "slurm" / "%j", max_num_timeout=MAX_TIMEOUTS)
+    executor = SlurmExecutor(logs / SUBMITTED / "%j", max_num_timeout=MAX_TIMEOUTS)
     known = executor._valid_parameters()
     others = {name: value for name, value in options.items() if name not in known}
     executor.update_parameters(
@@ -142,7 +147,7 @@ def _submit(
 
 
 def _wait(
-    tasks: Sequence[Task], ids: Sequence[str], watch: Callable[[Event], None]
+    tasks: Sequence[Task], ids: Sequence[str], logs: Path, watch: Callable[[Event], None]
 ) -> list[Outcome]:
     """Look at the queue and at the run folders until every run is over."""
     outcomes: dict[int, Outcome] = {}
@@ -157,7 +162,7 @@ def _wait(
             if RunFolder(task.folder).finished:
                 outcomes[number] = Outcome("finished")
             elif missed[number] >= MISSING:
-                outcomes[number] = _ended(task, job)
+                outcomes[number] = _ended(task, job, logs)
             else:
                 _tell(watch, number, task, states, queued.get(job, states[number]))
                 continue
@@ -181,12 +186,12 @@ def _tell(
         watch(Event("step", number, rows[-1]["step"]))
 
 
-def _ended(task: Task, job: str) -> Outcome:
+def _ended(task: Task, job: str, logs: Path) -> Outcome:
     """What became of a run whose job is no longer there and that is not finished."""
-    failure = RunFolder(task.folder).failure
+    failure, log = RunFolder(task.folder).failure, logs / SUBMITTED / job
     if failure.exists():
         return Outcome("failed", str(read_json(failure).get("what", "")))
-    what = f"SLURM has ended job {job} (cancelled, out of memory, or a node was lost)"
+    what = f"SLURM has ended job {job} (cancelled, out of memory, a node was lost); see {log}"
     keep_failure(task, what, killed=True)
     return Outcome("killed", what)
 

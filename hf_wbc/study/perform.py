@@ -1,0 +1,83 @@
+"""Doing one run of a study: in this process, or in those that `accelerate launch` starts."""
+
+import json
+import subprocess
+import sys
+import time
+import traceback
+from typing import IO
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.machine import reset_peak_memory
+from hf_wbc.engine.run import run
+from hf_wbc.engine.trainer import Report
+from hf_wbc.records import BusyError, RunFolder
+from hf_wbc.study.task import Outcome, Task, keep_failure
+
+POLL_S = 0.5
+
+
+def perform(task: Task, report: Report) -> Outcome:
+    """Do a task; a failure is written to the run's folder and returned, not raised."""
+    folder = RunFolder(task.folder)
+    if not folder.finished and folder.is_busy:
+        return Outcome("busy")
+    try:
+        if task.launch is None:
+            reset_peak_memory()
+            run(TrainConfig.from_dict(task.config), folder.path.parent, task.features, (), report)
+        else:
+            _launch(task, report)
+    except BusyError:
+        return Outcome("busy")
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        what = kind + " ".join(str(error).split())
+        keep_failure(task, what, trace=traceback.format_exc())
+        return Outcome("failed", what)
+    assert folder.finished, f"the run of {folder.path} ended without a record there"
+    return Outcome("finished")
+
+
+def _launch(task: Task, report: Report) -> None:
+    """Train in processes that accelerate starts; they end when this process does."""
+    assert task.launch is not None
+    request = {"config": task.config, "root": str(task.folder.parent), "cache": str(task.features)}
+    named = any(word.startswith("--main_process_port") for word in task.launch)
+    port = () if named else ("--main_process_port", "0")
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", *port, *task.launch,
+        "-m", "hf_wbc.study.launched", json.dumps(request),
+    ]  # fmt: skip
+    with task.log.open("a") as log:
+        status = _attend(command, log, RunFolder(task.folder), report)
+    if status:
+        raise RuntimeError(
+            f"accelerate launch {' '.join(task.launch)} ended with status {status}: "
+            f"{_last_error(task.log.read_text(errors='replace'))}"
+        )
+
+
+def _attend(command: list[str], log: IO[str], folder: RunFolder, report: Report) -> int:
+    """Run a command to its end and report the steps that the run's history tells."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
+        last = 0
+        try:
+            while process.poll() is None:
+                rows = folder.read_history()
+                if rows and rows[-1]["step"] != last:
+                    last = rows[-1]["step"]
+                    report(rows[-1])
+                time.sleep(POLL_S)
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode
+
+
+def _last_error(log: str) -> str:
+    """The last line that reads like an error's own."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if line.partition(":")[0].rstrip().endswith("Error")]
+    ours = [line for line in errors if "ChildFailedError" not in line]
+    return (ours or lines or ["it printed nothing"])[-1]
