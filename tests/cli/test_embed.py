@@ -29,7 +29,8 @@ def test_every_split_is_embedded_once_and_training_uses_it(
     assert embed(tiny_model, cache, home) == 0
     words = f"--sources {home} --target {away} --model {tiny_model} --inputs features".split()
     places = f"--cache {cache} --out {tmp_path}/runs".split()
-    assert main(["train", *words, *places, "--steps", "2", "--evaluate-every", "1"]) == 0
+    assert main(["train", *words, *places, "--steps", "2", "--evaluate-every", "1",
+                 "--bottleneck", "0"]) == 0  # fmt: skip
     assert times(cache) == before
     (run,) = (tmp_path / "runs").iterdir()
     assert RunFolder(run).read_record()["config"]["trainable"] == "frozen"

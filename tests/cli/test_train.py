@@ -126,12 +126,11 @@ def test_patience_stops_at_the_named_rule(train: Train) -> None:
     assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 6
 
 
-def test_a_slow_average_stays_where_the_first_step_was(train: Train, tiny_model: str) -> None:
+def test_averaged_weights_lag_behind_the_raw_ones(train: Train, tiny_model: str) -> None:
     last = ("--selection", "last", "--warmup", "0")
-    averaged, raw = train(*last, "--ema", "0.999999"), train(*last)
-    name = "classifier.bias"
-    assert np.abs(saved(averaged)[name]).max() == pytest.approx(1e-2, rel=0.01)  # AdamW's first
-    assert np.abs(saved(raw)[name]).max() > 2e-2
+    averaged, raw = train(*last, "--ema", "0.999"), train(*last)
+    name = "vit.embeddings.patch_embeddings.projection.weight"
+    assert 0 < moved(averaged, tiny_model, name) < moved(raw, tiny_model, name)
 
 
 def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
@@ -158,7 +157,7 @@ def test_layer_decay_slows_what_lies_near_the_input(train: Train, tiny_model: st
 
 
 def test_a_frozen_backbone_does_not_move(train: Train, tiny_model: str) -> None:
-    run = train("--trainable", "frozen")
+    run = train("--trainable", "frozen", "--bottleneck", "0")
     before, after = start_of(tiny_model), saved(run)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
