@@ -132,6 +132,7 @@ def table_batches(
         num_steps=config.steps,
         augmentation=config.augmentation,
         treatments=dict.fromkeys(names, Treatment(MEAN, STD)),
+        strong=load_method(config.method).needs.strong,
         device=device,
     )
     return stream.batch
