@@ -9,10 +9,10 @@ from threading import Thread
 
 def main() -> None:
     """Train what the only argument asks for, in JSON; end when who asked has ended."""
+    Thread(target=_end_with_standard_input, daemon=True).start()
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
 
-    Thread(target=_end_with_standard_input, daemon=True).start()
     request = json.loads(sys.argv[1])
     config = TrainConfig.from_dict(request["config"])
     run(config, Path(request["root"]), Path(request["cache"]))
