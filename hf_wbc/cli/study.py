@@ -64,7 +64,7 @@ def study(
         machine = Machine(workers or JOBS_AT_ONCE, threads)
         start = partial(run_on_slurm, machine=machine, options=parse_options(slurm))
     if name == TOY:
-        _make_toys(settings)
+        _make_toys(settings, dry_run)
     with stage_bars() as report:
         runs = plan(configs, out, cache, num_processes, partial(report, "plan"))
     measured, left = Measured(read_records(out)), to_do(runs, retry)
@@ -77,17 +77,25 @@ def study(
     else:
         note_refusals(runs, cache)
         tasks = [make_task(run, cache, arguments) for run in left]
-        with StudyDisplay(standing) as display:
-            start(tasks, logs=out / BESIDE, watch=display.tell)
+        try:
+            with StudyDisplay(standing) as display:
+                start(tasks, logs=out / BESIDE, watch=display.tell)
+        except KeyboardInterrupt:
+            if slurm is not None:
+                print("the jobs go on; the same command watches them, and scancel ends them")
+            raise
     print_ending(out, standing)
     return 0 if dry_run or standing.num_finished == standing.num_runs else 1
 
 
-def _make_toys(settings: Sequence[str]) -> None:
-    """The data of the toy study, where it is not there yet."""
+def _make_toys(settings: Sequence[str], dry_run: bool) -> None:
+    """The data of the toy study, where it is not there yet; a dry run has it drawn by a real one."""
     from hf_wbc.cli.toys import make_toy_study
     from hf_wbc.study.ready import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
     from hf_wbc.study.settings import parse_settings
 
     data = Path(parse_settings(toy, settings).get("data", TOY_DATA))
-    make_toy_study(data, TOY_DOMAINS, TOY_BACKBONE)
+    if not dry_run:
+        make_toy_study(data, TOY_DOMAINS, TOY_BACKBONE)
+    elif not (data / "data").is_dir():
+        raise ValueError(f"{data} is not drawn yet; leave out --dry-run")

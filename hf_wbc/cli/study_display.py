@@ -40,8 +40,10 @@ def print_plan(runs: Sequence["Planned"], estimates: Sequence["Estimate"]) -> No
     """A line for every method, network and direction, with what is finished of its seeds."""
     from hf_wbc.study.estimate import duration
 
-    keys = [(r.direction, r.network, r.asked.selection, r.asked.method) for r in runs]
-    headings = ("direction", "network", "selection", "method")
+    keys = [
+        (r.direction, r.network, r.asked.inputs, r.asked.selection, r.asked.method) for r in runs
+    ]
+    headings = ("direction", "network", "inputs", "selection", "method")
     shown = [i for i in range(len(headings)) if len({key[i] for key in keys}) > 1]
     console = Console(highlight=False)
     for i, heading in enumerate(headings):

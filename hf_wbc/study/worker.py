@@ -45,8 +45,6 @@ class Surroundings:
 class Worker:
     """The handle of a process that does tasks."""
 
-    task: "Task | None" = None
-
     def __init__(self, surroundings: Surroundings) -> None:
         _start_tracker()
         context = get_context(START)
@@ -58,7 +56,6 @@ class Worker:
 
     def give(self, task: "Task") -> None:
         """Start a task; a worker that has died is noticed later, by its sentinel."""
-        self.task = task
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(task)
 
@@ -151,7 +148,8 @@ class _Teller:
         now = time.monotonic()
         if now - self.last >= REPORT_S or "of" not in row:
             self.last = now
-            self.connection.send(("row", {key: row[key] for key in ("step", "of") if key in row}))
+            with suppress(BrokenPipeError, ConnectionResetError):  # this process ends too, at once
+                self.connection.send(("row", {"step": row["step"]}))
 
 
 def print_to(log: Path) -> None:
