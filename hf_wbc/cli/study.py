@@ -89,7 +89,7 @@ def study(
 
 
 def _make_toys(settings: Sequence[str], dry_run: bool) -> None:
-    """The data of the toy study, where it is not there yet; a dry run has it drawn by a real one."""
+    """Draw the data of the toy study where it is not there yet; ValueError for a dry run."""
     from hf_wbc.cli.toys import make_toy_study
     from hf_wbc.study.ready import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
     from hf_wbc.study.settings import parse_settings
