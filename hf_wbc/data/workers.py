@@ -7,6 +7,7 @@ middle of a job: two builds never write side by side.
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
-from threading import Thread
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -131,17 +131,29 @@ class Workers:
 
 @contextmanager
 def ctrl_c_blocked() -> Iterator[None]:
-    """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this."""
+    """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this.
+
+    The mask is this thread's alone. Where another thread takes the signal, Python still interrupts
+    the main one, which would leave a process half started: so the handler waits, too.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler, missed = signal.getsignal(signal.SIGINT), threading.Event()
+    waits = callable(handler) and threading.current_thread() is threading.main_thread()
+    if waits:
+        signal.signal(signal.SIGINT, lambda *_: missed.set())
     try:
         yield
     finally:
+        if waits:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if missed.is_set():
+            signal.raise_signal(signal.SIGINT)
 
 
 def _serve(connection: Connection, state: Any) -> None:
     """Answer each (function, job) with (True, result) or (False, error) until the pipe closes."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             function, job = connection.recv()

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from hf_wbc.data.workers import Workers, num_cores
+from hf_wbc.data.workers import Workers, ctrl_c_blocked, num_cores
 
 ASLEEP = """
 import os, signal, time
@@ -61,6 +62,23 @@ def test_one_process_is_this_one() -> None:
 def test_ctrl_c_works_again_afterwards() -> None:
     with Workers(2, 1):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_waits_for_a_worker_to_be_started_whichever_thread_takes_it() -> None:
+    done = False
+    with pytest.raises(KeyboardInterrupt), ctrl_c_blocked():
+        thread = threading.Thread(target=_take_ctrl_c)
+        thread.start()
+        thread.join()
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _take_ctrl_c() -> None:
+    """As a thread of C code that has its own mask would."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("ctrl_c", [False, True], ids=["killed", "ctrl-c"])
