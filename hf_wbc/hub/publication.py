@@ -1,0 +1,51 @@
+"""What is published: files by their place, who may see them, and under which tag."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hf_wbc.hub.destination import Kind
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A complete state of a repository; `dataset_publication` and its like build one."""
+
+    kind: Kind
+    files: Mapping[str, Path | bytes]
+    """By path in the repository, with /: a file on disk, or the bytes themselves."""
+    public: bool
+    """Whether anybody may see it. False where a licence asks for it, or on request."""
+    message: str
+    """The commit's title, one line."""
+    tag: str | None = None
+    """None: the next of v1, v2 and so on."""
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Bytes by path, in alphabetical order."""
+        return {path: size_of(self.files[path]) for path in sorted(self.files)}
+
+
+def size_of(file: Path | bytes) -> int:
+    return len(file) if isinstance(file, bytes) else file.stat().st_size
+
+
+def sha256_of(file: Path | bytes) -> str:
+    """Hex digest of the content."""
+    if isinstance(file, bytes):
+        return hashlib.sha256(file).hexdigest()
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_start(file: Path | bytes, num_bytes: int) -> bytes:
+    """The first bytes."""
+    if isinstance(file, bytes):
+        return file[:num_bytes]
+    with file.open("rb") as opened:
+        return opened.read(num_bytes)
