@@ -1,0 +1,110 @@
+"""The nucleus of the cell that an image is about: where it is, and how large, in pixels.
+
+A stained nucleus is the darkest thing in green and more violet than red, in every laboratory's
+stain. Green is split into three (Otsu 1979, two thresholds): nuclei, cytoplasm and red cells,
+background. Segments of one nucleus are joined, and of several nuclei the one counts that is large
+and near the middle. Nothing is learned, so it is as good for a laboratory never seen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 192
+"""Longest side, in pixels, at which nuclei are looked for."""
+LEAST_CONTRAST = 24
+"""Grey levels of green between a nucleus and its surroundings; less is an image of nothing."""
+LEAST_SHARE = 0.004
+"""Of the image's area; smaller dark things are platelets and dirt."""
+BLUER = -12
+"""Grey levels that a nucleus is bluer than red, at least: a red cell is far on the other side."""
+_BINS = 64
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Nucleus:
+    """In pixels of the image."""
+
+    x: float
+    """Of its centre of mass, from the left."""
+    y: float
+    """From the top."""
+    area_px: float
+    """Of all its segments."""
+
+    @property
+    def diameter_px(self) -> float:
+        """Of the disc of its area."""
+        return float(2 * (self.area_px / np.pi) ** 0.5)
+
+
+def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
+    """The nucleus in an RGB image (H, W, 3), or None where there is none to be seen."""
+    from scipy import ndimage
+
+    step = max(1.0, max(pixels.shape[:2]) / SIDE)
+    small = _shrunk(pixels, step)
+    mask = _dark_violet(small)
+    if mask is None:
+        return None
+    wide = max(1, round(max(mask.shape) / 64))
+    mask = ndimage.binary_opening(mask, iterations=1)
+    joined, number = ndimage.label(ndimage.binary_dilation(mask, iterations=wide))
+    if not number:
+        return None
+    index = np.arange(1, number + 1)
+    areas = ndimage.sum_labels(mask, joined, index)
+    centres = np.array(ndimage.center_of_mass(mask, joined, index)).reshape(number, 2)
+    middle = (np.array(mask.shape) - 1) / 2
+    far = np.hypot(*((centres - middle) / max(mask.shape)).T)
+    weight = np.where(areas >= LEAST_SHARE * mask.size, areas * np.exp(-((far / 0.25) ** 2)), 0)
+    best = int(np.nan_to_num(weight).argmax())
+    if not weight[best] > 0:
+        return None
+    (y, x), (height, width) = centres[best], np.array(pixels.shape[:2]) / mask.shape
+    area = float(areas[best] * height * width)
+    return Nucleus(float((x + 0.5) * width), float((y + 0.5) * height), area)
+
+
+def _shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
+    from PIL import Image
+
+    size = (max(1, round(pixels.shape[1] / step)), max(1, round(pixels.shape[0] / step)))
+    image = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BOX)
+    return np.asarray(image, np.float64)
+
+
+def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
+    """What is as dark in green as nuclei are and not redder than blue; None where nothing is."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    low, _ = _two_thresholds(green)
+    dark = green <= low
+    if (
+        not dark.any()
+        or dark.all()
+        or np.median(green[~dark]) - green[dark].mean() < LEAST_CONTRAST
+    ):
+        return None
+    mask: Mask = dark & (blue - red >= BLUER)
+    return mask if mask.any() else None
+
+
+def _two_thresholds(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The grey levels that split values into three with the most variance between them."""
+    counts, edges = np.histogram(values, bins=_BINS, range=(0, 256))
+    share = counts / counts.sum()
+    mass = np.append(0, np.cumsum(share))
+    moment = np.append(0, np.cumsum(share * (edges[:-1] + edges[1:]) / 2))
+
+    def between(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
+        weight, total = mass[end] - mass[start], moment[end] - moment[start]
+        return np.divide(total**2, weight, out=np.zeros(np.shape(weight)), where=weight > 0)
+
+    first, second = np.triu_indices(_BINS - 1, 1)
+    first, second = first + 1, second + 1
+    zero, last = np.zeros_like(first), np.full_like(first, _BINS)
+    gain = between(zero, first) + between(first, second) + between(second, last)
+    best = int(gain.argmax())
+    return float(edges[first[best]]), float(edges[second[best]])
