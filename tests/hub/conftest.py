@@ -1,0 +1,76 @@
+"""A Hub of its own for every test, which the clients of this process and of others talk to."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for hub_server and what it imports
+
+from hub_server import LoopbackHub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A loopback Hub; this process is alice, of the organisation `lab`, with a write token.
+
+    `hub.url`, `hub.repo("dataset", "lab/cells")` (what lies there), `hub.log` and `hub.sent`,
+    `hub.env("reader", home=...)` for another process, and `hub.faults`:
+    `answer("POST", "/commit/", 503, times=2)`, `hold("POST", "/commit/")`, `cut_at(num_bytes)`,
+    `quota`. `hub.page_size`, `hub.part_size` and `hub.xet` may be set at any time.
+    """
+    with LoopbackHub(tmp_path / "hub") as server:
+        home = tmp_path / "home"
+        for name, value in server.env("alice", home=home).items():
+            monkeypatch.setenv(name, value)
+        _point_libraries_at(server.url, home, monkeypatch)
+        yield server
+    assert not server.errors, "\n".join(server.errors)
+
+
+def _point_libraries_at(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the libraries of this process took from the environment when they were imported."""
+    import huggingface_hub.constants as constants
+    from huggingface_hub.hf_api import api
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(api, "endpoint", url)
+    if "datasets" in sys.modules:
+        import datasets.config
+
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home / "datasets")
+        monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+
+
+@pytest.fixture
+def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """Make this process alice, reader, fine, carol, bob, somebody unknown, or nobody (None)."""
+
+    def log_in(name: str | None) -> None:
+        if name is None:
+            monkeypatch.delenv("HF_TOKEN", raising=False)
+        else:
+            monkeypatch.setenv("HF_TOKEN", f"hf_{name}")
+
+    return log_in
+
+
+@pytest.fixture
+def client_env(hub: LoopbackHub, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """The whole environment of another process that talks to the Hub, with caches of its own."""
+
+    def client_env(token: str | None = "alice", home: str = "elsewhere") -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
+        return {**kept, **hub.env(token, home=tmp_path / home)}
+
+    return client_env

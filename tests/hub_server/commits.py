@@ -1,0 +1,78 @@
+"""Commits: how each file is to be sent, and the commit itself."""
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+from hub_server.account import card_errors
+from hub_server.people import Refusal, Token
+from hub_server.repos import of_request
+from hub_server.store import LFS_SUFFIXES, MAX_REGULAR, Entry
+from hub_server.wire import Answer, Request
+
+if TYPE_CHECKING:
+    from hub_server.server import LoopbackHub, Route
+
+
+def route(request: Request) -> "Route | None":
+    """The handler of a request, if it is one of these."""
+    match request.method, request.parts:
+        case "POST", ["api", _, _, _, "preupload", _]:
+            return _preupload
+        case "POST", ["api", _, _, _, "commit", _]:
+            return _commit
+    return None
+
+
+def _preupload(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
+    repo = of_request(hub, request, token, write=True)
+    files = repo.files(request.parts[5])
+    answers = []
+    for asked in request.json()["files"]:
+        path = asked["path"]
+        is_large = path.endswith(LFS_SUFFIXES) or asked["size"] > MAX_REGULAR
+        answer = {
+            "path": path,
+            "uploadMode": "lfs" if is_large else "regular",
+            "shouldIgnore": False,
+        }
+        if path in files:
+            answer["oid"] = files[path].etag
+        answers.append(answer)
+    return Answer({"files": answers})
+
+
+def _commit(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
+    repo = of_request(hub, request, token, write=True)
+    assert token
+    title, parent = "", None
+    changes: dict[str, Entry | None] = {}
+    for line in request.body().splitlines():
+        item = json.loads(line)
+        key, value = item["key"], item["value"]
+        if key == "header":
+            title, parent = value["summary"], value.get("parentCommit")
+        elif key == "file":
+            data = base64.b64decode(value["content"])
+            if len(data) > MAX_REGULAR:
+                raise Refusal(400, f"{value['path']} is too large for a regular file")
+            changes[value["path"]] = repo.add_blob(value["path"], data)
+            if value["path"] == "README.md":
+                errors = card_errors(data.decode(), repo.plural[:-1])
+                if errors:
+                    raise Refusal(400, f"Invalid metadata in README.md: {errors[0]}")
+        elif key == "lfsFile":
+            changes[value["path"]] = repo.lfs_entry(value["path"], value["oid"], value["size"])
+        elif key == "deletedFile":
+            changes[value["path"]] = None
+        elif key == "deletedFolder":
+            prefix = value["path"].rstrip("/") + "/"
+            there = repo.files(request.parts[5])
+            changes |= {path: None for path in there if path.startswith(prefix)}
+        else:
+            raise Refusal(400, f"unknown operation {key}")
+    branch = request.parts[5].removeprefix("refs/heads/")
+    oid = repo.commit(branch, changes, title, token.user, parent)
+    prefix = "" if repo.plural == "models" else f"{repo.plural}/"
+    url = f"{hub.url}/{prefix}{repo.repo_id}/commit/{oid}"
+    return Answer({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
