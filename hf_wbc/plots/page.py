@@ -57,18 +57,26 @@ def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
 
     `points` is a cloud of points, which would be large without loss.
     """
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    widest = POINTS_PX if points else PICTURE_PX
-    dpi = min(200, widest / figure.get_figwidth())
-    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    image = Image.open(drawn).convert("RGB")
+    image = _drawn(figure, POINTS_PX if points else PICTURE_PX)
     if points:
         uri = data_uri(image, "WEBP", quality=QUALITY)
     else:
         uri = data_uri(_few_colours(image), "PNG", optimize=True)
     return Picture(uri, image.width // 2, image.height // 2, alt)
+
+
+def png(figure: "Figure") -> bytes:
+    """A figure as a file beside a page; the same figure gives the same bytes."""
+    return _encoded(_few_colours(_drawn(figure, PICTURE_PX)), "PNG", optimize=True)
+
+
+def _drawn(figure: "Figure", widest: int) -> "Image.Image":
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    dpi = min(200, widest / figure.get_figwidth())
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return Image.open(drawn).convert("RGB")
 
 
 def _few_colours(image: "Image.Image") -> "Image.Image":
@@ -92,10 +100,15 @@ def _few_colours(image: "Image.Image") -> "Image.Image":
 
 def data_uri(image: "Image.Image", kind: str, **options: Any) -> str:
     """An image's bytes as a URI, without any metadata."""
+    bytes_ = base64.b64encode(_encoded(image, kind, **options)).decode()
+    return f"data:image/{kind.lower()};base64,{bytes_}"
+
+
+def _encoded(image: "Image.Image", kind: str, **options: Any) -> bytes:
     bare, buffer = image.copy(), io.BytesIO()
     bare.info = {}  # Pillow would write a comment on
     bare.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
 
 
 def code(sentence: str) -> "Markup":

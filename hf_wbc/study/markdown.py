@@ -13,10 +13,11 @@ def markdown(sections: Iterable[Section]) -> str:
 def _blocks(section: Section) -> list[str]:
     blocks = [f"{'#' * section.level} {_escaped(section.title)}"]
     blocks += [_escaped(words) for words in section.paragraphs]
-    return blocks if section.table is None else [*blocks, _table(section.table)]
+    return blocks if section.table is None else [*blocks, markdown_table(section.table)]
 
 
-def _table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """GitHub's table, numbers to the right."""
     num_numbers = len(table.headings) - table.num_words
     rule = ["---"] * table.num_words + ["---:"] * num_numbers
     lines = [table.headings, rule, *table.cells]

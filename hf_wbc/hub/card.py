@@ -1,0 +1,30 @@
+"""Cards: a shipped template, front matter that the Hub reads, and text that people read."""
+
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc import __version__
+from hf_wbc.hub.destination import Destination, HubRepo
+from hf_wbc.shipped import shipped
+
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
+
+
+def render_card(template: str, data: "CardData", **values: Any) -> str:
+    """The text of a README.md; a value that the template asks for and nobody gave is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string(shipped(template).read_text(encoding="utf-8"))
+    front = data.to_yaml(line_break="\n").rstrip("\n")
+    return text.render(card_data=front, version=__version__, **values).rstrip("\n") + "\n"
+
+
+def place_of(destination: Destination) -> str:
+    """What others write to load it: `org/name`, or the folder's own name.
+
+    Where a folder lies on this machine is nobody's business.
+    """
+    if isinstance(destination, HubRepo):
+        return destination.repo_id
+    return f"./{destination.path.name}"

@@ -1,0 +1,117 @@
+"""A finished run as a publication: plain transformers weights, their card, and the run's record."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.data.source import Source
+from hf_wbc.hub.card import place_of
+from hf_wbc.hub.destination import Destination
+from hf_wbc.hub.model_card import model_card
+from hf_wbc.hub.model_words import scored
+from hf_wbc.hub.places import ROLES, without_paths
+from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.models.exposure import KEY, Exposure
+from hf_wbc.models.labels import require_labels
+from hf_wbc.models.processor import PROCESSOR_FILES
+from hf_wbc.records import RunFolder, read_json
+
+RECORD = "record.json"
+PICTURE = "confusion.png"
+_WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+_OTHERS = ("config.json", *PROCESSOR_FILES)
+
+
+def model_publication(
+    path: Path,
+    destination: Destination,
+    sources: Mapping[str, Source],
+    *,
+    public: bool | None = None,
+    licence: str | None = None,
+    tag: str | None = None,
+) -> Publication:
+    """The model of a run folder, or of its `model/`, for `destination`.
+
+    `sources` are those that are known, by their domain. Without a word on who may see it, a model
+    is public when all it has seen may be passed on, and private otherwise: its weights hold no
+    image, but nobody has said what may be made from those.
+
+    ValueError for an unfinished or damaged run, labels that are not the eleven, and files that no
+    run writes, pickled weights among them.
+    """
+    run = RunFolder(path.parent if path.name == "model" and not _is_run(path) else path)
+    if not run.finished:
+        raise ValueError(
+            f"{path} is no finished run: it has no {RECORD}; give the folder of one that "
+            "`hf-wbc train` has finished, such as runs/RUN"
+        )
+    record = run.read_record()
+    if record.get("kind") != "training":
+        raise ValueError(f"{path} is of kind {record.get('kind')!r}; give the folder of a training")
+    weights = _files(run)
+    seen = _seen(run)
+    names = [domain["name"] for role in ROLES for domain in record[role]]
+    may_pass = all(name in sources and sources[name].redistributable for name in names)
+    files: dict[str, Path | bytes] = {
+        CARD: model_card(
+            record, seen, place_of(destination), sources, licence=licence, picture=PICTURE
+        ).encode(),
+        PICTURE: _confusion(record),
+        RECORD: (json.dumps(without_paths(record), indent=2, ensure_ascii=False) + "\n").encode(),
+        **weights,
+    }
+    return Publication(
+        kind="model",
+        files=files,
+        public=may_pass if public is None else public,
+        message=f"Run {record['run']}: {record['config']['method']} on {', '.join(names)}",
+        tag=tag,
+    )
+
+
+def _is_run(path: Path) -> bool:
+    return RunFolder(path).finished
+
+
+def _files(run: RunFolder) -> dict[str, Path | bytes]:
+    """What `AutoModelForImageClassification` and its processor read; ValueError for anything else.
+
+    The labels are the eleven in their order.
+    """
+    if not run.model.is_dir():
+        raise ValueError(f"{run.path} has no model/; {run.remedy}")
+    there = {path.name: path for path in sorted(run.model.iterdir())}
+    known = {path.name for pattern in (*_WEIGHTS, *_OTHERS) for path in run.model.glob(pattern)}
+    if foreign := [name for name in there if name not in known]:
+        raise ValueError(
+            f"{run.model} holds {', '.join(foreign)}, which no run writes, and nothing but "
+            "safetensors and their configuration is published; take it away"
+        )
+    if not any(run.model.glob("*.safetensors")) or _OTHERS[0] not in known:
+        raise ValueError(f"{run.model} has no weights or no config.json; {run.remedy}")
+    config = read_json(run.model / _OTHERS[0], run.remedy)
+    labels = config.get("id2label", {})
+    require_labels(str(run.model), tuple(labels[each] for each in sorted(labels, key=int)))
+    return dict(there)
+
+
+def _seen(run: RunFolder) -> Exposure:
+    """What the saved weights have seen; ValueError where they do not say."""
+    note: Any = read_json(run.model / _OTHERS[0]).get(KEY)
+    if note is None:
+        raise ValueError(
+            f"{run.model / _OTHERS[0]} does not say what its weights have seen: an older hf_wbc "
+            f"wrote it; {run.remedy}"
+        )
+    return Exposure.from_dict(note)
+
+
+def _confusion(record: Mapping[str, Any]) -> bytes:
+    """PNG of the first test set of the card."""
+    from hf_wbc.plots.confusion import draw_confusion
+    from hf_wbc.plots.page import png
+
+    domain, _, scores = next(each for each in scored(record) if each[1] == "test")
+    return png(draw_confusion(scores, domain.replace("_", " ")))

@@ -1,0 +1,205 @@
+"""What a model card says of a run, in sentences; every number is from the record."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hf_wbc.adaptation import load_method
+from hf_wbc.data.source import Source
+from hf_wbc.hub.places import ROLES, model_place
+from hf_wbc.study.words import ARROW, count, listed
+from hf_wbc.taxonomy import NAMES
+
+Record = Mapping[str, Any]
+Scored = tuple[str, str, Mapping[str, Any]]
+"""A domain, the split that was scored, and the scores."""
+
+SPLIT_WORDS = {
+    "test": "test images",
+    "validation": "validation images",
+    "transductive": "all images, those that were adapted to included",
+}
+_ORDER = {"target": 0, "held out": 1, "source": 2}
+
+
+def direction(record: Record) -> str:
+    """`a + b → c`, or `a` where there is no target."""
+    sources, targets = (
+        " + ".join(domain["name"] for domain in record[role]) for role in ("sources", "target")
+    )
+    return f"{sources} {ARROW} {targets}" if targets else sources
+
+
+def scored(record: Record) -> list[Scored]:
+    """All that was scored, targets first."""
+    results = sorted(record["results"].items(), key=lambda item: _ORDER.get(item[1]["role"], 3))
+    return [
+        (domain, split, entry[split])
+        for domain, entry in results
+        for split in SPLIT_WORDS
+        if entry.get(split) is not None
+    ]
+
+
+def unseen_classes(record: Record) -> list[str]:
+    """Classes of which the sources have no validation image."""
+    numbers = record["calibration"]["num_images"]
+    return [name for name, number in zip(NAMES, numbers, strict=True) if not number]
+
+
+def how_chosen(record: Record) -> str:
+    """Which evaluation was kept, and what the rule that chose it saw of the target."""
+    selection = record["selection"]
+    saw = {
+        "no target": "which saw nothing of any target",
+        "unlabelled target": "which saw target images without labels",
+        "target labels": "which saw **target labels**",
+    }[selection["sees"]]
+    return (
+        f"The weights are those of step {selection['step']:,}, picked by the rule "
+        f"`{selection['rule']}`, {saw}."
+    )
+
+
+def warnings(record: Record) -> Iterator[str]:
+    """What has to be known before any number is read; one paragraph each."""
+    targets = [domain["name"] for domain in record["target"]]
+    if record["selection"]["sees"] == "target labels":
+        yield (
+            f"**Oracle.** Labels of {listed(targets)} picked these weights. Its scores there tell "
+            "how much choosing costs, and are no result."
+        )
+    before = record["model"]["exposed_to"]
+    if known := [name for name in targets if name in before]:
+        yield (
+            f"**Exposed.** The backbone had seen images of {listed(known)} before: the scores "
+            "there are no evidence of transfer to a laboratory that it has not seen."
+        )
+    elif str(record["model"]["exposure"]).endswith("unknown"):
+        yield (
+            "**Exposure unknown.** Nobody recorded what the backbone was trained on before; it may "
+            "have seen any of these laboratories."
+        )
+    if note := record["images"]["note"]:
+        yield f"**More than a pipeline does.** {str(note).replace('model/', 'It', 1)}."
+    if record["config"]["correct_priors"] != "none":
+        yield (
+            f"**For one target.** It is corrected for the class proportions of {listed(targets)}, "
+            "estimated without labels; elsewhere its probabilities are wrong."
+        )
+    unscaled = [d["name"] for role in ROLES for d in record[role] if d["um_per_px"] is None]
+    if unscaled:
+        yield (
+            f"**Scale unknown.** In {listed(unscaled)} the cell fills the frame, and nobody knows "
+            "how many um a pixel is; there the whole frame was used."
+        )
+    if record["config"]["merge"]:
+        pairs = listed([pair.replace("=", " as ") for pair in record["config"]["merge"]])
+        yield f"**Merged classes.** Scored as one: {pairs}. The model itself knows all eleven."
+
+
+def part_of(record: Record, role: str) -> str:
+    """What the domains of a role were used for."""
+    if role == "sources":
+        return "source, with labels"
+    if role == "held_out":
+        return "held out: chose the weights, with labels"
+    uses = []
+    if load_method(record["config"]["method"]).sees_target():
+        uses.append("adapted to without labels")
+    if record["selection"]["sees"] != "no target":
+        uses.append(f"chose the weights by {record['selection']['sees']}")
+    return f"target, {' and '.join(uses) or 'scored alone'}"
+
+
+def trained_on(record: Record) -> str:
+    """`trained on a and b with their labels, adapted to c without labels`."""
+    said = f"of {listed([domain['name'] for domain in record['sources']])} with their labels"
+    if targets := [domain["name"] for domain in record["target"]]:
+        kinds = load_method(record["config"]["method"])
+        how = "adapted to" if kinds.sees_target() else "meant for"
+        said += f", {how} {listed(targets)} without labels"
+    return said
+
+
+def calibration(record: Record) -> str:
+    """Where temperature and thresholds come from, and what they promise."""
+    found = record["calibration"]
+    rate = found["rejection"]["rate"]
+    return (
+        f"Its temperature, {found['temperature']:.3f}, was fitted on the {found['fitted_on']}. "
+        "Calibration error is the mean gap between what it says and how often it is right; "
+        f"a set of classes is meant to hold the true one in 90 of 100 images, and {rate:.0%} of "
+        f"images to be turned away as too uncertain. {found['guarantee'].capitalize()}."
+    )
+
+
+def notes(record: Record) -> Iterator[str]:
+    """What calibration and the target's class proportions left to say."""
+    said = str(record["calibration"]["note"])
+    others = [shift["note"] for shift in record["label_shift"].values()]
+    for note in dict.fromkeys([said, *(note for note in others if note not in said)]):
+        if note:
+            yield f"{note}."
+
+
+def training(record: Record) -> dict[str, str]:
+    """The run in a table of few rows."""
+    config, cost, machine = record["config"], record["cost"], record["machine"]
+    options = ", ".join(f"{name} {value}" for name, value in config["method_options"].items())
+    model, processes = record["model"], count(machine["num_processes"], "process", "processes")
+    per_step = config["batch_size"] * config["accumulation"] * machine["num_processes"]
+    learns = {"full": "all weights", "frozen": "the head alone", "lora": "LoRA and the head"}
+    return {
+        "run": f"`{record['run']}`, seed {config['seed']}",
+        "method": f"`{config['method']}`" + (f" ({options})" if options else ""),
+        "what learns": learns[config["trainable"]]
+        + (", on embedded features" if config["inputs"] == "features" else ""),
+        "steps": f"{cost['steps']:,} of {per_step} source images",
+        "learning rate": f"{config['lr']:g}, weight decay {config['weight_decay']:g}",
+        "sampling": config["balance"].replace("_", " and "),
+        "parameters": f"{model['num_parameters']:,}; {model['num_trained']:,} learned",
+        "input": f"{config['image_size']} px",
+        "cost": f"{cost['elapsed_s'] / 3600:.2f} h on {machine['device']}, {processes}, "
+        f"{cost['images_per_s']:,.0f} images/s",
+        "software": ", ".join(f"{name} {version}" for name, version in record["packages"].items()),
+    }
+
+
+def retraining(record: Record, place: str) -> tuple[str, str]:
+    """The command that trains it again, and what whoever gives it must have at hand."""
+    flags, folders = [f"--config {place}"], []
+    for role in ROLES:
+        names = [domain["name"] for domain in record[role] if domain["revision"] is None]
+        if names:
+            flags.append(f"--{role.replace('_', '-')} {' '.join(d['name'] for d in record[role])}")
+            folders += names
+    if str(record["model"]["revision"]).startswith("sha256:"):
+        flags.append(f"--model {model_place(record['model'])}")
+        folders.append("the base")
+    if not folders:
+        return " ".join(flags), "Data and base are fetched at the commits that it names."
+    return " ".join(flags), (
+        f"{listed(folders)} came from folders: give yours in their place; the fingerprints tell "
+        "whether they hold the same."
+    )
+
+
+def licences(record: Record, sources: Mapping[str, Source], licence: str | None) -> str:
+    """What the weights are given under, and what they are made of is."""
+    given = (
+        f"The publisher gives the weights under `{licence}`."
+        if licence
+        else "The publisher has named no licence for the weights."
+    )
+    parts = [
+        f"{domain['name']}: `{sources[domain['name']].licence}`"
+        if domain["name"] in sources
+        else f"{domain['name']}: see its own card"
+        for role in ROLES
+        for domain in record[role]
+    ]
+    return (
+        f"{given} They were made from images ({'; '.join(parts)}) and from "
+        f"`{model_place(record['model'])}`, whose licence stands on its own card; check that yours "
+        "is a use that all of them allow."
+    )

@@ -1,0 +1,60 @@
+"""Where a run's data and weights came from, as others may read it: no path of this machine.
+
+What is on the Hub is named with its commit. A folder is named for what it holds: the domain, or the
+last part of a model's path; its fingerprint says the rest.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from hf_wbc.models.ready import find_ready
+
+ROLES = ("sources", "target", "held_out")
+
+
+def dataset_place(domain: Mapping[str, Any]) -> str:
+    """Of one of a record's domains: `org/name@commit`, or the domain's name."""
+    if domain["revision"] is None:
+        return str(domain["name"])
+    return f"{str(domain['ref']).partition('@')[0]}@{domain['revision']}"
+
+
+def hub_dataset(domain: Mapping[str, Any]) -> str | None:
+    """The repository of a domain that came from the Hub."""
+    return None if domain["revision"] is None else dataset_place(domain).partition("@")[0]
+
+
+def hub_model(model: Mapping[str, Any]) -> str | None:
+    """The repository of a run's base model, where it is on the Hub: of a ready name, or named."""
+    name, revision = str(model["name"]), str(model["revision"])
+    if ready := find_ready(name):
+        return ready.hub_id
+    if revision.startswith("sha256:") or _is_path(name):
+        return None
+    return name.partition("@")[0]
+
+
+def model_place(model: Mapping[str, Any]) -> str:
+    """`org/name@commit`, the last part of a folder's path, or a name whose weights are fresh."""
+    name, revision = str(model["name"]), str(model["revision"])
+    repo = hub_model(model)
+    if repo is None:
+        return PurePath(name).name
+    return name if revision.startswith("fresh:") else f"{repo}@{revision}"
+
+
+def _is_path(name: str) -> bool:
+    return name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~"))
+
+
+def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's record as others may read it; `config` trains the same anew where data is at hand."""
+    public = copy.deepcopy(dict(record))
+    for role in ROLES:
+        public["config"][role] = [dataset_place(domain) for domain in record[role]]
+        for domain in public[role]:
+            domain["ref"] = dataset_place(domain)
+    public["config"]["model"] = public["model"]["name"] = model_place(record["model"])
+    return public
