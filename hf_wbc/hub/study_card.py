@@ -1,0 +1,154 @@
+"""A comparison of runs as a publication: its tables as a dataset, its words as the card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.data.source import Source
+from hf_wbc.hub.card import place_of, render_card
+from hf_wbc.hub.destination import Destination
+from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.study.export import PAGE, PAPER
+from hf_wbc.study.words import listed
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCardData
+
+TEMPLATE = "model_cards/comparison.md"
+REPORT = "report.html"
+SPLIT = "all"
+ABOUT = {
+    "rows": "every score, with its interval: one row a method, network, direction and split",
+    "differences": "which differences between methods are real",
+    "ranks": "mean ranks over directions and seeds (Friedman, Nemenyi)",
+    "rules_within_runs": "what each selection rule would have chosen of a run, judged by labels",
+    "rules_among_runs": "what each selection rule would have chosen of all runs, judged by labels",
+    "noise_ceiling": "how far examiners agree",
+    "problems": "run folders that are not in the comparison, and why",
+}
+
+
+def study_publication(
+    what: Path,
+    destination: Destination,
+    sources: Mapping[str, Source],
+    *,
+    public: bool | None = None,
+    tag: str | None = None,
+) -> Publication:
+    """The folder that `hf-wbc compare` wrote.
+
+    `sources` are those that are known, by their domain. Tables hold no image, and are public
+    without a word on it; a report shows cells, and is private unless all may be passed on.
+
+    ValueError for another folder, for files that compare does not write, and for a public report
+    with cells that nobody may pass on.
+    """
+    tables = _tables(what)
+    rows = tables["rows"].to_pylist()
+    domains = _names(rows, "sources", "targets", "held_out", "domain")
+    files: dict[str, Path | bytes] = {path.name: path for path in sorted(what.iterdir())}
+    shows = REPORT in files
+    forbidden = [d for d in domains if d in sources and not sources[d].redistributable]
+    if public and shows and forbidden:
+        raise ValueError(
+            f"{what / REPORT} shows cells of {listed(forbidden)}, which must not be passed on; "
+            "compare again with --no-report, or publish it privately"
+        )
+    may_show = all(d in sources and sources[d].redistributable for d in domains)
+    files[CARD] = _card(what, tables, rows, place_of(destination), sources, shows).encode()
+    return Publication(
+        kind="study",
+        files=files,
+        public=(may_show or not shows) if public is None else public,
+        message=_title(what),
+        tag=tag,
+    )
+
+
+def _tables(what: Path) -> dict[str, Any]:
+    """The comparison's tables by name; ValueError for any other folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not (what / PAGE).is_file() or not (what / "rows.parquet").is_file():
+        raise ValueError(
+            f"{what} is not a folder that `hf-wbc compare` wrote; compare runs first: "
+            "hf-wbc compare runs --out build/comparison"
+        )
+    known = {
+        PAGE,
+        PAPER,
+        REPORT,
+        *(f"{name}.{end}" for name in ABOUT for end in ("csv", "parquet")),
+    }
+    if foreign := sorted(path.name for path in what.iterdir() if path.name not in known):
+        raise ValueError(
+            f"{what} holds {', '.join(foreign)}, which `hf-wbc compare` does not write; take "
+            "it away, or compare again"
+        )
+    found = {}
+    for name in ABOUT:
+        path = what / f"{name}.parquet"
+        if path.is_file():
+            try:
+                found[name] = pq.read_table(path)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ValueError(f"{path} is damaged: {error}; compare again") from error
+    return found
+
+
+def _card(
+    what: Path,
+    tables: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    place: str,
+    sources: Mapping[str, Source],
+    shows: bool,
+) -> str:
+    domains = _names(rows, "sources", "targets", "held_out", "domain")
+    title, _, body = (what / PAGE).read_text(encoding="utf-8").partition("\n")
+    return render_card(
+        TEMPLATE,
+        _card_data(title.strip("# "), tables),
+        title=title.strip("# "),
+        domains=listed(domains),
+        methods=", ".join(f"`{name}`" for name in _names(rows, "method")),
+        num_runs=len(_names(rows, "runs")),
+        report=shows,
+        place=place,
+        tables={name: f"{table.num_rows:,}" for name, table in tables.items()},
+        about=ABOUT,
+        comparison=body.strip("\n"),
+        known=[sources[name] for name in domains if name in sources],
+    )
+
+
+def _card_data(title: str, tables: Mapping[str, Any]) -> "DatasetCardData":
+    """The card's YAML: one configuration a table."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(
+        pretty_name=title,
+        tags=["biology", "medical", "microscopy", "white-blood-cells", "benchmark", "hf_wbc"],
+    )
+    MetadataConfigs(
+        {
+            name: {
+                "data_files": [{"split": SPLIT, "path": f"{name}.parquet"}],
+                **({"default": True} if name == "rows" else {}),
+            }
+            for name in tables
+        }
+    ).to_dataset_card_data(data)
+    return data
+
+
+def _names(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[str]:
+    """All words in these columns, each once, in alphabetical order."""
+    return sorted({word for row in rows for column in columns for word in str(row[column]).split()})
+
+
+def _title(what: Path) -> str:
+    return (what / PAGE).read_text(encoding="utf-8").partition("\n")[0].strip("# ")
