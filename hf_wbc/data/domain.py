@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_wbc.data.hub_snapshot import fetch_snapshot
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
@@ -60,11 +61,24 @@ def load_domain(ref: str, split: str, config: str = DEFAULT_CONFIG) -> Domain:
     ValueError when it is not there, not of our schema, of other classes or another order of them,
     incomplete, or of two domains or two scales.
     """
-    for what, value, known in (("split", split, SPLITS), ("config", config, CONFIGS)):
-        if value not in known:
-            raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
-    folder, revision = _locate(ref, split, config)
-    files = _shards(ref, folder / config, split)
+    (domain,) = load_domains(ref, [split], config)
+    return domain
+
+
+def load_domains(
+    ref: str, splits: Sequence[str] = SPLITS, config: str = DEFAULT_CONFIG
+) -> list[Domain]:
+    """Several splits, all of the same commit where they are on the Hub; as `load_domain`."""
+    for what, values, known in (("split", splits, SPLITS), ("config", [config], CONFIGS)):
+        for value in values:
+            if value not in known:
+                raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+    folder, revision = _locate(ref, splits, config)
+    return [_load(ref, folder / config, split, revision) for split in splits]
+
+
+def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
+    files = _shards(ref, folder, split)
     _check_schema(ref, files)
     facts = _read_facts(files)
     fingerprint = _fingerprint(facts)
@@ -81,7 +95,7 @@ def load_domain(ref: str, split: str, config: str = DEFAULT_CONFIG) -> Domain:
     )
 
 
-def _locate(ref: str, split: str, config: str) -> tuple[Path, str | None]:
+def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | None]:
     """The folder that holds the files, and the commit when it came from the Hub."""
     if Path(ref).is_dir():
         return Path(ref), None
@@ -91,23 +105,12 @@ def _locate(ref: str, split: str, config: str) -> tuple[Path, str | None]:
             f"{ref}: no such folder; give a folder that `hf-wbc prepare` wrote, "
             "or a Hub dataset as org/name or org/name@revision"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
+    patterns = [f"{config}/{split}-*.parquet" for split in splits]
     try:
-        snapshot = snapshot_download(
-            match["repo"],
-            repo_type="dataset",
-            revision=match["revision"],
-            allow_patterns=[f"{config}/{split}-*.parquet", "README.md"],
-        )
-    except (OSError, HFValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{ref}: no such folder, and the Hub does not give such a dataset ({reason}); "
-            "check name, revision, network and `hf auth login`"
-        ) from error
-    return Path(snapshot), Path(snapshot).name
+        snapshot = fetch_snapshot(match["repo"], "dataset", match["revision"], patterns)
+    except ValueError as error:
+        raise ValueError(f"{ref}: no such folder, and the Hub's dataset: {error}") from error
+    return snapshot, snapshot.name
 
 
 def _shards(ref: str, folder: Path, split: str) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.domain import Domain, load_domains
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.evaluation.tally import tally
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
@@ -70,7 +70,7 @@ class Corpus:
 
 def load_splits(ref: str) -> Splits:
     """All splits of a prepared folder or a Hub dataset."""
-    return Splits(*(load_domain(ref, split) for split in SPLITS))
+    return Splits(*load_domains(ref))
 
 
 def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.domain import Domain, load_domains
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.corpus import require_scale
@@ -45,7 +45,7 @@ def evaluate_model(
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
     loaded = load_trained(model)
-    domains = [load_domain(ref, split) for split in splits]
+    domains = load_domains(ref, splits)
     require_scale(domains, allow_unscaled)
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELLED).all():

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_wbc.data.csv_rows import some
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.domain import load_domains
 from hf_wbc.data.image_folder import ImageFolder, list_images, read_blocks, sample
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS
 from hf_wbc.engine.accelerator import make_accelerator
@@ -148,7 +148,7 @@ def _of_dataset(
 ) -> Answers:
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
-    domains = [load_domain(ref, split) for split in splits]
+    domains = load_domains(ref, splits)
     if domains[0].um_per_px is None and not cell_fills_frame:
         raise ValueError(
             f"{ref} has no scale (um_per_px is null): its cells fill the frame; "

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from hf_wbc.data.hub_snapshot import fetch_snapshot
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
 from hf_wbc.models.ready import Ready, find_hub, ready_names
 
@@ -78,16 +79,12 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
 
 
 def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
     patterns = [_CONFIG, *PROCESSOR_FILES, *(_WEIGHTS if weights else ())]
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        return fetch_snapshot(hub_id, "model", revision, patterns)
+    except ValueError as error:
         raise ValueError(
-            f"model {name!r} is no folder here and did not come from the Hub; check its name, its "
-            f"revision, the network and your rights to it: {error}"
+            f"model {name!r} is no folder here and did not come from the Hub: {error}"
         ) from error
 
 
