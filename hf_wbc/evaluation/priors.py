@@ -108,6 +108,28 @@ def estimate_priors(
     >>> [round(prior, 3) for prior in found.priors]
     [0.9, 0.1]
     """
+    return resampled_priors(
+        method,
+        source_logits,
+        source_labels,
+        target_logits,
+        num_resamples=num_resamples,
+        level=level,
+        seed=seed,
+    )[0]
+
+
+def resampled_priors(
+    method: str,
+    source_logits: ArrayLike,
+    source_labels: ArrayLike,
+    target_logits: ArrayLike,
+    *,
+    num_resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[PriorEstimate, Floats]:
+    """As `estimate_priors`, with the resamples (R, C) from which any sum gets its interval."""
     _check_options(method, num_resamples, level)
     source = checked_logits(source_logits, "source ")
     labels = checked_labels(source_labels, source)
@@ -124,8 +146,8 @@ def estimate_priors(
         target=target[:, seen],
     )
     generator = np.random.default_rng(seed)
-    estimate = _by_likelihood if method == "em" else partial(_by_confusion, method)
-    priors, resamples = estimate(found, num_resamples, generator)
+    solve = _by_likelihood if method == "em" else partial(_by_confusion, method)
+    priors, resamples = solve(found, num_resamples, generator)
     gap, limit = misfit(
         correct(found.source, found.calibration, priors),
         found.labels,
@@ -133,7 +155,7 @@ def estimate_priors(
         priors,
     )
     low, high = np.quantile(resamples, ((1 - level) / 2, (1 + level) / 2), axis=0)
-    return PriorEstimate(
+    estimate = PriorEstimate(
         method=method,
         priors=_filled(priors, seen, 0.0),
         low=_filled(np.minimum(low, priors), seen, None),
@@ -148,6 +170,9 @@ def estimate_priors(
         seed=seed,
         calibration=calibration,
     )
+    whole = np.zeros((num_resamples, len(seen)))
+    whole[:, seen] = resamples
+    return estimate, whole
 
 
 bbse = partial(estimate_priors, "bbse")

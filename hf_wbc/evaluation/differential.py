@@ -1,0 +1,173 @@
+"""A differential count: the share of each class in a smear, with intervals that can be believed.
+
+Counting a classifier's answers counts its mistakes, too: where one cell in five of the many
+segmented neutrophils is called banded, the few bands drown in them. The shares are estimated
+instead, as a target's class priors are (`hf_wbc.evaluation.priors`, by maximum likelihood), from
+what held-out cells of known class tell of the confusion. The interval has all three parts of the
+doubt: which cells happened to lie under the objective, what the classifier confuses, and how well
+that is known.
+
+Its width is Korn and Graubard's (1998, "Confidence intervals for proportions with small expected
+number of positive counts estimated from survey data"): the exact binomial one (Clopper & Pearson
+1934) of as many cells as would vary like the estimate. All classes' intervals hold at once
+(Bonferroni), as a smear is judged by all of them. Right for a smear of the model's own laboratory,
+or where only the shares differ; `misfit` tells when more does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
+
+from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
+from hf_wbc.evaluation.priors import resampled_priors
+
+LEVEL = 0.95
+UNKNOWN = -1
+"""A cell whose class nobody has corrected."""
+_CERTAIN = 1e3
+"""Logit of a class that a person has named."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What is known of a model's confusion: cells of its sources that it did not learn from."""
+
+    logits: Floats
+    """(N, 11)."""
+    labels: Ids
+    """(N,)."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of one class, or of several together."""
+
+    counted: int
+    """Cells that were taken for it."""
+    fraction: float
+    """Estimated, of all cells; as counted where nothing is known of the confusion."""
+    low: float
+    high: float
+    identifiable: bool = True
+    """False: the model was never taught the class, so that it cannot be counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Differential:
+    """The count of N cells."""
+
+    shares: tuple[Share, ...]
+    """Of the eleven classes, by id."""
+    num_cells: int
+    level: float
+    """With which all intervals hold at once, or each of them, if not `joint`."""
+    joint: bool
+    corrected: bool
+    """Whether the confusion is taken into account; False: a plain count, with chance alone."""
+    misfit: float | None
+    """How far the cells are from being the sources' with other shares, in [0, 1]."""
+    misfit_limit: float | None
+    """What chance alone exceeds in 5 % of the cases."""
+    resamples: Floats
+    """Shares (R, 11) that the estimate might as well have been."""
+
+    @property
+    def doubtful(self) -> bool:
+        """More than the shares differs from the sources: do not trust shares or intervals."""
+        return self.misfit is not None and self.misfit > (self.misfit_limit or 0)
+
+    def together(self, classes: Sequence[int]) -> Share:
+        """The share of several classes; its interval holds by itself, at `level`."""
+        shares = [self.shares[c] for c in classes]
+        fraction = sum(share.fraction for share in shares)
+        spread = self.resamples[:, list(classes)].sum(1).var()
+        low, high = _interval(np.array([fraction]), np.array([spread]), self.num_cells, self.level)
+        known = any(share.identifiable for share in shares)
+        return Share(sum(s.counted for s in shares), fraction, float(low[0]), float(high[0]), known)
+
+
+def differential(
+    probabilities: ArrayLike,
+    held_out: HeldOut | None,
+    *,
+    corrections: ArrayLike | None = None,
+    level: float = LEVEL,
+    joint: bool = True,
+    seed: int = 0,
+) -> Differential:
+    """Shares of the classes among cells, from the model's probabilities (N, 11) of them.
+
+    `corrections` (N,) are class ids by a person, or UNKNOWN. Without `held_out` cells are counted,
+    and the intervals know of chance alone. ValueError for no cells, or for what is no probability.
+
+    >>> held = HeldOut(np.array([[2.0, 0.0]] * 80 + [[0.0, 2.0]] * 20), np.repeat([0, 1], 50))
+    >>> found = differential([[0.8808, 0.1192]] * 80 + [[0.1192, 0.8808]] * 20, held)
+    >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
+    ([80, 20], [0.5, 0.5])
+    """
+    chances = _checked(probabilities)
+    gap: tuple[float, float] | tuple[None, None] = (None, None)
+    known = _checked_corrections(corrections, chances)
+    taken = np.where(known == UNKNOWN, chances.argmax(1), known)
+    counts = np.bincount(taken, minlength=chances.shape[1])
+    num, num_classes = chances.shape
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    if held_out is None:
+        fractions = counts / num
+        resamples = np.random.default_rng(seed).multinomial(num, fractions, 200) / num
+        seen = np.ones(num_classes, bool)
+        spread = fractions * (1 - fractions) / num
+    else:
+        logits = np.maximum(np.log(np.maximum(chances, np.exp(-700.0))), NEVER)
+        named = known != UNKNOWN
+        logits[named] = np.where(np.eye(num_classes, dtype=bool)[known[named]], _CERTAIN, -_CERTAIN)
+        estimate, resamples = resampled_priors(
+            "em", held_out.logits, held_out.labels, logits, seed=seed
+        )
+        fractions, gap = np.array(estimate.priors), (estimate.misfit, estimate.misfit_limit)
+        seen, spread = np.array(estimate.num_source) > 0, resamples.var(0)
+    each = 1 - (1 - level) / seen.sum() if joint else level
+    low, high = _interval(fractions, spread, num, each)
+    high[~seen] = 1.0
+    rows = zip(counts, fractions, low, high, seen, strict=True)
+    shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
+    return Differential(shares, num, level, joint, held_out is not None, *gap, resamples)
+
+
+def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:
+    """Of estimated shares (C,) with variances `spread` (C,), from `num` cells."""
+    # A share of 0 varies like that of a single cell: else its interval would be a point.
+    variance = np.maximum(fraction, 1 / num) * (1 - fraction)
+    cells = np.clip(variance / np.maximum(spread, 1e-12), 1, num)
+    found, tail = fraction * cells, (1 - level) / 2
+    missed = np.maximum(cells - found, 0)
+    low = np.where(found > 0, beta.ppf(tail, np.maximum(found, 1e-9), missed + 1), 0.0)
+    high = np.where(missed > 0, beta.ppf(1 - tail, found + 1, np.maximum(missed, 1e-9)), 1.0)
+    return np.minimum(low, fraction), np.maximum(high, fraction)
+
+
+def _checked(probabilities: ArrayLike) -> Floats:
+    values = np.asarray(probabilities, np.float64)
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"probabilities have shape {values.shape}; give (cells, classes)")
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError("probabilities must be numbers of 0 or more; some are not")
+    if np.abs(values.sum(1) - 1).max() > 1e-4:
+        raise ValueError("the probabilities of a cell must sum to 1; some do not")
+    return values
+
+
+def _checked_corrections(corrections: ArrayLike | None, chances: Floats) -> NDArray[np.int64]:
+    num, num_classes = chances.shape
+    if corrections is None:
+        return np.full(num, UNKNOWN)
+    known = np.asarray(corrections, np.int64)
+    if known.shape != (num,):
+        raise ValueError(f"{known.size} corrections for {num} cells; give one for each, or -1")
+    if ((known < UNKNOWN) | (known >= num_classes)).any():
+        raise ValueError(f"corrections must lie in -1..{num_classes - 1}")
+    return known

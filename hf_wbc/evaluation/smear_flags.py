@@ -1,0 +1,129 @@
+"""What a differential count has to say at once: blasts, a left shift, immature granulocytes.
+
+A flag is raised when the whole interval lies beyond its limit; when only the estimate does, it is
+possible, and somebody should look. Limits are those of adults' blood, and customary rather than
+exact: more than a tenth of bands and younger is a left shift (Bone et al. 1992, criterion of SIRS).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hf_wbc.evaluation.differential import Differential, Share
+from hf_wbc.taxonomy import CLASSES, class_id
+
+BANDED = class_id("neutrophil_banded")
+MYELOBLAST = class_id("myeloblast")
+LEFT_SHIFT = 0.1
+"""Share of bands and younger neutrophils beyond which it is one."""
+IMMATURE = 0.02
+"""Share of promyelocytes to metamyelocytes that healthy blood does not have."""
+LOOK_AT = 0.2
+"""Probability of a blast from which a single cell is worth a look."""
+FEW = 100
+"""Cells below which a count is a first impression."""
+Level = Literal["yes", "possible", "unseen", "doubt"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something that a hematologist wants to be told."""
+
+    name: str
+    level: Level
+    """`unseen`: the model cannot see it; `doubt`: about the count itself."""
+    text: str
+    cells: tuple[int, ...] = ()
+    """Rows of the cells to look at first."""
+
+
+def smear_flags(
+    count: Differential, probabilities: ArrayLike, blasts_from: float | None = None
+) -> tuple[Flag, ...]:
+    """Flags of a count of cells with these probabilities (N, 11), the gravest first.
+
+    `blasts_from` is the model's own review threshold for myeloblasts.
+    """
+    chances = np.asarray(probabilities, np.float64)
+    neutrophils = [i for i, cell in enumerate(CLASSES) if cell.maturation]
+    left = [i for i in neutrophils if (CLASSES[i].maturation or 0) <= 5 and i != MYELOBLAST]
+    found = [_blasts(count, chances, blasts_from)]
+    young = [i for i in left if i != BANDED]
+    found.append(
+        _share("left_shift", "Left shift", count.together(left), LEFT_SHIFT, left, chances)
+    )
+    found.append(
+        _share("immature", "Immature granulocytes", count.together(young), IMMATURE, young, chances)
+    )
+    return tuple(flag for flag in (*found, *_doubts(count)) if flag is not None)
+
+
+def _blasts(count: Differential, chances: np.ndarray, blasts_from: float | None) -> Flag | None:
+    share = count.shares[MYELOBLAST]
+    if not share.identifiable:
+        return Flag(
+            "blasts",
+            "unseen",
+            "Blasts cannot be seen: the model was never taught myeloblasts. Look yourself.",
+        )
+    limit = LOOK_AT if blasts_from is None else blasts_from
+    cells = _rows(chances[:, MYELOBLAST], limit)
+    if share.low > 0:
+        return Flag("blasts", "yes", f"Blasts: {_said(share)} of the cells.", cells)
+    if cells or share.fraction * count.num_cells >= 1:
+        text = f"Possible blasts: {_said(share)} of the cells; look at those named."
+        return Flag("blasts", "possible", text, cells)
+    return None
+
+
+def _share(
+    name: str, words: str, share: Share, limit: float, classes: Sequence[int], chances: np.ndarray
+) -> Flag | None:
+    cells = _rows(chances[:, list(classes)].sum(1), 0.5)
+    if share.low > limit:
+        return Flag(name, "yes", f"{words}: {_said(share)} of the cells.", cells)
+    if share.fraction > limit:
+        return Flag(
+            name, "possible", f"Possible {words.lower()}: {_said(share)} of the cells.", cells
+        )
+    return None
+
+
+def _doubts(count: Differential) -> list[Flag]:
+    found = []
+    if count.doubtful:
+        found.append(
+            Flag(
+                "misfit",
+                "doubt",
+                "These cells differ from the model's training cells in more than their shares: "
+                "neither the count nor its intervals can be trusted.",
+            )
+        )
+    if not count.corrected:
+        found.append(
+            Flag(
+                "uncorrected",
+                "doubt",
+                "The model brings no record of what it confuses: cells are counted as it names "
+                "them, and the intervals know of chance alone.",
+            )
+        )
+    if count.num_cells < FEW:
+        found.append(
+            Flag("few", "doubt", f"Only {count.num_cells} cells: count {FEW} or more, better 200.")
+        )
+    return found
+
+
+def _said(share: Share) -> str:
+    low, high = 100 * share.low, 100 * share.high
+    return f"{100 * share.fraction:.1f} % [{low:.1f} to {high:.1f}]"
+
+
+def _rows(chances: np.ndarray, limit: float) -> tuple[int, ...]:
+    order = np.argsort(-chances, kind="stable")
+    return tuple(int(row) for row in order if chances[row] >= limit)
