@@ -61,7 +61,7 @@ def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
     if points:
         uri = data_uri(image, "WEBP", quality=QUALITY)
     else:
-        uri = data_uri(_few_colours(image), "PNG", optimize=True)
+        uri = data_uri(_few_colours(image), "WEBP", lossless=True, quality=100, method=4)
     return Picture(uri, image.width // 2, image.height // 2, alt)
 
 
