@@ -47,3 +47,9 @@ def load(name: str, **files: Path | None) -> Source:
     source: Source = module.SOURCE
     assert source.name == name, f"{name}.py defines the source {source.name}"
     return source
+
+
+def known() -> dict[str, Source]:
+    """By name, the sources that need no file of the user's to be described."""
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names()}
+    return {name: module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}

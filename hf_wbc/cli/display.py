@@ -80,6 +80,11 @@ class TrainingDisplay:
             if self.is_main:
                 self._progress.console.print(f"step {row['step']}  {status}", highlight=False)
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the bar."""
+        if self.is_main:
+            self._progress.console.print(line, highlight=False, markup=False)
+
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
     """A table of the scores of every domain and split, and where the rest is."""

@@ -25,10 +25,15 @@ REMEDIES = {
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
-def load_command(name: str) -> Callable[..., Any]:
-    """A command's function; it lies in the file of its name."""
-    command: Callable[..., Any] = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name)
-    return command
+def load_command(name: str, arguments: Sequence[str] = ()) -> Callable[..., Any]:
+    """A command's function; it lies in the file of its name.
+
+    Where that has a `prefilled`, the arguments decide on the function's defaults.
+    """
+    module = importlib.import_module(f"hf_wbc.cli.{name}")
+    prefilled: Callable[..., Any] | None = getattr(module, "prefilled", None)
+    command: Callable[..., Any] = getattr(module, name)
+    return prefilled(arguments) if prefilled and arguments else command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +63,8 @@ def parse_and_run(arguments: Sequence[str]) -> int:
     try:
         if name in COMMANDS:
             prog = f"hf-wbc {name}"
-            status = tyro.cli(load_command(name), prog=prog, args=arguments[1:], config=STYLE)
+            command = load_command(name, arguments[1:])
+            status = tyro.cli(command, prog=prog, args=arguments[1:], config=STYLE)
         else:
             status = tyro.extras.subcommand_cli_from_dict(
                 {name: load_command(name) for name in COMMANDS},

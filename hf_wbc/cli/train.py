@@ -1,7 +1,10 @@
 """`hf-wbc train`, and `accelerate launch train.py`: train, score, and leave a run folder."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from hf_wbc.config import TrainConfig
 
@@ -13,6 +16,11 @@ def train(
     out: Path = Path("runs"),
     cache: Path = Path("build/features"),
     trackers: tuple[Tracker, ...] = (),
+    like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
+    push_to: str | None = None,
+    public: bool | None = None,
+    licence: str | None = None,
+    tag: str | None = None,
 ) -> None:
     """Train a classifier on labelled sources and score it on every domain.
 
@@ -23,12 +31,35 @@ def train(
         out: Where run folders lie; a run's name is the digest of its configuration and data.
         cache: Where embedded features are kept (--inputs features).
         trackers: Where the curves go besides the run folder's history.jsonl.
+        like: Train as a published run did, org/name[@revision], or one in a folder; other flags
+            change what they say.
+        push_to: Publish on the Hub: checkpoints on the branch training-RUN, from which the same
+            command goes on elsewhere, and the model at the end. A folder gets the model.
+        public: Who may see the model, as for `hf-wbc publish`; checkpoints are private.
+        licence: The Hub's name of the licence that you give the model.
+        tag: The model's tag there; the next of v1, v2 and so on when not given.
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
 
+    push: Any = None
     with TrainingDisplay(config) as display:
-        folder = run(config, out, cache, trackers, display.report)
+        if push_to is not None and display.is_main:
+            import dataset_scripts
+            from hf_wbc.hub.destination import parse_destination
+            from hf_wbc.hub.training_push import TrainingPush
+
+            push = TrainingPush(
+                parse_destination(push_to, "model"),
+                dataset_scripts.known(),
+                display.say,
+                public=public,
+                licence=licence,
+                tag=tag,
+            )
+        folder = run(config, out, cache, trackers, display.report, push)
+        if push:
+            push.finish(folder)
     if display.is_main:
         record = folder.read_record()
         print_results(folder.path, record["results"])
@@ -36,3 +67,43 @@ def train(
         for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
             if note:
                 print(note)
+
+
+def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
+    """`train` with the defaults of the run that `--config` names, where it names one."""
+    import functools
+    import inspect
+    from dataclasses import replace
+
+    ref = _value("--config", arguments)
+    if ref is None:
+        return train
+    from hf_wbc.hub.retrain import published_config
+
+    published = published_config(ref)
+
+    @functools.wraps(train)
+    def like_it(config: TrainConfig, *more: Any, **named: Any) -> None:
+        if config.method == published.method:
+            options = {**published.method_options, **config.method_options}
+            config = replace(config, method_options=options)
+        train(config, *more, **named)
+
+    signature = inspect.signature(train)
+    default = replace(published, method_options={})  # tyro would make a flag of each option in it
+    parameters = [
+        each.replace(default=default) if each.name == "config" else each
+        for each in signature.parameters.values()
+    ]
+    like_it.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return like_it
+
+
+def _value(flag: str, arguments: Sequence[str]) -> str | None:
+    """What follows a flag, the last time that it is given."""
+    found = None
+    for here, after in zip(arguments, [*arguments[1:], None], strict=True):
+        name, has_value, value = here.partition("=")
+        if name == flag:
+            found = value if has_value else after
+    return found

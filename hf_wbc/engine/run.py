@@ -1,8 +1,9 @@
 """One training run, from its configuration to its finished folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, Protocol
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
@@ -22,12 +23,23 @@ from hf_wbc.models import Lora, freeze, load_classifier
 from hf_wbc.records import RunFolder, remove
 
 
+class Keeper(Protocol):
+    """Keeps a run's checkpoints elsewhere too; it is asked on the first process alone."""
+
+    def fetch(self, folder: RunFolder) -> None:
+        """Before training: bring what was kept of this run, where the folder holds nothing."""
+
+    def keep(self, folder: RunFolder) -> None:
+        """After each evaluation, whose checkpoint lies in the folder until the next one."""
+
+
 def run(
     config: TrainConfig,
     root: Path,
     cache: Path,
     trackers: Sequence[str] = (),
     report: Report = lambda row: None,
+    keeper: Keeper | None = None,
 ) -> RunFolder:
     """Train, score and record; a finished run is returned as it is, an unfinished one resumes.
 
@@ -60,8 +72,17 @@ def run(
     require_moving_features(method_class, loaded.classifier)
     num_trained = sum(p.numel() for p in loaded.classifier.parameters() if p.requires_grad)
     method = method_class(loaded.classifier, method_class.parse(config.method_options))
-    trainer = Trainer(context, method, selection, report)
+
+    def told(row: Mapping[str, Any]) -> None:
+        report(row)
+        if keeper and is_main and "selection" in row:
+            keeper.keep(folder)
+
+    trainer = Trainer(context, method, selection, told)
     with folder.writing(asked, identity) if is_main else nullcontext():
+        if keeper and is_main:
+            keeper.fetch(folder)
+        accelerator.wait_for_everyone()  # all of them read the checkpoint
         start_trackers(accelerator, folder.path, asked)
         progress = trainer.train()
         finish(context, progress, trainer.rules[progress.phase], num_trained)

@@ -1,0 +1,155 @@
+"""A run that is pushed while it trains: its newest checkpoint on a branch, its model at the end.
+
+An upload takes its time and training does not wait for it: while one is on its way, newer
+checkpoints are passed over, and the one after is pushed. A checkpoint that could not be pushed is
+told and not fatal, as the run folder has it; the model at the end is.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hf_wbc.data.hub_snapshot import fetch_snapshot
+from hf_wbc.data.source import Source
+from hf_wbc.hub.destination import Destination, HubRepo
+from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.hub.publish import publish
+from hf_wbc.records import RunFolder, remove, replacing
+
+Report = Callable[[str], None]
+CHECKPOINT = "checkpoint"
+HISTORY = "history.jsonl"
+_COPY = ".pushed"
+"""In the run folder; hidden, so that a restart clears it away."""
+
+
+class TrainingPush:
+    """What `engine.run` calls its keeper, for one destination."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        sources: Mapping[str, Source],
+        report: Report,
+        *,
+        public: bool | None = None,
+        licence: str | None = None,
+        tag: str | None = None,
+    ) -> None:
+        """`sources` and the options are those of `model_publication`.
+
+        ValueError when this account cannot write there: before anything is trained.
+        """
+        self.destination, self.sources, self.report = destination, sources, report
+        self.options = {"public": public, "licence": licence, "tag": tag}
+        self._upload: threading.Thread | None = None
+        if isinstance(destination, HubRepo):
+            _require_rights(destination, report)
+
+    def fetch(self, folder: RunFolder) -> None:
+        """The checkpoint that an earlier machine left on the branch, if this one has none."""
+        if not isinstance(self.destination, HubRepo) or _has_checkpoint(folder):
+            return
+        branch = branch_of(folder)
+        if not _has_branch(self.destination, branch):
+            return
+        found = fetch_snapshot(
+            self.destination.repo_id, "model", branch, [f"{CHECKPOINT}/*", HISTORY]
+        )
+        shutil.copyfile(found / HISTORY, folder.history)
+        with replacing(folder.checkpoint) as temporary:
+            shutil.copytree(found / CHECKPOINT, temporary)
+        steps = ", ".join(path.name for path in sorted(folder.checkpoint.iterdir()))
+        self.report(f"going on from step {int(steps)} of {self.destination}, branch {branch}")
+
+    def keep(self, folder: RunFolder) -> None:
+        """Push the checkpoint, unless an earlier one is still on its way."""
+        if not isinstance(self.destination, HubRepo) or (self._upload and self._upload.is_alive()):
+            return
+        copy = folder.path / _COPY
+        remove(copy)
+        _link_tree(folder.checkpoint, copy / CHECKPOINT)
+        shutil.copyfile(folder.history, copy / HISTORY)
+        self._upload = threading.Thread(target=self._push, args=(folder, copy), daemon=True)
+        self._upload.start()
+
+    def finish(self, folder: RunFolder) -> str:
+        """Publish the finished run's model; the commit. Call it again after an error."""
+        if self._upload:
+            self._upload.join()
+        remove(folder.path / _COPY)
+        publication = model_publication(folder.path, self.destination, self.sources, **self.options)
+        return publish(publication, self.destination, report=self.report)
+
+    def _push(self, folder: RunFolder, copy: Path) -> None:
+        """In a thread of its own."""
+        (step,) = (path.name for path in (copy / CHECKPOINT).iterdir())
+        files: dict[str, Path | bytes] = {
+            path.relative_to(copy).as_posix(): path for path in copy.rglob("*") if path.is_file()
+        }
+        files[CARD] = _card(folder, int(step)).encode()
+        publication = Publication("model", files, False, f"Step {int(step)}")
+        try:
+            publish(
+                publication,
+                self.destination,
+                branch=branch_of(folder),
+                card="replace",
+                report=self.report,
+            )
+        except (ValueError, OSError) as error:
+            self.report(f"step {int(step)} was not pushed: {error}; training goes on")
+
+
+def branch_of(folder: RunFolder) -> str:
+    """Where a run's checkpoints lie: `training-` and its name."""
+    return f"training-{folder.path.name}"
+
+
+def _card(folder: RunFolder, step: int) -> str:
+    return (
+        f"# Run {folder.path.name}, step {step:,}\n\nA checkpoint of a training that is not "
+        "finished: no model to use. The same `hf-wbc train ... --push-to` goes on from here on any "
+        "machine that has the same data.\n"
+    )
+
+
+def _has_checkpoint(folder: RunFolder) -> bool:
+    return folder.checkpoint.is_dir() and any(
+        path.name.isdecimal() for path in folder.checkpoint.iterdir()
+    )
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The files under a second name, which stays when training deletes the first."""
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:  # a disk without hard links
+            shutil.copyfile(one, other)
+
+    shutil.copytree(source, target, copy_function=link)
+
+
+def _require_rights(repo: HubRepo, report: Report) -> None:
+    from hf_wbc.hub.remote import refuse_other_type, require_account
+    from hf_wbc.hub.to_hub import connect
+
+    api = connect(report)
+    require_account(api, repo, report)
+    refuse_other_type(api, repo, report)
+
+
+def _has_branch(repo: HubRepo, branch: str) -> bool:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        refs = HfApi().list_repo_refs(repo.repo_id, repo_type=repo.repo_type)
+    except RepositoryNotFoundError:
+        return False
+    return branch in [ref.name for ref in refs.branches]
