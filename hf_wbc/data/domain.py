@@ -78,8 +78,8 @@ def load_domains(
 
 
 def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
-    files = _shards(ref, folder, split)
-    _check_schema(ref, files)
+    files = shards_of(ref, folder, split)
+    check_schema(ref, files)
     facts = _read_facts(files)
     fingerprint = _fingerprint(facts)
     return Domain(
@@ -113,7 +113,7 @@ def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | N
     return snapshot, snapshot.name
 
 
-def _shards(ref: str, folder: Path, split: str) -> list[Path]:
+def shards_of(ref: str, folder: Path, split: str) -> list[Path]:
     """The Parquet files of a split, in order; ValueError when one of them is missing."""
     found = sorted(folder.glob(f"{split}-*.parquet"))
     names = [_SHARD.fullmatch(path.name) for path in found]
@@ -128,7 +128,7 @@ def _shards(ref: str, folder: Path, split: str) -> list[Path]:
     return found
 
 
-def _check_schema(ref: str, files: Sequence[Path]) -> None:
+def check_schema(ref: str, files: Sequence[Path]) -> None:
     """ValueError for a missing column, another type, or other class names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
