@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +31,18 @@ class Publication:
         """Bytes by path, in alphabetical order."""
         return {path: size_of(self.files[path]) for path in sorted(self.files)}
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 in hex by path, in alphabetical order; every file is read once."""
+        paths = sorted(self.files)
+        with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
+            return dict(
+                zip(paths, pool.map(lambda p: sha256_of(self.files[p]), paths), strict=True)
+            )
+
 
 def size_of(file: Path | bytes) -> int:
+    """Number of bytes."""
     return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
@@ -43,9 +54,6 @@ def sha256_of(file: Path | bytes) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def read_start(file: Path | bytes, num_bytes: int) -> bytes:
-    """The first bytes."""
-    if isinstance(file, bytes):
-        return file[:num_bytes]
-    with file.open("rb") as opened:
-        return opened.read(num_bytes)
+def bytes_of(file: Path | bytes) -> bytes:
+    """The whole content."""
+    return file if isinstance(file, bytes) else file.read_bytes()

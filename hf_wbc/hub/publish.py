@@ -1,15 +1,10 @@
 """Publish: check what goes out, then hand it to the Hub or to a folder, whole or not at all."""
 
-from collections.abc import Callable
-from typing import Literal
-
-from hf_wbc.hub.destination import Destination
+from hf_wbc.hub.asking import Report
+from hf_wbc.hub.checks import check_publication
+from hf_wbc.hub.destination import Destination, Folder
+from hf_wbc.hub.hand_edits import Card
 from hf_wbc.hub.publication import Publication
-
-Report = Callable[[str], None]
-"""Takes one line about what is going on: a wait that the Hub asked for, a retry."""
-Card = Literal["refuse", "keep", "replace"]
-"""What to do about a card that was edited at the destination."""
 
 
 def publish(
@@ -30,4 +25,17 @@ def publish(
     rights, names, a card edited by hand); OSError when the Hub cannot be reached or gives up.
     Whatever is raised, the destination serves what it served before, and the same command goes on.
     """
-    raise NotImplementedError
+    from hf_wbc.hub.to_folder import publish_to_folder
+    from hf_wbc.hub.to_hub import publish_to_hub
+
+    report = report or _silent
+    check_publication(publication, finished=branch is None)
+    if isinstance(destination, Folder):
+        if branch is not None:
+            raise ValueError(f"{destination} is a folder and has no branches; publish to the Hub")
+        return publish_to_folder(publication, destination, card, report)
+    return publish_to_hub(publication, destination, branch, card, report)
+
+
+def _silent(_: str) -> None:
+    pass

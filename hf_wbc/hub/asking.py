@@ -1,0 +1,138 @@
+"""Asking the Hub with patience, and its refusals in words that say what to do."""
+
+import time
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+Report = Callable[[str], None]
+"""Takes one line about what is going on: a wait that the Hub asked for, a retry."""
+T = TypeVar("T")
+
+MAX_TRIES = 4
+MAX_WAIT_S = 900.0
+"""Longer than this in all, nobody wants to wait at a command that does nothing."""
+_BUSY = (429, 500, 502, 503, 504)
+_NOTHING = "nothing was published; repeat the command, which goes on where it was"
+
+
+class Stale(Exception):
+    """Somebody else has committed since the repository was looked at."""
+
+
+class Conflict(Exception):
+    """What was to be made is there already."""
+
+
+def ask(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
+    """The answer to `question`, asked again where the connection broke or the Hub is busy.
+
+    It waits as long as a Retry-After asks for. `what` says what was being done. Stale for 412,
+    Conflict for 409; ValueError for what the user has to mend, OSError for what passes, each in one
+    line.
+    """
+    waited = 0.0
+    for attempt in range(1, MAX_TRIES + 1):
+        try:
+            return question()
+        except Exception as error:
+            cause = _cause(error)
+            if cause is None:
+                raise
+            wait = _wait(cause, attempt)
+            if wait is None or attempt == MAX_TRIES or waited + wait > MAX_WAIT_S:
+                raise _explained(cause, what, repo) from error
+        report(f"{what}: {short(cause)}; trying again in {wait:.0f} s")
+        time.sleep(wait)
+        waited += wait
+    raise AssertionError("unreachable")
+
+
+def get(url: str, fine: Collection[int] = ()) -> tuple[int, bytes]:
+    """Status and body of an address that the client has no method for, past every cache.
+
+    Statuses that are not `fine` are the client's own errors.
+    """
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported
+        build_hf_headers,
+        get_session,
+        hf_raise_for_status,
+    )
+
+    response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
+    if response.status_code not in fine:
+        hf_raise_for_status(response)
+    return int(response.status_code), bytes(response.content)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """The error of the Hub or of the network in a chain of errors; None when there is none."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
+
+    kinds = (HfHubHTTPError, httpx.HTTPError, ConnectionError, TimeoutError)
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, kinds):
+            return link
+        link = link.__cause__
+    return None
+
+
+def _wait(error: BaseException, attempt: int) -> float | None:
+    """Seconds until another try is worth it; None when it never is."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    response = getattr(error, "response", None)
+    if response is not None and response.status_code not in _BUSY:
+        return None
+    if isinstance(error, OfflineModeIsEnabled) or "CERTIFICATE" in str(error):
+        return None
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    return float(asked) if asked.isdigit() else 2.0**attempt
+
+
+def _explained(error: BaseException, what: str, repo: str) -> Exception:
+    """What to raise instead."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    endpoint = constants.ENDPOINT
+    if isinstance(error, OfflineModeIsEnabled):
+        return ValueError("HF_HUB_OFFLINE is set; unset it to publish, or give a folder as --to")
+    response = getattr(error, "response", None)
+    if response is None:
+        remedy = "check the network and HF_ENDPOINT"
+        if "CERTIFICATE" in str(error):
+            remedy = "set SSL_CERT_FILE to the certificate of your own authority"
+        return OSError(
+            f"{what}: {endpoint} cannot be reached ({short(error)}); {_NOTHING}, or {remedy}"
+        )
+    status, said = response.status_code, short(error)
+    if status == 412:
+        return Stale(said)
+    if status == 409:
+        return Conflict(said)
+    if status in _BUSY:
+        return OSError(f"{what}: {endpoint} is busy ({said}); {_NOTHING} later")
+    if status == 413:
+        return ValueError(f"{what}: {endpoint} takes no request as large as this ({said})")
+    words = {
+        401: "log in with `hf auth login`, or set HF_TOKEN to a token that is valid there",
+        402: "its owner has to pay for this",
+        403: "use a token with the right to write there, ask its owner, or free some of its room, "
+        "whichever the words mean",
+        404: "check the name, and that your token may see it",
+    }
+    remedy = words.get(status, "mend what the words say")
+    return ValueError(f"{what}: {endpoint} refuses {repo} ({status}: {said}); {remedy}")
+
+
+def short(error: BaseException) -> str:
+    """The Hub's own words, or the error's first line."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        said = response.headers.get("X-Error-Message") or getattr(error, "server_message", "")
+        said = said or f"HTTP {response.status_code}"
+    else:
+        said = str(error) or type(error).__name__
+    return " ".join(said.split())[:300]

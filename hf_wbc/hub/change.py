@@ -1,0 +1,121 @@
+"""What a publication changes at its destination; the same for the Hub and for a folder."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from hf_wbc.data.csv_rows import some
+from hf_wbc.hub.hand_edits import Card, settle_card
+from hf_wbc.hub.manifest import MANIFEST, Manifest
+from hf_wbc.hub.publication import CARD, Publication, bytes_of, sha256_of
+
+_LOADED = {
+    "dataset": (".parquet", ".arrow", ".csv", ".json", ".jsonl", ".zip", ".tar"),
+    "model": (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".index.json"),
+}
+"""Files that loading would take for a part of the publication."""
+
+
+class State(Protocol):
+    """What is at the destination now."""
+
+    @property
+    def name(self) -> str:
+        """For error messages."""
+        ...
+
+    @property
+    def paths(self) -> Collection[str]: ...
+
+    @property
+    def is_untouched(self) -> bool:
+        """Nobody has put anything there but the Hub itself."""
+        ...
+
+    def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
+        """Whether the file is there with this content."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """A small file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step from what is there to what is published."""
+
+    files: Mapping[str, Path | bytes]
+    """Everything that is published, as it will be there."""
+    written: tuple[str, ...]
+    """New and changed ones."""
+    deleted: tuple[str, ...]
+    """Of an earlier publication, and no more."""
+    foreign: tuple[str, ...]
+    """Files of others, which stay."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.written and not self.deleted
+
+
+def plan_change(publication: Publication, state: State, card: Card) -> Change:
+    """What has to be written and deleted.
+
+    ValueError when something else was published there, when files of others would be loaded with
+    ours, and for a card that was edited by hand.
+    """
+    before = manifest_of(state)
+    if before and before.kind != publication.kind:
+        raise ValueError(
+            f"{state.name} holds a {before.kind}, and this is a {publication.kind}; choose another "
+            "--to"
+        )
+    files: dict[str, Path | bytes] = dict(publication.files)
+    known = {*files, MANIFEST, *(before.files if before else ())}
+    foreign = tuple(sorted(path for path in state.paths if path not in known))
+    _refuse_mixed(publication, foreign, state.name)
+    if CARD in state.paths and not state.is_untouched:
+        there, ours = state.read(CARD), bytes_of(publication.files[CARD])
+        rendered = before is not None and sha256_of(there) == before.files.get(CARD)
+        files[CARD] = settle_card(there, ours, rendered, card, state.name)
+    digests = {**publication.digests, CARD: sha256_of(files[CARD])}
+    files[MANIFEST] = Manifest.of(publication).to_bytes()
+    digests[MANIFEST] = sha256_of(files[MANIFEST])
+    written = [
+        path
+        for path, content in sorted(files.items())
+        if not (path in state.paths and state.holds(path, content, digests[path]))
+    ]
+    gone = [path for path in (before.files if before else ()) if path not in files]
+    return Change(
+        files=files,
+        written=tuple(written),
+        deleted=tuple(sorted(path for path in gone if path in state.paths)),
+        foreign=foreign,
+    )
+
+
+def manifest_of(state: State) -> Manifest | None:
+    """What was published there last; ValueError when it is damaged."""
+    if MANIFEST not in state.paths:
+        return None
+    return Manifest.from_bytes(state.read(MANIFEST), state.name)
+
+
+def _refuse_mixed(publication: Publication, foreign: Collection[str], name: str) -> None:
+    """ValueError for strangers in the folders that a dataset's or a model's loader looks into."""
+    folders = {PurePosixPath(path).parent for path in publication.files}
+    mixed = [
+        path
+        for path in foreign
+        if path.endswith(_LOADED.get(publication.kind, ()))
+        and PurePosixPath(path).parent in folders
+    ]
+    if mixed:
+        raise ValueError(
+            f"{name} holds {some(mixed)}, which `hf-wbc publish` did not put there and which would "
+            f"be loaded as a part of this {publication.kind}; delete it there, or choose another "
+            "--to"
+        )

@@ -1,0 +1,177 @@
+"""A repository on the Hub as it is now, and what this token may do there."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.hub.asking import Report, ask, get
+from hf_wbc.hub.destination import HubRepo
+from hf_wbc.hub.publication import bytes_of, size_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One revision of a repository."""
+
+    repo: HubRepo
+    head: str
+    """The commit's id."""
+    private: bool
+    entries: Mapping[str, Any]
+    """What the Hub says of each file, by path."""
+    is_untouched: bool
+    """There is but the Hub's own first commit."""
+    api: "HfApi" = field(repr=False)
+    report: Report = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.repo.repo_id
+
+    @property
+    def paths(self) -> frozenset[str]:
+        return frozenset(self.entries)
+
+    def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
+        """Whether the file has this content; a small one is compared by git's own digest."""
+        entry = self.entries[path]
+        if entry.lfs is not None:
+            return bool(entry.lfs.sha256 == sha256)
+        if entry.size != size_of(content):
+            return False
+        data = bytes_of(content)
+        return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
+
+    def read(self, path: str) -> bytes:
+        """A small file, past every cache."""
+        from huggingface_hub import hf_hub_url
+
+        def fetch() -> bytes:
+            url = hf_hub_url(
+                self.repo.repo_id, path, repo_type=self.repo.repo_type, revision=self.head,
+                endpoint=self.api.endpoint,
+            )  # fmt: skip
+            return get(url)[1]
+
+        return ask(f"reading {path}", fetch, self.name, self.report)
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """Commit by tag."""
+        refs = ask(
+            "reading the tags",
+            lambda: self.api.list_repo_refs(self.repo.repo_id, repo_type=self.repo.repo_type),
+            self.name,
+            self.report,
+        )
+        return {ref.name: ref.target_commit for ref in refs.tags}
+
+
+def look(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> Remote | None:
+    """The repository at a branch, tag or commit; None when it, or the revision, is not there."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    def info() -> Any:
+        try:
+            return api.repo_info(repo.repo_id, repo_type=repo.repo_type, revision=revision)
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            if _is_refusal(error):
+                raise
+            return None
+
+    def files() -> dict[str, Any]:
+        tree = api.list_repo_tree(
+            repo.repo_id, repo_type=repo.repo_type, revision=found.sha, recursive=True
+        )
+        return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
+
+    def num_commits() -> int:
+        return len(
+            api.list_repo_commits(repo.repo_id, repo_type=repo.repo_type, revision=found.sha)
+        )
+
+    found = ask("looking at the repository", info, repo.repo_id, report)
+    if found is None:
+        return None
+    return Remote(
+        repo=repo,
+        head=str(found.sha),
+        private=bool(found.private),
+        entries=(entries := ask("listing the files", files, repo.repo_id, report)),
+        is_untouched=len(entries) <= 2
+        and ask("reading the history", num_commits, repo.repo_id, report) == 1,
+        api=api,
+        report=report,
+    )
+
+
+def _is_refusal(error: Any) -> bool:
+    """Whether the repository is there but closed: gated, or disabled."""
+    return bool(error.response.headers.get("X-Error-Code") == "GatedRepo")
+
+
+def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
+    """ValueError when there is no token, a wrong one, or one that cannot write to the owner's."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if get_token() is None:
+        raise ValueError(
+            f"there is no token for {constants.ENDPOINT}; log in with `hf auth login`, or set "
+            "HF_TOKEN to a token with the right to write"
+        )
+
+    def whoami() -> dict[str, Any]:
+        try:
+            return dict(api.whoami())
+        except HfHubHTTPError as error:
+            if error.response.status_code == 401:
+                raise ValueError(
+                    f"the token is refused by {constants.ENDPOINT}; log in again with `hf auth "
+                    "login`, or set HF_TOKEN to a token that is valid there"
+                ) from error
+            raise
+
+    account = ask("asking whose token this is", whoami, repo.repo_id, report)
+    role = account.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise ValueError(
+            f"the token of {account['name']} may read only; make one with the right to write in "
+            "the settings of your account, and log in with it: `hf auth login`"
+        )
+    names = [account["name"], *(org["name"] for org in account.get("orgs", []))]
+    if repo.owner not in names:
+        raise ValueError(
+            f"{repo.repo_id} would belong to {repo.owner}, where {account['name']} is no member; "
+            f"choose from {', '.join(names)}"
+        )
+
+
+def refuse_other_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
+    """ValueError when the name is taken by a repository of another type."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for other in ("model", "dataset", "space"):
+
+        def exists(other: str = other) -> bool:
+            try:
+                api.repo_info(repo.repo_id, repo_type=other)
+            except HfHubHTTPError as error:
+                if error.response.status_code in (401, 403, 404):
+                    return False
+                raise
+            return True
+
+        if other != repo.repo_type and ask("looking at the name", exists, repo.repo_id, report):
+            raise ValueError(
+                f"{repo.repo_id} is a {other} on the Hub, and this would be a {repo.repo_type}; "
+                "choose another --to, so that nobody takes one for the other"
+            )

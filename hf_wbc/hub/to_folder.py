@@ -1,0 +1,245 @@
+"""To a folder that others load from: whole or not at all, and tags that never change.
+
+FOLDER/           what was published last; changes in one step
+FOLDER@v1/        what was published as v1; appears in one step, and stays
+.FOLDER.lock      held by who publishes
+
+Large files are hard links of one another where the disk knows them, and cannot be written to; small
+ones, which people edit, are copies.
+"""
+
+import glob
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hf_wbc.hub.asking import Report
+from hf_wbc.hub.change import Change, manifest_of, plan_change
+from hf_wbc.hub.destination import Folder
+from hf_wbc.hub.exchange import exchange
+from hf_wbc.hub.hand_edits import Card
+from hf_wbc.hub.manifest import MANIFEST
+from hf_wbc.hub.publication import Publication, sha256_of, size_of
+from hf_wbc.hub.tags import next_tag
+from hf_wbc.records import aside, digest, remove, remove_abandoned
+
+_LINKED_BYTES = 1_000_000
+"""From this size on, a file is linked instead of copied."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder as it is now; `where` may not be there yet."""
+
+    where: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.where)
+
+    @cached_property
+    def paths(self) -> Collection[str]:
+        found = (path for path in self.where.rglob("*") if not path.is_dir())
+        return frozenset(path.relative_to(self.where).as_posix() for path in found)
+
+    @property
+    def is_untouched(self) -> bool:
+        return not self.paths
+
+    def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
+        """Whether the file has this content; it is read, for a disk may have spoiled it."""
+        there = self.where / path
+        return there.stat().st_size == size_of(content) and sha256_of(there) == sha256
+
+    def read(self, path: str) -> bytes:
+        return (self.where / path).read_bytes()
+
+
+def publish_to_folder(publication: Publication, folder: Folder, card: Card, report: Report) -> str:
+    """The digest of all files; see `hf_wbc.hub.publish.publish`."""
+    head = Shelf(folder.path)
+    with _locked(folder.path, report):
+        _refuse_strangers(head)
+        change = plan_change(publication, head, card)
+        tag = _tag_for(publication, folder, change, card)
+        if not folder.tagged(tag).exists():
+            _appear(folder.tagged(tag), change, head)
+            report(f"{folder.tagged(tag)} is there")
+        if not change.is_empty:
+            _replace(folder.path, change, Shelf(folder.tagged(tag)), report)
+    return digest(publication.digests)
+
+
+def tags_of(folder: Folder) -> list[str]:
+    """The names of all tags."""
+    prefix = f"{folder.path.name}@"
+    return sorted(
+        path.name.removeprefix(prefix)
+        for path in folder.path.parent.glob("*")
+        if path.name.startswith(prefix) and path.is_dir()
+    )
+
+
+@contextmanager
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    """One publication at a time; a second one waits, and then looks at what the first has done."""
+    from filelock import FileLock, Timeout
+
+    new = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report(f"somebody else is publishing to {path}; waiting")
+            lock.acquire()
+    except OSError as error:
+        raise ValueError(
+            f"{path.parent} cannot be written: {error.strerror}; choose another --to"
+        ) from error
+    try:
+        _recover(path)
+        for left in path.parent.glob(f".{glob.escape(path.name)}@*.partial"):
+            remove(left)  # of a tag that never was
+        yield
+    except ValueError:
+        _leave_nothing(path, new)
+        raise
+    finally:
+        lock.release()
+
+
+def _leave_nothing(path: Path, new: Collection[Path]) -> None:
+    """After a mistake of the user's, the folders that were made for nothing go."""
+    if new and not path.exists():
+        remove(path.with_name(f".{path.name}.lock"))
+        for parent in new:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _refuse_strangers(head: Shelf) -> None:
+    if head.where.exists() and not head.where.is_dir():
+        raise ValueError(f"{head.where} is a file; choose another --to")
+    if head.paths and MANIFEST not in head.paths:
+        raise ValueError(
+            f"{head.where} holds files that `hf-wbc publish` did not put there; choose another --to"
+        )
+
+
+def _tag_for(publication: Publication, folder: Folder, change: Change, card: Card) -> str:
+    """The tag that was asked for, the one that holds this, or the next; ValueError when the one
+    that was asked for holds something else."""
+    tags = tags_of(folder)
+    if (tag := publication.tag) is not None:
+        if tag in tags and not _is_same(publication, folder, tag, card):
+            raise ValueError(
+                f"{folder.tagged(tag)} exists with other content, and what others load must not "
+                f"change under them; choose another --tag, such as {next_tag(tags)}"
+            )
+        return tag
+    same = [tag for tag in tags if _is_same(publication, folder, tag, card)]
+    return same[-1] if same else next_tag(tags)
+
+
+def _is_same(publication: Publication, folder: Folder, tag: str, card: Card) -> bool:
+    shelf = Shelf(folder.tagged(tag))
+    try:
+        before = manifest_of(shelf)
+        if before is None or before.files != publication.digests:
+            return False  # without reading all of its files
+        return plan_change(publication, shelf, card).is_empty
+    except ValueError:  # its card was edited, or its manifest is damaged
+        return False
+
+
+def _appear(place: Path, change: Change, head: Shelf) -> None:
+    """Build the folder aside, then give it its name."""
+    with _building(place, change, head, None) as built:
+        built.rename(place)
+    _sync(place.parent)
+
+
+def _replace(place: Path, change: Change, tag: Shelf, report: Report) -> None:
+    """Build the next folder aside, then let it take the place of the one that is there."""
+    with _building(place, change, Shelf(place), tag) as built:
+        if not place.exists():
+            built.rename(place)
+        elif not exchange(built, place):
+            report(f"{place} is away for a moment: its disk cannot swap folders in one step")
+            place.rename(aside(place, "old"))
+            built.rename(place)
+    _sync(place.parent)
+    remove(aside(place, "old"))
+
+
+def _recover(place: Path) -> None:
+    """Put back what a process that was killed between two renames had put aside."""
+    pattern = f".{glob.escape(place.name)}.*.old"
+    if not place.exists() and (old := next(place.parent.glob(pattern), None)):
+        old.rename(place)
+    remove_abandoned(place)
+
+
+@contextmanager
+def _building(place: Path, change: Change, head: Shelf, tag: Shelf | None) -> Iterator[Path]:
+    """A sibling of `place` with everything in it, on disk; gone unless it is renamed."""
+    built = aside(place)
+    try:
+        for path, content in change.files.items():
+            at_hand = _at_hand(path, content, change, head, tag)
+            _put(content, at_hand, _made(built / path))
+        for path in change.foreign:
+            _put(head.where / path, None, _made(built / path))
+        for parent, _, _ in os.walk(built):
+            _sync(Path(parent))
+        yield built
+    finally:
+        remove(built)
+
+
+def _at_hand(
+    path: str, content: Path | bytes, change: Change, head: Shelf, tag: Shelf | None
+) -> Path | None:
+    """A large file of the same content that is published already, to be linked."""
+    if size_of(content) < _LINKED_BYTES:
+        return None
+    if tag and path in tag.paths:
+        return tag.where / path
+    return None if path in change.written else head.where / path
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _put(content: Path | bytes, at_hand: Path | None, to: Path) -> None:
+    """A link of what is at hand, where the disk knows links, or a copy of the content."""
+    if at_hand is not None and not at_hand.stat().st_mode & 0o222:
+        with suppress(OSError):
+            os.link(at_hand, to)
+            return
+    if isinstance(content, bytes):
+        to.write_bytes(content)
+    else:
+        shutil.copyfile(content, to)
+    with to.open("rb") as file:
+        os.fsync(file.fileno())
+    if size_of(to) >= _LINKED_BYTES:
+        to.chmod(0o444)  # other versions may become links of it
+
+
+def _sync(folder: Path) -> None:
+    """Let the names in a folder reach the disk; some network disks know nothing of it."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(opened)
+    finally:
+        os.close(opened)
