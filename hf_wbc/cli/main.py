@@ -10,9 +10,11 @@ from typing import Any
 
 import tyro
 
+from hf_wbc.hub.environment import keep_within
+
 COMMANDS = (
     "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "study",
-    "compare", "predict", "doctor",
+    "compare", "predict", "reference", "doctor",
 )  # fmt: skip
 REMEDIES = {
     errno.ENOENT: "check the path",
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program with 2.
     """
     try:
+        keep_within(os.environ)
         return parse_and_run(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and reader_has_left():

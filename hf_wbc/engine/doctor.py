@@ -45,7 +45,6 @@ def examine(work: Path) -> list[Finding]:
         _memory,
         _cpu,
         _gpu,
-        _hub,
     )
     return [finding for check in checks for finding in check()]
 
@@ -114,30 +113,3 @@ def _gpu() -> Iterator[Finding]:
         facts = torch.cuda.get_device_properties(index)
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use --precision fp16"
         yield Finding(f"GPU {index}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {bf16}")
-
-
-def _hub() -> Iterator[Finding]:
-    from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
-
-    if constants.HF_HUB_OFFLINE:
-        yield Finding("Hub", "offline, as HF_HUB_OFFLINE asks")
-        return
-    token = get_token()
-    yield Finding("endpoint", constants.ENDPOINT)
-    if token is None:
-        yield Finding(
-            "token",
-            "none (`hf auth login`, for private datasets and publishing); so the endpoint was not "
-            "asked",
-        )
-        return
-    try:
-        yield Finding("token", f"of {HfApi().whoami(token)['name']}")
-    except HfHubHTTPError as error:
-        yield Finding("token", f"refused ({error.response.status_code})", "`hf auth login` again")
-    except (OSError, httpx.HTTPError) as error:
-        yield Finding(
-            "token", f"unchecked: {type(error).__name__}", "check the network or HF_ENDPOINT"
-        )

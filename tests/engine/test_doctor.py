@@ -19,22 +19,3 @@ def test_a_full_disk_is_met_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     findings = {finding.name: finding for finding in examine(tmp_path)}
     assert findings["disk for work"].remedy.startswith("free 20 GB")
-
-
-def test_offline_is_said_and_no_host_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    findings = {finding.name: finding for finding in examine(tmp_path)}
-    assert "offline" in findings["Hub"].value and "token" not in findings
-
-
-def test_a_hub_that_does_not_answer_is_a_finding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_x")
-    findings = {finding.name: finding for finding in examine(tmp_path)}
-    assert "unchecked" in findings["token"].value
-    assert "HF_ENDPOINT" in findings["token"].remedy
