@@ -1,0 +1,34 @@
+"""Which families beat source_only on drawn laboratories: two sources, a third one unseen.
+
+hf-wbc quickstart
+hf-wbc study docs/toy_families.py --out toy_runs
+hf-wbc compare toy_runs
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from hf_wbc.adaptation import load_method
+from hf_wbc.config import TrainConfig
+from hf_wbc.study.ready import fitting_methods, sweep
+
+
+def study(quickstart: str = "build/quickstart", seeds: int = 3) -> list[TrainConfig]:
+    """Methods on frozen features of the quickstart's model; those that need images fine-tune it."""
+    (model,) = Path(quickstart).glob("runs/*/model")
+    data, network = f"{quickstart}/data", str(model)
+    features = TrainConfig(
+        sources=(f"{data}/toy_acevedo_20", f"{data}/toy_matek_19"),
+        target=(f"{data}/toy_mll_23",),
+        inputs="features",
+        steps=200,
+        batch_size=48,
+        lr=1e-3,
+        evaluate_every=50,
+    )
+    images = replace(features, inputs="images", steps=60, lr=5e-4, evaluate_every=30)
+    on_images = [name for name in fitting_methods(images) if load_method(name).needs.images]
+    return [
+        *sweep([features], (), (network,), seeds),
+        *sweep([images], ("source_only", *on_images), (network,), seeds),
+    ]
