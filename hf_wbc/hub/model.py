@@ -1,7 +1,7 @@
 """A finished run as a publication: plain transformers weights, their card, and the run's record."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ def model_publication(
     weights = _files(run)
     seen = _seen(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
-    may_pass = all(name in sources and sources[name].redistributable for name in names)
     files: dict[str, Path | bytes] = {
         CARD: model_card(
             record, seen, place_of(destination), sources, licence=licence, picture=PICTURE
@@ -65,10 +64,15 @@ def model_publication(
     return Publication(
         kind="model",
         files=files,
-        public=may_pass if public is None else public,
+        public=may_be_seen(names, sources) if public is None else public,
         message=f"Run {record['run']}: {record['config']['method']} on {', '.join(names)}",
         tag=tag,
     )
+
+
+def may_be_seen(domains: Iterable[str], sources: Mapping[str, Source]) -> bool:
+    """Whether all that weights have seen may be passed on, and is known to be."""
+    return all(name in sources and sources[name].redistributable for name in domains)
 
 
 def _is_run(path: Path) -> bool:

@@ -14,10 +14,11 @@ from pathlib import Path
 from hf_wbc.data.hub_snapshot import fetch_snapshot
 from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import Destination, HubRepo
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.model import may_be_seen, model_publication
+from hf_wbc.hub.places import ROLES
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.hub.publish import publish
-from hf_wbc.records import RunFolder, remove, replacing
+from hf_wbc.records import RunFolder, read_json, remove, replacing
 
 Report = Callable[[str], None]
 CHECKPOINT = "checkpoint"
@@ -98,7 +99,12 @@ class TrainingPush:
             path.relative_to(copy).as_posix(): path for path in copy.rglob("*") if path.is_file()
         }
         files[CARD] = _card(folder, int(step)).encode()
-        publication = Publication("model", files, False, f"Step {int(step)}")
+        public = self.public
+        if public is None:
+            identity = read_json(folder.config)["identity"]
+            names = [domain["name"] for role in ROLES for domain in identity[role]]
+            public = may_be_seen(names, self.sources)
+        publication = Publication("model", files, public, f"Step {int(step)}")
         try:
             publish(
                 publication,
