@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hf_wbc.data.source import Source
+from hf_wbc.data.toy.source import as_toy
 
 
 def names() -> tuple[str, ...]:
@@ -50,6 +51,7 @@ def load(name: str, **files: Path | None) -> Source:
 
 
 def known() -> dict[str, Source]:
-    """By name, the sources that need no file of the user's to be described."""
-    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names()}
-    return {name: module.SOURCE for name, module in modules.items() if hasattr(module, "SOURCE")}
+    """By domain, the sources that need no file of the user's to be described, and their toys."""
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names())
+    real = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    return {source.name: source for source in (*real, *map(as_toy, real))}

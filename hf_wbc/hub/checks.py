@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hf_wbc.data.csv_rows import some
 from hf_wbc.hub.manifest import MANIFEST
@@ -20,12 +20,10 @@ PICKLED = (
 )  # fmt: skip
 """Suffixes of files that are pickles, or may hold one."""
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-_HARMLESS = frozenset(
-    "Software dpi gamma srgb jfif jfif_version jfif_unit jfif_density aspect transparency "
-    "progressive progression background adobe adobe_transform loop duration version extension "
-    "compression icc_profile".split()
-)
-"""What Pillow tells of an image that tells nothing of a person; matplotlib writes its own name."""
+_TELLING = frozenset(("exif", "comment", "xmp", "photoshop", "iptc", "XML:com.adobe.xmp"))
+"""What Pillow says of an image that may say something of a person."""
+_HARMLESS = frozenset(("Software",))
+"""Texts in a PNG that say nothing: matplotlib writes its own name."""
 _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 _TEXT_BYTES = 5_000_000
 
@@ -131,13 +129,14 @@ def _told(files: Mapping[str, Path | bytes]) -> Iterator[str]:
         try:
             with Image.open(io.BytesIO(bytes_of(file))) as image:
                 image.load()
-                told = [str(key) for key in image.info if str(key) not in _HARMLESS]
-                if PurePosixPath(path).suffix.lower() not in (".tif", ".tiff") and image.getexif():
-                    told.append("EXIF")
+                told = {key for key in image.info if key in _TELLING}
+                told |= set(getattr(image, "text", ())) - _HARMLESS
+                if image.format != "TIFF" and image.getexif():
+                    told.add("exif")
         except (UnidentifiedImageError, OSError, ValueError) as error:
             raise ValueError(f"{path} is a damaged image ({error}); write it anew") from error
         if told:
-            yield f"{path} ({', '.join(sorted(set(told)))})"
+            yield f"{path} ({', '.join(sorted(told))})"
 
 
 def _with_token(files: Mapping[str, Path | bytes]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def publish_to_folder(publication: Publication, folder: Folder, card: Card, repo
     """The digest of all files; see `hf_wbc.hub.publish.publish`."""
     head = Shelf(folder.path)
     with _locked(folder.path, report):
-        _refuse_strangers(head)
+        refuse_strangers(head)
         change = plan_change(publication, head, card)
         tag = _tag_for(publication, folder, change, card)
         if not folder.tagged(tag).exists():
@@ -123,7 +123,8 @@ def _leave_nothing(path: Path, new: Collection[Path]) -> None:
                 parent.rmdir()
 
 
-def _refuse_strangers(head: Shelf) -> None:
+def refuse_strangers(head: Shelf) -> None:
+    """ValueError for a file, and for a folder with files that were not published."""
     if head.where.exists() and not head.where.is_dir():
         raise ValueError(f"{head.where} is a file; choose another --to")
     if head.paths and MANIFEST not in head.paths:

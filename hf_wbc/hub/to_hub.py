@@ -29,13 +29,10 @@ def publish_to_hub(
     remote = look(api, repo, MAIN, report)
     if remote is None:
         _create(api, publication, repo, report)
-    elif not publication.public and not remote.private:
-        raise ValueError(
-            f"{repo} is public, and this publication is private; choose another --to, or make it "
-            "private in its settings"
-        )
-    elif publication.public and remote.private:
-        report(f"{repo} is private and stays so; its settings can make it public")
+    else:
+        refuse_public(publication, remote)
+        if publication.public and remote.private:
+            report(f"{repo} is private and stays so; its settings can make it public")
     if branch is not None and branch != MAIN:
         _make_branch(api, repo, branch, report)
     if publication.tag and remote and (there := _tagged(publication, remote, card, report)):
@@ -53,6 +50,15 @@ def connect(report: Report) -> "HfApi":
     if constants.HF_HUB_OFFLINE:
         raise ValueError("HF_HUB_OFFLINE is set; unset it to publish, or give a folder as --to")
     return HfApi(library_name="hf_wbc")
+
+
+def refuse_public(publication: Publication, remote: Remote) -> None:
+    """ValueError when everybody would see what is private."""
+    if not publication.public and not remote.private:
+        raise ValueError(
+            f"{remote.repo} is public, and this publication is private; choose another --to, or "
+            "make it private in its settings"
+        )
 
 
 def _create(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> None:

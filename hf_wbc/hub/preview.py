@@ -1,0 +1,111 @@
+"""What a publication would do, line by line, and who would see it; nothing is written anywhere."""
+
+from collections.abc import Iterator, Mapping
+
+from hf_wbc.hub.asking import Report
+from hf_wbc.hub.change import Change, plan_change
+from hf_wbc.hub.checks import check_publication
+from hf_wbc.hub.destination import Destination, Folder, HubRepo
+from hf_wbc.hub.hand_edits import Card
+from hf_wbc.hub.publication import Publication, size_of
+from hf_wbc.hub.remote import MAIN, look, refuse_other_type, require_account
+from hf_wbc.hub.tags import next_tag
+
+
+def preview(
+    publication: Publication, destination: Destination, *, card: Card, report: Report
+) -> Iterator[str]:
+    """Every file with its size and what would become of it, after a line on who would see it.
+
+    Whatever would stop the publication is raised as `publish` raises it: after the list, where it
+    is about the destination.
+    """
+    check_publication(publication)
+    change: Change | None = None
+    tags: list[str] = []
+    problem: Exception | None = None
+    private: bool | None = None
+    try:
+        if isinstance(destination, Folder):
+            change, tags = _in_folder(publication, destination, card)
+        else:
+            change, tags, private = _on_hub(publication, destination, card, report)
+    except (ValueError, OSError) as error:
+        problem = error
+    yield _headline(publication, destination, tags, private, known=problem is None)
+    yield from _files(publication, change)
+    if problem:
+        raise problem
+
+
+def _on_hub(
+    publication: Publication, repo: HubRepo, card: Card, report: Report
+) -> tuple[Change | None, list[str], bool | None]:
+    """The change, the tags, and whether the repository is private; Nones when there is none."""
+    from hf_wbc.hub.to_hub import connect, refuse_public
+
+    api = connect(report)
+    require_account(api, repo, report)
+    refuse_other_type(api, repo, report)
+    remote = look(api, repo, MAIN, report)
+    if remote is None:
+        return None, [], None
+    refuse_public(publication, remote)
+    return plan_change(publication, remote, card), list(remote.tags), remote.private
+
+
+def _in_folder(
+    publication: Publication, folder: Folder, card: Card
+) -> tuple[Change | None, list[str]]:
+    from hf_wbc.hub.to_folder import Shelf, refuse_strangers, tags_of
+
+    shelf = Shelf(folder.path)
+    refuse_strangers(shelf)
+    return plan_change(publication, shelf, card), tags_of(folder)
+
+
+def _headline(
+    publication: Publication,
+    destination: Destination,
+    tags: list[str],
+    private: bool | None,
+    *,
+    known: bool,
+) -> str:
+    total = sum(publication.sizes.values())
+    tag = publication.tag or (next_tag(tags) if known else "the next tag")
+    if isinstance(destination, Folder):
+        place, seen = "a folder", "whoever may read the folder"
+    else:
+        place = f"a {destination.repo_type} on the Hub"
+        is_public = publication.public and not private
+        seen = "EVERYBODY: it is public" if is_public else "its owners alone: it is private"
+    return (
+        f"{destination} ({place}), {tag}: {len(publication.files)} files, {size_words(total)}; "
+        f"seen by {seen}"
+    )
+
+
+def _files(publication: Publication, change: Change | None) -> Iterator[str]:
+    """One line a file: size, what becomes of it, path."""
+    sizes: Mapping[str, int] = publication.sizes
+    if change is not None:
+        sizes = {path: size_of(content) for path, content in sorted(change.files.items())}
+    for path, size in sizes.items():
+        what = "send" if change is None or path in change.written else "there already"
+        yield f"{size:>15,}  {what:<13}  {path}"
+    if change is not None:
+        for what, paths in (("delete", change.deleted), ("leave alone", change.foreign)):
+            yield from (f"{'':>15}  {what:<13}  {path}" for path in paths)
+
+
+def size_words(num_bytes: int) -> str:
+    """`1.2 GB`.
+
+    >>> size_words(1_240_000_000)
+    '1.2 GB'
+    """
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if num_bytes >= 10**power:
+            return f"{num_bytes / 10**power:.1f} {unit}"
+    return f"{num_bytes} bytes"
