@@ -1,7 +1,7 @@
 """The whole comparison in words, in the order in which it is read."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from hf_wbc.study.comparison import Comparison
 from hf_wbc.study.real_words import real_sections
@@ -18,6 +18,9 @@ HOW_TO_READ = (
     "own. Other lineage is the fraction of the images that are taken for a cell of another "
     "lineage. A difference is called real when p, corrected for all in its table, is below 0.05."
 )
+
+NUM_PLACES: Final = 4
+"""Folders with one and the same problem that are named where people read; `problems` has all."""
 
 
 def sections(comparison: Comparison) -> Iterator[Section]:
@@ -52,5 +55,14 @@ def _problems(comparison: Comparison) -> Section:
     title = "Not compared, or not wholly"
     if not comparison.problems:
         return Section(title, paragraphs=("Nothing: every run folder is in the tables.",))
-    cells = tuple((each.place, each.what) for each in comparison.problems)
+    places: dict[str, list[str]] = {}
+    for each in comparison.problems:
+        places.setdefault(each.what, []).append(each.place)
+    cells = tuple((_first(found), what) for what, found in places.items())
     return Section(title, table=Table(("folder", "why"), cells, 2), is_short=True)
+
+
+def _first(places: Sequence[str]) -> str:
+    """The first few of many; a table of its own has all."""
+    rest = len(places) - NUM_PLACES
+    return ", ".join(places[:NUM_PLACES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,21 @@
+"""The comparison in words: what stands there of folders that are not in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_wbc.study.collect import Problem
+from hf_wbc.study.sections import _problems
+
+
+@dataclass(frozen=True)
+class Found:
+    """As much of a comparison as its last section reads."""
+
+    problems: tuple[Problem, ...]
+
+
+def test_folders_with_one_problem_share_a_line() -> None:
+    many = tuple(Problem(Path(name), "damaged", name) for name in "abcdef")
+    section = _problems(Found((*many, Problem(Path("g"), "failed", "g"))))  # type: ignore[arg-type]
+    assert section.table is not None
+    assert section.table.cells == (("a, b, c, d and 2 more", "damaged"), ("g", "failed"))
