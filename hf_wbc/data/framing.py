@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.crop import crop_side
-from hf_wbc.data.nucleus import Nucleus, find_nucleus
+from hf_wbc.data.nucleus import Nucleus
 from hf_wbc.data.pixels import Geometry, square
 from hf_wbc.data.schema import CROP_UM
 
@@ -23,6 +23,8 @@ NUCLEUS_UM = 9.0
 """Typical diameter of the disc of a white cell's nucleus."""
 CENTRED_UM = 5.0
 """So far may a nucleus lie from the middle of a frame that is about it."""
+SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
+"""Beyond these the scale is wrong, or it is no white cell."""
 FEWEST_PX = 24
 """A square of 25 um with fewer pixels a side shows no cell."""
 Box = tuple[int, int, int, int]
@@ -87,11 +89,6 @@ def framed(pixels: NDArray[np.uint8], found: Frame, geometry: Geometry) -> NDArr
     return square(part, None, geometry)
 
 
-def locate(pixels: NDArray[np.uint8]) -> Nucleus | None:
-    """The nucleus that the image is about; see `find_nucleus`."""
-    return find_nucleus(pixels)
-
-
 def _moved(start: int, centre: float, length: int, side: int, um_per_px: float) -> int:
     """Where the square begins: in the middle, or where the nucleus is its middle."""
     if abs(centre - length / 2) * um_per_px <= CENTRED_UM or length <= side:
@@ -102,4 +99,5 @@ def _moved(start: int, centre: float, length: int, side: int, um_per_px: float) 
 def _border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The median colour (3,) of the outermost pixels: a smear's background, as a rule."""
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    return np.median(np.concatenate(edges), axis=0).astype(np.uint8)
+    colour: NDArray[np.uint8] = np.median(np.concatenate(edges), axis=0).astype(np.uint8)
+    return colour

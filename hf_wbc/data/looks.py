@@ -73,9 +73,9 @@ def looks_of_sources(looks: Floats, sources: NDArray[np.str_]) -> Looks:
     for name in np.unique(sources):
         mine = looks[sources == name]
         colours = mine[:, :NUM_COLOURS]
-        covariance: Floats = np.cov(colours.T) + _RIDGE * np.eye(NUM_COLOURS)
-        mean: Floats = colours.mean(0)
-        inverse: Floats = np.linalg.inv(covariance)
+        covariance = np.asarray(np.cov(colours.T), np.float64) + _RIDGE * np.eye(NUM_COLOURS)
+        mean = colours.mean(0)
+        inverse = np.asarray(np.linalg.inv(covariance), np.float64)
         limit = FARTHER * np.quantile(_distances(colours - mean, inverse), NEARLY_ALL)
         sharp = np.nanquantile(mine[:, NUM_COLOURS], 1 - NEARLY_ALL)
         found.append((mean, inverse, limit, sharp))

@@ -5,8 +5,7 @@ training. The answer has the calibrated probabilities of the eleven classes, the
 reject flag, the lineages, and warnings in words.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Self
 
@@ -15,58 +14,32 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
+from torch import Tensor
 
-from hf_wbc.data.framing import Box, Frame, frame, framed, guess_scale, locate
+from hf_wbc.data.framing import Frame, frame, framed, guess_scale
+from hf_wbc.data.nucleus import find_nucleus
+from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
+from hf_wbc.engine.cell_warnings import OUTSIDE, UNMEASURED, image_warnings
+from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.inputs import geometry_of
+from hf_wbc.engine.predict import FLIPS
+from hf_wbc.engine.reference import Reference, read_reference, unit
+from hf_wbc.engine.saliency import saliency_map
+from hf_wbc.evaluation.differential import HeldOut
 from hf_wbc.models import Loaded, load_trained
-from hf_wbc.taxonomy import CLASSES, NAMES
+from hf_wbc.taxonomy import NAMES, UNLABELLED
 
 Pixels = NDArray[np.uint8]
 Scale = float | None | Sequence[float | None]
 UNKNOWN_UM_PER_PX = 0.1
 """Taken, and said to be guessed, where there is not even a nucleus to guess by."""
-
-
-@dataclass(frozen=True)
-class CellAnswer:
-    """What a model says of one image."""
-
-    probabilities: NDArray[np.float64]
-    """Of the eleven classes (11,), calibrated for images like the sources'."""
-    label: int
-    """The likeliest class."""
-    conformal: tuple[int, ...]
-    """Classes that may be it, likeliest first; may be empty. () too where the model has no sets."""
-    rejected: bool
-    """It is like none of the cells that the model was taught."""
-    lineage: Mapping[str, float]
-    """Probability of each lineage."""
-    um_per_px: float
-    scale_guessed: bool
-    box: Box
-    """Left, top, right, bottom of the 25 um square, in pixels of the image given; it may go beyond
-    the edges of an image that is smaller."""
-    warnings: tuple[str, ...]
-    """Sentences for a hematologist."""
-    features: NDArray[np.float32]
-    """Penultimate features (d,)."""
-    logits: NDArray[np.float32]
-    """(11,), of which the probabilities are the softmax."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A training cell that the model takes for alike."""
-
-    thumbnail: bytes | None
-    """An image file, PNG or JPEG; None where the source's images may not be shown."""
-    label: int
-    source: str
-    image_id: str
-    distance: float
-    """1 - cosine of the features: 0 is the same, 1 has nothing in common."""
+SETS = "class"
+"""Conformal sets that hold within each class, and so for any shares of them."""
+ENOUGH = 32
+"""Images from which a laboratory's stain and sharpness are measured, for a model that wants it."""
 
 
 class Predictor:
@@ -75,36 +48,58 @@ class Predictor:
     names = NAMES
     """Of the eleven classes, by id."""
 
-    def __init__(self, loaded: Loaded, device: str | None = None) -> None:
+    def __init__(self, loaded: Loaded, chosen: Chosen, reference: Reference) -> None:
+        """`loaded.classifier` is in evaluation mode, on the device where it is to compute."""
         self.loaded = loaded
-        self.device = torch.device(device or "cpu")
+        self.chosen = chosen
+        self.reference = reference
         self.geometry = geometry_of(loaded)
         self.abstention = abstention_of(loaded)
-        self.engine_name = "torch"
-        self._classifier = loaded.classifier.to(self.device).eval()
         self._lock = Lock()
 
     @classmethod
-    def load(cls, model: str, engine: str = "auto", device: str | None = None) -> Self:
+    def load(
+        cls,
+        model: str,
+        engine: str = "auto",
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> Self:
         """A run's model folder, or `org/name[@revision]` of the Hub.
 
-        ValueError when there is no such model, or it is not of the eleven classes.
+        `engine` is auto, torch, compile, openvino or onnx; `device` a torch device, by default the
+        CPU. ValueError when there is no such model, it is not of the eleven classes, what lies
+        beside it is damaged, or the engine is refused (see `choose_engine`).
         """
-        return cls(load_trained(model), device)
+        loaded = load_trained(model)
+        loaded.classifier.to(_device(device)).eval()
+        reference = read_reference(model, loaded)
+        chosen = choose_engine(loaded.classifier, loaded.preprocessing, engine, precision)
+        return cls(loaded, chosen, reference)
 
     @property
     def card(self) -> dict[str, Any]:
         """Facts about the model; plain JSON values."""
-        loaded, abstention = self.loaded, self.abstention
+        loaded, abstention, gallery = self.loaded, self.abstention, self.reference.gallery
         return {
             "revision": loaded.revision,
             "exposure": loaded.exposure,
             "exposed_to": list(loaded.exposed_to),
-            "engine": self.engine_name,
+            "engine": self.chosen.facts(),
             "image_size_px": loaded.preprocessing.size,
+            "um": self.geometry.um,
             "calibrated": abstention is not None,
             "abstention": None if abstention is None else abstention.to_dict(),
+            "num_reference_cells": 0 if gallery is None else len(gallery.labels),
+            "reference_sources": [] if gallery is None else sorted(set(gallery.sources)),
+            "knows_confusion": self.held_out is not None,
+            "reference": self.reference.facts,
         }
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """What a differential count has to know of the model's confusion."""
+        return self.reference.held_out
 
     def predict(
         self, images: Sequence[Image.Image | Pixels], um_per_px: Scale = None
@@ -122,28 +117,113 @@ class Predictor:
         squares = np.stack(
             [framed(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
-        logits, features = self._run(squares)
-        return self._answers(arrays, frames, logits, features)
+        how, is_measured = self._treatment(squares)
+        features = self.features(squares, how)
+        logits = self.logits(features)
+        away = np.zeros(len(logits), bool)
+        if self.abstention is not None:
+            away = self.abstention.rejection.rejects(logits)
+        gallery = self.reference.gallery
+        looks = None if gallery is None else gallery.looks
+        said = [
+            (
+                *image_warnings(pixels, found, looks),
+                *([OUTSIDE] if is_away else []),
+                *([] if is_measured else [UNMEASURED]),
+            )
+            for pixels, found, is_away in zip(arrays, frames, away, strict=True)
+        ]
+        return self._answers(frames, logits, features, away, said)
 
-    def _run(self, squares: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        preprocessing = self.loaded.preprocessing
-        how = Treatment(preprocessing.mean, preprocessing.std)
-        with self._lock, torch.inference_mode():
-            out = self._classifier(treat(torch.from_numpy(squares).to(self.device), how))
-        return out.logits.cpu().numpy(), out.features.cpu().numpy()
+    def features(self, squares: Pixels, how: Treatment) -> NDArray[np.float32]:
+        """Penultimate features (N, d) of squares (N, S, S, 3), by the chosen engine."""
+        engine, parts = self.chosen.engine, []
+        for start in range(0, len(squares), engine.batch_size):
+            batch = torch.from_numpy(squares[start : start + engine.batch_size])
+            inputs = treat(batch.to(self._device), how)
+            views = [inputs.flip(axes) for axes in (FLIPS if how.flips else FLIPS[:1])]
+            with self._lock:
+                found = torch.stack([engine.features(view) for view in views]).mean(0)
+            parts.append(found.cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (N, 11) of features (N, d): linear, so that means of views may come first."""
+        out = self.loaded.classifier.head(torch.from_numpy(features).to(self._device))
+        found: NDArray[np.float32] = out.cpu().numpy()
+        return found
+
+    def saliency(
+        self, image: Image.Image | Pixels, um_per_px: float | None, label: int
+    ) -> NDArray[np.float32]:
+        """How much each pixel of the 25 um square speaks for a class, (S, S) in [0, 1].
+
+        The square is the answer's `box`, at the model's size.
+        """
+        inputs = self.inputs(image, um_per_px)
+        with self._lock:
+            return saliency_map(self.differentiable(), inputs, label)
+
+    def inputs(self, image: Image.Image | Pixels, um_per_px: float | None) -> Tensor:
+        """The 25 um square of one image as the model takes it, (1, 3, S, S)."""
+        pixels = _rgb(image)
+        (found,) = _frames([pixels], um_per_px)
+        square = framed(pixels, found, self.geometry)[None]
+        return treat(torch.from_numpy(square).to(self._device), self._treatment(square)[0])
+
+    def differentiable(self) -> Callable[[Tensor], Tensor]:
+        """From images (B, 3, S, S) to logits (B, 11), by torch; one thread at a time."""
+        return lambda images: self.loaded.classifier(images).logits
+
+    def neighbours(self, answer: CellAnswer, k: int = 6) -> list[Neighbour]:
+        """The k nearest training cells, nearest first; [] for a model without a reference."""
+        gallery = self.reference.gallery
+        if gallery is None:
+            return []
+        distances = 1 - gallery.features @ unit(answer.features[None])[0]
+        return [
+            Neighbour(
+                gallery.thumbnails[row],
+                int(gallery.labels[row]),
+                gallery.sources[row],
+                gallery.image_ids[row],
+                float(max(distances[row], 0.0)),
+            )
+            for row in np.argsort(distances, kind="stable")[: max(k, 0)].tolist()
+        ]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.loaded.classifier.head.weight.device
+
+    def _treatment(self, squares: Pixels) -> tuple[Treatment, bool]:
+        """How the model wants these squares, and whether it could be told.
+
+        Too few of them say nothing of a laboratory: they are treated as a plain pipeline does.
+        """
+        rule, preprocessing = self.loaded.rule, self.loaded.preprocessing
+        plain = Treatment(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
+        if not rule.measures:
+            return plain, True
+        if len(squares) < ENOUGH:
+            return plain, False
+        zeros = np.zeros(len(squares), np.int64)
+        table = Table((squares,), zeros + UNLABELLED, zeros, [""] * len(squares), ("images",))
+        return rule.treat(table, preprocessing.mean, preprocessing.std), True
 
     def _answers(
         self,
-        arrays: Sequence[Pixels],
         frames: Sequence[Frame],
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
+        away: NDArray[np.bool_],
+        said: Sequence[tuple[str, ...]],
     ) -> list[CellAnswer]:
         chances = softmax(logits.astype(np.float64), axis=1)
-        inside, away = np.zeros(logits.shape, bool), np.zeros(len(logits), bool)
+        inside = np.zeros(logits.shape, bool)
         if self.abstention is not None:
-            inside = self.abstention.sets["class"].sets(logits)
-            away = self.abstention.rejection.rejects(logits)
+            inside = self.abstention.sets[SETS].sets(logits)
         return [
             CellAnswer(
                 probabilities=p,
@@ -154,42 +234,19 @@ class Predictor:
                 um_per_px=found.um_per_px,
                 scale_guessed=found.guessed,
                 box=found.box,
-                warnings=_warnings(pixels, found, bool(away[row])),
+                warnings=said[row],
                 features=features[row],
                 logits=logits[row],
             )
-            for row, (p, found, pixels) in enumerate(zip(chances, frames, arrays, strict=True))
+            for row, (p, found) in enumerate(zip(chances, frames, strict=True))
         ]
 
-    def saliency(
-        self, image: Image.Image | Pixels, um_per_px: float | None, label: int
-    ) -> NDArray[np.float32]:
-        """How much each pixel of the 25 um square speaks for a class, (size, size) in [0, 1]."""
-        (pixels,) = arrays = [_rgb(image)]
-        (found,) = _frames(arrays, um_per_px)
-        seen = torch.from_numpy(framed(pixels, found, self.geometry)[None]).to(self.device)
-        preprocessing = self.loaded.preprocessing
-        how = Treatment(preprocessing.mean, preprocessing.std)
-        with self._lock:
-            inputs = treat(seen, how).requires_grad_()
-            self._classifier(inputs).logits[0, label].backward()
-            assert inputs.grad is not None
-            heat = inputs.grad[0].abs().sum(0)
-            self._classifier.zero_grad(set_to_none=True)
-        peak: NDArray[np.float32] = (heat / heat.max().clamp_min(1e-12)).cpu().numpy()
-        return peak
 
-    def neighbours(self, answer: CellAnswer, k: int = 6) -> list[Neighbour]:
-        """The k nearest training cells, nearest first; [] for a model without a reference set."""
-        return []
-
-
-def by_lineage(probabilities: NDArray[np.float64]) -> dict[str, float]:
-    """Probabilities (11,) summed over each lineage, likeliest first."""
-    sums: dict[str, float] = {}
-    for cell, p in zip(CLASSES, probabilities.tolist(), strict=True):
-        sums[cell.lineage] = sums.get(cell.lineage, 0.0) + p
-    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+def _device(name: str | None) -> torch.device:
+    try:
+        return torch.device(name or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; give cpu or cuda") from error
 
 
 def _rgb(image: Image.Image | Pixels) -> Pixels:
@@ -204,10 +261,10 @@ def _rgb(image: Image.Image | Pixels) -> Pixels:
 
 
 def _frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
-    nuclei = [locate(pixels) for pixels in arrays]
+    nuclei = [find_nucleus(pixels) for pixels in arrays]
     if um_per_px is None:
-        guesses = [guess_scale(nuclei) or UNKNOWN_UM_PER_PX] * len(arrays)
-        return [frame(a, n, g, True) for a, n, g in zip(arrays, nuclei, guesses, strict=True)]
+        guess = guess_scale(nuclei) or UNKNOWN_UM_PER_PX
+        return [frame(a, n, guess, True) for a, n in zip(arrays, nuclei, strict=True)]
     scales = list(um_per_px) if isinstance(um_per_px, Sequence) else [um_per_px] * len(arrays)
     if len(scales) != len(arrays):
         raise ValueError(f"{len(scales)} scales for {len(arrays)} images; give one, or one each")
@@ -215,19 +272,3 @@ def _frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
         frame(a, n, s if s is not None else guess_scale([n]) or UNKNOWN_UM_PER_PX, s is None)
         for a, n, s in zip(arrays, nuclei, scales, strict=True)
     ]
-
-
-def _warnings(pixels: Pixels, found: Frame, rejected: bool) -> tuple[str, ...]:
-    said = []
-    if found.nucleus is None:
-        said.append("No nucleus was found in the image: is there a white cell?")
-    if found.guessed:
-        said.append(
-            f"The scale was guessed from the cell's size ({found.um_per_px:.3g} um per pixel): "
-            "correct it if you know the microscope's."
-        )
-    if not found.inside(*pixels.shape[:2]):
-        said.append("The image shows less than 25 um; what is missing was filled in.")
-    if rejected:
-        said.append("It is unlike the cells that the model was taught; do not rely on its class.")
-    return tuple(said)

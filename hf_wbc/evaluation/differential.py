@@ -109,7 +109,8 @@ def differential(
     ([80, 20], [0.5, 0.5])
     """
     chances = _checked(probabilities)
-    gap: tuple[float, float] | tuple[None, None] = (None, None)
+    gap: float | None = None
+    limit: float | None = None
     known = _checked_corrections(corrections, chances)
     taken = np.where(known == UNKNOWN, chances.argmax(1), known)
     counts = np.bincount(taken, minlength=chances.shape[1])
@@ -128,14 +129,14 @@ def differential(
         estimate, resamples = resampled_priors(
             "em", held_out.logits, held_out.labels, logits, seed=seed
         )
-        fractions, gap = np.array(estimate.priors), (estimate.misfit, estimate.misfit_limit)
+        fractions, gap, limit = np.array(estimate.priors), estimate.misfit, estimate.misfit_limit
         seen, spread = np.array(estimate.num_source) > 0, resamples.var(0)
     each = 1 - (1 - level) / seen.sum() if joint else level
     low, high = _interval(fractions, spread, num, each)
     high[~seen] = 1.0
     rows = zip(counts, fractions, low, high, seen, strict=True)
     shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
-    return Differential(shares, num, level, joint, held_out is not None, *gap, resamples)
+    return Differential(shares, num, level, joint, held_out is not None, gap, limit, resamples)
 
 
 def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:

@@ -1,0 +1,58 @@
+"""Why an answer may be worth less than it looks, in sentences that a hematologist understands."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.framing import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Frame, framed
+from hf_wbc.data.looks import LOOK, Looks, look_of
+
+EMPTY_LEVELS = 6.0
+"""Standard deviation of green, in grey levels, below which an image shows nothing at all."""
+BLURRED_PER_UM = 0.6
+"""Sharpness, in cycles per um, below which a cell is blurred for anybody's eyes; for models that do
+not know how sharp their sources were."""
+
+EMPTY = "The image is empty: it shows one colour and nothing else."
+NO_CELL = "No nucleus was found: is there a white cell in the image?"
+SMALL = "The image shows less than 25 um; what is missing was filled with its border's colour."
+BLURRED = "The cell is blurred: focus again, or choose another."
+FOREIGN = "The stain or camera is unlike that of every source: the answer may be far off."
+OUTSIDE = "It is unlike the cells that the model was taught: perhaps none of the eleven classes."
+UNMEASURED = (
+    "The model wants to know a laboratory's stain or sharpness from many images, and got too few: "
+    "the answer is worth less."
+)
+
+
+def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None) -> tuple[str, ...]:
+    """Of an image (H, W, 3) and its frame; `looks` are those of the model's sources."""
+    if float(pixels[..., 1].std()) < EMPTY_LEVELS:
+        return (EMPTY,)
+    said = []
+    if found.nucleus is None:
+        said.append(NO_CELL)
+    if found.guessed:
+        said.append(
+            f"The scale is a guess from the cell's size, {found.um_per_px:.3g} um per pixel: "
+            "correct it if you know the microscope's."
+        )
+    elif found.nucleus is not None:
+        said += _scale_warnings(found, found.nucleus.diameter_px * found.um_per_px)
+    if not found.inside(*pixels.shape[:2]):
+        said.append(SMALL)
+    look = look_of(framed(pixels, found, LOOK))
+    if looks is None:
+        is_blurred, is_foreign = bool(look[-1] < BLURRED_PER_UM), False
+    else:
+        is_blurred, is_foreign = looks.is_blurred(look), looks.is_foreign(look)
+    return (*said, *([BLURRED] if is_blurred else []), *([FOREIGN] if is_foreign else []))
+
+
+def _scale_warnings(found: Frame, diameter_um: float) -> list[str]:
+    if SMALLEST_NUCLEUS_UM <= diameter_um <= LARGEST_NUCLEUS_UM:
+        return []
+    size = "small" if diameter_um < SMALLEST_NUCLEUS_UM else "large"
+    return [
+        f"At {found.um_per_px:.3g} um per pixel the nucleus is {diameter_um:.1f} um across, too "
+        f"{size} for a white cell: check the scale, and that it is one."
+    ]

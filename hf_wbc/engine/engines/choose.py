@@ -1,0 +1,155 @@
+"""The engine of a model: the one asked for, or the first that is installed and tells the truth.
+
+Each is compared with torch in fp32 before it may answer. One that deviates by more than the
+tolerance is refused: asked for by name that is an error, and otherwise the next one is tried.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.engine.engines.contract import Engine, Precision
+from hf_wbc.engine.engines.onnx_engine import onnx_engine
+from hf_wbc.engine.engines.openvino_engine import openvino_engine
+from hf_wbc.engine.engines.torch_engines import compiled, eager
+from hf_wbc.models import Classifier, Preprocessing
+
+TOLERANCE = 1e-3
+"""By which a probability in fp32 may differ from torch's, on each of the images that are tried."""
+ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
+PRECISIONS = ("fp32", "bf16")
+_MAKERS: Mapping[str, Callable[[Classifier, int, Precision], Engine]] = {
+    "torch": eager,
+    "compile": compiled,
+    "openvino": openvino_engine,
+    "onnx": onnx_engine,
+}
+_NEEDS = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
+_BY_SPEED = ("openvino", "onnx")
+"""On a CPU, the fastest first; torch comes last."""
+_NUM_TRIED = 8
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An engine, and why it is this one."""
+
+    engine: Engine
+    deviation: float
+    """The largest difference of a probability from torch's in fp32, on the images tried."""
+    passed_over: tuple[str, ...] = ()
+    """Engines that were tried first, and what was wrong with them."""
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        engine = self.engine
+        return {
+            "name": engine.name,
+            "version": engine.version,
+            "precision": engine.precision,
+            "deviation": self.deviation,
+            "tolerance": TOLERANCE if engine.precision == "fp32" else None,
+            "passed_over": list(self.passed_over),
+        }
+
+
+def choose_engine(
+    classifier: Classifier,
+    preprocessing: Preprocessing,
+    name: str = "auto",
+    precision: str = "fp32",
+) -> Chosen:
+    """The engine `name` for a classifier in evaluation mode, which stays as it is.
+
+    ValueError for an unknown engine or precision, one that is not installed, is not for the
+    classifier's device, cannot take the model, or deviates. bf16 deviates by its nature, and is
+    never chosen unless asked for.
+    """
+    _check(name, precision)
+    wanted: Precision = "bf16" if precision == "bf16" else "fp32"
+    reference = eager(classifier, preprocessing.size)
+    inputs = probe(preprocessing).to(classifier.head.weight.device)
+    expected = chances(classifier, reference.features(inputs))
+    on_cpu = inputs.device.type == "cpu"
+    if name != "auto":
+        if not on_cpu and name in _NEEDS:
+            raise ValueError(f"engine {name} computes on a CPU; the model is on {inputs.device}")
+        return _verified(classifier, preprocessing, name, wanted, inputs, expected)
+    passed_over: list[str] = []
+    installed = [n for n in _BY_SPEED if on_cpu and all(map(find_spec, _NEEDS[n]))]
+    for candidate in installed:
+        try:
+            found = _verified(classifier, preprocessing, candidate, wanted, inputs, expected)
+        except ValueError as error:
+            passed_over.append(str(error))
+        else:
+            return Chosen(found.engine, found.deviation, tuple(passed_over))
+    found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected)
+    return Chosen(found.engine, found.deviation, tuple(passed_over))
+
+
+def probe(preprocessing: Preprocessing) -> Tensor:
+    """Some images (8, 3, H, W) of a dark violet disc on a light ground, as the model takes them."""
+    size, generator = preprocessing.size, torch.Generator().manual_seed(0)
+    place = torch.linspace(-1, 1, size)
+    far = (place[:, None] ** 2 + place**2).sqrt()
+    radii = torch.linspace(0.2, 0.7, _NUM_TRIED)
+    inside = (far < radii[:, None, None]).float()[..., None]
+    cell = torch.rand(_NUM_TRIED, 1, 1, 3, generator=generator) * 60 + torch.tensor([90, 50, 130])
+    ground = torch.tensor([235.0, 215.0, 220.0])
+    noise = torch.randn(_NUM_TRIED, size, size, 3, generator=generator) * 12
+    images = (inside * cell + (1 - inside) * ground + noise).clamp(0, 255).to(torch.uint8)
+    return treat(images, Treatment(preprocessing.mean, preprocessing.std))
+
+
+@torch.inference_mode()
+def chances(classifier: Classifier, features: Tensor) -> Tensor:
+    """Probabilities (B, 11) that the head makes of features (B, d)."""
+    found: Tensor = classifier.head(features).double().softmax(1)
+    return found
+
+
+def _verified(
+    classifier: Classifier,
+    preprocessing: Preprocessing,
+    name: str,
+    precision: Precision,
+    inputs: Tensor,
+    expected: Tensor,
+) -> Chosen:
+    """The engine, after one image alone and then all of them have had torch's answer."""
+    size = preprocessing.size
+    try:
+        engine = _MAKERS[name](classifier, size, precision)
+        together = engine.features(inputs)
+        alone = engine.features(inputs[:1])
+    except ImportError as error:
+        raise ValueError(
+            f"engine {name} is not installed ({error}); pip install 'hf_wbc[engines]', or take "
+            "--engine torch"
+        ) from error
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"engine {name} cannot take this model: {reason}") from error
+    found = chances(classifier, together)
+    deviation = max(
+        float((found - expected).abs().max()),
+        float((chances(classifier, alone) - expected[:1]).abs().max()),
+    )
+    if precision == "fp32" and not deviation <= TOLERANCE:
+        raise ValueError(
+            f"engine {name} is refused: a probability differs by {deviation:.2g} from torch's in "
+            f"fp32, and at most {TOLERANCE:g} is tolerated; take --engine torch"
+        )
+    return Chosen(engine, deviation)
+
+
+def _check(name: str, precision: str) -> None:
+    for what, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")

@@ -1,0 +1,47 @@
+"""ONNX Runtime on a CPU, in fp32."""
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_wbc.engine.engines.contract import Engine, Precision, backbone_of
+from hf_wbc.models import Classifier
+from hf_wbc.models.quiet import quiet
+
+BATCH = 8
+
+
+def onnx_engine(classifier: Classifier, size: int, precision: Precision = "fp32") -> Engine:
+    """Exported here and now, in memory. ImportError where ONNX Runtime is not installed."""
+    if precision != "fp32":
+        raise ValueError(f"ONNX Runtime computes in fp32 here, not in {precision}; take another")
+    onnxruntime: Any = import_module("onnxruntime")
+    import_module("onnxscript")  # which torch.onnx.export needs, and says so late
+
+    example = torch.zeros(2, 3, size, size)
+    with quiet(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            backbone_of(classifier),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
+        assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+
+    def features(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
+
+    return Engine("onnx", precision, features, onnxruntime.__version__, BATCH)

@@ -1,0 +1,60 @@
+"""OpenVINO on a CPU, in fp32: left to itself it computes in bf16 where the processor can.
+
+On import it sends the news to its makers, through a package of its own, without being asked. That
+package is kept from it here: nothing of a hospital's computer goes anywhere.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_wbc.engine.engines.contract import Engine, Precision, backbone_of
+from hf_wbc.models import Classifier
+from hf_wbc.models.quiet import quiet
+
+BATCH = 8
+_TELEMETRY = "openvino_telemetry"
+
+
+def openvino_engine(classifier: Classifier, size: int, precision: Precision = "fp32") -> Engine:
+    """Converted here and now, in memory. ImportError where OpenVINO is not installed."""
+    with _silent():
+        openvino: Any = import_module("openvino")
+    example = torch.zeros(2, 3, size, size)
+    with _silent(), quiet(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes the image's size, as it should
+        converted: Any = openvino.convert_model(
+            backbone_of(classifier), example_input=example, input=[(-1, 3, size, size)]
+        )
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    model = openvino.Core().compile_model(converted, "CPU", settings)
+    output = model.output(0)
+
+    def features(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(model(inputs.numpy())[output].copy())
+
+    version = openvino.get_version().split("-")[0]
+    return Engine("openvino", precision, features, version, BATCH)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the package that calls home: OpenVINO then takes its own stand-in for it."""
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's own way to forbid it
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]

@@ -1,0 +1,161 @@
+"""Make the reference of a trained model from its sources: see `hf_wbc.engine.reference`.
+
+A few training cells of each class and source, evenly spaced, with thumbnails unless a source's
+images may not be passed on; every validation cell's logits, which no training has seen.
+"""
+
+import io
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from hf_wbc.data.colour_statistics import evenly_spaced
+from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.looks import LOOK, look_of
+from hf_wbc.data.pixels import square
+from hf_wbc.engine.embed import fixed_rows
+from hf_wbc.engine.inputs import geometry_of
+from hf_wbc.engine.predict import Report, silent
+from hf_wbc.engine.predictor import Predictor
+from hf_wbc.engine.reference import VERSION, head_digest, reference_path
+from hf_wbc.engine.treatments import treatment_for
+from hf_wbc.records import replacing
+from hf_wbc.taxonomy import NUM_CLASSES
+
+PER_CLASS = 40
+"""Training cells of each class and source."""
+THUMBNAIL_PX = 96
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a domain's split, as a model saw them."""
+
+    domain: Domain
+    rows: NDArray[np.int64]
+
+
+def make_reference(
+    model: Path,
+    refs: Sequence[str],
+    *,
+    shown: Collection[str] | None = None,
+    per_class: int = PER_CLASS,
+    report: Report = silent,
+) -> Path:
+    """Write the reference of a model's folder from the datasets that it was trained on; its path.
+
+    `shown` are the domains whose thumbnails may be in it; None means all. ValueError when a dataset
+    is not one of the model's sources, as far as it says, or has no labels.
+    """
+    if not refs:
+        raise ValueError("no datasets; name those that the model was trained on")
+    if not model.is_dir():
+        raise ValueError(f"{model} is no folder; bring the model here first, with `hf download`")
+    predictor = Predictor.load(str(model), engine="torch")
+    parts = []
+    for ref in refs:
+        train, validation = (load_domain(ref, split) for split in ("train", "validation"))
+        _require_source(predictor, train)
+        parts += [
+            _part(predictor, ref, _Rows(train, _chosen(train, per_class)), shown, report),
+            _part(predictor, ref, _Rows(validation, _labelled(validation)), shown, report),
+        ]
+    table = pa.concat_tables(parts)
+    facts: dict[str, Any] = {
+        "version": VERSION,
+        "head_sha256": head_digest(predictor.loaded.classifier),
+        "num_cells": len(table),
+    }
+    path = reference_path(model)
+    with replacing(path) as temporary:
+        table = table.replace_schema_metadata({"hf_wbc": json.dumps(facts)})
+        pq.write_table(table, temporary, compression="zstd")
+    return path
+
+
+def _require_source(predictor: Predictor, domain: Domain) -> None:
+    known = predictor.loaded.exposed_to
+    if known and domain.name not in known:
+        raise ValueError(
+            f"{domain.ref} is {domain.name}, which the model has not seen; its sources are among "
+            f"{', '.join(known)}"
+        )
+    if not len(_labelled(domain)):
+        raise ValueError(f"{domain.ref} has no labels; name the model's sources")
+
+
+def _labelled(domain: Domain) -> NDArray[np.int64]:
+    return np.flatnonzero(domain.labels >= 0)
+
+
+def _chosen(domain: Domain, per_class: int) -> NDArray[np.int64]:
+    """Evenly spaced rows of each class."""
+    rows = []
+    for label in range(NUM_CLASSES):
+        mine = np.flatnonzero(domain.labels == label)
+        if len(mine):
+            rows.append(mine[evenly_spaced(len(mine), per_class)])
+    return np.concatenate(rows)
+
+
+def _part(
+    predictor: Predictor, ref: str, chosen: _Rows, shown: Collection[str] | None, report: Report
+) -> pa.Table:
+    """The rows as a table of the reference."""
+    domain, is_train = chosen.domain, chosen.domain.split == "train"
+    how, _ = treatment_for(predictor.loaded, ref)
+    geometry, dataset = geometry_of(predictor.loaded), domain.dataset.with_format("arrow")
+    features, looks, thumbnails = [], [], list[bytes | None]()
+    for start in range(0, len(chosen.rows), _AT_ONCE):
+        rows = chosen.rows[start : start + _AT_ONCE]
+        images = dataset[rows.tolist()]["image"].to_pylist()
+        pixels = [
+            decode_rgb(image["bytes"], domain.image_ids[row])
+            for image, row in zip(images, rows.tolist(), strict=True)
+        ]
+        squares = np.stack([square(each, domain.um_per_px, geometry) for each in pixels])
+        features.append(predictor.features(squares, how))
+        if is_train:
+            small = [square(each, domain.um_per_px, LOOK) for each in pixels]
+            looks += [look_of(each).tolist() for each in small]
+            may = shown is None or domain.name in shown
+            thumbnails += [_thumbnail(each) if may else None for each in small]
+        report(min(start + _AT_ONCE, len(chosen.rows)), len(chosen.rows))
+    num, found = len(chosen.rows), np.concatenate(features)
+    empty: list[None] = [None] * num
+    return pa.table(
+        {
+            "split": [domain.split] * num,
+            "source": [domain.name] * num,
+            "image_id": [domain.image_ids[row] for row in chosen.rows.tolist()],
+            "label": domain.labels[chosen.rows],
+            "features": _rows(found, is_train),
+            "logits": _rows(predictor.logits(found), not is_train),
+            "look": pa.array(looks if is_train else empty, pa.list_(pa.float64())),
+            "thumbnail": pa.array(thumbnails if is_train else empty, pa.binary()),
+        }
+    )
+
+
+def _rows(values: NDArray[np.float32], kept: bool) -> pa.Array:
+    """Values (N, d) as lists, or N nulls."""
+    rows = fixed_rows(values)
+    return rows if kept else pa.nulls(len(values), rows.type)
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(pixels).resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=88)
+    return encoded.getvalue()
