@@ -14,7 +14,7 @@ from hf_wbc.hub.environment import keep_within
 
 COMMANDS = (
     "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "study",
-    "compare", "predict", "reference", "publish", "doctor",
+    "compare", "predict", "reference", "demo", "publish", "doctor",
 )  # fmt: skip
 REMEDIES = {
     errno.ENOENT: "check the path",

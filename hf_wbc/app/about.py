@@ -1,0 +1,45 @@
+"""The tab that says what the model is, what it cannot do, and what happens to what one gives."""
+
+from typing import Any
+
+import gradio as gr
+
+from hf_wbc.app.desk import Desk
+from hf_wbc.app.fragments import fragment
+from hf_wbc.app.words import cell_name
+from hf_wbc.plots.style import lineage_order
+from hf_wbc.taxonomy import CLASSES, NAMES
+
+
+def about_tab(desk: Desk) -> None:
+    """Put the tab's text into the open blocks."""
+    gr.HTML(about_html(desk), elem_id="about")
+
+
+def about_html(desk: Desk) -> str:
+    """The text."""
+    return fragment(
+        "about.html",
+        {
+            "desk": desk,
+            "card": desk.predictor.card,
+            "classes": [_class(label) for label in lineage_order(NAMES)],
+            "num_trained": _num_trained(desk),
+        },
+    )
+
+
+def _class(label: int) -> dict[str, Any]:
+    cell = CLASSES[label]
+    return {
+        "id": label,
+        "name": cell_name(label),
+        "lineage": cell.lineage,
+        "stage": cell.maturation or "",
+    }
+
+
+def _num_trained(desk: Desk) -> list[int] | None:
+    """Held-out images by class from which its doubt was measured."""
+    abstention = desk.predictor.abstention
+    return None if abstention is None else list(abstention.num_images)

@@ -1,0 +1,78 @@
+"""Open the page: no telemetry, no request to anywhere, uploads in a folder that goes with it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.records import aside, remove, remove_abandoned
+
+if TYPE_CHECKING:
+    from hf_wbc.app.desk import Desk
+
+PRIVATE = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_SSR_MODE": "False",
+    "GRADIO_MCP_SERVER": "False",
+}
+FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
+"""Paths by which Gradio hands out files, and asks other servers for a stranger."""
+
+
+@contextmanager
+def private() -> Iterator[Path]:
+    """The environment in which Gradio is to be imported, and the folder of the uploads.
+
+    What a killed server left is deleted, and the folder at the end.
+    """
+    place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
+    remove_abandoned(place)
+    folder = aside(place)
+    folder.mkdir(mode=0o700)
+    os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
+    try:
+        yield folder
+    finally:
+        remove(folder)
+        os.environ.pop("GRADIO_TEMP_DIR")
+
+
+def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
+    """Serve the page of a desk in another thread; (the blocks, its address).
+
+    Call it within `private`, before anything else imports Gradio. `port` None takes a free one.
+    ValueError when the port is taken.
+    """
+    from hf_wbc.app.fragments import script, style
+    from hf_wbc.app.page import build_page
+    from hf_wbc.app.refusals import Refusals
+    from hf_wbc.app.theme import theme
+
+    page = build_page(desk)
+    limits = desk.limits
+    try:
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=True,
+            footer_links=["api"],
+            run_history=False,
+            max_file_size=limits.total_bytes,
+            state_session_capacity=1000,
+            enable_monitoring=False,
+            theme=theme(),
+            css=style(),
+            head=f"<script>{script('page.js')}</script>",
+            app_kwargs={"middleware": [Refusals.entry(FETCHED)]},
+        )
+    except OSError as error:
+        raise ValueError(
+            f"port {port} of {host} cannot be opened ({error}); choose another --port"
+        ) from error
+    return page, url

@@ -1,0 +1,132 @@
+"""The tab for one image: its class, how sure that is, what else it may be, and on what grounds."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from hf_wbc.app import encode
+from hf_wbc.app.desk import Desk
+from hf_wbc.app.drop import Drop
+from hf_wbc.app.events import busy, scale_box, sentence_for
+from hf_wbc.app.examples import EXAMPLES, draw_example
+from hf_wbc.app.fragments import fragment, notice
+from hf_wbc.app.uploads import Given, Picture, Uploads
+from hf_wbc.app.words import (
+    cell_name,
+    confusables,
+    other_warnings,
+    set_sentence,
+)
+from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.plots.style import lineage_order
+from hf_wbc.taxonomy import CLASSES, NAMES
+
+NUM_NEIGHBOURS = 6
+ORDER = lineage_order(NAMES)
+WELCOME = (
+    "Drop an image of one white blood cell, or choose a drawn one. The 25 µm around the cell are "
+    "cut out and compared with eleven kinds of cells."
+)
+
+
+def one_cell_tab(desk: Desk) -> None:
+    """Put the tab's components and events into the open blocks."""
+    held = gr.State(None, time_to_live=desk.limits.idle_seconds)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            drop = Drop(label="An image of one cell", height=130, elem_id="one-drop")
+            scale = scale_box(desk, "one-scale")
+            gr.Markdown("No image at hand? These are drawings:")
+            buttons = []
+            with gr.Row(elem_classes="wbc-examples"):
+                for example in EXAMPLES:
+                    buttons.append(gr.Button(cell_name(example.label), size="sm", min_width=110))
+        with gr.Column(scale=5, min_width=300):
+            result = gr.HTML(notice(WELCOME), elem_id="one-result", elem_classes="wbc-live")
+    drop.upload(partial(_take, desk), [drop, scale], [held, result, drop], **busy("/one"))
+    scale.input(partial(_again, desk), [held, scale], [result], **busy("/one_scale"))
+    for button, example in zip(buttons, EXAMPLES, strict=True):
+        button.click(
+            partial(_example, desk, example), None, [held, scale, result], **busy("/one_example")
+        )
+
+
+def _take(desk: Desk, given: Sequence[Given], said: str) -> tuple[Any, ...]:
+    uploads = desk.take(given)
+    held = uploads.pictures[0] if uploads.pictures else None
+    return held, _read(desk, uploads, said), None
+
+
+def _again(desk: Desk, held: Picture | None, said: str) -> Any:
+    if held is None:
+        return gr.skip()
+    return _read(desk, Uploads((held,)), said)
+
+
+def _example(desk: Desk, example: Any) -> tuple[Any, ...]:
+    picture = draw_example(example)
+    said = f"{example.um_per_px:.4g}"
+    return picture, said, _read(desk, Uploads((picture,)), said)
+
+
+def _read(desk: Desk, uploads: Uploads, said: str) -> str:
+    """The answer to the first picture, after what is wrong with the others."""
+    said_of = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
+    if len(uploads.pictures) > 1:
+        words = f"The first of {len(uploads.pictures):,} images; for all of them see Many cells."
+        said_of.append(notice(words))
+    if not uploads.pictures:
+        return "".join(said_of) or notice(WELCOME)
+    with sentence_for() as failed:
+        picture = uploads.pictures[0]
+        answer = desk.answers([picture], desk.scale(said))[0]
+        said_of.append(show(desk, picture, answer))
+    return "".join(said_of) + failed.html
+
+
+def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
+    """All that is to be said of one picture."""
+    height, width = picture.pixels.shape[:2]
+    saliency = desk.predictor.saliency(picture.pixels, answer.um_per_px, answer.label)
+    return fragment(
+        "one_cell.html",
+        {
+            "answer": answer,
+            "name": picture.name,
+            "label": cell_name(answer.label),
+            "lineage": CLASSES[answer.label].lineage,
+            "set_sentence": set_sentence(answer, desk.alpha),
+            "warnings": other_warnings(answer),
+            "whole": encode.whole(picture.pixels),
+            "seen": encode.seen(picture.pixels, answer),
+            "heat": encode.heat(picture.pixels, answer, saliency),
+            "heat_note": "",
+            "width": width,
+            "height": height,
+            "box": answer.box,
+            "rows": [_row(answer, label) for label in ORDER],
+            "lineages": list(answer.lineage.items()),
+            "confusables": confusables(answer),
+            "neighbours": [
+                {
+                    "uri": encode.thumbnail(each.thumbnail) if each.thumbnail else "",
+                    "name": cell_name(each.label),
+                    "source": each.source,
+                    "distance": each.distance,
+                }
+                for each in desk.predictor.neighbours(answer, NUM_NEIGHBOURS)
+            ],
+            "model": f"Model {desk.title}",
+        },
+    )
+
+
+def _row(answer: CellAnswer, label: int) -> dict[str, Any]:
+    return {
+        "name": cell_name(label),
+        "p": float(answer.probabilities[label]),
+        "lineage": CLASSES[label].lineage,
+        "in_set": label in answer.conformal,
+    }

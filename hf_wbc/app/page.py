@@ -1,0 +1,42 @@
+"""The whole page: four tabs over one model, and the endpoints for programs."""
+
+from typing import Any
+
+import gradio as gr
+
+from hf_wbc.app.about import about_tab
+from hf_wbc.app.desk import Desk
+from hf_wbc.app.domains import domains_tab
+from hf_wbc.app.endpoints import add_endpoints
+from hf_wbc.app.fragments import fragment
+from hf_wbc.app.many_cells import many_cells_tab
+from hf_wbc.app.one_cell import one_cell_tab
+from hf_wbc.app.state import slide_state
+
+TITLE = "White blood cells across laboratories"
+SWEEP_SECONDS, KEEP_SECONDS = 60, 600
+"""How often uploads are looked for that nobody asked about, and how old they may become."""
+
+
+def build_page(desk: Desk) -> Any:
+    """The blocks; `launch` opens them."""
+    with gr.Blocks(
+        title=TITLE,
+        analytics_enabled=False,
+        delete_cache=(SWEEP_SECONDS, KEEP_SECONDS),
+        fill_width=False,
+    ) as page:
+        gr.HTML(fragment("header.html", {"desk": desk, "title": TITLE}))
+        slide = slide_state(desk)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("One cell", id="one"):
+                one_cell_tab(desk)
+            with gr.Tab("Many cells", id="many"):
+                many_cells_tab(desk, slide)
+            with gr.Tab("Domains", id="domains"):
+                domains_tab(desk, slide)
+            with gr.Tab("About", id="about"):
+                about_tab(desk)
+        add_endpoints(desk)
+    page.queue(max_size=desk.limits.num_waiting)
+    return page

@@ -1,0 +1,53 @@
+"""A slide as HTML: its count, and the table of its cells."""
+
+from typing import Any
+
+from hf_wbc.app import encode
+from hf_wbc.app.count import Count
+from hf_wbc.app.desk import Case, Slide
+from hf_wbc.app.fragments import fragment, notice
+from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name, lineage_of, reasons_to_look
+from hf_wbc.plots.style import lineage_order
+from hf_wbc.taxonomy import NAMES
+
+CLASSES = [(label, cell_name(label)) for label in lineage_order(NAMES)]
+
+
+def count_html(count: Count | None) -> str:
+    """The differential count; a sentence where no cell is left to count."""
+    if count is None:
+        return notice("No cell is left to count.")
+    return fragment("count.html", {"count": count})
+
+
+def cells_html(slide: Slide) -> str:
+    """The table; cells that a person should look at say why."""
+    rows = rows_of(slide)
+    return fragment(
+        "cells.html",
+        {
+            "rows": rows,
+            "classes": [*CLASSES, (OUTSIDE, OUTSIDE_NAME)],
+            "num_to_look": sum(bool(row["reasons"]) for row in rows),
+        },
+    )
+
+
+def rows_of(slide: Slide) -> list[dict[str, Any]]:
+    """What a table says of each cell."""
+    return [_row(case) for case in slide.cases]
+
+
+def _row(case: Case) -> dict[str, Any]:
+    answer = case.answer
+    return {
+        "number": case.number,
+        "image": case.picture.name,
+        "uri": encode.small(case.picture.pixels, answer),
+        "label": answer.label,
+        "name": cell_name(answer.label),
+        "lineage": lineage_of(answer.label),
+        "p": float(answer.probabilities[answer.label]),
+        "reasons": reasons_to_look(answer),
+        "corrected": case.corrected,
+    }

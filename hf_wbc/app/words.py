@@ -1,0 +1,102 @@
+"""What the predictor says, in sentences for someone who looks at cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.engine.cell_warnings import OUTSIDE as OUTSIDE_THE_ELEVEN
+from hf_wbc.plots.style import shown
+from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
+
+OUTSIDE = -2
+"""What a person may call a cell instead of a class: none of the eleven."""
+OUTSIDE_NAME = "none of the eleven"
+LIKELY = 0.02
+"""Classes of less are not named as what a cell may be confused with."""
+GUESS = "scale is a guess"
+"""In the predictor's warning of a scale that nobody gave."""
+HOW_FAR = {
+    Relation.ONE_STEP: "one step of maturation away",
+    Relation.SAME_LINEAGE: "another cell of the same lineage",
+    Relation.CROSS_LINEAGE: "of another lineage: a grave confusion",
+}
+
+
+@dataclass(frozen=True)
+class Confusable:
+    """A class that a cell may be instead."""
+
+    name: str
+    probability: float
+    how_far: str
+    is_grave: bool
+
+
+def cell_name(label: int) -> str:
+    """A class as it is written: `neutrophil, banded`."""
+    return OUTSIDE_NAME if label == OUTSIDE else shown(NAMES[label])
+
+
+def listed(words: Sequence[str], last: str = "or") -> str:
+    """A list in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed(["a"])
+    ('a, b or c', 'a')
+    """
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def set_sentence(answer: CellAnswer, alpha: float | None) -> str:
+    """The conformal set in words; `alpha` is the share that may miss, None without sets."""
+    if alpha is None:
+        return "This model was saved without conformal sets: it does not say what else may fit."
+    if not answer.conformal:
+        return "None of the eleven classes fits this image well enough to be named."
+    names = [f"a {cell_name(label)}" for label in answer.conformal]
+    start = "Only one class fits:" if len(names) == 1 else f"{len(names)} classes fit:"
+    right = round(100 * (1 - alpha))
+    return (
+        f"{start} it may be {listed(names)}. For cells of the laboratories that the model knows, "
+        f"at least {right} of 100 such sets hold the right class; for others nobody promises that."
+    )
+
+
+def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
+    """The likeliest other classes, and how far each is in the tree of blood cells."""
+    order = answer.probabilities.argsort()[::-1]
+    others = [int(i) for i in order if i != answer.label and answer.probabilities[i] >= LIKELY]
+    return [
+        Confusable(
+            cell_name(label),
+            float(answer.probabilities[label]),
+            HOW_FAR[how],
+            how is Relation.CROSS_LINEAGE,
+        )
+        for label in others[:most]
+        for how in (relation(answer.label, label),)
+    ]
+
+
+def reasons_to_look(answer: CellAnswer) -> list[str]:
+    """Why a person should look at a cell, in a few words each; empty where nothing speaks for it.
+
+    The scale's guess is said once for all cells, and is no reason for each.
+    """
+    found = []
+    if answer.rejected:
+        found.append("unlike the cells the model knows")
+    if len(answer.conformal) > 1:
+        found.append(f"may be {listed([cell_name(label) for label in answer.conformal])}")
+    return [*found, *(each.rstrip(".") for each in other_warnings(answer))]
+
+
+def other_warnings(answer: CellAnswer) -> list[str]:
+    """The warnings that the page has no place of its own for, as it has for a guessed scale."""
+    return [each for each in answer.warnings if each != OUTSIDE_THE_ELEVEN and GUESS not in each]
+
+
+def lineage_of(label: int) -> str:
+    """The lineage of a class, empty for none of the eleven."""
+    return "" if label == OUTSIDE else CLASSES[label].lineage

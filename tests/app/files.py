@@ -1,0 +1,104 @@
+"""Files as people have them, good and bad."""
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from hf_wbc.app.uploads import Given
+
+SIDE = 60
+
+
+def cell(seed: int = 0, side: int = SIDE) -> np.ndarray:
+    """A violet disc on a pale, noisy background, (side, side, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - side / 2
+    inside = (x**2 + y**2 < (side / 5) ** 2)[..., None]
+    pixels = np.where(inside, (110, 70, 150), (232, 218, 224)) + rng.normal(0, 4, (side, side, 3))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def encoded(kind: str = "PNG", mode: str = "RGB", seed: int = 0, **options: object) -> bytes:
+    """A cell as an image file."""
+    data = io.BytesIO()
+    Image.fromarray(cell(seed)).convert(mode).save(data, kind, **options)
+    return data.getvalue()
+
+
+def pages(*modes: str, reduced: int | None = None) -> bytes:
+    """A TIFF of several pages; `reduced` is a page that is marked as a smaller copy."""
+    data = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(data, True) as writer:
+        for number, mode in enumerate(modes):
+            image = Image.fromarray(cell(number))
+            if mode == "I;16":
+                image = Image.fromarray(np.zeros((SIDE, SIDE), np.uint16))
+            else:
+                image = image.convert(mode)
+            image.save(writer, "TIFF", tiffinfo={254: int(number == reduced)})
+            writer.newFrame()
+    return data.getvalue()
+
+
+def animation(kind: str) -> bytes:
+    """Two moving pictures."""
+    data = io.BytesIO()
+    first, second = (Image.fromarray(cell(seed)) for seed in (0, 1))
+    first.save(data, kind, save_all=True, append_images=[second])
+    return data.getvalue()
+
+
+def grey_16() -> bytes:
+    """A 16-bit grey PNG."""
+    data = io.BytesIO()
+    Image.fromarray(np.full((SIDE, SIDE), 40_000, np.uint16)).save(data, "PNG")
+    return data.getvalue()
+
+
+def png_header(width: int, height: int, depth: int = 8) -> bytes:
+    """A PNG that says it is so large, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IEND", b"")
+
+
+def zipped(members: dict[str, bytes], **options: object) -> bytes:
+    """A zip of members as they stand."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, **options) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return data.getvalue()
+
+
+def encrypted(data: bytes) -> bytes:
+    """A zip whose members are marked as encrypted."""
+    marked = bytearray(data)
+    for head, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = marked.find(head)
+        while place >= 0:
+            marked[place + offset] |= 1
+            place = marked.find(head, place + 4)
+    return bytes(marked)
+
+
+def give(folder: Path, files: dict[str, bytes]) -> list[Given]:
+    """The files as a server has them: each in a folder of its own."""
+    given = []
+    for number, (name, data) in enumerate(files.items()):
+        path = folder / str(number) / "upload"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        given.append(Given(name, path))
+    return given

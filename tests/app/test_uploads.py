@@ -1,0 +1,176 @@
+"""Whatever is dropped becomes pictures or sentences, and leaves nothing behind."""
+
+import importlib.util
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_wbc.app.limits import LIMITS
+from hf_wbc.app.uploads import read_uploads, remove_all, shown_name
+
+_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
+files = importlib.util.module_from_spec(_spec)
+sys.modules["app_files"] = files
+_spec.loader.exec_module(files)
+
+BAD = {
+    "empty.png": (b"", "the file is empty"),
+    "notes.txt": (b"cells, seen on Monday", "no picture"),
+    "cut.jpg": (files.encoded("JPEG")[:-300], "damaged or not whole"),
+    "cut.png": (files.encoded()[:-300], "damaged or not whole"),
+    "half.tif": (files.encoded("TIFF")[:2000], "damaged or not whole"),
+    "grey16.png": (files.grey_16(), "16 bits per channel"),
+    "colour16.png": (files.png_header(40, 40, 16), "16 bits per channel"),
+    "print.jpg": (files.encoded("JPEG", "CMYK"), "CMYK"),
+    "palette.png": (files.encoded("PNG", "P"), "palette"),
+    "grey.png": (files.encoded("PNG", "L"), "grey"),
+    "moving.gif": (files.animation("GIF"), "an animation"),
+    "moving.webp": (files.animation("WEBP"), "an animation"),
+    "bomb.png": (files.png_header(60_000, 60_000), "too many pixels"),
+    "large.png": (files.png_header(5_000, 5_000), "too many pixels"),
+    "drawing.svg": (b"<?xml version='1.0'?><svg><script>alert(1)</script></svg>", "SVG drawing"),
+    "report.pdf": (b"%PDF-1.7 ...", "PDF document"),
+    "film.mp4": (b"\0\0\0\x20ftypisom" + bytes(50), "a video"),
+    "film.avi": (b"RIFF\0\0\0\0AVI LIST" + bytes(50), "a video"),
+    "film.mkv": (b"\x1aE\xdf\xa3" + bytes(50), "a video"),
+    "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
+    "scan.dcm": (bytes(128) + b"DICM" + bytes(50), "DICOM"),
+    "page.html": (b"<!DOCTYPE html><p>cells", "a web page"),
+    "archive.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(50), "7z archive"),
+    "letter.docx": (files.zipped({"[Content_Types].xml": b"<x/>"}), "office document"),
+    "broken.zip": (files.zipped({"a.png": files.encoded()})[:-40], "damaged zip"),
+    "secret.zip": (files.encrypted(files.zipped({"a.png": files.encoded()})), "encrypted"),
+    "slip.zip": (files.zipped({"../../etc/passwd.png": files.encoded()}), "points outside"),
+    "drive.zip": (files.zipped({"C:\\cells\\a.png": files.encoded()}), "points outside"),
+    "many.zip": (files.zipped({f"{i}.png": b"" for i in range(20_000)}), "20,000 files"),
+    "bomb.zip": (files.zipped({f"{i}": bytes(50 * 2**20) for i in range(5)}), "unpacks to 250 MB"),
+    "fat.zip": (files.zipped({"a": bytes(65 * 2**20)}), "larger than 64 MB"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_picture_of_a_cell_is_a_sentence(name: str, tmp_path: Path) -> None:
+    data, words = BAD[name]
+    found = read_uploads(files.give(tmp_path, {name: data}))
+    assert not found.pictures
+    (refused,) = found.refused
+    assert refused.name == name
+    assert words in refused.why
+    assert str(tmp_path) not in refused.why
+    assert "--" not in refused.why and "archive again" not in refused.why
+
+
+def test_the_good_are_taken_and_the_bad_are_named(tmp_path: Path) -> None:
+    given = {"b.png": files.encoded(), "a.txt": b"words", "c.jpg": files.encoded("JPEG")}
+    found = read_uploads(files.give(tmp_path, given))
+    assert [picture.name for picture in found.pictures] == ["b.png", "c.jpg"]
+    assert [refused.name for refused in found.refused] == ["a.txt"]
+
+
+def test_pixels_are_the_files_own(tmp_path: Path) -> None:
+    given = {
+        "a.png": files.encoded(),
+        "b.tif": files.encoded("TIFF"),
+        "c.bmp": files.encoded("BMP"),
+        "d.webp": files.encoded("WEBP", lossless=True),
+        "e.png": files.encoded("PNG", "RGBA"),
+    }
+    for picture in read_uploads(files.give(tmp_path, given)).pictures:
+        np.testing.assert_array_equal(picture.pixels, files.cell())
+
+
+def test_a_zip_is_its_pictures_whatever_their_names(tmp_path: Path) -> None:
+    names = ["血液/细胞.png", "دم/خلية.png", "кровь/клетка.png", "🩸.png", "a b.png"]
+    junk = {"__MACOSX/._a.png": b"x", ".DS_Store": b"x", ".hidden/a.png": b"x"}
+    data = files.zipped({**{name: files.encoded() for name in names}, **junk})
+    found = read_uploads(files.give(tmp_path, {"slide.zip": data}))
+    assert not found.refused
+    assert {p.name for p in found.pictures} == {n.rpartition("/")[2] for n in names}
+    assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_what_is_bad_in_a_zip_is_named_with_it(tmp_path: Path) -> None:
+    data = files.zipped(
+        {"a.png": files.encoded(), "b.png": b"", "in.zip": files.zipped({"c": b""})}
+    )
+    found = read_uploads(files.give(tmp_path, {"slide.zip": data}))
+    assert [picture.name for picture in found.pictures] == ["a.png"]
+    assert [refused.name for refused in found.refused] == ["slide.zip: b.png", "slide.zip: in.zip"]
+
+
+def test_the_pages_of_a_tiff_are_cells(tmp_path: Path) -> None:
+    data = files.pages("RGB", "RGB", "I;16", "RGB", reduced=1)
+    found = read_uploads(files.give(tmp_path, {"stack.tif": data}))
+    assert [picture.name for picture in found.pictures] == [
+        "stack.tif, page 1",
+        "stack.tif, page 4",
+    ]
+    np.testing.assert_array_equal(found.pictures[1].pixels, files.cell(3))
+    assert [refused.name for refused in found.refused] == ["stack.tif, page 3"]
+
+
+def test_more_than_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    few = replace(LIMITS, num_cells=3)
+    given = files.give(tmp_path, {f"{i}.png": files.encoded() for i in range(4)})
+    found = read_uploads(given, few)
+    assert not found.pictures and "more than this page takes" in found.refused[0].why
+    small = replace(LIMITS, total_bytes=2 * files.cell().nbytes)
+    found = read_uploads(given, small)
+    assert len(found.pictures) == 2
+    assert found.refused[-1].name == "2.png"
+    tiny = replace(LIMITS, file_bytes=1 << 10)
+    assert "larger than" in read_uploads(given, tiny).refused[0].why
+
+
+def test_metadata_goes_no_further(tmp_path: Path) -> None:
+    from hf_wbc.app import encode
+
+    exif = Image.Exif()
+    exif[0x010E] = "PATIENT DOE"
+    exif[0x9003] = "2026:01:01"
+    data = files.encoded("JPEG", exif=exif, comment=b"PATIENT DOE")
+    assert b"PATIENT DOE" in data
+    (picture,) = read_uploads(files.give(tmp_path, {"a.jpg": data})).pictures
+    assert type(picture.pixels) is np.ndarray
+    import base64
+
+    shown = base64.b64decode(encode.whole(picture.pixels).partition(",")[2])
+    assert b"DOE" not in shown and not Image.open(io.BytesIO(shown)).getexif()
+
+
+def test_files_are_deleted_with_their_folders(tmp_path: Path) -> None:
+    given = files.give(tmp_path, {"a.png": files.encoded(), "b.png": b""})
+    remove_all(given)
+    remove_all(given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    given = files.give(tmp_path, {"a.png": files.encoded()})
+    remove_all(given)
+    assert "drop it again" in read_uploads(given).refused[0].why
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\slides\\a.png", "a.png"),
+        ("a\x00\x1b[31m.png", "a\ufffd\ufffd[31m.png"),
+        ("gnp.\u202eexe", "gnp.\ufffdexe"),
+        ("/", "unnamed"),
+        ("<img src=x>.png", "<img src=x>.png"),
+    ],
+)
+def test_a_name_is_shown_without_folders_and_control_characters(name: str, shown: str) -> None:
+    assert shown_name(name) == shown
+
+
+def test_a_long_name_keeps_its_end() -> None:
+    assert len(shown_name("x" * 5000 + ".png")) <= 120
+    assert shown_name("x" * 5000 + ".png").endswith(".png")
