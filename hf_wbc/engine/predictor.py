@@ -74,7 +74,8 @@ class Predictor:
         loaded = load_trained(model)
         loaded.classifier.to(_device(device)).eval()
         reference = read_reference(model, loaded)
-        chosen = choose_engine(loaded.classifier, loaded.preprocessing, engine, precision)
+        key = loaded.revision
+        chosen = choose_engine(loaded.classifier, loaded.preprocessing, engine, precision, key)
         return cls(loaded, chosen, reference)
 
     @property

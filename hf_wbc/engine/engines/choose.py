@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 """By which a probability in fp32 may differ from torch's, on each of the images that are tried."""
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16")
-_MAKERS: Mapping[str, Callable[[Classifier, int, Precision], Engine]] = {
+_MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Engine]] = {
     "torch": eager,
     "compile": compiled,
     "openvino": openvino_engine,
@@ -63,12 +63,13 @@ def choose_engine(
     preprocessing: Preprocessing,
     name: str = "auto",
     precision: str = "fp32",
+    key: str | None = None,
 ) -> Chosen:
     """The engine `name` for a classifier in evaluation mode, which stays as it is.
 
     ValueError for an unknown engine or precision, one that is not installed, is not for the
     classifier's device, cannot take the model, or deviates. bf16 deviates by its nature, and is
-    never chosen unless asked for.
+    never chosen unless asked for. `key` names the weights, by which a conversion is found again.
     """
     _check(name, precision)
     wanted: Precision = "bf16" if precision == "bf16" else "fp32"
@@ -79,17 +80,17 @@ def choose_engine(
     if name != "auto":
         if not on_cpu and name in _NEEDS:
             raise ValueError(f"engine {name} computes on a CPU; the model is on {inputs.device}")
-        return _verified(classifier, preprocessing, name, wanted, inputs, expected)
+        return _verified(classifier, preprocessing, name, wanted, inputs, expected, key)
     passed_over: list[str] = []
     installed = [n for n in _BY_SPEED if on_cpu and all(map(find_spec, _NEEDS[n]))]
     for candidate in installed:
         try:
-            found = _verified(classifier, preprocessing, candidate, wanted, inputs, expected)
+            found = _verified(classifier, preprocessing, candidate, wanted, inputs, expected, key)
         except ValueError as error:
             passed_over.append(str(error))
         else:
             return Chosen(found.engine, found.deviation, tuple(passed_over))
-    found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected)
+    found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected, key)
     return Chosen(found.engine, found.deviation, tuple(passed_over))
 
 
@@ -121,11 +122,12 @@ def _verified(
     precision: Precision,
     inputs: Tensor,
     expected: Tensor,
+    key: str | None,
 ) -> Chosen:
     """The engine, after one image alone and then all of them have had torch's answer."""
     size = preprocessing.size
     try:
-        engine = _MAKERS[name](classifier, size, precision)
+        engine = _MAKERS[name](classifier, size, precision, key)
         together = engine.features(inputs)
         alone = engine.features(inputs[:1])
     except ImportError as error:

@@ -9,41 +9,60 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hf_wbc.engine.engines.contract import Engine, Precision, backbone_of
+from hf_wbc.engine.engines.converted import converted
 from hf_wbc.models import Classifier
 from hf_wbc.models.quiet import quiet
 
 BATCH = 8
 _TELEMETRY = "openvino_telemetry"
+_FILE = "model.xml"
 
 
-def openvino_engine(classifier: Classifier, size: int, precision: Precision = "fp32") -> Engine:
-    """Converted here and now, in memory. ImportError where OpenVINO is not installed."""
+def openvino_engine(
+    classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
+) -> Engine:
+    """Converted here and now, or at an earlier time for the same `key`, which names the weights.
+
+    ImportError where OpenVINO is not installed.
+    """
     with _silent():
         openvino: Any = import_module("openvino")
-    example = torch.zeros(2, 3, size, size)
-    with _silent(), quiet(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing fixes the image's size, as it should
-        converted: Any = openvino.convert_model(
-            backbone_of(classifier), example_input=example, input=[(-1, 3, size, size)]
-        )
+    version = openvino.get_version().split("-")[0]
+
+    def convert() -> Any:
+        with _silent(), quiet(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing fixes the image's size, as it should
+            example = torch.zeros(2, 3, size, size)
+            return openvino.convert_model(
+                backbone_of(classifier), example_input=example, input=[(-1, 3, size, size)]
+            )
+
+    def keep(folder: Path) -> None:
+        # Unless told otherwise it keeps half precision.
+        openvino.save_model(convert(), folder / _FILE, compress_to_fp16=False)
+
+    facts = {"key": key, "size": size, "openvino": version, "torch": torch.__version__}
+    kept = converted(facts if key else None, keep)
+    core = openvino.Core()
     settings = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = openvino.Core().compile_model(converted, "CPU", settings)
+    network = core.read_model(kept / _FILE) if kept else convert()
+    model = core.compile_model(network, "CPU", settings)
     output = model.output(0)
 
     def features(inputs: Tensor) -> Tensor:
         return torch.from_numpy(model(inputs.numpy())[output].copy())
 
-    version = openvino.get_version().split("-")[0]
     return Engine("openvino", precision, features, version, BATCH)
 
 

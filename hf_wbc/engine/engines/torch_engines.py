@@ -15,15 +15,19 @@ COMPILED_BATCH = 16
 ON_A_GPU = 64
 
 
-def eager(classifier: Classifier, size: int, precision: Precision = "fp32") -> Engine:
-    """The network as it is; it always works."""
+def eager(
+    classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
+) -> Engine:
+    """The network as it is; it always works, and keeps nothing."""
     on_cpu = classifier.head.weight.device.type == "cpu"
     batch_size = max(1, PIXELS_AT_ONCE // size**2) if on_cpu else ON_A_GPU
     features = _features(backbone_of(classifier), precision)
     return Engine("torch", precision, features, torch.__version__, batch_size)
 
 
-def compiled(classifier: Classifier, size: int, precision: Precision = "fp32") -> Engine:
+def compiled(
+    classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
+) -> Engine:
     """Through torch.compile: seconds to a minute before the first answer, for many images."""
     run = _features(torch.compile(backbone_of(classifier), dynamic=False), precision)
 
