@@ -1,0 +1,94 @@
+"""`python publisher.py`: publishes what its input asks for, each time in a process of its own.
+
+The libraries are imported once; a fork of this process then publishes, and may be killed. Waiting
+between tries takes no time. One JSON object a line comes in: `folder` (its files are published),
+`to`, `kind`, `tag`, `log` (what the process prints), and `kill_at`: the number of the step with the
+file system before which it kills itself. Two lines come out: the process's id, and how it ended,
+with the number of its steps.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.cli.main import describe
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+
+PRELOADED = (
+    "filelock", "PIL.Image", "yaml", "hf_xet", "huggingface_hub.hf_api", "huggingface_hub.lfs",
+    "huggingface_hub._commit_api", "huggingface_hub.repocard", "hf_wbc.hub.to_folder",
+    "hf_wbc.hub.to_hub", "hf_wbc.models.labels",
+)  # fmt: skip
+"""So that no fork has to."""
+STEPS = ("open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.chmod",
+         "shutil.rmtree", "shutil.copyfile", "ctypes.dlopen", "ctypes.dlsym")  # fmt: skip
+_sleep = time.sleep
+
+
+def main() -> None:
+    for name in PRELOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        counter = Path(asked["log"]).with_suffix(".steps")
+        pid = os.fork()
+        if pid == 0:
+            _child(asked, counter)
+        print(json.dumps({"pid": pid}), flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        steps = int(counter.read_text()) if counter.exists() else 0
+        print(json.dumps({"status": status, "steps": steps}), flush=True)
+
+
+def _child(asked: dict[str, Any], counter: Path) -> None:
+    """Publish, and leave without a word to the parent's open files."""
+    time.sleep = lambda seconds: _sleep(min(seconds, 0.01))
+    with Path(asked["log"]).open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    status = 0
+    num_steps = _count_steps(Path(asked["to"]).parent, asked.get("kill_at"))
+    try:
+        folder = Path(asked["folder"])
+        files = {
+            path.relative_to(folder).as_posix(): path
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        publication = Publication(asked["kind"], files, False, "Publish", asked.get("tag"))
+        destination = parse_destination(asked["to"], asked["kind"])
+        print(publish(publication, destination, report=lambda line: print(line, flush=True)))
+    except (ValueError, OSError) as error:
+        print(f"hf-wbc: {describe(error)}")
+        status = 1
+    sys.stdout.flush()
+    counter.write_text(str(num_steps[0]))
+    os._exit(status)
+
+
+def _count_steps(root: Path, kill_at: int | None) -> list[int]:
+    """Count from now on what is done under `root`; kill this process before step `kill_at`."""
+    count = [0]
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in STEPS:
+            return
+        if not event.startswith("ctypes") and not any(str(root) in str(a) for a in arguments):
+            return
+        if count[0] == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count[0] += 1
+
+    sys.addaudithook(hook)
+    return count
+
+
+if __name__ == "__main__":
+    main()
