@@ -44,6 +44,8 @@ class Domain:
     """Class ids (N,), int64; -1 is unlabelled."""
     image_ids: list[str] = field(repr=False)
     """The archive's own file name of each row."""
+    groups: np.ndarray | None = field(repr=False)
+    """Patient, slide or session of each row (N,); None where that of any is unknown."""
     um_per_px: float | None
     """Scale; None where the cell fills the frame and the scale is unknown."""
     fingerprint: str
@@ -89,6 +91,7 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
         dataset=_read(files, fingerprint),
         labels=_labels(ref, facts["label"]),
         image_ids=facts["image_id"],
+        groups=None if None in facts["group"] else np.array(facts["group"], dtype=np.str_),
         um_per_px=_scale(ref, facts["um_per_px"]),
         fingerprint=fingerprint,
         revision=revision,

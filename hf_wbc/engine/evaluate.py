@@ -76,7 +76,7 @@ def evaluate_model(
         predicted.append(found)
     elapsed_s = time.perf_counter() - start
     logits = np.concatenate([found.logits for found in predicted])
-    scores = score_predictions(labels, logits.argmax(1), merge, classes, seed)
+    scores = score_predictions(domains, logits.argmax(1), merge, classes, seed)
     abstention = abstention_of(loaded)
     if accelerator.is_main_process:
         with folder.writing(asked | options, identity):

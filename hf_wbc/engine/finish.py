@@ -63,7 +63,7 @@ def finish(context: Context, progress: Progress, selection: Rule, num_trained: i
         found = predicted[splits.name, domain.split]
         entry = results.setdefault(splits.name, {"role": role})
         entry[domain.split] = score_predictions(
-            domain.labels, found.classes, config.merge, config.classes, config.seed
+            [domain], found.classes, config.merge, config.classes, config.seed
         )
         predictions.append(prediction_rows(domain, found))
         features.append(feature_rows(domain, _narrowed(found, bottleneck)))
@@ -102,9 +102,8 @@ def _score_all(context: Context, splits: Splits, predicted: Scored) -> dict[str,
     Where the test images are few, this is the steadier number; it is marked for what it is.
     """
     config, domains = context.config, (splits.train, splits.validation, splits.test)
-    labels = np.concatenate([domain.labels for domain in domains])
     found = np.concatenate([predicted[splits.name, domain.split].classes for domain in domains])
-    return score_predictions(labels, found, config.merge, config.classes, config.seed)
+    return score_predictions(domains, found, config.merge, config.classes, config.seed)
 
 
 @torch.no_grad()
@@ -126,7 +125,7 @@ def _images(context: Context) -> dict[str, Any]:
         if domain.split == "test" and treatments.by_domain[splits.name] != treatments.plain:
             found = context.predict(context.loaded.classifier, domain, treatments.plain)
             facts["pipeline_scores"][splits.name] = score_predictions(
-                domain.labels, found.classes, config.merge, config.classes, config.seed
+                [domain], found.classes, config.merge, config.classes, config.seed
             )
     return facts
 

@@ -58,7 +58,7 @@ class LabelShift:
                 "class_names": list(NAMES),
                 "note": self.doubt(splits.name),
                 "uncorrected": headline(
-                    test.labels, uncorrected.argmax(1), config.merge, config.classes, config.seed
+                    test, uncorrected.argmax(1), config.merge, config.classes, config.seed
                 ),
             }
             for kind in ESTIMATORS:
@@ -66,9 +66,7 @@ class LabelShift:
                 guessed = (scale * uncorrected + bias).argmax(1)
                 entry[kind] = {
                     **self._estimates[splits.name][kind].to_dict(),
-                    "scores": headline(
-                        test.labels, guessed, config.merge, config.classes, config.seed
-                    ),
+                    "scores": headline(test, guessed, config.merge, config.classes, config.seed),
                 }
             found[splits.name] = entry
         return found

@@ -18,30 +18,48 @@ HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
 
 
 def score_predictions(
-    labels: npt.NDArray[np.int64],
+    domains: Sequence[Domain],
     predicted: npt.NDArray[np.int64],
     merge: Sequence[str],
     classes: Sequence[str],
     seed: int,
 ) -> dict[str, Any] | None:
-    """All scores of (N,) predictions with bootstrap intervals; None when no image has a label."""
+    """All scores of the domains' N images with bootstrap intervals; None when none has a label.
+
+    `predicted` is (N,). Where the group of every image is known, the bootstrap draws groups.
+    """
+    labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELLED).all():
         return None
+    groups = _groups(domains, labels != UNLABELLED)
     return {
         **score(labels, predicted, merge=merge, classes=classes),
-        "intervals": intervals(labels, predicted, merge=merge, classes=classes, seed=seed),
+        "intervals": intervals(
+            labels, predicted, merge=merge, classes=classes, groups=groups, seed=seed
+        ),
     }
 
 
+def _groups(
+    domains: Sequence[Domain], is_scored: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.str_] | None:
+    """The group of each image (N,); None where any is unknown, or where all that count are one."""
+    known = [domain.groups for domain in domains if domain.groups is not None]
+    if len(known) < len(domains):
+        return None
+    groups: npt.NDArray[np.str_] = np.concatenate(known)
+    return groups if len(np.unique(groups[is_scored])) > 1 else None
+
+
 def headline(
-    labels: npt.NDArray[np.int64],
+    domain: Domain,
     predicted: npt.NDArray[np.int64],
     merge: Sequence[str],
     classes: Sequence[str],
     seed: int,
 ) -> dict[str, Any] | None:
     """The scores that a table shows, with macro-F1's interval; None when no image has a label."""
-    whole = score_predictions(labels, predicted, merge, classes, seed)
+    whole = score_predictions([domain], predicted, merge, classes, seed)
     if whole is None:
         return None
     shown = {name: whole[name] for name in (*HEADLINE, "num_classes")}
@@ -56,6 +74,7 @@ def prediction_rows(domain: Domain, predictions: Predictions) -> pa.Table:
     return pa.table(
         {
             **_keys(domain),
+            "group": pa.nulls(len(domain), pa.string()) if domain.groups is None else domain.groups,
             "label": domain.labels,
             "predicted": predictions.classes,
             "logits": fixed_rows(predictions.logits),
