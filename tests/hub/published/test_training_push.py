@@ -1,0 +1,227 @@
+"""A run trains from the Hub, is pushed while it trains, goes on elsewhere, and is trained anew."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import HfApi
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.source import Source
+from hf_wbc.engine.run import run
+from hf_wbc.hub.dataset_publication import dataset_publication
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publish import publish
+from hf_wbc.hub.retrain import published_config
+from hf_wbc.hub.training_push import TrainingPush, branch_of
+from hf_wbc.records import RunFolder
+
+TO = parse_destination("lab/wbc-vit", "model")
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a machine."""
+
+
+@pytest.fixture
+def on_hub(
+    hub: Any,
+    config: TrainConfig,
+    prepared: Mapping[str, Path],
+    labs: Mapping[str, Source],
+) -> TrainConfig:
+    """The run's configuration with its data on the Hub: lab_a at a tag, lab_b as it is now."""
+    for name, folder in prepared.items():
+        to = parse_destination(f"lab/{labs[name].repo}", "dataset")
+        publish(dataset_publication(folder, labs[name], public=False), to)
+    return replace(config, sources=("lab/wbc-lab-a@v1",), target=("lab/wbc-lab-b",))
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What was reported."""
+    return []
+
+
+@pytest.fixture
+def push(labs: Mapping[str, Source], said: list[str]) -> Iterator[Callable[..., TrainingPush]]:
+    """Makes the keeper of a run; no upload outlives the test."""
+    made: list[TrainingPush] = []
+
+    def make(**options: Any) -> TrainingPush:
+        made.append(TrainingPush(TO, labs, said.append, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each._upload:
+            each._upload.join()
+
+
+def predictions(folder: RunFolder) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(folder.predictions).to_pylist()
+    return rows
+
+
+def test_what_a_run_trained_on_is_recorded_by_its_commit(
+    on_hub: TrainConfig, prepared: Mapping[str, Path], tmp_path: Path
+) -> None:
+    api = HfApi()
+    (tag,) = api.list_repo_refs("lab/wbc-lab-a", repo_type="dataset").tags
+    api.upload_file(
+        path_or_fileobj=b"later", path_in_repo="NOTE.txt", repo_id="lab/wbc-lab-a",
+        repo_type="dataset",
+    )  # fmt: skip
+    record = run(on_hub, tmp_path / "runs", tmp_path / "cache").read_record()
+    source, target = record["sources"][0], record["target"][0]
+    assert source["ref"] == "lab/wbc-lab-a@v1" and source["revision"] == tag.target_commit
+    assert target["revision"] == api.dataset_info("lab/wbc-lab-b").sha
+    local = run(
+        replace(on_hub, sources=(str(prepared["lab_a"]),)), tmp_path / "runs", tmp_path / "cache"
+    ).read_record()
+    for split in ("train", "validation", "test"):
+        assert local["sources"][0][split] == source[split]
+    assert local["results"] == record["results"]
+
+
+def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub(
+    on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
+) -> None:
+    keeper = push(public=False)
+    first = run(on_hub, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    keeper.finish(first)
+    api = HfApi()
+    refs = api.list_repo_refs("lab/wbc-vit")
+    assert [tag.name for tag in refs.tags] == ["v1"]
+    assert branch_of(first) in [branch.name for branch in refs.branches]
+    files = api.list_repo_files("lab/wbc-vit", revision="v1")
+    assert {"README.md", "record.json", "config.json", "model.safetensors"} <= set(files)
+    assert not [name for name in files if name.startswith("checkpoint")]
+    published = published_config("lab/wbc-vit@v1")
+    commit = first.read_record()["sources"][0]["revision"]
+    assert published.sources == (f"lab/wbc-lab-a@{commit}",)
+    model = ["--model", on_hub.model]  # it was a folder, which nobody else has
+    out = ["--out", str(tmp_path / "anew"), "--cache", str(tmp_path / "cache")]
+    assert main(["train", "--config", "lab/wbc-vit@v1", *model, *out]) == 0
+    again = RunFolder(tmp_path / "anew" / first.path.name)
+    assert predictions(again) == predictions(first)
+
+
+def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
+    on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
+) -> None:
+    keeper = push()
+    keeper.finish(run(on_hub, tmp_path / "runs", tmp_path / "cache"))
+    flags = ["--model", on_hub.model, "--steps", "2", "--target"]
+    out = ["--out", str(tmp_path / "less"), "--cache", str(tmp_path / "cache")]
+    flags += ["--method", "source_only"]
+    assert main(["train", "--config=lab/wbc-vit", *flags, *out]) == 0
+    (folder,) = (tmp_path / "less").iterdir()
+    found = RunFolder(folder).read_record()["config"]
+    assert (found["steps"], found["target"], found["method"]) == (2, [], "source_only")
+    assert (found["lr"], found["batch_size"]) == (on_hub.lr, on_hub.batch_size)
+    assert found["method_options"] == {}
+
+
+def test_a_machine_that_died_is_taken_over_by_another_one(
+    on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path, said: list[str]
+) -> None:
+    whole = run(on_hub, tmp_path / "whole", tmp_path / "cache")
+    keeper = push(public=False)
+
+    def stop(row: Mapping[str, Any]) -> None:
+        if row["step"] == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(on_hub, tmp_path / "dead", tmp_path / "cache", report=stop, keeper=keeper)
+    assert keeper._upload
+    keeper._upload.join()
+    steps: list[int] = []
+    other = push(public=False)
+    taken = run(
+        on_hub,
+        tmp_path / "other",
+        tmp_path / "cache",
+        report=lambda row: steps.append(row["step"]),
+        keeper=other,
+    )
+    assert min(steps) == 3 and "going on from step 2 of lab/wbc-vit" in " ".join(said)
+    assert predictions(taken) == predictions(whole)
+    assert [row["step"] for row in taken.read_history()] == [2, 4]
+
+
+def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
+    hub: Any,
+    on_hub: TrainConfig,
+    push: Callable[..., TrainingPush],
+    tmp_path: Path,
+    said: list[str],
+) -> None:
+    keeper = push(public=False)
+    hub.faults.answer("POST", "/commit/training-", 403, times=9, message="no room")
+    folder = run(on_hub, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    hub.faults.clear()
+    keeper.finish(folder)
+    assert [line for line in said if "was not pushed" in line and "training goes on" in line]
+    assert [tag.name for tag in HfApi().list_repo_refs("lab/wbc-vit").tags] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("who", "message"),
+    [
+        (None, "there is no token"),
+        ("reader", "may read only"),
+        ("bob", "where bob is no member"),
+        ("nobody", "refuses lab/wbc-vit"),
+    ],
+)
+def test_who_may_not_push_is_told_before_anything_is_trained(
+    hub: Any,
+    log_in: Callable[[str | None], None],
+    push: Callable[..., TrainingPush],
+    who: str | None,
+    message: str,
+) -> None:
+    log_in(who)
+    with pytest.raises(ValueError, match=message):
+        push()
+
+
+def test_what_is_pushed_holds_no_path_of_this_machine(
+    hub: Any,
+    config: TrainConfig,
+    push: Callable[..., TrainingPush],
+    tmp_path: Path,
+) -> None:
+    keeper = push(public=False)
+    folder = run(config, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    keeper.finish(folder)
+    api, seen = HfApi(), 0
+    for revision in ("v1", branch_of(folder)):
+        for name in api.list_repo_files("lab/wbc-vit", revision=revision):
+            data = hub.repo("model", "lab/wbc-vit").content(revision, name)
+            for trace in (str(tmp_path.parent), str(Path.home()), config.sources[0]):
+                assert trace.encode() not in data, f"{trace} in {name}"
+            seen += 1
+    assert seen > 8
+    record = json.loads(hub.repo("model", "lab/wbc-vit").content("v1", "record.json"))
+    assert record["config"]["sources"] == ["lab_a"]
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("lab/nothing", "lab/nothing: no such folder, and the Hub's model: it is not at"),
+        ("no-such-thing", "no such folder; give a model that `hf-wbc publish` wrote"),
+        (".", "has no record.json; give a model that"),
+    ],
+)
+def test_a_run_that_is_not_there_is_named(hub: Any, ref: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        published_config(ref)
