@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.app.desk import Desk, Slide
-from hf_wbc.app.words import OUTSIDE, cell_name
+from hf_wbc.app.words import BLASTS, OUTSIDE, cell_name
 from hf_wbc.evaluation.differential import UNKNOWN, Differential, differential
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES, class_id
@@ -18,7 +18,6 @@ from hf_wbc.taxonomy import CLASSES, NAMES, class_id
 LEFT = tuple(
     class_id(name) for name in ("promyelocyte", "myelocyte", "metamyelocyte", "neutrophil_banded")
 )
-BLASTS = (class_id("myeloblast"),)
 NORMAL_BANDS = 0.08
 """Share of bands and younger neutrophils up to which a smear of an adult is common."""
 MANY_REJECTED = 0.1

@@ -13,7 +13,7 @@ import gradio as gr
 
 from hf_wbc.app.count import count_of
 from hf_wbc.app.desk import Desk, Slide
-from hf_wbc.app.drop import Drop
+from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy
 from hf_wbc.app.uploads import Given
 from hf_wbc.engine.cell_answer import CellAnswer
@@ -25,8 +25,8 @@ DIGITS = 6
 def add_endpoints(desk: Desk) -> None:
     """Put `/classify`, `/count` and `/about` into the open blocks, where nobody sees them."""
     with gr.Row(visible=False):
-        image = Drop(label="image")
-        images = Drop(label="images", file_count="multiple")
+        image = drop_box("image")
+        images = drop_box("images", file_count="multiple")
         scale = gr.Textbox(label="scale")
         answer = gr.JSON(label="answer")
         button = gr.Button()

@@ -32,7 +32,7 @@ def csv_file(desk: Desk, slide: Slide) -> dict[str, str]:
 
 def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
     """Name, kind and text of a page that prints well and loads nothing."""
-    rows = rows_of(slide)
+    rows = rows_of(desk, slide)
     text = fragment(
         "report.html",
         {

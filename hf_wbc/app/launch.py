@@ -67,8 +67,8 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
             state_session_capacity=1000,
             enable_monitoring=False,
             theme=theme(),
-            css=style(),
-            head=f"<script>{script('page.js')}</script>",
+            # Gradio's own `css` would take `.dark` for a part of the page.
+            head=f"<style>{style()}</style><script>{script('page.js')}</script>",
             app_kwargs={"middleware": [Refusals.entry(FETCHED)]},
         )
     except OSError as error:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from hf_wbc.app.count import count_of
 from hf_wbc.app.desk import Desk, Slide
-from hf_wbc.app.drop import Drop, DropFolder
+from hf_wbc.app.drop import drop_box, folder_button
 from hf_wbc.app.events import busy, scale_box, sentence_for
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.fragments import fragment, notice, script
@@ -28,19 +28,17 @@ UNDECIDED = ""
 def many_cells_tab(desk: Desk, slide: Any) -> None:
     """Put the tab's components and events into the open blocks."""
     with gr.Row(equal_height=False):
-        drop = Drop(
-            label="Images, a zip or a TIFF",
+        drop = drop_box(
+            "Images, a zip or a TIFF",
             file_count="multiple",
-            height=130,
+            height=170,
             elem_id="many-drop",
             scale=2,
         )
         with gr.Column(scale=2, min_width=300):
             scale = scale_box(desk, "many-scale")
             with gr.Row():
-                folder = DropFolder(
-                    "Choose a folder", file_count="directory", size="sm", elem_id="many-folder"
-                )
+                folder = folder_button("Choose a folder", size="sm", elem_id="many-folder")
                 toy = gr.Button("Read a drawn slide", size="sm", elem_id="many-toy")
                 over = gr.Button("Start over", size="sm", elem_id="many-over")
     status = gr.HTML(notice(WELCOME), elem_id="many-status", elem_classes="wbc-live")
@@ -57,7 +55,11 @@ def many_cells_tab(desk: Desk, slide: Any) -> None:
     toy.click(partial(_toy, desk), [slide], [scale, *shown], **busy("/many_toy"))
     scale.input(partial(_again, desk), [scale, slide], shown, **busy("/many_scale"))
     over.click(_start_over, None, shown, api_visibility="private", queue=False)
-    cells.correct(partial(_correct, desk), [slide], [slide, count], **busy("/many_correct"))
+
+    def correct(slide: Slide, event: gr.EventData) -> tuple[Any, ...]:  # Gradio reads the hints
+        return _correct(desk, slide, event)
+
+    cells.correct(correct, [slide], [slide, count], **busy("/many_correct"))
     save = "(file) => { if (file) window.wbcSave(file); return null; }"
     for button, make in ((as_csv, csv_file), (as_report, report_file)):
         made = button.click(partial(make, desk), [slide], [kept], **busy(f"/many_{make.__name__}"))
@@ -120,7 +122,7 @@ def _read(
 def _shown(desk: Desk, slide: Slide) -> tuple[Any, ...]:
     if not slide.cases:
         return "", "", gr.Row(visible=False)
-    return count_html(count_of(desk, slide)), cells_html(slide), gr.Row(visible=True)
+    return count_html(count_of(desk, slide)), cells_html(desk, slide), gr.Row(visible=True)
 
 
 def _correct(desk: Desk, slide: Slide, event: gr.EventData) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """The tab for one image: its class, how sure that is, what else it may be, and on what grounds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import gradio as gr
 
 from hf_wbc.app import encode
 from hf_wbc.app.desk import Desk
-from hf_wbc.app.drop import Drop
+from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy, scale_box, sentence_for
 from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.fragments import fragment, notice
@@ -17,7 +17,7 @@ from hf_wbc.app.words import (
     cell_name,
     confusables,
     other_warnings,
-    set_sentence,
+    set_sentences,
 )
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.plots.style import lineage_order
@@ -36,7 +36,7 @@ def one_cell_tab(desk: Desk) -> None:
     held = gr.State(None, time_to_live=desk.limits.idle_seconds)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            drop = Drop(label="An image of one cell", height=130, elem_id="one-drop")
+            drop = drop_box("An image of one cell", height=170, elem_id="one-drop")
             scale = scale_box(desk, "one-scale")
             gr.Markdown("No image at hand? These are drawings:")
             buttons = []
@@ -97,7 +97,7 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "name": picture.name,
             "label": cell_name(answer.label),
             "lineage": CLASSES[answer.label].lineage,
-            "set_sentence": set_sentence(answer, desk.alpha),
+            "set_sentences": set_sentences(answer, desk.alpha, desk.always_in_set),
             "warnings": other_warnings(answer),
             "whole": encode.whole(picture.pixels),
             "seen": encode.seen(picture.pixels, answer),
@@ -106,7 +106,7 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "width": width,
             "height": height,
             "box": answer.box,
-            "rows": [_row(answer, label) for label in ORDER],
+            "rows": [_row(answer, label, desk.always_in_set) for label in ORDER],
             "lineages": list(answer.lineage.items()),
             "confusables": confusables(answer),
             "neighbours": [
@@ -123,10 +123,10 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
     )
 
 
-def _row(answer: CellAnswer, label: int) -> dict[str, Any]:
+def _row(answer: CellAnswer, label: int, always: Collection[int]) -> dict[str, Any]:
     return {
         "name": cell_name(label),
         "p": float(answer.probabilities[label]),
         "lineage": CLASSES[label].lineage,
-        "in_set": label in answer.conformal,
+        "in_set": label in answer.conformal and label not in always,
     }

@@ -1,10 +1,11 @@
 """A slide as HTML: its count, and the table of its cells."""
 
+from collections.abc import Collection
 from typing import Any
 
 from hf_wbc.app import encode
 from hf_wbc.app.count import Count
-from hf_wbc.app.desk import Case, Slide
+from hf_wbc.app.desk import Case, Desk, Slide
 from hf_wbc.app.fragments import fragment, notice
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name, lineage_of, reasons_to_look
 from hf_wbc.plots.style import lineage_order
@@ -20,9 +21,9 @@ def count_html(count: Count | None) -> str:
     return fragment("count.html", {"count": count})
 
 
-def cells_html(slide: Slide) -> str:
+def cells_html(desk: Desk, slide: Slide) -> str:
     """The table; cells that a person should look at say why."""
-    rows = rows_of(slide)
+    rows = rows_of(desk, slide)
     return fragment(
         "cells.html",
         {
@@ -33,12 +34,12 @@ def cells_html(slide: Slide) -> str:
     )
 
 
-def rows_of(slide: Slide) -> list[dict[str, Any]]:
+def rows_of(desk: Desk, slide: Slide) -> list[dict[str, Any]]:
     """What a table says of each cell."""
-    return [_row(case) for case in slide.cases]
+    return [_row(case, desk.always_in_set) for case in slide.cases]
 
 
-def _row(case: Case) -> dict[str, Any]:
+def _row(case: Case, always: Collection[int]) -> dict[str, Any]:
     answer = case.answer
     return {
         "number": case.number,
@@ -48,6 +49,6 @@ def _row(case: Case) -> dict[str, Any]:
         "name": cell_name(answer.label),
         "lineage": lineage_of(answer.label),
         "p": float(answer.probabilities[answer.label]),
-        "reasons": reasons_to_look(answer),
+        "reasons": reasons_to_look(answer, always),
         "corrected": case.corrected,
     }

@@ -1,16 +1,17 @@
 """What the predictor says, in sentences for someone who looks at cells."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.engine.cell_warnings import OUTSIDE as OUTSIDE_THE_ELEVEN
 from hf_wbc.plots.style import shown
-from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
+from hf_wbc.taxonomy import CLASSES, NAMES, Relation, class_id, relation
 
 OUTSIDE = -2
 """What a person may call a cell instead of a class: none of the eleven."""
 OUTSIDE_NAME = "none of the eleven"
+BLASTS = (class_id("myeloblast"),)
 LIKELY = 0.02
 """Classes of less are not named as what a cell may be confused with."""
 GUESS = "scale is a guess"
@@ -48,19 +49,37 @@ def listed(words: Sequence[str], last: str = "or") -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def set_sentence(answer: CellAnswer, alpha: float | None) -> str:
-    """The conformal set in words; `alpha` is the share that may miss, None without sets."""
+def with_article(label: int) -> str:
+    """A class in a sentence: `an eosinophil`."""
+    name = cell_name(label)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[int]) -> list[str]:
+    """The conformal set in words.
+
+    `alpha` is the share of sets that may miss the class, None for a model without sets; `always`
+    are the classes of which too few cells were held out to leave them out of any set.
+    """
     if alpha is None:
-        return "This model was saved without conformal sets: it does not say what else may fit."
-    if not answer.conformal:
-        return "None of the eleven classes fits this image well enough to be named."
-    names = [f"a {cell_name(label)}" for label in answer.conformal]
-    start = "Only one class fits:" if len(names) == 1 else f"{len(names)} classes fit:"
+        return ["This model was saved without conformal sets: it does not say what else may fit."]
+    fitting = [label for label in answer.conformal if label not in always]
+    said = []
+    if not fitting:
+        said.append("None of the classes that can be judged fits this image well.")
+    elif fitting == [answer.label]:
+        said.append(f"Nothing but {with_article(answer.label)} fits.")
+    else:
+        said.append(f"It may be {listed([with_article(label) for label in fitting])}.")
+    if always:
+        names = listed([cell_name(label) for label in sorted(always)], "and")
+        said.append(f"Too few cells were held out to ever leave out {names}.")
     right = round(100 * (1 - alpha))
-    return (
-        f"{start} it may be {listed(names)}. For cells of the laboratories that the model knows, "
-        f"at least {right} of 100 such sets hold the right class; for others nobody promises that."
+    said.append(
+        f"For cells of the laboratories that the model knows, at least {right} of 100 such sets "
+        "hold the right class; for others nobody promises that."
     )
+    return said
 
 
 def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
@@ -79,16 +98,22 @@ def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
     ]
 
 
-def reasons_to_look(answer: CellAnswer) -> list[str]:
+def reasons_to_look(answer: CellAnswer, always: Collection[int]) -> list[str]:
     """Why a person should look at a cell, in a few words each; empty where nothing speaks for it.
 
-    The scale's guess is said once for all cells, and is no reason for each.
+    The scale's guess is said once for all cells, and is no reason for each; nor are classes that
+    are in every set, `always`.
     """
     found = []
+    fitting = [label for label in answer.conformal if label not in always]
     if answer.rejected:
         found.append("unlike the cells the model knows")
-    if len(answer.conformal) > 1:
-        found.append(f"may be {listed([cell_name(label) for label in answer.conformal])}")
+    if others := [label for label in fitting if label != answer.label]:
+        found.append(f"may be {listed([cell_name(label) for label in others])}")
+    if answer.conformal and answer.label not in answer.conformal:
+        found.append("its own class fits badly")
+    if answer.label in BLASTS:
+        found.append("a blast is never left to a classifier")
     return [*found, *(each.rstrip(".") for each in other_warnings(answer))]
 
 
