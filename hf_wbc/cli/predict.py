@@ -7,6 +7,7 @@ import tyro
 
 Format = Literal["challenge", "csv", "parquet"]
 Split = Literal["train", "validation", "test"]
+Engine = Literal["auto", "torch", "compile", "openvino", "onnx"]
 
 
 def predict(
@@ -20,49 +21,67 @@ def predict(
     skip_bad: bool = False,
     splits: tuple[Split, ...] = ("train", "validation", "test"),
     num_proc: int | None = None,
+    engine: Engine = "auto",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> None:
     """Write the classes that a model sees in a folder of images, one row an image.
 
     The central 25 um of each image are cropped, as in training, so its scale has to be known.
+    After a kill the same command goes on where it was. Under `accelerate launch` or `torchrun` the
+    processes share the work.
 
     Args:
         model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
         folder: A folder of images, a prepared folder, or a Hub dataset.
         out: The file to write, .csv or .parquet; it appears whole.
         format: challenge is the submission of 2022 (Image,Label,LabelID); csv and parquet have the
-            probabilities of all classes.
+            probabilities of all classes, the conformal set, and whether a cell is rejected as none
+            of them.
         um_per_px: Scale of the images in um per pixel.
         source: Take the scale of a known laboratory instead, such as matek_19.
         cell_fills_frame: The images are cut out around their cells; their scale does not matter.
         skip_bad: Go on without bad images, and name them.
         splits: Which images of a prepared dataset.
-        num_proc: Processes that decode a folder's images; every core when not given.
+        num_proc: Processes that decode images; every core when not given.
+        engine: What computes: the fastest that is installed and agrees with torch, or one by name.
+        precision: bf16 is faster on some processors and turns some answers; what it costs is
+            measured and said.
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.csv_rows import some
-    from hf_wbc.engine.answers import check_out, write_answers
-    from hf_wbc.engine.predict_images import predict_images
+    from hf_wbc.engine.bf16_cost import say_cost
+    from hf_wbc.engine.predict_to_file import predict_to_file
 
-    check_out(out, format)
     if source is not None:
         if um_per_px is not None:
             raise ValueError(f"--source {source} and --um-per-px {um_per_px} both say a scale")
         um_per_px = dataset_scripts.load(source).um_per_px
     with stage_bars() as report:
-        answers = predict_images(
+        answers = predict_to_file(
             model,
             folder,
+            out,
+            format,
             um_per_px=um_per_px,
             cell_fills_frame=cell_fills_frame,
             skip_bad=skip_bad,
             splits=splits,
             num_proc=num_proc,
+            engine=engine,
+            precision=precision,
             report=lambda done, total: report("predict", done, total),
         )
-    write_answers(answers, out, format)
+    if answers is None:  # the first process says it all
+        return
     numbers = ", ".join(f"{name} {number:,}" for name, number in answers.counts.items())
     print(f"{out}: {len(answers.image_ids):,} images, {numbers}")
+    if answers.rejected is not None and answers.rejected.any():
+        print(f"rejected as none of the classes: {int(answers.rejected.sum()):,}")
+    used = answers.facts["engine"]
+    print(f"engine: {used['name']} {used['version']}, {used['precision']}")
+    if used["cost"]:
+        print(say_cost(used["cost"]))
     for reason in answers.bad:
         print(f"left out: {reason}")
     if answers.passed_over:

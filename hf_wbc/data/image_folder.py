@@ -92,20 +92,30 @@ def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
 
 
 def read_blocks(
-    folder: ImageFolder, geometry: Geometry, num_proc: int | None = None
+    folder: ImageFolder,
+    geometry: Geometry,
+    num_proc: int | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[Block]:
     """All images in order, `BLOCK` files at a time; a bad one is a fault of its block.
 
-    `num_proc` None takes every core where the images are many.
+    `num_proc` None takes every core where the images are many; `numbers` names the blocks that are
+    wanted, in that order.
     """
     num = num_processes(len(folder.names), num_proc) or 1
+    wanted = range(num_blocks(len(folder.names))) if numbers is None else numbers
     with Workers(num, (folder, geometry)) as workers:
-        for start in range(0, len(folder.names), BLOCK):
+        for start in (number * BLOCK for number in wanted):
             names = folder.names[start : start + BLOCK]
             jobs = [(names[first : first + BATCH],) for first in range(0, len(names), BATCH)]
             parts = dict(workers.run(_squares, jobs))
             found = [square for number in range(len(jobs)) for square in parts[number]]
             yield _block(names, found, geometry)
+
+
+def num_blocks(num_images: int) -> int:
+    """In how many blocks so many images are read."""
+    return -(-num_images // BLOCK)
 
 
 def sample(folder: ImageFolder, geometry: Geometry) -> Table:

@@ -22,7 +22,14 @@ from hf_wbc.taxonomy import NAMES
 Format = Literal["challenge", "csv", "parquet"]
 SUBMISSION = ("Image", "Label", "LabelID")
 """The challenge's columns: a file's name, its class and the class's id."""
-COLUMNS = ("image_id", "predicted", "predicted_id", *(f"p_{name}" for name in NAMES))
+COLUMNS = (
+    "image_id", "predicted", "predicted_id", *(f"p_{name}" for name in NAMES), "conformal",
+    "rejected",
+)  # fmt: skip
+"""`conformal` are the classes that may be it, likeliest first; it and `rejected` are empty for a
+model that was saved without."""
+BETWEEN = ";"
+"""Classes of a conformal set in a CSV."""
 
 
 def check_out(out: Path, form: Format) -> None:
@@ -48,20 +55,40 @@ def write_answers(answers: Answers, out: Path, form: Format) -> None:
         _write_csv(out, SUBMISSION, rows)
         return
     chances: npt.NDArray[np.float64] = softmax(answers.logits.astype(np.float64), axis=1)
+    sets, rejected = _named_sets(answers.sets, chances), _flags(answers.rejected, len(classes))
     if form == "csv":
         rows = (
-            (image_id, NAMES[i], i, *(f"{p:.8f}" for p in row))
-            for image_id, i, row in zip(answers.image_ids, classes, chances.tolist(), strict=True)
+            (image_id, NAMES[i], i, *(f"{p:.8f}" for p in row), BETWEEN.join(names or ()), away)
+            for image_id, i, row, names, away in zip(
+                answers.image_ids, classes, chances.tolist(), sets, rejected, strict=True
+            )
         )
         _write_csv(out, COLUMNS, rows)
         return
-    columns: list[Any] = [list(answers.image_ids), [NAMES[i] for i in classes], classes, *chances.T]
+    columns: list[Any] = [
+        list(answers.image_ids), [NAMES[i] for i in classes], classes, *chances.T,
+        pa.array(sets, pa.list_(pa.string())), pa.array(rejected, pa.bool_()),
+    ]  # fmt: skip
     table = pa.table(dict(zip(COLUMNS, columns, strict=True)))
     table = table.append_column("logits", fixed_rows(answers.logits))
     table = table.replace_schema_metadata({"hf_wbc": json.dumps(answers.facts)})
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         pq.write_table(table, temporary)
+
+
+def _named_sets(
+    sets: npt.NDArray[np.bool_] | None, chances: npt.NDArray[np.float64]
+) -> list[list[str] | None]:
+    """The classes of each set, likeliest first; None each for a model without sets."""
+    if sets is None:
+        return [None] * len(chances)
+    order = np.argsort(-chances, axis=1, kind="stable")
+    return [[NAMES[i] for i in row if one[i]] for row, one in zip(order, sets, strict=True)]
+
+
+def _flags(flags: npt.NDArray[np.bool_] | None, num: int) -> list[bool | None]:
+    return [None] * num if flags is None else flags.tolist()
 
 
 def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

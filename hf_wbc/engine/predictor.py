@@ -6,6 +6,7 @@ reject flag, the lineages, and warnings in words.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any, Self
 
@@ -24,8 +25,8 @@ from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
 from hf_wbc.engine.cell_warnings import OUTSIDE, UNMEASURED, image_warnings
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
+from hf_wbc.engine.engines.run import apply_head, run_engine
 from hf_wbc.engine.inputs import geometry_of
-from hf_wbc.engine.predict import FLIPS
 from hf_wbc.engine.reference import Reference, read_reference, unit
 from hf_wbc.engine.saliency import saliency_map
 from hf_wbc.evaluation.differential import HeldOut
@@ -56,6 +57,7 @@ class Predictor:
         self.geometry = geometry_of(loaded)
         self.abstention = abstention_of(loaded)
         self._lock = Lock()
+        self._engine = replace(chosen.engine, features=self._one_at_a_time)
 
     @classmethod
     def load(
@@ -138,22 +140,11 @@ class Predictor:
 
     def features(self, squares: Pixels, how: Treatment) -> NDArray[np.float32]:
         """Penultimate features (N, d) of squares (N, S, S, 3), by the chosen engine."""
-        engine, parts = self.chosen.engine, []
-        for start in range(0, len(squares), engine.batch_size):
-            batch = torch.from_numpy(squares[start : start + engine.batch_size])
-            inputs = treat(batch.to(self._device), how)
-            views = [inputs.flip(axes) for axes in (FLIPS if how.flips else FLIPS[:1])]
-            with self._lock:
-                found = torch.stack([engine.features(view) for view in views]).mean(0)
-            parts.append(found.cpu().numpy())
-        return np.concatenate(parts)
+        return run_engine(self._engine, squares, how, self._device)
 
-    @torch.inference_mode()
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, 11) of features (N, d): linear, so that means of views may come first."""
-        out = self.loaded.classifier.head(torch.from_numpy(features).to(self._device))
-        found: NDArray[np.float32] = out.cpu().numpy()
-        return found
+        """Logits (N, 11) of features (N, d)."""
+        return apply_head(self.loaded.classifier, features)
 
     def saliency(
         self, image: Image.Image | Pixels, um_per_px: float | None, label: int
@@ -193,6 +184,11 @@ class Predictor:
             )
             for row in np.argsort(distances, kind="stable")[: max(k, 0)].tolist()
         ]
+
+    def _one_at_a_time(self, inputs: Tensor) -> Tensor:
+        """A batch; between two of them another thread may have its turn."""
+        with self._lock:
+            return self.chosen.engine.features(inputs)
 
     @property
     def _device(self) -> torch.device:

@@ -69,12 +69,13 @@ def predict(model: str, folder: Path, out: Path, *more: str) -> int:
     form = "parquet" if out.suffix == ".parquet" else "csv"
     form = "challenge" if out.stem == "submission" else form
     words = ["predict", model, str(folder), "--out", str(out), "--format", form]
-    return main([*words, "--num-proc", "1", *more])
+    engine = () if "--engine" in more else ("--engine", "torch")
+    return main([*words, "--num-proc", "1", *engine, *more])
 
 
 def refused(capsys: pytest.CaptureFixture[str], out: Path) -> str:
     """What was said of a command that failed, after which nothing lies at `out`."""
-    assert not out.exists() and not list(out.parent.glob(f".{out.name}*"))
+    assert not out.exists() and not list(out.parent.glob(f"*{out.name}*"))
     return capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Networks that were converted for an engine, kept: a conversion takes longer than all the rest.
 
-They lie in datasets' cache, as pixels do, under the digest of all that decides them, and whatever is found
-there is held against torch before it answers, like a new one.
+They lie in datasets' cache, as pixels do, under the digest of all that decides them, and whatever
+is found there is held against torch before it answers, like a new one.
 """
 
 import hashlib
