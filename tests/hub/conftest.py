@@ -1,15 +1,18 @@
 """A Hub of its own for every test, which the clients of this process and of others talk to."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for hub_server and what it imports
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # for laboratories, and for hub_server
 
-from hub_server import LoopbackHub
+from hub_server import LoopbackHub  # noqa: E402
 
 
 @pytest.fixture
@@ -74,3 +77,64 @@ def client_env(hub: LoopbackHub, tmp_path: Path) -> Callable[..., dict[str, str]
         return {**kept, **hub.env(token, home=tmp_path / home)}
 
     return client_env
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A prepared dataset; its folder is a copy, which a test may spoil."""
+
+    folder: Path
+    mapping: Path
+
+    @property
+    def words(self) -> list[str]:
+        """What `hf-wbc publish` has to be told of it."""
+        return ["dataset", str(self.folder), "--mapping", str(self.mapping)]
+
+
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from laboratories import prepare_laboratory
+
+    root = tmp_path_factory.mktemp("prepared")
+    prepare_laboratory(root / "open", "open_lab", open_to_all=True)
+    prepare_laboratory(root / "closed", "closed_lab", open_to_all=False, suffix=".jpg", seed=1)
+    return root
+
+
+@pytest.fixture
+def open_lab(_prepared: Path, tmp_path: Path) -> Laboratory:
+    """A dataset that its owner lets everybody have."""
+    shutil.copytree(_prepared / "open/open_lab", tmp_path / "prepared/open_lab")
+    return Laboratory(tmp_path / "prepared/open_lab", _prepared / "open/open_lab.json")
+
+
+@pytest.fixture
+def closed_lab(_prepared: Path, tmp_path: Path) -> Laboratory:
+    """A dataset of which nobody said that it may be passed on."""
+    shutil.copytree(_prepared / "closed/closed_lab", tmp_path / "prepared/closed_lab")
+    return Laboratory(tmp_path / "prepared/closed_lab", _prepared / "closed/closed_lab.json")
+
+
+@pytest.fixture
+def published(
+    hub: LoopbackHub, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs `hf-wbc publish` in this process: its status, and all that it printed."""
+    from hf_wbc.cli.main import main
+
+    def run(*words: str) -> tuple[int, str]:
+        capfd.readouterr()
+        status = main(["publish", *words])
+        captured = capfd.readouterr()
+        return status, captured.out + captured.err
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waiting takes no time; the seconds that would have been waited."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited
