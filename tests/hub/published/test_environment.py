@@ -1,0 +1,182 @@
+"""Endpoint, certificate and offline mode are honoured, and nothing is told to anybody else."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.data.domain import load_domain, load_domains
+from hf_wbc.data.source import Source
+from hf_wbc.hub.dataset_publication import dataset_publication
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.environment import PUBLIC, keep_within
+from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publish import publish
+from hf_wbc.hub.space_folder import metric_publication
+from hf_wbc.models import load_classifier
+
+EVERYTHING = """
+import json, os, socket, sys
+from hf_wbc.hub.environment import keep_within
+
+if GUARDED:
+    keep_within(os.environ)
+asked, ask = set(), socket.getaddrinfo
+
+def listen(host, *more, **named):
+    asked.add(host.decode() if isinstance(host, bytes) else host)
+    if host not in (b"127.0.0.1", "127.0.0.1"):
+        raise OSError("there is no outside")
+    return ask(host, *more, **named)
+
+socket.getaddrinfo = listen
+import datasets, evaluate
+from transformers import AutoModelForImageClassification
+from hf_wbc.data.domain import load_domain
+from hf_wbc.models import load_trained
+
+datasets.config.USE_PARQUET_EXPORT = False
+names = set(load_domain("lab/wbc-lab-a", "train").image_ids)
+assert names == set(datasets.load_dataset("lab/wbc-lab-a", split="train")["image_id"])
+load_trained("lab/wbc-vit@v1")
+AutoModelForImageClassification.from_pretrained("lab/wbc-vit", revision="v1")
+metric = evaluate.load("lab/wbc_macro_f1")
+score = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])["macro_f1"]
+print("SAID" + json.dumps([sorted(asked), score]))
+"""
+
+
+@pytest.fixture
+def published(
+    hub: Any, prepared: Mapping[str, Path], labs: Mapping[str, Source], runs: Mapping[str, Path]
+) -> None:
+    """A dataset, a model and the metric, all private."""
+    data = parse_destination("lab/wbc-lab-a", "dataset")
+    publish(dataset_publication(prepared["lab_a"], labs["lab_a"], public=False), data)
+    model = parse_destination("lab/wbc-vit", "model")
+    publish(model_publication(runs["vit"], model, labs, public=False), model)
+    metric = parse_destination("lab/wbc_macro_f1", "metric")
+    publish(metric_publication("wbc_macro_f1", metric, public=False), metric)
+
+
+def everything(env: dict[str, str], guarded: bool) -> list[Any]:
+    """The hosts that were asked for, and a score of the metric of the Hub."""
+    for name in ("HF_UPDATE_DOWNLOAD_COUNTS", "HF_HUB_DISABLE_TELEMETRY"):
+        env.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", EVERYTHING.replace("GUARDED", str(guarded))],
+        env={**env, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[Any] = json.loads(done.stdout.partition("SAID")[2])
+    return found
+
+
+def test_no_name_leaves_for_another_host_and_the_metric_loads_from_the_hub(
+    published: None, client_env: Callable[..., dict[str, str]]
+) -> None:
+    hosts, score = everything(client_env("reader"), guarded=True)
+    assert hosts == ["127.0.0.1"]
+    assert score == pytest.approx(5 / 6)
+
+
+@pytest.mark.slow
+def test_left_alone_the_libraries_tell_the_outside(
+    published: None, client_env: Callable[..., dict[str, str]]
+) -> None:
+    hosts, _ = everything(client_env("reader"), guarded=False)
+    assert len(hosts) > 1, "they no longer do: `environment.QUIET` can be shorter"
+
+
+def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
+    published: None, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_domains("lab/wbc-lab-a@v1")
+    model = load_classifier("lab/wbc-vit@v1").revision
+    hub.log.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for domain, before in zip(load_domains("lab/wbc-lab-a@v1"), first, strict=True):
+        assert domain.fingerprint == before.fingerprint and domain.revision == before.revision
+    assert load_classifier("lab/wbc-vit@v1").revision == model
+    with pytest.raises(ValueError, match="not in the local cache, and HF_HUB_OFFLINE forbids"):
+        load_domain("lab/wbc-lab-b", "train")
+    assert not hub.log
+
+
+def test_an_endpoint_that_is_gone_is_an_error_and_not_the_cache(published: None, hub: Any) -> None:
+    load_domain("lab/wbc-lab-a", "train")
+    hub.faults.cut_at(0, dead=True)
+    with pytest.raises(ValueError, match=r"cannot be reached .* HF_HUB_OFFLINE=1 to use what was"):
+        load_domain("lab/wbc-lab-a", "train")
+    hub.faults.clear()
+
+
+@pytest.mark.parametrize(
+    ("who", "ref", "message"),
+    [
+        ("bob", "lab/wbc-lab-a", "it is not at http.* or is private and no token"),
+        (None, "lab/wbc-lab-a", "it is not at http.* or is private and no token"),
+        ("nobody", "lab/wbc-lab-a", "refuses the token; `hf auth login` again"),
+        ("alice", "lab/wbc-lab-a@v9", "it has no revision v9; check its tags"),
+    ],
+)
+def test_what_keeps_one_from_a_dataset_is_named(
+    published: None,
+    log_in: Callable[[str | None], None],
+    who: str | None,
+    ref: str,
+    message: str,
+) -> None:
+    log_in(who)
+    with pytest.raises(ValueError, match=message):
+        load_domain(ref, "train")
+
+
+def test_a_private_endpoint_silences_what_the_user_has_not_set() -> None:
+    environ = {"HF_ENDPOINT": " https://hub.hospital.org/ ", "HF_HUB_DISABLE_TELEMETRY": "0"}
+    keep_within(environ)
+    assert environ["HF_ENDPOINT"] == "https://hub.hospital.org"
+    assert environ["HF_HUB_DISABLE_TELEMETRY"] == "0"
+    assert environ["HF_UPDATE_DOWNLOAD_COUNTS"] == "0"
+    assert environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+@pytest.mark.parametrize("endpoint", [None, PUBLIC, f"{PUBLIC}/"])
+def test_with_the_public_hub_nothing_changes(endpoint: str | None) -> None:
+    environ = {} if endpoint is None else {"HF_ENDPOINT": endpoint}
+    keep_within(environ)
+    assert set(environ) <= {"HF_ENDPOINT"}
+
+
+def test_offline_is_told_to_the_libraries_that_read_their_own_variables() -> None:
+    environ = {"HF_HUB_OFFLINE": "1"}
+    keep_within(environ)
+    assert environ["HF_EVALUATE_OFFLINE"] == environ["HF_DATASETS_OFFLINE"] == "1"
+
+
+def test_a_certificate_is_for_every_library_and_must_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.touch()
+    environ = {"SSL_CERT_FILE": str(file)}
+    keep_within(environ)
+    assert environ["REQUESTS_CA_BUNDLE"] == str(file)
+    with pytest.raises(ValueError, match=r"SSL_CERT_FILE is .*none.pem, which is no file; give"):
+        keep_within({"SSL_CERT_FILE": str(tmp_path / "none.pem")})
+
+
+def test_an_endpoint_that_is_no_url_stops_every_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ, "HF_ENDPOINT": "hub.hospital.org"})
+    assert main(["methods"]) == 1
+    assert "HF_ENDPOINT is 'hub.hospital.org'; give a URL" in capsys.readouterr().err
