@@ -36,8 +36,8 @@ def ask(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
             return question()
         except Exception as error:
             cause = _cause(error)
-            if cause is None:
-                raise
+            if cause is None or (isinstance(error, ValueError) and error is not cause):
+                raise  # it has its words already
             wait = _wait(cause, attempt)
             if wait is None or attempt == MAX_TRIES or waited + wait > MAX_WAIT_S:
                 raise _explained(cause, what, repo) from error

@@ -1,0 +1,16 @@
+"""Small publications for tests, and where they go."""
+
+from typing import Any
+
+from hf_wbc.hub.destination import HubRepo
+from hf_wbc.hub.publication import Publication
+
+CELLS = HubRepo("lab/cells", "dataset")
+MODEL = HubRepo("lab/model", "model")
+CARD = b"---\nlicense: other\n---\n\n# Cells\n"
+
+
+def small(kind: Any = "dataset", public: bool = False, **files: Any) -> Publication:
+    """A publication of a card and what is given: `a_b=...` is the file a.b."""
+    named = {name.replace("_", "."): content for name, content in files.items()}
+    return Publication(kind, {"README.md": CARD, **named}, public, "Publish")

@@ -1,0 +1,159 @@
+"""Files that must not go out are named, whatever they are called, before anything is sent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_server import LoopbackHub
+from PIL import Image
+from publications import MODEL, small
+
+from hf_wbc.hub.checks import check_publication
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+from hf_wbc.taxonomy import NAMES
+
+
+def config(labels: tuple[str, ...] = NAMES) -> bytes:
+    return json.dumps({"id2label": dict(enumerate(labels))}).encode()
+
+
+def weights() -> bytes:
+    from safetensors.numpy import save
+
+    return save({"weight": np.zeros(4, np.float32)})
+
+
+def test_weights_that_run_code_are_refused_whatever_they_are_called() -> None:
+    import io
+    import pickle
+    import zipfile
+
+    import torch
+
+    checkpoint = io.BytesIO()
+    torch.save({"weight": torch.zeros(2)}, checkpoint)
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("hf_wbc/__init__.py", "")
+    model = {"config_json": config(), "model_safetensors": weights()}
+    check_publication(small("model", **model, other_whl=wheel.getvalue()))
+    for name, content in (
+        ("pytorch_model_bin", b"1"),
+        ("innocent_txt", pickle.dumps({"a": 1})),
+        ("archive_dat", checkpoint.getvalue()),
+    ):
+        with pytest.raises(ValueError, match=f"1 pickles.*{name.replace('_m', '.m')[:5]}.*safeten"):
+            check_publication(small("model", **model, **{name: content}))
+
+
+def test_a_model_whose_labels_are_not_the_eleven_is_refused(hub: LoopbackHub) -> None:
+    swapped = (NAMES[1], NAMES[0], *NAMES[2:])
+    for labels, words in (
+        (("cat", "dog"), "lacks basophil.*knows cat, dog"),
+        (swapped, "in another order"),
+        (NAMES[:-1], "lacks lymphocyte_typical"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            publish(small("model", config_json=config(labels)), MODEL)
+    assert not (hub.store.root / "models").exists()
+
+
+def test_weights_that_were_cut_short_are_refused() -> None:
+    model = {"config_json": config(), "model_safetensors": weights()[:-3]}
+    with pytest.raises(ValueError, match=r"1 damaged weights: model\.safetensors"):
+        check_publication(small("model", **model))
+
+
+def test_pictures_with_hidden_facts_are_refused(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 4))
+    exif = Image.Exif()
+    exif[0x013B] = "Dr. K."
+    for name, options in (
+        ("a.jpg", {"exif": exif}),
+        ("b.png", {"exif": exif}),
+        ("c.jpg", {"comment": b"Mrs. M., born 1950"}),
+    ):
+        image.save(tmp_path / name, **options)
+        with pytest.raises(ValueError, match=f"1 images with hidden facts: {name} \\("):
+            check_publication(small(**{name.replace(".", "_"): tmp_path / name}))
+    image.save(tmp_path / "d.png")
+    check_publication(small(d_png=tmp_path / "d.png"))
+
+
+def test_a_token_in_a_file_and_a_publication_without_a_card_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"1 files with a token of the Hub: app\.py"):
+        check_publication(small("space", app_py=b"login('hf_" + b"A" * 34 + b"')"))
+    with pytest.raises(ValueError, match=r"a space without README\.md says nothing"):
+        check_publication(Publication("space", {"app.py": b""}, True, "Publish"))
+
+
+def _rewrite(path: Path, **columns: Any) -> None:
+    """Other values in a shard."""
+    from datasets import Dataset
+
+    rows = Dataset.from_parquet(str(path), cache_dir=str(path.parent.parent / ".cache")).to_list()
+    features = Dataset.from_parquet(
+        str(path), cache_dir=str(path.parent.parent / ".cache")
+    ).features
+    for name, value in columns.items():
+        rows[0][name] = value
+    Dataset.from_list(rows, features=features).to_parquet(str(path))
+
+
+def test_image_ids_outside_the_pattern_are_refused_with_the_list(
+    published: Any, open_lab: Any, hub: LoopbackHub
+) -> None:
+    import shutil
+
+    _rewrite(open_lab.folder / "cropped/train-00000-of-00001.parquet", image_id="Mueller_Anna.png")
+    shutil.rmtree(open_lab.folder / ".cache")
+    status, words = published(*open_lab.words, "--to", "lab/cells")
+    assert status == 1
+    assert "1 image ids of open_lab do not match its pattern" in words
+    assert "may be names of people: Mueller_Anna.png; rename" in words
+    assert not (hub.store.root / "datasets").exists()
+
+
+def test_images_of_a_dataset_with_exif_are_refused_with_the_list(
+    published: Any, open_lab: Any
+) -> None:
+    import io
+    import shutil
+
+    exif = Image.Exif()
+    exif[0x013B] = "Dr. K."
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "JPEG", exif=exif)
+    shard = open_lab.folder / "cropped/test-00000-of-00001.parquet"
+    image = {"bytes": buffer.getvalue(), "path": None}
+    _rewrite(shard, image=image, image_id="baso_0003.png")
+    shutil.rmtree(open_lab.folder / ".cache")
+    status, words = published(*open_lab.words, "--to", "lab/cells")
+    assert status == 1
+    assert "1 images of open_lab carry EXIF, comments or other metadata: baso_0003.png" in words
+
+
+def test_what_else_lies_in_a_prepared_folder_is_not_published(
+    published: Any, open_lab: Any
+) -> None:
+    (open_lab.folder / "patients.xlsx").write_bytes(b"")
+    status, words = published(*open_lab.words, "--to", "lab/cells")
+    assert status == 1 and "holds patients.xlsx, which `hf-wbc prepare` did not write" in words
+
+
+def test_a_missing_shard_and_another_folder_are_refused(
+    published: Any, open_lab: Any, tmp_path: Path
+) -> None:
+    shard = open_lab.folder / "cropped/train-00000-of-00001.parquet"
+    shard.rename(shard.with_name("train-00001-of-00002.parquet"))
+    status, words = published(*open_lab.words, "--to", "lab/cells")
+    assert status == 1 and "should hold train-00000-of-0000N.parquet" in words
+    status, words = published("dataset", str(tmp_path), "--to", "lab/cells")
+    assert (
+        status == 1 and "provenance.json is missing; give a folder that `hf-wbc prepare`" in words
+    )
+    status, words = published("dataset", str(open_lab.folder), "--to", "lab/cells")
+    assert status == 1 and "holds open_lab, your own source; give its --mapping FILE" in words

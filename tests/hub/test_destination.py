@@ -1,0 +1,49 @@
+"""A repository or a folder: nobody sends to the one and means the other."""
+
+from pathlib import Path
+
+import pytest
+from publications import CARD, CELLS, small
+
+from hf_wbc.hub.checks import check_publication
+from hf_wbc.hub.destination import Folder, parse_destination
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+
+
+@pytest.mark.parametrize("to", ["lab/cells", "hf://lab/cells", "hf://datasets/lab/cells"])
+def test_a_repository_is_org_and_name(to: str) -> None:
+    assert parse_destination(to, "dataset") == CELLS
+
+
+@pytest.mark.parametrize("to", ["./lab/cells", "/data/cells", "cells", "a/b/c", "../cells"])
+def test_every_other_path_is_a_folder(to: str) -> None:
+    assert isinstance(parse_destination(to, "dataset"), Folder)
+
+
+def test_what_could_be_a_folder_here_or_a_repository_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    with pytest.raises(ValueError, match=r"write \./lab/cells for the folder, or hf://lab/cells"):
+        parse_destination("lab/cells", "dataset")
+    for wrong in ("hf://cells", "hf://lab/ce--lls", "lab/cells@v1", ""):
+        with pytest.raises(ValueError, match="org/name"):
+            parse_destination(wrong, "dataset")
+
+
+def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.docx").write_text("")
+    with pytest.raises(ValueError, match="holds files that `hf-wbc publish` did not put there"):
+        publish(small(), Folder(tmp_path / "home"))
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.docx"]
+    with pytest.raises(ValueError, match=r"thesis\.docx is a file"):
+        publish(small(), Folder(tmp_path / "home/thesis.docx"))
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "main", "../x", "v1.lock", "-x"])
+def test_a_tag_is_a_plain_name(tag: str) -> None:
+    with pytest.raises(ValueError, match="--tag is"):
+        check_publication(Publication("dataset", {"README.md": CARD}, False, "Publish", tag))

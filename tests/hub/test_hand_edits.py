@@ -1,0 +1,73 @@
+"""What others did where something is published: it is kept, or refused, never lost in silence."""
+
+from pathlib import Path
+
+import pytest
+from hub_server import LoopbackHub
+from publications import CARD, CELLS, small
+
+from hf_wbc.hub.destination import Folder, HubRepo
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+
+
+def put(hub: LoopbackHub, path: str, content: bytes) -> None:
+    """Somebody's commit, by hand."""
+    repo = hub.repo("dataset", "lab/cells")
+    repo.commit("main", {path: repo.add_blob(path, content)}, "By hand", "carol")
+
+
+@pytest.mark.parametrize("where", ["the Hub", "a folder"])
+def test_a_card_edited_by_hand_is_refused_with_the_difference_or_kept_or_replaced(
+    hub: LoopbackHub, tmp_path: Path, where: str
+) -> None:
+    share = Folder(tmp_path / "share/cells")
+    destination = CELLS if where == "the Hub" else share
+
+    def read() -> str:
+        if destination is share:
+            return (share.path / "README.md").read_text()
+        return hub.repo("dataset", "lab/cells").content("main", "README.md").decode()
+
+    publish(small(a_parquet=b"1"), destination)
+    edited = CARD.decode().replace("other", "other\npretty_name: Ours") + "\nAsk Dr. K. first.\n"
+    if destination is share:
+        (share.path / "README.md").write_text(edited)
+    else:
+        put(hub, "README.md", edited.encode())
+    newer = Publication(
+        "dataset",
+        {"README.md": CARD.replace(b"other", b"other\nversion: 2"), "a.parquet": b"2"},
+        False,
+        "Publish",
+    )
+    with pytest.raises(ValueError, match="was edited there") as caught:
+        publish(newer, destination)
+    assert "-Ask Dr. K. first." in str(caught.value) and "+version: 2" in str(caught.value)
+    assert read() == edited
+    publish(newer, destination, card="keep")
+    kept = read()
+    assert "Ask Dr. K. first." in kept and "version: 2" in kept and "pretty_name: Ours" in kept
+    with pytest.raises(ValueError, match="was edited there"):
+        publish(newer, destination)
+    publish(newer, destination, card="keep")
+    assert read() == kept
+    publish(newer, destination, card="replace")
+    assert "Dr. K." not in read()
+    publish(newer, destination)
+
+
+def test_the_readme_that_the_hub_itself_makes_for_a_space_is_nobodys(hub: LoopbackHub) -> None:
+    card = b"---\nsdk: gradio\n---\n\n# A Space\n"
+    space = Publication("space", {"README.md": card, "app.py": b"print()"}, True, "Publish")
+    publish(space, HubRepo("lab/demo", "space"))
+    assert hub.repo("space", "lab/demo").content("v1", "README.md") == card
+    assert hub.repo("space", "lab/demo").facts["sdk"] == "gradio"
+
+
+def test_files_of_others_that_would_be_loaded_with_ours_are_refused(hub: LoopbackHub) -> None:
+    hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
+    put(hub, "cropped/train-9.parquet", b"1")
+    files = {"README.md": CARD, "cropped/train-0.parquet": b"2"}
+    with pytest.raises(ValueError, match=r"holds cropped/train-9\.parquet, which `hf-wbc publi"):
+        publish(Publication("dataset", files, False, "Publish"), CELLS)

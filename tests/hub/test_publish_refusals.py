@@ -1,0 +1,96 @@
+"""Who may not publish there, and names that are taken: in one line that says what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import LoopbackHub
+from publications import CARD, CELLS, small
+
+from hf_wbc.hub.destination import Folder
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        (None, "there is no token for http.*hf auth login.*HF_TOKEN"),
+        ("nobody", "the token is refused by http.*hf auth login"),
+        ("reader", "the token of alice may read only; make one with the right to write"),
+        ("bob", "would belong to lab, where bob is no member; choose from bob"),
+    ],
+)
+def test_a_token_that_cannot_write_is_told_what_is_wrong_with_it(
+    hub: LoopbackHub, log_in: Callable[[str | None], None], who: str | None, words: str
+) -> None:
+    log_in(who)
+    with pytest.raises(ValueError, match=words) as caught:
+        publish(small(), CELLS)
+    assert "\n" not in str(caught.value)
+    assert not (hub.store.root / "datasets").exists()
+
+
+def test_a_fine_grained_token_writes_to_what_exists_and_cannot_create(
+    hub: LoopbackHub, log_in: Callable[[str | None], None]
+) -> None:
+    log_in("fine")
+    with pytest.raises(
+        ValueError, match=r"refuses lab/cells \(403: Your token has no right to cre"
+    ):
+        publish(small(), CELLS)
+    hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
+    commit = publish(small(), CELLS)
+    assert hub.repo("dataset", "lab/cells").refs("tags") == {"v1": commit}
+
+
+def test_a_name_that_is_another_type_of_repository_is_refused(hub: LoopbackHub) -> None:
+    hub.store.create("models", "lab/cells", private=False, sdk=None, author="carol")
+    with pytest.raises(ValueError, match="lab/cells is a model on the Hub, and this would be a d"):
+        publish(small(), CELLS)
+
+
+def test_a_name_that_holds_something_else_is_refused(hub: LoopbackHub) -> None:
+    publish(small("study"), CELLS)
+    with pytest.raises(ValueError, match="holds a study, and this is a dataset; choose another"):
+        publish(small(), CELLS)
+
+
+def test_private_files_never_go_where_everybody_looks(hub: LoopbackHub) -> None:
+    hub.store.create("datasets", "lab/cells", private=False, sdk=None, author="alice")
+    with pytest.raises(ValueError, match="is public, and this publication is private"):
+        publish(small(), CELLS)
+
+
+def test_what_was_private_does_not_become_public(hub: LoopbackHub) -> None:
+    hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
+    said: list[str] = []
+    publish(small(public=True), CELLS, report=said.append)
+    assert hub.repo("dataset", "lab/cells").facts["private"]
+    assert any("is private and stays so" in line for line in said)
+
+
+def test_images_that_nobody_may_pass_on_are_never_public(published: Any, closed_lab: Any) -> None:
+    status, words = published(*closed_lab.words, "--to", "lab/cells", "--public")
+    assert status == 1
+    assert "nothing says that the images of closed_lab may be passed on (licence other)" in words
+
+
+@pytest.mark.parametrize("name", ["wbc_1", "wbc_2"])
+def test_the_challenges_own_images_are_never_public(name: str) -> None:
+    import dataset_scripts
+
+    assert not dataset_scripts.known()[name].redistributable
+    assert dataset_scripts.known()[f"toy_{name}"].redistributable
+
+
+def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
+    for destination in (CELLS, Folder(tmp_path / "share/cells")):
+        first = Publication("dataset", {"README.md": CARD}, False, "Publish", "final")
+        second = Publication("dataset", {"README.md": CARD + b"more"}, False, "Publish", "final")
+        commit = publish(first, destination)
+        assert publish(first, destination) == commit
+        with pytest.raises(ValueError, match=r"exists with other content.*such as v1"):
+            publish(second, destination)
+        assert publish(first, destination) == commit
