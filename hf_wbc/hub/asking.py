@@ -104,6 +104,8 @@ def _explained(error: BaseException, what: str, repo: str) -> Exception:
         remedy = "check the network and HF_ENDPOINT"
         if "CERTIFICATE" in str(error):
             remedy = "set SSL_CERT_FILE to the certificate of your own authority"
+        elif type(error) is ConnectionError:  # as hf_xet raises it, and nobody else
+            remedy += ", or set HF_HUB_DISABLE_XET=1, as its store of large files is another server"
         return OSError(
             f"{what}: {endpoint} cannot be reached ({short(error)}); {_NOTHING}, or {remedy}"
         )

@@ -1,0 +1,219 @@
+"""A Hub that is busy, full, or used by others at once: patience, or one line that helps."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_server import LoopbackHub
+from publications import CARD, CELLS, small
+
+from hf_wbc.hub.destination import Folder
+from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publish import publish
+
+
+def test_a_rate_limit_is_waited_for_as_long_as_it_asks(
+    hub: LoopbackHub, quick: list[float]
+) -> None:
+    said: list[str] = []
+    hub.faults.answer("POST", "/commit/", 429, times=2, headers={"Retry-After": "37"})
+    hub.faults.answer("GET", "/refs", 429, headers={"Retry-After": "5"})
+    commit = publish(small(), CELLS, report=said.append)
+    assert hub.repo("dataset", "lab/cells").refs("tags") == {"v1": commit}
+    assert [seconds for seconds in quick if seconds >= 5] == [37, 37, 5]
+    assert sum("trying again in 37 s" in line for line in said) == 2
+
+
+def test_a_limit_that_asks_for_too_long_is_told_instead_of_slept(
+    hub: LoopbackHub, quick: list[float]
+) -> None:
+    hub.faults.answer("POST", "/commit/", 429, times=9, headers={"Retry-After": "3600"})
+    with pytest.raises(OSError, match=r"is busy \(a fault on demand: 429\); nothing was published"):
+        publish(small(), CELLS)
+    assert max(quick, default=0) < 3600
+    hub.faults.clear()
+    publish(small(), CELLS)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("where", ["/commit/", "/tag/", "/preupload/", "/objects/batch", "create"])
+def test_a_fault_of_the_server_that_passes_is_outlasted(
+    hub: LoopbackHub, quick: list[float], status: int, where: str
+) -> None:
+    hub.faults.answer("POST", where, status, times=2)
+    commit = publish(small(a_parquet=b"1" * 100), CELLS)
+    repo = hub.repo("dataset", "lab/cells")
+    assert repo.refs("tags") == {"v1": commit}
+    assert len(list(repo.history("main"))) == 2
+
+
+def test_a_server_that_stays_broken_is_told_and_nothing_was_published(
+    hub: LoopbackHub, quick: list[float]
+) -> None:
+    hub.faults.answer("POST", "/commit/", 500, times=99)
+    with pytest.raises(OSError, match="nothing was published; repeat the command") as caught:
+        publish(small(), CELLS)
+    assert "\n" not in str(caught.value)
+    assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
+
+
+def test_a_hub_without_room_says_so(hub: LoopbackHub) -> None:
+    hub.faults.quota = 10
+    with pytest.raises(
+        ValueError, match=r"403: Private repository storage limit reached.*its room"
+    ):
+        publish(small(a_parquet=b"1" * 100), CELLS)
+    assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
+
+
+def test_a_card_that_the_hub_cannot_read_is_told_before_anything_is_sent(hub: LoopbackHub) -> None:
+    card = CARD.replace(b"other", b"ours")
+    wrong = Publication("dataset", {"README.md": card, "a.parquet": b"1"}, False, "Publish")
+    with pytest.raises(ValueError, match='"license" must be one of'):
+        publish(wrong, CELLS)
+    assert not hub.sent("PUT")
+
+
+def test_a_lost_answer_to_a_commit_makes_no_second_one(
+    hub: LoopbackHub, quick: list[float]
+) -> None:
+    gate = hub.faults.hold("POST", "/commit/")
+    done: list[str] = []
+    thread = threading.Thread(target=lambda: done.append(publish(small(), CELLS)))
+    thread.start()
+    assert gate.reached.wait(60)
+    hub.faults.cut_at(1)  # the request is there, and its answer will be lost
+    gate.open()
+    thread.join(60)
+    repo = hub.repo("dataset", "lab/cells")
+    assert [commit["title"] for commit in repo.history("main")] == ["Publish", "initial commit"]
+    assert repo.refs("tags") == {"v1": done[0]}
+
+
+def test_two_at_once_both_arrive_whole(hub: LoopbackHub) -> None:
+    publish(small(a_parquet=b"0"), CELLS)
+    gate = hub.faults.hold("POST", "/commit/")
+    said: list[str] = []
+    slow: list[str] = []
+
+    def publish_slowly() -> None:
+        slow.append(publish(small(a_parquet=b"1", b_parquet=b"1"), CELLS, report=said.append))
+
+    thread = threading.Thread(target=publish_slowly)
+    thread.start()
+    assert gate.reached.wait(60)
+    quick = publish(small(a_parquet=b"2", c_parquet=b"2"), CELLS)
+    gate.open()
+    thread.join(60)
+    repo = hub.repo("dataset", "lab/cells")
+    assert repo.refs("tags")["v2"] == quick and repo.refs("tags")["v3"] == slow[0]
+    assert {path[0] for path in repo.files("v2") if path.endswith("t")} == {"a", "c"}
+    assert {path[0] for path in repo.files("v3") if path.endswith("t")} == {"a", "b"}
+    assert repo.content("v2", "a.parquet") == b"2" and repo.content("v3", "a.parquet") == b"1"
+    assert any("somebody else has published" in line for line in said)
+
+
+def test_a_hand_edit_between_look_and_commit_is_not_overwritten(hub: LoopbackHub) -> None:
+    publish(small(a_parquet=b"0"), CELLS)
+    gate = hub.faults.hold("POST", "/commit/")
+    caught: list[ValueError] = []
+
+    def publish_slowly() -> None:
+        newer = {"README.md": CARD + b"\nMore.\n", "a.parquet": b"1"}
+        try:
+            publish(Publication("dataset", newer, False, "Publish"), CELLS)
+        except ValueError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=publish_slowly)
+    thread.start()
+    assert gate.reached.wait(60)
+    repo = hub.repo("dataset", "lab/cells")
+    edited = CARD + b"\nAsk Dr. K.\n"
+    repo.commit("main", {"README.md": repo.add_blob("README.md", edited)}, "By hand", "carol")
+    gate.open()
+    thread.join(60)
+    assert "was edited there" in str(caught[0])
+    assert repo.content("main", "README.md") == edited
+
+
+def test_a_tag_that_somebody_else_takes_meanwhile_is_left_to_them(hub: LoopbackHub) -> None:
+    gate = hub.faults.hold("POST", "/tag/")
+    done: list[str] = []
+    thread = threading.Thread(target=lambda: done.append(publish(small(), CELLS)))
+    thread.start()
+    assert gate.reached.wait(60)
+    repo = hub.repo("dataset", "lab/cells")
+    first = [*repo.history("main")][-1]["id"]
+    repo.set_ref("tags", "v1", first)
+    gate.open()
+    thread.join(60)
+    assert repo.refs("tags") == {"v1": first, "v2": done[0]}
+
+
+def test_two_in_one_folder_wait_for_each_other(tmp_path: Path) -> None:
+    share = Folder(tmp_path / "share/cells")
+    versions = [small(a_parquet=str(number).encode() * 2_000_000) for number in range(4)]
+    threads = [threading.Thread(target=publish, args=(version, share)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    tagged = {(tmp_path / f"share/cells@v{n}/a.parquet").read_bytes()[:1] for n in (1, 2, 3, 4)}
+    assert tagged == {b"0", b"1", b"2", b"3"}
+
+
+def test_offline_is_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set; unset it to publish, or give a f"):
+        publish(small(), CELLS)
+    assert not hub.log
+
+
+def test_a_hub_without_xet_is_noticed_and_gets_its_files_by_lfs(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    said: list[str] = []
+    publish(small(a_parquet=b"1" * 100), CELLS, report=said.append)
+    assert any("does not speak xet; files go by LFS" in line for line in said)
+    assert constants.HF_HUB_DISABLE_XET
+    assert len(hub.sent("PUT", "/whole/")) == 1
+
+
+def test_a_hub_whose_xet_store_cannot_be_reached_is_told(
+    hub: LoopbackHub, quick: list[float], client_env: Callable[..., dict[str, str]]
+) -> None:
+    hub.xet = True
+    with pytest.raises(OSError, match=r"nothing was published.*HF_HUB_DISABLE_XET=1"):
+        publish(small(a_parquet=b"1" * 100), CELLS)
+    assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
+
+
+def test_a_server_that_drops_files_in_silence_is_found_out(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub_server import Repo
+
+    keep = Repo.commit
+
+    def forgetful(self: Repo, branch: str, changes: dict, *rest: object) -> str:  # type: ignore[type-arg]
+        return keep(self, branch, {p: e for p, e in changes.items() if p != "a.txt"}, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repo, "commit", forgetful)
+    with pytest.raises(
+        OSError, match=r"lacks what was committed to it: a\.txt; nothing was tagged"
+    ):
+        publish(small(a_txt=b"1"), CELLS)
+    assert not hub.repo("dataset", "lab/cells").refs("tags")
+
+
+def test_a_branch_gets_a_commit_and_no_tag(hub: LoopbackHub) -> None:
+    main = publish(small(a_txt=b"0"), CELLS)
+    step = publish(small(a_txt=b"1"), CELLS, branch="training-1")
+    repo = hub.repo("dataset", "lab/cells")
+    assert repo.refs("heads") == {"main": main, "training-1": step}
+    assert repo.refs("tags") == {"v1": main}
+    assert repo.content("training-1", "a.txt") == b"1"
