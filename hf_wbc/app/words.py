@@ -67,6 +67,9 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
     said = []
     if not fitting:
         said.append("None of the classes that can be judged fits this image well.")
+    elif answer.label not in answer.conformal:
+        others = listed([with_article(label) for label in fitting])
+        said.append(f"It fits worse than most held-out cells of its class; it may be {others}.")
     elif fitting == [answer.label]:
         said.append(f"Nothing but {with_article(answer.label)} fits.")
     else:

@@ -1,0 +1,150 @@
+"""A page that is open, in a process of its own that cannot reach anything else, and a browser."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = ROOT / "spaces" / "wbc" / "toy_model"
+START_SECONDS = 180
+HF_WBC = (sys.executable, "-c", "import sys; from hf_wbc.cli.main import main; sys.exit(main())")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+# Imported by Python itself at the start: no address but this machine's own is reached.
+GUARD = """
+import os, socket
+
+connect = socket.socket.connect
+
+def guarded(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        with open(os.environ["REACHED"], "a") as file:
+            print(address, file=file)
+        raise OSError("no network here")
+    return connect(self, address)
+
+socket.socket.connect = guarded
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running page."""
+
+    url: str
+    process: subprocess.Popen[str]
+    temporary: Path
+    """Where the process may write temporary files."""
+    reached: Path
+    """A file of the addresses that it tried to reach; not there when it tried none."""
+    log: Path
+
+    def left_behind(self) -> list[Path]:
+        """The files that it holds on disk."""
+        return [path for path in self.temporary.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """Starts the page; every one that was started ends with the session."""
+    started: list[Served] = []
+
+    def start(*command: str, cwd: Path | None = None, **variables: str) -> Served:
+        place = tmp_path_factory.mktemp("served")
+        served = _start(place, command, cwd or place, variables)
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        stop(served)
+
+
+@pytest.fixture(scope="session")
+def served(serve: Callable[..., Served]) -> Served:
+    """The page with the toy model, and no other model beside it."""
+    return serve(*HF_WBC, "demo", "--port", "0")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real chromium; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
+    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served) -> Iterator[Any]:
+    """The page in a tab of its own, 1440 px wide, whose requests elsewhere fail the test."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(120_000)
+    tab = context.new_page()
+    elsewhere: list[str] = []
+    own = (served.url, "data:", "blob:")
+    tab.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
+    tab.goto(served.url)
+    tab.wait_for_selector("#one-drop")
+    yield tab
+    context.close()
+    assert elsewhere == []
+
+
+def stop(served: Served) -> None:
+    """End a page as Ctrl-C does."""
+    if served.process.poll() is None:
+        served.process.send_signal(signal.SIGINT)
+        try:
+            served.process.wait(60)
+        except subprocess.TimeoutExpired:
+            served.process.kill()
+
+
+def _start(place: Path, command: tuple[str, ...], cwd: Path, variables: dict[str, str]) -> Served:
+    guard, temporary = place / "guard", place / "tmp"
+    guard.mkdir()
+    temporary.mkdir()
+    (guard / "sitecustomize.py").write_text(GUARD)
+    paths = [str(guard), *variables.pop("PYTHONPATH", str(ROOT)).split(os.pathsep)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TMPDIR": str(temporary),
+        "MPLCONFIGDIR": str(place / "matplotlib"),
+        "HF_HOME": str(place / "hf"),
+        "REACHED": str(place / "reached"),
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
+    log = place / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=output, stderr=output, text=True
+        )
+    end = time.monotonic() + START_SECONDS
+    while not (found := re.search(r"open (http\S+)", log.read_text())):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f"the page did not open: {log.read_text()}")
+        time.sleep(0.1)
+    return Served(found[1].rstrip("/"), process, temporary, place / "reached", log)

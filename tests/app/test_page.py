@@ -1,0 +1,195 @@
+"""The page in a real browser, used as a person would."""
+
+import csv
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
+files = importlib.util.module_from_spec(_spec)
+sys.modules["app_files"] = files
+_spec.loader.exec_module(files)
+
+BARS = "table.bars tbody tr"
+
+
+def drop(page: Any, place: str, uploads: dict[str, bytes]) -> None:
+    """Give files to an upload."""
+    given = [
+        {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+        for name, data in uploads.items()
+    ]
+    page.locator(f"{place} input[type=file]").set_input_files(given)
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def read_slide(page: Any) -> None:
+    """The drawn slide, in the tab Many cells."""
+    open_tab(page, "Many cells")
+    page.locator("#many-toy").click()
+    page.wait_for_selector("#many-cells tbody tr")
+
+
+def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
+    page.get_by_role("button", name="eosinophil").click()
+    page.wait_for_selector("article.one")
+    assert "eosinophil" in page.locator("article.one h2").inner_text()
+    assert page.locator(BARS).count() == 11
+    shares = [
+        float(text.lstrip("<>"))
+        for text in page.locator(f"{BARS} td:nth-child(2)").all_inner_texts()
+    ]
+    assert max(shares) > 0.5
+    assert page.locator("article.one .pictures img").count() == 3
+    assert page.locator("article.one ul.cells img").count() == 6
+    assert "such sets hold the right class" in page.locator("article.one header").inner_text()
+    assert page.locator("article.one .framed rect").count() == 2
+
+
+def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -> None:
+    drop(page, "#one-drop", {"cell.png": files.encoded()})
+    page.wait_for_selector("article.one")
+    caption = page.locator("article.one figcaption").first
+    assert "guessed from the size of the cell" in caption.inner_text()
+    scale = page.locator("#one-scale input")
+    scale.fill("0,5")
+    scale.press("Enter")
+    page.wait_for_function(
+        "document.querySelector('article.one figcaption')?.innerText.includes('at 0.5')"
+    )
+    assert "guessed" not in caption.inner_text()
+    frame = page.locator("article.one .framed rect").first
+    assert frame.get_attribute("width") == "50"
+    scale.fill("wide")
+    scale.press("Enter")
+    page.wait_for_selector("#one-result .warning >> text=is no number")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("report.pdf", b"%PDF-1.7", "PDF document"),
+        ("<img src=x onerror=alert(1)>.png", b"", "the file is empty"),
+        ("bomb.png", files.png_header(60_000, 60_000), "too many pixels"),
+    ],
+)
+def test_what_is_no_cell_is_a_sentence_and_the_next_cell_is_read(
+    page: Any, name: str, data: bytes, words: str
+) -> None:
+    drop(page, "#one-drop", {name: data})
+    page.wait_for_selector(f"#one-result .warning >> text={words}")
+    assert page.locator("#one-result img").count() == 0
+    drop(page, "#one-drop", {"cell.png": files.encoded()})
+    page.wait_for_selector("article.one")
+
+
+def test_a_white_image_is_said_to_show_nothing(page: Any) -> None:
+    import io
+
+    from PIL import Image
+
+    white = io.BytesIO()
+    Image.new("RGB", (300, 300), "white").save(white, "PNG")
+    drop(page, "#one-drop", {"white.png": white.getvalue()})
+    page.wait_for_selector("article.one .warning >> text=The image is empty")
+
+
+def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
+    read_slide(page)
+    rows = page.locator("#many-cells tbody tr")
+    assert rows.count() == 100
+    named = page.locator("#many-count tbody tr td:nth-child(2)").all_inner_texts()
+    assert len(named) == 11 and sum(map(int, named)) == 100
+    assert "Left shift?" in page.locator("#many-count").inner_text()
+
+    page.locator("#many-cells th button", has_text="probability").click()
+    shares = [float(t.lstrip("<>")) for t in rows.locator("td:nth-child(5)").all_inner_texts()]
+    assert shares == sorted(shares)
+
+    page.locator("[data-filter=label]").select_option(label="monocyte")
+    shown = page.locator("#many-cells tbody tr:visible")
+    assert 0 < shown.count() < 100
+    assert set(shown.locator("td:nth-child(4)").all_inner_texts()) == {"monocyte"}
+    assert f"{shown.count()} of 100 shown" in page.locator("[data-shown]").inner_text()
+
+    before = int(named[2])
+    blasts = page.locator("#many-count tbody tr", has_text="myeloblast").locator("td").first
+    shown.first.locator("select").select_option(label="myeloblast")
+    page.wait_for_function(
+        "n => [...document.querySelectorAll('#many-count tbody tr')].some("
+        "row => row.innerText.includes('myeloblast') && row.cells[1].innerText == n)",
+        arg=str(before + 1),
+    )
+    assert blasts.inner_text() == str(before + 1)
+    shown.first.locator("select").select_option(label="none of the eleven")
+    page.wait_for_selector("#many-count tfoot >> text=1 left out")
+
+
+def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
+    read_slide(page)
+    page.locator("#many-cells tbody select").first.select_option(label="basophil")
+    with page.expect_download() as download:
+        page.locator("#many-csv").click()
+    download.value.save_as(tmp_path / "cells.csv")
+    rows = list(csv.DictReader((tmp_path / "cells.csv").open()))
+    assert len(rows) == 100
+    assert rows[0]["your_class"] == "basophil" and rows[1]["your_class"] == ""
+    for row in rows:
+        assert sum(float(row[key]) for key in row if key.startswith("p_")) == pytest.approx(
+            1, abs=1e-4
+        )
+    with page.expect_download() as download:
+        page.locator("#many-report").click()
+    download.value.save_as(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    report = page.context.new_page()
+    report.set_content(text)
+    assert "Differential count" in report.locator("h1").inner_text()
+    assert "1 cells by a person" in report.locator("dl").inner_text()
+    assert report.locator("img").count() > 100
+
+
+def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
+    open_tab(page, "Many cells")
+    data = files.zipped(
+        {"细胞 1.png": files.encoded(), "2.png": files.encoded(seed=1), "3.png": b""}
+    )
+    drop(page, "#many-drop", {"slide.zip": data})
+    page.wait_for_selector("#many-cells tbody tr")
+    status = page.locator("#many-status")
+    assert "2 cells read" in status.inner_text()
+    assert "slide.zip: 3.png: the file is empty" in status.inner_text()
+    assert "细胞 1.png" in page.locator("#many-cells").inner_text()
+    drop(page, "#many-drop", {"stack.tif": files.pages("RGB", "RGB")})
+    page.wait_for_selector("#many-status >> text=4 cells read")
+    page.locator("#many-over").click()
+    page.wait_for_selector("#many-cells tbody tr", state="detached")
+
+
+def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
+    open_tab(page, "Domains")
+    page.locator("#domains-go").click()
+    page.wait_for_selector("#domains-result >> text=It takes 5 cells or more")
+    read_slide(page)
+    open_tab(page, "Domains")
+    page.locator("#domains-go").click()
+    page.wait_for_selector("#domains-result img")
+    text = page.locator("#domains-result").inner_text()
+    assert "toy_acevedo_20" in text and "toy_matek_19" in text
+    assert "Only this model is here" in text
+
+
+def test_about_says_what_it_is_and_is_not(page: Any) -> None:
+    open_tab(page, "About")
+    text = page.locator("#about").inner_text()
+    assert "not a medical device" in text
+    assert page.locator("#about table tbody tr").count() == 11
+    assert "CC BY 4.0" in text and "deleted as soon as they are read" in text
