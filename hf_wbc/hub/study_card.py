@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = "model_cards/comparison.md"
 REPORT = "report.html"
-SPLIT = "all"
+SPLIT = "table"
 ABOUT = {
     "rows": "every score, with its interval: one row a method, network, direction and split",
     "differences": "which differences between methods are real",

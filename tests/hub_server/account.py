@@ -156,7 +156,8 @@ def _collections(hub: "LoopbackHub", request: Request, token: Token | None) -> A
     files = sorted((hub.store.root / "collections").glob("*/*.json"))
     found = [json.loads(file.read_text()) for file in files]
     owners = request.query.get("owner") or [facts["owner"]["name"] for facts in found]
-    return Answer([facts for facts in found if facts["owner"]["name"] in owners])
+    mine = [facts for facts in found if facts["owner"]["name"] in owners]
+    return Answer([{k: v for k, v in facts.items() if k != "position"} for facts in mine])
 
 
 def _collection(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:

@@ -1,0 +1,178 @@
+"""A published Space starts: hf_wbc lies beside its app, and it asks for what that needs."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publish import publish
+from hf_wbc.hub.space_folder import metric_publication, package_files, space_publication
+from hf_wbc.shipped import shipped
+
+CARD = "---\ntitle: Demo\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n# Demo\n"
+APP = """
+import dataset_scripts
+import hf_wbc
+from hf_wbc.config import TrainConfig
+from hf_wbc.shipped import shipped
+
+print(hf_wbc.__file__, dataset_scripts.__file__, shipped("model_cards/model.md"), sep="\\n")
+print(dataset_scripts.known()["acevedo_20"].um_per_px, TrainConfig(sources=("a",)).method)
+"""
+TO = parse_destination("lab/wbc", "space")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """A Space whose app imports the package."""
+    folder = tmp_path / "spaces" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(CARD)
+    (folder / "app.py").write_text(APP)
+    (folder / "requirements.txt").write_text("torch==2.11.0  # what ZeroGPU has\nhf_wbc\n")
+    return folder
+
+
+def test_its_app_runs_where_hf_wbc_is_not_installed(space: Path, tmp_path: Path) -> None:
+    to = parse_destination(str(tmp_path / "published"), "space")
+    publish(space_publication(str(space), to), to)
+    installed = sysconfig.get_paths()["purelib"]  # without what its .pth files add
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import runpy; runpy.run_path('app.py', run_name='__main__')"],
+        cwd=tmp_path / "published",
+        env={"PYTHONPATH": f"{tmp_path / 'published'}:{installed}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    *files, facts = done.stdout.splitlines()
+    assert len(files) == 3
+    assert all(Path(file).is_relative_to(tmp_path / "published") for file in files)
+    assert facts == "0.1 source_only"
+
+
+@pytest.mark.slow
+def test_the_demo_starts_from_its_published_folder(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the app extra is not installed")
+    to = parse_destination(str(tmp_path / "wbc"), "space")
+    publish(space_publication("wbc", to), to)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path / 'wbc'}:{sysconfig.get_paths()['purelib']}",
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
+    code = "import runpy; runpy.run_path('app.py', run_name='__main__')"
+    log = tmp_path / "log.txt"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [sys.executable, "-S", "-c", code],
+            cwd=tmp_path / "wbc",
+            env=env,
+            stdout=out,
+            stderr=out,
+        ) as server,
+    ):
+        try:
+            assert "White blood cells" in _page(f"http://127.0.0.1:{port}/", server, log)
+        finally:
+            server.terminate()
+
+
+def _page(url: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
+    """What it answers, once it does."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
+
+
+def test_its_requirements_are_the_packages_own_and_its_own_come_first(space: Path) -> None:
+    file = space_publication(str(space), TO).files["requirements.txt"]
+    assert isinstance(file, bytes)
+    lines = file.decode().splitlines()
+    assert lines[0] == "torch==2.11.0  # what ZeroGPU has"
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    others = [line for line in needed if not re.match(r"torch\b(?!v)", line)]
+    assert lines[1:] == others
+    assert not any(line.startswith(("hf_wbc", "hf-wbc")) for line in lines)
+
+
+def test_the_package_is_whole_and_holds_no_compiled_or_hidden_file() -> None:
+    files = package_files()
+    for path in (ROOT / "hf_wbc").rglob("*.py"):
+        assert files[path.relative_to(ROOT).as_posix()] == path
+    assert "dataset_scripts/acevedo_20.py" in files and "hf_wbc/py.typed" in files
+    assert "hf_wbc/_share/model_cards/dataset.md" in files
+    assert not [name for name in files if "__pycache__" in name or "/." in name]
+
+
+def test_a_space_that_does_not_import_the_package_is_left_as_it_is(space: Path) -> None:
+    (space / "app.py").write_text("import gradio\n")
+    assert set(space_publication(str(space), TO).files) == {
+        "README.md", "app.py", "requirements.txt",
+    }  # fmt: skip
+
+
+def test_anyones_own_space_is_private_unless_told_and_the_metric_public(space: Path) -> None:
+    assert space_publication(str(space), TO).public is False
+    assert space_publication(str(space), TO, public=True).public is True
+    to = parse_destination("lab/wbc_macro_f1", "metric")
+    assert metric_publication("wbc_macro_f1", to).public is True
+    assert metric_publication("wbc_macro_f1", to, public=False).public is False
+
+
+def test_the_metric_is_the_shipped_folder() -> None:
+    files = metric_publication(
+        "wbc_macro_f1", parse_destination("lab/wbc_macro_f1", "metric")
+    ).files
+    folder = shipped("spaces/wbc_macro_f1")
+    there = {path.name for path in folder.iterdir() if path.is_file()}
+    assert set(files) == there
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("README.md", "# Demo\n"), "does not say sdk, sdk_version, app_file"),
+        (("README.md", CARD.replace("sdk_version: 6.31.0\n", "")), "does not say sdk_version"),
+        (("README.md", CARD.replace("app.py", "main.py")), "says app_file main.py, which is not"),
+    ],
+)
+def test_a_space_that_would_not_start_is_refused(
+    space: Path, change: tuple[str, str], message: str
+) -> None:
+    (space / change[0]).write_text(change[1])
+    with pytest.raises(ValueError, match=message):
+        space_publication(str(space), TO)
+
+
+def test_a_metric_under_another_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"would look there for f1.py; name it wbc_macro"):
+        metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
+
+
+def test_a_space_that_is_nowhere_is_named() -> None:
+    with pytest.raises(ValueError, match="nope is no folder and no Space that is shipped; shipped"):
+        space_publication("nope", TO)

@@ -1,0 +1,122 @@
+"""A comparison that was published: its tables load as a dataset, its words are the card."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from hf_wbc.data.source import Source
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publish import publish
+from hf_wbc.hub.study_card import ABOUT, study_publication
+from hf_wbc.study.collect import collect
+from hf_wbc.study.comparison import compare
+from hf_wbc.study.export import write_comparison
+
+TO = parse_destination("lab/wbc-study", "study")
+
+
+@pytest.fixture(scope="session")
+def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `hf-wbc compare` wrote of the two runs, without pictures."""
+    out = tmp_path_factory.mktemp("compared") / "comparison"
+    write_comparison(out, compare(collect([runs["vit"].parent]), num_resamples=20))
+    return out
+
+
+@pytest.fixture
+def own(comparison: Path, tmp_path: Path) -> Path:
+    """A copy with a report that shows cells."""
+    import shutil
+
+    folder = tmp_path / "own"
+    shutil.copytree(comparison, folder)
+    (folder / "report.html").write_text("<p>cells</p>")
+    return folder
+
+
+def card(folder: Path, sources: Mapping[str, Source], **more: Any) -> str:
+    file = study_publication(folder, TO, sources, **more).files["README.md"]
+    assert isinstance(file, bytes)
+    return file.decode()
+
+
+def test_its_tables_load_from_the_hub_as_they_were_written(
+    hub: Any, comparison: Path, labs: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
+    publish(study_publication(comparison, TO, labs), TO)
+    tables = [name for name in ABOUT if (comparison / f"{name}.parquet").is_file()]
+    assert "rows" in tables
+    for name in tables:
+        rows = load_dataset("lab/wbc-study", name, split="table", revision="v1")
+        written = pq.read_table(comparison / f"{name}.parquet").to_pylist()
+        assert json.dumps(rows.to_list()) == json.dumps(written)
+    default = load_dataset("lab/wbc-study", split="table", revision="v1")
+    assert "macro_f1" in default.column_names
+
+
+def test_its_snippet_runs(
+    hub: Any,
+    comparison: Path,
+    labs: Mapping[str, Source],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
+    publish(study_publication(comparison, TO, labs), TO)
+    code = card(comparison, labs).partition("```python\n")[2].partition("```")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
+    comparison: Path, labs: Mapping[str, Source]
+) -> None:
+    text = card(comparison, labs)
+    for line in (comparison / "comparison.md").read_text().splitlines():
+        assert line in text
+    assert "# Comparison of 2 runs" in text and "Runs: 2, finished and whole" in text
+    assert "- Drawn cells of lab_a: `cc-by-4.0`, https://example.org" in text
+    assert "@misc{lab_b" in text and "No medical device" in text
+    assert "\n\n\n" not in text and "{{" not in text
+
+
+def test_tables_are_public_and_a_report_as_its_cells_may_be(
+    comparison: Path, own: Path, labs: Mapping[str, Source], lab_private: Mapping[str, Source]
+) -> None:
+    assert study_publication(comparison, TO, {}).public is True
+    assert study_publication(own, TO, labs).public is True
+    assert study_publication(own, TO, {}).public is False
+    assert study_publication(own, TO, lab_private).public is False
+    assert "`report.html` is the whole comparison" in card(own, labs)
+    with pytest.raises(ValueError, match="shows cells of lab_b, which must not be passed on"):
+        study_publication(own, TO, lab_private, public=True)
+
+
+@pytest.fixture
+def lab_private(labs: Mapping[str, Source]) -> Mapping[str, Source]:
+    """One of the laboratories gives no image away."""
+    from dataclasses import replace
+
+    return {**labs, "lab_b": replace(labs["lab_b"], redistributable=False)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "rows.parquet").unlink(), "not a folder that `hf-wbc compare`"),
+        (lambda folder: (folder / "patients.csv").touch(), "holds patients.csv, which `hf-wbc co"),
+        (lambda folder: (folder / "rows.parquet").write_bytes(b"PAR1"), "rows.parquet is damaged"),
+    ],
+)
+def test_another_folder_is_refused(
+    own: Path, labs: Mapping[str, Source], change: Callable[[Path], Any], message: str
+) -> None:
+    change(own)
+    with pytest.raises(ValueError, match=message):
+        study_publication(own, TO, labs)
