@@ -20,6 +20,7 @@ LEAST_SHARE = 0.004
 BLUER = -12
 """Grey levels that a nucleus is bluer than red, at least: a red cell is far on the other side."""
 _BINS = 64
+_BRIGHT = 0.95
 Mask = NDArray[np.bool_]
 
 
@@ -78,7 +79,9 @@ def _shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
 
 def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
     """What is as dark in green as nuclei are and not redder than blue; None where nothing is."""
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    # Lamps are yellow or blue: the brightest parts are taken for white.
+    white = np.maximum(np.quantile(image, _BRIGHT, axis=(0, 1)), 1.0)
+    red, green, blue = np.moveaxis(np.minimum(image * (255 / white), 255.0), 2, 0)
     low, _ = _two_thresholds(green)
     dark = green <= low
     if (
@@ -100,7 +103,9 @@ def _two_thresholds(values: NDArray[np.float64]) -> tuple[float, float]:
 
     def between(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
         weight, total = mass[end] - mass[start], moment[end] - moment[start]
-        return np.divide(total**2, weight, out=np.zeros(np.shape(weight)), where=weight > 0)
+        squares = np.zeros(np.shape(weight))
+        np.divide(total**2, weight, out=squares, where=weight > 0)
+        return squares
 
     first, second = np.triu_indices(_BINS - 1, 1)
     first, second = first + 1, second + 1

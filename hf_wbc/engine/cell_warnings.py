@@ -8,7 +8,7 @@ from hf_wbc.data.looks import LOOK, Looks, look_of
 
 EMPTY_LEVELS = 6.0
 """Standard deviation of green, in grey levels, below which an image shows nothing at all."""
-BLURRED_PER_UM = 0.6
+BLURRED_PER_UM = 0.4
 """Sharpness, in cycles per um, below which a cell is blurred for anybody's eyes; for models that do
 not know how sharp their sources were."""
 

@@ -25,6 +25,8 @@ from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
 from hf_wbc.evaluation.priors import resampled_priors
 
 LEVEL = 0.95
+UNEXPLAINED = 0.2
+"""Beyond this the shares do not explain the model's own answers; chance leaves a tenth at most."""
 UNKNOWN = -1
 """A cell whose class nobody has corrected."""
 _CERTAIN = 1e3
@@ -71,13 +73,17 @@ class Differential:
     """How far the cells are from being the sources' with other shares, in [0, 1]."""
     misfit_limit: float | None
     """What chance alone exceeds in 5 % of the cases."""
+    unexplained: float
+    """The share of the cells that the model names otherwise than it would with these shares."""
     resamples: Floats
     """Shares (R, 11) that the estimate might as well have been."""
 
     @property
     def doubtful(self) -> bool:
         """More than the shares differs from the sources: do not trust shares or intervals."""
-        return self.misfit is not None and self.misfit > (self.misfit_limit or 0)
+        if self.misfit is None or self.misfit_limit is None:
+            return False
+        return self.misfit > self.misfit_limit or self.unexplained > UNEXPLAINED
 
     def together(self, classes: Sequence[int]) -> Share:
         """The share of several classes; its interval holds by itself, at `level`."""
@@ -111,6 +117,7 @@ def differential(
     chances = _checked(probabilities)
     gap: float | None = None
     limit: float | None = None
+    unexplained = 0.0
     known = _checked_corrections(corrections, chances)
     taken = np.where(known == UNKNOWN, chances.argmax(1), known)
     counts = np.bincount(taken, minlength=chances.shape[1])
@@ -131,12 +138,31 @@ def differential(
         )
         fractions, gap, limit = np.array(estimate.priors), estimate.misfit, estimate.misfit_limit
         seen, spread = np.array(estimate.num_source) > 0, resamples.var(0)
+        unexplained = _unexplained(chances[~named], held_out, fractions)
     each = 1 - (1 - level) / seen.sum() if joint else level
     low, high = _interval(fractions, spread, num, each)
+    # A class that may not be there at all is in some of the resamples not there.
+    tail = max((1 - each) / 2, 1 / len(resamples))
+    low = np.minimum(low, np.quantile(resamples, tail, axis=0))
+    high = np.maximum(high, np.quantile(resamples, 1 - tail, axis=0))
     high[~seen] = 1.0
     rows = zip(counts, fractions, low, high, seen, strict=True)
     shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
-    return Differential(shares, num, level, joint, held_out is not None, gap, limit, resamples)
+    return Differential(
+        shares, num, level, joint, held_out is not None, gap, limit, unexplained, resamples
+    )
+
+
+def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float:
+    """Total variation between the answers (N, C) and those that shares (C,) would give."""
+    if not len(chances):
+        return 0.0
+    k = len(fractions)
+    pairs = held_out.labels * k + held_out.logits.argmax(1)
+    confusion = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
+    confusion /= np.maximum(confusion.sum(1, keepdims=True), 1)
+    found = np.bincount(chances.argmax(1), minlength=k) / len(chances)
+    return float(np.abs(found - fractions @ confusion).sum() / 2)
 
 
 def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:

@@ -1,8 +1,9 @@
 """What a differential count has to say at once: blasts, a left shift, immature granulocytes.
 
-A flag is raised when the whole interval lies beyond its limit; when only the estimate does, it is
-possible, and somebody should look. Limits are those of adults' blood, and customary rather than
-exact: more than a tenth of bands and younger is a left shift (Bone et al. 1992, criterion of SIRS).
+A flag is raised when the whole interval lies beyond its limit, which for blasts is a single cell;
+when only the estimate does, it is possible, and somebody should look. Limits are those of adults'
+blood, and customary rather than exact: more than a tenth of bands and younger is a left shift (Bone
+et al. 1992, criterion of SIRS).
 """
 
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def _blasts(count: Differential, chances: np.ndarray, blasts_from: float | None)
         )
     limit = LOOK_AT if blasts_from is None else blasts_from
     cells = _rows(chances[:, MYELOBLAST], limit)
-    if share.low > 0:
+    if share.low * count.num_cells >= 1:
         return Flag("blasts", "yes", f"Blasts: {_said(share)} of the cells.", cells)
     if cells or share.fraction * count.num_cells >= 1:
         text = f"Possible blasts: {_said(share)} of the cells; look at those named."

@@ -103,7 +103,9 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
     for found in (by_file(tmp_path / "raw.parquet"), by_file(tmp_path / "prepared.parquet")):
         assert found.keys() == expected.keys() and len(found) == 18
         for name, row in found.items():
-            np.testing.assert_allclose(row["logits"], expected[name]["logits"], atol=2e-6)
+            np.testing.assert_allclose(
+                row["logits"], expected[name]["logits"], rtol=1e-6, atol=2e-6
+            )
             assert row["predicted_id"] == expected[name]["predicted"]
             assert row["p_monocyte"] == pytest.approx(expected[name]["p_monocyte"], abs=1e-6)
     flat = np.ptp([row["logits"] for row in expected.values()], axis=0).max()

@@ -1,0 +1,62 @@
+"""Differential counts of simulated slides of real cells, whose shares are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import dataset_scripts
+from hf_wbc.data.image_folder import list_images, read_blocks
+from hf_wbc.data.pixels import Geometry
+from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.evaluation.differential import HeldOut
+from hf_wbc.models import load_classifier
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
+
+from .test_differential import BLOOD, holds, naive_holds, shares_of, smear
+
+SIZE, DRAWS, CELLS = 96, 100, 500
+
+
+def embed(folder: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, d) of the archive's cells, without those outside the eleven, and labels (N,)."""
+    source = dataset_scripts.load("acevedo_20")
+    loaded = load_classifier(str(weights), image_size=SIZE)
+    how = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+    features, labels = [], []
+    for block in read_blocks(list_images(folder, source.um_per_px), Geometry(SIZE, 3), 1):
+        codes = [name.rpartition("/")[2].rpartition("_")[0] for name in block.names]
+        named = [source.labels.get(code) for code in codes]
+        keep = [row for row, name in enumerate(named) if name in NAMES]
+        for start in range(0, len(keep), 16):
+            rows = keep[start : start + 16]
+            with torch.inference_mode():
+                out = loaded.classifier(treat(torch.from_numpy(block.pixels[rows]), how))
+            features.append(out.features.numpy())
+            labels += [class_id(str(named[row])) for row in rows]
+    return np.concatenate(features), np.array(labels)
+
+
+@pytest.mark.slow
+def test_slides_of_real_cells_are_covered_where_counting_is_not(shared: Path) -> None:
+    archive = shared / "data" / "pbc_barcelona_a" / "PBC_dataset_normal_DIB"
+    features, labels = embed(archive, shared / "weights" / "mobilenet_v2_1.0_224_imagenet")
+    rng = np.random.default_rng(0)
+    third = rng.integers(0, 3, len(labels))
+    taught = third == 0
+    head = LogisticRegression(C=0.01, max_iter=300).fit(features[taught], labels[taught])
+    logits = np.full((len(labels), NUM_CLASSES), -1e4)
+    logits[:, head.classes_] = head.decision_function(features)
+    held = HeldOut(logits[third == 1], labels[third == 1])
+    shares, good, naive = shares_of(**BLOOD), 0, 0
+    for _ in range(DRAWS):
+        drawn = smear(shares, rng, CELLS)
+        rows = [rng.choice(np.flatnonzero((third == 2) & (labels == label))) for label in drawn]
+        probabilities = np.exp(logits[rows] - logits[rows].max(1, keepdims=True))
+        probabilities /= probabilities.sum(1, keepdims=True)
+        good += holds(probabilities, held, shares)
+        naive += naive_holds(logits[rows].argmax(1), shares)
+    assert good >= 0.9 * DRAWS, f"{good} of {DRAWS} slides were covered"
+    assert naive < 0.5 * DRAWS, f"{naive} of {DRAWS} were covered by counting"
