@@ -100,7 +100,7 @@ def _publication(
             source = known[domain]
         else:
             raise ValueError(f"{what} holds {domain}, your own source; give its --mapping FILE")
-        return dataset_publication(Path(what), source, **options)
+        return dataset_publication(Path(what), source, destination, **options)
     if kind == "model":
         from hf_wbc.hub.model import model_publication
 

@@ -5,18 +5,28 @@ from typing import Any
 
 from hf_wbc.data.csv_rows import some
 from hf_wbc.data.domain import check_schema, shards_of
-from hf_wbc.data.schema import CONFIGS, SPLITS
+from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
 from hf_wbc.data.source import Source
 from hf_wbc.data.work_folder import PROVENANCE
+from hf_wbc.hub.card import place_of
+from hf_wbc.hub.dataset_card import PICTURE, class_picture, published_card
 from hf_wbc.hub.dataset_rows import check_rows
+from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.records import read_json
 
 
 def dataset_publication(
-    folder: Path, source: Source, *, public: bool | None = None, tag: str | None = None
+    folder: Path,
+    source: Source,
+    destination: Destination | None = None,
+    *,
+    public: bool | None = None,
+    tag: str | None = None,
 ) -> Publication:
     """The publication of a prepared folder of `source`; `public` None lets the licence decide.
+
+    With a `destination`, the card says how to load it from there, and shows the classes.
 
     ValueError for a folder that `hf-wbc prepare` did not finish, for files in it that it did not
     write, for rows that may tell of a person, and for `public` where the source is not
@@ -36,13 +46,23 @@ def dataset_publication(
     files = _files(folder)
     check_rows([file for path, file in files.items() if path.endswith(".parquet")], source)
     num_rows = sum(provenance["num_rows"].values())
+    shown = _shown(files, source, destination) if destination else {}
     return Publication(
         kind="dataset",
-        files=files,
+        files={**files, **shown},
         public=source.redistributable if public is None else public,
         message=f"{source.title}: {num_rows:,} images",
         tag=tag,
     )
+
+
+def _shown(files: dict[str, Path], source: Source, destination: Destination) -> dict[str, bytes]:
+    """The card for `destination`, and its picture."""
+    shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
+    splits = [Path(path).name.partition("-")[0] for path in shards]
+    card = published_card(files[CARD].read_text(encoding="utf-8"), source, place_of(destination))
+    picture = class_picture([files[path] for path in shards], splits)
+    return {CARD: card.encode(), PICTURE: picture}
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""A dataset's card as it is published says where to load it from, and shows its classes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hf_wbc.data.source import Source
+from hf_wbc.hub.dataset_card import PICTURE
+from hf_wbc.hub.dataset_publication import dataset_publication
+from hf_wbc.hub.destination import parse_destination
+
+TO = parse_destination("lab/wbc-lab-a", "dataset")
+
+
+def card(folder: Path, source: Source) -> str:
+    file = dataset_publication(folder, source, TO).files["README.md"]
+    assert isinstance(file, bytes)
+    return file.decode()
+
+
+def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
+    prepared: Mapping[str, Path], labs: Mapping[str, Source]
+) -> None:
+    own = (prepared["lab_a"] / "README.md").read_text().splitlines()
+    text = card(prepared["lab_a"], labs["lab_a"]).splitlines()
+    new = [line for line in text if line not in own]
+    assert new == ['place = "lab/wbc-lab-a"', f"![Images by class and split]({PICTURE})"]
+    assert [line for line in own if line not in text] == [
+        'place = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"'
+    ]
+
+
+def test_the_picture_shows_the_counts_of_the_rows(
+    prepared: Mapping[str, Path], labs: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hf_wbc.plots.class_matrix as plots
+
+    drawn: list[Mapping[str, Mapping[str, int]]] = []
+    draw = plots.draw_class_matrix
+
+    def watch(counts: Mapping[str, Mapping[str, int]]) -> object:
+        drawn.append(counts)
+        return draw(counts)
+
+    monkeypatch.setattr(plots, "draw_class_matrix", watch)
+    text = card(prepared["lab_a"], labs["lab_a"])
+    (counts,) = drawn
+    assert list(counts) == ["train", "validation", "test"]
+    table = re.findall(r"^\| (basophil|monocyte) \|.*$", text, re.MULTILINE)
+    assert table == ["basophil", "monocyte"]
+    for name in table:
+        (line,) = re.findall(rf"^\| {name} \|.*$", text, re.MULTILINE)
+        cells = [int(cell.split()[0]) for cell in line.strip("| ").split("|")[2:5]]
+        assert cells == [counts[split][name] for split in counts]
+    total = np.sum([sum(of.values()) for of in counts.values()])
+    assert f"| Images | {total} |" in text
+
+
+def test_what_must_not_be_passed_on_has_the_words_of_a_gate(
+    prepared: Mapping[str, Path], labs: Mapping[str, Source]
+) -> None:
+    private = replace(labs["lab_a"], redistributable=False)
+    front = yaml.safe_load(card(prepared["lab_a"], private).split("---\n")[1])
+    assert "keeps them to themselves" in front["extra_gated_prompt"]
+    assert front["configs"] and front["license"] == "cc-by-4.0"
+    assert "extra_gated_prompt" not in card(prepared["lab_a"], labs["lab_a"])
