@@ -29,6 +29,7 @@ def publish(
     card: Literal["refuse", "keep", "replace"] = "refuse",
     mapping: Path | None = None,
     licence: str | None = None,
+    collection: str | None = None,
 ) -> None:
     """Publish a dataset, a model, the metric, a Space or a study, so that others just load it.
 
@@ -48,14 +49,18 @@ def publish(
             difference, keep its text, or replace it.
         mapping: The mapping that your class folders were prepared with, for their dataset.
         licence: A model's licence.
+        collection: The title of a collection on the Hub that is to hold it too; it is made where
+            the owner has none of that title.
     """
-    from hf_wbc.hub.destination import parse_destination
+    from hf_wbc.hub.destination import HubRepo, parse_destination
     from hf_wbc.hub.preview import preview
     from hf_wbc.hub.publish import publish as send
 
     if public and private:
         raise ValueError("--public and --private exclude each other; leave one of them out")
     destination = parse_destination(to, kind)
+    if collection is not None and not isinstance(destination, HubRepo):
+        raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
     publication = _publication(
         kind,
         what,
@@ -69,6 +74,13 @@ def publish(
             print(line)
         return
     print(f"{destination}: {send(publication, destination, card=card, report=_say)}")
+    if collection is not None and isinstance(destination, HubRepo):
+        from hf_wbc.hub.collection import Item, collect_on_hub
+
+        items = [Item(destination, publication.message)]
+        private = not publication.public
+        slug = collect_on_hub(collection, destination.owner, items, _say, private=private)
+        print(f"collection: {slug}")
 
 
 def _say(line: str) -> None:

@@ -1,11 +1,13 @@
 """The doctor says who we are on the Hub, what we may do, and how files go there."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
 
+from hf_wbc.cli.main import main
 from hf_wbc.hub.collection import DESCRIPTION, MAX_DESCRIPTION, Item, collect_on_hub
 from hf_wbc.hub.destination import HubRepo
 from hf_wbc.hub.doctor import examine_hub
@@ -69,6 +71,19 @@ def test_offline_is_said_and_no_host_is_asked(hub: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert list(found()) == ["Hub"] and "offline" in found()["Hub"].value
     assert not hub.log
+
+
+def test_what_is_published_is_put_into_a_collection_that_holds_it_all(
+    hub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["publish", "metric", "wbc_macro_f1", "--to", "lab/wbc_macro_f1"]
+    assert main([*words, "--collection", "Blood"]) == 0
+    slug = capsys.readouterr().out.splitlines()[-1].removeprefix("collection: ")
+    (item,) = HfApi().get_collection(slug).items
+    assert (item.item_id, item.item_type) == ("lab/wbc_macro_f1", "space")
+    there = ["--to", str(tmp_path / "wbc_macro_f1"), "--collection", "Blood"]
+    assert main([*words[:3], *there]) == 1
+    assert "is for the Hub, and --to is a folder" in capsys.readouterr().err
 
 
 def test_a_collection_is_made_once_and_gets_what_it_lacks(hub: Any) -> None:
