@@ -59,7 +59,7 @@ def _why(error: Exception, revision: str | None) -> str:
         return f"{endpoint} refuses the token; `hf auth login` again, or unset HF_TOKEN"
     if status is not None:
         return f"{endpoint} answers {status} ({said}); try again later"
-    return (
-        f"{endpoint} cannot be reached ({type(error).__name__}: {said}); check the network and "
-        "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched before"
-    )
+    remedy = "check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched"
+    if "CERTIFICATE" in said:
+        remedy = "set SSL_CERT_FILE to the certificate of your own authority"
+    return f"{endpoint} cannot be reached ({type(error).__name__}: {said}); {remedy}"

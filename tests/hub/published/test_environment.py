@@ -46,7 +46,7 @@ names = set(load_domain("lab/wbc-lab-a", "train").image_ids)
 assert names == set(datasets.load_dataset("lab/wbc-lab-a", split="train")["image_id"])
 load_trained("lab/wbc-vit@v1")
 AutoModelForImageClassification.from_pretrained("lab/wbc-vit", revision="v1")
-metric = evaluate.load("lab/wbc_macro_f1")
+metric = evaluate.load("lab/wbc_macro_f1", revision="v1")
 score = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])["macro_f1"]
 print("SAID" + json.dumps([sorted(asked), score]))
 """
