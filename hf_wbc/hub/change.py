@@ -67,11 +67,10 @@ def plan_change(publication: Publication, state: State, card: Card) -> Change:
     ours, and for a card that was edited by hand.
     """
     before = manifest_of(state)
-    if before and before.kind != publication.kind:
-        raise ValueError(
-            f"{state.name} holds a {before.kind}, and this is a {publication.kind}; choose another "
-            "--to"
-        )
+    if before is None:
+        _refuse_overwriting(publication, state, card)
+    else:
+        _refuse_another(publication, before, state.name)
     files: dict[str, Path | bytes] = dict(publication.files)
     known = {*files, MANIFEST, *(before.files if before else ())}
     foreign = tuple(sorted(path for path in state.paths if path not in known))
@@ -102,6 +101,37 @@ def manifest_of(state: State) -> Manifest | None:
     if MANIFEST not in state.paths:
         return None
     return Manifest.from_bytes(state.read(MANIFEST), state.name)
+
+
+def _refuse_another(publication: Publication, before: Manifest, name: str) -> None:
+    """ValueError when something of another kind, or of another subject, was published there."""
+    if before.kind != publication.kind:
+        raise ValueError(
+            f"{name} holds a {before.kind}, and this is a {publication.kind}; choose another --to"
+        )
+    if before.subject != publication.subject:
+        raise ValueError(
+            f"{name} holds the {before.kind} {before.subject}, and this is {publication.subject}; "
+            "choose another --to"
+        )
+
+
+def _refuse_overwriting(publication: Publication, state: State, card: Card) -> None:
+    """ValueError for files of the same names in a repository that was not published by this."""
+    if state.is_untouched or card == "replace":
+        return
+    theirs = [
+        path
+        for path, content in sorted(publication.files.items())
+        if path != CARD
+        and path in state.paths
+        and not state.holds(path, content, publication.digests[path])
+    ]
+    if theirs:
+        raise ValueError(
+            f"{state.name} holds {some(theirs)} with other content, which `hf-wbc publish` did not "
+            "put there; choose another --to, or overwrite them with --card replace"
+        )
 
 
 def _refuse_mixed(publication: Publication, foreign: Collection[str], name: str) -> None:

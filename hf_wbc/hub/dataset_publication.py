@@ -53,6 +53,7 @@ def dataset_publication(
         public=source.redistributable if public is None else public,
         message=f"{source.title}: {num_rows:,} images",
         tag=tag,
+        subject=source.name,
     )
 
 

@@ -21,22 +21,28 @@ class Manifest:
     kind: str
     files: Mapping[str, str]
     """SHA-256 by path; the card's is of the card as it was rendered, before any hand touched it."""
+    subject: str = ""
 
     @classmethod
     def of(cls, publication: Publication) -> Self:
-        return cls(publication.kind, publication.digests)
+        return cls(publication.kind, publication.digests, publication.subject)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Self:
         """ValueError when it is damaged."""
         try:
             values = json.loads(data)
-            return cls(str(values["kind"]), {str(k): str(v) for k, v in values["files"].items()})
+            files = {str(path): str(digest) for path, digest in values["files"].items()}
+            return cls(str(values["kind"]), files, str(values.get("subject", "")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{MANIFEST} of {where} is damaged ({error}); delete it there, and publish again"
             ) from error
 
     def to_bytes(self) -> bytes:
-        values = {"kind": self.kind, "files": dict(sorted(self.files.items()))}
+        values = {
+            "kind": self.kind,
+            "subject": self.subject,
+            "files": dict(sorted(self.files.items())),
+        }
         return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()

@@ -22,17 +22,17 @@ def preview(
     """
     check_publication(publication)
     change: Change | None = None
-    tags: list[str] = []
+    tag = publication.tag or "the next tag"
     problem: Exception | None = None
     private: bool | None = None
     try:
         if isinstance(destination, Folder):
-            change, tags = _in_folder(publication, destination, card)
+            change, tag = _in_folder(publication, destination, card)
         else:
-            change, tags, private = _on_hub(publication, destination, card, report)
+            change, tag, private = _on_hub(publication, destination, card, report)
     except (ValueError, OSError) as error:
         problem = error
-    yield _headline(publication, destination, tags, private, known=problem is None)
+    yield _headline(publication, destination, tag, private)
     yield from _files(publication, change)
     if problem:
         raise problem
@@ -40,8 +40,8 @@ def preview(
 
 def _on_hub(
     publication: Publication, repo: HubRepo, card: Card, report: Report
-) -> tuple[Change | None, list[str], bool | None]:
-    """The change, the tags, and whether the repository is private; Nones when there is none."""
+) -> tuple[Change | None, str, bool | None]:
+    """The change, the tag, and whether the repository is private; Nones when there is none."""
     from hf_wbc.hub.to_hub import connect, refuse_public
 
     api = connect(report)
@@ -49,31 +49,26 @@ def _on_hub(
     refuse_other_type(api, repo, report)
     remote = look(api, repo, MAIN, report)
     if remote is None:
-        return None, [], None
+        return None, publication.tag or next_tag(()), None
     refuse_public(publication, remote)
-    return plan_change(publication, remote, card), list(remote.tags), remote.private
+    change = plan_change(publication, remote, card)
+    same = [tag for tag, commit in remote.tags.items() if commit == remote.head]
+    there = same[-1] if same and change.is_empty else next_tag(remote.tags)
+    return change, publication.tag or there, remote.private
 
 
-def _in_folder(
-    publication: Publication, folder: Folder, card: Card
-) -> tuple[Change | None, list[str]]:
-    from hf_wbc.hub.to_folder import Shelf, refuse_strangers, tags_of
+def _in_folder(publication: Publication, folder: Folder, card: Card) -> tuple[Change, str]:
+    from hf_wbc.hub.to_folder import Shelf, choose_tag, refuse_strangers
 
     shelf = Shelf(folder.path)
     refuse_strangers(shelf)
-    return plan_change(publication, shelf, card), tags_of(folder)
+    return plan_change(publication, shelf, card), choose_tag(publication, folder, card)
 
 
 def _headline(
-    publication: Publication,
-    destination: Destination,
-    tags: list[str],
-    private: bool | None,
-    *,
-    known: bool,
+    publication: Publication, destination: Destination, tag: str, private: bool | None
 ) -> str:
     total = sum(publication.sizes.values())
-    tag = publication.tag or (next_tag(tags) if known else "the next tag")
     if isinstance(destination, Folder):
         place, seen = "a folder", "whoever may read the folder"
     else:

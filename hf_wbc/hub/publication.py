@@ -25,6 +25,8 @@ class Publication:
     """The commit's title, one line."""
     tag: str | None = None
     """None: the next of v1, v2 and so on."""
+    subject: str = ""
+    """What it is of, such as the domain, where another subject must not take its place."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:

@@ -64,13 +64,15 @@ def publish_to_folder(publication: Publication, folder: Folder, card: Card, repo
     head = Shelf(folder.path)
     with _locked(folder.path, report):
         refuse_strangers(head)
-        change = plan_change(publication, head, card)
-        tag = _tag_for(publication, folder, change, card)
-        if not folder.tagged(tag).exists():
-            _appear(folder.tagged(tag), change, head)
-            report(f"{folder.tagged(tag)} is there")
-        if not change.is_empty:
-            _replace(folder.path, change, Shelf(folder.tagged(tag)), report)
+        tag = choose_tag(publication, folder, card)
+        is_tagged = folder.tagged(tag).exists()
+        if publication.tag is None or not is_tagged:
+            change = plan_change(publication, head, card)
+            if not change.is_empty:
+                _replace(folder.path, change, report)
+            if not is_tagged:
+                _appear(folder.tagged(tag), change, Shelf(folder.path))
+                report(f"{folder.tagged(tag)} is there")
     return digest(publication.digests)
 
 
@@ -133,7 +135,7 @@ def refuse_strangers(head: Shelf) -> None:
         )
 
 
-def _tag_for(publication: Publication, folder: Folder, change: Change, card: Card) -> str:
+def choose_tag(publication: Publication, folder: Folder, card: Card) -> str:
     """The tag that was asked for, the one that holds this, or the next; ValueError when the one
     that was asked for holds something else."""
     tags = tags_of(folder)
@@ -160,15 +162,15 @@ def _is_same(publication: Publication, folder: Folder, tag: str, card: Card) -> 
 
 
 def _appear(place: Path, change: Change, head: Shelf) -> None:
-    """Build the folder aside, then give it its name."""
-    with _building(place, change, head, None) as built:
+    """Build the tag of the head aside, then give it its name."""
+    with _building(place, change, head, frozenset()) as built:
         built.rename(place)
     _sync(place.parent)
 
 
-def _replace(place: Path, change: Change, tag: Shelf, report: Report) -> None:
-    """Build the next folder aside, then let it take the place of the one that is there."""
-    with _building(place, change, Shelf(place), tag) as built:
+def _replace(place: Path, change: Change, report: Report) -> None:
+    """Build the next head aside, then let it take the place of the one that is there."""
+    with _building(place, change, Shelf(place), frozenset(change.written)) as built:
         if not place.exists():
             built.rename(place)
         elif not exchange(built, place):
@@ -188,13 +190,16 @@ def _recover(place: Path) -> None:
 
 
 @contextmanager
-def _building(place: Path, change: Change, head: Shelf, tag: Shelf | None) -> Iterator[Path]:
-    """A sibling of `place` with everything in it, on disk; gone unless it is renamed."""
+def _building(place: Path, change: Change, head: Shelf, other: Collection[str]) -> Iterator[Path]:
+    """A sibling of `place` with everything in it, on disk; gone unless it is renamed.
+
+    `other` files are not as in the head; the rest of the large ones can be links of those there.
+    """
     built = aside(place)
     try:
         for path, content in change.files.items():
-            at_hand = _at_hand(path, content, change, head, tag)
-            _put(content, at_hand, _made(built / path))
+            is_at_hand = size_of(content) >= _LINKED_BYTES and path not in other
+            _put(content, head.where / path if is_at_hand else None, _made(built / path))
         for path in change.foreign:
             _put(head.where / path, None, _made(built / path))
         for parent, _, _ in os.walk(built):
@@ -202,17 +207,6 @@ def _building(place: Path, change: Change, head: Shelf, tag: Shelf | None) -> It
         yield built
     finally:
         remove(built)
-
-
-def _at_hand(
-    path: str, content: Path | bytes, change: Change, head: Shelf, tag: Shelf | None
-) -> Path | None:
-    """A large file of the same content that is published already, to be linked."""
-    if size_of(content) < _LINKED_BYTES:
-        return None
-    if tag and path in tag.paths:
-        return tag.where / path
-    return None if path in change.written else head.where / path
 
 
 def _made(path: Path) -> Path:

@@ -94,3 +94,25 @@ def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"exists with other content.*such as v1"):
             publish(second, destination)
         assert publish(first, destination) == commit
+
+
+def test_a_dataset_does_not_take_the_place_of_another(
+    published: Any, open_lab: Any, closed_lab: Any, tmp_path: Path
+) -> None:
+    for to in ("lab/cells", str(tmp_path / "share/cells")):
+        assert published(*closed_lab.words, "--to", to)[0] == 0
+        status, words = published(*open_lab.words, "--private", "--to", to)
+        assert status == 1
+        assert "holds the dataset closed_lab, and this is open_lab; choose another --to" in words
+
+
+def test_publishing_an_old_tag_again_leaves_what_is_newest(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    old = Publication("dataset", {"README.md": CARD, "a.txt": b"1"}, False, "Publish", "v1")
+    for destination in (CELLS, Folder(tmp_path / "share/cells")):
+        first = publish(old, destination)
+        publish(small(a_txt=b"2"), destination)
+        assert publish(old, destination) == first
+    assert (tmp_path / "share/cells/a.txt").read_bytes() == b"2"
+    assert hub.repo("dataset", "lab/cells").content("main", "a.txt") == b"2"
