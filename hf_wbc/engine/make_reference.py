@@ -62,15 +62,21 @@ def make_reference(
         raise ValueError("no datasets; name those that the model was trained on")
     if not model.is_dir():
         raise ValueError(f"{model} is no folder; bring the model here first, with `hf download`")
-    predictor = Predictor.load(str(model), engine="torch")
-    parts = []
+    predictor = Predictor.load(str(model))
+    wanted = []
     for ref in refs:
         train, validation = (load_domain(ref, split) for split in ("train", "validation"))
         _require_source(predictor, train)
-        parts += [
-            _part(predictor, ref, _Rows(train, _chosen(train, per_class)), shown, report),
-            _part(predictor, ref, _Rows(validation, _labelled(validation)), shown, report),
-        ]
+        wanted.append((ref, _Rows(train, _chosen(train, per_class))))
+        wanted.append((ref, _Rows(validation, _labelled(validation))))
+    total, done, parts = sum(len(chosen.rows) for _, chosen in wanted), 0, []
+    for ref, chosen in wanted:
+
+        def show(num: int, _: int, before: int = done) -> None:
+            report(before + num, total)
+
+        parts.append(_part(predictor, ref, chosen, shown, show))
+        done += len(chosen.rows)
     table = pa.concat_tables(parts)
     facts: dict[str, Any] = {
         "version": VERSION,

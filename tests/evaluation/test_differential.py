@@ -79,7 +79,7 @@ def test_a_class_that_is_not_there_is_counted_as_none(held_out: HeldOut) -> None
     found = differential(softmax(logits, axis=1), held_out)
     assert found.shares[BANDED].counted > 20  # the classifier takes many for banded
     assert found.shares[BANDED].fraction < 0.06 and found.shares[BANDED].low == 0
-    assert found.shares[SEGMENTED].high == 1
+    assert found.shares[SEGMENTED].high > 0.999
 
 
 def test_fractions_sum_to_one_and_lie_within_their_intervals(held_out: HeldOut) -> None:

@@ -1,0 +1,53 @@
+"""A thread reads ahead: in order, with its errors, and it ends with whoever asked."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from hf_wbc.data.ahead import ahead
+
+
+def test_items_come_in_their_order() -> None:
+    assert list(ahead(iter(range(50)))) == list(range(50))
+    assert list(ahead(iter(()))) == []
+
+
+def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
+    made = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        made.set()
+        yield 1
+
+    found = ahead(items())
+    assert next(found) == 0
+    assert made.wait(60)
+    assert list(found) == [1]
+
+
+def test_an_error_comes_where_its_item_would() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise ValueError("the second is bad")
+
+    found = ahead(items())
+    assert next(found) == 0
+    with pytest.raises(ValueError, match="the second is bad"):
+        next(found)
+
+
+def test_nobody_asking_any_more_ends_the_thread_and_closes_the_items() -> None:
+    closed, before = threading.Event(), threading.active_count()
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    found = ahead(items())
+    assert next(found) == 0
+    found.close()  # type: ignore[attr-defined]
+    assert closed.wait(60) and threading.active_count() == before

@@ -1,0 +1,212 @@
+"""Every engine answers as torch does in fp32, or is refused."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.engine.engines import choose
+from hf_wbc.engine.engines.choose import TOLERANCE, chances, choose_engine, probe
+from hf_wbc.engine.engines.contract import Engine, backbone_of
+from hf_wbc.engine.engines.torch_engines import eager
+from hf_wbc.models import Loaded, load_classifier
+from hf_wbc.taxonomy import NUM_CLASSES
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "vit": {
+        "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 32, "patch_size": 14, "image_size": 28,
+    },
+    "mobilenet_v2": {"model_type": "mobilenet_v2", "depth_multiplier": 0.35, "image_size": 32},
+    "convnextv2": {"model_type": "convnextv2", "depths": [1, 1, 1, 1],
+                   "hidden_sizes": [8, 8, 16, 16], "image_size": 32},
+}  # fmt: skip
+
+
+def load(family: str, folder: Path) -> Loaded:
+    """A fresh model of the family, whose answers differ from image to image."""
+    from transformers import AutoConfig, ViTImageProcessor
+
+    config = AutoConfig.for_model(**FAMILIES[family])
+    config.save_pretrained(folder)
+    side = FAMILIES[family]["image_size"]
+    ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
+    loaded = load_classifier(str(folder), fresh=True)
+    inputs, model = probe(loaded.preprocessing), backbone_of(loaded.classifier)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # its statistics become those of the next batch
+    with torch.no_grad():
+        model.train()(inputs)
+        features = model.eval()(inputs)
+        head = loaded.classifier.head
+        head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        logits = features @ head.weight.T
+        head.weight.div_(logits.std(0).mean())
+        head.bias.copy_(-(features @ head.weight.T).mean(0))
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return load("vit", tmp_path_factory.mktemp("vit"))
+
+
+def installed(name: str) -> None:
+    """Skips where the extra `engines` is not installed."""
+    for module in choose._NEEDS.get(name, ()):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install 'hf_wbc[engines]'")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_backbone_and_the_head_are_the_model(family: str, tmp_path: Path) -> None:
+    classifier = load(family, tmp_path).classifier
+    inputs = torch.randn(3, 3, FAMILIES[family]["image_size"], FAMILIES[family]["image_size"])
+    with torch.no_grad():
+        features = backbone_of(classifier)(inputs)
+        torch.testing.assert_close(features, classifier(inputs).features)
+        torch.testing.assert_close(classifier.head(features), classifier(inputs).logits)
+
+
+def test_the_backbone_shares_the_classifiers_weights(vit: Loaded) -> None:
+    ours = {id(p) for p in vit.classifier.model.parameters()}
+    assert all(id(p) in ours for p in backbone_of(vit.classifier).parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_an_engine_agrees_with_torch_on_batches_of_every_size(
+    name: str, family: str, tmp_path: Path
+) -> None:
+    installed(name)
+    if name == "onnx" and family != "vit":
+        pytest.skip("an export takes long; one family stands for all")
+    loaded = load(family, tmp_path)
+    chosen = choose_engine(loaded.classifier, loaded.preprocessing, name)
+    assert chosen.engine.name == name and chosen.deviation <= TOLERANCE
+    size = FAMILIES[family]["image_size"]
+    for num in (1, 3, 5):
+        inputs = torch.randn(num, 3, size, size)
+        expected = eager(loaded.classifier, size).features(inputs)
+        found = chosen.engine.features(inputs)
+        np.testing.assert_allclose(
+            chances(loaded.classifier, found), chances(loaded.classifier, expected), atol=TOLERANCE
+        )
+    assert np.ptp(chances(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
+
+
+def test_features_that_were_given_stay_as_they_are(vit: Loaded) -> None:
+    installed("openvino")
+    engine = choose_engine(vit.classifier, vit.preprocessing, "openvino").engine
+    first, second = torch.randn(2, 1, 3, 28, 28)
+    kept = engine.features(first)
+    before = kept.clone()
+    engine.features(second)
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
+
+
+def off(by: float) -> Any:
+    """A maker of an engine whose features are wrong."""
+
+    def make(classifier: Any, size: int, precision: Any, key: str | None) -> Engine:
+        right = eager(classifier, size)
+
+        def features(inputs: Tensor) -> Tensor:
+            found = right.features(inputs)
+            return found + by * torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
+
+        return Engine("openvino", precision, features, "0", 8)
+
+    return make
+
+
+def test_an_engine_that_deviates_is_refused(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_NEEDS", {"openvino": ("torch",), "onnx": ("no_such_module",)})
+    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(0.5)})
+    with pytest.raises(ValueError, match="engine openvino is refused: a probability differs by"):
+        choose_engine(vit.classifier, vit.preprocessing, "openvino")
+    chosen = choose_engine(vit.classifier, vit.preprocessing, "auto")
+    assert chosen.engine.name == "torch"
+    assert "openvino is refused" in chosen.facts()["passed_over"][0]
+    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(1e-7)})
+    assert choose_engine(vit.classifier, vit.preprocessing, "auto").engine.name == "openvino"
+
+
+def test_nan_is_a_deviation(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(float("nan"))})
+    with pytest.raises(ValueError, match="is refused"):
+        choose_engine(vit.classifier, vit.preprocessing, "openvino")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "said"),
+    [
+        ("opnvino", "fp32", "unknown engine 'opnvino'; choose from auto, torch"),
+        ("torch", "fp8", "unknown precision 'fp8'; choose from fp32, bf16"),
+    ],
+)
+def test_what_is_unknown_is_refused(vit: Loaded, name: str, precision: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        choose_engine(vit.classifier, vit.preprocessing, name, precision)
+
+
+def test_an_engine_that_is_not_installed_says_how_to_get_it(
+    vit: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ValueError, match=r"not installed .*pip install 'hf_wbc\[engines\]'"):
+        choose_engine(vit.classifier, vit.preprocessing, "openvino")
+
+
+def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: Loaded) -> None:
+    assert choose_engine(vit.classifier, vit.preprocessing).engine.precision == "fp32"
+    chosen = choose_engine(vit.classifier, vit.preprocessing, "torch", "bf16")
+    facts = chosen.facts()
+    assert facts["precision"] == "bf16" and facts["tolerance"] is None
+    assert 1e-6 < chosen.deviation < 0.2
+
+
+def test_a_conversion_is_kept_and_found_again(
+    vit: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("openvino")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    first = choose_engine(vit.classifier, vit.preprocessing, "openvino", key="weights")
+    (kept,) = (tmp_path / "hf_wbc" / "engines").iterdir()
+    written = (kept / "model.bin").stat().st_mtime_ns
+    second = choose_engine(vit.classifier, vit.preprocessing, "openvino", key="weights")
+    assert (kept / "model.bin").stat().st_mtime_ns == written
+    inputs = torch.randn(2, 3, 28, 28)
+    torch.testing.assert_close(first.engine.features(inputs), second.engine.features(inputs))
+    choose_engine(vit.classifier, vit.preprocessing, "openvino", key="others")
+    assert len(list((tmp_path / "hf_wbc" / "engines").iterdir())) == 2
+
+
+def test_openvino_calls_nobody(vit: Loaded, tmp_path: Path) -> None:
+    installed("openvino")
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise SystemExit('it called')\n"
+        "socket.getaddrinfo = socket.create_connection = refuse\n"
+        "socket.socket.connect = refuse\n"
+        "from hf_wbc.engine.engines.openvino_engine import openvino_engine, _TELEMETRY\n"
+        "from hf_wbc.models import load_classifier\n"
+        f"openvino_engine(load_classifier({str(tmp_path)!r}, fresh=True).classifier, 28)\n"
+        "assert _TELEMETRY not in sys.modules\n"
+    )
+    load("vit", tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_probabilities_are_of_the_eleven(vit: Loaded) -> None:
+    found = chances(vit.classifier, torch.randn(4, vit.classifier.num_features))
+    assert found.shape == (4, NUM_CLASSES)
+    torch.testing.assert_close(found.sum(1), torch.ones(4, dtype=torch.float64))
