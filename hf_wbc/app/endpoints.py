@@ -1,7 +1,7 @@
 """Named endpoints for programs: the same answers as on the page, as JSON.
 
-`/classify` one image, `/count` many, `/about` the model and the limits; docs/api.md has their
-fields. A mistake is an error with the sentence that the page would show.
+`/classify` one image, `/count` many, `/about` the model and the limits; spaces/wbc/README.md has
+their fields. A mistake is an error with the sentence that the page would show.
 """
 
 from collections.abc import Iterator, Sequence

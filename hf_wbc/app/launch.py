@@ -47,6 +47,7 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
     ValueError when the port is taken.
     """
     from hf_wbc.app.fragments import script, style
+    from hf_wbc.app.own_folders import OwnFolders
     from hf_wbc.app.page import build_page
     from hf_wbc.app.refusals import Refusals
     from hf_wbc.app.theme import theme
@@ -69,7 +70,12 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
             theme=theme(),
             # Gradio's own `css` would take `.dark` for a part of the page.
             head=f"<style>{style()}</style><script>{script('page.js')}</script>",
-            app_kwargs={"middleware": [Refusals.entry(FETCHED)]},
+            app_kwargs={
+                "middleware": [
+                    Refusals.entry(FETCHED),
+                    OwnFolders.entry(Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes),
+                ]
+            },
         )
     except OSError as error:
         raise ValueError(

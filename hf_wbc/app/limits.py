@@ -21,6 +21,8 @@ class Limits:
     """Requests in the queue; one more is asked to come back."""
     idle_seconds: float = 1800.0
     """After which a session that does nothing is forgotten."""
+    abandoned_seconds: int = 600
+    """After which an upload is deleted that nobody has asked about."""
 
 
 LIMITS = Limits()

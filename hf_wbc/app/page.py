@@ -14,16 +14,15 @@ from hf_wbc.app.one_cell import one_cell_tab
 from hf_wbc.app.state import slide_state
 
 TITLE = "White blood cells across laboratories"
-SWEEP_SECONDS, KEEP_SECONDS = 60, 600
-"""How often uploads are looked for that nobody asked about, and how old they may become."""
 
 
 def build_page(desk: Desk) -> Any:
     """The blocks; `launch` opens them."""
+    abandoned = desk.limits.abandoned_seconds
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
-        delete_cache=(SWEEP_SECONDS, KEEP_SECONDS),
+        delete_cache=(max(1, abandoned // 10), abandoned),
         fill_width=False,
     ) as page:
         gr.HTML(fragment("header.html", {"desk": desk, "title": TITLE}))

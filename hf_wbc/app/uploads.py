@@ -8,6 +8,7 @@ looks at cells and not at file formats.
 import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category
@@ -286,7 +287,6 @@ def remove_all(given: Iterable[Given]) -> None:
     """Delete the files as they came, and the folders that were made for them."""
     for file in given:
         file.path.unlink(missing_ok=True)
-        try:
+        with suppress(OSError):  # it holds others, which come later
             file.path.parent.rmdir()
-        except OSError:  # it holds others
-            continue
+            file.path.parent.parent.rmdir()

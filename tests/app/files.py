@@ -23,10 +23,12 @@ def cell(seed: int = 0, side: int = SIDE) -> np.ndarray:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def encoded(kind: str = "PNG", mode: str = "RGB", seed: int = 0, **options: object) -> bytes:
+def encoded(
+    kind: str = "PNG", mode: str = "RGB", seed: int = 0, side: int = SIDE, **options: object
+) -> bytes:
     """A cell as an image file."""
     data = io.BytesIO()
-    Image.fromarray(cell(seed)).convert(mode).save(data, kind, **options)
+    Image.fromarray(cell(seed, side)).convert(mode).save(data, kind, **options)
     return data.getvalue()
 
 
@@ -82,6 +84,16 @@ def zipped(members: dict[str, bytes], **options: object) -> bytes:
     return data.getvalue()
 
 
+def bomb(num: int, megabytes: int) -> bytes:
+    """A small zip of members that unpack to so much, as its own table says."""
+    data = bytearray(zipped({f"{i}.png": b"0" for i in range(num)}))
+    place = data.find(b"PK\x01\x02")
+    while place >= 0:
+        data[place + 24 : place + 28] = struct.pack("<I", megabytes << 20)
+        place = data.find(b"PK\x01\x02", place + 4)
+    return bytes(data)
+
+
 def encrypted(data: bytes) -> bytes:
     """A zip whose members are marked as encrypted."""
     marked = bytearray(data)
@@ -97,7 +109,7 @@ def give(folder: Path, files: dict[str, bytes]) -> list[Given]:
     """The files as a server has them: each in a folder of its own."""
     given = []
     for number, (name, data) in enumerate(files.items()):
-        path = folder / str(number) / "upload"
+        path = folder / "uploads" / str(number) / "upload"
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         given.append(Given(name, path))

@@ -47,15 +47,16 @@ BAD = {
     "secret.zip": (files.encrypted(files.zipped({"a.png": files.encoded()})), "encrypted"),
     "slip.zip": (files.zipped({"../../etc/passwd.png": files.encoded()}), "points outside"),
     "drive.zip": (files.zipped({"C:\\cells\\a.png": files.encoded()}), "points outside"),
-    "many.zip": (files.zipped({f"{i}.png": b"" for i in range(20_000)}), "20,000 files"),
-    "bomb.zip": (files.zipped({f"{i}": bytes(50 * 2**20) for i in range(5)}), "unpacks to 250 MB"),
-    "fat.zip": (files.zipped({"a": bytes(65 * 2**20)}), "larger than 64 MB"),
+    "many.zip": (lambda: files.zipped({f"{i}.png": b"" for i in range(20_000)}), "20,000 files"),
+    "bomb.zip": (lambda: files.bomb(5, 50), "unpacks to 250 MB"),
+    "fat.zip": (lambda: files.bomb(1, 65), "larger than 64 MB"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_is_no_picture_of_a_cell_is_a_sentence(name: str, tmp_path: Path) -> None:
     data, words = BAD[name]
+    data = data() if callable(data) else data
     found = read_uploads(files.give(tmp_path, {name: data}))
     assert not found.pictures
     (refused,) = found.refused
@@ -147,7 +148,7 @@ def test_files_are_deleted_with_their_folders(tmp_path: Path) -> None:
     given = files.give(tmp_path, {"a.png": files.encoded(), "b.png": b""})
     remove_all(given)
     remove_all(given)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "uploads").exists()
 
 
 def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:

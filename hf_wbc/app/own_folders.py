@@ -1,0 +1,71 @@
+"""Every upload in a folder of its own.
+
+Gradio names an upload's folder by its content, so that two people with the same image share a
+file: the one whose answer comes first would delete the other's. Here each request has its own.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+PATHS = ("/gradio_api/upload", "/upload")
+
+
+class OwnFolders:
+    """Takes uploads in Gradio's place, by Gradio's own reader, into new folders in `root`."""
+
+    def __init__(self, app: "ASGIApp", root: Path, max_bytes: int) -> None:
+        self.app, self.root, self.max_bytes = app, root, max_bytes
+
+    @classmethod
+    def entry(cls, root: Path, max_bytes: int) -> "Middleware":
+        """As an entry of an application's middleware."""
+        from starlette.middleware import Middleware
+
+        return Middleware(cls, root=root, max_bytes=max_bytes)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        is_upload = scope["type"] == "http" and scope["method"] == "POST"
+        if not (is_upload and scope["path"] in PATHS):
+            await self.app(scope, receive, send)
+            return
+        from starlette.requests import Request
+
+        response = await self._take(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _take(self, request: "Request") -> "Response":
+        from gradio.route_utils import upload_fn
+        from starlette.exceptions import HTTPException
+        from starlette.formparsers import MultiPartException
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse, PlainTextResponse
+
+        folder = self.root / uuid4().hex
+        folder.mkdir()
+        try:
+            found, _, _ = await upload_fn(request, str(folder), self.max_bytes, None)
+        except MultiPartException as error:
+            _remove(folder)
+            is_large = "maximum allowed size" in error.message
+            return PlainTextResponse(error.message, 413 if is_large else 400)
+        except HTTPException as error:
+            _remove(folder)
+            return PlainTextResponse(error.detail, error.status_code)
+        except ClientDisconnect:
+            _remove(folder)
+            return PlainTextResponse("the upload was broken off", 400)
+        request.app.get_blocks().upload_file_set.update(found)  # swept by age if nobody asks
+        return JSONResponse([str(path) for path in found])
+
+
+def _remove(folder: Path) -> None:
+    from hf_wbc.records import remove
+
+    remove(folder)

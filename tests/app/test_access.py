@@ -1,0 +1,95 @@
+"""The page for everyone: by keyboard, by ear, on a phone, in the dark."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+SIZES = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
+TABS = ("One cell", "Many cells", "Domains", "About")
+UNNAMED = """() => [...document.querySelectorAll('input, select, button, img, svg')].filter(e => {
+  if (e.closest('[aria-hidden=true]') || !e.getClientRects().length || e.type === 'file') return false;
+  if (e.tagName === 'IMG') return !e.hasAttribute('alt');
+  if (e.tagName.toLowerCase() === 'svg') return false;
+  return !(e.innerText?.trim() || e.getAttribute('aria-label') || e.labels?.length || e.title
+    || e.getAttribute('aria-labelledby'));
+}).map(e => e.outerHTML.slice(0, 160))"""
+# The lowest contrast (WCAG 2) of the page's own text, with the words that have it.
+CONTRAST = """() => {
+  const parse = c => (c.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92
+    : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > .99) return c; } return [255, 255, 255]; };
+  let worst = [99, ''];
+  for (const e of document.querySelectorAll('.wbc p, .wbc td, .wbc th, .wbc li, .wbc figcaption, .wbc h2, .wbc h3, .wbc dd, .wbc label, .wbc caption')) {
+    if (!e.getClientRects().length || e.closest('.sr') || !e.innerText.trim()) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => x - y);
+    const ratio = (b + .05) / (a + .05);
+    if (ratio < worst[0]) worst = [ratio, e.innerText.slice(0, 80)];
+  }
+  return worst;
+}"""
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}-{size[1]}")
+def sized(request: Any, browser: Any, served: Any) -> Iterator[Any]:
+    """The page at a width, light or dark, with a cell and a slide on it."""
+    width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    context.set_default_timeout(120_000)
+    tab = context.new_page()
+    tab.goto(served.url)
+    tab.get_by_role("button", name="myeloblast").click()
+    tab.wait_for_selector("article.one")
+    tab.get_by_role("tab", name="Many cells").click()
+    tab.locator("#many-toy").click()
+    tab.wait_for_selector("#many-cells tbody tr")
+    tab.get_by_role("tab", name="Domains").click()
+    tab.locator("#domains-go").click()
+    tab.wait_for_selector("#domains-result img")
+    yield tab
+    context.close()
+
+
+def test_every_tab_fits_is_named_and_can_be_read(sized: Any) -> None:
+    for name in TABS:
+        sized.get_by_role("tab", name=name).click()
+        sized.wait_for_function(
+            "name => [...document.querySelectorAll('[role=tab]')].some("
+            "t => t.innerText.trim() === name && t.ariaSelected === 'true')",
+            arg=name,
+        )
+        width = sized.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width[0] <= width[1], name
+        assert sized.evaluate(UNNAMED) == [], name
+        ratio, words = sized.evaluate(CONTRAST)
+        assert ratio >= 4.5, (name, ratio, words)
+    assert sized.locator("html").get_attribute("lang") == "en"
+
+
+def test_the_keyboard_reaches_everything_and_answers_are_announced(page: Any) -> None:
+    page.get_by_role("tab", name="One cell").focus()
+    page.keyboard.press("Tab")
+    for _ in range(40):
+        focused = page.evaluate("document.activeElement.innerText")
+        if focused.strip() == "monocyte":
+            break
+        page.keyboard.press("Tab")
+    assert focused.strip() == "monocyte"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("article.one")
+    assert page.locator("#one-result[aria-live=polite], [aria-live=polite] #one-result").count()
+    page.get_by_role("tab", name="One cell").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#many-drop", state="visible")
+    page.locator("#many-toy").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#many-cells tbody tr")
+    head = page.locator("#many-cells th button").nth(2)
+    head.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#many-cells th[aria-sort]").inner_text().startswith("class")

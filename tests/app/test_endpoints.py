@@ -1,0 +1,190 @@
+"""The page as an interface for programs, and that it keeps and tells nothing."""
+
+import importlib.util
+import json
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_wbc.shipped import shipped
+
+_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
+files = importlib.util.module_from_spec(_spec)
+sys.modules["app_files"] = files
+_spec.loader.exec_module(files)
+
+README = shipped("spaces/wbc/README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SECRET = "Jane_Doe_1970"
+
+
+@pytest.fixture(scope="module")
+def client(served: Any) -> Any:
+    from gradio_client import Client
+
+    return Client(served.url, verbose=False)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Any]:
+    """Writes a file, and hands it over as a client does."""
+    from gradio_client import handle_file
+
+    def written(name: str, data: bytes) -> Any:
+        (tmp_path / name).write_bytes(data)
+        return handle_file(str(tmp_path / name))
+
+    return written
+
+
+def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
+    from hf_wbc.engine.predictor import Predictor
+    from hf_wbc.taxonomy import NAMES
+
+    answer = client.predict(write("cell.png", files.encoded()), "0.42", api_name="/classify")
+    toy = Predictor.load(str(shipped("spaces/wbc/toy_model")), engine="torch")
+    (truth,) = toy.predict([Image.fromarray(files.cell())], 0.42)
+    assert list(answer["probabilities"]) == list(NAMES)
+    np.testing.assert_allclose(
+        list(answer["probabilities"].values()), truth.probabilities, atol=1e-3
+    )
+    assert answer["class"] == NAMES[truth.label]
+    assert answer["conformal_set"] == [NAMES[label] for label in truth.conformal]
+    assert answer["box"] == list(truth.box)
+    assert answer["um_per_px"] == 0.42 and answer["scale_guessed"] is False
+    assert answer["model"] == toy.loaded.revision
+
+
+def test_a_scale_may_be_a_laboratorys_name_or_guessed(client: Any, write: Any) -> None:
+    cell = write("cell.png", files.encoded(side=400))
+    assert client.predict(cell, "acevedo_20", api_name="/classify")["um_per_px"] == 0.1
+    assert client.predict(cell, "", api_name="/classify")["scale_guessed"] is True
+
+
+def test_count_gives_cells_refusals_and_shares(client: Any, write: Any) -> None:
+    slide = [
+        write(
+            "cells.zip", files.zipped({"1.png": files.encoded(), "2.png": files.encoded(seed=1)})
+        ),
+        write("bad.png", b"%PDF"),
+    ]
+    answer = client.predict(slide, "0.42", api_name="/count")
+    assert [cell["image"] for cell in answer["cells"]] == ["1.png", "2.png"]
+    assert answer["refused"] == [{"image": "bad.png", "why": answer["refused"][0]["why"]}]
+    counted = answer["differential"]
+    assert sum(share["named"] for share in counted["classes"].values()) == 2
+    for share in counted["classes"].values():
+        assert 0 <= share["low"] <= share["fraction"] <= share["high"] <= 1
+
+
+def test_about_names_the_model_and_its_limits(client: Any) -> None:
+    about = client.predict(api_name="/about")
+    assert about["is_toy"] is True and len(about["classes"]) == 11
+    assert about["scales_um_per_px"]["acevedo_20"] == 0.1
+    assert about["limits"]["num_cells"] == 1000
+
+
+def test_only_three_endpoints_are_offered(client: Any) -> None:
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/classify",
+        "/count",
+        "/about",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "scale", "words"),
+    [
+        ("a.png", b"", "0.1", "the file is empty"),
+        ("a.png", files.encoded(), "wide", "is no number"),
+        ("a.png", files.encoded(), "10", "cannot be"),
+        ("a.zip", files.zipped({"1.png": files.encoded(), "2.png": files.encoded()}), "", "/count"),
+        ("a.tif", files.encoded("TIFF")[:3000], "", "damaged or not whole"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    client: Any, write: Any, name: str, data: bytes, scale: str, words: str
+) -> None:
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError, match=words):
+        client.predict(write(name, data), scale, api_name="/classify")
+
+
+def test_an_address_in_the_place_of_a_file_is_not_fetched(client: Any, served: Any) -> None:
+    from gradio_client.exceptions import AppError
+
+    given = {"path": "http://example.com/a.png", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError, match="not its address"):
+        client.predict(given, "", api_name="/classify")
+    given["path"] = "/etc/passwd"
+    with pytest.raises(AppError):
+        client.predict(given, "", api_name="/classify")
+    for path in ("file=http://example.com/a.png", "file=/etc/passwd", "proxy=http://example.com"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{served.url}/gradio_api/{path}")
+        assert refused.value.code == 403
+    assert not served.reached.exists()
+
+
+def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: Any) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = SECRET
+    cell = write(f"{SECRET}.jpg", files.encoded("JPEG", exif=exif))
+    client.predict(cell, "0.42", api_name="/classify")
+    client.predict([cell, write(f"{SECRET}.pdf", b"%PDF")], "0.42", api_name="/count")
+    for data in (b"", b"%PDF"):
+        with pytest.raises(Exception, match=SECRET):  # the person's own name comes back to them
+            client.predict(write(f"{SECRET}.png", data), "0.42", api_name="/classify")
+    assert SECRET not in served.log.read_text()
+    assert "Traceback" not in served.log.read_text()
+    assert served.left_behind() == []
+    assert not served.reached.exists()
+
+
+def test_people_with_the_same_image_do_not_take_it_from_each_other(client: Any, write: Any) -> None:
+    cell = write("cell.png", files.encoded(seed=5))
+    jobs = [client.submit(cell, "0.42", api_name="/classify") for _ in range(12)]
+    answers = [job.result(timeout=120)["probabilities"] for job in jobs]
+    assert answers == [answers[0]] * 12
+
+
+def test_the_queue_goes_on_when_clients_die(client: Any, served: Any, write: Any) -> None:
+    from gradio_client import Client
+
+    slide = write("s.zip", files.zipped({f"{i}.png": files.encoded(seed=i) for i in range(60)}))
+    dying = Client(served.url, verbose=False)
+    jobs = [dying.submit(slide, "0.42", api_name="/count") for _ in range(4)]
+    for job in jobs:
+        job.cancel()
+    dying.close()
+    answer = client.predict(write("a.png", files.encoded()), "0.42", api_name="/classify")
+    assert answer["class"]
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_the_readmes_snippets_run(
+    number: int, served: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    (tmp_path / "cell.png").write_bytes(files.encoded(side=400))
+    monkeypatch.chdir(tmp_path)
+    exec(SNIPPETS[number].replace("http://127.0.0.1:7860", served.url), {})
+    assert capsys.readouterr().out
+
+
+def test_the_readme_names_every_field(client: Any, write: Any) -> None:
+    cell = write("cell.png", files.encoded())
+    answer = client.predict(cell, "0.42", api_name="/classify")
+    slide = client.predict([cell], "0.42", api_name="/count")
+    fields = {*answer, *slide, *slide["differential"]} | {"named", "fraction", "low", "high"}
+    missing = {field for field in fields if f"`{field}`" not in README}
+    assert missing == set()
+    assert json.loads(json.dumps(slide)) == slide
