@@ -8,7 +8,7 @@ from typing import Protocol
 from hf_wbc.data.csv_rows import some
 from hf_wbc.hub.hand_edits import Card, settle_card
 from hf_wbc.hub.manifest import MANIFEST, Manifest
-from hf_wbc.hub.publication import CARD, Publication, bytes_of, sha256_of
+from hf_wbc.hub.publication import CARD, Publication, bytes_of, sha256_of, size_of, size_words
 
 _LOADED = {
     "dataset": (".parquet", ".arrow", ".csv", ".json", ".jsonl", ".zip", ".tar"),
@@ -58,6 +58,15 @@ class Change:
     @property
     def is_empty(self) -> bool:
         return not self.written and not self.deleted
+
+    @property
+    def words(self) -> str:
+        """`3 of 10 files to send, 42.0 MB`."""
+        num_bytes = sum(size_of(self.files[path]) for path in self.written)
+        gone = f", {len(self.deleted)} to delete" if self.deleted else ""
+        return (
+            f"{len(self.written)} of {len(self.files)} files to send, {size_words(num_bytes)}{gone}"
+        )
 
 
 def plan_change(publication: Publication, state: State, card: Card) -> Change:

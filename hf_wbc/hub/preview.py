@@ -7,7 +7,7 @@ from hf_wbc.hub.change import Change, plan_change
 from hf_wbc.hub.checks import check_publication
 from hf_wbc.hub.destination import Destination, Folder, HubRepo
 from hf_wbc.hub.hand_edits import Card
-from hf_wbc.hub.publication import Publication, size_of
+from hf_wbc.hub.publication import Publication, size_of, size_words
 from hf_wbc.hub.remote import MAIN, look, refuse_other_type, require_account
 from hf_wbc.hub.tags import next_tag
 
@@ -92,15 +92,3 @@ def _files(publication: Publication, change: Change | None) -> Iterator[str]:
     if change is not None:
         for what, paths in (("delete", change.deleted), ("leave alone", change.foreign)):
             yield from (f"{'':>15}  {what:<13}  {path}" for path in paths)
-
-
-def size_words(num_bytes: int) -> str:
-    """`1.2 GB`.
-
-    >>> size_words(1_240_000_000)
-    '1.2 GB'
-    """
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if num_bytes >= 10**power:
-            return f"{num_bytes / 10**power:.1f} {unit}"
-    return f"{num_bytes} bytes"

@@ -59,3 +59,15 @@ def sha256_of(file: Path | bytes) -> str:
 def bytes_of(file: Path | bytes) -> bytes:
     """The whole content."""
     return file if isinstance(file, bytes) else file.read_bytes()
+
+
+def size_words(num_bytes: int) -> str:
+    """`1.2 GB`.
+
+    >>> size_words(1_240_000_000)
+    '1.2 GB'
+    """
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if num_bytes >= 10**power:
+            return f"{num_bytes / 10**power:.1f} {unit}"
+    return f"{num_bytes} bytes"

@@ -69,10 +69,11 @@ def publish_to_folder(publication: Publication, folder: Folder, card: Card, repo
         if publication.tag is None or not is_tagged:
             change = plan_change(publication, head, card)
             if not change.is_empty:
+                report(f"{folder}: {change.words}")
                 _replace(folder.path, change, report)
             if not is_tagged:
                 _appear(folder.tagged(tag), change, Shelf(folder.path))
-                report(f"{folder.tagged(tag)} is there")
+        report(f"{folder.tagged(tag)} is there{' already' if is_tagged else ''}")
     return digest(publication.digests)
 
 

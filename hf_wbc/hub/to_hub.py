@@ -111,6 +111,7 @@ def _commit(
         if change.is_empty:
             return remote.head
         choose_transfer(api, repo, branch, report)
+        report(f"{repo}: {change.words}")
         try:
             commit = ask(
                 f"committing to {repo}",
@@ -186,6 +187,7 @@ def _tagged(publication: Publication, remote: Remote, card: Card, report: Report
             f"{tag} of {remote.repo} exists with other content, and what others load must not "
             f"change under them; choose another --tag, such as {next_tag(remote.tags)}"
         )
+    report(f"{remote.repo} {tag} is {made.head}, and was there already")
     return made.head
 
 
@@ -202,6 +204,8 @@ def _tag(
         remote = look(api, repo, commit, report)
         assert remote is not None
         if publication.tag is None and commit in remote.tags.values():
+            names = [name for name, there in remote.tags.items() if there == commit]
+            report(f"{repo} {names[-1]} is {commit}, and was there already")
             return
         if publication.tag and _tagged(publication, remote, card, report):
             return
