@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,10 @@ from PIL import Image
 
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, UNLABELLED
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Before torch is imported: tiny networks gain nothing by threads, and processes that tests start
+beside each other lose much by them."""
 
 NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
 
