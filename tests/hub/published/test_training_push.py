@@ -1,5 +1,6 @@
 """A run trains from the Hub, is pushed while it trains, goes on elsewhere, and is trained anew."""
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from hf_wbc.cli.main import main
+from hf_wbc.cli.train import train
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.source import Source
 from hf_wbc.engine.run import run
@@ -69,7 +71,7 @@ def predictions(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def test_what_a_run_trained_on_is_recorded_by_its_commit(
-    on_hub: TrainConfig, prepared: Mapping[str, Path], tmp_path: Path
+    on_hub: TrainConfig, runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     api = HfApi()
     (tag,) = api.list_repo_refs("lab/wbc-lab-a", repo_type="dataset").tags
@@ -81,9 +83,7 @@ def test_what_a_run_trained_on_is_recorded_by_its_commit(
     source, target = record["sources"][0], record["target"][0]
     assert source["ref"] == "lab/wbc-lab-a@v1" and source["revision"] == tag.target_commit
     assert target["revision"] == api.dataset_info("lab/wbc-lab-b").sha
-    local = run(
-        replace(on_hub, sources=(str(prepared["lab_a"]),)), tmp_path / "runs", tmp_path / "cache"
-    ).read_record()
+    local = RunFolder(runs["vit"]).read_record()  # trained on the folders
     for split in ("train", "validation", "test"):
         assert local["sources"][0][split] == source[split]
     assert local["results"] == record["results"]
@@ -113,19 +113,27 @@ def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub
 
 
 def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
-    on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
+    runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = push()
-    keeper.finish(run(on_hub, tmp_path / "runs", tmp_path / "cache"))
-    flags = ["--model", on_hub.model, "--steps", "2", "--target"]
-    out = ["--out", str(tmp_path / "less"), "--cache", str(tmp_path / "cache")]
-    flags += ["--method", "source_only"]
-    assert main(["train", "--config=lab/wbc-vit", *flags, *out]) == 0
-    (folder,) = (tmp_path / "less").iterdir()
-    found = RunFolder(folder).read_record()["config"]
-    assert (found["steps"], found["target"], found["method"]) == (2, [], "source_only")
-    assert (found["lr"], found["batch_size"]) == (on_hub.lr, on_hub.batch_size)
-    assert found["method_options"] == {}
+    asked: list[TrainConfig] = []
+
+    def note(config: TrainConfig, *_: Any, **__: Any) -> None:
+        asked.append(config)
+
+    monkeypatch.setattr("hf_wbc.cli.train.train", functools.wraps(train)(note))
+    ref, published = str(runs["vit"]), published_config(str(runs["vit"]))
+    for flags in (
+        [],
+        ["--steps", "2", "--target"],
+        ["--method", "source_only"],
+        ["--method-options", "weight", "3"],
+    ):
+        assert main(["train", f"--config={ref}", *flags]) == 0
+    same, less, other, heavier = asked
+    assert same == published and published.method_options
+    assert less == replace(published, steps=2, target=())
+    assert other == replace(published, method="source_only", method_options={})
+    assert heavier.method_options == {**published.method_options, "weight": 3}
 
 
 def test_a_machine_that_died_is_taken_over_by_another_one(
@@ -178,7 +186,7 @@ def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
         (None, "there is no token"),
         ("reader", "may read only"),
         ("bob", "where bob is no member"),
-        ("nobody", "refuses lab/wbc-vit"),
+        ("nobody", "the token is refused by"),
     ],
 )
 def test_who_may_not_push_is_told_before_anything_is_trained(
