@@ -1,0 +1,202 @@
+"""Very many images: in parts that survive a kill, by several processes, with the same answers."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.data import image_folder
+from hf_wbc.engine import parts
+from hf_wbc.engine.answers import BETWEEN, COLUMNS
+from hf_wbc.engine.run import run
+from hf_wbc.models import load_trained, save_classifier
+from hf_wbc.taxonomy import NAMES
+
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = (
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+)  # fmt: skip
+HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
+NUM, DEADLINE_S = 700, 300
+
+
+@pytest.fixture(scope="module")
+def model(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=40)
+    out = tmp_path_factory.mktemp("runs")
+    return str(run(config, out, out / "cache").model)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three blocks of small images in class colours."""
+    folder, rng = tmp_path_factory.mktemp("bulk") / "cells", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(NUM):
+        pixels = rng.integers(0, 90, (36, 38, 3), np.uint8)
+        pixels[8:28, 8:28, number % 3] += np.uint8(120)
+        Image.fromarray(pixels).save(folder / f"{number:04}.png", compress_level=1)
+    return folder
+
+
+def command(model: str, cells: Path, out: Path) -> list[str]:
+    words = ["predict", model, str(cells), "--out", str(out), "--format", "parquet"]
+    return [*words, "--cell-fills-frame", "--num-proc", "1", "--engine", "torch"]
+
+
+def environment() -> Mapping[str, str]:
+    """Ours, but offline, on the CPU, and without what an outer launcher left in it."""
+    left = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in left}
+    return {**kept, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def whole(model: str, cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of one undisturbed process."""
+    out = tmp_path_factory.mktemp("whole") / "a.parquet"
+    assert main(command(model, cells, out)) == 0
+    assert not out.with_name("a.parquet.partial").exists()
+    return out
+
+
+def assert_alike(found: Path, expected: Path) -> None:
+    a, b = pq.read_table(found), pq.read_table(expected)
+    assert a["image_id"].to_pylist() == b["image_id"].to_pylist()
+    logits = [np.array(each["logits"].to_pylist()) for each in (a, b)]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+    assert a["conformal"].to_pylist() == b["conformal"].to_pylist()
+
+
+def test_a_killed_prediction_goes_on_where_it_was(
+    model: str, cells: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.parquet"
+    script = (
+        "import os, signal, sys\n"
+        "from hf_wbc.engine import parts\n"
+        "write = parts.write_part\n"
+        "def then_die(path, *more):\n"
+        "    write(path, *more)\n"
+        "    if path.stem == '0000001': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "parts.write_part = then_die\n"
+        "from hf_wbc.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", script, *command(model, cells, out)]
+    killed = subprocess.run(words, env=environment(), capture_output=True, timeout=DEADLINE_S)
+    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    (build,) = (path for path in (tmp_path / "a.parquet.partial").iterdir() if path.is_dir())
+    assert sorted(path.stem for path in build.glob("*.parquet")) == ["0000000", "0000001"]
+    made, write = list[str](), parts.write_part
+
+    def noted(path: Path, *more: Any) -> None:
+        made.append(path.stem)
+        write(path, *more)
+
+    monkeypatch.setattr(parts, "write_part", noted)
+    assert main(command(model, cells, out)) == 0
+    assert made == ["0000002"]
+    assert_alike(out, whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_other_images_are_not_taken_for_those_that_are_done(
+    model: str, cells: Path, tmp_path: Path
+) -> None:
+    copy, out = tmp_path / "cells", tmp_path / "a.parquet"
+    copy.mkdir()
+    for path in sorted(cells.iterdir())[:3]:
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert main(command(model, copy, out)) == 0
+    first = pq.read_table(out)["logits"].to_pylist()
+    Image.open(copy / "0000.png").rotate(90).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(
+        copy / "0000.png"
+    )
+    Image.fromarray(np.full((36, 38, 3), 7, np.uint8)).save(copy / "0001.png")
+    assert main(command(model, copy, out)) == 0
+    second = pq.read_table(out)["logits"].to_pylist()
+    assert first[1] != second[1] and first[2] == second[2]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(model: str, cells: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.parquet"
+    words = [*TORCHRUN, HF_WBC, *command(model, cells, out)]
+    done = subprocess.run(
+        words, env=environment(), capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(f"{NUM} images") == 1  # one of them speaks
+    assert_alike(out, whole)
+
+
+def test_a_second_command_waits_for_nobody(
+    model: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hf_wbc.data.work_folder import working_on
+
+    out = tmp_path / "a.parquet"
+    with working_on(out):
+        assert main(command(model, cells, out)) == 1
+    assert "another process is building" in capsys.readouterr().err
+
+
+def test_sets_and_rejections_stand_in_the_file(
+    model: str, cells: Path, whole: Path, tmp_path: Path
+) -> None:
+    rows = pq.read_table(whole).to_pylist()
+    abstention = load_trained(model).abstention
+    assert abstention is not None
+    for row in rows[:50]:
+        chances = [row[f"p_{name}"] for name in row["conformal"]]
+        assert chances == sorted(chances, reverse=True)
+    assert any(row["conformal"] for row in rows) and isinstance(rows[0]["rejected"], bool)
+    words = command(model, cells, tmp_path / "a.csv")
+    words[words.index("parquet")] = "csv"
+    assert main(words) == 0
+    with (tmp_path / "a.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert tuple(read[0]) == COLUMNS
+    for line, row in zip(read, rows, strict=True):
+        assert [name for name in line["conformal"].split(BETWEEN) if name] == row["conformal"]
+        assert line["rejected"] == str(row["rejected"]) and line["predicted"] in NAMES
+
+
+def test_a_model_without_sets_leaves_them_empty(model: str, cells: Path, tmp_path: Path) -> None:
+    loaded = load_trained(model)
+    save_classifier(loaded.classifier, loaded.processor, tmp_path / "model")
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "1.png").write_bytes((cells / "0000.png").read_bytes())
+    assert main(command(str(tmp_path / "model"), one, tmp_path / "a.parquet")) == 0
+    (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert row["conformal"] is None and row["rejected"] is None
+
+
+def test_what_bf16_costs_is_said(
+    model: str, laboratories: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.csv"
+    words = ["predict", model, laboratories[0], "--out", str(out), "--precision", "bf16"]
+    assert main([*words, "--engine", "torch", "--num-proc", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "bf16 turned" in said and "on 88 cells; macro-F1" in said
+
+
+def test_blocks_are_of_one_size() -> None:
+    assert image_folder.num_blocks(0) == 0 and image_folder.num_blocks(1) == 1
+    assert image_folder.num_blocks(2 * image_folder.BLOCK + 1) == 3
