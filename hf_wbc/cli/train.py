@@ -82,7 +82,7 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
     ref = _value("--config", arguments)
     if ref is None:
         return train
-    from hf_wbc.hub.retrain import published_config
+    from hf_wbc.hub.retrain import published_config, require_places
 
     published = published_config(ref)
 
@@ -91,6 +91,7 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
         if config.method == published.method:
             options = {**published.method_options, **config.method_options}
             config = replace(config, method_options=options)
+        require_places(config, ref)
         train(config, *more, **named)
 
     signature = inspect.signature(train)

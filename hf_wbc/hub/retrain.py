@@ -6,6 +6,8 @@ from pathlib import Path
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.hub_snapshot import fetch_snapshot
 from hf_wbc.hub.model import RECORD
+from hf_wbc.hub.places import ROLES
+from hf_wbc.models.ready import find_ready
 from hf_wbc.records import RunFolder
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -32,6 +34,23 @@ def published_config(ref: str) -> TrainConfig:
             f"{ref} was trained with another hf_wbc ({error}); its record names the version: "
             f"{record.get('packages', {}).get('hf_wbc', 'unknown')}"
         ) from error
+
+
+def require_places(config: TrainConfig, ref: str) -> None:
+    """ValueError when the configuration of `ref` still names what its owner had in folders."""
+    places = {role: getattr(config, role) for role in ROLES}
+    if not find_ready(config.model):
+        places["model"] = (config.model,)
+    needed = [
+        f"--{role.replace('_', '-')} {' '.join(names)}"
+        for role, names in places.items()
+        if any("/" not in name and not Path(name).is_dir() for name in names)
+    ]
+    if needed:
+        raise ValueError(
+            f"{ref} was trained on what its owner had in folders; give yours in place of these: "
+            f"{' '.join(needed)}"
+        )
 
 
 def _fetch(ref: str) -> Path:

@@ -19,7 +19,8 @@ from hf_wbc.shipped import shipped
 METRIC = "wbc_macro_f1"
 REQUIREMENTS = "requirements.txt"
 _PACKAGES = ("hf_wbc", "dataset_scripts")
-_SHIPPED = ("model_cards", "spaces")
+_SHIPPED = ("model_cards",)
+"""What an app may need of them; Spaces need no Spaces."""
 _HIDDEN = ("__pycache__",)
 _IMPORTS = re.compile(r"^\s*(?:from|import)\s+(?:hf_wbc|dataset_scripts)\b", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")

@@ -18,6 +18,7 @@ from hf_wbc.data.source import Source
 from hf_wbc.engine.run import run
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.retrain import published_config
 from hf_wbc.hub.training_push import TrainingPush, branch_of
@@ -220,6 +221,17 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     assert seen > 8
     record = json.loads(hub.repo("model", "lab/wbc-vit").content("v1", "record.json"))
     assert record["config"]["sources"] == ["lab_a"]
+
+
+def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
+    runs: Mapping[str, Path], labs: Mapping[str, Source], tmp_path: Path, config: TrainConfig,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    to = parse_destination(str(tmp_path / "shared"), "model")
+    publish(model_publication(runs["vit"], to, labs), to)
+    assert main(["train", "--config", str(to), "--target", config.target[0]]) == 1
+    words = "give yours in place of these: --sources lab_a --model tiny_vit"
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
