@@ -29,6 +29,7 @@ def publish(
     card: Literal["refuse", "keep", "replace"] = "refuse",
     mapping: Path | None = None,
     licence: str | None = None,
+    model: str | None = None,
     collection: str | None = None,
 ) -> None:
     """Publish a dataset, a model, the metric, a Space or a study, so that others just load it.
@@ -49,6 +50,7 @@ def publish(
             difference, keep its text, or replace it.
         mapping: The mapping that your class folders were prepared with, for their dataset.
         licence: A model's licence.
+        model: The model that a Space shows, org/name[@revision] on the Hub.
         collection: The title of a collection on the Hub that is to hold it too; it is made where
             the owner has none of that title.
     """
@@ -61,12 +63,18 @@ def publish(
     destination = parse_destination(to, kind)
     if collection is not None and not isinstance(destination, HubRepo):
         raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
+    if model is not None and not isinstance(destination, HubRepo):
+        raise ValueError(
+            f"--model {model} is told to a Space on the Hub, and --to is a folder; set "
+            "HF_WBC_MODEL where you start it"
+        )
     publication = _publication(
         kind,
         what,
         destination,
         mapping,
         licence,
+        model,
         {"public": True if public else False if private else None, "tag": tag},
     )
     if dry_run:
@@ -74,6 +82,10 @@ def publish(
             print(line)
         return
     print(f"{destination}: {send(publication, destination, card=card, report=_say)}")
+    if model is not None:
+        from hf_wbc.hub.space_model import show_model
+
+        show_model(destination, model, _say)
     if collection is not None and isinstance(destination, HubRepo):
         from hf_wbc.hub.collection import Item, collect_on_hub
 
@@ -93,6 +105,7 @@ def _publication(
     destination: "Destination",
     mapping: Path | None,
     licence: str | None,
+    model: str | None,
     options: Options,
 ) -> "Publication":
     """Built by the function of its kind."""
@@ -102,6 +115,8 @@ def _publication(
         raise ValueError(f"--mapping {mapping} is for datasets; leave it out")
     if licence is not None and kind != "model":
         raise ValueError(f"--licence {licence} is for models; leave it out")
+    if model is not None and kind != "space":
+        raise ValueError(f"--model {model} is for Spaces; leave it out")
     if kind == "dataset":
         from hf_wbc.hub.dataset_publication import dataset_publication, read_provenance
 
@@ -129,4 +144,4 @@ def _publication(
         return metric_publication(what, destination, **options)
     from hf_wbc.hub.space_folder import space_publication
 
-    return space_publication(what, destination, **options)
+    return space_publication(what, destination, model=model, **options)

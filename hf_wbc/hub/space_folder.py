@@ -14,6 +14,7 @@ import yaml
 from hf_wbc.data.walk import IMAGE_SUFFIXES
 from hf_wbc.hub.destination import Destination, Folder
 from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.hub.space_model import with_model
 from hf_wbc.shipped import shipped
 
 METRIC = "wbc_macro_f1"
@@ -28,12 +29,17 @@ Files = dict[str, Path | bytes]
 
 
 def space_publication(
-    what: str, destination: Destination, *, public: bool | None = None, tag: str | None = None
+    what: str,
+    destination: Destination,
+    *,
+    model: str | None = None,
+    public: bool | None = None,
+    tag: str | None = None,
 ) -> Publication:
     """The Space in a folder, or a shipped one by its name, `wbc`.
 
-    Without a word on who may see it, a shipped one is public, and anyone's own is private: it may
-    hold images.
+    Its card names the `model` that it is to show. Without a word on who may see it, a shipped one
+    is public, and anyone's own is private: it may hold images.
 
     ValueError for a folder without a README that says how it starts, and for a name that is none.
     """
@@ -43,6 +49,8 @@ def space_publication(
     if any(_IMPORTS.search(text) for text in _python(files)):
         files |= package_files()
         files[REQUIREMENTS] = _requirements(files.get(REQUIREMENTS)).encode()
+    if model is not None:
+        files[CARD] = with_model((folder / CARD).read_text(encoding="utf-8"), model).encode()
     is_ours = folder == _shipped_folder(folder.name)
     pictures = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     return Publication(

@@ -37,6 +37,8 @@ def route(request: Request) -> "Route | None":
         return _collection
     if request.method == "PUT" and request.parts[-1] == "settings" and len(request.parts) == 5:
         return _settings
+    if request.method == "POST" and request.parts[-1] == "variables" and len(request.parts) == 5:
+        return _add_variable
     return None
 
 
@@ -127,6 +129,17 @@ def _found(hub: "LoopbackHub", plural: str, repo_id: str) -> Repo:
     if repo is None:
         raise Refusal(404, "Repository not found", "RepoNotFound")
     return repo
+
+
+def _add_variable(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
+    """A variable of a Space; the answer is all of them."""
+    _, plural, owner, name, _ = request.parts
+    require_write(token, owner)
+    repo = _found(hub, plural, f"{owner}/{name}")
+    asked = request.json()
+    variables = {**repo.facts.get("variables", {}), asked["key"]: {"value": asked["value"]}}
+    repo.update(variables=variables)
+    return Answer(variables)
 
 
 # Collections: a JSON file each, named by its slug

@@ -10,9 +10,12 @@ import time
 import tomllib
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from hf_wbc.cli.main import main
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.space_folder import metric_publication, package_files, space_publication
@@ -171,6 +174,21 @@ def test_a_space_that_would_not_start_is_refused(
 def test_a_metric_under_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"would look there for f1.py; name it wbc_macro"):
         metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
+
+
+def test_a_space_is_told_which_model_it_shows(
+    hub: Any, space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["publish", "space", str(space), "--model", "lab/wbc-vit@v1", "--to"]
+    assert main([*words, "lab/wbc"]) == 0
+    repo = hub.repo("space", "lab/wbc")
+    front = yaml.safe_load(repo.content("v1", "README.md").decode().split("---\n")[1])
+    assert front["models"] == ["lab/wbc-vit"] and front["sdk_version"] == "6.31.0"
+    assert repo.facts["variables"] == {"HF_WBC_MODEL": {"value": "lab/wbc-vit@v1"}}
+    assert main([*words, str(space.parent / "copy")]) == 1
+    assert "set HF_WBC_MODEL where you start it" in capsys.readouterr().err
+    assert main(["publish", "space", str(space), "--model", "runs/x/model", "--to", "lab/x"]) == 1
+    assert "publish it first, and give org/name" in capsys.readouterr().err
 
 
 def test_a_space_that_is_nowhere_is_named() -> None:
