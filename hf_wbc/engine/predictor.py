@@ -120,7 +120,7 @@ class Predictor:
         squares = np.stack(
             [framed(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
-        how, is_measured = self._treatment(squares)
+        how, is_measured = self.treatment(squares)
         features = self.features(squares, how)
         logits = self.logits(features)
         away = np.zeros(len(logits), bool)
@@ -162,7 +162,7 @@ class Predictor:
         pixels = _rgb(image)
         (found,) = _frames([pixels], um_per_px)
         square = framed(pixels, found, self.geometry)[None]
-        return treat(torch.from_numpy(square).to(self._device), self._treatment(square)[0])
+        return treat(torch.from_numpy(square).to(self._device), self.treatment(square)[0])
 
     def differentiable(self) -> Callable[[Tensor], Tensor]:
         """From images (B, 3, S, S) to logits (B, 11), by torch; one thread at a time."""
@@ -194,7 +194,7 @@ class Predictor:
     def _device(self) -> torch.device:
         return self.loaded.classifier.head.weight.device
 
-    def _treatment(self, squares: Pixels) -> tuple[Treatment, bool]:
+    def treatment(self, squares: Pixels) -> tuple[Treatment, bool]:
         """How the model wants these squares, and whether it could be told.
 
         Too few of them say nothing of a laboratory: they are treated as a plain pipeline does.

@@ -1,0 +1,161 @@
+"""The predictor against transformers' own pipeline, on the same model and images, in one run.
+
+    python tests/bench/predictor.py MODEL DATASET [--engine auto] [--num-images 200] [--turns 5]
+        [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16]
+
+Bulk: images/s from encoded bytes to answers, decoding included on both sides; the pipeline gets the
+25 um crops that it asks for. Latency: one crop, warm. Agreement: the default engine against torch
+in fp32 on as many cells as there are, top-1 and the largest difference of a probability. With
+--bf16 also its speed, and macro-F1 of both on labelled cells. Sides take turns; a ratio is the
+median over pairs of turns.
+"""
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import softmax
+from transformers import pipeline
+
+from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.pixels import square
+from hf_wbc.data.schema import SPLITS
+from hf_wbc.engine.bf16_cost import bf16_cost, say_cost
+from hf_wbc.engine.engines.choose import choose_engine
+from hf_wbc.engine.engines.contract import Engine
+from hf_wbc.engine.engines.run import apply_head, run_engine
+from hf_wbc.engine.predictor import Predictor
+
+Turn = Callable[[], object]
+
+
+def main() -> None:
+    arguments = parse()
+    predictor = Predictor.load(arguments.model, arguments.engine)
+    pipe = pipeline("image-classification", arguments.model, device="cpu")
+    domain = load_domain(arguments.dataset, "test")
+    data = encoded(domain, np.linspace(0, len(domain) - 1, arguments.num_images).astype(int))
+    print(f"{predictor.chosen.facts()}\n{torch.get_num_threads()} threads")
+
+    def piped() -> None:
+        images = [Image.open(io.BytesIO(each)).convert("RGB") for each in data]
+        pipe(images, top_k=11, batch_size=arguments.pipeline_batch)
+
+    sides = {"bulk, fp32": lambda: bulk(predictor, predictor.chosen.engine, domain, data)}
+    if arguments.bf16:
+        fast = bf16_engine(predictor)
+        sides["bulk, bf16"] = lambda: bulk(predictor, fast, domain, data)
+    for name, turn in sides.items():
+        compare(name, piped, turn, arguments.turns, len(data))
+    one = Image.open(io.BytesIO(data[0])).convert("RGB")
+    compare(
+        "one cell, with all that the page says",
+        lambda: pipe(one, top_k=11),
+        lambda: predictor.predict([one], domain.um_per_px),
+        4 * arguments.turns,
+        1,
+    )
+    agreement(predictor, arguments.dataset, arguments.agreement)
+    if arguments.bf16:
+        rows = np.flatnonzero(domain.labels >= 0)[: arguments.labelled]
+        squares = squares_of(predictor, domain, encoded(domain, rows))
+        print(
+            say_cost(
+                bf16_cost(
+                    lambda s: answer(predictor, predictor.chosen.engine, s),
+                    lambda s: answer(predictor, fast, s),
+                    squares,
+                    domain.labels[rows],
+                )
+            )
+        )
+
+
+def bulk(predictor: Predictor, engine: Engine, domain: Domain, data: list[bytes]) -> None:
+    """From bytes to logits, as `hf-wbc predict` does it."""
+    answer(predictor, engine, squares_of(predictor, domain, data))
+
+
+def squares_of(predictor: Predictor, domain: Domain, data: list[bytes]) -> np.ndarray:
+    return np.stack(
+        [square(decode_rgb(each, ""), domain.um_per_px, predictor.geometry) for each in data]
+    )
+
+
+def answer(predictor: Predictor, engine: Engine, squares: np.ndarray) -> np.ndarray:
+    """Logits (N, 11)."""
+    how, _ = predictor.treatment(squares)
+    classifier = predictor.loaded.classifier
+    return apply_head(classifier, run_engine(engine, squares, how, torch.device("cpu")))
+
+
+def bf16_engine(predictor: Predictor) -> Engine:
+    """The same engine in bf16."""
+    loaded, name = predictor.loaded, predictor.chosen.engine.name
+    return choose_engine(loaded.classifier, loaded.preprocessing, name, "bf16").engine
+
+
+def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
+    """The engine against torch in fp32 on cells of all splits."""
+    loaded = predictor.loaded
+    exact = choose_engine(loaded.classifier, loaded.preprocessing, "torch").engine
+    same, num, worst = 0, 0, 0.0
+    for split in SPLITS:
+        domain = load_domain(dataset, split)
+        for start in range(0, len(domain), 256):
+            rows = np.arange(start, min(start + 256, len(domain)))[: at_most - num]
+            if not len(rows):
+                break
+            squares = squares_of(predictor, domain, encoded(domain, rows))
+            found = [answer(predictor, e, squares) for e in (exact, predictor.chosen.engine)]
+            a, b = (softmax(logits.astype(np.float64), axis=1) for logits in found)
+            same += int((a.argmax(1) == b.argmax(1)).sum())
+            worst, num = max(worst, float(np.abs(a - b).max())), num + len(rows)
+    print(f"agreement on {num:,} cells: top-1 {same / max(num, 1):.4%}, probabilities {worst:.2g}")
+
+
+def encoded(domain: Domain, rows: np.ndarray) -> list[bytes]:
+    images = domain.dataset.with_format("arrow")[rows.tolist()]["image"].to_pylist()
+    return [image["bytes"] for image in images]
+
+
+def compare(name: str, base: Turn, other: Turn, turns: int, num_images: int) -> None:
+    """Both take turns, one of each to warm up; who begins a pair alternates."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(turns + 1):
+        for side in (0, 1) if turn % 2 else (1, 0):
+            start = time.perf_counter()
+            (base, other)[side]()
+            if turn:
+                seconds[side].append(time.perf_counter() - start)
+    ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
+    rates = [num_images / statistics.median(side) for side in seconds]
+    print(
+        f"{name}: pipeline {rates[0]:.1f}/s, here {rates[1]:.1f}/s, ratio "
+        f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        flush=True,
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("dataset")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--num-images", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--pipeline-batch", type=int, default=1)
+    parser.add_argument("--labelled", type=int, default=1000)
+    parser.add_argument("--agreement", type=int, default=10_000)
+    parser.add_argument("--bf16", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
