@@ -8,7 +8,7 @@ import gradio as gr
 from hf_wbc.app.desk import Desk, Slide
 from hf_wbc.app.events import busy, sentence_for
 from hf_wbc.app.fit import fits
-from hf_wbc.app.fragments import fragment, notice
+from hf_wbc.app.fragments import fragment, notice, script
 from hf_wbc.app.whereabouts import whereabouts
 
 FEWEST = 5
@@ -22,7 +22,7 @@ WELCOME = (
 def domains_tab(desk: Desk, slide: Any) -> None:
     """Put the tab's components and events into the open blocks."""
     button = gr.Button("Compare the slide of Many cells", variant="primary", elem_id="domains-go")
-    result = gr.HTML(notice(WELCOME), elem_id="domains-result", elem_classes="wbc-live")
+    result = gr.HTML(notice(WELCOME), elem_id="domains-result", js_on_load=script("live.js"))
     button.click(partial(_show, desk), [slide], [result], **busy("/domains"))
 
 

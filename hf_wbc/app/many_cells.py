@@ -41,7 +41,7 @@ def many_cells_tab(desk: Desk, slide: Any) -> None:
                 folder = folder_button("Choose a folder", size="sm", elem_id="many-folder")
                 toy = gr.Button("Read a drawn slide", size="sm", elem_id="many-toy")
                 over = gr.Button("Start over", size="sm", elem_id="many-over")
-    status = gr.HTML(notice(WELCOME), elem_id="many-status", elem_classes="wbc-live")
+    status = gr.HTML(notice(WELCOME), elem_id="many-status", js_on_load=script("live.js"))
     count = gr.HTML("", elem_id="many-count")
     with gr.Row(visible=False) as keep:
         as_csv = gr.Button("Download the table (CSV)", size="sm", elem_id="many-csv")

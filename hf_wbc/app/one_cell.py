@@ -11,7 +11,7 @@ from hf_wbc.app.desk import Desk
 from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy, scale_box, sentence_for
 from hf_wbc.app.examples import EXAMPLES, draw_example
-from hf_wbc.app.fragments import fragment, notice
+from hf_wbc.app.fragments import fragment, notice, script
 from hf_wbc.app.uploads import Given, Picture, Uploads
 from hf_wbc.app.words import (
     cell_name,
@@ -44,7 +44,7 @@ def one_cell_tab(desk: Desk) -> None:
                 for example in EXAMPLES:
                     buttons.append(gr.Button(cell_name(example.label), size="sm", min_width=110))
         with gr.Column(scale=5, min_width=300):
-            result = gr.HTML(notice(WELCOME), elem_id="one-result", elem_classes="wbc-live")
+            result = gr.HTML(notice(WELCOME), elem_id="one-result", js_on_load=script("live.js"))
     drop.upload(partial(_take, desk), [drop, scale], [held, result, drop], **busy("/one"))
     scale.input(partial(_again, desk), [held, scale], [result], **busy("/one_scale"))
     for button, example in zip(buttons, EXAMPLES, strict=True):

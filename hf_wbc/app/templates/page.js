@@ -36,6 +36,19 @@
   document.addEventListener('input', (event) => {
     if (event.target.matches?.('[data-filter]')) filter(event.target.closest('section'));
   });
+  window.wbcSay = (words) => {
+    let region = document.getElementById('wbc-say');
+    if (!region) {
+      region = document.createElement('div');
+      region.id = 'wbc-say';
+      region.setAttribute('role', 'status');
+      region.setAttribute('aria-live', 'polite');
+      region.style.cssText = 'position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)';
+      document.body.append(region);
+    }
+    region.textContent = '';
+    setTimeout(() => { region.textContent = words; }, 50);
+  };
   window.wbcSave = (file) => {
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([file.text], { type: file.kind }));
