@@ -88,11 +88,13 @@ class Differential:
     def together(self, classes: Sequence[int]) -> Share:
         """The share of several classes; its interval holds by itself, at `level`."""
         shares = [self.shares[c] for c in classes]
-        fraction = sum(share.fraction for share in shares)
-        spread = self.resamples[:, list(classes)].sum(1).var()
-        low, high = _interval(np.array([fraction]), np.array([spread]), self.num_cells, self.level)
+        fraction = np.array([sum(share.fraction for share in shares)])
+        sums = self.resamples[:, list(classes)].sum(1, keepdims=True)
+        spread = sums.var(0) if self.corrected else fraction * (1 - fraction) / self.num_cells
+        low, high = _whole_interval(fraction, spread, sums, self.num_cells, self.level)
         known = any(share.identifiable for share in shares)
-        return Share(sum(s.counted for s in shares), fraction, float(low[0]), float(high[0]), known)
+        counted = sum(share.counted for share in shares)
+        return Share(counted, float(fraction[0]), float(low[0]), float(high[0]), known)
 
 
 def differential(
@@ -140,11 +142,7 @@ def differential(
         seen, spread = np.array(estimate.num_source) > 0, resamples.var(0)
         unexplained = _unexplained(chances[~named], held_out, fractions)
     each = 1 - (1 - level) / seen.sum() if joint else level
-    low, high = _interval(fractions, spread, num, each)
-    # A class that may not be there at all is in some of the resamples not there.
-    tail = max((1 - each) / 2, 1 / len(resamples))
-    low = np.minimum(low, np.quantile(resamples, tail, axis=0))
-    high = np.maximum(high, np.quantile(resamples, 1 - tail, axis=0))
+    low, high = _whole_interval(fractions, spread, resamples, num, each)
     high[~seen] = 1.0
     rows = zip(counts, fractions, low, high, seen, strict=True)
     shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
@@ -165,10 +163,22 @@ def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float
     return float(np.abs(found - fractions @ confusion).sum() / 2)
 
 
+def _whole_interval(
+    fractions: Floats, spread: Floats, resamples: Floats, num: int, level: float
+) -> tuple[Floats, Floats]:
+    """Low and high (C,), the resamples' (R, C) own quantiles included."""
+    low, high = _interval(fractions, spread, num, level)
+    # A class that may not be there at all is in some of the resamples not there.
+    tail = max((1 - level) / 2, 1 / len(resamples))
+    low = np.minimum(low, np.quantile(resamples, tail, axis=0))
+    high = np.maximum(high, np.quantile(resamples, 1 - tail, axis=0))
+    return np.clip(low, 0, fractions), np.clip(high, fractions, 1)
+
+
 def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:
     """Of estimated shares (C,) with variances `spread` (C,), from `num` cells."""
-    # A share of 0 varies like that of a single cell: else its interval would be a point.
-    variance = np.maximum(fraction, 1 / num) * (1 - fraction)
+    # Shares of 0 and 1 vary like that of a single cell: else their interval would be a point.
+    variance = np.maximum(fraction, 1 / num) * np.maximum(1 - fraction, 1 / num)
     cells = np.clip(variance / np.maximum(spread, 1e-12), 1, num)
     found, tail = fraction * cells, (1 - level) / 2
     missed = np.maximum(cells - found, 0)

@@ -116,6 +116,18 @@ def test_corrections_by_a_person_are_believed(held_out: HeldOut) -> None:
     assert same == differential(chances, held_out).shares
 
 
+def test_classes_together_are_surer_than_their_sum(held_out: HeldOut) -> None:
+    rng = np.random.default_rng(9)
+    labels = smear(shares_of(neutrophil_segmented=0.8, neutrophil_banded=0.2), rng)
+    found = differential(softmax(cells(labels, rng), axis=1), held_out, joint=False)
+    both = found.together([SEGMENTED, BANDED])
+    assert both.fraction == pytest.approx(1, abs=0.02) and both.counted >= CELLS - 5
+    widths = [share.high - share.low for share in (both, found.shares[BANDED])]
+    assert widths[0] < 0.05 < widths[1]
+    nothing = found.together([MYELOBLAST, LYMPHOCYTE])
+    assert nothing.low == 0
+
+
 def test_a_class_that_was_never_taught_is_said_to_be_unknown() -> None:
     rng = np.random.default_rng(6)
     known = np.array([c for c in range(NUM_CLASSES) if c != MYELOBLAST]).repeat(60)
