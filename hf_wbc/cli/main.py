@@ -27,15 +27,20 @@ REMEDIES = {
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
-def load_command(name: str, arguments: Sequence[str] = ()) -> Callable[..., Any]:
-    """A command's function; it lies in the file of its name.
+def load_command(name: str) -> Callable[..., Any]:
+    """A command's function; it lies in the file of its name."""
+    command: Callable[..., Any] = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name)
+    return command
 
-    Where that has a `prefilled`, the arguments decide on the function's defaults.
+
+def prefilled(name: str, arguments: Sequence[str]) -> Callable[..., Any]:
+    """A command's function with the defaults that its arguments decide on.
+
+    The command's file has a `prefilled` of its own where there are such.
     """
-    module = importlib.import_module(f"hf_wbc.cli.{name}")
-    prefilled: Callable[..., Any] | None = getattr(module, "prefilled", None)
-    command: Callable[..., Any] = getattr(module, name)
-    return prefilled(arguments) if prefilled and arguments else command
+    fill = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "prefilled", None)
+    command: Callable[..., Any] = fill(arguments) if fill else load_command(name)
+    return command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +71,7 @@ def parse_and_run(arguments: Sequence[str]) -> int:
     try:
         if name in COMMANDS:
             prog = f"hf-wbc {name}"
-            command = load_command(name, arguments[1:])
+            command = prefilled(name, arguments[1:])
             status = tyro.cli(command, prog=prog, args=arguments[1:], config=STYLE)
         else:
             status = tyro.extras.subcommand_cli_from_dict(

@@ -107,8 +107,8 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
 def _value(flag: str, arguments: Sequence[str]) -> str | None:
     """What follows a flag, the last time that it is given."""
     found = None
-    for here, after in zip(arguments, [*arguments[1:], None], strict=True):
-        name, has_value, value = here.partition("=")
+    for place, word in enumerate(arguments):
+        name, has_value, value = word.partition("=")
         if name == flag:
-            found = value if has_value else after
+            found = value if has_value else next(iter(arguments[place + 1 :]), None)
     return found

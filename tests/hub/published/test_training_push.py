@@ -223,6 +223,12 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     assert record["config"]["sources"] == ["lab_a"]
 
 
+def test_a_flag_without_a_run_is_a_mistake_of_the_arguments() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--sources", "a", "--config"])
+    assert ended.value.code == 2
+
+
 def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
     runs: Mapping[str, Path], labs: Mapping[str, Source], tmp_path: Path, config: TrainConfig,
     capsys: pytest.CaptureFixture[str],
