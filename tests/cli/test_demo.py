@@ -1,0 +1,57 @@
+"""`hf-wbc demo` finds a model, and says in a line what is wrong."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+
+from hf_wbc.app.start import find_model
+from hf_wbc.cli.main import main
+from hf_wbc.shipped import shipped
+
+
+def finished(root: Path, name: str, when: int) -> Path:
+    """A run's folder with a model and a record of a time."""
+    model = root / name / "model"
+    model.mkdir(parents=True)
+    record = root / name / "record.json"
+    record.write_text("{}")
+    os.utime(record, (when, when))
+    return model
+
+
+def test_the_model_is_the_one_asked_for_or_the_newest_runs_or_the_toy(tmp_path: Path) -> None:
+    assert find_model("org/name@v1", tmp_path) == "org/name@v1"
+    assert find_model(None, tmp_path / "nowhere") == str(shipped("spaces/wbc/toy_model"))
+    finished(tmp_path, "old", 1000)
+    newest = finished(tmp_path, "new", 2000)
+    (tmp_path / "unfinished" / "model").mkdir(parents=True)
+    assert find_model(None, tmp_path) == str(newest)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("nowhere", "unknown model"), ("vit-tiny", "is a backbone")]
+)
+def test_a_model_that_is_not_there_is_an_error_in_one_line(
+    model: str, words: str, capsys: Any, tmp_path: Path
+) -> None:
+    assert main(["demo", "--model", model]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_an_error_in_one_line(capsys: Any) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert (
+            main(["demo", "--model", str(shipped("spaces/wbc/toy_model")), "--port", str(port)])
+            == 1
+        )
+    assert f"port {port} of 127.0.0.1 cannot be opened" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""The demo's Space is whole: as it would be published, it starts with its own needs only."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_wbc.hub.space_folder import space_publication
+from hf_wbc.shipped import shipped
+
+SPACE = shipped("spaces/wbc")
+FRONT = yaml.safe_load((SPACE / "README.md").read_text().split("---\n")[1])
+LINES = [
+    line for line in (SPACE / "requirements.txt").read_text().splitlines() if line[:1] not in "#"
+]
+START_SECONDS = 240
+# What the Space does not ask for (but for what transformers looks for when it is installed), and
+# what would reach a network.
+WITHOUT = """
+import socket, sys
+
+names = {"datasets", "evaluate", "tyro", "umap", "openvino"}
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in names:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Without())
+connect = socket.socket.connect
+
+def guarded(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError("no network here")
+    return connect(self, address)
+
+socket.socket.connect = guarded
+"""
+
+
+def test_every_requirement_is_pinned_and_gradio_is_the_spaces() -> None:
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in LINES)
+    assert f"gradio=={FRONT['sdk_version']}" in LINES
+    assert {"sdk", "python_version", "app_file", "license", "title"} <= set(FRONT)
+
+
+def test_the_toy_model_is_small_and_names_no_place() -> None:
+    sizes = {path.name: path.stat().st_size for path in (SPACE / "toy_model").iterdir()}
+    assert sizes["model.safetensors"] < 300_000
+    assert sum(sizes.values()) < 1_000_000
+    for path in (SPACE / "toy_model").glob("*.json"):
+        assert not re.search(r'"(/|[A-Z]:\\)', path.read_text())
+
+
+def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from gradio_client import Client
+
+    space, guard = tmp_path / "space", tmp_path / "guard"
+    for name, file in space_publication("wbc", None).files.items():  # type: ignore[arg-type]
+        path = space / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file if isinstance(file, bytes) else file.read_bytes())
+    guard.mkdir()
+    (guard / "sitecustomize.py").write_text(WITHOUT)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(guard),
+        "TMPDIR": str(tmp_path),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": "0",
+    }
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=space, env=environment, stdout=output, stderr=output
+        )
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not (found := re.search(r"open (http\S+)", log.read_text())):
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        assert str(space) in log.read_text()  # its own model, and so its own hf_wbc
+        about = Client(found[1], verbose=False).predict(api_name="/about")
+        assert about["is_toy"] and about["model"]["engine"]["name"] == "torch"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
