@@ -1,0 +1,99 @@
+"""A reference is made of a model's own sources, and keeps no image that may not be passed on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.domain import load_domain
+from hf_wbc.data.treatment import TreatmentRule
+from hf_wbc.engine.cell_warnings import UNMEASURED
+from hf_wbc.engine.make_reference import make_reference
+from hf_wbc.engine.predictor import ENOUGH, Predictor
+from hf_wbc.engine.reference import FILE, read_reference
+from hf_wbc.engine.run import run
+from hf_wbc.models import load_trained, save_classifier
+from hf_wbc.records import RunFolder
+from hf_wbc.taxonomy import NUM_CLASSES
+
+
+@pytest.fixture(scope="module")
+def trained(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=10)
+    out = tmp_path_factory.mktemp("runs")
+    return run(config, out, out / "cache")
+
+
+def test_a_run_without_one_still_knows_its_confusion(trained: RunFolder) -> None:
+    found = read_reference(str(trained.model), load_trained(str(trained.model)))
+    assert found.gallery is None and found.held_out is not None
+    rows = [
+        row
+        for row in pq.read_table(trained.predictions).to_pylist()
+        if row["split"] == "validation"
+    ]
+    np.testing.assert_array_equal(found.held_out.labels, [row["label"] for row in rows])
+    np.testing.assert_allclose(found.held_out.logits, [row["logits"] for row in rows])
+
+
+def test_images_of_an_unknown_licence_are_left_out_unless_asked_for(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    assert main(["reference", str(model), laboratories[0], "--per-class", "2"]) == 0
+    table = pq.read_table(model / FILE)
+    train = table.filter(np.array(table["split"].to_pylist()) == "train")
+    assert len(train) == 2 * NUM_CLASSES and train["thumbnail"].null_count == len(train)
+    make_reference(model, laboratories[:1], per_class=2)
+    shown = pq.read_table(model / FILE)
+    assert shown["thumbnail"].null_count == len(load_domain(laboratories[0], "validation"))
+    gallery = read_reference(str(model), load_trained(str(model))).gallery
+    assert gallery is not None and all(gallery.thumbnails)
+
+
+def test_what_the_model_predicts_of_held_out_cells_is_what_its_run_recorded(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    make_reference(model, laboratories[:1], per_class=1)
+    loaded = load_trained(str(model))
+    ours, recorded = read_reference(str(model), loaded), read_reference(str(trained.model), loaded)
+    assert ours.held_out is not None and recorded.held_out is not None
+    np.testing.assert_allclose(ours.held_out.logits, recorded.held_out.logits, atol=1e-3)
+
+
+def test_only_the_models_own_sources_are_taken(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    before = sorted(path.name for path in trained.path.iterdir())
+    with pytest.raises(ValueError, match="is away, which the model has not seen"):
+        make_reference(trained.model, laboratories[1:])
+    with pytest.raises(ValueError, match="no datasets"):
+        make_reference(trained.model, ())
+    with pytest.raises(ValueError, match="is no folder"):
+        make_reference(tmp_path / "nothing", laboratories[:1])
+    assert sorted(path.name for path in trained.path.iterdir()) == before
+
+
+def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    loaded = load_trained(str(trained.model))
+    notes = {"rule": TreatmentRule(normalise_by="domain").to_dict()}
+    save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes)
+    predictor = Predictor.load(str(tmp_path / "model"), engine="torch")
+    rng = np.random.default_rng(0)
+    cells = [rng.integers(90, 200, (40, 40, 3), np.uint8) for _ in range(ENOUGH)]
+    assert all(UNMEASURED in one.warnings for one in predictor.predict(cells[:3], 25 / 40))
+    many = predictor.predict(cells, 25 / 40)
+    assert not any(UNMEASURED in one.warnings for one in many)
+    few = predictor.predict(cells[:1], 25 / 40)[0]
+    assert np.abs(few.logits - many[0].logits).max() > 1e-4  # another mean and std
