@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 192
+SIDE = 128
 """Longest side, in pixels, at which nuclei are looked for."""
 LEAST_CONTRAST = 24
 """Grey levels of green between a nucleus and its surroundings; less is an image of nothing."""

@@ -26,7 +26,7 @@ UNMEASURED = (
 
 def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None) -> tuple[str, ...]:
     """Of an image (H, W, 3) and its frame; `looks` are those of the model's sources."""
-    if float(pixels[..., 1].std()) < EMPTY_LEVELS:
+    if float(pixels[::3, ::3, 1].std()) < EMPTY_LEVELS:
         return (EMPTY,)
     said = []
     if found.nucleus is None:
