@@ -32,7 +32,8 @@ def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path
         Image.fromarray(files.cell(seed)).save(tmp_path / f"{seed}.png")
     toy = Predictor.load(str(shipped("spaces/wbc/toy_model")))
     truths = toy.predict([files.cell(seed) for seed in range(NUM_IMAGES)], 0.42)
-    clients = [Client(served.url, verbose=False) for _ in range(NUM_USERS)]
+    patience = {"timeout": 300}  # of the test's own clients, which share two cores with the server
+    clients = [Client(served.url, verbose=False, httpx_kwargs=patience) for _ in range(NUM_USERS)]
     wrong: list[Any] = []
     done: list[float] = []
 

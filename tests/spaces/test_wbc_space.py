@@ -28,11 +28,17 @@ import socket, sys
 names = {"datasets", "evaluate", "tyro", "umap", "openvino"}
 
 class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in names:
-            raise ModuleNotFoundError(name, name=name)
+    def __init__(self, finder):
+        self.finder = finder
 
-sys.meta_path.insert(0, Without())
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in names:
+            return self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
 connect = socket.socket.connect
 
 def guarded(self, address):
