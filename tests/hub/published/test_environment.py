@@ -113,12 +113,21 @@ def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
     assert not hub.log
 
 
-def test_an_endpoint_that_is_gone_is_an_error_and_not_the_cache(published: None, hub: Any) -> None:
+def test_trouble_with_the_hub_is_an_error_and_not_a_look_into_the_cache(
+    published: None, hub: Any, log_in: Callable[[str | None], None]
+) -> None:
     load_domain("lab/wbc-lab-a", "train")
+    hub.faults.answer("GET", "/api/datasets/lab/wbc-lab-a", 503, times=99)
+    with pytest.raises(ValueError, match=r"answers 503 .*; try again later"):
+        load_domain("lab/wbc-lab-a", "train")
+    hub.faults.clear()
     hub.faults.cut_at(0, dead=True)
     with pytest.raises(ValueError, match=r"cannot be reached .* HF_HUB_OFFLINE=1 to use what was"):
         load_domain("lab/wbc-lab-a", "train")
     hub.faults.clear()
+    log_in("bob")
+    with pytest.raises(ValueError, match="is private and no token of yours reaches it"):
+        load_domain("lab/wbc-lab-a", "train")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.retrain import published_config
 from hf_wbc.hub.training_push import TrainingPush, branch_of
+from hf_wbc.models import load_trained
 from hf_wbc.records import RunFolder
 
 TO = parse_destination("lab/wbc-vit", "model")
@@ -221,6 +222,19 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     assert seen > 8
     record = json.loads(hub.repo("model", "lab/wbc-vit").content("v1", "record.json"))
     assert record["config"]["sources"] == ["lab_a"]
+
+
+def test_a_folder_gets_the_model_and_no_checkpoints(
+    runs: Mapping[str, Path], labs: Mapping[str, Source], tmp_path: Path
+) -> None:
+    to = parse_destination(str(tmp_path / "shared"), "model")
+    keeper, folder = TrainingPush(to, labs, print, tag="v1"), RunFolder(runs["vit"])
+    keeper.fetch(folder)
+    keeper.keep(folder)
+    keeper.finish(folder)
+    for place in (tmp_path / "shared", tmp_path / "shared@v1"):
+        assert load_trained(str(place)).classifier.head.out_features == 11
+        assert not list(place.glob("checkpoint*"))
 
 
 def test_a_flag_without_a_run_is_a_mistake_of_the_arguments() -> None:
