@@ -74,8 +74,8 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
         said.append(f"Nothing but {with_article(answer.label)} fits.")
     else:
         said.append(f"It may be {listed([with_article(label) for label in fitting])}.")
-    if always:
-        names = listed([cell_name(label) for label in sorted(always)], "and")
+    if kept := [label for label in sorted(always) if label in answer.conformal]:
+        names = listed([cell_name(label) for label in kept], "and")
         said.append(f"Too few cells were held out to ever leave out {names}.")
     right = round(100 * (1 - alpha))
     said.append(

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,12 @@ def test_the_toy_model_is_small_and_names_no_place() -> None:
         assert not re.search(r'"(/|[A-Z]:\\)', path.read_text())
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")
     from gradio_client import Client
@@ -80,7 +87,7 @@ def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) ->
         "PYTHONPATH": str(guard),
         "TMPDIR": str(tmp_path),
         "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_SERVER_PORT": "0",
+        "GRADIO_SERVER_PORT": str(free_port()),
     }
     log = tmp_path / "log"
     with log.open("w") as output:

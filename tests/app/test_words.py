@@ -1,0 +1,96 @@
+"""Sentences say what the numbers say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+
+from hf_wbc.app.count import Count, Row
+from hf_wbc.app.desk import Slide
+from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
+from hf_wbc.app.words import confusables, reasons_to_look, set_sentences
+from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
+from hf_wbc.engine.cell_warnings import OUTSIDE
+from hf_wbc.taxonomy import NUM_CLASSES, class_id
+
+MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
+
+
+def answer(**shares: float) -> CellAnswer:
+    """An answer of these probabilities."""
+    p = np.zeros(NUM_CLASSES)
+    for name, share in shares.items():
+        p[class_id(name)] = share
+    return CellAnswer(
+        probabilities=p,
+        label=int(p.argmax()),
+        conformal=(),
+        rejected=False,
+        lineage=by_lineage(p),
+        um_per_px=0.1,
+        scale_guessed=False,
+        box=(0, 0, 250, 250),
+        warnings=(),
+        features=np.zeros(4, np.float32),
+        logits=np.zeros(NUM_CLASSES, np.float32),
+    )
+
+
+def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
+    found = confusables(answer(myelocyte=0.6, metamyelocyte=0.25, monocyte=0.1, basophil=0.05))
+    assert [each.name for each in found] == ["metamyelocyte", "monocyte", "basophil"]
+    assert [each.is_grave for each in found] == [False, True, False]
+    assert "one step of maturation" in found[0].how_far
+    assert "same lineage" in found[2].how_far
+
+
+def test_a_set_is_said_as_it_is() -> None:
+    one = answer(myelocyte=1.0)
+    assert "saved without" in set_sentences(one, None, ())[0]
+    assert "None of the classes" in set_sentences(one, 0.1, ())[0]
+    alone = replace(one, conformal=(MYELOCYTE,))
+    assert set_sentences(alone, 0.1, ())[0] == "Nothing but a myelocyte fits."
+    two = replace(one, conformal=(MYELOCYTE, META))
+    assert set_sentences(two, 0.1, ())[0] == "It may be a myelocyte or a metamyelocyte."
+    assert "90 of 100" in set_sentences(two, 0.1, ())[-1]
+    assert set_sentences(two, 0.1, (META,))[0] == "Nothing but a myelocyte fits."
+    assert "leave out metamyelocyte" in set_sentences(two, 0.1, (META,))[1]
+    other = replace(one, conformal=(META,))
+    assert "fits worse" in set_sentences(other, 0.1, ())[0]
+    assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # it is in no set here
+
+
+def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
+    sure = replace(answer(myelocyte=1.0), conformal=(MYELOCYTE, META))
+    assert reasons_to_look(sure, (META,)) == []
+    assert reasons_to_look(sure, ()) == ["may be metamyelocyte"]
+    assert reasons_to_look(replace(sure, conformal=()), ()) == []
+    assert (
+        "unlike" in reasons_to_look(replace(sure, rejected=True, warnings=(OUTSIDE,)), (META,))[0]
+    )
+    assert reasons_to_look(replace(sure, warnings=("The cell is blurred.",)), (META,)) == [
+        "The cell is blurred"
+    ]
+    assert "blast" in reasons_to_look(answer(myeloblast=1.0), ())[0]
+
+
+def test_every_choice_of_a_scale_is_understood() -> None:
+    known = {"acevedo_20": 0.1, "matek_19": 1 / 13.8}
+    found = [parse_scale(choice, known) for choice in choices(known)]
+    assert found == [None, 0.1, 1 / 13.8, *OPTICS.values()]
+    assert parse_scale(GUESS, {}) is None and parse_scale(0.2, {}) == 0.2
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "10", "1e-400", "wide", "0.1.2"])
+def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        parse_scale(said, {})
+
+
+def test_bars_are_drawn_to_the_largest_bound() -> None:
+    rows = (Row("a", 0, "", 1, 0.2, 0.1, 0.4), Row("b", 1, "", 0, None, None, None))
+    count = Count(rows, (), (), 1, 0, 0, None, None)
+    assert count.most == 0.4
+    assert Slide().corrected(1, 2) == Slide()
