@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,8 +47,15 @@ class LoopbackHub:
     """A Hub on a free port of 127.0.0.1, as long as the `with` lasts."""
 
     def __init__(
-        self, root: Path, *, page_size: int = 1000, part_size: int | None = None, xet: bool = False
+        self,
+        root: Path,
+        *,
+        page_size: int = 1000,
+        part_size: int | None = None,
+        xet: bool = False,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
+        """`certificate`, a PEM file and its key, makes it speak TLS."""
         self.store, self.faults = Store(root), Faults()
         self.page_size = page_size
         """Entries of a tree or commits in one answer."""
@@ -61,6 +69,14 @@ class LoopbackHub:
         self._key = self._secret(root)
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.hub = self
+        self._scheme = "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self._scheme = "https"
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True
         )
@@ -76,7 +92,7 @@ class LoopbackHub:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -120,7 +136,7 @@ class LoopbackHub:
         import traceback
 
         error = sys.exc_info()[1]
-        if not isinstance(error, ConnectionError | TimeoutError):
+        if not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
             self.errors.append(traceback.format_exc())
 
     # What handlers ask

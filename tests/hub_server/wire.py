@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -80,7 +81,8 @@ class _CountedReads(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
-        self._connection.recv(1, socket.MSG_PEEK)  # a cut may be ordered while nothing comes
+        if not isinstance(self._connection, ssl.SSLSocket):
+            self._connection.recv(1, socket.MSG_PEEK)  # a cut may be ordered while nothing comes
         number = self._connection.recv_into(view[: self._faults.room(len(view))])
         self._faults.count(number)
         return number
