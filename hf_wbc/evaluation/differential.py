@@ -25,6 +25,9 @@ from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
 from hf_wbc.evaluation.priors import resampled_priors
 
 LEVEL = 0.95
+ESTIMATORS = ("em", "bbse")
+"""The first gives the shares. It is the sharper one, and too sure of itself where a weak model's
+probabilities are not right; the other believes in the confusion alone. Intervals hold both."""
 UNEXPLAINED = 0.2
 """Beyond this the shares do not explain the model's own answers; chance leaves a tenth at most."""
 UNKNOWN = -1
@@ -75,8 +78,8 @@ class Differential:
     """What chance alone exceeds in 5 % of the cases."""
     unexplained: float
     """The share of the cells that the model names otherwise than it would with these shares."""
-    resamples: Floats
-    """Shares (R, 11) that the estimate might as well have been."""
+    estimates: tuple[tuple[Floats, Floats], ...]
+    """Of each estimator the shares (11,), and resamples (R, 11) that they might have been."""
 
     @property
     def doubtful(self) -> bool:
@@ -87,14 +90,16 @@ class Differential:
 
     def together(self, classes: Sequence[int]) -> Share:
         """The share of several classes; its interval holds by itself, at `level`."""
-        shares = [self.shares[c] for c in classes]
-        fraction = np.array([sum(share.fraction for share in shares)])
-        sums = self.resamples[:, list(classes)].sum(1, keepdims=True)
-        spread = sums.var(0) if self.corrected else fraction * (1 - fraction) / self.num_cells
-        low, high = _whole_interval(fraction, spread, sums, self.num_cells, self.level)
+        rows = list(classes)
+        shares = [self.shares[c] for c in rows]
+        sums = [
+            (f[rows].sum(keepdims=True), r[:, rows].sum(1, keepdims=True))
+            for f, r in self.estimates
+        ]
+        low, high = _widest(sums, self.num_cells, self.level, self.corrected)
+        fraction, counted = float(sums[0][0][0]), sum(share.counted for share in shares)
         known = any(share.identifiable for share in shares)
-        counted = sum(share.counted for share in shares)
-        return Share(counted, float(fraction[0]), float(low[0]), float(high[0]), known)
+        return Share(counted, fraction, float(low[0]), float(high[0]), known)
 
 
 def differential(
@@ -126,28 +131,31 @@ def differential(
     num, num_classes = chances.shape
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    seen = np.ones(num_classes, bool)
     if held_out is None:
         fractions = counts / num
         resamples = np.random.default_rng(seed).multinomial(num, fractions, 200) / num
-        seen = np.ones(num_classes, bool)
-        spread = fractions * (1 - fractions) / num
+        estimates = [(fractions, resamples)]
     else:
         logits = np.maximum(np.log(np.maximum(chances, np.exp(-700.0))), NEVER)
         named = known != UNKNOWN
         logits[named] = np.where(np.eye(num_classes, dtype=bool)[known[named]], _CERTAIN, -_CERTAIN)
-        estimate, resamples = resampled_priors(
-            "em", held_out.logits, held_out.labels, logits, seed=seed
-        )
-        fractions, gap, limit = np.array(estimate.priors), estimate.misfit, estimate.misfit_limit
-        seen, spread = np.array(estimate.num_source) > 0, resamples.var(0)
+        found = [
+            resampled_priors(method, held_out.logits, held_out.labels, logits, seed=seed)
+            for method in ESTIMATORS
+        ]
+        first = found[0][0]
+        estimates = [(np.array(each.priors), drawn) for each, drawn in found]
+        fractions, gap, limit = estimates[0][0], first.misfit, first.misfit_limit
+        seen = np.array(first.num_source) > 0
         unexplained = _unexplained(chances[~named], held_out, fractions)
     each = 1 - (1 - level) / seen.sum() if joint else level
-    low, high = _whole_interval(fractions, spread, resamples, num, each)
+    low, high = _widest(estimates, num, each, held_out is not None)
     high[~seen] = 1.0
     rows = zip(counts, fractions, low, high, seen, strict=True)
     shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
     return Differential(
-        shares, num, level, joint, held_out is not None, gap, limit, unexplained, resamples
+        shares, num, level, joint, held_out is not None, gap, limit, unexplained, tuple(estimates)
     )
 
 
@@ -163,16 +171,20 @@ def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float
     return float(np.abs(found - fractions @ confusion).sum() / 2)
 
 
-def _whole_interval(
-    fractions: Floats, spread: Floats, resamples: Floats, num: int, level: float
+def _widest(
+    estimates: Sequence[tuple[Floats, Floats]], num: int, level: float, corrected: bool
 ) -> tuple[Floats, Floats]:
-    """Low and high (C,), the resamples' (R, C) own quantiles included."""
-    low, high = _interval(fractions, spread, num, level)
-    # A class that may not be there at all is in some of the resamples not there.
-    tail = max((1 - level) / 2, 1 / len(resamples))
-    low = np.minimum(low, np.quantile(resamples, tail, axis=0))
-    high = np.maximum(high, np.quantile(resamples, 1 - tail, axis=0))
-    return np.clip(low, 0, fractions), np.clip(high, fractions, 1)
+    """Low and high (C,) of shares (C,) and resamples (R, C), of every estimator at once."""
+    lows, highs = [], []
+    for fractions, resamples in estimates:
+        spread = resamples.var(0) if corrected else fractions * (1 - fractions) / num
+        low, high = _interval(fractions, spread, num, level)
+        # A class that may not be there at all is in some of the resamples not there.
+        tail = max((1 - level) / 2, 1 / len(resamples))
+        lows.append(np.minimum(low, np.quantile(resamples, tail, axis=0)))
+        highs.append(np.maximum(high, np.quantile(resamples, 1 - tail, axis=0)))
+    first = estimates[0][0]
+    return np.clip(np.min(lows, 0), 0, first), np.clip(np.max(highs, 0), first, 1)
 
 
 def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:

@@ -1,7 +1,7 @@
 """The predictor against transformers' own pipeline, on the same model and images, in one run.
 
     python tests/bench/predictor.py MODEL DATASET [--engine auto] [--num-images 200] [--turns 5]
-        [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16]
+        [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16] [--clock cpu]
 
 Bulk: images/s from encoded bytes to answers, decoding included on both sides; the pipeline gets the
 25 um crops that it asks for. Latency: one crop, warm. Agreement: the default engine against torch
@@ -13,7 +13,6 @@ median over pairs of turns.
 import argparse
 import io
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 from transformers import pipeline
+from turns import CLOCKS, Clock
 
 from hf_wbc.data.domain import Domain, load_domain
 from hf_wbc.data.images import decode_rgb
@@ -37,7 +37,7 @@ Turn = Callable[[], object]
 
 def main() -> None:
     arguments = parse()
-    predictor = Predictor.load(arguments.model, arguments.engine)
+    predictor, clock = Predictor.load(arguments.model, arguments.engine), CLOCKS[arguments.clock]
     pipe = pipeline("image-classification", arguments.model, device="cpu")
     domain = load_domain(arguments.dataset, "test")
     data = encoded(domain, np.linspace(0, len(domain) - 1, arguments.num_images).astype(int))
@@ -52,7 +52,7 @@ def main() -> None:
         fast = bf16_engine(predictor)
         sides["bulk, bf16"] = lambda: bulk(predictor, fast, domain, data)
     for name, turn in sides.items():
-        compare(name, piped, turn, arguments.turns, len(data))
+        compare(name, piped, turn, arguments.turns, len(data), clock)
     one = Image.open(io.BytesIO(data[0])).convert("RGB")
     compare(
         "one cell, with all that the page says",
@@ -60,6 +60,7 @@ def main() -> None:
         lambda: predictor.predict([one], domain.um_per_px),
         4 * arguments.turns,
         1,
+        clock,
     )
     agreement(predictor, arguments.dataset, arguments.agreement)
     if arguments.bf16:
@@ -125,15 +126,15 @@ def encoded(domain: Domain, rows: np.ndarray) -> list[bytes]:
     return [image["bytes"] for image in images]
 
 
-def compare(name: str, base: Turn, other: Turn, turns: int, num_images: int) -> None:
+def compare(name: str, base: Turn, other: Turn, turns: int, num_images: int, clock: Clock) -> None:
     """Both take turns, one of each to warm up; who begins a pair alternates."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(turns + 1):
         for side in (0, 1) if turn % 2 else (1, 0):
-            start = time.perf_counter()
+            start = clock()
             (base, other)[side]()
             if turn:
-                seconds[side].append(time.perf_counter() - start)
+                seconds[side].append(clock() - start)
     ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
     rates = [num_images / statistics.median(side) for side in seconds]
     print(
@@ -154,6 +155,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labelled", type=int, default=1000)
     parser.add_argument("--agreement", type=int, default=10_000)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     return parser.parse_args()
 
 
