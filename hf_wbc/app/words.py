@@ -65,7 +65,13 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
         return ["This model was saved without conformal sets: it does not say what else may fit."]
     fitting = [label for label in answer.conformal if label not in always]
     said = []
-    if not fitting:
+    if answer.label in always:
+        also = f"; it may be {listed([with_article(label) for label in fitting])}"
+        said.append(
+            "Too few cells of its class were held out to say how well it fits"
+            f"{also if fitting else ', and no other class that can be judged does'}."
+        )
+    elif not fitting:
         said.append("None of the classes that can be judged fits this image well.")
     elif answer.label not in answer.conformal:
         others = listed([with_article(label) for label in fitting])

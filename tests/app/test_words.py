@@ -59,6 +59,9 @@ def test_a_set_is_said_as_it_is() -> None:
     assert "leave out metamyelocyte" in set_sentences(two, 0.1, (META,))[1]
     other = replace(one, conformal=(META,))
     assert "fits worse" in set_sentences(other, 0.1, ())[0]
+    rare = set_sentences(two, 0.1, (MYELOCYTE,))[0]
+    assert rare.endswith("to say how well it fits; it may be a metamyelocyte.")
+    assert "no other class" in set_sentences(alone, 0.1, (MYELOCYTE,))[0]
     assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # it is in no set here
 
 
