@@ -10,8 +10,9 @@ that is known.
 Its width is Korn and Graubard's (1998, "Confidence intervals for proportions with small expected
 number of positive counts estimated from survey data"): the exact binomial one (Clopper & Pearson
 1934) of as many cells as would vary like the estimate. All classes' intervals hold at once
-(Bonferroni), as a smear is judged by all of them. Right for a smear of the model's own laboratory,
-or where only the shares differ; `misfit` tells when more does.
+(Bonferroni), as a smear is judged by all of them, and hold what either of two estimators finds
+likely. Right for a smear of the model's own laboratory, or where only the shares differ; `misfit`
+tells when more does.
 """
 
 from collections.abc import Sequence
