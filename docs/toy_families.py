@@ -25,6 +25,7 @@ def study(quickstart: str = "build/quickstart", seeds: int = 3) -> list[TrainCon
         batch_size=48,
         lr=1e-3,
         evaluate_every=50,
+        selection="last",
     )
     images = replace(features, inputs="images", steps=60, lr=5e-4, evaluate_every=30)
     on_images = [name for name in fitting_methods(images) if load_method(name).needs.images]

@@ -1,6 +1,6 @@
 """A page in one file: its template rendered, its pictures inside; it loads nothing.
 
-Drawings are PNG of few colours, clouds of points WebP, which every browser shows.
+Drawings are WebP of few colours, without loss, clouds of points with some; every browser shows it.
 """
 
 import base64
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PICTURE_PX = 1500
 """Widest drawing; a page shows it at half, for screens of two dots a pixel."""
 POINTS_PX = 1200
-QUALITY = 80
-NUM_COLOURS = 64
+QUALITY = 70
+NUM_COLOURS = 32
 
 
 @dataclass(frozen=True)
