@@ -89,6 +89,7 @@ def test_an_upload_that_nobody_asks_about_is_deleted(tight: Any, tmp_path: Path)
         time.sleep(0.05)
 
 
+@pytest.mark.slow  # opens the page once more
 def test_nothing_is_on_disk_after_the_end_nor_after_a_kill(
     tight: Any, serve: Callable[..., Any], tmp_path: Path
 ) -> None:

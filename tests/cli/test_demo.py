@@ -43,6 +43,7 @@ def test_a_model_that_is_not_there_is_an_error_in_one_line(
     assert words in error and error.count("\n") == 1
 
 
+@pytest.mark.slow  # loads the model first
 def test_a_port_that_is_taken_is_an_error_in_one_line(capsys: Any) -> None:
     import socket
 
