@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.data.source import Source
+from hf_wbc.engine.reference import FILE as REFERENCE
+from hf_wbc.engine.reference import reference_path
 from hf_wbc.hub.card import place_of
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.model_card import model_card
@@ -53,6 +55,7 @@ def model_publication(
     weights = _files(run)
     seen = _seen(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
+    public = may_be_seen(names, sources) if public is None else public
     files: dict[str, Path | bytes] = {
         CARD: model_card(
             record, seen, place_of(destination), sources, licence=licence, picture=PICTURE
@@ -60,11 +63,12 @@ def model_publication(
         PICTURE: _confusion(record),
         RECORD: (json.dumps(without_paths(record), indent=2, ensure_ascii=False) + "\n").encode(),
         **weights,
+        **_reference(run, sources, public),
     }
     return Publication(
         kind="model",
         files=files,
-        public=may_be_seen(names, sources) if public is None else public,
+        public=public,
         message=f"Run {record['run']}: {record['config']['method']} on {', '.join(names)}",
         tag=tag,
     )
@@ -73,6 +77,19 @@ def model_publication(
 def may_be_seen(domains: Iterable[str], sources: Mapping[str, Source]) -> bool:
     """Whether all that weights have seen may be passed on, and is known to be."""
     return all(name in sources and sources[name].redistributable for name in domains)
+
+
+def _reference(
+    run: RunFolder, sources: Mapping[str, Source], public: bool
+) -> Mapping[str, Path | bytes]:
+    """What `hf-wbc reference` made, if it did; never to everybody where its cells must stay."""
+    import pyarrow.parquet as pq
+
+    path = reference_path(run.model)
+    if not path.is_file():
+        return {}
+    shown = set(pq.read_table(path, columns=["source"])["source"].to_pylist())
+    return {} if public and not may_be_seen(shown, sources) else {REFERENCE: path}
 
 
 def _is_run(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """The predictor takes a published model by its tag, with what lies beside it."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,9 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.engine.make_reference import make_reference
 from hf_wbc.engine.predictor import Predictor
 from hf_wbc.engine.run import run
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publish import publish
 
 
 @pytest.mark.parametrize("with_reference", [True, False])
@@ -22,23 +24,33 @@ def test_a_published_model_answers_as_its_folder_does(
     with_reference: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # it has its own tests
-
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=4)
-    trained, model = run(config, tmp_path / "runs", tmp_path / "cache"), tmp_path / "model"
-    shutil.copytree(trained.model, model)
+    trained = run(config, tmp_path / "runs", tmp_path / "cache")
     if with_reference:
-        make_reference(model, laboratories[:1], per_class=1)
-    api = HfApi()
-    api.create_repo("lab/model")
-    api.upload_folder(repo_id="lab/model", folder_path=model)
-    api.create_tag("lab/model", tag="v1")
-    here = Predictor.load(str(model), engine="torch")
+        make_reference(trained.model, laboratories[:1], per_class=1)
+    else:
+        trained.predictions.unlink()
+    place = parse_destination("lab/model", "model")
+    publish(model_publication(trained.path, place, {}, tag="v1"), place)
+    here = Predictor.load(str(trained.model), engine="torch")
     there = Predictor.load("lab/model@v1", engine="torch")
     cells = [np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)]
     pair = [each.predict(cells, 25 / 40)[0] for each in (here, there)]
     np.testing.assert_array_equal(pair[0].logits, pair[1].logits)
     assert len(there.neighbours(pair[1], 3)) == (3 if with_reference else 0)
     assert (there.held_out is not None) == with_reference
+
+
+def test_cells_that_must_stay_are_not_published_to_everybody(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, steps=2)
+    trained = run(config, tmp_path / "runs", tmp_path / "cache")
+    make_reference(trained.model, laboratories[:1], per_class=1)
+    place = parse_destination("lab/model", "model")
+    for public in (False, True):
+        files = model_publication(trained.path, place, {}, public=public).files
+        assert ("reference.parquet" in files) != public
