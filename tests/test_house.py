@@ -54,6 +54,8 @@ def test_the_wheel_holds_the_shipped_folders(tmp_path: Path) -> None:
         "hf_wbc/cli/main.py",
         "dataset_scripts/acevedo_20.py",
         "hf_wbc/_share/model_cards/dataset.md",
+        "hf_wbc/_share/spaces/wbc/toy_model/config.json",
         "hf_wbc/_share/spaces/wbc_macro_f1/wbc_macro_f1.py",
+        "hf_wbc/app/templates/page.css",
     ):
         assert name in names
