@@ -33,7 +33,7 @@ def decisions(run: Run) -> dict[str, Any]:
         else:
             found[name] = value
     found["processes"] = run.record["machine"]["num_processes"]
-    found["weights"] = _short(run.record["model"]["revision"])
+    found["weights"] = _weights(run)
     for role in ("sources", "target", "held_out"):
         for domain in run.record[role]:
             prints = [domain["train"], domain["validation"]]
@@ -64,6 +64,14 @@ def prefer_judged(runs: Sequence[Run]) -> list[Run]:
     """One run for each seed, by seed: of two that differ in no weight, the one that tells more."""
     ordered = sorted(runs, key=lambda run: (run.seed, bool(run.config["oracle"]), run.name))
     return list({run.seed: run for run in ordered}.values())
+
+
+def _weights(run: Run) -> str:
+    """The version of the weights that training began with; drawn ones differ by the seed alone."""
+    model = run.record["model"]
+    if run.config["fresh"]:
+        return f"{model['num_parameters']:,} drawn"
+    return _short(model["revision"])
 
 
 def _text(value: Any) -> str:

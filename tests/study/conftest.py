@@ -84,7 +84,8 @@ def write_run(
         **{"oracle": bool(target), **changes},
     ).to_dict()
     facts = {name: _facts(name, (versions or {}).get(name, name)) for name in domains}
-    revision = f"sha256:{digest({'weights of': model})}"
+    drawn = {"weights of": model} | ({"seed": seed} if config["fresh"] else {})
+    revision = f"{'fresh' if config['fresh'] else 'sha256'}:{digest(drawn)}"
     identity = {**config, "model": revision, "num_processes": 1} | {
         part: [facts[name] for name, role in domains.items() if role == kind]
         for part, kind in (("sources", "source"), ("target", "target"))

@@ -107,6 +107,15 @@ def test_another_rule_or_depth_of_training_makes_another_row(
     assert found == {("source_val", "full"), ("last", "full"), ("source_val", "frozen")}
 
 
+def test_networks_whose_weights_were_drawn_share_a_row_over_seeds(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path, seed=seed, fresh=True)
+    (row,) = headline(tmp_path)
+    assert row.seeds == (0, 1)
+
+
 def test_a_training_with_and_without_the_oracle_counts_once(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
