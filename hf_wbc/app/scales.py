@@ -13,7 +13,9 @@ OPTICS: Mapping[str, float] = {
     "50x objective, camera pixels of 5.5 um": 0.11,
     "40x slide scanner, 0.25 um per pixel": 0.25,
 }
-LARGEST_UM_PER_PX = 1.0
+SMALLEST_UM_PER_PX, LARGEST_UM_PER_PX = 0.01, 1.0
+"""Light shows nothing finer than the first, at which 25 um are 2,500 px already; at a hundredth of
+it their pixels would fill a server's memory."""
 
 
 def choices(laboratories: Mapping[str, float]) -> list[str]:
@@ -46,7 +48,7 @@ def parse_scale(said: str | float | None, laboratories: Mapping[str, float]) -> 
         raise ValueError(
             f"the scale {text!r} is no number; type um per pixel, such as 0.1, or choose one"
         ) from None
-    if not (math.isfinite(scale) and 0 < scale <= LARGEST_UM_PER_PX):
+    if not (math.isfinite(scale) and SMALLEST_UM_PER_PX <= scale <= LARGEST_UM_PER_PX):
         raise ValueError(
             f"the scale {text} um per pixel cannot be; at a microscope's 100x it is about 0.1"
         )

@@ -86,7 +86,9 @@ def test_every_choice_of_a_scale_is_understood() -> None:
     assert parse_scale(GUESS, {}) is None and parse_scale(0.2, {}) == 0.2
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "10", "1e-400", "wide", "0.1.2"])
+@pytest.mark.parametrize(
+    "said", ["0", "-1", "nan", "inf", "10", "1e-400", "0.001", "wide", "0.1.2"]
+)
 def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match="scale"):
         parse_scale(said, {})
