@@ -4,23 +4,22 @@ A cell that a person has named counts as that; one that is none of the eleven is
 count, and listed.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from hf_wbc.app.desk import Desk, Slide
-from hf_wbc.app.words import BLASTS, OUTSIDE, cell_name
+from hf_wbc.app.desk import Case, Desk, Slide
+from hf_wbc.app.words import OUTSIDE, cell_name
 from hf_wbc.evaluation.differential import UNKNOWN, Differential, differential
+from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order
-from hf_wbc.taxonomy import CLASSES, NAMES, class_id
+from hf_wbc.taxonomy import CLASSES, NAMES
 
-LEFT = tuple(
-    class_id(name) for name in ("promyelocyte", "myelocyte", "metamyelocyte", "neutrophil_banded")
-)
-NORMAL_BANDS = 0.08
-"""Share of bands and younger neutrophils up to which a smear of an adult is common."""
 MANY_REJECTED = 0.1
+MOST_NAMED = 12
+"""Cells that a flag names; all of them stand in the table."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def count_of(desk: Desk, slide: Slide) -> Count | None:
     num_rejected = sum(case.answer.rejected and case.corrected is None for case in cases)
     return Count(
         rows=tuple(_row(found, label) for label in lineage_order(NAMES)),
-        flags=tuple(_flags(found, num_rejected)),
+        flags=tuple(_flags(desk, cases, found, num_rejected)),
         notes=tuple(_notes(found)),
         num_cells=len(cases),
         num_outside=len(slide.cases) - len(cases),
@@ -125,25 +124,18 @@ def _row(found: Differential, label: int) -> Row:
     )
 
 
-def _flags(found: Differential, num_rejected: int) -> list[str]:
-    """What a reader has to see first."""
+def _flags(desk: Desk, cases: Sequence[Case], found: Differential, num_rejected: int) -> list[str]:
+    """What a reader has to see first, with the numbers of the cells to look at."""
+    chances = np.stack([case.answer.probabilities for case in cases])
+    for row, case in enumerate(cases):
+        if case.corrected is not None:
+            chances[row] = np.arange(len(NAMES)) == case.corrected
     flags = []
-    if found.doubtful:
-        flags.append(
-            "These cells differ from the training laboratories' in more than their proportions "
-            "(stain, camera, scale, kinds of cells): trust neither the estimates nor the intervals."
-        )
-    blasts, left = found.together(BLASTS), found.together(LEFT)
-    if blasts.low > 0 or blasts.counted:
-        flags.append(
-            f"Blasts? {blasts.counted} named, estimated {blasts.fraction:.3f} "
-            f"({blasts.low:.3f} to {blasts.high:.3f}). Look at each of them yourself."
-        )
-    if left.low > NORMAL_BANDS:
-        flags.append(
-            f"Left shift? Bands and younger neutrophils are {left.fraction:.3f} "
-            f"({left.low:.3f} to {left.high:.3f}); up to about {NORMAL_BANDS:g} is common."
-        )
+    for flag in smear_flags(found, chances, desk.blasts_from):
+        numbers = [str(cases[row].number) for row in flag.cells[:MOST_NAMED]]
+        more = " and others" if len(flag.cells) > MOST_NAMED else ""
+        look = f" Look first at no. {', '.join(numbers)}{more}." if numbers else ""
+        flags.append(f"{flag.text}{look}")
     if num_rejected > MANY_REJECTED * found.num_cells:
         flags.append(
             f"{num_rejected} of {found.num_cells} cells are unlike those that the model knows: "
@@ -154,11 +146,6 @@ def _flags(found: Differential, num_rejected: int) -> list[str]:
 
 def _notes(found: Differential) -> list[str]:
     notes = []
-    if not found.corrected:
-        notes.append(
-            "This model was saved without held-out cells: the fractions are plain counts, and the "
-            "intervals know chance alone, not the classifier's mistakes."
-        )
     if missing := [cell_name(c) for c, s in enumerate(found.shares) if not s.identifiable]:
         notes.append(f"The model was never taught {', '.join(missing)}: these are not counted.")
     notes.append(f"{found.num_cells} cells; an interval tells what another slide might have shown.")

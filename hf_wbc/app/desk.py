@@ -79,6 +79,13 @@ class Desk:
         limits = () if abstention is None else abstention.sets[SETS].thresholds
         return frozenset(label for label, limit in enumerate(limits) if limit is None)
 
+    @property
+    def blasts_from(self) -> float | None:
+        """Probability from which the model's own review looks at a blast; None where unknown."""
+        abstention = self.predictor.abstention
+        review = None if abstention is None else abstention.reviews.get("myeloblast")
+        return None if review is None else review.threshold
+
     @cached_property
     def title(self) -> str:
         """The model's name: of a run its folder's."""

@@ -1,15 +1,18 @@
 """Sentences say what the numbers say."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.count import Count, Row
-from hf_wbc.app.desk import Slide
+from hf_wbc.app.count import Count, Row, count_of
+from hf_wbc.app.desk import Case, Desk, Slide
 from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
+from hf_wbc.app.uploads import Picture
 from hf_wbc.app.words import confusables, reasons_to_look, set_sentences
 from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
 from hf_wbc.engine.cell_warnings import OUTSIDE
@@ -99,3 +102,20 @@ def test_bars_are_drawn_to_the_largest_bound() -> None:
     count = Count(rows, (), (), 1, 0, 0, None, None)
     assert count.most == 0.4
     assert Slide().corrected(1, 2) == Slide()
+
+
+def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
+    predictor = SimpleNamespace(held_out=None, abstention=None)
+    desk = Desk(cast(Any, predictor), "model")
+    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    answers = [answer(myelocyte=1.0), answer(monocyte=0.7, myeloblast=0.3)] + [
+        answer(monocyte=1.0) for _ in range(4)
+    ]
+    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
+    before, after = (count_of(desk, each) for each in (slide, slide.corrected(2, MONOCYTE)))
+    assert before is not None and after is not None
+    (blasts,) = [flag for flag in before.flags if "blasts" in flag]
+    assert blasts.startswith("Possible blasts") and blasts.endswith("Look first at no. 2.")
+    assert not [flag for flag in after.flags if "blasts" in flag]
+    assert any("immature" in flag and "no. 1." in flag for flag in before.flags)
+    assert any("Only 6 cells" in flag for flag in before.flags)
