@@ -5,7 +5,7 @@ from typing import Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.data.source import Source
-from hf_wbc.hub.places import ROLES, model_place
+from hf_wbc.hub.places import ROLES, hub_model, model_place
 from hf_wbc.study.words import ARROW, count, listed
 from hf_wbc.taxonomy import NAMES
 
@@ -173,7 +173,7 @@ def retraining(record: Record, place: str) -> tuple[str, str]:
         if names:
             flags.append(f"--{role.replace('_', '-')} {' '.join(d['name'] for d in record[role])}")
             folders += names
-    if str(record["model"]["revision"]).startswith("sha256:"):
+    if hub_model(record["model"]) is None:
         flags.append(f"--model {model_place(record['model'])}")
         folders.append("the base")
     if not folders:

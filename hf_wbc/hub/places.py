@@ -6,7 +6,7 @@ last part of a model's path; its fingerprint says the rest.
 
 import copy
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from hf_wbc.models.ready import find_ready
@@ -32,6 +32,8 @@ def hub_model(model: Mapping[str, Any]) -> str | None:
     if ready := find_ready(name):
         return ready.hub_id
     if revision.startswith("sha256:") or _is_path(name):
+        return None
+    if revision.startswith("fresh:") and Path(name).is_dir():  # `build/tiny`, and no repository
         return None
     return name.partition("@")[0]
 

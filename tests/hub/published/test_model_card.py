@@ -142,6 +142,17 @@ def test_it_is_clean_markdown(real: dict[str, Any]) -> None:
             assert len({line.count("|") for line in lines}) == 1, block
 
 
+def test_a_fresh_base_in_a_folder_is_no_repository(
+    real: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "build/tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    real["model"] |= {"name": "build/tiny", "revision": "fresh:0123456789abcdef"}
+    text = rendered(real)
+    assert "build/tiny" not in text and "base_model" not in text
+    assert "--model tiny" in text
+
+
 def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:
     assert "/" not in json.dumps([real["config"]["sources"], real["config"]["model"]])
     assert real["config"]["sources"] == ["acevedo_20"]
