@@ -7,6 +7,7 @@ from hf_wbc.hub.change import Change, plan_change
 from hf_wbc.hub.checks import check_publication
 from hf_wbc.hub.destination import Destination, Folder, HubRepo
 from hf_wbc.hub.hand_edits import Card
+from hf_wbc.hub.manifest import MANIFEST, Manifest
 from hf_wbc.hub.publication import Publication, size_of, size_words
 from hf_wbc.hub.remote import MAIN, look, refuse_other_type, require_account
 from hf_wbc.hub.tags import next_tag
@@ -32,8 +33,9 @@ def preview(
             change, tag, private = _on_hub(publication, destination, card, report)
     except (ValueError, OSError) as error:
         problem = error
-    yield _headline(publication, destination, tag, private)
-    yield from _files(publication, change)
+    sizes = _sizes(publication, change)
+    yield _headline(publication, destination, tag, private, sizes)
+    yield from _files(sizes, change)
     if problem:
         raise problem
 
@@ -66,9 +68,12 @@ def _in_folder(publication: Publication, folder: Folder, card: Card) -> tuple[Ch
 
 
 def _headline(
-    publication: Publication, destination: Destination, tag: str, private: bool | None
+    publication: Publication,
+    destination: Destination,
+    tag: str,
+    private: bool | None,
+    sizes: Mapping[str, int],
 ) -> str:
-    total = sum(publication.sizes.values())
     if isinstance(destination, Folder):
         place, seen = "a folder", "whoever may read the folder"
     else:
@@ -76,16 +81,21 @@ def _headline(
         is_public = publication.public and not private
         seen = "EVERYBODY: it is public" if is_public else "its owners alone: it is private"
     return (
-        f"{destination} ({place}), {tag}: {len(publication.files)} files, {size_words(total)}; "
+        f"{destination} ({place}), {tag}: {len(sizes)} files, "
+        f"{size_words(sum(sizes.values()))}; "
         f"seen by {seen}"
     )
 
 
-def _files(publication: Publication, change: Change | None) -> Iterator[str]:
+def _sizes(publication: Publication, change: Change | None) -> Mapping[str, int]:
+    """Bytes by path of all that would be there, the manifest included."""
+    files = {**publication.files, MANIFEST: Manifest.of(publication).to_bytes()}
+    files = dict(change.files) if change is not None else files
+    return {path: size_of(files[path]) for path in sorted(files)}
+
+
+def _files(sizes: Mapping[str, int], change: Change | None) -> Iterator[str]:
     """One line a file: size, what becomes of it, path."""
-    sizes: Mapping[str, int] = publication.sizes
-    if change is not None:
-        sizes = {path: size_of(content) for path, content in sorted(change.files.items())}
     for path, size in sizes.items():
         what = "send" if change is None or path in change.written else "there already"
         yield f"{size:>15,}  {what:<13}  {path}"
