@@ -107,6 +107,7 @@ def _commit(
         remote = look(api, repo, branch, report)
         if remote is None:
             raise ValueError(f"{repo} has gone while it was published; repeat the command")
+        refuse_public(publication, remote)  # whoever made it since, or opened it
         change = plan_change(publication, remote, card)
         if change.is_empty:
             return remote.head

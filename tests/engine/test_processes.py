@@ -25,10 +25,12 @@ ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch")
 TORCHRUN = (
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 )  # fmt: skip
-DEADLINE_S = 300
+DEADLINE_S = 600
 TWO = ("--multi_gpu", "--num_processes", "2")
 TRAIN = "train.py"
 LONG = 60
+SHORTER = 16
+"""Steps by two processes, which wait for each other at each."""
 
 
 def command(launcher: tuple[str, ...], config: TrainConfig, out: Path) -> list[str]:
@@ -172,10 +174,16 @@ def long(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def by_two(long: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That run by two processes that nobody disturbed."""
+def shorter(long: TrainConfig) -> TrainConfig:
+    """That run in fewer steps."""
+    return replace(long, steps=SHORTER)
+
+
+@pytest.fixture(scope="module")
+def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shorter run by two processes that nobody disturbed."""
     out = tmp_path_factory.mktemp("by_two")
-    end(command((*TORCHRUN, TRAIN), long, out))
+    end(command((*TORCHRUN, TRAIN), shorter, out))
     return out
 
 
@@ -202,21 +210,21 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
 
 
 def test_two_killed_processes_end_in_the_same_weights(
-    long: TrainConfig, by_two: Path, tmp_path: Path
+    shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """Started by accelerate and continued by torchrun: whoever starts them, it is one run."""
-    kill_when(command((*ACCELERATE, *TWO, TRAIN), long, tmp_path), is_at(tmp_path, 4))
+    kill_when(command((*ACCELERATE, *TWO, TRAIN), shorter, tmp_path), is_at(tmp_path, 4))
     assert not only_run(tmp_path).finished
-    end(command((*TORCHRUN, TRAIN), long, tmp_path))
+    end(command((*TORCHRUN, TRAIN), shorter, tmp_path))
     assert saved_weights(tmp_path) == saved_weights(by_two)
     assert only_run(tmp_path).path.name == only_run(by_two).path.name
 
 
 def test_two_processes_see_what_one_with_twice_the_batch_sees(
-    long: TrainConfig, by_two: Path, tmp_path: Path
+    shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """Colour and geometry are drawn for each image, whichever process holds it."""
-    doubled = replace(long, batch_size=2 * long.batch_size)
+    doubled = replace(shorter, batch_size=2 * shorter.batch_size)
     assert main(command((), doubled, tmp_path)) == 0
     one, two = only_run(tmp_path), only_run(by_two)
     assert two.read_record()["machine"]["num_processes"] == 2

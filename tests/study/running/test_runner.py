@@ -46,6 +46,7 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     failing: TrainConfig,
     tmp_path: Path,
     assert_same_run: Callable[[RunFolder, RunFolder], None],
+    workers: Callable[[], list[psutil.Process]],
 ) -> None:
     configs = [short, failing, replace(short, seed=1)]
     tasks = tasks_of(configs, tmp_path)
@@ -65,7 +66,10 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
 
 
 def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
-    short: TrainConfig, tmp_path: Path, assert_same_run: Callable[[RunFolder, RunFolder], None]
+    short: TrainConfig,
+    tmp_path: Path,
+    assert_same_run: Callable[[RunFolder, RunFolder], None],
+    workers: Callable[[], list[psutil.Process]],
 ) -> None:
     long = replace(short, steps=60)
     tasks = tasks_of([long, replace(short, seed=1)], tmp_path)
@@ -85,7 +89,9 @@ def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
     assert_same_run(run(long, tmp_path / "whole", tmp_path / "features"), again)
 
 
-def test_an_error_of_the_watcher_leaves_no_worker(short: TrainConfig, tmp_path: Path) -> None:
+def test_an_error_of_the_watcher_leaves_no_worker(
+    short: TrainConfig, tmp_path: Path, workers: Callable[[], list[psutil.Process]]
+) -> None:
     def stop(event: Event) -> None:
         if event.kind == "step":
             raise KeyboardInterrupt
@@ -162,14 +168,20 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
     assert [(word, why) for word, _, why in standing.troubles()] == [("failed", "why")]
 
 
-def workers() -> list[psutil.Process]:
-    """Processes that this one has started for tasks and that live."""
-    found = []
-    for child in psutil.Process().children():
-        try:
-            words = " ".join(child.cmdline())
-            if "resource_tracker" not in words and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+@pytest.fixture
+def workers() -> Callable[[], list[psutil.Process]]:
+    """Tells which processes the test has started for tasks and that live."""
+    others = {*psutil.Process().children()}  # of tests before this one: a browser, a server
+
+    def living() -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process().children():
+            try:
+                words = " ".join(child.cmdline())
+                if "resource_tracker" not in words and child.status() != psutil.STATUS_ZOMBIE:
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return [child for child in found if child not in others]
+
+    return living
