@@ -59,7 +59,9 @@ def many_cells_tab(desk: Desk, slide: Any) -> None:
     def correct(slide: Slide, event: gr.EventData) -> tuple[Any, ...]:  # Gradio reads the hints
         return _correct(desk, slide, event)
 
-    cells.correct(correct, [slide], [slide, count], **busy("/many_correct"))
+    # All are kept, in the clicks' order: by default Gradio drops what comes while one is done.
+    in_turn = {"concurrency_id": "correct", "concurrency_limit": 1, "trigger_mode": "multiple"}
+    cells.correct(correct, [slide], [slide, count], **{**busy("/many_correct"), **in_turn})
     save = "(file) => { if (file) window.wbcSave(file); return null; }"
     for button, make in ((as_csv, csv_file), (as_report, report_file)):
         made = button.click(partial(make, desk), [slide], [kept], **busy(f"/many_{make.__name__}"))

@@ -133,6 +133,14 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     page.wait_for_selector("#many-count tfoot >> text=1 left out")
 
 
+def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
+    read_slide(page)
+    selects = page.locator("#many-cells tbody select")
+    for number in range(5):
+        selects.nth(number).select_option(label="none of the eleven")
+    page.wait_for_selector("#many-count tfoot >> text=5 left out")
+
+
 def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
     read_slide(page)
     page.locator("#many-cells tbody select").first.select_option(label="basophil")
