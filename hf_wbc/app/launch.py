@@ -1,6 +1,7 @@
 """Open the page: no telemetry, no request to anywhere, uploads in a folder that goes with it."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,16 +27,19 @@ FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
 def private() -> Iterator[Path]:
     """The environment in which Gradio is to be imported, and the folder of the uploads.
 
-    What a killed server left is deleted, and the folder at the end.
+    What a killed server left is deleted, and the folder at the end: SIGTERM, with which containers
+    stop, ends the block as Ctrl-C does.
     """
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
     folder = aside(place)
     folder.mkdir(mode=0o700)
     os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield folder
     finally:
+        signal.signal(signal.SIGTERM, before)
         remove(folder)
         os.environ.pop("GRADIO_TEMP_DIR")
 

@@ -1,0 +1,30 @@
+"""The folder of the uploads goes with the server, however it is stopped."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOLDS = """
+import time
+from hf_wbc.app.launch import private
+with private() as folder:
+    (folder / "upload.png").write_bytes(b"a cell")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_uploads_are_gone_when_the_server_is_told_to_stop(how: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        folder = Path(server.stdout.readline().strip())
+        assert (folder / "upload.png").is_file()
+        server.send_signal(how)
+        server.wait(timeout=60)
+    assert not folder.exists()
