@@ -26,9 +26,9 @@ class Conflict(Exception):
 def ask(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
     """The answer to `question`, asked again where the connection broke or the Hub is busy.
 
-    It waits as long as a Retry-After asks for. `what` says what was being done. Stale for 412,
-    Conflict for 409; ValueError for what the user has to mend, OSError for what passes, each in one
-    line.
+    It waits as long as a Retry-After or a RateLimit asks for. `what` says what was being done.
+    Stale for 412, Conflict for 409; ValueError for what the user has to mend, OSError for what
+    passes, each in one line.
     """
     waited = 0.0
     for attempt in range(1, MAX_TRIES + 1):
@@ -81,13 +81,21 @@ def _cause(error: BaseException) -> BaseException | None:
 def _wait(error: BaseException, attempt: int) -> float | None:
     """Seconds until another try is worth it; None when it never is."""
     from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported
+        parse_ratelimit_headers,
+    )
 
     response = getattr(error, "response", None)
     if response is not None and response.status_code not in _BUSY:
         return None
     if isinstance(error, OfflineModeIsEnabled) or "CERTIFICATE" in str(error):
         return None
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    if response is None:
+        return 2.0**attempt
+    asked = response.headers.get("Retry-After", "")
+    limit = parse_ratelimit_headers(response.headers)  # what the public Hub sends
+    if not asked.isdigit() and response.status_code == 429 and limit is not None:
+        return float(limit.reset_in_seconds)
     return float(asked) if asked.isdigit() else 2.0**attempt
 
 

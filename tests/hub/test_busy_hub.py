@@ -25,6 +25,14 @@ def test_a_rate_limit_is_waited_for_as_long_as_it_asks(
     assert sum("trying again in 37 s" in line for line in said) == 2
 
 
+def test_a_rate_limit_in_the_public_hubs_words_is_waited_for(
+    hub: LoopbackHub, quick: list[float]
+) -> None:
+    hub.faults.answer("POST", "/commit/", 429, headers={"RateLimit": '"api";r=0;t=41'})
+    publish(small(), CELLS)
+    assert 41 in quick
+
+
 def test_a_limit_that_asks_for_too_long_is_told_instead_of_slept(
     hub: LoopbackHub, quick: list[float]
 ) -> None:
