@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -53,6 +54,21 @@ def _point_libraries_at(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", home / "datasets")
         monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody knows, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    cert, key = tmp_path / "own.pem", tmp_path / "own.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-out", cert, "-keyout", key],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    return cert, key
 
 
 @pytest.fixture

@@ -1,17 +1,12 @@
 """A Hub behind the certificate of one's own authority is reached with it, and not without."""
 
-import shutil
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hub_server import LoopbackHub
 
 from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
@@ -33,57 +28,11 @@ except ValueError as error:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate of an authority that nobody knows, for localhost, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl here to make a certificate with")
-    made, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            "-keyout", str(key), "-out", str(made), "-subj", "/CN=localhost",
-            "-addext", "subjectAltName=DNS:localhost",
-        ],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return made, key
-
-
-@pytest.fixture
-def https(hub: Any, certificate: tuple[Path, Path]) -> Iterator[str]:
-    """The Hub's address through TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    behind = ("127.0.0.1", int(hub.url.rpartition(":")[2]))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_serve, args=(server, context, behind), daemon=True).start()
-        yield f"https://localhost:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
-
-
-def _serve(server: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
-    with suppress(OSError):
-        while True:
-            plain, _ = server.accept()
-            threading.Thread(target=_pass_on, args=(plain, context, behind), daemon=True).start()
-
-
-def _pass_on(plain: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
-    with (
-        suppress(OSError),
-        context.wrap_socket(plain, server_side=True) as client,
-        socket.create_connection(behind) as hub,
-    ):
-        threading.Thread(target=_pump, args=(hub, client), daemon=True).start()
-        _pump(client, hub)
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
+def https(hub: LoopbackHub, certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[str]:
+    """The address of what the Hub holds, through TLS."""
+    with LoopbackHub(tmp_path / "hub", certificate=certificate) as secure:
+        yield secure.url
+    assert not secure.errors
 
 
 @pytest.mark.parametrize("trusted", [True, False])
