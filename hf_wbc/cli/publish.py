@@ -56,10 +56,10 @@ def publish(
     """
     from hf_wbc.hub.destination import HubRepo, parse_destination
     from hf_wbc.hub.preview import preview
+    from hf_wbc.hub.publication import asked_public
     from hf_wbc.hub.publish import publish as send
 
-    if public and private:
-        raise ValueError("--public and --private exclude each other; leave one of them out")
+    seen = asked_public(public, private)
     destination = parse_destination(to, kind)
     if collection is not None and not isinstance(destination, HubRepo):
         raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
@@ -75,7 +75,7 @@ def publish(
         mapping,
         licence,
         model,
-        {"public": True if public else False if private else None, "tag": tag},
+        {"public": seen, "tag": tag},
     )
     if dry_run:
         for line in preview(publication, destination, card=card, report=_say):

@@ -43,9 +43,9 @@ def train(
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
+    from hf_wbc.hub.publication import asked_public
 
-    if public and private:
-        raise ValueError("--public and --private exclude each other; leave one of them out")
+    seen = asked_public(public, private)
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
@@ -57,7 +57,7 @@ def train(
                 parse_destination(push_to, "model"),
                 dataset_scripts.known(),
                 display.say,
-                public=True if public else False if private else None,
+                public=seen,
                 licence=licence,
                 tag=tag,
             )

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+OWN_AUTHORITY = "set SSL_CERT_FILE to the certificate of your own authority"
+"""What to do about a certificate that is not trusted."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -61,5 +63,5 @@ def _why(error: Exception, revision: str | None) -> str:
         return f"{endpoint} answers {status} ({said}); try again later"
     remedy = "check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched"
     if "CERTIFICATE" in said:
-        remedy = "set SSL_CERT_FILE to the certificate of your own authority"
+        remedy = OWN_AUTHORITY
     return f"{endpoint} cannot be reached ({type(error).__name__}: {said}); {remedy}"

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from hf_wbc.data.hub_snapshot import OWN_AUTHORITY
+
 Report = Callable[[str], None]
 """Takes one line about what is going on: a wait that the Hub asked for, a retry."""
 T = TypeVar("T")
@@ -92,11 +94,10 @@ def _wait(error: BaseException, attempt: int) -> float | None:
         return None
     if response is None:
         return 2.0**attempt
-    asked = response.headers.get("Retry-After", "")
+    if (asked := response.headers.get("Retry-After", "")).isdigit():
+        return float(asked)
     limit = parse_ratelimit_headers(response.headers)  # what the public Hub sends
-    if not asked.isdigit() and response.status_code == 429 and limit is not None:
-        return float(limit.reset_in_seconds)
-    return float(asked) if asked.isdigit() else 2.0**attempt
+    return float(limit.reset_in_seconds) if limit and response.status_code == 429 else 2.0**attempt
 
 
 def _explained(error: BaseException, what: str, repo: str) -> Exception:
@@ -111,7 +112,7 @@ def _explained(error: BaseException, what: str, repo: str) -> Exception:
     if response is None:
         remedy = "check the network and HF_ENDPOINT"
         if "CERTIFICATE" in str(error):
-            remedy = "set SSL_CERT_FILE to the certificate of your own authority"
+            remedy = OWN_AUTHORITY
         elif type(error) is ConnectionError:  # as hf_xet raises it, and nobody else
             remedy += ", or set HF_HUB_DISABLE_XET=1, as its store of large files is another server"
         return OSError(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from hf_wbc.data.hub_snapshot import OWN_AUTHORITY
 from hf_wbc.engine.doctor import Finding
 from hf_wbc.hub.destination import HubRepo, parse_destination
 from hf_wbc.hub.environment import is_private
@@ -52,7 +53,7 @@ def _trouble(endpoint: str) -> str:
 
 def _remedy(trouble: str) -> str:
     if "CERTIFICATE" in trouble.upper():
-        return "set SSL_CERT_FILE to the certificate of your own authority"
+        return OWN_AUTHORITY
     return "check the network or HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to work without it"
 
 
@@ -97,10 +98,9 @@ def _rights(account: dict[str, Any]) -> str:
 def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
     """Whether large files can go by xet, which is asked of a repository."""
     from huggingface_hub import HfApi
-    from huggingface_hub.utils._runtime import is_xet_available
 
     from hf_wbc.hub.remote import require_account
-    from hf_wbc.hub.xet import speaks_xet
+    from hf_wbc.hub.xet import speaks_xet, uses_xet
 
     api, repo = HfApi(), None
     if to is not None:
@@ -112,7 +112,7 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
                 yield Finding("publishing", f"{to} is yours to write to")
             except ValueError as error:
                 yield Finding("publishing", f"not to {to}", str(error))
-    if not is_xet_available():
+    if not uses_xet():
         yield Finding("xet", "off here: large files go by LFS")
     elif repo is None:
         yield Finding("xet", "asked before each upload; LFS where the server has none")

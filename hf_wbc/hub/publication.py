@@ -43,6 +43,13 @@ class Publication:
             )
 
 
+def asked_public(public: bool, private: bool) -> bool | None:
+    """What two flags ask for; None where neither is given. ValueError for both."""
+    if public and private:
+        raise ValueError("--public and --private exclude each other; leave one of them out")
+    return public if public or private else None
+
+
 def size_of(file: Path | bytes) -> int:
     """Number of bytes."""
     return len(file) if isinstance(file, bytes) else file.stat().st_size

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
+def uses_xet() -> bool:
+    """Whether the client would send large files by xet."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
+
+
 def speaks_xet(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> bool:
     """Whether the server hands out what an upload by xet needs; it is asked, not guessed."""
     url = (
@@ -33,8 +40,6 @@ def choose_transfer(api: "HfApi", repo: HubRepo, revision: str, report: Report) 
     """Turn xet off for this process where the server has none."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
-        return
-    if not speaks_xet(api, repo, revision, report):
+    if uses_xet() and not speaks_xet(api, repo, revision, report):
         report(f"{api.endpoint} does not speak xet; files go by LFS")
         constants.HF_HUB_DISABLE_XET = True

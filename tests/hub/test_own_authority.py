@@ -1,31 +1,14 @@
 """A Hub behind a hospital's own authority: told how to be trusted, and then published to."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hub_server import LoopbackHub
 
 COMMAND = "import sys; from hf_wbc.cli.main import main; sys.exit(main(sys.argv[1:]))"
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody knows, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    cert, key = tmp_path / "own.pem", tmp_path / "own.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-out", cert, "-keyout", key],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    return cert, key
 
 
 def test_an_own_authority_is_named_as_the_remedy_and_trusted_when_it_is_given(
