@@ -10,7 +10,7 @@ from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.scales import parse_scale
 from hf_wbc.app.uploads import Given, Picture, Refused, Uploads, read_uploads, remove_all
 from hf_wbc.engine.cell_answer import CellAnswer
-from hf_wbc.engine.predictor import SETS, Predictor
+from hf_wbc.engine.predictor import Predictor
 
 BATCH = 32
 GUESSED_FROM = 96
@@ -70,13 +70,13 @@ class Desk:
     def alpha(self) -> float | None:
         """The share of conformal sets that may miss the class; None without sets."""
         abstention = self.predictor.abstention
-        return None if abstention is None else abstention.sets[SETS].alpha
+        return None if abstention is None else abstention.within_class.alpha
 
     @property
     def always_in_set(self) -> frozenset[int]:
         """Classes of which too few cells were held out to leave them out of a conformal set."""
         abstention = self.predictor.abstention
-        limits = () if abstention is None else abstention.sets[SETS].thresholds
+        limits = () if abstention is None else abstention.within_class.thresholds
         return frozenset(label for label, limit in enumerate(limits) if limit is None)
 
     @property

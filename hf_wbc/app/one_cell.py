@@ -102,7 +102,6 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "whole": encode.whole(picture.pixels),
             "seen": encode.seen(picture.pixels, answer),
             "heat": encode.heat(picture.pixels, answer, saliency),
-            "heat_note": "",
             "width": width,
             "height": height,
             "box": answer.box,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.plane import nearest, own_distances, principal_plane
 from hf_wbc.plots.page import Picture, picture
 
@@ -36,8 +37,7 @@ def whereabouts(desk: Desk, slide: Slide) -> Whereabouts | None:
     gallery = desk.predictor.reference.gallery
     if gallery is None:
         return None
-    mine = np.stack([case.answer.features for case in slide.cases]).astype(np.float64)
-    mine /= np.maximum(np.linalg.norm(mine, axis=1, keepdims=True), 1e-12)
+    mine = unit(np.stack([case.answer.features for case in slide.cases]).astype(np.float64))
     known = gallery.features.astype(np.float64)
     plane = principal_plane(known)
     names = (*sorted(set(gallery.sources)), YOURS)

@@ -1,11 +1,12 @@
 """What the predictor says, in sentences for someone who looks at cells."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.engine.cell_warnings import OUTSIDE as OUTSIDE_THE_ELEVEN
 from hf_wbc.plots.style import shown
+from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, class_id, relation
 
 OUTSIDE = -2
@@ -38,17 +39,6 @@ def cell_name(label: int) -> str:
     return OUTSIDE_NAME if label == OUTSIDE else shown(NAMES[label])
 
 
-def listed(words: Sequence[str], last: str = "or") -> str:
-    """A list in a sentence.
-
-    >>> listed(["a", "b", "c"]), listed(["a"])
-    ('a, b or c', 'a')
-    """
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
 def with_article(label: int) -> str:
     """A class in a sentence: `an eosinophil`."""
     name = cell_name(label)
@@ -66,7 +56,7 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
     fitting = [label for label in answer.conformal if label not in always]
     said = []
     if answer.label in always:
-        also = f"; it may be {listed([with_article(label) for label in fitting])}"
+        also = f"; it may be {listed([with_article(label) for label in fitting], 'or')}"
         said.append(
             "Too few cells of its class were held out to say how well it fits"
             f"{also if fitting else ', and no other class that can be judged does'}."
@@ -74,14 +64,14 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
     elif not fitting:
         said.append("None of the classes that can be judged fits this image well.")
     elif answer.label not in answer.conformal:
-        others = listed([with_article(label) for label in fitting])
+        others = listed([with_article(label) for label in fitting], "or")
         said.append(f"It fits worse than most held-out cells of its class; it may be {others}.")
     elif fitting == [answer.label]:
         said.append(f"Nothing but {with_article(answer.label)} fits.")
     else:
-        said.append(f"It may be {listed([with_article(label) for label in fitting])}.")
+        said.append(f"It may be {listed([with_article(label) for label in fitting], 'or')}.")
     if kept := [label for label in sorted(always) if label in answer.conformal]:
-        names = listed([cell_name(label) for label in kept], "and")
+        names = listed([cell_name(label) for label in kept])
         said.append(f"Too few cells were held out to ever leave out {names}.")
     right = round(100 * (1 - alpha))
     said.append(
@@ -118,7 +108,7 @@ def reasons_to_look(answer: CellAnswer, always: Collection[int]) -> list[str]:
     if answer.rejected:
         found.append("unlike the cells the model knows")
     if others := [label for label in fitting if label != answer.label]:
-        found.append(f"may be {listed([cell_name(label) for label in others])}")
+        found.append(f"may be {listed([cell_name(label) for label in others], 'or')}")
     if answer.conformal and answer.label not in answer.conformal:
         found.append("its own class fits badly")
     if answer.label in BLASTS:

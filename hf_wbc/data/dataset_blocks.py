@@ -28,8 +28,7 @@ def read_dataset_blocks(
         for number in numbers:
             rows = range(number * BLOCK, min((number + 1) * BLOCK, total))
             jobs = [(rows[first : first + BATCH],) for first in range(0, len(rows), BATCH)]
-            parts = dict(workers.run(_squares, jobs))
-            found = [parts[job] for job in range(len(jobs))]
+            found = workers.map(_squares, jobs)
             names = tuple(name for part in found for name in part[0])
             yield Block(names, np.concatenate([part[1] for part in found]), ())
 

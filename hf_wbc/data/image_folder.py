@@ -21,7 +21,6 @@ from hf_wbc.data.pixels import Geometry, num_processes, square
 from hf_wbc.data.table import Table
 from hf_wbc.data.walk import IMAGE_SUFFIXES
 from hf_wbc.data.workers import Workers
-from hf_wbc.taxonomy import UNLABELLED
 
 BATCH = 32
 """Images of a job."""
@@ -59,9 +58,7 @@ class Block:
 
     def table(self, name: str) -> Table:
         """Its squares as unlabelled rows of the domain `name`; ValueError where there are none."""
-        labels = np.full(len(self.names), UNLABELLED)
-        zeros = np.zeros(len(self.names), np.int64)
-        return Table((self.pixels,), labels, zeros, list(self.names), (name,))
+        return Table.unlabelled(self.pixels, self.names, name)
 
 
 def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
@@ -108,8 +105,7 @@ def read_blocks(
         for start in (number * BLOCK for number in wanted):
             names = folder.names[start : start + BLOCK]
             jobs = [(names[first : first + BATCH],) for first in range(0, len(names), BATCH)]
-            parts = dict(workers.run(_squares, jobs))
-            found = [square for number in range(len(jobs)) for square in parts[number]]
+            found = [square for part in workers.map(_squares, jobs) for square in part]
             yield _block(names, found, geometry)
 
 

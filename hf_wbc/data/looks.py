@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hf_wbc.data.pixels import Geometry
 from hf_wbc.data.sharpness import sharpness, spectrum
 from hf_wbc.data.table import Table
-from hf_wbc.taxonomy import UNLABELLED
 
 LOOK = Geometry(size=128, resample=3)
 """At which squares are measured."""
@@ -36,10 +35,8 @@ def look_of(square: NDArray[np.uint8]) -> Floats:
 
 def _sharpness(square: NDArray[np.uint8]) -> float:
     """In cycles per um; NaN for a plain square, which has none."""
-    zero = np.zeros(1, np.int64)
-    table = Table((square[None],), zero + UNLABELLED, zero, [""], ("image",))
     try:
-        return sharpness(spectrum(table))
+        return sharpness(spectrum(Table.unlabelled(square[None])))
     except ValueError:
         return float("nan")
 

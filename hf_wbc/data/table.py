@@ -7,6 +7,7 @@ and image id. Nothing is decoded here: a batch is one copy of the rows it names.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ class Table:
         if self.labels.min() < UNLABELLED or self.labels.max() >= NUM_CLASSES:
             raise ValueError(f"labels must lie in -1..{NUM_CLASSES - 1}")
         assert self.domains.min() >= 0 and self.domains.max() < len(self.domain_names)
+
+    @classmethod
+    def unlabelled(
+        cls, rows: np.ndarray, image_ids: Sequence[str] | None = None, name: str = "images"
+    ) -> Self:
+        """Rows (N, ...) of one domain whose labels nobody knows; `image_ids` None names none."""
+        zeros = np.zeros(len(rows), np.int64)
+        ids = [""] * len(rows) if image_ids is None else list(image_ids)
+        return cls((rows,), zeros + UNLABELLED, zeros, ids, (name,))
 
     @cached_property
     def _starts(self) -> np.ndarray:

@@ -95,6 +95,11 @@ class Workers:
                 self._give(connection, waiting, busy)
                 yield number, result
 
+    def map(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The results of `run`, in the order of the jobs."""
+        found = dict(self.run(function, jobs))
+        return [found[number] for number in range(len(jobs))]
+
     def _give(
         self,
         connection: Connection,

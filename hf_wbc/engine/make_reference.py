@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_wbc.data.colour_statistics import evenly_spaced
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.domain import Domain, load_domains
 from hf_wbc.data.images import decode_rgb
 from hf_wbc.data.looks import LOOK, look_of
 from hf_wbc.data.pixels import square
@@ -65,7 +65,7 @@ def make_reference(
     predictor = Predictor.load(str(model))
     wanted = []
     for ref in refs:
-        train, validation = (load_domain(ref, split) for split in ("train", "validation"))
+        train, validation = load_domains(ref, ("train", "validation"))
         _require_source(predictor, train)
         wanted.append((ref, _Rows(train, _chosen(train, per_class))))
         wanted.append((ref, _Rows(validation, _labelled(validation))))

@@ -114,7 +114,7 @@ def predict_images(
     logits = np.concatenate([part.logits for part in parts])
     facts["data"] |= {"num_images": len(ids), "num_bad": len(bad)}
     abstention = abstention_of(loaded)
-    sets = None if abstention is None else abstention.sets["class"].sets(logits)
+    sets = None if abstention is None else abstention.within_class.sets(logits)
     rejected = None if abstention is None else abstention.rejection.rejects(logits)
     return Answers(ids, logits, sets, rejected, bad, shelf.passed_over, facts)
 

@@ -27,18 +27,17 @@ from hf_wbc.engine.cell_warnings import OUTSIDE, UNMEASURED, image_warnings
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.engines.run import apply_head, run_engine
 from hf_wbc.engine.inputs import geometry_of
-from hf_wbc.engine.reference import Reference, read_reference, unit
+from hf_wbc.engine.reference import Reference, read_reference
 from hf_wbc.engine.saliency import saliency_map
 from hf_wbc.evaluation.differential import HeldOut
+from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.models import Loaded, load_trained
-from hf_wbc.taxonomy import NAMES, UNLABELLED
+from hf_wbc.taxonomy import NAMES
 
 Pixels = NDArray[np.uint8]
 Scale = float | None | Sequence[float | None]
 UNKNOWN_UM_PER_PX = 0.1
 """Taken, and said to be guessed, where there is not even a nucleus to guess by."""
-SETS = "class"
-"""Conformal sets that hold within each class, and so for any shares of them."""
 ENOUGH = 32
 """Images from which a laboratory's stain and sharpness are measured, for a model that wants it."""
 
@@ -205,8 +204,7 @@ class Predictor:
             return plain, True
         if len(squares) < ENOUGH:
             return plain, False
-        zeros = np.zeros(len(squares), np.int64)
-        table = Table((squares,), zeros + UNLABELLED, zeros, [""] * len(squares), ("images",))
+        table = Table.unlabelled(squares)
         return rule.treat(table, preprocessing.mean, preprocessing.std), True
 
     def _answers(
@@ -220,7 +218,7 @@ class Predictor:
         chances = softmax(logits.astype(np.float64), axis=1)
         inside = np.zeros(logits.shape, bool)
         if self.abstention is not None:
-            inside = self.abstention.sets[SETS].sets(logits)
+            inside = self.abstention.within_class.sets(logits)
         return [
             CellAnswer(
                 probabilities=p,

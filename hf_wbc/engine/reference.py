@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.looks import Looks, looks_of_sources
 from hf_wbc.evaluation.differential import HeldOut
+from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.models import Classifier, Loaded
 from hf_wbc.records import RunFolder
 
@@ -140,10 +141,3 @@ def _of_run(run: RunFolder) -> HeldOut | None:
         filters=[("domain", "in", names), ("split", "==", "validation")],
     )
     return _held_out(table)
-
-
-def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features (N, d) at length 1."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    found: NDArray[np.float32] = features / np.maximum(lengths, 1e-12)
-    return found

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.dataset_blocks import read_dataset_blocks
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.domain import load_domains
 from hf_wbc.data.image_folder import (
     Block,
     ImageFolder,
@@ -116,7 +116,7 @@ def dataset_shelf(
     """Splits of a prepared folder or a Hub dataset, one after the other."""
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
-    domains = [load_domain(ref, split) for split in splits]
+    domains = load_domains(ref, splits)
     first, geometry = domains[0], geometry_of(loaded)
     if first.um_per_px is None and not cell_fills_frame:
         raise ValueError(

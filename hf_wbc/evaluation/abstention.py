@@ -46,6 +46,11 @@ class Abstention:
     num_images: tuple[int, ...]
     """Validation images of the sources, by class (C,)."""
 
+    @property
+    def within_class(self) -> ConformalSets:
+        """Those that hold within each class, and so for any shares of them: for whoever asks."""
+        return self.sets["class"]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for config.json and the record."""
         return {

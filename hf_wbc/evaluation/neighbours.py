@@ -1,10 +1,11 @@
-"""Soft neighbourhood density: are there many alike around each target image?"""
+"""Who is alike: features at unit length, and the soft neighbourhood density of a target."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Float = TypeVar("Float", bound=np.floating[Any])
 MOST = 10_000
 """Images, at most; of more, evenly spaced ones are taken."""
 CHUNK = 500
@@ -19,7 +20,7 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
     rows = np.asarray(features[evenly(len(features), MOST)], np.float32)
     if len(rows) < 3:
         return 0.0
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = unit(rows)
     total = 0.0
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
@@ -33,6 +34,13 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
         energy = np.einsum("ij,ij->i", weight, similarity)
         total += float((np.log(mass) - energy / mass).sum())
     return total / len(rows)
+
+
+def unit(features: NDArray[Float]) -> NDArray[Float]:
+    """Features (N, d) at length 1; a row of zeros stays one."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    found: NDArray[Float] = features / np.maximum(lengths, 1e-12)
+    return found
 
 
 def evenly(num: int, most: int) -> NDArray[np.int64]:

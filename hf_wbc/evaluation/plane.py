@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_wbc.evaluation.neighbours import unit
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -43,19 +45,13 @@ def principal_plane(features: Floats) -> Plane:
 
 def nearest(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Of each new cell (M, d) the index of the nearest known one (N, d), and 1 - their cosine."""
-    similarity = _unit(new) @ _unit(known).T
+    similarity = unit(new) @ unit(known).T
     return similarity.argmax(1), np.asarray(1 - similarity.max(1), np.float64)
 
 
 def own_distances(known: Floats) -> NDArray[np.float64]:
     """Of each known cell (N, d) the distance of the nearest other one, as `nearest` has it."""
-    unit = _unit(known)
-    similarity = unit @ unit.T
+    rows = unit(known)
+    similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)
     return np.asarray(1 - similarity.max(1), np.float64)
-
-
-def _unit(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    found: Floats = features / np.maximum(lengths, 1e-12)
-    return found

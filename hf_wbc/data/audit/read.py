@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.audit.measure import Measures, measure
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.domain import Domain, load_domains
 from hf_wbc.data.images import decode_rgb
 from hf_wbc.data.scan import Report
-from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS
+from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.data.work_folder import PROVENANCE
 from hf_wbc.data.workers import Workers, num_cores
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
@@ -118,7 +118,7 @@ def open_folders(paths: Sequence[str]) -> tuple[Folder, ...]:
 
 def _open(path: str) -> Folder:
     config = "original" if (Path(path) / "original").is_dir() else DEFAULT_CONFIG
-    splits = tuple(load_domain(path, split, config) for split in SPLITS)
+    splits = tuple(load_domains(path, config=config))
     note = Path(path) / PROVENANCE
     provenance = read_json(note) if note.exists() else {}
     first = splits[0]
