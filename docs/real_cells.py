@@ -1,5 +1,7 @@
 """The study behind docs/adaptation.md: from Acevedo_20 to three other laboratories' real cells.
 
+Its page has the commands of every part.
+
 hf-wbc study docs/real_cells.py --set data=build network=mobilenet_v2_1.0_224_imagenet --out runs
 """
 
@@ -37,15 +39,18 @@ FINE_TUNED_METHODS = ("source_only", "target_stats", "iw_dan", "mstn")
 def study(
     data: str = "build",
     network: str = "mobilenet_v2_1.0_224_imagenet",
+    sources: tuple[str, ...] = ("acevedo_20",),
     targets: tuple[str, ...] = tuple(TARGETS),
     fine_tuned: bool = False,
+    methods: tuple[str, ...] = (),
     seeds: int = 3,
+    **fields: Any,
 ) -> list[TrainConfig]:
     """All methods on frozen features, or a few that learn from some 3,000 images."""
-    how: Mapping[str, Any] = FINE_TUNED if fine_tuned else ON_FEATURES
+    how = {**(FINE_TUNED if fine_tuned else ON_FEATURES), **fields}
     directions = [
         TrainConfig(
-            sources=(f"{data}/acevedo_20",),
+            sources=tuple(f"{data}/{source}" for source in sources),
             target=(f"{data}/{target}",),
             oracle=True,
             **TARGETS[target],
@@ -53,5 +58,5 @@ def study(
         )
         for target in targets
     ]
-    methods = FINE_TUNED_METHODS if fine_tuned else ()
-    return sweep(directions, methods, (network,), seeds)
+    chosen = methods or (FINE_TUNED_METHODS if fine_tuned else ())
+    return sweep(directions, chosen, (network,), seeds)
