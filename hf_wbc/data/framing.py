@@ -5,7 +5,8 @@ One that does not is looked for by its nucleus. What the square needs beyond the
 filled with the colour of the image's own border.
 
 A scale that nobody gives is guessed from the nucleus, whose typical size in um is known: a guess is
-always said to be one, and a person may correct it.
+always said to be one, and a person may correct it. What no microscope for smears would give is no
+guess: a platelet or a blot was taken for the nucleus.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ NUCLEUS_UM = 9.5
 smear within a tenth in one laboratory, and a fifth in another."""
 CENTRED_UM = 6.0
 """So far may a nucleus lie from the middle of a frame that is about it."""
+FINEST_UM_PER_PX, COARSEST_UM_PER_PX = 0.02, 1 / 3
+"""Of guesses. Smears are seen from .0345 (100x, camera pixels of 3.45 um; a telephone's are finer)
+to .25 (a 40x slide scanner), the known laboratories from .072 to .1, and a guess from one cell may
+be a third beyond the truth. At .1 a platelet of 2 to 3 um would give .3 to .5."""
 SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
 """Beyond these the scale is wrong, or it is no white cell."""
 FEWEST_PX = 24
@@ -42,6 +47,8 @@ class Frame:
     guessed: bool
     """Nobody gave the scale."""
     nucleus: Nucleus | None
+    assumed: bool = False
+    """Guessed, and by no nucleus: none was found, or none of a nucleus' size."""
 
     def inside(self, height: int, width: int) -> bool:
         """Whether the square needs nothing beyond the image's edges."""
@@ -50,17 +57,26 @@ class Frame:
 
 
 def guess_scale(nuclei: Sequence[Nucleus | None]) -> float | None:
-    """um per pixel at which the nuclei, all of one microscope, are of typical size; None of none.
+    """um per pixel at which the nuclei, all of one microscope, are of typical size.
+
+    None where there is none, and where no microscope for smears has such a scale.
 
     >>> round(guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 43**2)]), 2)
     0.11
+    >>> guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 10**2)]) is None  # a platelet
+    True
     """
     found = [nucleus.diameter_px for nucleus in nuclei if nucleus is not None]
-    return NUCLEUS_UM / float(np.median(found)) if found else None
+    guess = NUCLEUS_UM / float(np.median(found)) if found else 0.0
+    return guess if FINEST_UM_PER_PX <= guess <= COARSEST_UM_PER_PX else None
 
 
 def frame(
-    pixels: NDArray[np.uint8], nucleus: Nucleus | None, um_per_px: float, guessed: bool
+    pixels: NDArray[np.uint8],
+    nucleus: Nucleus | None,
+    um_per_px: float,
+    guessed: bool,
+    assumed: bool = False,
 ) -> Frame:
     """The square of an image (H, W, 3); ValueError for a scale at which 25 um are no cell."""
     side = crop_side(um_per_px)
@@ -74,7 +90,7 @@ def frame(
     if nucleus is not None:
         top = _moved(top, nucleus.y, height, side, um_per_px)
         left = _moved(left, nucleus.x, width, side, um_per_px)
-    return Frame((left, top, left + side, top + side), um_per_px, guessed, nucleus)
+    return Frame((left, top, left + side, top + side), um_per_px, guessed, nucleus, assumed)
 
 
 def framed(pixels: NDArray[np.uint8], found: Frame, geometry: Geometry) -> NDArray[np.uint8]:

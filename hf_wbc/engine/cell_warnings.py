@@ -31,13 +31,18 @@ def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None)
     said = []
     if found.nucleus is None:
         said.append(NO_CELL)
-    if found.guessed:
+    else:
+        said += _scale_warnings(found, found.nucleus.diameter_px * found.um_per_px)
+    if found.assumed:
+        said.append(
+            f"The scale is a guess, {found.um_per_px:.3g} um per pixel, by nothing in the image: "
+            "there is no nucleus of a white cell's size. Give the microscope's scale."
+        )
+    elif found.guessed:
         said.append(
             f"The scale is a guess from the cell's size, {found.um_per_px:.3g} um per pixel: "
             "correct it if you know the microscope's."
         )
-    elif found.nucleus is not None:
-        said += _scale_warnings(found, found.nucleus.diameter_px * found.um_per_px)
     if not found.inside(*pixels.shape[:2]):
         said.append(SMALL)
     look = look_of(framed(pixels, found, LOOK))
@@ -51,8 +56,11 @@ def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None)
 def _scale_warnings(found: Frame, diameter_um: float) -> list[str]:
     if SMALLEST_NUCLEUS_UM <= diameter_um <= LARGEST_NUCLEUS_UM:
         return []
-    size = "small" if diameter_um < SMALLEST_NUCLEUS_UM else "large"
+    what = (
+        "too small for a white cell: check the scale, and that it is no platelet and no dirt."
+        if diameter_um < SMALLEST_NUCLEUS_UM
+        else "too large for a white cell: check the scale, and that it is no clump and no stain."
+    )
     return [
-        f"At {found.um_per_px:.3g} um per pixel the nucleus is {diameter_um:.1f} um across, too "
-        f"{size} for a white cell: check the scale, and that it is one."
+        f"At {found.um_per_px:.3g} um per pixel the nucleus is {diameter_um:.1f} um across, {what}"
     ]

@@ -17,27 +17,24 @@ from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
-from hf_wbc.data.framing import Frame, frame, framed, guess_scale
-from hf_wbc.data.nucleus import find_nucleus
+from hf_wbc.data.framing import Frame, framed
 from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
 from hf_wbc.engine.cell_warnings import OUTSIDE, UNMEASURED, image_warnings
+from hf_wbc.engine.deletion import Deletion, deletion
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.engines.run import apply_head, run_engine
+from hf_wbc.engine.given_images import Pixels, Scale, frames_of, rgb
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.reference import Reference, read_reference
 from hf_wbc.engine.saliency import saliency_map
-from hf_wbc.evaluation.differential import HeldOut
 from hf_wbc.evaluation.neighbours import unit
+from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.taxonomy import NAMES
 
-Pixels = NDArray[np.uint8]
-Scale = float | None | Sequence[float | None]
-UNKNOWN_UM_PER_PX = 0.1
-"""Taken, and said to be guessed, where there is not even a nucleus to guess by."""
 ENOUGH = 32
 """Images from which a laboratory's stain and sharpness are measured, for a model that wants it."""
 
@@ -101,7 +98,10 @@ class Predictor:
     @property
     def held_out(self) -> HeldOut | None:
         """What a differential count has to know of the model's confusion."""
-        return self.reference.held_out
+        found = self.reference.held_out
+        if found is None or self.abstention is None:
+            return found
+        return replace(found, rejected=self.abstention.rejection.rejects(found.logits))
 
     def predict(
         self, images: Sequence[Image.Image | Pixels], um_per_px: Scale = None
@@ -114,8 +114,8 @@ class Predictor:
         """
         if not images:
             return []
-        arrays = [_rgb(image) for image in images]
-        frames = _frames(arrays, um_per_px)
+        arrays = [rgb(image) for image in images]
+        frames = frames_of(arrays, um_per_px)
         squares = np.stack(
             [framed(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
@@ -156,10 +156,19 @@ class Predictor:
         with self._lock:
             return saliency_map(self.differentiable(), inputs, label)
 
+    def tested_saliency(
+        self, image: Image.Image | Pixels, um_per_px: float | None, label: int
+    ) -> tuple[NDArray[np.float32], Deletion]:
+        """`saliency`, and what the class loses when its map is hidden."""
+        inputs = self.inputs(image, um_per_px)
+        with self._lock:
+            heat = saliency_map(self.differentiable(), inputs, label)
+            return heat, deletion(self.differentiable(), inputs, label, heat)
+
     def inputs(self, image: Image.Image | Pixels, um_per_px: float | None) -> Tensor:
         """The 25 um square of one image as the model takes it, (1, 3, S, S)."""
-        pixels = _rgb(image)
-        (found,) = _frames([pixels], um_per_px)
+        pixels = rgb(image)
+        (found,) = frames_of([pixels], um_per_px)
         square = framed(pixels, found, self.geometry)[None]
         return treat(torch.from_numpy(square).to(self._device), self.treatment(square)[0])
 
@@ -242,28 +251,3 @@ def _device(name: str | None) -> torch.device:
         return torch.device(name or "cpu")
     except RuntimeError as error:
         raise ValueError(f"unknown device {name!r}; give cpu or cuda") from error
-
-
-def _rgb(image: Image.Image | Pixels) -> Pixels:
-    """Pixels (H, W, 3) uint8; an alpha channel is dropped."""
-    if isinstance(image, Image.Image):
-        if image.mode not in ("RGB", "RGBA"):
-            raise ValueError(f"an image is of Pillow's mode {image.mode}; give 8-bit RGB")
-        image = np.asarray(image)[..., :3]
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"an image has shape {image.shape}, {image.dtype}; give (H, W, 3), uint8")
-    return np.ascontiguousarray(image)
-
-
-def _frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
-    nuclei = [find_nucleus(pixels) for pixels in arrays]
-    if um_per_px is None:
-        guess = guess_scale(nuclei) or UNKNOWN_UM_PER_PX
-        return [frame(a, n, guess, True) for a, n in zip(arrays, nuclei, strict=True)]
-    scales = list(um_per_px) if isinstance(um_per_px, Sequence) else [um_per_px] * len(arrays)
-    if len(scales) != len(arrays):
-        raise ValueError(f"{len(scales)} scales for {len(arrays)} images; give one, or one each")
-    return [
-        frame(a, n, s if s is not None else guess_scale([n]) or UNKNOWN_UM_PER_PX, s is None)
-        for a, n, s in zip(arrays, nuclei, scales, strict=True)
-    ]

@@ -7,6 +7,13 @@ what held-out cells of known class tell of the confusion. The interval has all t
 doubt: which cells happened to lie under the objective, what the classifier confuses, and how well
 that is known.
 
+A differential is of white cells. Smudge cells, platelets and dirt are in no hematologist's count,
+so what the model rejects as none of its cells is left out, to be reviewed: a cell that a person
+names is counted as that. White cells are rejected, too, and not of all classes alike; as many of
+each class as are to be expected are added again (`hf_wbc.evaluation.slide`). So shares are those of
+the white cells, whatever else lies on the slide, as far as it is rejected; the rest of it is
+counted as what it resembles, and no interval knows of that.
+
 Its width is Korn and Graubard's (1998, "Confidence intervals for proportions with small expected
 number of positive counts estimated from survey data"): the exact binomial one (Clopper & Pearson
 1934) of as many cells as would vary like the estimate. All classes' intervals hold at once
@@ -16,14 +23,22 @@ tells when more does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
-from hf_wbc.evaluation.priors import resampled_priors
+from hf_wbc.evaluation.calibration import Floats
+from hf_wbc.evaluation.slide import (
+    RESAMPLES,
+    Flags,
+    HeldOut,
+    Slide,
+    estimate,
+    lost_cells,
+    make_slide,
+)
 
 LEVEL = 0.95
 ESTIMATORS = ("em", "bbse")
@@ -31,20 +46,6 @@ ESTIMATORS = ("em", "bbse")
 probabilities are not right; the other believes in the confusion alone. Intervals hold both."""
 UNEXPLAINED = 0.2
 """Beyond this the shares do not explain the model's own answers; chance leaves a tenth at most."""
-UNKNOWN = -1
-"""A cell whose class nobody has corrected."""
-_CERTAIN = 1e3
-"""Logit of a class that a person has named."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What is known of a model's confusion: cells of its sources that it did not learn from."""
-
-    logits: Floats
-    """(N, 11)."""
-    labels: Ids
-    """(N,)."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Share:
     """Of one class, or of several together."""
 
     counted: int
-    """Cells that were taken for it."""
+    """Cells that were taken for it, without those that are left out."""
     fraction: float
-    """Estimated, of all cells; as counted where nothing is known of the confusion."""
+    """Estimated, of all white cells; as counted where nothing is known of the confusion."""
     low: float
     high: float
     identifiable: bool = True
@@ -63,11 +64,18 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Differential:
-    """The count of N cells."""
+    """The count of a slide."""
 
     shares: tuple[Share, ...]
     """Of the eleven classes, by id."""
     num_cells: int
+    """In the count."""
+    num_rejected: int
+    """Left out: rejected, and not named by a person."""
+    expected_rejected: float
+    """White cells that are to be expected among them, by what is rejected of the held-out ones."""
+    rejected_limit: float
+    """What chance alone exceeds in 2.5 % of the cases; more of them are something else."""
     level: float
     """With which all intervals hold at once, or each of them, if not `joint`."""
     joint: bool
@@ -108,62 +116,100 @@ def differential(
     held_out: HeldOut | None,
     *,
     corrections: ArrayLike | None = None,
+    rejected: ArrayLike | None = None,
     level: float = LEVEL,
     joint: bool = True,
     seed: int = 0,
 ) -> Differential:
     """Shares of the classes among cells, from the model's probabilities (N, 11) of them.
 
-    `corrections` (N,) are class ids by a person, or UNKNOWN. Without `held_out` cells are counted,
-    and the intervals know of chance alone. ValueError for no cells, or for what is no probability.
+    `corrections` (N,) are class ids by a person, or UNKNOWN; `rejected` (N,) tells which cells the
+    model takes for none of its own, and needs to be known of the held-out cells as well. Without
+    `held_out` cells are counted, and the intervals know of chance alone. ValueError for no cells,
+    for none that is not rejected, or for what is no probability.
 
     >>> held = HeldOut(np.array([[2.0, 0.0]] * 80 + [[0.0, 2.0]] * 20), np.repeat([0, 1], 50))
     >>> found = differential([[0.8808, 0.1192]] * 80 + [[0.1192, 0.8808]] * 20, held)
     >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
     ([80, 20], [0.5, 0.5])
     """
-    chances = _checked(probabilities)
-    gap: float | None = None
-    limit: float | None = None
-    unexplained = 0.0
-    known = _checked_corrections(corrections, chances)
-    taken = np.where(known == UNKNOWN, chances.argmax(1), known)
-    counts = np.bincount(taken, minlength=chances.shape[1])
-    num, num_classes = chances.shape
+    slide = make_slide(probabilities, corrections, rejected)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
-    seen = np.ones(num_classes, bool)
+    counts = slide.numbers(slide.counted)
+    num, seen = int(counts.sum()), np.ones(len(counts), bool)
     if held_out is None:
-        fractions = counts / num
-        resamples = np.random.default_rng(seed).multinomial(num, fractions, 200) / num
-        estimates = [(fractions, resamples)]
+        shares = counts / num
+        drawn = np.random.default_rng(seed).multinomial(num, shares, RESAMPLES) / num
+        found = _Found(((shares, drawn),))
     else:
-        logits = np.maximum(np.log(np.maximum(chances, np.exp(-700.0))), NEVER)
-        named = known != UNKNOWN
-        logits[named] = np.where(np.eye(num_classes, dtype=bool)[known[named]], _CERTAIN, -_CERTAIN)
-        found = [
-            resampled_priors(method, held_out.logits, held_out.labels, logits, seed=seed)
-            for method in ESTIMATORS
-        ]
-        first = found[0][0]
-        estimates = [(np.array(each.priors), drawn) for each, drawn in found]
-        fractions, gap, limit = estimates[0][0], first.misfit, first.misfit_limit
-        seen = np.array(first.num_source) > 0
-        unexplained = _unexplained(chances[~named], held_out, fractions)
+        held = replace(held_out, rejected=None) if rejected is None else held_out
+        seen = held.accepted.counts > 0
+        found = _find(held, slide, seen, seed)
     each = 1 - (1 - level) / seen.sum() if joint else level
-    low, high = _widest(estimates, num, each, held_out is not None)
+    low, high = _widest(found.estimates, num, each, held_out is not None)
     high[~seen] = 1.0
-    rows = zip(counts, fractions, low, high, seen, strict=True)
-    shares = tuple(Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
+    rows = zip(counts, found.estimates[0][0], low, high, seen, strict=True)
     return Differential(
-        shares, num, level, joint, held_out is not None, gap, limit, unexplained, tuple(estimates)
+        shares=tuple(
+            Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows
+        ),
+        num_cells=num,
+        num_rejected=int((~slide.counted).sum()),
+        expected_rejected=found.expected_rejected,
+        rejected_limit=found.rejected_limit,
+        level=level,
+        joint=joint,
+        corrected=held_out is not None,
+        misfit=found.misfit,
+        misfit_limit=found.misfit_limit,
+        unexplained=found.unexplained,
+        estimates=found.estimates,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of a slide, by the model's confusion."""
+
+    estimates: tuple[tuple[Floats, Floats], ...]
+    misfit: float | None = None
+    misfit_limit: float | None = None
+    unexplained: float = 0.0
+    expected_rejected: float = 0.0
+    rejected_limit: float = 0.0
+
+
+def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
+    known, lost = held.accepted, lost_cells(held, slide, seed)
+    unnamed = slide.counted & ~slide.named
+    # To the likelihood names are evidence like any other; a confusion knows nothing of names.
+    rows = ~slide.rejected & (~slide.named | seen[slide.taken])
+    first = estimate(ESTIMATORS[0], known, slide, rows, lost, seed)
+    other = estimate(ESTIMATORS[1], known, slide, unnamed, lost, seed)
+    found = _Found(((first.shares, first.drawn), (other.shares, other.drawn)))
+    # Whether the cells are like the sources' is asked of the model's own answers alone.
+    own = other.accepted if slide.named.any() else first.accepted
+    if own is not None:
+        found = replace(
+            found,
+            misfit=own.misfit,
+            misfit_limit=own.misfit_limit,
+            unexplained=_unexplained(slide.chances[unnamed], known, np.array(own.priors)),
+        )
+    if first.accepted is not None:
+        priors, num = np.array(first.accepted.priors), rows.sum()
+        surprising = np.random.default_rng((seed, 3)).poisson(num * (lost.drawn @ priors))
+        found = replace(
+            found,
+            expected_rejected=float(num * (lost.odds @ priors)),
+            rejected_limit=float(np.quantile(surprising, 0.975)),
+        )
+    return found
 
 
 def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float:
     """Total variation between the answers (N, C) and those that shares (C,) would give."""
-    if not len(chances):
-        return 0.0
     k = len(fractions)
     pairs = held_out.labels * k + held_out.logits.argmax(1)
     confusion = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
@@ -198,26 +244,3 @@ def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple
     low = np.where(found > 0, beta.ppf(tail, np.maximum(found, 1e-9), missed + 1), 0.0)
     high = np.where(missed > 0, beta.ppf(1 - tail, found + 1, np.maximum(missed, 1e-9)), 1.0)
     return np.minimum(low, fraction), np.maximum(high, fraction)
-
-
-def _checked(probabilities: ArrayLike) -> Floats:
-    values = np.asarray(probabilities, np.float64)
-    if values.ndim != 2 or not len(values):
-        raise ValueError(f"probabilities have shape {values.shape}; give (cells, classes)")
-    if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError("probabilities must be numbers of 0 or more; some are not")
-    if np.abs(values.sum(1) - 1).max() > 1e-4:
-        raise ValueError("the probabilities of a cell must sum to 1; some do not")
-    return values
-
-
-def _checked_corrections(corrections: ArrayLike | None, chances: Floats) -> NDArray[np.int64]:
-    num, num_classes = chances.shape
-    if corrections is None:
-        return np.full(num, UNKNOWN)
-    known = np.asarray(corrections, np.int64)
-    if known.shape != (num,):
-        raise ValueError(f"{known.size} corrections for {num} cells; give one for each, or -1")
-    if ((known < UNKNOWN) | (known >= num_classes)).any():
-        raise ValueError(f"corrections must lie in -1..{num_classes - 1}")
-    return known

@@ -23,6 +23,9 @@ NO_IMAGE = 0.01
 """EM gives a class of less than this many images the prior 0."""
 FLOOR = 1e-12
 """A prior of exactly 0 would stay 0 in EM, so its leaps stop short of it."""
+LEAST = 1e-30
+"""Of an image's likelihood: in single precision that of a weightless image of a class of prior 0 is
+0, by which nothing can be divided."""
 
 
 def bbse_priors(confusion: Floats, predicted: Floats, source: Floats) -> Floats:
@@ -86,7 +89,8 @@ def em_priors(
 
     def step(priors: Floats) -> Floats:
         scaled = priors * factors
-        after: Floats = scaled * ((weights / (scaled @ likelihoods.T)) @ likelihoods) / total
+        mixed = np.maximum(scaled @ likelihoods.T, LEAST)
+        after: Floats = scaled * ((weights / mixed) @ likelihoods) / total
         return after
 
     priors = np.full((len(weights), k), 1 / k, kind)

@@ -42,11 +42,15 @@ class Flag:
 
 
 def smear_flags(
-    count: Differential, probabilities: ArrayLike, blasts_from: float | None = None
+    count: Differential,
+    probabilities: ArrayLike,
+    blasts_from: float | None = None,
+    left_out: ArrayLike = (),
 ) -> tuple[Flag, ...]:
     """Flags of a count of cells with these probabilities (N, 11), the gravest first.
 
-    `blasts_from` is the model's own review threshold for myeloblasts.
+    `blasts_from` is the model's own review threshold for myeloblasts, `left_out` are the rows of
+    cells that were rejected and that nobody has named.
     """
     chances = np.asarray(probabilities, np.float64)
     neutrophils = [i for i, cell in enumerate(CLASSES) if cell.maturation]
@@ -59,11 +63,15 @@ def smear_flags(
     found.append(
         _share("immature", "Immature granulocytes", count.together(young), IMMATURE, young, chances)
     )
-    return tuple(flag for flag in (*found, *_doubts(count)) if flag is not None)
+    return tuple(
+        flag for flag in (*found, _rejected(count, left_out), *_doubts(count)) if flag is not None
+    )
 
 
 def _blasts(count: Differential, chances: np.ndarray, blasts_from: float | None) -> Flag | None:
     share = count.shares[MYELOBLAST]
+    if not share.identifiable and share.fraction > 0:
+        return Flag("blasts", "yes", f"Blasts: {share.counted} cells, named by a person.")
     if not share.identifiable:
         return Flag(
             "blasts",
@@ -91,6 +99,23 @@ def _share(
             name, "possible", f"Possible {words.lower()}: {_said(share)} of the cells.", cells
         )
     return None
+
+
+def _rejected(count: Differential, left_out: ArrayLike) -> Flag | None:
+    if not count.num_rejected:
+        return None
+    rows = tuple(np.asarray(left_out, np.int64).tolist())
+    text = (
+        f"{count.num_rejected} cells are unlike those that the model knows and left out of the "
+        "count until they are named"
+    )
+    if not count.corrected:
+        return Flag("rejected", "possible", f"{text}.", rows)
+    expected = f"{count.expected_rejected:.0f} would be expected of {count.num_cells} white cells"
+    if count.num_rejected <= count.rejected_limit:
+        return Flag("rejected", "possible", f"{text}; about {expected}.", rows)
+    text = f"{text}, where {expected}: smudge cells, platelets, a wrong scale, or another stain."
+    return Flag("rejected", "doubt", text, rows)
 
 
 def _doubts(count: Differential) -> list[Flag]:

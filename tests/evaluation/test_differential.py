@@ -5,7 +5,8 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import binomtest
 
-from hf_wbc.evaluation.differential import UNKNOWN, HeldOut, differential
+from hf_wbc.evaluation.differential import differential
+from hf_wbc.evaluation.slide import UNKNOWN, HeldOut
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
 

@@ -1,0 +1,60 @@
+"""A guessed scale is one that a microscope for smears has, or is said to be none."""
+
+import numpy as np
+import pytest
+
+from hf_wbc.data.framing import COARSEST_UM_PER_PX, FINEST_UM_PER_PX
+from hf_wbc.engine.cell_warnings import NO_CELL, image_warnings
+from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX, frames_of
+
+
+def disc(diameter_px: float, side: int = 360) -> np.ndarray:
+    """A dark violet disc in the middle of a light image."""
+    place = np.arange(side) - (side - 1) / 2
+    pixels = np.full((side, side, 3), (235, 220, 225), np.uint8)
+    pixels[place[:, None] ** 2 + place**2 < (diameter_px / 2) ** 2] = (110, 60, 140)
+    return pixels
+
+
+@pytest.mark.parametrize("diameter_px", [40, 95, 250])
+def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None:
+    (found,) = frames_of([disc(diameter_px)], None)
+    assert found.um_per_px == pytest.approx(9.5 / diameter_px, rel=0.1)
+    assert found.guessed and not found.assumed
+    (words,) = (w for w in image_warnings(disc(diameter_px), found, None) if "scale" in w)
+    assert "a guess from the cell's size" in words
+
+
+@pytest.mark.parametrize(
+    ("pixels", "size"), [(disc(24, 240), "too small"), (disc(530, 600), "too large")]
+)
+def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None:
+    for scale in (None, [None]):
+        (found,) = frames_of([pixels], scale)
+        assert found.nucleus is not None and found.guessed and found.assumed
+        assert found.um_per_px == UNKNOWN_UM_PER_PX
+        said = " ".join(image_warnings(pixels, found, None))
+        assert size in said and "by nothing in the image" in said
+
+
+def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
+    pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
+    pixels[:150] -= 40
+    (found,) = frames_of([pixels], None)
+    assert found.nucleus is None and found.assumed and found.um_per_px == UNKNOWN_UM_PER_PX
+    said = image_warnings(pixels, found, None)
+    assert NO_CELL in said and any("by nothing in the image" in words for words in said)
+
+
+def test_one_speck_among_cells_is_named_and_does_not_move_their_scale() -> None:
+    pixels = [disc(95), disc(95), disc(24, 240)]
+    found = frames_of(pixels, None)
+    assert {each.um_per_px for each in found} == {found[0].um_per_px}
+    assert found[0].um_per_px == pytest.approx(0.1, rel=0.1) and not found[2].assumed
+    said = [" ".join(image_warnings(*each, None)) for each in zip(pixels, found, strict=True)]
+    assert "too small" in said[2] and "too small" not in said[0]
+
+
+def test_the_bounds_hold_what_the_known_laboratories_have() -> None:
+    for um_per_px in (0.0345, 1 / 13.8, 1 / 11.52, 0.1, 0.25):
+        assert 0.75 * um_per_px > FINEST_UM_PER_PX and 1.3 * um_per_px < COARSEST_UM_PER_PX
