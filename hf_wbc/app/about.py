@@ -6,6 +6,7 @@ import gradio as gr
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment
+from hf_wbc.app.record import scores_of
 from hf_wbc.app.words import cell_name
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
@@ -23,6 +24,7 @@ def about_html(desk: Desk) -> str:
         {
             "desk": desk,
             "card": desk.predictor.card,
+            "scores": None if desk.record is None else scores_of(desk.record),
             "classes": [_class(label) for label in lineage_order(NAMES)],
             "num_trained": _num_trained(desk),
         },

@@ -1,7 +1,7 @@
 """The differential count of a slide in words and rows; the numbers are `evaluation.differential`'s.
 
-A cell that a person has named counts as that; one that is none of the eleven is left out of the
-count, and listed.
+A cell that a person has named counts as that. One that a person calls none of the eleven is left
+out, and so is one that the model rejects, until somebody has named it.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from hf_wbc.app.desk import Case, Desk, Slide
-from hf_wbc.app.words import OUTSIDE, cell_name
-from hf_wbc.evaluation.differential import UNKNOWN, Differential, differential
+from hf_wbc.app.desk import Desk
+from hf_wbc.app.slide import Case, Slide
+from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.evaluation.differential import Differential, differential
+from hf_wbc.evaluation.slide import UNKNOWN
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order
+from hf_wbc.study.words import count, listed
 from hf_wbc.taxonomy import CLASSES, NAMES
 
-MANY_REJECTED = 0.1
 MOST_NAMED = 12
 """Cells that a flag names; all of them stand in the table."""
 
@@ -45,10 +47,12 @@ class Count:
     notes: tuple[str, ...]
     num_cells: int
     """In the count."""
+    num_named: int
+    """Of these, as a person has named them."""
     num_outside: int
     """Left out, as a person called them none of the eleven."""
     num_rejected: int
-    """In the count, but unlike the cells that the model knows."""
+    """Left out, as unlike the cells that the model knows, and named by nobody."""
     misfit: float | None
     misfit_limit: float | None
 
@@ -62,14 +66,23 @@ class Count:
     def caption(self) -> str:
         """What the table's columns are."""
         return (
-            "Named: as many cells were given this class. Estimated: the share that is likely when "
-            "the classifier's known confusions are allowed for; all intervals hold at once."
+            "Named: as many cells were given this class, by you or by the model. Estimated: the "
+            "share of the white cells that is likely when the classifier's known confusions are "
+            "allowed for; all intervals hold at once."
         )
 
     @property
-    def total_words(self) -> str:
-        """The last row's name."""
-        return f"cells ({self.num_outside} left out)" if self.num_outside else "cells"
+    def who_counts(self) -> str:
+        """Which cells are in the count, and which are not."""
+        said = f"In the count: {count(self.num_cells, 'cell')}"
+        if self.num_named:
+            said += f", {self.num_named:,} of them as you named them"
+        out = []
+        if self.num_rejected:
+            out.append(f"{self.num_rejected:,} unlike the cells that the model knows, until named")
+        if self.num_outside:
+            out.append(f"{self.num_outside:,} that you called {OUTSIDE_NAME}")
+        return f"{said}. Left out: {listed(out)}." if out else f"{said}; none is left out."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -87,24 +100,30 @@ class Count:
         }
 
 
+def is_counted(case: Case) -> bool:
+    """Whether a cell is in the count."""
+    return not case.answer.rejected if case.corrected is None else case.corrected != OUTSIDE
+
+
 def count_of(desk: Desk, slide: Slide) -> Count | None:
     """The count of a slide; None when no cell is left to count."""
     cases = [case for case in slide.cases if case.corrected != OUTSIDE]
-    if not cases:
+    if not any(map(is_counted, cases)):
         return None
     found = differential(
         np.stack([case.answer.probabilities for case in cases]),
         desk.predictor.held_out,
         corrections=[UNKNOWN if case.corrected is None else case.corrected for case in cases],
+        rejected=[case.answer.rejected for case in cases],
     )
-    num_rejected = sum(case.answer.rejected and case.corrected is None for case in cases)
     return Count(
         rows=tuple(_row(found, label) for label in lineage_order(NAMES)),
-        flags=tuple(_flags(desk, cases, found, num_rejected)),
+        flags=tuple(_flags(desk, cases, found)),
         notes=tuple(_notes(found)),
-        num_cells=len(cases),
+        num_cells=found.num_cells,
+        num_named=sum(case.corrected is not None for case in cases),
         num_outside=len(slide.cases) - len(cases),
-        num_rejected=num_rejected,
+        num_rejected=found.num_rejected,
         misfit=found.misfit,
         misfit_limit=found.misfit_limit,
     )
@@ -124,29 +143,25 @@ def _row(found: Differential, label: int) -> Row:
     )
 
 
-def _flags(desk: Desk, cases: Sequence[Case], found: Differential, num_rejected: int) -> list[str]:
+def _flags(desk: Desk, cases: Sequence[Case], found: Differential) -> list[str]:
     """What a reader has to see first, with the numbers of the cells to look at."""
     chances = np.stack([case.answer.probabilities for case in cases])
     for row, case in enumerate(cases):
         if case.corrected is not None:
             chances[row] = np.arange(len(NAMES)) == case.corrected
+    left_out = [row for row, case in enumerate(cases) if not is_counted(case)]
     flags = []
-    for flag in smear_flags(found, chances, desk.blasts_from):
+    for flag in smear_flags(found, chances, desk.blasts_from, left_out):
         numbers = [str(cases[row].number) for row in flag.cells[:MOST_NAMED]]
         more = " and others" if len(flag.cells) > MOST_NAMED else ""
         look = f" Look first at no. {', '.join(numbers)}{more}." if numbers else ""
         flags.append(f"{flag.text}{look}")
-    if num_rejected > MANY_REJECTED * found.num_cells:
-        flags.append(
-            f"{num_rejected} of {found.num_cells} cells are unlike those that the model knows: "
-            "the scale may be wrong, or the images may show no white cells."
-        )
     return flags
 
 
 def _notes(found: Differential) -> list[str]:
     notes = []
     if missing := [cell_name(c) for c, s in enumerate(found.shares) if not s.identifiable]:
-        notes.append(f"The model was never taught {', '.join(missing)}: these are not counted.")
-    notes.append(f"{found.num_cells} cells; an interval tells what another slide might have shown.")
+        notes.append(f"The model was never taught {listed(missing)}: these are not counted.")
+    notes.append("An interval tells what another slide of the same blood might have shown.")
     return notes

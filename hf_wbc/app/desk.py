@@ -3,52 +3,26 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hf_wbc.app.limits import LIMITS, Limits
+from hf_wbc.app.others import Others
 from hf_wbc.app.scales import parse_scale
-from hf_wbc.app.uploads import Given, Picture, Refused, Uploads, read_uploads, remove_all
+from hf_wbc.app.slide import Reading, Slide
+from hf_wbc.app.uploads import Given, Picture, Uploads, read_uploads, remove_all
+from hf_wbc.data.framing import guess_scale
+from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX
 from hf_wbc.engine.predictor import Predictor
 
 BATCH = 32
 GUESSED_FROM = 96
 """Cells, evenly spaced, from which the scale of all of them is guessed."""
+SAME_GUESS = 0.05
+"""Guesses that differ by less, of the other, are one: more cells do not change a slide's scale."""
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A picture, what the model says of it, and what a person says instead."""
-
-    number: int
-    """From 1, in the order of arrival."""
-    picture: Picture
-    answer: CellAnswer
-    corrected: int | None = None
-
-    @property
-    def label(self) -> int:
-        """The person's class where there is one, the model's otherwise."""
-        return self.answer.label if self.corrected is None else self.corrected
-
-
-@dataclass(frozen=True)
-class Slide:
-    """All that a session holds: gone with it."""
-
-    cases: tuple[Case, ...] = ()
-    refused: tuple[Refused, ...] = ()
-    num_left: int = 0
-    """Pictures without an answer, as the time was over."""
-
-    def corrected(self, number: int, label: int | None) -> "Slide":
-        """The slide with a person's class for one cell; None takes it back."""
-        cases = tuple(
-            replace(case, corrected=label) if case.number == number else case for case in self.cases
-        )
-        return replace(self, cases=cases)
 
 
 @dataclass(frozen=True)
@@ -61,8 +35,10 @@ class Desk:
     laboratories: Mapping[str, float] = field(default_factory=dict)
     """um per pixel by name."""
     limits: Limits = LIMITS
-    others: tuple[str, ...] = ()
+    others: Others = field(default_factory=Others)
     """Models that the page compares with it."""
+    record: Mapping[str, Any] | None = None
+    """Of the run that trained it, with its scores; None where it came without."""
     is_toy: bool = False
     """It has seen drawings alone."""
 
@@ -86,11 +62,10 @@ class Desk:
         review = None if abstention is None else abstention.reviews.get("myeloblast")
         return None if review is None else review.threshold
 
-    @cached_property
+    @property
     def title(self) -> str:
-        """The model's name: of a run its folder's."""
-        path = Path(self.model)
-        return path.resolve().parent.name if path.name == "model" else path.name
+        """The model's name."""
+        return title_of(self.model)
 
     def scale(self, said: str | float | None) -> float | None:
         """um per pixel as a person says it; None to guess. ValueError for what is no scale."""
@@ -103,52 +78,69 @@ class Desk:
         finally:
             remove_all(given)
 
-    def answers(
+    def answer(self, picture: Picture, um_per_px: float | None) -> CellAnswer:
+        """The answer to one picture; None lets its scale be guessed.
+
+        ValueError for a scale that cannot be.
+        """
+        return self.predictor.predict([picture.pixels], um_per_px)[0]
+
+    def read(
         self,
-        pictures: Sequence[Picture],
+        slide: Slide,
         um_per_px: float | None,
         report: Report = lambda done, total: None,
-    ) -> list[CellAnswer]:
-        """One answer a picture, in order; fewer when the time is over.
+    ) -> Reading:
+        """Answers to what waits on a slide, or to all of it at another scale than before.
 
-        Pictures of unknown scale are taken to be of one microscope. ValueError for a scale that
-        cannot be.
+        None lets the scale be guessed, of all pictures together. When the time is over the rest
+        has no answer yet; at least one batch has. ValueError for a scale that cannot be.
         """
-        end = time.monotonic() + self.limits.seconds
-        is_guess = um_per_px is None and len(pictures) > 1
-        if is_guess:
-            some = pictures[:: -(-len(pictures) // GUESSED_FROM)]
-            um_per_px = self.predictor.predict([one.pixels for one in some])[0].um_per_px
-        found: list[CellAnswer] = []
+        every = slide.every
+        is_guess, is_assumed = um_per_px is None, False
+        if um_per_px is None:
+            um_per_px, is_assumed = _guessed([one.picture for one in every], slide.scale)
         # A model that measures a laboratory's stain has to see all of its cells together.
-        at_once = len(pictures) if self.predictor.loaded.rule.measures else BATCH
-        for start in range(0, len(pictures), max(at_once, 1)):
+        measures = self.predictor.loaded.rule.measures
+        is_other = slide.scale not in (None, (um_per_px, is_guess))
+        anew = is_other or (measures and bool(slide.cases and slide.waiting))
+        todo = every if anew else slide.waiting
+        pixels = [one.picture.pixels for one in todo]
+        end = time.monotonic() + self.limits.seconds
+        found: list[CellAnswer] = []
+        at_once = len(todo) if measures else BATCH
+        for start in range(0, len(todo), max(at_once, 1)):
             if start and time.monotonic() > end:
                 break
-            report(start, len(pictures))
-            batch = [one.pixels for one in pictures[start : start + at_once]]
-            found += self.predictor.predict(batch, um_per_px)
-        report(len(found), len(pictures))
-        return [replace(one, scale_guessed=True) for one in found] if is_guess else found
+            report(start, len(todo))
+            found += self.predictor.predict(pixels[start : start + at_once], um_per_px)
+        report(len(found), len(todo))
+        if is_guess:
+            found = [replace(one, scale_guessed=True) for one in found]
+        answers = {one.number: answer for one, answer in zip(todo, found, strict=False)}
+        return Reading(answers, anew, is_assumed)
 
-    def slide(
-        self, before: Slide, uploads: Uploads, um_per_px: float | None, report: Report
-    ) -> Slide:
-        """The slide with more pictures, all of them answered anew at a scale.
 
-        What a person said of a cell stays.
-        """
-        pictures = [*(case.picture for case in before.cases), *uploads.pictures]
-        num_pixels = sum(picture.pixels.nbytes for picture in pictures)
-        refused = (*before.refused, *uploads.refused)
-        if len(pictures) > self.limits.num_cells or num_pixels > self.limits.total_bytes:
-            why = "more than one slide may hold here; start over, or give fewer cells"
-            pictures = pictures[: len(before.cases)]
-            refused = (*refused, Refused(f"{len(uploads.pictures):,} pictures", why))
-        answers = self.answers(pictures, um_per_px, report)
-        said = {case.number: case.corrected for case in before.cases}
-        cases = tuple(
-            Case(number, picture, answer, said.get(number))
-            for number, (picture, answer) in enumerate(zip(pictures, answers, strict=False), 1)
-        )
-        return Slide(cases, refused, len(pictures) - len(answers))
+def title_of(model: str) -> str:
+    """A model's name: of a run its folder's.
+
+    >>> title_of("runs/6dab9185a933/model"), title_of("org/name@v1")
+    ('6dab9185a933', 'name@v1')
+    """
+    path = Path(model)
+    return path.resolve().parent.name if path.name == "model" else path.name
+
+
+def _guessed(pictures: Sequence[Picture], before: tuple[float, bool] | None) -> tuple[float, bool]:
+    """um per pixel of pictures of one microscope, and whether nothing in them tells it.
+
+    It is the guess `before`, where that is about the same.
+    """
+    some = pictures[:: max(-(-len(pictures) // GUESSED_FROM), 1)]
+    found = guess_scale([find_nucleus(one.pixels) for one in some])
+    um_per_px = UNKNOWN_UM_PER_PX if found is None else found
+    if before is not None:
+        known, was_guess = before
+        if was_guess and abs(um_per_px - known) <= SAME_GUESS * known:
+            um_per_px = known
+    return um_per_px, found is None

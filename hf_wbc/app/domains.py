@@ -1,14 +1,14 @@
 """The tab that says how much the dropped cells are like those of the training laboratories."""
 
-from functools import partial
-from typing import Any
-
 import gradio as gr
 
-from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.events import busy, sentence_for
 from hf_wbc.app.fit import fits
 from hf_wbc.app.fragments import fragment, notice, script
+from hf_wbc.app.sessions import Sessions
+from hf_wbc.app.slide import Slide
+from hf_wbc.app.visitors import visitor
 from hf_wbc.app.whereabouts import whereabouts
 
 FEWEST = 5
@@ -19,14 +19,18 @@ WELCOME = (
 )
 
 
-def domains_tab(desk: Desk, slide: Any) -> None:
+def domains_tab(desk: Desk, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
     button = gr.Button("Compare the slide of Many cells", variant="primary", elem_id="domains-go")
     result = gr.HTML(notice(WELCOME), elem_id="domains-result", js_on_load=script("live.js"))
-    button.click(partial(_show, desk), [slide], [result], **busy("/domains"))
+
+    def show(request: gr.Request) -> str:
+        return _shown(desk, sessions.slide(visitor(request)))
+
+    button.click(show, None, [result], **busy("/domains"))
 
 
-def _show(desk: Desk, slide: Slide) -> str:
+def _shown(desk: Desk, slide: Slide) -> str:
     if len(slide.cases) < FEWEST:
         return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
     shown = ""

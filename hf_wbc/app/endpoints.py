@@ -12,9 +12,10 @@ from typing import Any
 import gradio as gr
 
 from hf_wbc.app.count import count_of
-from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy
+from hf_wbc.app.slide import Slide
 from hf_wbc.app.uploads import Given
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.taxonomy import NAMES
@@ -46,7 +47,7 @@ def classify(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, A
         if len(uploads.pictures) != 1:
             raise ValueError(f"{len(uploads.pictures)} images; /classify takes one, /count many")
         return {
-            **_json(desk.answers(uploads.pictures, um_per_px)[0]),
+            **_json(desk.answer(uploads.pictures[0], um_per_px)),
             "model": desk.predictor.loaded.revision,
         }
 
@@ -56,12 +57,13 @@ def count(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, Any]
     with _sentences():
         um_per_px = _checked(desk, given, scale)
         uploads = desk.take(given)
-        slide = desk.slide(Slide(), uploads, um_per_px, lambda done, total: None)
+        slide = Slide().added(uploads, desk.limits)
+        slide = slide.answered(desk.read(slide, um_per_px))
         counted = count_of(desk, slide)
         return {
             "cells": [{"image": case.picture.name, **_json(case.answer)} for case in slide.cases],
             "refused": [{"image": one.name, "why": one.why} for one in slide.refused],
-            "num_left": slide.num_left,
+            "num_left": len(slide.waiting),
             "differential": None if counted is None else counted.to_dict(),
             "model": desk.predictor.loaded.revision,
         }

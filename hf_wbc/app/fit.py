@@ -4,18 +4,18 @@ Two rules that look at predictions alone; on real cells each lost macro-F1 again
 labels (docs/adaptation.md), so that the page calls them hints.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.app.desk import Desk, title_of
+from hf_wbc.app.record import record_of
+from hf_wbc.app.slide import Slide
 from hf_wbc.engine.cell_answer import CellAnswer
-from hf_wbc.engine.predictor import Predictor
 from hf_wbc.evaluation.certainty import softmax_corr
 from hf_wbc.evaluation.clusters import class_ami
-from hf_wbc.records import RunFolder
 
 MOST_CELLS = 300
 
@@ -35,33 +35,43 @@ class Fit:
     is_this: bool
 
 
-def fits(desk: Desk, slide: Slide) -> list[Fit]:
-    """The page's model and the others, the best first."""
-    step = -(-len(slide.cases) // MOST_CELLS)
-    cases = slide.cases[::step]
-    found = [_fit(desk.model, [case.answer for case in cases], True)]
-    for model in desk.others:
+@dataclass(frozen=True)
+class Fits:
+    """All models on the slide."""
+
+    found: tuple[Fit, ...]
+    """The best first."""
+    left_out: tuple[str, ...]
+    """Models that could not be loaded, each with the reason."""
+
+
+def fits(desk: Desk, slide: Slide) -> Fits:
+    """The page's model and the others, as soon as those are loaded."""
+    cases = slide.cases[:: -(-len(slide.cases) // MOST_CELLS)]
+    found = [_fit(desk.model, desk.record, [case.answer for case in cases], True)]
+    left_out = []
+    for model in desk.others.models:
+        try:
+            predictor, record = desk.others.get(model), record_of(model)
+        except ValueError as error:
+            left_out.append(f"{title_of(model)} is left out: {error}.")
+            continue
         pixels = [case.picture.pixels for case in cases]
-        answers = _load(model).predict(pixels, cases[0].answer.um_per_px)
-        found.append(_fit(model, answers, False))
-    return sorted(found, key=lambda fit: -fit.class_ami)
+        answers = predictor.predict(pixels, cases[0].answer.um_per_px)
+        found.append(_fit(model, record, answers, False))
+    return Fits(tuple(sorted(found, key=lambda fit: -fit.class_ami)), tuple(left_out))
 
 
-def _fit(model: str, answers: list[CellAnswer], is_this: bool) -> Fit:
+def _fit(
+    model: str, record: Mapping[str, Any] | None, answers: list[CellAnswer], is_this: bool
+) -> Fit:
     p = np.stack([answer.probabilities for answer in answers])
     features = np.stack([answer.features for answer in answers])
-    run = RunFolder(Path(model).resolve().parent)
-    method = str(run.read_record()["config"]["method"]) if run.finished else "unknown"
     return Fit(
-        name=run.path.name if run.finished else Path(model).name,
-        method=method,
+        name=title_of(model),
+        method="unknown" if record is None else str(record["config"]["method"]),
         class_ami=class_ami(features, p.argmax(1)),
         softmax_corr=softmax_corr(p),
         rejected=float(np.mean([answer.rejected for answer in answers])),
         is_this=is_this,
     )
-
-
-@cache
-def _load(model: str) -> Predictor:
-    return Predictor.load(model)

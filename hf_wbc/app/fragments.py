@@ -1,5 +1,6 @@
 """Pieces of HTML from templates: whatever a person or a file says is escaped."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -31,6 +33,18 @@ def script(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
+def marked(text: str) -> "Markup":
+    """A card's sentence, in which `**` and back quotes mark words, as HTML.
+
+    >>> str(marked("**Oracle.** The rule `snd`, x < y"))
+    '<b>Oracle.</b> The rule <code>snd</code>, x &lt; y'
+    """
+    from markupsafe import Markup, escape
+
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text)))
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", safe))
+
+
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -42,14 +56,14 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"share": _share}
+    made.filters |= {"share": share, "marked": marked}
     return made
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
     """A fraction as it is read: two digits, and never 0 or 1 for what is not.
 
-    >>> [_share(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
+    >>> [share(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
     ['0.93', '>0.99', '<0.01', '1.00']
     """
     if 0 < value < 0.005:

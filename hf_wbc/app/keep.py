@@ -5,42 +5,49 @@ import io
 from datetime import datetime
 from typing import Any
 
-from hf_wbc.app.count import count_of
-from hf_wbc.app.desk import Case, Desk, Slide
+from hf_wbc.app.count import is_counted
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment
-from hf_wbc.app.slide_html import rows_of
+from hf_wbc.app.slide import Case, Slide, Waiting
+from hf_wbc.app.slide_html import count_html, rows_of
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
 from hf_wbc.taxonomy import NAMES
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for a formula at a cell's beginning."""
+NOT_READ = "still to be read, and not in the count"
 
 
 def csv_file(desk: Desk, slide: Slide) -> dict[str, str]:
-    """Name, kind and text of the table: one row a cell, with all probabilities."""
+    """Name, kind and text of the table: one row a cell, with all probabilities.
+
+    `counted_as` is empty for a cell that is not in the differential count.
+    """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(
         [
-            "number", "image", "class", "probability", "your_class", "conformal_set", "rejected",
-            "um_per_px", "scale_guessed", *(f"p_{name}" for name in NAMES), "warnings",
+            "number", "image", "class", "probability", "your_class", "counted_as", "conformal_set",
+            "rejected", "um_per_px", "scale_guessed", *(f"p_{name}" for name in NAMES), "warnings",
         ]
     )  # fmt: skip
-    rows.writerows(_csv_row(case) for case in slide.cases)
+    rows.writerows(_csv_row(one) for one in slide.every)
     return {"name": "cells.csv", "kind": "text/csv", "text": text.getvalue()}
 
 
 def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
     """Name, kind and text of a page that prints well and loads nothing."""
+    from markupsafe import Markup
+
     rows = rows_of(desk, slide)
     text = fragment(
         "report.html",
         {
             "desk": desk,
             "slide": slide,
-            "count": count_of(desk, slide),
+            "count_html": Markup(count_html(desk, slide)),
             "rows": rows,
-            "to_look": [row for row in rows if row["reasons"]],
+            "to_look": [row for row in rows if row["reasons"] and row["corrected"] is None],
             "your_class": {
                 case.number: cell_name(case.corrected)
                 for case in slide.cases
@@ -53,15 +60,21 @@ def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
     return {"name": "report.html", "kind": "text/html", "text": text}
 
 
-def _csv_row(case: Case) -> list[Any]:
-    answer, said = case.answer, case.corrected
-    name = case.picture.name
+def _csv_row(case: Case | Waiting) -> list[Any]:
+    """A cell that waits has only what a person said of it."""
+    said, name = case.corrected, case.picture.name
+    yours = "" if said is None else OUTSIDE_NAME if said == OUTSIDE else NAMES[said]
+    image = f"'{name}" if name.startswith(FORMULA) else name
+    if isinstance(case, Waiting):
+        return [case.number, image, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
+    answer = case.answer
     return [
         case.number,
-        f"'{name}" if name.startswith(FORMULA) else name,
+        image,
         NAMES[answer.label],
         f"{answer.probabilities[answer.label]:.6f}",
-        "" if said is None else OUTSIDE_NAME if said == OUTSIDE else NAMES[said],
+        yours,
+        NAMES[case.label] if is_counted(case) else "",
         " ".join(NAMES[label] for label in answer.conformal),
         answer.rejected,
         f"{answer.um_per_px:.6g}",

@@ -54,10 +54,13 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
     from hf_wbc.app.own_folders import OwnFolders
     from hf_wbc.app.page import build_page
     from hf_wbc.app.refusals import Refusals
+    from hf_wbc.app.sessions import Sessions
     from hf_wbc.app.theme import theme
+    from hf_wbc.app.visitors import forgetting
 
-    page = build_page(desk)
     limits = desk.limits
+    sessions = Sessions(limits)
+    page = build_page(desk, sessions)
     try:
         _, url, _ = page.launch(
             server_name=host,
@@ -75,10 +78,11 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
             # Gradio's own `css` would take `.dark` for a part of the page.
             head=f"<style>{style()}</style><script>{script('page.js')}</script>",
             app_kwargs={
+                "lifespan": forgetting(page, sessions, limits),
                 "middleware": [
                     Refusals.entry(FETCHED),
                     OwnFolders.entry(Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes),
-                ]
+                ],
             },
         )
     except OSError as error:

@@ -1,20 +1,22 @@
 """The tab for a slide: cells in a table that a person corrects, their count, and what to keep."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app.count import count_of
-from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.drop import drop_box, folder_button
 from hf_wbc.app.events import busy, scale_box, sentence_for
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.fragments import fragment, notice, script
 from hf_wbc.app.keep import csv_file, report_file
+from hf_wbc.app.sessions import Sessions
+from hf_wbc.app.slide import Slide
 from hf_wbc.app.slide_html import cells_html, count_html
 from hf_wbc.app.uploads import Given, Uploads
+from hf_wbc.app.visitors import visitor
 from hf_wbc.app.words import OUTSIDE
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -23,9 +25,12 @@ WELCOME = (
     "several pages. They are named, counted, and listed for you to look through and correct."
 )
 UNDECIDED = ""
+SAVE = "(file) => { if (file) window.wbcSave(file); return null; }"
+Shown = tuple[Any, ...]
+"""Status, count, cells, the row of downloads, and the button that goes on."""
 
 
-def many_cells_tab(desk: Desk, slide: Any) -> None:
+def many_cells_tab(desk: Desk, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
     with gr.Row(equal_height=False):
         drop = drop_box(
@@ -42,103 +47,121 @@ def many_cells_tab(desk: Desk, slide: Any) -> None:
                 toy = gr.Button("Read a drawn slide", size="sm", elem_id="many-toy")
                 over = gr.Button("Start over", size="sm", elem_id="many-over")
     status = gr.HTML(notice(WELCOME), elem_id="many-status", js_on_load=script("live.js"))
+    go_on = gr.Button("Go on", visible=False, variant="primary", elem_id="many-go-on")
     count = gr.HTML("", elem_id="many-count")
     with gr.Row(visible=False) as keep:
         as_csv = gr.Button("Download the table (CSV)", size="sm", elem_id="many-csv")
         as_report = gr.Button("Download a report to print", size="sm", elem_id="many-report")
     cells = gr.HTML("", elem_id="many-cells", js_on_load=script("correct.js"))
     kept = gr.JSON(visible=False)
-    shown = [slide, status, count, cells, keep]
-    take = partial(_take, desk)
-    drop.upload(take, [drop, scale, slide], [*shown, drop], **busy("/many"))
-    folder.upload(take, [folder, scale, slide], [*shown, folder], **busy("/many_folder"))
-    toy.click(partial(_toy, desk), [slide], [scale, *shown], **busy("/many_toy"))
-    scale.input(partial(_again, desk), [scale, slide], shown, **busy("/many_scale"))
-    over.click(_start_over, None, shown, api_visibility="private", queue=False)
-
-    def correct(slide: Slide, event: gr.EventData) -> tuple[Any, ...]:  # Gradio reads the hints
-        return _correct(desk, slide, event)
-
+    shown = [status, count, cells, keep, go_on]
+    tab = ManyCells(desk, sessions)
+    drop.upload(tab.take, [drop, scale], [*shown, drop], **busy("/many"))
+    folder.upload(tab.take, [folder, scale], [*shown, folder], **busy("/many_folder"))
+    toy.click(tab.toy, None, [scale, *shown], **busy("/many_toy"))
+    scale.input(tab.again, [scale], shown, **busy("/many_scale"))
+    go_on.click(tab.again, [scale], shown, **busy("/many_go_on"))
+    over.click(tab.start_over, None, shown, api_visibility="private", queue=False)
     # All are kept, in the clicks' order: by default Gradio drops what comes while one is done.
     in_turn = {"concurrency_id": "correct", "concurrency_limit": 1, "trigger_mode": "multiple"}
-    cells.correct(correct, [slide], [slide, count], **{**busy("/many_correct"), **in_turn})
-    save = "(file) => { if (file) window.wbcSave(file); return null; }"
+    cells.correct(tab.correct, None, shown, **{**busy("/many_correct"), **in_turn})
     for button, make in ((as_csv, csv_file), (as_report, report_file)):
-        made = button.click(partial(make, desk), [slide], [kept], **busy(f"/many_{make.__name__}"))
-        made.then(None, [kept], [kept], js=save, api_visibility="private")
+        made = button.click(tab.keep(make), None, [kept, *shown], **busy(f"/many_{make.__name__}"))
+        made.then(None, [kept], [kept], js=SAVE, api_visibility="private")
 
 
-def _take(
-    desk: Desk,
-    given: Sequence[Given],
-    said: str,
-    slide: Slide,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
-) -> tuple[Any, ...]:
-    uploads = desk.take(given)
-    return *_read(desk, slide, uploads, said, progress), None
+@dataclass(frozen=True)
+class ManyCells:
+    """What the tab does, for a visitor whom Gradio's request names."""
 
+    desk: Desk
+    sessions: Sessions
 
-def _again(
-    desk: Desk,
-    said: str,
-    slide: Slide,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[Any, ...]:
-    if not slide.cases:
-        return (gr.skip(),) * 5
-    return _read(desk, slide, Uploads(), said, progress)
+    def take(
+        self,
+        given: Sequence[Given],
+        said: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+    ) -> Shown:
+        """Read dropped files; the box is empty again."""
+        uploads = self.desk.take(given)
+        return *self._read(visitor(request), uploads, said, progress), None
 
+    def again(
+        self,
+        said: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Shown:
+        """Read the slide at another scale, or what is left of it."""
+        return self._read(visitor(request), Uploads(), said, progress)
 
-def _toy(
-    desk: Desk,
-    slide: Slide,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[Any, ...]:
-    progress(0, "drawing")
-    pictures, um_per_px = draw_slide()
-    said = f"{um_per_px:.4g}"
-    return said, *_read(desk, Slide(), Uploads(pictures), said, progress)
+    def toy(
+        self,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Shown:
+        """Read a drawn slide in the place of what was there."""
+        progress(0, "drawing")
+        pictures, um_per_px = draw_slide()
+        said = f"{um_per_px:.4g}"
+        self.start_over(request)
+        return said, *self._read(visitor(request), Uploads(pictures), said, progress)
 
+    def start_over(self, request: gr.Request) -> Shown:
+        """Forget the slide."""
+        self.sessions.change(visitor(request), lambda slide: Slide())
+        return notice(WELCOME), "", "", gr.Row(visible=False), gr.Button(visible=False)
 
-def _start_over() -> tuple[Any, ...]:
-    return Slide(), notice(WELCOME), "", "", gr.Row(visible=False)
+    def correct(self, request: gr.Request, event: gr.EventData) -> Shown:
+        """A person's class for one cell; the table shows it already."""
+        number, said = int(event.number), str(event.label)
+        label = None if said == UNDECIDED else int(said)
+        if label is not None and label != OUTSIDE and not 0 <= label < NUM_CLASSES:
+            return (gr.skip(),) * 5
+        who = visitor(request)
+        slide = self.sessions.change(who, lambda slide: slide.corrected(number, label))
+        if not slide.every:
+            return self._gone(who)
+        return gr.skip(), count_html(self.desk, slide), *(gr.skip(),) * 3
 
+    def keep(self, make: Callable[[Desk, Slide], dict[str, str]]) -> Callable[..., Shown]:
+        """A download; the event of its button."""
 
-def _read(
-    desk: Desk, before: Slide, uploads: Uploads, said: str, progress: gr.Progress
-) -> tuple[Any, ...]:
-    """What the tab shows of the slide with more pictures at a scale."""
+        def made(request: gr.Request) -> Shown:
+            who = visitor(request)
+            slide = self.sessions.slide(who)
+            if not slide.every:
+                return None, *self._gone(who)
+            return make(self.desk, slide), *(gr.skip(),) * 5
 
-    def report(done: int, total: int) -> None:
-        progress((done, total), "reading cells", unit="cells")
+        return made
 
-    with sentence_for() as failed:
-        slide = desk.slide(before, uploads, desk.scale(said), report)
-    if failed.html:
-        return before, failed.html, gr.skip(), gr.skip(), gr.skip()
-    status = fragment("status.html", {"slide": slide, "guessed": _guessed(slide)})
-    return slide, status, *_shown(desk, slide)
+    def _read(self, who: str, uploads: Uploads, said: str, progress: gr.Progress) -> Shown:
+        """What the tab shows of the slide with more pictures at a scale."""
 
+        def report(done: int, total: int) -> None:
+            progress((done, total), "reading cells", unit="cells")
 
-def _shown(desk: Desk, slide: Slide) -> tuple[Any, ...]:
-    if not slide.cases:
-        return "", "", gr.Row(visible=False)
-    return count_html(count_of(desk, slide)), cells_html(desk, slide), gr.Row(visible=True)
+        gone = self.sessions.news(who)
+        with self.sessions.reading(who), sentence_for() as failed:
+            slide = self.sessions.change(who, lambda it: it.added(uploads, self.desk.limits))
+            reading = self.desk.read(slide, self.desk.scale(said), report)
+            # What a person said, or took back, in the meantime is in the slide as it is now.
+            self.sessions.change(who, lambda it: it.answered(reading))
+        return self._shown(self.sessions.slide(who), failed.html, gone)
 
+    def _gone(self, who: str) -> Shown:
+        """The tab of a visitor whose slide is not here any more."""
+        return self._shown(Slide(), "", self.sessions.news(who))
 
-def _correct(desk: Desk, slide: Slide, event: gr.EventData) -> tuple[Any, ...]:
-    """A person's class for one cell; the table shows it already."""
-    number, said = int(event.number), str(event.label)
-    label = None if said == UNDECIDED else int(said)
-    if label is not None and label != OUTSIDE and not 0 <= label < NUM_CLASSES:
-        return gr.skip(), gr.skip()
-    slide = slide.corrected(number, label)
-    return slide, count_html(count_of(desk, slide))
-
-
-def _guessed(slide: Slide) -> float | None:
-    """The scale that was guessed for all cells."""
-    if not slide.cases or not slide.cases[0].answer.scale_guessed:
-        return None
-    return slide.cases[0].answer.um_per_px
+    def _shown(self, slide: Slide, failed: str, gone: str) -> Shown:
+        before = notice(f"{gone}.", "warning") if gone else ""
+        status = fragment("status.html", {"slide": slide, "is_said": bool(failed or gone)})
+        num_left = len(slide.waiting)
+        more = gr.Button(f"Go on: read the other {num_left:,}", visible=num_left > 0)
+        if not slide.cases:
+            return before + failed + status, "", "", gr.Row(visible=bool(num_left)), more
+        count, cells = count_html(self.desk, slide), cells_html(self.desk, slide)
+        return before + failed + status, count, cells, gr.Row(visible=True), more

@@ -1,7 +1,7 @@
 """The tab for one image: its class, how sure that is, what else it may be, and on what grounds."""
 
-from collections.abc import Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -12,10 +12,13 @@ from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy, scale_box, sentence_for
 from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.fragments import fragment, notice, script
+from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.uploads import Given, Picture, Uploads
+from hf_wbc.app.visitors import visitor
 from hf_wbc.app.words import (
     cell_name,
     confusables,
+    map_sentence,
     other_warnings,
     set_sentences,
 )
@@ -31,9 +34,9 @@ WELCOME = (
 )
 
 
-def one_cell_tab(desk: Desk) -> None:
+def one_cell_tab(desk: Desk, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
-    held = gr.State(None, time_to_live=desk.limits.idle_seconds)
+    tab = OneCell(desk, sessions)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             drop = drop_box("An image of one cell", height=170, elem_id="one-drop")
@@ -45,51 +48,66 @@ def one_cell_tab(desk: Desk) -> None:
                     buttons.append(gr.Button(cell_name(example.label), size="sm", min_width=110))
         with gr.Column(scale=5, min_width=300):
             result = gr.HTML(notice(WELCOME), elem_id="one-result", js_on_load=script("live.js"))
-    drop.upload(partial(_take, desk), [drop, scale], [held, result, drop], **busy("/one"))
-    scale.input(partial(_again, desk), [held, scale], [result], **busy("/one_scale"))
-    for button, example in zip(buttons, EXAMPLES, strict=True):
-        button.click(
-            partial(_example, desk, example), None, [held, scale, result], **busy("/one_example")
-        )
+    drop.upload(tab.take, [drop, scale], [result, drop], **busy("/one"))
+    scale.input(tab.again, [scale], [result], **busy("/one_scale"))
+    for number, button in enumerate(buttons):
+        button.click(tab.example(number), None, [scale, result], **busy("/one_example"))
 
 
-def _take(desk: Desk, given: Sequence[Given], said: str) -> tuple[Any, ...]:
-    uploads = desk.take(given)
-    held = uploads.pictures[0] if uploads.pictures else None
-    return held, _read(desk, uploads, said), None
+@dataclass(frozen=True)
+class OneCell:
+    """What the tab does, for a visitor whom Gradio's request names."""
 
+    desk: Desk
+    sessions: Sessions
 
-def _again(desk: Desk, held: Picture | None, said: str) -> Any:
-    if held is None:
-        return gr.skip()
-    return _read(desk, Uploads((held,)), said)
+    def take(self, given: Sequence[Given], said: str, request: gr.Request) -> tuple[Any, ...]:
+        """Read a dropped image; the box is empty again."""
+        uploads = self.desk.take(given)
+        return self.read(uploads, said, visitor(request)), None
 
+    def again(self, said: str, request: gr.Request) -> Any:
+        """Read the image at another scale."""
+        who = visitor(request)
+        picture = self.sessions.picture(who)
+        if picture is None:
+            gone = self.sessions.news(who)
+            return notice(f"{gone}.", "warning") if gone else gr.skip()
+        return self.read(Uploads((picture,)), said, who)
 
-def _example(desk: Desk, example: Any) -> tuple[Any, ...]:
-    picture = draw_example(example)
-    said = f"{example.um_per_px:.4g}"
-    return picture, said, _read(desk, Uploads((picture,)), said)
+    def example(self, number: int) -> Callable[[gr.Request], tuple[str, str]]:
+        """Read a drawn cell; the event of its button."""
+        example = EXAMPLES[number]
 
+        def read(request: gr.Request) -> tuple[str, str]:
+            said = f"{example.um_per_px:.4g}"
+            return said, self.read(Uploads((draw_example(example),)), said, visitor(request))
 
-def _read(desk: Desk, uploads: Uploads, said: str) -> str:
-    """The answer to the first picture, after what is wrong with the others."""
-    said_of = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
-    if len(uploads.pictures) > 1:
-        words = f"The first of {len(uploads.pictures):,} images; for all of them see Many cells."
-        said_of.append(notice(words))
-    if not uploads.pictures:
-        return "".join(said_of) or notice(WELCOME)
-    with sentence_for() as failed:
-        picture = uploads.pictures[0]
-        answer = desk.answers([picture], desk.scale(said))[0]
-        said_of.append(show(desk, picture, answer))
-    return "".join(said_of) + failed.html
+        return read
+
+    def read(self, uploads: Uploads, said: str, who: str) -> str:
+        """The answer to the first picture, after what is wrong with the others."""
+        said_of = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
+        if len(uploads.pictures) > 1:
+            words = (
+                f"The first of {len(uploads.pictures):,} images; for all of them see Many cells."
+            )
+            said_of.append(notice(words))
+        if not uploads.pictures:
+            self.sessions.show(who, None)
+            return "".join(said_of) or notice(WELCOME)
+        with sentence_for() as failed:
+            picture = uploads.pictures[0]
+            self.sessions.show(who, picture)
+            answer = self.desk.answer(picture, self.desk.scale(said))
+            said_of.append(show(self.desk, picture, answer))
+        return "".join(said_of) + failed.html
 
 
 def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
     """All that is to be said of one picture."""
     height, width = picture.pixels.shape[:2]
-    saliency = desk.predictor.saliency(picture.pixels, answer.um_per_px, answer.label)
+    heat, test = desk.predictor.tested_saliency(picture.pixels, answer.um_per_px, answer.label)
     return fragment(
         "one_cell.html",
         {
@@ -101,7 +119,8 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "warnings": other_warnings(answer),
             "whole": encode.whole(picture.pixels),
             "seen": encode.seen(picture.pixels, answer),
-            "heat": encode.heat(picture.pixels, answer, saliency),
+            "heat": encode.heat(picture.pixels, answer, heat),
+            "map_sentence": map_sentence(test, answer.label),
             "width": width,
             "height": height,
             "box": answer.box,

@@ -11,13 +11,18 @@ from hf_wbc.app.endpoints import add_endpoints
 from hf_wbc.app.fragments import fragment
 from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab
-from hf_wbc.app.state import slide_state
+from hf_wbc.app.sessions import Sessions
+from hf_wbc.app.visitors import visitor
 
 TITLE = "White blood cells across laboratories"
 
 
-def build_page(desk: Desk) -> Any:
+def build_page(desk: Desk, sessions: Sessions) -> Any:
     """The blocks; `launch` opens them."""
+
+    def leave(request: gr.Request) -> None:
+        sessions.leave(visitor(request))
+
     abandoned = desk.limits.abandoned_seconds
     with gr.Blocks(
         title=TITLE,
@@ -26,16 +31,16 @@ def build_page(desk: Desk) -> Any:
         fill_width=False,
     ) as page:
         gr.HTML(fragment("header.html", {"desk": desk, "title": TITLE}))
-        slide = slide_state(desk)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("One cell", id="one"):
-                one_cell_tab(desk)
+                one_cell_tab(desk, sessions)
             with gr.Tab("Many cells", id="many"):
-                many_cells_tab(desk, slide)
+                many_cells_tab(desk, sessions)
             with gr.Tab("Domains", id="domains"):
-                domains_tab(desk, slide)
+                domains_tab(desk, sessions)
             with gr.Tab("About", id="about"):
                 about_tab(desk)
         add_endpoints(desk)
+        page.unload(leave)
     page.queue(max_size=desk.limits.num_waiting)
     return page

@@ -1,24 +1,27 @@
 """A slide as HTML: its count, and the table of its cells."""
 
-from collections.abc import Collection
 from typing import Any
 
 from hf_wbc.app import encode
-from hf_wbc.app.count import Count
-from hf_wbc.app.desk import Case, Desk, Slide
+from hf_wbc.app.count import count_of, is_counted
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment, notice
+from hf_wbc.app.slide import Case, Slide
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name, lineage_of, reasons_to_look
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import NAMES
 
+NOTHING = (
+    "No cell is left to count: all are unlike the cells that the model knows, or none of the "
+    "eleven by your word. Is the scale right? Name those that are white cells."
+)
 CLASSES = [(label, cell_name(label)) for label in lineage_order(NAMES)]
 
 
-def count_html(count: Count | None) -> str:
+def count_html(desk: Desk, slide: Slide) -> str:
     """The differential count; a sentence where no cell is left to count."""
-    if count is None:
-        return notice("No cell is left to count.")
-    return fragment("count.html", {"count": count})
+    count = count_of(desk, slide)
+    return notice(NOTHING) if count is None else fragment("count.html", {"count": count})
 
 
 def cells_html(desk: Desk, slide: Slide) -> str:
@@ -36,10 +39,10 @@ def cells_html(desk: Desk, slide: Slide) -> str:
 
 def rows_of(desk: Desk, slide: Slide) -> list[dict[str, Any]]:
     """What a table says of each cell."""
-    return [_row(case, desk.always_in_set) for case in slide.cases]
+    return [_row(desk, case) for case in slide.cases]
 
 
-def _row(case: Case, always: Collection[int]) -> dict[str, Any]:
+def _row(desk: Desk, case: Case) -> dict[str, Any]:
     answer = case.answer
     return {
         "number": case.number,
@@ -49,6 +52,7 @@ def _row(case: Case, always: Collection[int]) -> dict[str, Any]:
         "name": cell_name(answer.label),
         "lineage": lineage_of(answer.label),
         "p": float(answer.probabilities[answer.label]),
-        "reasons": reasons_to_look(answer, always),
+        "reasons": reasons_to_look(answer, desk.always_in_set, desk.blasts_from),
+        "is_counted": is_counted(case),
         "corrected": case.corrected,
     }

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.limits import LIMITS, Limits
+from hf_wbc.app.others import Others, require_there
+from hf_wbc.app.record import record_of
 from hf_wbc.engine.predictor import Predictor
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
@@ -31,14 +33,22 @@ def make_desk(
 ) -> Desk:
     """The desk of a model; it has answered once, so that the first visitor waits for nothing.
 
-    ValueError for a model that is not there or not of the eleven classes.
+    ValueError for a model that is not there or not of the eleven classes, `others` among them as
+    far as that is quickly told; whoever serves the desk starts to load those.
     """
     from hf_wbc.app.examples import EXAMPLES, draw_example
 
-    predictor = Predictor.load(model)
-    is_toy = Path(model).name == Path(TOY).name
-    desk = Desk(predictor, model, dict(laboratories), limits, tuple(others), is_toy)
-    desk.answers([draw_example(EXAMPLES[0])], EXAMPLES[0].um_per_px)
+    require_there(others)
+    desk = Desk(
+        Predictor.load(model),
+        model,
+        dict(laboratories),
+        limits,
+        Others(others),
+        record_of(model),
+        is_toy=Path(model).name == Path(TOY).name,
+    )
+    desk.answer(draw_example(EXAMPLES[0]), EXAMPLES[0].um_per_px)
     return desk
 
 

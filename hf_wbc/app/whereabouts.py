@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_wbc.app.desk import Desk, Slide
+from hf_wbc.app.desk import Desk
+from hf_wbc.app.slide import Slide
 from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.plane import nearest, own_distances, principal_plane
 from hf_wbc.plots.page import Picture, picture

@@ -3,20 +3,22 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from hf_wbc.app.fragments import share
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.engine.cell_warnings import OUTSIDE as OUTSIDE_THE_ELEVEN
+from hf_wbc.engine.deletion import SHARE, Deletion
+from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
 from hf_wbc.plots.style import shown
 from hf_wbc.study.words import listed
-from hf_wbc.taxonomy import CLASSES, NAMES, Relation, class_id, relation
+from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 
 OUTSIDE = -2
 """What a person may call a cell instead of a class: none of the eleven."""
 OUTSIDE_NAME = "none of the eleven"
-BLASTS = (class_id("myeloblast"),)
 LIKELY = 0.02
 """Classes of less are not named as what a cell may be confused with."""
-GUESS = "scale is a guess"
-"""In the predictor's warning of a scale that nobody gave."""
+GUESS = "scale is a guess from"
+"""In the predictor's warning of a scale that nobody gave, and that the cell's size tells."""
 HOW_FAR = {
     Relation.ONE_STEP: "one step of maturation away",
     Relation.SAME_LINEAGE: "another cell of the same lineage",
@@ -97,22 +99,50 @@ def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
     ]
 
 
-def reasons_to_look(answer: CellAnswer, always: Collection[int]) -> list[str]:
+def map_sentence(test: Deletion, label: int) -> str:
+    """What the deletion test says of a saliency map, in a sentence.
+
+    >>> map_sentence(Deletion(0.93, 0.12, (0.8, 0.9)), 0).partition(" falls ")[2]
+    'from 0.93 to 0.12; when other parts of that size are, to 0.85 on average.'
+    """
+    assert SHARE == 1 / 5
+    part = "the fifth of the picture that is marked most"
+    whole, marked, others = map(share, (test.whole, test.without_marked, test.without_random))
+    if not test.passed:
+        return (
+            f"The map fails its test for this cell: without {part} the probability of "
+            f"{cell_name(label)} is {marked}, without other parts of that size {others} on "
+            f"average, with all {whole}. Read nothing into it."
+        )
+    return (
+        f"Tested: when {part} is blurred away, the probability of {cell_name(label)} falls from "
+        f"{whole} to {marked}; when other parts of that size are, to {others} on average."
+    )
+
+
+def reasons_to_look(
+    answer: CellAnswer, always: Collection[int], blasts_from: float | None = None
+) -> list[str]:
     """Why a person should look at a cell, in a few words each; empty where nothing speaks for it.
 
     The scale's guess is said once for all cells, and is no reason for each; nor are classes that
-    are in every set, `always`.
+    are in every set, `always`. `blasts_from` is the model's own review threshold for myeloblasts,
+    as in the flags of the count.
     """
     found = []
-    fitting = [label for label in answer.conformal if label not in always]
+    others = [c for c in answer.conformal if c not in always and c != answer.label]
     if answer.rejected:
         found.append("unlike the cells the model knows")
-    if others := [label for label in fitting if label != answer.label]:
+    if others:
         found.append(f"may be {listed([cell_name(label) for label in others], 'or')}")
     if answer.conformal and answer.label not in answer.conformal:
         found.append("its own class fits badly")
-    if answer.label in BLASTS:
+    if answer.label == MYELOBLAST:
         found.append("a blast is never left to a classifier")
+    elif MYELOBLAST not in others and (
+        answer.probabilities[MYELOBLAST] >= (LOOK_AT if blasts_from is None else blasts_from)
+    ):
+        found.append("may be a blast")
     return [*found, *(each.rstrip(".") for each in other_warnings(answer))]
 
 

@@ -1,5 +1,6 @@
 """`hf-wbc demo`: the page in the browser, on this machine, with a model of one's own."""
 
+import sys
 from pathlib import Path
 
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
@@ -42,4 +43,5 @@ def demo(
     with private():
         page, url = launch(desk, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
+        desk.others.start(lambda said: print(said, file=sys.stderr, flush=True))
         page.block_thread()

@@ -47,7 +47,7 @@ def deletion(logits: Logits, inputs: Tensor, label: int, heat: NDArray[np.float3
     hidden = blurred(inputs, BLUR_SHARE)
     noise = torch.rand((NUM_OTHERS, 1, *heat.shape), generator=torch.Generator().manual_seed(0))
     orders = torch.cat([torch.from_numpy(heat)[None], blurred(noise, SMOOTH_SHARE)[:, 0]])
-    places = orders.flatten(1).argsort(1, descending=True, stable=True).argsort(1, stable=True)
+    places = orders.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     kept = (places >= round(SHARE * heat.size)).reshape(-1, 1, *heat.shape).to(inputs.device)
     images = torch.cat([inputs, torch.where(kept, inputs, hidden)])
     whole, marked, *others = logits(images).softmax(1)[:, label].tolist()

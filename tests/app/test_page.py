@@ -57,14 +57,14 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
     drop(page, "#one-drop", {"cell.png": files.encoded()})
     page.wait_for_selector("article.one")
     caption = page.locator("article.one figcaption").first
-    assert "guessed from the size of the cell" in caption.inner_text()
+    assert "a guess from the cell itself" in caption.inner_text()
     scale = page.locator("#one-scale input")
     scale.fill("0,5")
     scale.press("Enter")
     page.wait_for_function(
         "document.querySelector('article.one figcaption')?.innerText.includes('at 0.5')"
     )
-    assert "guessed" not in caption.inner_text()
+    assert "guess" not in caption.inner_text()
     frame = page.locator("article.one .framed rect").first
     assert frame.get_attribute("width") == "50"
     scale.fill("wide")

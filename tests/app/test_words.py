@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.count import Count, Row, count_of
-from hf_wbc.app.desk import Case, Desk, Slide
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
+from hf_wbc.app.slide import Case, Slide
 from hf_wbc.app.uploads import Picture
 from hf_wbc.app.words import confusables, reasons_to_look, set_sentences
 from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
@@ -99,7 +100,7 @@ def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
 
 def test_bars_are_drawn_to_the_largest_bound() -> None:
     rows = (Row("a", 0, "", 1, 0.2, 0.1, 0.4), Row("b", 1, "", 0, None, None, None))
-    count = Count(rows, (), (), 1, 0, 0, None, None)
+    count = Count(rows, (), (), 1, 0, 0, 0, None, None)
     assert count.most == 0.4
     assert Slide().corrected(1, 2) == Slide()
 

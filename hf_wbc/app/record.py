@@ -1,0 +1,62 @@
+"""The record of the run that trained a model: how it was scored, and how it was chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.records import RunFolder
+
+if TYPE_CHECKING:
+    from hf_wbc.study.words import Table
+
+RECORD = "record.json"
+
+
+def record_of(model: str) -> Mapping[str, Any] | None:
+    """Of a run's model folder, a published folder, or `org/name[@revision]` of the Hub.
+
+    None where the model came without one. ValueError for a damaged one, or a Hub out of reach.
+    """
+    path = Path(model)
+    if path.is_dir():
+        folders = [path, *([path.resolve().parent] if path.name == "model" else [])]
+    else:
+        from hf_wbc.data.hub_snapshot import fetch_snapshot
+
+        name, _, revision = model.partition("@")
+        folders = [fetch_snapshot(name, "model", revision or None, [RECORD])]
+    found = next((folder for folder in folders if (folder / RECORD).is_file()), None)
+    record = None if found is None else RunFolder(found).read_record()
+    return record if record and record.get("kind") == "training" else None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a model's card."""
+
+    direction: str
+    """`a → b`: sources and target."""
+    method: str
+    how_chosen: str
+    warnings: tuple[str, ...]
+    table: "Table"
+    by_class: "Table"
+    unit: str
+    """What the bootstrap of the intervals draws."""
+
+
+def scores_of(record: Mapping[str, Any]) -> Scores:
+    """What the model's card says of its scores."""
+    from hf_wbc.hub.model_tables import class_table, score_table
+    from hf_wbc.hub.model_words import direction, how_chosen, scored, warnings
+
+    return Scores(
+        direction=direction(record),
+        method=str(record["config"]["method"]),
+        how_chosen=how_chosen(record),
+        warnings=tuple(warnings(record)),
+        table=score_table(record),
+        by_class=class_table(record),
+        unit=scored(record)[0][2]["intervals"]["unit"],
+    )

@@ -1,0 +1,171 @@
+"""A slide that grows: only what is new is read, and nothing that a person gave or said is lost."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+
+from hf_wbc.app.desk import BATCH, Desk
+from hf_wbc.app.limits import Limits
+from hf_wbc.app.slide import Slide
+from hf_wbc.app.uploads import Picture, Refused, Uploads
+from hf_wbc.app.words import OUTSIDE
+from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
+from hf_wbc.taxonomy import NUM_CLASSES, class_id
+
+BASOPHIL = class_id("basophil")
+AT_ONCE, LATER = Limits(seconds=1e6), Limits(seconds=-1.0)
+"""Time for everything, and for one batch alone."""
+
+
+class Model:
+    """Says of each picture what its first pixel is, and remembers what it was asked."""
+
+    def __init__(self, measures: bool = False) -> None:
+        self.loaded = SimpleNamespace(rule=SimpleNamespace(measures=measures))
+        self.asked: list[list[int]] = []
+
+    def predict(self, images: Sequence[Any], um_per_px: float) -> list[CellAnswer]:
+        values = [int(image[0, 0, 0]) for image in images]
+        self.asked.append(values)
+        p = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
+        some = np.zeros(4, np.float32)
+        return [
+            CellAnswer(p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
+                       some, some)
+            for value in values
+        ]  # fmt: skip
+
+
+def pictures(*values: int, nucleus_px: int = 0) -> Uploads:
+    """A picture of each value in its first pixel; a nucleus of that diameter, if any."""
+    made = []
+    for value in values:
+        pixels = np.full((200, 200, 3), 235, np.uint8)
+        y, x = np.mgrid[:200, :200] - 100
+        pixels[x**2 + y**2 < (nucleus_px / 2) ** 2] = (90, 50, 140)
+        pixels[0, 0] = value
+        made.append(Picture(f"{value}.png", pixels))
+    return Uploads(tuple(made))
+
+
+def desk(model: Model, limits: Limits = AT_ONCE) -> Desk:
+    return Desk(cast(Any, model), "model", limits=limits)
+
+
+def read(
+    model: Model,
+    slide: Slide,
+    uploads: Uploads = Uploads(),  # noqa: B008 (frozen)
+    um_per_px: float | None = 0.1,
+    limits: Limits = AT_ONCE,
+) -> Slide:
+    slide = slide.added(uploads, limits)
+    return slide.answered(desk(model, limits).read(slide, um_per_px))
+
+
+def labels(slide: Slide) -> dict[int, int]:
+    return {case.number: case.answer.label for case in slide.cases}
+
+
+def test_more_pictures_at_the_same_scale_are_all_that_is_read() -> None:
+    model = Model()
+    slide = read(model, Slide(), pictures(1, 2)).corrected(2, BASOPHIL)
+    slide = read(model, slide, pictures(3))
+    assert model.asked == [[1, 2], [3]]
+    assert labels(slide) == {1: 1, 2: 2, 3: 3}
+    assert [case.corrected for case in slide.cases] == [None, BASOPHIL, None]
+
+
+def test_another_scale_is_a_reason_to_read_everything() -> None:
+    model = Model()
+    slide = read(model, read(model, Slide(), pictures(1, 2)).corrected(1, OUTSIDE), um_per_px=0.2)
+    assert model.asked == [[1, 2], [1, 2]]
+    assert slide.scale == (0.2, False)
+    assert [case.corrected for case in slide.cases] == [OUTSIDE, None]
+
+
+def test_when_the_time_is_over_the_rest_waits_with_what_a_person_said_and_is_read_next() -> None:
+    model, many = Model(), range(2 * BATCH + 5)
+    slide = read(model, Slide(), pictures(*many)).corrected(1, BASOPHIL)
+    slide = slide.corrected(BATCH + 1, OUTSIDE).corrected(2 * BATCH + 1, BASOPHIL)
+    slide = read(model, slide, um_per_px=0.2, limits=LATER)
+    assert (len(slide.cases), len(slide.waiting)) == (BATCH, BATCH + 5)
+    said = {one.number: one.corrected for one in slide.every if one.corrected is not None}
+    assert said == {1: BASOPHIL, BATCH + 1: OUTSIDE, 2 * BATCH + 1: BASOPHIL}
+    model.asked.clear()
+    for left in (5, 0):
+        slide = read(model, slide, um_per_px=0.2, limits=LATER)
+        assert len(slide.waiting) == left
+    assert model.asked == [list(many)[BATCH : 2 * BATCH], list(many)[2 * BATCH :]]
+    assert said == {one.number: one.corrected for one in slide.cases if one.corrected is not None}
+    assert [one.number for one in slide.cases] == list(range(1, len(many) + 1))
+
+
+def test_pictures_that_came_while_the_time_was_over_are_read_after_those_that_wait() -> None:
+    model = Model()
+    slide = read(model, Slide(), pictures(*range(BATCH + 1)), limits=LATER)
+    slide = read(model, slide, pictures(200), limits=LATER)
+    assert model.asked[1] == [BATCH, 200]
+    assert not slide.waiting
+
+
+def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
+    def refuse(images: Any, um_per_px: float) -> list[CellAnswer]:
+        raise ValueError("too few pixels")
+
+    model = Model()
+    slide = read(model, Slide(), pictures(1)).added(pictures(2), AT_ONCE)
+    model.predict = refuse  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="too few"):
+        desk(model).read(slide, 0.9)
+    assert labels(slide) == {1: 1} and [one.number for one in slide.waiting] == [2]
+
+
+def test_a_model_that_measures_a_laboratory_sees_all_of_its_cells_together() -> None:
+    model = Model(measures=True)
+    slide = read(model, Slide(), pictures(*range(BATCH + 9)), limits=LATER)
+    slide = read(model, slide, pictures(100), limits=LATER)
+    slide = read(model, slide, limits=LATER)
+    assert model.asked == [list(range(BATCH + 9)), [*range(BATCH + 9), 100]]
+    assert not slide.waiting
+
+
+def test_a_guess_stays_until_more_cells_make_it_another() -> None:
+    model = Model()
+    slide = read(model, Slide(), pictures(1, 2, nucleus_px=90), um_per_px=None)
+    assert slide.scale is not None and slide.scale[1] and not slide.assumed
+    slide = read(model, slide, pictures(3, nucleus_px=91), um_per_px=None)
+    assert model.asked == [[1, 2], [3]]
+    slide = read(model, slide, pictures(4, 5, 6, 7, nucleus_px=60), um_per_px=None)
+    assert model.asked[2] == [1, 2, 3, 4, 5, 6, 7]
+    assert len({case.answer.um_per_px for case in slide.cases}) == 1
+    assert all(case.answer.scale_guessed for case in slide.cases)
+    slide = read(model, slide, um_per_px=slide.scale[0])
+    assert not any(case.answer.scale_guessed for case in slide.cases)
+
+
+def test_a_guess_by_nothing_in_the_pictures_is_said_to_be_one() -> None:
+    assert read(Model(), Slide(), pictures(1, 2), um_per_px=None).assumed
+
+
+def test_what_a_person_does_while_a_slide_is_read_stays() -> None:
+    model = Model()
+    slide = read(model, Slide(), pictures(1, 2)).added(pictures(3), AT_ONCE)
+    reading = desk(model).read(slide, 0.2)
+    meanwhile = slide.corrected(1, BASOPHIL).corrected(3, OUTSIDE)
+    done = meanwhile.answered(reading)
+    assert [case.corrected for case in done.cases] == [BASOPHIL, None, OUTSIDE]
+    assert Slide().answered(reading) == Slide()  # started over
+
+
+def test_more_than_a_slide_may_hold_leaves_what_was_there() -> None:
+    tight = Limits(num_cells=3)
+    slide = Slide().added(pictures(1, 2), tight)
+    more = slide.added(pictures(3, 4), tight)
+    assert more.every == slide.every
+    assert isinstance(more.refused[0], Refused) and "2 pictures" in more.refused[0].name
