@@ -77,6 +77,10 @@ def publish(
         model,
         {"public": seen, "tag": tag},
     )
+    if model is not None:
+        from hf_wbc.hub.space_model import require_model
+
+        require_model(model, publication.public, _say)
     if dry_run:
         for line in preview(publication, destination, card=card, report=_say):
             print(line)

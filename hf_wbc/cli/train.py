@@ -22,6 +22,7 @@ def train(
     private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     tag: str | None = None,
     licence: str | None = None,
+    card: Literal["refuse", "keep", "replace"] = "refuse",
 ) -> None:
     """Train a classifier on labelled sources and score it on every domain.
 
@@ -40,12 +41,22 @@ def train(
         private: Let nobody see it but its owners.
         tag: The model's tag there; the next of v1, v2 and so on when not given.
         licence: The model's licence.
+        card: What to do about a card that was edited there: refuse, before anything is trained,
+            keep its text, or replace it.
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
     from hf_wbc.hub.publication import asked_public
 
     seen = asked_public(public, private)
+    if push_to is None:
+        asked = {"public": public, "private": private, "tag": tag, "licence": licence}
+        asked["card"] = card != "refuse"
+        if given := [f"--{name}" for name, value in asked.items() if value]:
+            raise ValueError(
+                f"{', '.join(given)}: about what is published, and nothing is; add --push-to "
+                "org/name, or leave it out"
+            )
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
@@ -60,6 +71,7 @@ def train(
                 public=seen,
                 licence=licence,
                 tag=tag,
+                card=card,
             )
         folder = run(config, out, cache, trackers, display.report, push)
         if push:

@@ -26,6 +26,9 @@ from hf_wbc.records import RunFolder, remove
 class Keeper(Protocol):
     """Keeps a run's checkpoints elsewhere too; it is asked on the first process alone."""
 
+    def begin(self, domains: Sequence[str]) -> None:
+        """Before anything of a run is computed: ValueError where it could not be kept."""
+
     def fetch(self, folder: RunFolder) -> None:
         """Before training: bring what was kept of this run, where the folder holds nothing."""
 
@@ -63,6 +66,8 @@ def run(
         if is_main:
             remove(folder.checkpoint)
         return folder
+    if keeper and is_main:
+        keeper.begin([splits.name for splits in corpus.all])
     loaded.classifier.to(accelerator.device)
     context = Context(config, accelerator, folder, corpus, loaded, cache)
     context.embed_all()

@@ -1,8 +1,9 @@
 """Asking the Hub with patience, and its refusals in words that say what to do."""
 
+import json
 import time
 from collections.abc import Callable, Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hf_wbc.data.hub_snapshot import OWN_AUTHORITY
 
@@ -54,13 +55,24 @@ def get(url: str, fine: Collection[int] = ()) -> tuple[int, bytes]:
 
     Statuses that are not `fine` are the client's own errors.
     """
+    return _call("GET", url, fine)
+
+
+def post(url: str, value: Any) -> Any:
+    """What such an address answers to a JSON value, in JSON."""
+    return json.loads(_call("POST", url, json=value)[1])
+
+
+def _call(method: str, url: str, fine: Collection[int] = (), **more: Any) -> tuple[int, bytes]:
     from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported
         build_hf_headers,
         get_session,
         hf_raise_for_status,
     )
 
-    response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
+    response = get_session().request(
+        method, url, headers=build_hf_headers(), follow_redirects=True, **more
+    )
     if response.status_code not in fine:
         hf_raise_for_status(response)
     return int(response.status_code), bytes(response.content)

@@ -1,9 +1,11 @@
 """Cards: a shipped template, front matter that the Hub reads, and text that people read."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.hub.destination import Destination, HubRepo
+from hf_wbc.hub.publication import TAG
 from hf_wbc.shipped import shipped
 
 if TYPE_CHECKING:
@@ -20,11 +22,22 @@ def render_card(template: str, data: "CardData", **values: Any) -> str:
     return text.render(card_data=front, version=__version__, **values).rstrip("\n") + "\n"
 
 
-def place_of(destination: Destination) -> str:
-    """What others write to load it: `org/name`, or the folder's own name.
+@dataclass(frozen=True)
+class Place:
+    """What others write to load a publication by its tag."""
 
-    Where a folder lies on this machine is nobody's business.
-    """
+    name: str
+    """`org/name`, or `./folder@v1`: where a folder lies on this machine is nobody's business."""
+    pin: str = ""
+    """`, revision="v1"` on the Hub."""
+    ref: str = ""
+    """Both in one, as hf-wbc takes them: `org/name@v1`."""
+
+
+def place_of(destination: Destination) -> Place:
+    """Where others find it, with `TAG` for its tag."""
     if isinstance(destination, HubRepo):
-        return destination.repo_id
-    return f"./{destination.path.name}"
+        repo = destination.repo_id
+        return Place(repo, f', revision="{TAG}"', f"{repo}@{TAG}")
+    folder = f"./{destination.tagged(TAG).name}"
+    return Place(folder, ref=folder)

@@ -101,7 +101,7 @@ def _pickles(files: Mapping[str, Path | bytes]) -> Iterator[str]:
 
 def _is_pickle(file: Path | bytes) -> bool:
     """Whether it begins as a pickle of protocol 2 to 5 does, or is a zip that holds one."""
-    start = _start(file, 4)
+    start = bytes_of(file, 4)
     if start == b"PK\x03\x04":
         return any(name.lower().endswith(PICKLED) for name in _members(file))
     return len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5
@@ -151,19 +151,12 @@ def _damaged(files: Mapping[str, Path | bytes]) -> Iterator[str]:
     for path, file in files.items():
         if not path.endswith(".safetensors"):
             continue
-        length = int.from_bytes(_start(file, 8), "little")
+        length = int.from_bytes(bytes_of(file, 8), "little")
         try:
-            header = json.loads(_start(file, 8 + length)[8:]) if length < 100_000_000 else {}
+            header = json.loads(bytes_of(file, 8 + length)[8:]) if length < 100_000_000 else {}
             end = max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
         except (ValueError, KeyError, TypeError):
             yield path
         else:
             if size_of(file) != 8 + length + end:
                 yield path
-
-
-def _start(file: Path | bytes, num_bytes: int) -> bytes:
-    if isinstance(file, bytes):
-        return file[:num_bytes]
-    with file.open("rb") as opened:
-        return opened.read(num_bytes)

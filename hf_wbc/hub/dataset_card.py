@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from hf_wbc.data.source import Source
+from hf_wbc.hub.card import Place
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 PICTURE = "classes.png"
 ALT = "Images by class and split"
 _PLACE = re.compile(r'^place = ".*$', re.MULTILINE)
+_LOADING = 'load_dataset(place, "cropped", split="train")'
 _CLASSES = "## Classes\n"
 _FRONT = re.compile(r"---\n.*?\n(?=---\n)", re.DOTALL)
 _GATE = """\
@@ -23,13 +25,14 @@ extra_gated_button_content: I agree, and ask for access
 """
 
 
-def published_card(text: str, source: Source, place: str) -> str:
+def published_card(text: str, source: Source, place: Place) -> str:
     """The card that `hf-wbc prepare` wrote, for those who load it from `place`.
 
     A source that must not be passed on gets the words of a gate, for an owner who lets others ask
     for access; what somebody has changed in the card by hand stays.
     """
-    text = _PLACE.sub(lambda _: f'place = "{place}"', text, count=1)
+    text = _PLACE.sub(lambda _: f'place = "{place.name}"', text, count=1)
+    text = text.replace(_LOADING, f"{_LOADING[:-1]}{place.pin})", 1)
     if _CLASSES in text and PICTURE not in text:
         text = text.replace(_CLASSES, f"{_CLASSES}\n![{ALT}]({PICTURE})\n", 1)
     if not source.redistributable and "extra_gated_prompt" not in text:

@@ -20,17 +20,20 @@ def settle_card(
     `rendered_before`: the one in place is as it was rendered, so that ours takes its place. If it
     is not, ValueError shows the difference, unless `choice` says to replace it, or to keep it: then
     the text is theirs; of the front matter, which tells the libraries what to load, what ours says
-    is ours, and what only theirs says stays.
+    is ours, and what only theirs says stays. Where `ours` has no text yet, no difference is shown.
     """
     if there == ours or rendered_before or choice == "replace":
         return ours
     if choice == "keep":
         return _merge(there.decode("utf-8", "replace"), ours.decode()).encode()
-    lines = difference(there.decode("utf-8", "replace"), ours.decode())
-    raise ValueError(
+    words = (
         f"{CARD} of {where} was edited there, and would be overwritten; --card keep keeps its "
-        f"text, --card replace overwrites it. The difference:\n{lines}"
+        "text, --card replace overwrites it"
     )
+    if _split(ours.decode())[1].strip():
+        lines = difference(there.decode("utf-8", "replace"), ours.decode())
+        words += f". The difference:\n{lines}"
+    raise ValueError(words)
 
 
 def difference(there: str, ours: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from hf_wbc.data.source import Source
 from hf_wbc.engine.reference import FILE as REFERENCE
 from hf_wbc.engine.reference import reference_path
+from hf_wbc.hub.asking import short
 from hf_wbc.hub.card import place_of
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.model_card import model_card
@@ -23,6 +24,8 @@ RECORD = "record.json"
 PICTURE = "confusion.png"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _OTHERS = ("config.json", *PROCESSOR_FILES)
+EXPECTED = (CARD, PICTURE, RECORD, "config.json", "model.safetensors", PROCESSOR_FILES[0])
+"""What a run's model will consist of, before it is trained."""
 
 
 def model_publication(
@@ -83,12 +86,18 @@ def _reference(
     run: RunFolder, sources: Mapping[str, Source], public: bool
 ) -> Mapping[str, Path | bytes]:
     """What `hf-wbc reference` made, if it did; never to everybody where its cells must stay."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = reference_path(run.model)
     if not path.is_file():
         return {}
-    shown = set(pq.read_table(path, columns=["source"])["source"].to_pylist())
+    try:
+        shown = set(pq.read_table(path, columns=["source"])["source"].to_pylist())
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({short(error)}); delete it, or make it with `hf-wbc reference`"
+        ) from error
     return {} if public and not may_be_seen(shown, sources) else {REFERENCE: path}
 
 

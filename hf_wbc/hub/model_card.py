@@ -8,8 +8,8 @@ from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
 from hf_wbc.data.source import Source
 from hf_wbc.hub import model_tables as tables
 from hf_wbc.hub import model_words as words
-from hf_wbc.hub.card import render_card
-from hf_wbc.hub.places import ROLES, hub_dataset, hub_model, model_place
+from hf_wbc.hub.card import Place, render_card
+from hf_wbc.hub.places import ROLES, hub_dataset, hub_model, is_fresh, model_place
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.study.markdown import markdown_table
 from hf_wbc.study.words import count, listed
@@ -25,7 +25,7 @@ Record = Mapping[str, Any]
 def model_card(
     record: Record,
     seen: Exposure,
-    place: str,
+    place: Place,
     sources: Mapping[str, Source],
     *,
     licence: str | None = None,
@@ -39,7 +39,7 @@ def model_card(
     config, selection = record["config"], record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)
     unseen = words.unseen_classes(record)
-    retrain, at_hand = words.retraining(record, place)
+    retrain, at_hand = words.retraining(record, place.ref)
     return render_card(
         TEMPLATE,
         card_data(record, licence),
@@ -62,8 +62,7 @@ def model_card(
         picture_of=words.scored(record)[0][0],
         pipeline_scores=record["images"]["pipeline_scores"],
         data_table=markdown_table(tables.data_table(record, sources)),
-        base=f"`{model_place(record['model'])}`",
-        revision=f"`{_short(str(record['model']['revision']))}`",
+        base=words.base(record),
         seen=seen.said,
         belief_table=markdown_table(tables.belief_table(record)),
         calibration=words.calibration(record),
@@ -94,7 +93,7 @@ def card_data(record: Record, licence: str | None = None) -> "ModelCardData":
         pipeline_tag="image-classification",
         tags=[*TAGS, *(["domain-adaptation"] if record["target"] else [])],
         datasets=[repo for repo in datasets if repo] or None,
-        base_model=hub_model(record["model"]),
+        base_model=None if is_fresh(record["model"]) else hub_model(record["model"]),
         metrics=["f1", "accuracy"],
         model_name=f"{network(record)}, {words.direction(record)}",
         eval_results=[each for scored in words.scored(record) for each in _results(record, scored)],
@@ -136,8 +135,3 @@ def _results(record: Record, scored: words.Scored) -> "list[EvalResult]":
 def network(record: Record) -> str:
     """The base model's own name, without owner and revision."""
     return model_place(record["model"]).partition("@")[0].rpartition("/")[2]
-
-
-def _short(revision: str) -> str:
-    kind, _, digest = revision.rpartition(":")
-    return f"{kind}:{digest[:12]}" if kind else digest[:12]

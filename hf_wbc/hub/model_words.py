@@ -5,7 +5,7 @@ from typing import Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.data.source import Source
-from hf_wbc.hub.places import ROLES, hub_model, model_place
+from hf_wbc.hub.places import ROLES, hub_model, is_fresh, model_place
 from hf_wbc.study.words import ARROW, count, listed
 from hf_wbc.taxonomy import NAMES
 
@@ -165,9 +165,9 @@ def training(record: Record) -> dict[str, str]:
     }
 
 
-def retraining(record: Record, place: str) -> tuple[str, str]:
+def retraining(record: Record, ref: str) -> tuple[str, str]:
     """The command that trains it again, and what whoever gives it must have at hand."""
-    flags, folders = [f"--config {place}"], []
+    flags, folders = [f"--config {ref}"], []
     for role in ROLES:
         names = [domain["name"] for domain in record[role] if domain["revision"] is None]
         if names:
@@ -184,6 +184,19 @@ def retraining(record: Record, place: str) -> tuple[str, str]:
     )
 
 
+def base(record: Record) -> str:
+    """What its weights were before."""
+    model = record["model"]
+    kind, _, digest = str(model["revision"]).rpartition(":")
+    revision = f"`{kind}:{digest[:12]}`" if kind else f"`{digest[:12]}`"
+    if is_fresh(model):
+        return (
+            f"It has no base: its weights were drawn at random with seed {record['config']['seed']}"
+            f", and of `{model_place(model)}` it has the architecture alone, {revision}."
+        )
+    return f"The base is `{model_place(model)}`, {revision}."
+
+
 def licences(record: Record, sources: Mapping[str, Source], licence: str | None) -> str:
     """What the weights are given under, and what they are made of is."""
     given = (
@@ -198,8 +211,8 @@ def licences(record: Record, sources: Mapping[str, Source], licence: str | None)
         for role in ROLES
         for domain in record[role]
     ]
-    return (
-        f"{given} They were made from images ({'; '.join(parts)}) and from "
-        f"`{model_place(record['model'])}`, whose licence stands on its own card; check that yours "
-        "is a use that all of them allow."
-    )
+    said = f"{given} They were made from images ({'; '.join(parts)})"
+    if not is_fresh(record["model"]):
+        base = model_place(record["model"])
+        said += f" and from `{base}`, whose licence stands on its own card"
+    return f"{said}; check that yours is a use that all of them allow."

@@ -26,25 +26,29 @@ def hub_dataset(domain: Mapping[str, Any]) -> str | None:
     return None if domain["revision"] is None else dataset_place(domain).partition("@")[0]
 
 
+def is_fresh(model: Mapping[str, Any]) -> bool:
+    """Whether the weights were drawn at random, and the named model gave its architecture alone."""
+    return str(model["revision"]).startswith("fresh:")
+
+
 def hub_model(model: Mapping[str, Any]) -> str | None:
-    """The repository of a run's base model, where it is on the Hub: of a ready name, or named."""
+    """The repository of a run's model before training, where it is on the Hub."""
     name, revision = str(model["name"]), str(model["revision"])
     if ready := find_ready(name):
         return ready.hub_id
     if revision.startswith("sha256:") or _is_path(name):
         return None
-    if revision.startswith("fresh:") and Path(name).is_dir():  # `build/tiny`, and no repository
+    if is_fresh(model) and Path(name).is_dir():  # `build/tiny`, and no repository
         return None
     return name.partition("@")[0]
 
 
 def model_place(model: Mapping[str, Any]) -> str:
     """`org/name@commit`, the last part of a folder's path, or a name whose weights are fresh."""
-    name, revision = str(model["name"]), str(model["revision"])
-    repo = hub_model(model)
+    name, repo = str(model["name"]), hub_model(model)
     if repo is None:
         return PurePath(name).name
-    return name if revision.startswith("fresh:") else f"{repo}@{revision}"
+    return name if is_fresh(model) else f"{repo}@{model['revision']}"
 
 
 def _is_path(name: str) -> bool:

@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from hf_wbc.hub.destination import Kind
 
 CARD = "README.md"
+TAG = "{tag-of-this-publication}"
+"""Stands in a card for the tag under which others load it, which is known when it is published."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Publication:
     """None: the next of v1, v2 and so on."""
     subject: str = ""
     """What it is of, such as the domain, where another subject must not take its place."""
+    _read: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
+    """SHA-256 of the files that were read."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -36,11 +41,19 @@ class Publication:
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 in hex by path, in alphabetical order; every file is read once."""
-        paths = sorted(self.files)
+        new = [file for file in self.files.values() if isinstance(file, Path)]
+        new = [file for file in new if file not in self._read]
         with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
-            return dict(
-                zip(paths, pool.map(lambda p: sha256_of(self.files[p]), paths), strict=True)
-            )
+            self._read.update(zip(new, pool.map(sha256_of, new), strict=True))
+        return {
+            path: self._read[file] if isinstance(file, Path) else sha256_of(file)
+            for path, file in sorted(self.files.items())
+        }
+
+    def pinned(self, tag: str) -> Self:
+        """The same under that tag, which its card names; no file is read again."""
+        card = bytes_of(self.files[CARD]).replace(TAG.encode(), tag.encode())
+        return replace(self, files={**self.files, CARD: card}, tag=tag)
 
 
 def asked_public(public: bool, private: bool) -> bool | None:
@@ -63,9 +76,12 @@ def sha256_of(file: Path | bytes) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def bytes_of(file: Path | bytes) -> bytes:
-    """The whole content."""
-    return file if isinstance(file, bytes) else file.read_bytes()
+def bytes_of(file: Path | bytes, num_bytes: int = -1) -> bytes:
+    """The whole content, or its beginning."""
+    if isinstance(file, bytes):
+        return file if num_bytes < 0 else file[:num_bytes]
+    with file.open("rb") as opened:
+        return opened.read(num_bytes)
 
 
 def size_words(num_bytes: int) -> str:

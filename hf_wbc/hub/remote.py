@@ -155,8 +155,26 @@ def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
         )
 
 
+def require_write(remote: Remote) -> None:
+    """ValueError when this token, which may write to some of its owner's, may not write here."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    def asked() -> None:
+        try:
+            remote.api.auth_check(remote.name, repo_type=remote.repo.repo_type, write=True)
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (404, 405):  # a server that cannot be asked
+                raise
+
+    ask("asking for the right to write", asked, remote.name, remote.report)
+
+
 def refuse_other_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
-    """ValueError when the name is taken by a repository of another type."""
+    """ValueError when the name is taken by a repository of another type.
+
+    The Hub would keep both: `org/x` the model and `org/x` the dataset are two repositories. Whoever
+    reads the name alone takes one for the other, and mostly the --to was meant to be another.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     for other in ("model", "dataset", "space"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.data.source import Source
-from hf_wbc.hub.card import place_of, render_card
+from hf_wbc.hub.card import Place, place_of, render_card
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.study.export import PAGE, PAPER
@@ -102,7 +102,7 @@ def _card(
     what: Path,
     tables: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    place: str,
+    place: Place,
     sources: Mapping[str, Source],
     shows: bool,
 ) -> str:

@@ -62,19 +62,19 @@ class Shelf:
 def publish_to_folder(publication: Publication, folder: Folder, card: Card, report: Report) -> str:
     """The digest of all files; see `hf_wbc.hub.publish.publish`."""
     head = Shelf(folder.path)
-    with _locked(folder.path, report):
+    with locked(folder.path, report):
         refuse_strangers(head)
-        tag = choose_tag(publication, folder, card)
-        is_tagged = folder.tagged(tag).exists()
+        made, place = choose(publication, folder, card)
+        is_tagged = place.exists()
         if publication.tag is None or not is_tagged:
-            change = plan_change(publication, head, card)
+            change = plan_change(made, head, card)
             if not change.is_empty:
                 report(f"{folder}: {change.words}")
                 _replace(folder.path, change, report)
             if not is_tagged:
-                _appear(folder.tagged(tag), change, Shelf(folder.path))
-        report(f"{folder.tagged(tag)} is there{' already' if is_tagged else ''}")
-    return digest(publication.digests)
+                _appear(place, change, Shelf(folder.path))
+        report(f"{place} is there{' already' if is_tagged else ''}")
+    return digest(made.digests)
 
 
 def tags_of(folder: Folder) -> list[str]:
@@ -88,8 +88,11 @@ def tags_of(folder: Folder) -> list[str]:
 
 
 @contextmanager
-def _locked(path: Path, report: Report) -> Iterator[None]:
-    """One publication at a time; a second one waits, and then looks at what the first has done."""
+def locked(path: Path, report: Report) -> Iterator[None]:
+    """One publication at a time; a second one waits, and then looks at what the first has done.
+
+    ValueError where nothing can be written.
+    """
     from filelock import FileLock, Timeout
 
     new = [parent for parent in path.parents if not parent.exists()]
@@ -136,23 +139,25 @@ def refuse_strangers(head: Shelf) -> None:
         )
 
 
-def choose_tag(publication: Publication, folder: Folder, card: Card) -> str:
-    """The tag that was asked for, the one that holds this, or the next; ValueError when the one
-    that was asked for holds something else."""
+def choose(publication: Publication, folder: Folder, card: Card) -> tuple[Publication, Path]:
+    """What is published under the tag that was asked for, the one that holds this, or the next;
+    and that tag's folder. ValueError when the one that was asked for holds something else."""
     tags = tags_of(folder)
-    if (tag := publication.tag) is not None:
-        if tag in tags and not _is_same(publication, folder, tag, card):
-            raise ValueError(
-                f"{folder.tagged(tag)} exists with other content, and what others load must not "
-                f"change under them; choose another --tag, such as {next_tag(tags)}"
-            )
-        return tag
-    same = [tag for tag in tags if _is_same(publication, folder, tag, card)]
-    return same[-1] if same else next_tag(tags)
+    tag = publication.tag
+    if tag in tags and not _is_same(publication, folder, tag, card):
+        raise ValueError(
+            f"{folder.tagged(tag)} exists with other content, and what others load must not "
+            f"change under them; choose another --tag, such as {next_tag(tags)}"
+        )
+    if tag is None:
+        same = [each for each in tags if _is_same(publication, folder, each, card)]
+        tag = same[-1] if same else next_tag(tags)
+    return publication.pinned(tag), folder.tagged(tag)
 
 
 def _is_same(publication: Publication, folder: Folder, tag: str, card: Card) -> bool:
-    shelf = Shelf(folder.tagged(tag))
+    """Whether this, under that tag, is what the tag holds."""
+    publication, shelf = publication.pinned(tag), Shelf(folder.tagged(tag))
     try:
         before = manifest_of(shelf)
         if before is None or before.files != publication.digests:

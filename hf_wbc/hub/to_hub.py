@@ -3,12 +3,20 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.hub.asking import Conflict, Report, Stale, ask
+from hf_wbc.hub.asking import Conflict, Report, Stale, ask, post
 from hf_wbc.hub.change import Change, plan_change
 from hf_wbc.hub.destination import HubRepo
 from hf_wbc.hub.hand_edits import Card
+from hf_wbc.hub.ignored import refuse_ignored
 from hf_wbc.hub.publication import CARD, Publication, bytes_of
-from hf_wbc.hub.remote import MAIN, Remote, look, refuse_other_type, require_account
+from hf_wbc.hub.remote import (
+    MAIN,
+    Remote,
+    look,
+    refuse_other_type,
+    require_account,
+    require_write,
+)
 from hf_wbc.hub.tags import next_tag
 from hf_wbc.hub.xet import choose_transfer
 
@@ -24,23 +32,68 @@ def publish_to_hub(
 ) -> str:
     """The commit's id; see `hf_wbc.hub.publish.publish`."""
     api = connect(report)
+    remote = reach(api, publication, repo, report)
+    if remote is None:
+        create(api, publication, repo, report)
+    elif publication.public and remote.private:
+        report(f"{repo} is private and stays so; its settings can make it public")
+    if branch is not None and branch != MAIN:
+        _make_branch(api, repo, branch, report)
+    wants_tag = publication.tag is not None or branch in (None, MAIN)
+    for _ in range(_MAX_RACES):
+        commit, made = _commit(api, publication, repo, branch or MAIN, card, report, wants_tag)
+        if not wants_tag or _tag(api, made, repo, commit, report):
+            return commit
+    raise ValueError(f"others tag {repo} all the time; repeat the command when they are done")
+
+
+def reach(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> Remote | None:
+    """The repository as it is now; None when it has to be made.
+
+    ValueError when this account may not write there, others would see what they may not, or the
+    Hub does not take the card.
+    """
     require_account(api, repo, report)
     refuse_other_type(api, repo, report)
     remote = look(api, repo, MAIN, report)
-    if remote is None:
-        _create(api, publication, repo, report)
-    else:
+    if remote is not None:
         refuse_public(publication, remote)
-        if publication.public and remote.private:
-            report(f"{repo} is private and stays so; its settings can make it public")
-    if branch is not None and branch != MAIN:
-        _make_branch(api, repo, branch, report)
-    if publication.tag and remote and (there := _tagged(publication, remote, card, report)):
-        return there
-    commit = _commit(api, publication, repo, branch or MAIN, card, report)
-    if publication.tag or branch in (None, MAIN):
-        _tag(api, publication, repo, commit, card, report)
-    return commit
+        require_write(remote)
+    _check_card(api, publication, repo, report)
+    return remote
+
+
+def _check_card(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> None:
+    """ValueError for front matter that the Hub does not take, such as an unknown licence."""
+    text = bytes_of(publication.files[CARD]).decode()
+    url, asked = f"{api.endpoint}/api/validate-yaml", {"content": text, "repoType": repo.repo_type}
+    ask("checking the card", lambda: post(url, asked), repo.repo_id, report)
+
+
+def choose(publication: Publication, remote: Remote, card: Card) -> Publication:
+    """The same under the tag that was asked for, one of the head that holds it, or the next."""
+    if publication.tag is not None:
+        return publication.pinned(publication.tag)
+    at_head = [tag for tag, commit in remote.tags.items() if commit == remote.head]
+    for tag in reversed(at_head):
+        made = publication.pinned(tag)
+        if plan_change(made, remote, card).is_empty:
+            return made
+    return publication.pinned(next_tag(remote.tags))
+
+
+def tagged(publication: Publication, remote: Remote, card: Card) -> Remote | None:
+    """The tag that was asked for, if it holds this; ValueError for other content."""
+    tag = publication.tag
+    if tag is None or tag not in remote.tags:
+        return None
+    made = look(remote.api, remote.repo, tag, remote.report)
+    if made is None or not plan_change(publication.pinned(tag), made, card).is_empty:
+        raise ValueError(
+            f"{tag} of {remote.repo} exists with other content, and what others load must not "
+            f"change under them; choose another --tag, such as {next_tag(remote.tags)}"
+        )
+    return made
 
 
 def connect(report: Report) -> "HfApi":
@@ -61,7 +114,7 @@ def refuse_public(publication: Publication, remote: Remote) -> None:
         )
 
 
-def _create(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> None:
+def create(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> None:
     """An empty repository, seen by those who may see what comes."""
     sdk: dict[str, Any] = {}
     if repo.repo_type == "space":
@@ -101,30 +154,35 @@ def _commit(
     branch: str,
     card: Card,
     report: Report,
-) -> str:
-    """Commit what differs, on whatever the head is by then."""
+    wants_tag: bool,
+) -> tuple[str, Publication]:
+    """Commit what differs, on whatever the head is by then; the commit, and what is in it."""
     for _ in range(_MAX_RACES):
         remote = look(api, repo, branch, report)
         if remote is None:
             raise ValueError(f"{repo} has gone while it was published; repeat the command")
         refuse_public(publication, remote)  # whoever made it since, or opened it
-        change = plan_change(publication, remote, card)
+        made = choose(publication, remote, card) if wants_tag else publication
+        if there := tagged(made, remote, card):
+            return there.head, made
+        change = plan_change(made, remote, card)
         if change.is_empty:
-            return remote.head
+            return remote.head, made
+        refuse_ignored(remote, branch, {path: change.files[path] for path in change.written})
         choose_transfer(api, repo, branch, report)
         report(f"{repo}: {change.words}")
         try:
             commit = ask(
                 f"committing to {repo}",
-                _committing(api, publication, remote, branch, change),
+                _committing(api, made, remote, branch, change),
                 repo.repo_id,
                 report,
             )
         except Stale:
             report(f"somebody else has published to {repo}; looking again")
             continue
-        _verify(api, publication, repo, commit, card, report)
-        return commit
+        _verify(api, made, repo, commit, card, report)
+        return commit, made
     raise ValueError(
         f"others have committed to {repo} {_MAX_RACES} times meanwhile; repeat the command when "
         "they are done"
@@ -166,62 +224,39 @@ def _verify(
     card: Card,
     report: Report,
 ) -> None:
-    """OSError unless the commit holds what was sent: a .gitignore there drops files silently."""
+    """OSError unless the commit holds what was sent."""
     made = look(api, repo, commit, report)
     change = plan_change(publication, made, card) if made else None
     if change is None or not change.is_empty:
         lost = ", ".join((*change.written, *change.deleted)) if change else "everything"
         raise OSError(
-            f"{repo} lacks what was committed to it: {lost}; nothing was tagged. Look for a "
-            ".gitignore there, and for what the server does"
+            f"{repo} lacks what was committed to it: {lost}; nothing was tagged. Look for what the "
+            "server does"
         )
-
-
-def _tagged(publication: Publication, remote: Remote, card: Card, report: Report) -> str | None:
-    """The commit of the tag that was asked for, if it holds this; ValueError for other content."""
-    tag = publication.tag
-    if tag is None or tag not in remote.tags:
-        return None
-    made = look(remote.api, remote.repo, tag, report)
-    if made is None or not plan_change(publication, made, card).is_empty:
-        raise ValueError(
-            f"{tag} of {remote.repo} exists with other content, and what others load must not "
-            f"change under them; choose another --tag, such as {next_tag(remote.tags)}"
-        )
-    report(f"{remote.repo} {tag} is {made.head}, and was there already")
-    return made.head
 
 
 def _tag(
-    api: "HfApi",
-    publication: Publication,
-    repo: HubRepo,
-    commit: str,
-    card: Card,
-    report: Report,
-) -> None:
-    """Tag the commit, unless it has the tag, or any when none was asked for."""
-    for _ in range(_MAX_RACES):
-        remote = look(api, repo, commit, report)
-        assert remote is not None
-        if publication.tag is None and commit in remote.tags.values():
-            names = [name for name, there in remote.tags.items() if there == commit]
-            report(f"{repo} {names[-1]} is {commit}, and was there already")
-            return
-        if publication.tag and _tagged(publication, remote, card, report):
-            return
-        tag = publication.tag or next_tag(remote.tags)
+    api: "HfApi", publication: Publication, repo: HubRepo, commit: str, report: Report
+) -> bool:
+    """Tag the commit; False when somebody else has taken the tag meanwhile."""
+    tag = publication.tag
+    assert tag is not None
+    remote = look(api, repo, commit, report)
+    assert remote is not None
+    if tag in remote.tags:
+        if remote.tags[tag] == commit:
+            report(f"{repo} {tag} is {commit}, and was there already")
+        return remote.tags[tag] == commit
 
-        def make(tag: str = tag) -> None:
-            api.create_tag(repo.repo_id, tag=tag, revision=commit, repo_type=repo.repo_type)
+    def make() -> None:
+        api.create_tag(repo.repo_id, tag=tag, revision=commit, repo_type=repo.repo_type)
 
-        try:
-            ask(f"tagging {repo}", make, repo.repo_id, report)
-        except Conflict:
-            continue
-        made = look(api, repo, tag, report)
-        if made is None or made.head != commit:
-            raise OSError(f"{repo} serves another commit as {tag} than was tagged; ask its owner")
-        report(f"{repo} {tag} is {commit}")
-        return
-    raise ValueError(f"others tag {repo} all the time; repeat the command when they are done")
+    try:
+        ask(f"tagging {repo}", make, repo.repo_id, report)
+    except Conflict:
+        return False
+    made = look(api, repo, tag, report)
+    if made is None or made.head != commit:
+        raise OSError(f"{repo} serves another commit as {tag} than was tagged; ask its owner")
+    report(f"{repo} {tag} is {commit}")
+    return True

@@ -8,17 +8,21 @@ told and not fatal, as the run folder has it; the model at the end is.
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hf_wbc.data.hub_snapshot import fetch_snapshot
 from hf_wbc.data.source import Source
-from hf_wbc.hub.destination import Destination, HubRepo
-from hf_wbc.hub.model import may_be_seen, model_publication
-from hf_wbc.hub.places import ROLES
+from hf_wbc.hub.destination import Destination, Folder, HubRepo
+from hf_wbc.hub.hand_edits import Card
+from hf_wbc.hub.model import EXPECTED, may_be_seen, model_publication
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.hub.publish import publish
-from hf_wbc.records import RunFolder, read_json, remove, replacing
+from hf_wbc.hub.rehearsal import rehearse
+from hf_wbc.hub.remote import look, refuse_other_type, require_account
+from hf_wbc.hub.to_folder import locked
+from hf_wbc.hub.to_hub import connect, create
+from hf_wbc.records import RunFolder, remove, replacing
 
 Report = Callable[[str], None]
 CHECKPOINT = "checkpoint"
@@ -39,23 +43,43 @@ class TrainingPush:
         public: bool | None = None,
         licence: str | None = None,
         tag: str | None = None,
+        card: Card = "refuse",
     ) -> None:
-        """`sources` and the options are those of `model_publication`.
+        """`sources` and the options are those of `model_publication` and `publish`.
 
-        ValueError when this account cannot write there: before anything is trained.
+        ValueError when this account cannot write there: before any data is loaded.
         """
         self.destination, self.sources, self.report = destination, sources, report
-        self.public, self.licence, self.tag = public, licence, tag
+        self.public, self.licence, self.tag, self.card = public, licence, tag, card
         self._upload: threading.Thread | None = None
         if isinstance(destination, HubRepo):
-            _require_rights(destination, report)
+            api = connect(report)
+            require_account(api, destination, report)
+            refuse_other_type(api, destination, report)
+
+    def begin(self, domains: Sequence[str]) -> None:
+        """ValueError for all that would be refused at the end and can be known before training.
+
+        A repository that is not there is made: nothing else shows that this token may.
+        """
+        if self.public is None:
+            self.public = may_be_seen(domains, self.sources)
+        front = f"---\nlicense: {self.licence}\n---\n" if self.licence else ""
+        files = {**dict.fromkeys(EXPECTED, b""), CARD: front.encode()}
+        expected = Publication("model", files, self.public, "", self.tag)
+        outlook = rehearse(expected, self.destination, card=self.card, report=self.report)
+        if isinstance(self.destination, Folder):
+            with locked(self.destination.path, self.report):
+                pass  # it can be written
+        elif outlook.change is None:
+            create(connect(self.report), expected, self.destination, self.report)
 
     def fetch(self, folder: RunFolder) -> None:
         """The checkpoint that an earlier machine left on the branch, if this one has none."""
         if not isinstance(self.destination, HubRepo) or _has_checkpoint(folder):
             return
         branch = branch_of(folder)
-        if not _has_branch(self.destination, branch):
+        if look(connect(self.report), self.destination, branch, self.report) is None:
             return
         found = fetch_snapshot(
             self.destination.repo_id, "model", branch, [f"{CHECKPOINT}/*", HISTORY]
@@ -90,7 +114,7 @@ class TrainingPush:
             licence=self.licence,
             tag=self.tag,
         )
-        return publish(publication, self.destination, report=self.report)
+        return publish(publication, self.destination, card=self.card, report=self.report)
 
     def _push(self, folder: RunFolder, copy: Path) -> None:
         """In a thread of its own."""
@@ -99,12 +123,8 @@ class TrainingPush:
             path.relative_to(copy).as_posix(): path for path in copy.rglob("*") if path.is_file()
         }
         files[CARD] = _card(folder, int(step)).encode()
-        public = self.public
-        if public is None:
-            identity = read_json(folder.config)["identity"]
-            names = [domain["name"] for role in ROLES for domain in identity[role]]
-            public = may_be_seen(names, self.sources)
-        publication = Publication("model", files, public, f"Step {int(step)}")
+        assert self.public is not None
+        publication = Publication("model", files, self.public, f"Step {int(step)}")
         try:
             publish(
                 publication,
@@ -146,23 +166,3 @@ def _link_tree(source: Path, target: Path) -> None:
             shutil.copyfile(one, other)
 
     shutil.copytree(source, target, copy_function=link)
-
-
-def _require_rights(repo: HubRepo, report: Report) -> None:
-    from hf_wbc.hub.remote import refuse_other_type, require_account
-    from hf_wbc.hub.to_hub import connect
-
-    api = connect(report)
-    require_account(api, repo, report)
-    refuse_other_type(api, repo, report)
-
-
-def _has_branch(repo: HubRepo, branch: str) -> bool:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        refs = HfApi().list_repo_refs(repo.repo_id, repo_type=repo.repo_type)
-    except RepositoryNotFoundError:
-        return False
-    return branch in [ref.name for ref in refs.branches]

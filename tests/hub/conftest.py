@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # for laboratories, and for hub_server
+sys.path[:0] = [str(HERE), str(HERE / "published"), str(HERE.parent)]  # for hub_server and more
 
 from hub_server import LoopbackHub  # noqa: E402
 
@@ -73,7 +73,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Make this process alice, reader, fine, carol, bob, somebody unknown, or nobody (None)."""
+    """Make this process one of `hub_server.people.TOKENS`, somebody unknown, or nobody (None)."""
 
     def log_in(name: str | None) -> None:
         if name is None:

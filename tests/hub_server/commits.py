@@ -2,12 +2,14 @@
 
 import base64
 import json
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub_server.account import card_errors
 from hub_server.people import Refusal, Token
 from hub_server.repos import of_request
-from hub_server.store import LFS_SUFFIXES, MAX_REGULAR, Entry
+from hub_server.store import LFS_SUFFIXES, MAX_REGULAR, Entry, Repo
 from hub_server.wire import Answer, Request
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ def route(request: Request) -> "Route | None":
 def _preupload(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
     repo = of_request(hub, request, token, write=True)
     files = repo.files(request.parts[5])
+    ignored = _ignored(repo, request.parts[5])
     answers = []
     for asked in request.json()["files"]:
         path = asked["path"]
@@ -34,12 +37,20 @@ def _preupload(hub: "LoopbackHub", request: Request, token: Token | None) -> Ans
         answer = {
             "path": path,
             "uploadMode": "lfs" if is_large else "regular",
-            "shouldIgnore": False,
+            "shouldIgnore": any(fnmatch(p, o) for o in ignored for p in (path, Path(path).name)),
         }
         if path in files:
             answer["oid"] = files[path].etag
         answers.append(answer)
     return Answer({"files": answers})
+
+
+def _ignored(repo: Repo, revision: str) -> list[str]:
+    """The patterns of the .gitignore there, as far as they are read here."""
+    if ".gitignore" not in repo.files(revision):
+        return []
+    lines = repo.content(revision, ".gitignore").decode().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _commit(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:

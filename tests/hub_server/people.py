@@ -23,6 +23,8 @@ class Token:
     orgs: tuple[str, ...] = ()
     may_create: bool = True
     """False for a fine-grained token that may write to existing repositories only."""
+    only: tuple[str, ...] = ()
+    """The repositories that a fine-grained token may write to, where it is not all."""
     secret: str = field(default="", repr=False)
 
     @property
@@ -33,8 +35,9 @@ class Token:
         access: dict[str, object] = {"displayName": self.secret, "role": self.role}
         if self.role == "fineGrained":
             rights = ["repo.content.read", "repo.write"]
+            entities = [("dataset", r) for r in self.only] or [("org", o) for o in self.orgs]
             scoped = [
-                {"entity": {"type": "org", "name": o}, "permissions": rights} for o in self.orgs
+                {"entity": {"type": t, "name": n}, "permissions": rights} for t, n in entities
             ]
             access["fineGrained"] = {"global": [], "scoped": scoped, "canReadGatedRepos": False}
         return {
@@ -54,11 +57,20 @@ TOKENS = {
         Token("alice", "write", ("lab",), secret="hf_alice"),
         Token("alice", "read", ("lab",), secret="hf_reader"),
         Token("alice", "fineGrained", ("lab",), may_create=False, secret="hf_fine"),
+        Token(
+            "alice",
+            "fineGrained",
+            ("lab",),
+            may_create=False,
+            only=("lab/cells",),
+            secret="hf_narrow",
+        ),
         Token("carol", "write", ("lab",), secret="hf_carol"),
         Token("bob", "write", (), secret="hf_bob"),
     )
 }
-"""alice and carol are of the organisation `lab`, bob is a stranger; reader and fine are alice's."""
+"""alice and carol are of the organisation `lab`, bob is a stranger; reader, fine and narrow are
+alice's."""
 
 
 def identify(header: str | None) -> Token | None:
@@ -84,13 +96,17 @@ def require_read(
         raise Refusal(status, "Access to this repository is restricted", "GatedRepo")
 
 
-def require_write(token: Token | None, owner: str, *, creating: bool = False) -> None:
-    """Refusal unless the token may write to the owner's repositories."""
+def require_write(
+    token: Token | None, owner: str, repo_id: str = "", *, creating: bool = False
+) -> None:
+    """Refusal unless the token may write to the owner's repositories, and to that one."""
     if token is None:
         raise Refusal(401, "Invalid username or password.")
     if token.role == "read":
         raise Refusal(403, f"Your token of role read has no right to write to {owner}")
     if owner not in token.namespaces:
         raise Refusal(403, f"You don't have the rights to write in the namespace {owner}")
+    if repo_id and token.only and repo_id not in token.only:
+        raise Refusal(403, f"Your token has no right to write to {repo_id}")
     if creating and not token.may_create:
         raise Refusal(403, f"Your token has no right to create a repository in {owner}")

@@ -63,7 +63,7 @@ def of_request(
     _, plural, owner, name, *_ = request.parts
     repo = readable(hub, plural, f"{owner}/{name}", token, content=not write)
     if write:
-        require_write(token, owner)
+        require_write(token, owner, repo.repo_id)
     return repo
 
 

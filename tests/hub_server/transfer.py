@@ -36,7 +36,7 @@ def _batch(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
     is_model = request.parts[0] not in PLURALS
     plural, owner, name = ("models" if is_model else request.parts[0]), *request.parts[-6:-4][:2]
     repo = readable(hub, plural, f"{owner}/{name.removesuffix('.git')}", token)
-    require_write(token, owner)
+    require_write(token, owner, repo.repo_id)
     objects = request.json()["objects"]
     missing = [o for o in objects if not (repo.path / "lfs" / o["oid"]).exists()]
     quota = hub.faults.quota

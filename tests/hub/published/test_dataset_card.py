@@ -13,6 +13,7 @@ from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_card import PICTURE
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publication import TAG
 
 TO = parse_destination("lab/wbc-lab-a", "dataset")
 
@@ -29,9 +30,14 @@ def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
     own = (prepared["lab_a"] / "README.md").read_text().splitlines()
     text = card(prepared["lab_a"], labs["lab_a"]).splitlines()
     new = [line for line in text if line not in own]
-    assert new == ['place = "lab/wbc-lab-a"', f"![Images by class and split]({PICTURE})"]
+    assert new == [
+        'place = "lab/wbc-lab-a"',
+        f'cells = load_dataset(place, "cropped", split="train", revision="{TAG}")',
+        f"![Images by class and split]({PICTURE})",
+    ]
     assert [line for line in own if line not in text] == [
-        'place = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"'
+        'place = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"',
+        'cells = load_dataset(place, "cropped", split="train")',
     ]
 
 

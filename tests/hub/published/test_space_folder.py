@@ -9,14 +9,18 @@ import sysconfig
 import time
 import tomllib
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from hf_wbc.cli.main import main
+from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.space_folder import metric_publication, package_files, space_publication
 from hf_wbc.shipped import shipped
@@ -176,8 +180,15 @@ def test_a_metric_under_another_name_is_refused() -> None:
         metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
 
 
+@pytest.fixture
+def shown(hub: Any, runs: Mapping[str, Path], labs: Mapping[str, Source]) -> None:
+    """A model on the Hub."""
+    to = parse_destination("lab/wbc-vit", "model")
+    publish(model_publication(runs["vit"], to, labs, public=False), to)
+
+
 def test_a_space_is_told_which_model_it_shows(
-    hub: Any, space: Path, capsys: pytest.CaptureFixture[str]
+    hub: Any, shown: None, space: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["publish", "space", str(space), "--model", "lab/wbc-vit@v1", "--to"]
     assert main([*words, "lab/wbc"]) == 0
@@ -189,6 +200,42 @@ def test_a_space_is_told_which_model_it_shows(
     assert "set HF_WBC_MODEL where you start it" in capsys.readouterr().err
     assert main(["publish", "space", str(space), "--model", "runs/x/model", "--to", "lab/x"]) == 1
     assert "publish it first, and give org/name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("lab/nothing", "--model lab/nothing is not at http"),
+        ("lab/wbc-vit@v9", "--model lab/wbc-vit@v9 is not at http"),
+        ("lab/other", "lab/other is no model of the eleven classes: it lacks basophil"),
+        ("lab/empty", "lab/empty"),
+    ],
+)
+def test_a_space_without_a_model_that_loads_is_not_published(
+    hub: Any, shown: None, space: Path, tiny_convnext: str, capsys: pytest.CaptureFixture[str],
+    model: str, message: str,
+) -> None:  # fmt: skip
+    api = HfApi()
+    for name in ("lab/other", "lab/empty"):
+        api.create_repo(name, private=True)
+    api.upload_folder(repo_id="lab/other", folder_path=tiny_convnext)
+    for more in ([], ["--dry-run"]):
+        assert main(["publish", "space", str(space), "--model", model, "--to", "lab/x", *more]) == 1
+        assert message in capsys.readouterr().err
+    assert not hub.store.find("spaces", "lab/x")
+
+
+def test_a_public_space_does_not_show_cells_of_a_private_model(
+    hub: Any, shown: None, space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["publish", "space", str(space), "--model", "lab/wbc-vit", "--to", "lab/wbc"]
+    repo = hub.repo("model", "lab/wbc-vit")
+    cells = repo.add_blob("reference.parquet", b"cells")
+    repo.commit("main", {"reference.parquet": cells}, "By hand", "alice")
+    assert main([*words, "--public"]) == 1
+    assert "would show them to everybody; publish it with --private" in capsys.readouterr().err
+    assert not hub.store.find("spaces", "lab/wbc")
+    assert main(words) == 0
 
 
 def test_a_space_that_is_nowhere_is_named() -> None:

@@ -69,7 +69,8 @@ def test_its_snippet_runs(
 ) -> None:
     monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
     publish(study_publication(comparison, TO, labs), TO)
-    code = card(comparison, labs).partition("```python\n")[2].partition("```")[0]
+    text = hub.repo("dataset", "lab/wbc-study").content("v1", "README.md").decode()
+    code = text.partition("```python\n")[2].partition("```")[0]
     exec(compile(code, "README.md", "exec"), {})
     assert 0 <= float(capsys.readouterr().out.split()[-1]) <= 1
 

@@ -1,0 +1,99 @@
+"""`python tests/hub/published/cards.py`: write the cards of model_cards/rendered anew.
+
+Each is what is published of an input that lies beside: the record of a real run, the facts of the
+whole Acevedo_20 as it was prepared, the tables of a comparison of four real runs, and the shipped
+demo's own README.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import dataset_scripts
+from hf_wbc.data.card import CardFacts, write_card
+from hf_wbc.hub.card import place_of
+from hf_wbc.hub.dataset_card import published_card
+from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.model_card import model_card
+from hf_wbc.hub.publication import TAG
+from hf_wbc.hub.space_model import with_model
+from hf_wbc.hub.study_card import study_publication
+from hf_wbc.models.exposure import Exposure
+from hf_wbc.shipped import shipped
+from hf_wbc.study.export import PAGE
+
+HERE = Path(__file__).parent
+
+
+def rendered(name: str) -> Path:
+    """Where the rendered card of that name lies."""
+    return shipped("model_cards") / "rendered" / f"{name}.md"
+
+
+def record() -> dict[str, Any]:
+    """Of a real run, MSTN from Acevedo_20 to Tecom's images, as it was published."""
+    found: dict[str, Any] = json.loads((HERE / "record.json").read_text())
+    return found
+
+
+def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
+    """The card of a record, the one beside if none is given."""
+    of = of or record()
+    seen = Exposure(of["model"]["exposure"]).after(["acevedo_20"], ["tecom_jiangxi"])
+    place = place_of(parse_destination("lab/wbc-model", "model"))
+    return model_card(of, seen, place, dataset_scripts.known(), **more)
+
+
+def dataset() -> str:
+    """The card of Acevedo_20."""
+    source = dataset_scripts.known()["acevedo_20"]
+    facts = CardFacts(**json.loads((HERE / "acevedo_20.json").read_text()))
+    place = place_of(parse_destination("lab/wbc-acevedo-20", "dataset"))
+    with TemporaryDirectory() as folder:
+        write_card(path := Path(folder) / "README.md", source, facts)
+        return published_card(path.read_text(encoding="utf-8"), source, place)
+
+
+def comparison() -> str:
+    """The card of a comparison."""
+    with TemporaryDirectory() as folder:
+        for path in (HERE / "comparison").glob("*.csv"):
+            with path.open(newline="") as file:
+                table = pa.Table.from_pylist(list(csv.DictReader(file)))
+            pq.write_table(table, Path(folder) / f"{path.stem}.parquet")
+        (Path(folder) / PAGE).write_bytes((HERE / "comparison" / PAGE).read_bytes())
+        to = parse_destination("lab/wbc-study", "study")
+        card = study_publication(Path(folder), to, dataset_scripts.known()).files["README.md"]
+    assert isinstance(card, bytes)
+    return card.decode()
+
+
+def space() -> str:
+    """The card of the demo's Space, which shows a model."""
+    own = (shipped("spaces") / "wbc" / "README.md").read_text(encoding="utf-8")
+    return with_model(own, "lab/wbc-model@v1")
+
+
+CARDS: Mapping[str, Callable[[], str]] = {
+    "model": lambda: model(picture="confusion.png"),
+    "dataset": dataset,
+    "comparison": comparison,
+    "space": space,
+}
+
+
+def published(name: str) -> str:
+    """A card under its tag."""
+    return CARDS[name]().replace(TAG, "v1")
+
+
+if __name__ == "__main__":
+    for name in CARDS:
+        rendered(name).write_text(published(name), encoding="utf-8")
+        print(rendered(name))

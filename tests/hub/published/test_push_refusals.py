@@ -1,0 +1,185 @@
+"""What would be refused at the end of a training is refused before it, in the same words."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import LoopbackHub
+
+from hf_wbc.cli.main import main
+from hf_wbc.config import TrainConfig
+from hf_wbc.data.source import Source
+from hf_wbc.engine.context import Context
+from hf_wbc.hub.destination import Destination, parse_destination
+from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publish import publish
+from hf_wbc.hub.training_push import TrainingPush
+
+TO = parse_destination("lab/wbc-vit", "model")
+Prepare = Callable[[LoopbackHub, Callable[[], str]], None]
+
+
+def put(hub: LoopbackHub, path: str, content: bytes) -> None:
+    """Somebody's commit, by hand."""
+    repo = hub.repo("model", "lab/wbc-vit")
+    repo.commit("main", {path: repo.add_blob(path, content)}, "By hand", "carol")
+
+
+def make(hub: LoopbackHub, plural: str = "models", private: bool = True) -> None:
+    hub.store.create(plural, "lab/wbc-vit", private=private, sdk="static", author="carol")
+
+
+def with_file(path: str, content: bytes = b"theirs") -> Prepare:
+    def prepare(hub: LoopbackHub, _: Callable[[], str]) -> None:
+        make(hub)
+        put(hub, path, content)
+
+    return prepare
+
+
+def edited(hub: LoopbackHub, publish_it: Callable[[], str]) -> None:
+    publish_it()
+    put(hub, "README.md", b"# Ask Dr. K.\n")
+
+
+REFUSED: Mapping[str, tuple[str, Prepare, dict[str, Any], str]] = {
+    "a public repository": (
+        "alice", lambda hub, _: make(hub, private=False), {},
+        "lab/wbc-vit is public, and this publication is private; choose another --to",
+    ),
+    "a tag that is there": (
+        "alice", lambda _, publish_it: publish_it() and None, {"tag": "v1"},
+        "v1 of lab/wbc-vit exists with other content",
+    ),
+    "a tag that is no name": ("alice", lambda *_: None, {"tag": "main"}, "--tag is 'main'"),
+    "a licence that is none": (
+        "alice", lambda *_: None, {"licence": "ours"}, '"license" must be one of',
+    ),
+    "a card edited by hand": (
+        "alice", edited, {}, "README.md of lab/wbc-vit was edited there, and would be overwritten",
+    ),
+    "somebody's own card": (
+        "alice", with_file("README.md"), {}, "README.md of lab/wbc-vit was edited there",
+    ),
+    "somebody's own weights": (
+        "alice", with_file("model.safetensors"), {},
+        "holds model.safetensors with other content, which `hf-wbc publish` did not put there",
+    ),
+    "weights that would be loaded": (
+        "alice", with_file("pytorch_model.bin"), {}, "holds pytorch_model.bin, which `hf-wbc",
+    ),
+    "files that would not arrive": (
+        "alice", with_file(".gitignore", b"# ours\n*.safetensors\n"), {},
+        "the .gitignore of lab/wbc-vit keeps out model.safetensors; take it away there",
+    ),
+    "another type": (
+        "alice", lambda hub, _: make(hub, "datasets"), {}, "lab/wbc-vit is a dataset on the Hub",
+    ),
+    "a token without the right there": (
+        "narrow", lambda hub, _: make(hub), {}, "403: Your token has no right to write to lab/wbc",
+    ),
+    "a token without the right to create": (
+        "fine", lambda *_: None, {}, "403: Your token has no right to create a repository in lab",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
+    hub: LoopbackHub,
+    log_in: Callable[[str | None], None],
+    runs: Mapping[str, Path],
+    case: str,
+) -> None:
+    who, prepare, options, words = REFUSED[case]
+
+    def finish(**more: Any) -> str:
+        return publish(model_publication(runs["vit"], TO, {}, **more), TO)
+
+    prepare(hub, finish)
+    log_in(who)
+    with pytest.raises(ValueError) as before:
+        TrainingPush(TO, {}, print, **options).begin(["lab_a", "lab_b"])
+    assert words in str(before.value)
+    if case == "a tag that is there":
+        log_in("alice")
+        put(hub, "note.txt", b"so that the tag's content is another")
+        options = {**options, "licence": "mit"}
+    with pytest.raises(ValueError) as after:
+        finish(**options)
+    assert str(after.value).startswith(str(before.value))
+
+
+@pytest.mark.parametrize("card", ["keep", "replace"])
+def test_a_decision_about_the_card_is_taken_and_remembered_to_the_end(
+    hub: LoopbackHub, runs: Mapping[str, Path], card: Any
+) -> None:
+    edited(hub, lambda: publish(model_publication(runs["vit"], TO, {}), TO))
+    push = TrainingPush(TO, {}, print, card=card)
+    push.begin(["lab_a"])
+    push.finish(_folder(runs["vit"]))
+    text = hub.repo("model", "lab/wbc-vit").content("main", "README.md").decode()
+    assert ("Ask Dr. K." in text) == (card == "keep")
+
+
+def test_a_repository_is_made_as_private_as_what_comes(
+    hub: LoopbackHub, labs: Mapping[str, Source]
+) -> None:
+    TrainingPush(TO, labs, print).begin(["lab_a", "unheard_of"])
+    assert hub.repo("model", "lab/wbc-vit").facts["private"]
+    other = parse_destination("lab/open", "model")
+    TrainingPush(other, labs, print).begin(["lab_a"])
+    assert not hub.repo("model", "lab/open").facts["private"]
+
+
+@pytest.mark.parametrize("to", ["a file", "a folder of somebody's"])
+def test_a_folder_that_cannot_be_published_to_is_told_before(tmp_path: Path, to: str) -> None:
+    place = tmp_path / "shared"
+    if to == "a file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "mine.txt").write_text("mine")
+    destination: Destination = parse_destination(str(place), "model")
+    with pytest.raises(ValueError, match=r"is a file|holds files that `hf-wbc publish` did not"):
+        TrainingPush(destination, {}, print).begin(["lab_a"])
+
+
+def test_the_command_asks_before_anything_is_embedded_or_trained(
+    hub: LoopbackHub,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(hub, private=False)
+
+    def embed(_: object) -> None:
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(Context, "embed_all", embed)
+    words = ["--sources", *config.sources, "--model", config.model, "--out", str(tmp_path / "runs")]
+    command = ["train", *words, "--push-to", "lab/wbc-vit"]
+    assert main(command) == 1
+    assert "is public, and this publication is private" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match="it goes on"):
+        main([*command, "--public"])
+    assert not list(tmp_path.glob("runs/*/record.json"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--public"], ["--private"], ["--tag", "v1"], ["--licence", "mit"], ["--card", "keep"]],
+)
+def test_how_to_publish_is_nothing_without_where(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--sources", "nowhere", *flags]) == 1
+    assert f"{flags[0]}: about what is published, and nothing is" in capsys.readouterr().err
+
+
+def _folder(path: Path) -> Any:
+    from hf_wbc.records import RunFolder
+
+    return RunFolder(path)

@@ -1,0 +1,37 @@
+"""The cards in model_cards/rendered are what is published today: `cards.py` writes them anew."""
+
+import re
+
+import cards
+import pytest
+import yaml
+from huggingface_hub import RepoCard
+
+from hf_wbc.hub.publication import TAG
+
+
+@pytest.mark.parametrize("name", cards.CARDS)
+def test_a_rendered_card_is_what_is_published(name: str) -> None:
+    there = cards.rendered(name).read_text(encoding="utf-8")
+    assert cards.published(name) == there, "python tests/hub/published/cards.py"
+
+
+def test_every_rendered_card_is_compared() -> None:
+    folder = cards.rendered("model").parent
+    assert {path.name for path in folder.iterdir()} == {f"{name}.md" for name in cards.CARDS}
+
+
+@pytest.mark.parametrize("name", cards.CARDS)
+def test_its_front_matter_is_read_and_nothing_is_left_open(name: str) -> None:
+    text = cards.published(name)
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front and RepoCard(text).data.to_dict().keys() >= {"tags"} & front.keys()
+    body = text.split("---\n", 2)[2]
+    for trace in (TAG, "{{", "{%", "\n\n\n\n", "None"):
+        assert trace not in body
+
+
+@pytest.mark.parametrize("name", ["model", "dataset", "comparison"])
+def test_what_others_load_is_pinned_to_the_tag(name: str) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", cards.published(name), re.DOTALL)
+    assert code.count('revision="v1"') == 1
