@@ -99,7 +99,7 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
     """Whether large files can go by xet, which is asked of a repository."""
     from huggingface_hub import HfApi
 
-    from hf_wbc.hub.remote import require_account
+    from hf_wbc.hub.remote import MAIN, look, require_account, require_write
     from hf_wbc.hub.xet import speaks_xet, uses_xet
 
     api, repo = HfApi(), None
@@ -108,7 +108,9 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
         if isinstance(destination, HubRepo):
             repo = _existing(api, destination)
             try:
-                require_account(api, destination, lambda line: None)
+                require_account(api, destination, _silent)
+                if repo is not None and (remote := look(api, repo, MAIN, _silent)):
+                    require_write(remote)
                 yield Finding("publishing", f"{to} is yours to write to")
             except ValueError as error:
                 yield Finding("publishing", f"not to {to}", str(error))
@@ -117,8 +119,12 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
     elif repo is None:
         yield Finding("xet", "asked before each upload; LFS where the server has none")
     else:
-        speaks = speaks_xet(api, repo, "main", lambda line: None)
+        speaks = speaks_xet(api, repo, MAIN, _silent)
         yield Finding("xet", "spoken" if speaks else "not spoken there: large files go by LFS")
+
+
+def _silent(_: str) -> None:
+    pass
 
 
 def _existing(api: Any, repo: HubRepo) -> HubRepo | None:

@@ -144,20 +144,21 @@ def choose(publication: Publication, folder: Folder, card: Card) -> tuple[Public
     and that tag's folder. ValueError when the one that was asked for holds something else."""
     tags = tags_of(folder)
     tag = publication.tag
-    if tag in tags and not _is_same(publication, folder, tag, card):
+    if tag in tags and not _is_same(publication, tag, folder.tagged(tag), card):
         raise ValueError(
             f"{folder.tagged(tag)} exists with other content, and what others load must not "
             f"change under them; choose another --tag, such as {next_tag(tags)}"
         )
     if tag is None:
-        same = [each for each in tags if _is_same(publication, folder, each, card)]
-        tag = same[-1] if same else next_tag(tags)
+        same = [each for each in tags if _is_same(publication, each, folder.tagged(each), card)]
+        newest = [each for each in same if _is_same(publication, each, folder.path, card)]
+        tag = [*same, *newest][-1] if same else next_tag(tags)
     return publication.pinned(tag), folder.tagged(tag)
 
 
-def _is_same(publication: Publication, folder: Folder, tag: str, card: Card) -> bool:
-    """Whether this, under that tag, is what the tag holds."""
-    publication, shelf = publication.pinned(tag), Shelf(folder.tagged(tag))
+def _is_same(publication: Publication, tag: str, place: Path, card: Card) -> bool:
+    """Whether this, under that tag, is what lies there."""
+    publication, shelf = publication.pinned(tag), Shelf(place)
     try:
         before = manifest_of(shelf)
         if before is None or before.files != publication.digests:

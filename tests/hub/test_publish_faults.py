@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from hub_server import LoopbackHub, Repo
 
+from hf_wbc.hub.publication import TAG
+
 CELLS = "lab/cells"
 HERE = Path(__file__).parent
 Files = dict[str, str]
@@ -77,7 +79,7 @@ def states(tmp_path: Path) -> tuple[Path, Path]:
     for name, more in (("old", ("b",)), ("new", ("c", "d"))):
         folder = tmp_path / name
         (folder / "cropped").mkdir(parents=True)
-        (folder / "README.md").write_text(f"---\nlicense: other\n---\n\n# {name}\n")
+        (folder / "README.md").write_text(f"---\nlicense: other\n---\n\n# {name}: {TAG}\n")
         (folder / "cropped/a.parquet").write_bytes(shared)
         for part in more:
             data = random.Random(name + part).randbytes(2000)
@@ -88,9 +90,12 @@ def states(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def content(folder: Path) -> Files:
-    """Digest by path, of what is published."""
+    """Digest by path, of what is published: the old state is v1, and the new one v2."""
+    tag = {"old": b"v1", "new": b"v2"}.get(folder.name, TAG.encode())
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): hashlib.sha256(
+            path.read_bytes().replace(TAG.encode(), tag)
+        ).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith(".")
     }
@@ -135,14 +140,15 @@ def break_at(
         dead=how == "the Hub dies",
         action=publisher.kill if how == "the publisher is killed" else None,
     )
-    status = publisher.publish(new, CELLS, "v2")
+    tag = None if before else "v2"  # which is the next one then
+    status = publisher.publish(new, CELLS, tag)
     point = f"{how} at byte {num_bytes}; {'new' if before is None else 'old'}; {status}"
     for name, files in refs(repo).items():
         assert files in expected[name], f"{point}: {name} serves a mixture"
     if before:
         assert "v1" in refs(repo), point
     hub.faults.clear()
-    assert publisher.publish(new, CELLS, "v2") == 0, f"{point}: {publisher.words}"
+    assert publisher.publish(new, CELLS, tag) == 0, f"{point}: {publisher.words}"
     found = refs(repo)
     assert found["v2"] == found["main"] == content(new), point
     assert not before or found["v1"] == content(old), point

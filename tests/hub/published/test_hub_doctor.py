@@ -50,6 +50,16 @@ def test_where_one_means_to_publish_is_looked_at(hub: Any, log_in: LogIn) -> Non
     assert finding.value == "not to lab/cells" and "bob is no member" in finding.remedy
 
 
+def test_a_token_that_may_write_elsewhere_alone_is_told(hub: Any, log_in: LogIn) -> None:
+    for name in ("lab/cells", "lab/others"):
+        HfApi().create_repo(name, repo_type="dataset", private=True)
+    log_in("narrow")
+    assert found("lab/cells")["publishing"].value == "lab/cells is yours to write to"
+    finding = found("lab/others")["publishing"]
+    assert finding.value == "not to lab/others"
+    assert "Your token has no right to write to lab/others" in finding.remedy
+
+
 @pytest.mark.parametrize(("speaks", "words"), [(True, "spoken"), (False, "not spoken there")])
 def test_xet_is_asked_for_and_not_guessed(hub: Any, speaks: bool, words: str) -> None:
     assert found()["xet"].value.startswith("asked before each upload")
