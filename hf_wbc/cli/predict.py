@@ -80,6 +80,8 @@ def predict(
         print(f"rejected as none of the classes: {int(answers.rejected.sum()):,}")
     used = answers.facts["engine"]
     print(f"engine: {used['name']} {used['version']}, {used['precision']}")
+    for reason in used["passed_over"]:
+        print(f"passed over: {reason}")
     if used["cost"]:
         print(say_cost(used["cost"]))
     for reason in answers.bad:

@@ -37,6 +37,7 @@ def load(family: str, folder: Path) -> Loaded:
     config.save_pretrained(folder)
     side = FAMILIES[family]["image_size"]
     ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
+    torch.manual_seed(0)
     loaded = load_classifier(str(folder), fresh=True)
     inputs, model = probe(loaded.preprocessing), backbone_of(loaded.classifier)
     for module in model.modules():
@@ -93,7 +94,8 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
     assert chosen.engine.name == name and chosen.deviation <= TOLERANCE
     size = FAMILIES[family]["image_size"]
     for num in (1, 3, 5):
-        inputs = torch.randn(num, 3, size, size)
+        strength = torch.linspace(0.5, 2, num).view(num, 1, 1, 1)
+        inputs = strength * torch.randn(num, 3, size, size)
         expected = eager(loaded.classifier, size).features(inputs)
         found = chosen.engine.features(inputs)
         np.testing.assert_allclose(
@@ -171,6 +173,21 @@ def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: Loaded) -> None
     facts = chosen.facts()
     assert facts["precision"] == "bf16" and facts["tolerance"] is None
     assert 1e-6 < chosen.deviation < 0.2
+
+
+def test_bf16_is_bf16_or_refused(vit: Loaded) -> None:
+    installed("openvino")
+    import openvino
+
+    has_unit = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if has_unit:
+        chosen = choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
+        assert chosen.engine.name == "openvino" and chosen.deviation > 1e-6
+        return
+    with pytest.raises(ValueError, match="OpenVINO computes in f32 .* though asked for bf16"):
+        choose_engine(vit.classifier, vit.preprocessing, "openvino", "bf16")
+    with pytest.raises(ValueError, match="no engine gains anything by bf16 here .*--engine torch"):
+        choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
 
 
 def test_a_conversion_is_kept_and_found_again(

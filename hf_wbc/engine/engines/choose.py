@@ -69,7 +69,8 @@ def choose_engine(
 
     ValueError for an unknown engine or precision, one that is not installed, is not for the
     classifier's device, cannot take the model, or deviates. bf16 deviates by its nature, and is
-    never chosen unless asked for. `key` names the weights, by which a conversion is found again.
+    never chosen unless asked for; by `auto` on a CPU only where something has a unit for it. `key`
+    names the weights, by which a conversion is found again.
     """
     _check(name, precision)
     wanted: Precision = "bf16" if precision == "bf16" else "fp32"
@@ -90,6 +91,12 @@ def choose_engine(
             passed_over.append(str(error))
         else:
             return Chosen(found.engine, found.deviation, tuple(passed_over))
+    if wanted == "bf16" and on_cpu:
+        reasons = "; ".join(passed_over) or "OpenVINO, which might, is not installed"
+        raise ValueError(
+            f"no engine gains anything by bf16 here ({reasons}); leave out --precision bf16, or "
+            "take --engine torch, which on a processor without a unit for it is slower than fp32"
+        )
     found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected, key)
     return Chosen(found.engine, found.deviation, tuple(passed_over))
 
