@@ -92,7 +92,10 @@ def choose_engine(
         else:
             return Chosen(found.engine, found.deviation, tuple(passed_over))
     if wanted == "bf16" and on_cpu:
-        reasons = "; ".join(passed_over) or "OpenVINO, which might, is not installed"
+        reasons = (
+            "; ".join(each.partition(";")[0] for each in passed_over)
+            or "OpenVINO, which might, is not installed"
+        )
         raise ValueError(
             f"no engine gains anything by bf16 here ({reasons}); leave out --precision bf16, or "
             "take --engine torch, which on a processor without a unit for it is slower than fp32"
