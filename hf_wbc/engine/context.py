@@ -56,11 +56,12 @@ class Context:
     @cached_property
     def treatments(self) -> Treatments:
         """What every image of a domain gets, measured on its training images without labels."""
-        sources, targets = (
+        corpus = self.corpus
+        tables = (
             {splits.name: self.table(splits.train) for splits in side}
-            for side in (self.corpus.sources, self.corpus.targets)
+            for side in (corpus.sources, corpus.targets, corpus.held_out)
         )
-        return measure_treatments(self.config, self.loaded.preprocessing, sources, targets)
+        return measure_treatments(self.config, self.loaded.preprocessing, *tables)
 
     def predict(
         self, classifier: Classifier, domain: Domain, treatment: Treatment | None = None

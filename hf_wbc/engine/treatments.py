@@ -51,11 +51,13 @@ def measure_treatments(
     preprocessing: Preprocessing,
     sources: Mapping[str, Table],
     targets: Mapping[str, Table],
+    held_out: Mapping[str, Table],
 ) -> Treatments:
     """From the training images of every domain, without labels.
 
-    By domain, a processor has room for one mean and std: the only target's, or where there is none
-    or more than one, those of all domains together.
+    Domains that are held out are treated by the rule, and have no say in it. By domain, a processor
+    has room for one mean and std: the only target's, or where there is none or more than one, those
+    of all domains together.
     """
     tables = {**sources, **targets}
     rule = TreatmentRule(config.normalise_by, None, config.blur_um, config.test_time_flips)
@@ -63,7 +65,7 @@ def measure_treatments(
         rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
     by_domain = {
         name: rule.treat(table, preprocessing.mean, preprocessing.std)
-        for name, table in tables.items()
+        for name, table in {**tables, **held_out}.items()
     }
     if rule.normalise_by == "domain":
         only = list(targets) if len(targets) == 1 else list(tables)

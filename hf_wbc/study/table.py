@@ -14,7 +14,7 @@ from hf_wbc.study.collect import Run
 from hf_wbc.study.variants import prefer_judged, trained, variants
 
 SPLITS = ("test", "transductive", "validation")
-_ROLES = ("target", "source", "held_out")
+_ROLES = ("target", "source", "held out")
 _PARTS = {"transductive": ("train", "validation", "test")}
 Exposed = Literal["yes", "maybe", "no"]
 Scored = tuple[Run, Mapping[str, Any]]
@@ -30,7 +30,7 @@ class Sheet:
     domain: str
     """Where the scored images are from."""
     role: str
-    """Of that domain: target, source or held_out."""
+    """Of that domain: target, source or held out."""
     split: str
     """test, validation, or transductive: all images of a target, adapted to and chosen by too."""
     images: str

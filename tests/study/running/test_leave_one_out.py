@@ -1,0 +1,55 @@
+"""Leave one source out: a labelled domain that trains nothing picks the weights, end to end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.study.collect import collect
+from hf_wbc.study.comparison import compare
+from hf_wbc.study.table import rows
+
+
+@pytest.fixture(scope="module")
+def third(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A third laboratory, brighter than the others."""
+    root = tmp_path_factory.mktemp("third")
+    return str(make_domain(root / "third", name="third", seed=3, background=(250, 250, 210)))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"inputs": "features"}, {"normalise_by": "domain", "sharpness": "common"}],
+    ids=["images", "features", "treated"],
+)
+def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
+    short: TrainConfig, third: str, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    config = replace(short, held_out=(third,), selection="held_out", **how)
+    record = run(config, tmp_path / "runs", tmp_path / "cache").read_record()
+    scores = [row["held_out"]["third"]["macro_f1"] for row in record["history"]]
+    assert record["selection"]["sees"] == "no target"
+    assert record["selection"]["score"] == max(scores)
+    assert record["selection"]["step"] == record["history"][int(np.argmax(scores))]["step"]
+    found = rows(collect([tmp_path / "runs"]).runs)
+    assert [(row.role, row.domain) for row in found if row.split == "test"] == [
+        ("target", "away"), ("source", "home"), ("held out", "third"),
+    ]  # fmt: skip
+    assert compare(collect([tmp_path / "runs"]), num_resamples=10).num_runs == 1
+
+
+def test_what_is_held_out_has_no_say_in_how_the_others_are_treated(
+    short: TrainConfig, third: str, tmp_path: Path
+) -> None:
+    config = replace(short, steps=2, normalise_by="domain", sharpness="common")
+    without = run(config, tmp_path / "runs", tmp_path / "cache").read_record()["images"]
+    held = replace(config, held_out=(third,))
+    images = run(held, tmp_path / "runs", tmp_path / "cache").read_record()["images"]
+    assert images["domains"].pop("third") != without["domains"]["away"]
+    assert images["domains"] == without["domains"]
+    assert (images["rule"], images["pipeline"]) == (without["rule"], without["pipeline"])
