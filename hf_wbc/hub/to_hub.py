@@ -1,5 +1,6 @@
 """To the Hub: one commit on the head that was looked at, checked, then tagged."""
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -202,16 +203,17 @@ def _committing(
                 operation.upload_info.sha256 = bytes.fromhex(publication.digests[path])
             operations.append(operation)
         operations += [CommitOperationDelete(path, is_folder=False) for path in change.deleted]
-        return str(
-            api.create_commit(
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
+            made = api.create_commit(
                 remote.repo.repo_id,
                 operations,
                 commit_message=publication.message,
                 repo_type=remote.repo.repo_type,
                 revision=branch,
                 parent_commit=remote.head,
-            ).oid
-        )
+            )
+        return str(made.oid)
 
     return commit
 

@@ -133,17 +133,22 @@ def test_a_repository_is_made_as_private_as_what_comes(
     assert not hub.repo("model", "lab/open").facts["private"]
 
 
-@pytest.mark.parametrize("to", ["a file", "a folder of somebody's"])
-def test_a_folder_that_cannot_be_published_to_is_told_before(tmp_path: Path, to: str) -> None:
-    place = tmp_path / "shared"
-    if to == "a file":
-        place.write_text("mine")
-    else:
-        place.mkdir()
-        (place / "mine.txt").write_text("mine")
-    destination: Destination = parse_destination(str(place), "model")
-    with pytest.raises(ValueError, match=r"is a file|holds files that `hf-wbc publish` did not"):
-        TrainingPush(destination, {}, print).begin(["lab_a"])
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ("shared", "shared is a file; choose another --to"),
+        ("shared/mine.txt", "shared holds files that `hf-wbc publish` did not put there"),
+        ("shared@final/mine.txt", "shared@final exists with other content"),
+    ],
+)
+def test_a_folder_that_cannot_be_published_to_is_told_before(
+    tmp_path: Path, there: str, message: str
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).write_text("mine")
+    destination: Destination = parse_destination(str(tmp_path / "shared"), "model")
+    with pytest.raises(ValueError, match=message):
+        TrainingPush(destination, {}, print, tag="final").begin(["lab_a"])
 
 
 def test_the_command_asks_before_anything_is_embedded_or_trained(
