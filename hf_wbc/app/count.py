@@ -79,7 +79,7 @@ class Count:
             said += f", {self.num_named:,} of them as you named them"
         out = []
         if self.num_rejected:
-            out.append(f"{self.num_rejected:,} unlike the cells that the model knows, until named")
+            out.append(f"{self.num_rejected:,} unlike the cells that the model knows (until named)")
         if self.num_outside:
             out.append(f"{self.num_outside:,} that you called {OUTSIDE_NAME}")
         return f"{said}. Left out: {listed(out)}." if out else f"{said}; none is left out."

@@ -56,6 +56,13 @@ class Desk:
         return frozenset(label for label, limit in enumerate(limits) if limit is None)
 
     @property
+    def untaught(self) -> tuple[int, ...]:
+        """Classes of which the model never saw a cell: it cannot name one."""
+        abstention = self.predictor.abstention
+        numbers = () if abstention is None else abstention.num_images
+        return tuple(label for label, num in enumerate(numbers) if not num)
+
+    @property
     def blasts_from(self) -> float | None:
         """Probability from which the model's own review looks at a blast; None where unknown."""
         abstention = self.predictor.abstention

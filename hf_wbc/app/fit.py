@@ -54,7 +54,7 @@ def fits(desk: Desk, slide: Slide) -> Fits:
         try:
             predictor, record = desk.others.get(model), record_of(model)
         except ValueError as error:
-            left_out.append(f"{title_of(model)} is left out: {error}.")
+            left_out.append(f"The model “{model}” cannot be compared: {error}.")
             continue
         pixels = [case.picture.pixels for case in cases]
         answers = predictor.predict(pixels, cases[0].answer.um_per_px)

@@ -9,7 +9,7 @@ from hf_wbc.app.count import is_counted
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment
 from hf_wbc.app.slide import Case, Slide, Waiting
-from hf_wbc.app.slide_html import count_html, rows_of
+from hf_wbc.app.slide_html import common_warnings, count_html, rows_of
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
 from hf_wbc.taxonomy import NAMES
 
@@ -47,6 +47,7 @@ def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
             "slide": slide,
             "count_html": Markup(count_html(desk, slide)),
             "rows": rows,
+            "common": common_warnings(slide),
             "to_look": [row for row in rows if row["reasons"] and row["corrected"] is None],
             "your_class": {
                 case.number: cell_name(case.corrected)

@@ -81,12 +81,14 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
                 "lifespan": forgetting(page, sessions, limits),
                 "middleware": [
                     Refusals.entry(FETCHED),
-                    OwnFolders.entry(Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes),
+                    OwnFolders.entry(
+                        Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes, limits.held_bytes
+                    ),
                 ],
             },
         )
     except OSError as error:
         raise ValueError(
-            f"port {port} of {host} cannot be opened ({error}); choose another --port"
+            f"port {port} of {host} is taken, or may not be opened; choose another --port"
         ) from error
     return page, url

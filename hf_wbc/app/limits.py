@@ -14,7 +14,7 @@ class Limits:
     total_bytes: int = 192 * 2**20
     """Of one drop, unpacked; it is what a session keeps in memory."""
     held_bytes: int = 2 * 2**30
-    """What all sessions together keep in memory."""
+    """What all sessions together keep in memory, and all waiting uploads on the disk."""
     num_pixels: int = 16_000_000
     """Of one image: a cell's frame has some 10^5."""
     seconds: float = 240.0

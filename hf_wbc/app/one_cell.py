@@ -24,6 +24,7 @@ from hf_wbc.app.words import (
 )
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.plots.style import lineage_order
+from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 NUM_NEIGHBOURS = 6
@@ -124,6 +125,7 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "width": width,
             "height": height,
             "box": answer.box,
+            "untaught": listed([cell_name(label) for label in desk.untaught], "or"),
             "rows": [_row(answer, label, desk.always_in_set) for label in ORDER],
             "lineages": list(answer.lineage.items()),
             "confusables": confusables(answer),

@@ -33,7 +33,7 @@ class Others:
                 found.set_result(Predictor.load(model))
             except Exception as error:  # of whatever kind: nobody may wait for it for ever
                 found.set_exception(error)
-                say(f"--compare {model} is left out: {error}")
+                say(f"--compare {model} cannot be compared: {error}")
 
 
 def require_there(models: Sequence[str]) -> None:

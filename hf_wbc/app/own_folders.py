@@ -4,6 +4,7 @@ Gradio names an upload's folder by its content, so that two people with the same
 file: the one whose answer comes first would delete the other's. Here each request has its own.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -20,15 +21,16 @@ PATHS = ("/gradio_api/upload", "/upload")
 class OwnFolders:
     """Takes uploads in Gradio's place, by Gradio's own reader, into new folders in `root`."""
 
-    def __init__(self, app: "ASGIApp", root: Path, max_bytes: int) -> None:
-        self.app, self.root, self.max_bytes = app, root, max_bytes
+    def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
+        self.app, self.root = app, root
+        self.max_bytes, self.total_bytes = max_bytes, total_bytes
 
     @classmethod
-    def entry(cls, root: Path, max_bytes: int) -> "Middleware":
-        """As an entry of an application's middleware."""
+    def entry(cls, root: Path, max_bytes: int, total_bytes: int) -> "Middleware":
+        """As an entry of an application's middleware; bytes of one file, and of all that wait."""
         from starlette.middleware import Middleware
 
-        return Middleware(cls, root=root, max_bytes=max_bytes)
+        return Middleware(cls, root=root, max_bytes=max_bytes, total_bytes=total_bytes)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         is_upload = scope["type"] == "http" and scope["method"] == "POST"
@@ -42,15 +44,25 @@ class OwnFolders:
 
     async def _take(self, request: "Request") -> "Response":
         from gradio.route_utils import upload_fn
+        from gradio.routes import file_upload_statuses as progress
         from starlette.exceptions import HTTPException
         from starlette.formparsers import MultiPartException
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse, PlainTextResponse
 
+        if _size(self.root) > self.total_bytes:
+            return PlainTextResponse("so many uploads wait here that there is no room", 503)
         folder = self.root / uuid4().hex
         folder.mkdir()
+        upload = request.query_params.get("upload_id")
         try:
-            found, _, _ = await upload_fn(request, str(folder), self.max_bytes, None)
+            found, _, _ = await upload_fn(
+                request,
+                str(folder),
+                self.max_bytes,
+                upload,
+                upload_progress=progress if upload else None,
+            )
         except MultiPartException as error:
             _remove(folder)
             is_large = "maximum allowed size" in error.message
@@ -69,3 +81,12 @@ def _remove(folder: Path) -> None:
     from hf_wbc.records import remove
 
     remove(folder)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below; some may go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total

@@ -1,5 +1,7 @@
 """A slide as HTML: its count, and the table of its cells."""
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from hf_wbc.app import encode
@@ -7,10 +9,19 @@ from hf_wbc.app.count import count_of, is_counted
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment, notice
 from hf_wbc.app.slide import Case, Slide
-from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name, lineage_of, reasons_to_look
+from hf_wbc.app.words import (
+    OUTSIDE,
+    OUTSIDE_NAME,
+    cell_name,
+    lineage_of,
+    other_warnings,
+    reasons_to_look,
+)
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import NAMES
 
+FEWEST_ALIKE = 3
+"""Cells up to which a warning stands beside each of them."""
 NOTHING = (
     "No cell is left to count: all are unlike the cells that the model knows, or none of the "
     "eleven by your word. Is the scale right? Name those that are white cells."
@@ -32,6 +43,7 @@ def cells_html(desk: Desk, slide: Slide) -> str:
         {
             "rows": rows,
             "classes": [*CLASSES, (OUTSIDE, OUTSIDE_NAME)],
+            "common": common_warnings(slide),
             "num_to_look": sum(bool(row["reasons"]) for row in rows),
         },
     )
@@ -39,10 +51,19 @@ def cells_html(desk: Desk, slide: Slide) -> str:
 
 def rows_of(desk: Desk, slide: Slide) -> list[dict[str, Any]]:
     """What a table says of each cell."""
-    return [_row(desk, case) for case in slide.cases]
+    said = common_warnings(slide)
+    return [_row(desk, case, said) for case in slide.cases]
 
 
-def _row(desk: Desk, case: Case) -> dict[str, Any]:
+def common_warnings(slide: Slide) -> dict[str, int]:
+    """Warnings that most of the cells have, and how many: they are said once."""
+    counts = Counter(each for case in slide.cases for each in other_warnings(case.answer))
+    return {
+        each: num for each, num in counts.items() if num > max(len(slide.cases) / 2, FEWEST_ALIKE)
+    }
+
+
+def _row(desk: Desk, case: Case, said: Collection[str]) -> dict[str, Any]:
     answer = case.answer
     return {
         "number": case.number,
@@ -52,7 +73,7 @@ def _row(desk: Desk, case: Case) -> dict[str, Any]:
         "name": cell_name(answer.label),
         "lineage": lineage_of(answer.label),
         "p": float(answer.probabilities[answer.label]),
-        "reasons": reasons_to_look(answer, desk.always_in_set, desk.blasts_from),
+        "reasons": reasons_to_look(answer, desk.always_in_set, desk.blasts_from, said),
         "is_counted": is_counted(case),
         "corrected": case.corrected,
     }

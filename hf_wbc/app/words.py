@@ -1,5 +1,6 @@
 """What the predictor says, in sentences for someone who looks at cells."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ LIKELY = 0.02
 """Classes of less are not named as what a cell may be confused with."""
 GUESS = "scale is a guess from"
 """In the predictor's warning of a scale that nobody gave, and that the cell's size tells."""
+_BEFORE_ADVICE = re.compile("[:;] ")
 HOW_FAR = {
     Relation.ONE_STEP: "one step of maturation away",
     Relation.SAME_LINEAGE: "another cell of the same lineage",
@@ -100,34 +102,34 @@ def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
 
 
 def map_sentence(test: Deletion, label: int) -> str:
-    """What the deletion test says of a saliency map, in a sentence.
+    """What the deletion test says of a saliency map.
 
-    >>> map_sentence(Deletion(0.93, 0.12, (0.8, 0.9)), 0).partition(" falls ")[2]
-    'from 0.93 to 0.12; when other parts of that size are, to 0.85 on average.'
+    >>> map_sentence(Deletion(0.93, 0.12, (0.8, 0.9)), 0)
+    'Tested: the probability of basophil is 0.93; with the most marked fifth of the picture \
+blurred it is 0.12, with other parts of that size blurred 0.85 on average.'
     """
     assert SHARE == 1 / 5
-    part = "the fifth of the picture that is marked most"
     whole, marked, others = map(share, (test.whole, test.without_marked, test.without_random))
-    if not test.passed:
-        return (
-            f"The map fails its test for this cell: without {part} the probability of "
-            f"{cell_name(label)} is {marked}, without other parts of that size {others} on "
-            f"average, with all {whole}. Read nothing into it."
-        )
-    return (
-        f"Tested: when {part} is blurred away, the probability of {cell_name(label)} falls from "
-        f"{whole} to {marked}; when other parts of that size are, to {others} on average."
+    found = (
+        f"the probability of {cell_name(label)} is {whole}; with the most marked fifth of the "
+        f"picture blurred it is {marked}, with other parts of that size blurred {others} on average"
     )
+    if test.passed:
+        return f"Tested: {found}."
+    return f"The map fails its test here, read nothing into it: {found}."
 
 
 def reasons_to_look(
-    answer: CellAnswer, always: Collection[int], blasts_from: float | None = None
+    answer: CellAnswer,
+    always: Collection[int],
+    blasts_from: float | None = None,
+    said: Collection[str] = (),
 ) -> list[str]:
     """Why a person should look at a cell, in a few words each; empty where nothing speaks for it.
 
     The scale's guess is said once for all cells, and is no reason for each; nor are classes that
     are in every set, `always`. `blasts_from` is the model's own review threshold for myeloblasts,
-    as in the flags of the count.
+    as in the flags of the count; `said` are warnings that most cells have, and that are said once.
     """
     found = []
     others = [c for c in answer.conformal if c not in always and c != answer.label]
@@ -143,7 +145,8 @@ def reasons_to_look(
         answer.probabilities[MYELOBLAST] >= (LOOK_AT if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
-    return [*found, *(each.rstrip(".") for each in other_warnings(answer))]
+    warned = (each for each in other_warnings(answer) if each not in said)
+    return [*found, *(_BEFORE_ADVICE.split(each.rstrip("."))[0] for each in warned)]
 
 
 def other_warnings(answer: CellAnswer) -> list[str]:

@@ -1,6 +1,7 @@
 """A page with tight limits: what is too much is refused in words, and nothing outlives it."""
 
 import importlib.util
+import json
 import signal
 import sys
 import time
@@ -16,16 +17,31 @@ sys.modules["app_files"] = files
 _spec.loader.exec_module(files)
 
 TIGHT = """
-import sys
+import gc, json, os, threading, time
 from hf_wbc.app.launch import launch, private
 from hf_wbc.app.limits import Limits
+from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.start import find_model, make_desk
 from pathlib import Path
 
-limits = Limits(num_cells=40, total_bytes=2**20, seconds=0.0, abandoned_seconds=1)
+limits = Limits(
+    num_cells=40, total_bytes=2**20, held_bytes=2**21, seconds=-1.0, abandoned_seconds=1,
+    grace_seconds=2.0,
+)
 desk = make_desk(find_model(None, Path("runs")), (), {}, limits)
 with private():
     page, url = launch(desk, "127.0.0.1", None)
+    (sessions,) = [each for each in gc.get_objects() if isinstance(each, Sessions)]
+
+    def tell():
+        while True:
+            held = {"num_bytes": sessions.num_bytes, "names": list(page.state_holder.session_data)}
+            with open("held.new", "w") as file:
+                json.dump(held, file)
+            os.replace("held.new", "held.json")
+            time.sleep(0.1)
+
+    threading.Thread(target=tell, daemon=True).start()
     print("open", url, flush=True)
     page.block_thread()
 """
@@ -87,6 +103,58 @@ def test_an_upload_that_nobody_asks_about_is_deleted(tight: Any, tmp_path: Path)
     while Path(path).exists():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def held(tight: Any) -> dict[str, Any]:
+    """What the server holds of its visitors."""
+    found: dict[str, Any] = json.loads((tight.log.parent / "held.json").read_text())
+    return found
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
+    tight: Any, browser: Any, tmp_path: Path
+) -> None:
+    wait_until(lambda: held(tight)["num_bytes"] == 0)
+    others = set(held(tight)["names"])
+    context = browser.new_context()
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.goto(tight.url)
+    page.get_by_role("tab", name="Many cells").click()
+    slide = files.zipped({f"{i:02d}.png": files.encoded(seed=i) for i in range(40)})
+    given = {"name": "s.zip", "mimeType": "application/zip", "buffer": slide}
+    page.locator("#many-scale input").fill("0.42")
+    page.locator("#many-scale input").press("Enter")
+    page.locator("#many-drop input[type=file]").set_input_files(given)
+    page.wait_for_selector("#many-status >> text=8 cells are still to be read")
+    page.locator("[data-cell='1']").select_option(label="basophil")
+    page.wait_for_selector("#many-count >> text=1 of them as you named them")
+    page.get_by_role("button", name="Go on: read the other 8").click()
+    page.wait_for_selector("#many-status >> text=40 cells read")
+    page.locator("[data-cell='40']").select_option(label="basophil")
+    page.wait_for_selector("#many-count >> text=2 of them as you named them")
+    page.locator("#many-scale input").fill("0.5")
+    page.locator("#many-scale input").press("Enter")
+    page.wait_for_selector("#many-status >> text=your class for 1 of them is kept")
+    page.locator("#many-go-on").click()
+    page.wait_for_selector("#many-status >> text=40 cells read")
+    chosen = page.locator("[data-cell='40'] option:checked").inner_text()
+    assert chosen == "basophil"
+    page.wait_for_selector("#many-count >> text=2 of them as you named them")
+
+    pixels = 40 * files.SIDE**2 * 3
+    wait_until(lambda: held(tight)["num_bytes"] == pixels)
+    assert set(held(tight)["names"]) - others
+    context.close()
+    wait_until(lambda: held(tight)["num_bytes"] == 0)
+    wait_until(lambda: set(held(tight)["names"]) <= others)
 
 
 @pytest.mark.slow  # opens the page once more

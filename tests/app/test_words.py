@@ -1,5 +1,7 @@
 """Sentences say what the numbers say."""
 
+import csv
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,12 +13,17 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.count import Count, Row, count_of
 from hf_wbc.app.desk import Desk
+from hf_wbc.app.keep import csv_file
+from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
 from hf_wbc.app.slide import Case, Slide
-from hf_wbc.app.uploads import Picture
-from hf_wbc.app.words import confusables, reasons_to_look, set_sentences
+from hf_wbc.app.slide_html import common_warnings, rows_of
+from hf_wbc.app.uploads import Picture, Uploads
+from hf_wbc.app.words import OUTSIDE as OUTSIDE_THE_ELEVEN
+from hf_wbc.app.words import confusables, map_sentence, reasons_to_look, set_sentences
 from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
 from hf_wbc.engine.cell_warnings import OUTSIDE
+from hf_wbc.engine.deletion import Deletion
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
@@ -81,6 +88,56 @@ def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
         "The cell is blurred"
     ]
     assert "blast" in reasons_to_look(answer(myeloblast=1.0), ())[0]
+
+
+def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
+    unsure = answer(monocyte=0.9, myeloblast=0.1)
+    assert reasons_to_look(unsure, ()) == []
+    assert reasons_to_look(unsure, (), 0.1) == ["may be a blast"]
+    assert reasons_to_look(unsure, (), 0.11) == []
+    assert reasons_to_look(answer(monocyte=0.8, myeloblast=0.2), ()) == ["may be a blast"]
+    said = replace(unsure, conformal=(MONOCYTE, class_id("myeloblast")))
+    assert reasons_to_look(said, (), 0.1) == ["may be myeloblast"]
+
+
+def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
+    assert map_sentence(Deletion(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
+    failed = map_sentence(Deletion(0.9, 0.85, (0.8, 0.9)), MONOCYTE)
+    assert failed.startswith("The map fails its test here, read nothing into it: ")
+    assert "monocyte is 0.90" in failed and "it is 0.85" in failed
+    assert not Deletion(0.1, 0.1, (0.2,)).passed
+
+
+def test_what_most_cells_are_warned_of_is_said_once() -> None:
+    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    sharp = replace(answer(monocyte=1.0), warnings=("Foreign: stain.",))
+    blurred = replace(sharp, warnings=("Foreign: stain.", "Blurred: focus."))
+    answers = [sharp, sharp, sharp, blurred]
+    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
+    assert common_warnings(slide) == {"Foreign: stain.": 4}
+    desk = Desk(cast(Any, SimpleNamespace(held_out=None, abstention=None)), "model")
+    assert [row["reasons"] for row in rows_of(desk, slide)] == [[], [], [], ["Blurred"]]
+
+
+def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
+    predictor = SimpleNamespace(held_out=None, abstention=None)
+    desk = Desk(cast(Any, predictor), "model")
+    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    away = replace(answer(monocyte=1.0), rejected=True)
+    answers = [answer(myelocyte=1.0), away, away, answer(monocyte=1.0)]
+    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
+    slide = slide.corrected(3, META).corrected(4, OUTSIDE_THE_ELEVEN)
+    counted = count_of(desk, slide)
+    assert counted is not None
+    assert counted.who_counts == (
+        "In the count: 2 cells, 1 of them as you named them. Left out: 1 unlike the cells that "
+        "the model knows (until named) and 1 that you called none of the eleven."
+    )
+    waiting = slide.added(Uploads((picture,)), LIMITS).corrected(5, META)
+    rows = list(csv.DictReader(io.StringIO(csv_file(desk, waiting)["text"])))
+    assert [row["counted_as"] for row in rows] == ["myelocyte", "", "metamyelocyte", "", ""]
+    assert rows[4]["your_class"] == "metamyelocyte" and "still to be read" in rows[4]["warnings"]
+    assert count_of(desk, Slide(slide.cases[1:2])) is None
 
 
 def test_every_choice_of_a_scale_is_understood() -> None:

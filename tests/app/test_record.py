@@ -1,0 +1,67 @@
+"""What the page says of other models, and of how its own was scored, is what the record says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs the extra app")
+
+from hf_wbc.app.fragments import fragment, marked
+from hf_wbc.app.others import Others, require_there
+from hf_wbc.app.record import record_of, scores_of
+from hf_wbc.shipped import shipped
+
+TOY = shipped("spaces/wbc/toy_model")
+RECORD = Path(__file__).parents[1] / "hub" / "published" / "record.json"
+
+
+def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:
+    shutil.copytree(TOY, tmp_path / "run" / "model")
+    shutil.copytree(TOY, tmp_path / "published")
+    assert record_of(str(tmp_path / "run" / "model")) is None
+    for folder in ("run", "published"):
+        shutil.copy(RECORD, tmp_path / folder / "record.json")
+    truth = json.loads(RECORD.read_text())
+    assert record_of(str(tmp_path / "run" / "model")) == truth
+    assert record_of(str(tmp_path / "published")) == truth
+    (tmp_path / "published" / "record.json").write_text("{")
+    with pytest.raises(ValueError, match=r"record\.json"):
+        record_of(str(tmp_path / "published"))
+
+
+def test_the_scores_are_those_of_the_card() -> None:
+    record = json.loads(RECORD.read_text())
+    found = scores_of(record)
+    assert record["selection"]["rule"] in found.how_chosen
+    rows = {(row[0].partition(" ")[0], row[1]): row for row in found.table.cells}
+    for domain, result in record["results"].items():
+        scores = result["test"]
+        low, high = scores["intervals"]["macro_f1"]
+        said = f"{scores['macro_f1']:.3f} [{low:.3f}, {high:.3f}]"
+        assert rows[domain, "test images"][2:4] == (said, str(scores["num_classes"]))
+
+
+def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
+    assert marked("**<img>** `a`") == "<b>&lt;img&gt;</b> <code>a</code>"
+    fits = {"found": (), "left_out": ("The model “<b>” cannot be compared.",)}
+    shown = fragment("domains.html", {"found": None, "fits": fits, "num_cells": 5})
+    assert "“&lt;b&gt;” cannot be compared" in shown
+
+
+def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        require_there([str(tmp_path / "nowhere")])
+    require_there([str(TOY)])
+    broken = tmp_path / "broken"
+    shutil.copytree(TOY, broken)
+    (broken / "model.safetensors").write_bytes(b"0")
+    said: list[str] = []
+    others = Others([str(broken), str(TOY), str(TOY)])
+    others.start(said.append)
+    with pytest.raises(Exception, match="broken"):
+        others.get(str(broken))
+    assert others.get(str(TOY)).card["image_size_px"] > 0
+    assert len(said) == 1 and str(broken) in said[0]
+    assert others.models == (str(broken), str(TOY))

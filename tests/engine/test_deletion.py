@@ -1,0 +1,49 @@
+"""Hiding what a map marks costs the class more than hiding other parts, if the map is one."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_wbc.engine.deletion import NUM_OTHERS, SHARE, deletion
+
+SIDE = 40
+
+
+def patch_logits(images: Tensor) -> Tensor:
+    """Class 1 is as likely as the square in the middle is bright against the rest."""
+    middle = images[:, :, 18:22, 18:22].mean((1, 2, 3)) - images.mean((1, 2, 3))
+    return torch.stack([torch.zeros(len(images)), 8 * middle - 4], 1)
+
+
+def cell() -> Tensor:
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    image[:, :, 18:22, 18:22] = 1
+    return image
+
+
+def test_a_map_of_what_is_looked_at_passes() -> None:
+    found = deletion(patch_logits, cell(), 1, cell()[0, 0].numpy())
+    truth = patch_logits(cell()).softmax(1)[0, 1].item()
+    np.testing.assert_allclose(found.whole, truth, atol=1e-6)
+    assert found.passed and found.without_marked < 0.2 < found.without_random
+    assert len(found.without_others) == NUM_OTHERS
+
+
+def test_a_map_of_something_else_fails() -> None:
+    corner = np.zeros((SIDE, SIDE), np.float32)
+    corner[:18, :18] = 1
+    found = deletion(patch_logits, cell(), 1, corner)
+    assert not found.passed and found.without_marked > found.without_random
+
+
+def test_all_that_is_hidden_is_of_the_same_size() -> None:
+    sizes: list[float] = []
+
+    def logits(images: Tensor) -> Tensor:
+        sizes.extend(((images - images[:1]).abs().sum(1) > 0).float().mean((1, 2)).tolist())
+        return torch.zeros(len(images), 2)
+
+    noise = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    deletion(logits, noise, 0, noise[0, 0].numpy())
+    assert sizes == [0.0, *[sizes[1]] * (NUM_OTHERS + 1)]
+    np.testing.assert_allclose(sizes[1], SHARE, atol=1 / SIDE**2)
