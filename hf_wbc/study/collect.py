@@ -131,7 +131,6 @@ def collect(roots: Sequence[Path]) -> Collection:
             problems.append(Problem(path, str(error), place))
         else:
             found.setdefault(run.name, []).append((run, place))
-            problems += [Problem(path, what, place) for what in _missing(RunFolder(path))]
     runs = []
     for copies in found.values():
         run, others = _one_of(copies)
@@ -231,11 +230,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _missing(folder: RunFolder) -> Iterator[str]:
-    """What the run cannot be asked: its record counts even where its tables were not kept."""
+def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
+    """What the run cannot be asked: its record counts even where its tables were not kept.
+
+    Nothing is lost by a copy that is not compared.
+    """
     losses = {folder.predictions: "the tests between methods", folder.features: ""}
     for path, loss in losses.items():
-        whole = _is_parquet(path)
+        loss, whole = loss if is_compared else "", _is_parquet(path)
         if whole is False:
             end = f"; it is not in {loss}" if loss else ""
             yield f"damaged: {path.name} is not whole{end}; make the run again"
@@ -265,17 +267,19 @@ def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
 
 
 def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
-    """The copy that is compared, the same one in whatever order they come, and the unlike others.
+    """The copy that is compared, the same one in whatever order they come, and what is wrong.
 
-    Copies are alike when all that was scored is; the time that each took may differ.
+    It is one that lacks the least. Copies are alike when all that was scored is; the time that each
+    took may differ.
     """
-    if len(copies) == 1:
-        return copies[0][0], []
-    prints = {run.path: digest(run.record) for run, _ in copies}
-    (kept, _), *others = sorted(copies, key=lambda copy: (prints[copy[0].path], copy[1]))
-    problems = []
-    for run, place in others:
-        if differing := _differing(kept, run):
+    prints = {run.path: digest(run.record) if copies[1:] else "" for run, _ in copies}
+    lacks = {run.path: len([*_missing(RunFolder(run.path))]) for run, _ in copies}
+    ordered = sorted(copies, key=lambda copy: (lacks[copy[0].path], prints[copy[0].path], copy[1]))
+    kept, problems = ordered[0][0], []
+    for run, place in ordered:
+        parts = _missing(RunFolder(run.path), is_compared=run is kept)
+        problems += [Problem(run.path, what, place) for what in parts]
+        if run is not kept and (differing := _differing(kept, run)):
             what = (
                 f"doubled: this copy (record {prints[run.path]}) differs in {', '.join(differing)} "
                 f"from the one that is compared (record {prints[kept.path]})"

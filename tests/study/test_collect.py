@@ -83,6 +83,23 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_of_two_copies_the_whole_one_counts(
+    tmp_path: Path, make_run: MakeRun, damaged: int
+) -> None:
+    """Whoever's it is: what one laboratory's disk broke, the other's has."""
+    path = make_run(tmp_path / "a")
+    copies = [path, Path(shutil.copytree(path, tmp_path / "b" / path.name))]
+    edit_record(copies[1], cost={"elapsed_s": 99.0})
+    cut(RunFolder(copies[damaged]).predictions)
+    found = collect([tmp_path])
+    assert [run.path for run in found.runs] == [copies[1 - damaged]]
+    assert {problem.path for problem in found.problems} == {copies[damaged]}
+    words = " ".join(problem.what for problem in found.problems)
+    assert "damaged: predictions.parquet" in words and "differs in predictions.parquet" in words
+    assert "not in the tests" not in words, "the other copy is"
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
