@@ -25,7 +25,7 @@ def test_a_map_of_what_is_looked_at_passes() -> None:
     found = deletion(patch_logits, cell(), 1, cell()[0, 0].numpy())
     truth = patch_logits(cell()).softmax(1)[0, 1].item()
     np.testing.assert_allclose(found.whole, truth, atol=1e-6)
-    assert found.passed and found.without_marked < 0.2 < found.without_random
+    assert found.passed and found.without_marked < 0.6 < 0.9 < found.without_random
     assert len(found.without_others) == NUM_OTHERS
 
 
