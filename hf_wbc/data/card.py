@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
@@ -53,8 +53,8 @@ class CardFacts:
         return {split: sum(row[split] for row in self.counts.values()) for split in SPLITS}
 
 
-def write_card(path: Path, source: Source, facts: CardFacts) -> None:
-    """Write the dataset card of a build."""
+def write_card(path: Path, source: Source, facts: CardFacts, provenance: Mapping[str, Any]) -> None:
+    """Write the dataset card of a build; `provenance` is what stands in provenance.json."""
     from huggingface_hub import DatasetCard
 
     card = DatasetCard.from_template(
@@ -76,6 +76,7 @@ def write_card(path: Path, source: Source, facts: CardFacts) -> None:
             *source.declared.values(),
             *(f"Declared fault: {fault.note}" for fault in source.faults),
         ],
+        provenance=provenance,
         version=__version__,
     )
     path.write_text(f"{card}\n", encoding="utf-8")

@@ -120,8 +120,9 @@ def prepare(
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
             build = _decide(source, entries, selection, scanned, seed, report)
             written = _write(workers, build, scanned, folder, report)
-        write_card(folder / "temporary" / "README.md", source, _card_facts(build, written, subset))
-        write_json(folder / "temporary" / PROVENANCE, _provenance(build, plan))
+        provenance, facts = _provenance(build, plan), _card_facts(build, written, subset)
+        write_card(folder / "temporary" / "README.md", source, facts, provenance)
+        write_json(folder / "temporary" / PROVENANCE, provenance)
         for name in ("README.md", PROVENANCE):
             to_disk(folder / "temporary" / name, folder / "out" / name)
         work.finish(folder)

@@ -42,15 +42,3 @@ def test_a_published_model_answers_as_its_folder_does(
     np.testing.assert_array_equal(pair[0].logits, pair[1].logits)
     assert len(there.neighbours(pair[1], 3)) == (3 if with_reference else 0)
     assert (there.held_out is not None) == with_reference
-
-
-def test_cells_that_must_stay_are_not_published_to_everybody(
-    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
-) -> None:
-    config = TrainConfig(sources=laboratories[:1], model=tiny_model, steps=2)
-    trained = run(config, tmp_path / "runs", tmp_path / "cache")
-    make_reference(trained.model, laboratories[:1], per_class=1)
-    place = parse_destination("lab/model", "model")
-    for public in (False, True):
-        files = model_publication(trained.path, place, {}, public=public).files
-        assert ("reference.parquet" in files) != public

@@ -53,10 +53,11 @@ def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
 def dataset() -> str:
     """The card of Acevedo_20."""
     source = dataset_scripts.known()["acevedo_20"]
-    facts = CardFacts(**json.loads((HERE / "acevedo_20.json").read_text()))
+    built = json.loads((HERE / "acevedo_20.json").read_text())
+    facts = CardFacts(**built["facts"])
     place = place_of(parse_destination("lab/wbc-acevedo-20", "dataset"))
     with TemporaryDirectory() as folder:
-        write_card(path := Path(folder) / "README.md", source, facts)
+        write_card(path := Path(folder) / "README.md", source, facts, built["provenance"])
         return published_card(path.read_text(encoding="utf-8"), source, place)
 
 
