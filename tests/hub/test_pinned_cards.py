@@ -75,6 +75,19 @@ def test_who_loses_a_tag_to_somebody_else_publishes_under_the_next_and_says_so(
     assert said(CELLS, hub, "v2") == said(CELLS, hub) == "v2"
 
 
+def test_several_at_once_each_name_their_own_tag(hub: LoopbackHub, to: Destination) -> None:
+    publish(cells(a_txt=b"0"), to)
+    versions = [cells(a_txt=str(number).encode()) for number in (1, 2, 3)]
+    threads = [threading.Thread(target=publish, args=(version, to)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(180)
+    tags = ["v1", "v2", "v3", "v4"]
+    assert [said(to, hub, tag) for tag in tags] == tags
+    assert said(to, hub) in tags
+
+
 def test_what_was_committed_and_never_tagged_is_tagged_by_a_repetition(
     hub: LoopbackHub, quick: list[float]
 ) -> None:
