@@ -203,17 +203,18 @@ def _committing(
                 operation.upload_info.sha256 = bytes.fromhex(publication.digests[path])
             operations.append(operation)
         operations += [CommitOperationDelete(path, is_folder=False) for path in change.deleted]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
-            made = api.create_commit(
+        # for good: to put filters back is not safe beside a thread that trains
+        warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
+        return str(
+            api.create_commit(
                 remote.repo.repo_id,
                 operations,
                 commit_message=publication.message,
                 repo_type=remote.repo.repo_type,
                 revision=branch,
                 parent_commit=remote.head,
-            )
-        return str(made.oid)
+            ).oid
+        )
 
     return commit
 
