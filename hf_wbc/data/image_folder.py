@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,8 +156,11 @@ def _squares(
 def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.uint8]:
     path = folder.path / name
     try:
-        if (num_bytes := path.stat().st_size) > MAX_MEMBER_BYTES:
-            raise ImageFault(f"{name}: {num_bytes:,} bytes are too many for a cell's image")
+        facts = path.stat()
+        if not S_ISREG(facts.st_mode):  # a pipe, which would be waited for without end
+            raise ImageFault(f"{name}: is no file")
+        if facts.st_size > MAX_MEMBER_BYTES:
+            raise ImageFault(f"{name}: {facts.st_size:,} bytes are too many for a cell's image")
         data = path.read_bytes()
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error

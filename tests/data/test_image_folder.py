@@ -1,5 +1,6 @@
 """Folders of images are read in blocks, by one process or several, in one order."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,11 @@ def test_a_folder_of_bad_images_alone_cannot_be_measured(tmp_path: Path) -> None
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=r"a\.png: zero bytes"):
         sample(list_images(tmp_path, 1.0), GEOMETRY)
+
+
+def test_what_is_no_file_is_a_fault_and_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "5a.png")
+    (folder / "6a.png").symlink_to(folder / "nowhere.png")
+    (block,) = read_blocks(list_images(folder, 1.0), GEOMETRY, 1)
+    assert [fault.partition(":")[0] for fault in block.faults] == ["4.png", "5a.png", "6a.png"]
+    assert "is no file" in block.faults[1] and len(block.names) == 10

@@ -52,7 +52,7 @@ class Chosen:
             "name": engine.name,
             "version": engine.version,
             "precision": engine.precision,
-            "deviation": self.deviation,
+            "deviation": float(f"{self.deviation:.0e}"),  # the last bits are the moment's
             "tolerance": TOLERANCE if engine.precision == "fp32" else None,
             "passed_over": list(self.passed_over),
         }
