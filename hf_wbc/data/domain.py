@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_wbc.data.crop import crop_side
 from hf_wbc.data.hub_snapshot import fetch_snapshot
-from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS, row_features
+from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def load_domain(ref: str, split: str, config: str = DEFAULT_CONFIG) -> Domain:
     """One split of a prepared folder or of a Hub dataset `org/name[@revision]`.
 
     ValueError when it is not there, not of our schema, of other classes or another order of them,
-    incomplete, or of two domains or two scales.
+    incomplete, of two domains or two scales, or cropped to another scale than its rows state.
     """
     (domain,) = load_domains(ref, [split], config)
     return domain
@@ -83,16 +84,19 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
     files = shards_of(ref, folder, split)
     check_schema(ref, files)
     facts = _read_facts(files)
-    fingerprint = _fingerprint(facts)
+    fingerprint, um_per_px = _fingerprint(facts), _scale(ref, facts["um_per_px"])
+    dataset = _read(files, fingerprint)
+    if folder.name == DEFAULT_CONFIG and um_per_px is not None:
+        _require_crop(ref, dataset[0]["image"].size, um_per_px)
     return Domain(
         ref=ref,
         name=_only(ref, "domain", facts["domain"]),
         split=split,
-        dataset=_read(files, fingerprint),
+        dataset=dataset,
         labels=_labels(ref, facts["label"]),
         image_ids=facts["image_id"],
         groups=None if None in facts["group"] else np.array(facts["group"], dtype=np.str_),
-        um_per_px=_scale(ref, facts["um_per_px"]),
+        um_per_px=um_per_px,
         fingerprint=fingerprint,
         revision=revision,
     )
@@ -243,3 +247,13 @@ def _scale(ref: str, values: Sequence[float | None]) -> float | None:
     if scale is not None and not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{ref}: um_per_px is {scale}; a scale is a positive number; {_REBUILD}")
     return scale
+
+
+def _require_crop(ref: str, size: tuple[int, int], um_per_px: float) -> None:
+    """ValueError when an image of the stated scale does not show 25 um."""
+    side = crop_side(um_per_px)
+    if size != (side, side):
+        raise ValueError(
+            f"{ref}: its crops are {size[0]}x{size[1]} px, and {CROP_UM:g} um are {side} px at the "
+            f"um_per_px of {um_per_px:.6g} that its rows state; one of the two is wrong: {_REBUILD}"
+        )

@@ -47,6 +47,11 @@ def check(config: TrainConfig) -> type[Method]:
         )
     if config.adapt_steps and not method.adapt_passes:
         raise ValueError(f"{config.method} has no second phase; leave out --adapt-steps")
+    if config.adapt_steps == 0 and method.adapt_passes:
+        raise ValueError(
+            f"{config.method} adapts in its second phase, and adapt_steps is 0; leave out "
+            "--adapt-steps for one pass, or use --method source_only"
+        )
     require_rule(
         rule(config.selection),
         has_target=bool(config.target),

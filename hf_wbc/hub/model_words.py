@@ -102,7 +102,8 @@ def part_of(record: Record, role: str) -> str:
     if role == "sources":
         return "source, with labels"
     if role == "held_out":
-        return "held out: chose the weights, with labels"
+        chose = record["selection"]["rule"] == "held_out"
+        return f"held out: {'chose the weights, with labels' if chose else 'scored alone'}"
     uses = []
     if load_method(record["config"]["method"]).sees_target():
         uses.append("adapted to without labels")

@@ -59,6 +59,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ("--selection oracle", "its score is no result; ask for it with --target and --oracle"),
         ("--selection held_out", "name them with --held-out"),
         ("--adapt-steps 5", "source_only has no second phase; leave out --adapt-steps"),
+        ("--method shot --adapt-steps 0", "shot adapts in its second phase, and adapt_steps is 0"),
         ("--method adabn", "adabn re-estimates BatchNorm, and this classifier has none"),
         ("--bottleneck 8 --batch-size 1", "one image has no variance; raise --batch-size"),
         ("--selection best", "unknown selection rule 'best'; choose from source_val, last"),

@@ -205,6 +205,12 @@ def test_a_scale_of_zero_is_refused(folder: Path) -> None:
         load_domain(str(folder), "train")
 
 
+def test_crops_of_another_scale_than_the_rows_state_are_refused(folder: Path) -> None:
+    rewrite(folder, replaced("um_per_px", lambda values: [0.1] * len(values)))
+    with pytest.raises(ValueError, match=r"crops are 36x36 px, and 25 um are 250 px at .* 0\.1 "):
+        load_domain(str(folder), "train")
+
+
 def test_no_rows_are_refused(folder: Path) -> None:
     rewrite(folder, lambda table: table[:0])
     with pytest.raises(ValueError, match=r"no rows in train-00000-of-00001.parquet"):

@@ -130,3 +130,19 @@ def test_the_same_data_elsewhere_is_the_same_run(config: TrainConfig, tmp_path: 
     first = run(config, tmp_path / "runs", tmp_path / "cache")
     again = run(replace(config, sources=(str(moved),)), tmp_path / "runs", tmp_path / "cache")
     assert again.path == first.path
+
+
+@pytest.mark.parametrize("method", ["dann", "shot"])
+def test_two_targets_are_adapted_to_and_each_is_scored(
+    config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
+    third = str(make_domain(tmp_path / "third", name="third", seed=3, labelled=False))
+    both = replace(
+        config, method=method, target=(*config.target, third), inputs="features", bottleneck=8,
+        selection="im",
+    )  # fmt: skip
+    record = run(both, tmp_path / "runs", tmp_path / "cache").read_record()
+    assert [domain["name"] for domain in record["target"]] == ["away", "third"]
+    assert record["results"]["away"]["role"] == record["results"]["third"]["role"] == "target"
+    assert record["results"]["away"]["test"]["num_classes"] == 11
+    assert set(record["label_shift"]) == {"away", "third"}
