@@ -51,6 +51,10 @@ def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
     assert page.locator("article.one ul.cells img").count() == 6
     assert "such sets hold the right class" in page.locator("article.one header").inner_text()
     assert page.locator("article.one .framed rect").count() == 2
+    map_caption = page.locator("article.one figcaption").last.inner_text()
+    assert re.search(
+        r"the most marked fifth of the picture blurred it is [<>]?[01]\.\d", map_caption
+    )
 
 
 def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -> None:
@@ -106,7 +110,11 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     rows = page.locator("#many-cells tbody tr")
     assert rows.count() == 100
     named = page.locator("#many-count tbody tr td:nth-child(2)").all_inner_texts()
-    assert len(named) == 11 and sum(map(int, named)) == 100
+    total = int(page.locator("#many-count tfoot td").first.inner_text())
+    assert len(named) == 11 and sum(map(int, named)) == total
+    said = page.locator("#many-count section").inner_text()
+    left_out = re.search(r"Left out: (\d+) unlike the cells", said)
+    assert total + int(left_out[1] if left_out else 0) == 100
     flags = page.locator("#many-count .warning").all_inner_texts()
     assert any("eft shift: " in flag and "Look first at no. " in flag for flag in flags)
 
@@ -130,7 +138,7 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     )
     assert blasts.inner_text() == str(before + 1)
     shown.first.locator("select").select_option(label="none of the eleven")
-    page.wait_for_selector("#many-count tfoot >> text=1 left out")
+    page.wait_for_selector("#many-count >> text=1 that you called none of the eleven")
 
 
 def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
@@ -138,7 +146,7 @@ def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
     selects = page.locator("#many-cells tbody select")
     for number in range(5):
         selects.nth(number).select_option(label="none of the eleven")
-    page.wait_for_selector("#many-count tfoot >> text=5 left out")
+    page.wait_for_selector("#many-count >> text=5 that you called none of the eleven")
 
 
 def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
@@ -149,7 +157,8 @@ def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> 
     download.value.save_as(tmp_path / "cells.csv")
     rows = list(csv.DictReader((tmp_path / "cells.csv").open()))
     assert len(rows) == 100
-    assert rows[0]["your_class"] == "basophil" and rows[1]["your_class"] == ""
+    assert rows[0]["your_class"] == rows[0]["counted_as"] == "basophil"
+    assert rows[1]["your_class"] == ""
     for row in rows:
         assert sum(float(row[key]) for key in row if key.startswith("p_")) == pytest.approx(
             1, abs=1e-4
@@ -201,4 +210,5 @@ def test_about_says_what_it_is_and_is_not(page: Any) -> None:
     text = page.locator("#about").inner_text()
     assert "not a medical device" in text
     assert page.locator("#about table tbody tr").count() == 11
+    assert "came without a record of its training" in text
     assert "CC BY 4.0" in text and "deleted as soon as they are read" in text
