@@ -46,7 +46,7 @@ def load(env: dict[str, str], *what: tuple[str, str | None, bool]) -> list[Rows]
         env={**env, "HF_HUB_DISABLE_XET": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     found: list[Rows] = json.loads(done.stdout.splitlines()[-1])
