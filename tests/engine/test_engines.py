@@ -184,9 +184,9 @@ def test_bf16_is_bf16_or_refused(vit: Loaded) -> None:
         chosen = choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
         assert chosen.engine.name == "openvino" and chosen.deviation > 1e-6
         return
-    with pytest.raises(ValueError, match="OpenVINO computes in f32 .* though asked for bf16"):
+    with pytest.raises(ValueError, match=r"OpenVINO computes in f32 .* though asked for bf16"):
         choose_engine(vit.classifier, vit.preprocessing, "openvino", "bf16")
-    with pytest.raises(ValueError, match="no engine gains anything by bf16 here .*--engine torch"):
+    with pytest.raises(ValueError, match=r"no engine gains anything by bf16 here .*--engine torch"):
         choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
 
 
