@@ -19,12 +19,19 @@ def about_tab(desk: Desk) -> None:
 
 def about_html(desk: Desk) -> str:
     """The text."""
+    scores, unread = None, ""
+    if desk.record is not None:
+        try:
+            scores = scores_of(desk.record)
+        except ValueError as error:
+            unread = str(error)
     return fragment(
         "about.html",
         {
             "desk": desk,
             "card": desk.predictor.card,
-            "scores": None if desk.record is None else scores_of(desk.record),
+            "scores": scores,
+            "unread": unread,
             "classes": [_class(label) for label in lineage_order(NAMES)],
             "num_trained": _num_trained(desk),
         },

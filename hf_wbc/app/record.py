@@ -47,16 +47,21 @@ class Scores:
 
 
 def scores_of(record: Mapping[str, Any]) -> Scores:
-    """What the model's card says of its scores."""
+    """What the model's card says of its scores; ValueError for another version's record."""
     from hf_wbc.hub.model_tables import class_table, score_table
     from hf_wbc.hub.model_words import direction, how_chosen, scored, warnings
 
-    return Scores(
-        direction=direction(record),
-        method=str(record["config"]["method"]),
-        how_chosen=how_chosen(record),
-        warnings=tuple(warnings(record)),
-        table=score_table(record),
-        by_class=class_table(record),
-        unit=scored(record)[0][2]["intervals"]["unit"],
-    )
+    try:
+        return Scores(
+            direction=direction(record),
+            method=str(record["config"]["method"]),
+            how_chosen=how_chosen(record),
+            warnings=tuple(warnings(record)),
+            table=score_table(record),
+            by_class=class_table(record),
+            unit=scored(record)[0][2]["intervals"]["unit"],
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"its record.json lacks {error}: another version of hf_wbc wrote it"
+        ) from error

@@ -8,9 +8,12 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
+from hf_wbc.app.about import about_html
+from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment, marked
 from hf_wbc.app.others import Others, require_there
 from hf_wbc.app.record import record_of, scores_of
+from hf_wbc.engine.predictor import Predictor
 from hf_wbc.shipped import shipped
 
 TOY = shipped("spaces/wbc/toy_model")
@@ -41,6 +44,15 @@ def test_the_scores_are_those_of_the_card() -> None:
         low, high = scores["intervals"]["macro_f1"]
         said = f"{scores['macro_f1']:.3f} [{low:.3f}, {high:.3f}]"
         assert rows[domain, "test images"][2:4] == (said, str(scores["num_classes"]))
+
+
+def test_another_versions_record_does_not_keep_the_page_shut() -> None:
+    record = json.loads(RECORD.read_text())
+    del record["config"]["correct_priors"]
+    with pytest.raises(ValueError, match=r"lacks 'correct_priors': another version"):
+        scores_of(record)
+    desk = Desk(Predictor.load(str(TOY)), str(TOY), record=record)
+    assert "They cannot be shown: its record.json lacks" in about_html(desk)
 
 
 def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
