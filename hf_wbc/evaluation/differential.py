@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from hf_wbc.evaluation.calibration import Floats
 from hf_wbc.evaluation.slide import (
@@ -241,6 +241,6 @@ def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple
     cells = np.clip(variance / np.maximum(spread, 1e-12), 1, num)
     found, tail = fraction * cells, (1 - level) / 2
     missed = np.maximum(cells - found, 0)
-    low = np.where(found > 0, beta.ppf(tail, np.maximum(found, 1e-9), missed + 1), 0.0)
-    high = np.where(missed > 0, beta.ppf(1 - tail, found + 1, np.maximum(missed, 1e-9)), 1.0)
+    low = np.where(found > 0, betaincinv(np.maximum(found, 1e-9), missed + 1, tail), 0.0)
+    high = np.where(missed > 0, betaincinv(found + 1, np.maximum(missed, 1e-9), 1 - tail), 1.0)
     return np.minimum(low, fraction), np.maximum(high, fraction)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
-from scipy.stats import rankdata
 
 from hf_wbc.evaluation.calibration import Floats, checked_logits
 from hf_wbc.evaluation.conformal import threshold
@@ -57,6 +56,8 @@ def auroc(inside: ArrayLike, outside: ArrayLike) -> float:
     >>> auroc([0.0, 1.0], [1.0, 2.0])
     0.875
     """
+    from scipy.stats import rankdata  # takes most of a second to load
+
     sides = [np.asarray(side, dtype=np.float64) for side in (inside, outside)]
     for side, what in zip(sides, ("inside", "outside"), strict=True):
         if side.ndim != 1 or not len(side) or np.isnan(side).any():
