@@ -6,6 +6,7 @@ cached Arrow copy lies under the fingerprint of the rows, so other rows are neve
 """
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.hub_snapshot import fetch_snapshot
@@ -87,7 +89,7 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
     fingerprint, um_per_px = _fingerprint(facts), _scale(ref, facts["um_per_px"])
     dataset = _read(files, fingerprint)
     if folder.name == DEFAULT_CONFIG and um_per_px is not None:
-        _require_crop(ref, dataset[0]["image"].size, um_per_px)
+        _require_crop(ref, dataset, um_per_px)
     return Domain(
         ref=ref,
         name=_only(ref, "domain", facts["domain"]),
@@ -249,8 +251,13 @@ def _scale(ref: str, values: Sequence[float | None]) -> float | None:
     return scale
 
 
-def _require_crop(ref: str, size: tuple[int, int], um_per_px: float) -> None:
-    """ValueError when an image of the stated scale does not show 25 um."""
+def _require_crop(ref: str, dataset: "datasets.Dataset", um_per_px: float) -> None:
+    """ValueError when the first image does not show 25 um at the stated scale."""
+    data = dataset.with_format("arrow")[:1]["image"][0]["bytes"].as_py()
+    try:
+        size = Image.open(io.BytesIO(data)).size
+    except OSError:
+        return  # damaged: whoever reads the pixels names it
     side = crop_side(um_per_px)
     if size != (side, side):
         raise ValueError(

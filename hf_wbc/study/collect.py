@@ -157,7 +157,7 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             any_here = True
             if (real := path.resolve()) not in seen:
                 seen.add(real)
-                place = path.relative_to(root if roots[1:] == [] else root.parent).as_posix()
+                place = path.relative_to(root).as_posix()
                 yield path, real.name if place == "." else place
         if not any_here:
             raise ValueError(f"no run folder lies in {root}; name the --out of `hf-wbc train`")

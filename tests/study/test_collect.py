@@ -79,14 +79,6 @@ def test_copies_of_other_predictions_are_named(tmp_path: Path, make_run: MakeRun
     assert "differs in predictions.parquet" in the_problem(tmp_path)
 
 
-def test_copies_of_several_people_are_told_apart(tmp_path: Path, make_run: MakeRun) -> None:
-    path = make_run(tmp_path / "ann")
-    copy = Path(shutil.copytree(path, tmp_path / "ben" / path.name))
-    cut(RunFolder(copy).predictions)
-    found = collect([tmp_path / "ann", tmp_path / "ben"])
-    assert {problem.place for problem in found.problems} == {f"ben/{path.name}"}
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
