@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
@@ -18,6 +19,9 @@ from hf_wbc.taxonomy import NAMES, UNLABELLED
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported: tiny networks gain nothing by threads, and processes that tests start
 beside each other lose much by them."""
+
+settings.register_profile("seeded", derandomize=True, deadline=None)
+settings.load_profile("seeded")
 
 NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
 

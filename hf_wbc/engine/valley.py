@@ -99,7 +99,8 @@ class Valley:
         self._recent = [*self._recent, window][-num:]
         self._losses = [*self._losses, loss][-num:]
         if len(self._losses) == num and all(self._losses[0] <= each for each in self._losses):
-            self._threshold = self.tolerance * sum(self._losses) / num
+            # The first is the least of them, and their mean below it by rounding alone.
+            self._threshold = max(self.tolerance * sum(self._losses) / num, self._losses[0])
             for window, loss in zip(self._recent, self._losses, strict=True):
                 self._follow(window, loss)
             self._recent, self._losses = [], []

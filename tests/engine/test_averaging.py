@@ -55,7 +55,7 @@ def chosen_windows(losses, ns, ne, r):
     for i in range(ns - 1, len(losses)):
         if losses[i - ns + 1] == min(losses[i - ns + 1 : i + 1]):
             start = i - ns + 1
-            limit = r * np.mean(losses[start : i + 1])
+            limit = max(r * np.mean(losses[start : i + 1]), losses[start])
             break
     else:
         return [len(losses) - 1]
@@ -108,6 +108,13 @@ def test_swad_equals_algorithm_1_on_any_losses(losses, patiences, tolerance, siz
     ends = run(averaged, STATES, losses, size)
     windows = chosen_windows(losses, *patiences, tolerance)
     assert_is(averaged.module, mean_of(STATES, windows, ends))
+
+
+def test_a_valley_of_equal_losses_is_not_rounded_away():
+    averaged = Swad(STATES[0], 3, 3, 1.0)
+    ends = run(averaged, STATES, [1.4, 1.4, 1.4], size=1)
+    assert np.mean([1.4, 1.4, 1.4]) < 1.4
+    assert_is(averaged.module, mean_of(STATES, [0, 1, 2], ends))
 
 
 def test_swad_before_the_valley_is_the_mean_of_the_newest_window():
