@@ -4,6 +4,7 @@ Gradio names an upload's folder by its content, so that two people with the same
 file: the one whose answer comes first would delete the other's. Here each request has its own.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,9 +85,10 @@ def _remove(folder: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below; some may go meanwhile."""
+    """Bytes of all files below; some, and their folders, may go meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size
+    for place, _, names in os.walk(folder):  # which passes over a folder that has gone
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).stat().st_size
     return total
