@@ -231,9 +231,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
-    """What the run cannot be asked: its record counts even where its tables were not kept.
+    """What the run cannot be asked; its record counts all the same.
 
-    Nothing is lost by a copy that is not compared.
+    A copy that is not compared takes nothing away.
     """
     losses = {folder.predictions: "the tests between methods", folder.features: ""}
     for path, loss in losses.items():
@@ -269,10 +269,12 @@ def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
 def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
     """The copy that is compared, the same one in whatever order they come, and what is wrong.
 
-    It is one that lacks the least. Copies are alike when all that was scored is; the time that each
-    took may differ.
+    It lacks the least. Copies are alike when all that was scored is; the times may differ.
     """
-    prints = {run.path: digest(run.record) if copies[1:] else "" for run, _ in copies}
+    if not copies[1:]:
+        ((run, place),) = copies
+        return run, [Problem(run.path, what, place) for what in _missing(RunFolder(run.path))]
+    prints = {run.path: digest(run.record) for run, _ in copies}
     lacks = {run.path: len([*_missing(RunFolder(run.path))]) for run, _ in copies}
     ordered = sorted(copies, key=lambda copy: (lacks[copy[0].path], prints[copy[0].path], copy[1]))
     kept, problems = ordered[0][0], []
