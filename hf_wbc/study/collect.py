@@ -231,10 +231,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
-    """What the run cannot be asked; its record counts all the same.
-
-    A copy that is not compared takes nothing away.
-    """
+    """What the run cannot be asked, its record apart; a copy not compared takes nothing away."""
     losses = {folder.predictions: "the tests between methods", folder.features: ""}
     for path, loss in losses.items():
         loss, whole = loss if is_compared else "", _is_parquet(path)
