@@ -6,7 +6,6 @@ cached Arrow copy lies under the fingerprint of the rows, so other rows are neve
 """
 
 import hashlib
-import io
 import json
 import math
 import re
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.hub_snapshot import fetch_snapshot
+from hf_wbc.data.images import ImageFault, size_of
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
@@ -255,8 +254,8 @@ def _require_crop(ref: str, dataset: "datasets.Dataset", um_per_px: float) -> No
     """ValueError when the first image does not show 25 um at the stated scale."""
     data = dataset.with_format("arrow")[:1]["image"][0]["bytes"].as_py()
     try:
-        size = Image.open(io.BytesIO(data)).size
-    except OSError:
+        size = size_of(data, ref)
+    except ImageFault:
         return  # damaged: whoever reads the pixels names it
     side = crop_side(um_per_px)
     if size != (side, side):

@@ -105,6 +105,11 @@ def clean_bytes(data: bytes, pixels: NDArray[np.uint8]) -> bytes:
     return encode_png(pixels)
 
 
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height by the file's header; ImageFault where that cannot be read."""
+    return _open(data, name).size
+
+
 def _open(data: bytes, name: str) -> Image.Image:
     """The image with its header read and nothing decoded."""
     try:
