@@ -145,21 +145,13 @@ class Predictor:
         """Logits (N, 11) of features (N, d)."""
         return apply_head(self.loaded.classifier, features)
 
-    def saliency(
-        self, image: Image.Image | Pixels, um_per_px: float | None, label: int
-    ) -> NDArray[np.float32]:
-        """How much each pixel of the 25 um square speaks for a class, (S, S) in [0, 1].
-
-        The square is the answer's `box`, at the model's size.
-        """
-        inputs = self.inputs(image, um_per_px)
-        with self._lock:
-            return saliency_map(self.differentiable(), inputs, label)
-
     def tested_saliency(
         self, image: Image.Image | Pixels, um_per_px: float | None, label: int
     ) -> tuple[NDArray[np.float32], Deletion]:
-        """`saliency`, and what the class loses when its map is hidden."""
+        """How much each pixel of the 25 um square speaks for a class, and what hiding it costs.
+
+        The map is (S, S) in [0, 1]; its square is the answer's `box`, at the model's size.
+        """
         inputs = self.inputs(image, um_per_px)
         with self._lock:
             heat = saliency_map(self.differentiable(), inputs, label)

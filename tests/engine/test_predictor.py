@@ -201,7 +201,7 @@ def test_saliency_hides_the_class_faster_than_chance(predictor: Predictor, home:
     rng, gains = np.random.default_rng(0), []
     for row in range(0, 22, 3):
         (answer,) = predictor.predict(pixels[row : row + 1], UM_PER_PX)
-        heat = predictor.saliency(pixels[row], UM_PER_PX, answer.label)
+        heat, _ = predictor.tested_saliency(pixels[row], UM_PER_PX, answer.label)
         assert heat.shape == (28, 28) and heat.min() >= 0 and heat.max() <= 1
         inputs = predictor.inputs(pixels[row], UM_PER_PX)
         orders = [heat, rng.random(heat.shape).astype(np.float32)]
