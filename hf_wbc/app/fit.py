@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.app.desk import Desk, title_of
-from hf_wbc.app.record import record_of
 from hf_wbc.app.slide import Slide
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.evaluation.certainty import softmax_corr
@@ -52,7 +51,7 @@ def fits(desk: Desk, slide: Slide) -> Fits:
     left_out = []
     for model in desk.others.models:
         try:
-            predictor, record = desk.others.get(model), record_of(model)
+            predictor, record = desk.others.get(model), desk.others.record(model)
         except ValueError as error:
             left_out.append(f"The model “{model}” cannot be compared: {error}.")
             continue
