@@ -2,27 +2,20 @@
 
 from typing import Any
 
-import gradio as gr
-
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment
 from hf_wbc.app.record import scores_of
 from hf_wbc.app.words import cell_name
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 
-def about_tab(desk: Desk) -> None:
-    """Put the tab's text into the open blocks."""
-    gr.HTML(about_html(desk), elem_id="about")
-
-
 def about_html(desk: Desk) -> str:
-    """The text."""
-    scores, unread = None, ""
-    if desk.record is not None:
+    """The text; it waits for the model."""
+    scores, unread, record = None, "", desk.own.record
+    if record is not None:
         try:
-            scores = scores_of(desk.record)
+            scores = scores_of(record)
         except ValueError as error:
             unread = str(error)
     return fragment(

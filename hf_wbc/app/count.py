@@ -6,19 +6,20 @@ out, and so is one that the model rejects, until somebody has named it.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.slide import Case, Slide
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
-from hf_wbc.evaluation.differential import Differential, differential
-from hf_wbc.evaluation.slide import UNKNOWN
 from hf_wbc.evaluation.smear_flags import smear_flags
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.study.words import count, listed
 from hf_wbc.taxonomy import CLASSES, NAMES
+
+if TYPE_CHECKING:
+    from hf_wbc.evaluation.differential import Differential
 
 MOST_NAMED = 12
 """Cells that a flag names; all of them stand in the table."""
@@ -107,6 +108,9 @@ def is_counted(case: Case) -> bool:
 
 def count_of(desk: Desk, slide: Slide) -> Count | None:
     """The count of a slide; None when no cell is left to count."""
+    from hf_wbc.evaluation.differential import differential
+    from hf_wbc.evaluation.slide import UNKNOWN
+
     cases = [case for case in slide.cases if case.corrected != OUTSIDE]
     if not any(map(is_counted, cases)):
         return None
@@ -129,7 +133,7 @@ def count_of(desk: Desk, slide: Slide) -> Count | None:
     )
 
 
-def _row(found: Differential, label: int) -> Row:
+def _row(found: "Differential", label: int) -> Row:
     share = found.shares[label]
     known = share.identifiable
     return Row(
@@ -143,7 +147,7 @@ def _row(found: Differential, label: int) -> Row:
     )
 
 
-def _flags(desk: Desk, cases: Sequence[Case], found: Differential) -> list[str]:
+def _flags(desk: Desk, cases: Sequence[Case], found: "Differential") -> list[str]:
     """What a reader has to see first, with the numbers of the cells to look at."""
     chances = np.stack([case.answer.probabilities for case in cases])
     for row, case in enumerate(cases):
@@ -159,7 +163,7 @@ def _flags(desk: Desk, cases: Sequence[Case], found: Differential) -> list[str]:
     return flags
 
 
-def _notes(found: Differential) -> list[str]:
+def _notes(found: "Differential") -> list[str]:
     notes = []
     if missing := [cell_name(c) for c, s in enumerate(found.shares) if not s.identifiable]:
         notes.append(f"The model was never taught {listed(missing)}: these are not counted.")

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.others import Others
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.scales import parse_scale
 from hf_wbc.app.slide import Reading, Slide
 from hf_wbc.app.uploads import Given, Picture, Uploads, read_uploads, remove_all
@@ -15,7 +15,9 @@ from hf_wbc.data.framing import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX
-from hf_wbc.engine.predictor import Predictor
+
+if TYPE_CHECKING:
+    from hf_wbc.engine.predictor import Predictor
 
 BATCH = 32
 GUESSED_FROM = 96
@@ -27,20 +29,21 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Desk:
-    """A model, ready to answer, and what it may be asked."""
+    """A model and what it may be asked; until it is loaded, whoever asks waits."""
 
-    predictor: Predictor
-    model: str
-    """Where it was loaded from, as a person wrote it."""
+    own: PageModel
     laboratories: Mapping[str, float] = field(default_factory=dict)
     """um per pixel by name."""
     limits: Limits = LIMITS
-    others: Others = field(default_factory=Others)
+    others: tuple[PageModel, ...] = ()
     """Models that the page compares with it."""
-    record: Mapping[str, Any] | None = None
-    """Of the run that trained it, with its scores; None where it came without."""
     is_toy: bool = False
     """It has seen drawings alone."""
+
+    @property
+    def predictor(self) -> "Predictor":
+        """The model."""
+        return self.own.predictor
 
     @property
     def alpha(self) -> float | None:
@@ -72,7 +75,7 @@ class Desk:
     @property
     def title(self) -> str:
         """The model's name."""
-        return title_of(self.model)
+        return title_of(self.own.name)
 
     def scale(self, said: str | float | None) -> float | None:
         """um per pixel as a person says it; None to guess. ValueError for what is no scale."""

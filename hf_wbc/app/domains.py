@@ -4,12 +4,10 @@ import gradio as gr
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.events import busy, sentence_for
-from hf_wbc.app.fit import fits
 from hf_wbc.app.fragments import fragment, notice, script
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.slide import Slide
 from hf_wbc.app.visitors import visitor
-from hf_wbc.app.whereabouts import whereabouts
 
 FEWEST = 5
 """Cells below which nothing can be said of a laboratory."""
@@ -31,6 +29,9 @@ def domains_tab(desk: Desk, sessions: Sessions) -> None:
 
 
 def _shown(desk: Desk, slide: Slide) -> str:
+    from hf_wbc.app.fit import fits
+    from hf_wbc.app.whereabouts import whereabouts
+
     if len(slide.cases) < FEWEST:
         return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
     shown = ""

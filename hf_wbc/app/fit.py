@@ -4,13 +4,12 @@ Two rules that look at predictions alone; on real cells each lost macro-F1 again
 labels (docs/adaptation.md), so that the page calls them hints.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hf_wbc.app.desk import Desk, title_of
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.slide import Slide
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.evaluation.certainty import softmax_corr
@@ -47,28 +46,26 @@ class Fits:
 def fits(desk: Desk, slide: Slide) -> Fits:
     """The page's model and the others, as soon as those are loaded."""
     cases = slide.cases[:: -(-len(slide.cases) // MOST_CELLS)]
-    found = [_fit(desk.model, desk.record, [case.answer for case in cases], True)]
+    found = [_fit(desk.own, [case.answer for case in cases], True)]
     left_out = []
-    for model in desk.others.models:
+    for model in desk.others:
         try:
-            predictor, record = desk.others.get(model), desk.others.record(model)
+            predictor = model.predictor
         except ValueError as error:
-            left_out.append(f"The model “{model}” cannot be compared: {error}.")
+            left_out.append(f"The model “{model.name}” cannot be compared: {error}.")
             continue
         pixels = [case.picture.pixels for case in cases]
         answers = predictor.predict(pixels, cases[0].answer.um_per_px)
-        found.append(_fit(model, record, answers, False))
+        found.append(_fit(model, answers, False))
     return Fits(tuple(sorted(found, key=lambda fit: -fit.class_ami)), tuple(left_out))
 
 
-def _fit(
-    model: str, record: Mapping[str, Any] | None, answers: list[CellAnswer], is_this: bool
-) -> Fit:
+def _fit(model: PageModel, answers: list[CellAnswer], is_this: bool) -> Fit:
     p = np.stack([answer.probabilities for answer in answers])
     features = np.stack([answer.features for answer in answers])
     return Fit(
-        name=title_of(model),
-        method="unknown" if record is None else str(record["config"]["method"]),
+        name=title_of(model.name),
+        method="unknown" if model.record is None else str(model.record["config"]["method"]),
         class_ami=class_ami(features, p.argmax(1)),
         softmax_corr=softmax_corr(p),
         rejected=float(np.mean([answer.rejected for answer in answers])),

@@ -1,5 +1,6 @@
 """Open the page: no telemetry, no request to anywhere, uploads in a folder that goes with it."""
 
+import inspect
 import os
 import signal
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from hf_wbc.records import aside, remove, remove_abandoned
 
@@ -35,6 +37,7 @@ def private() -> Iterator[Path]:
     folder = aside(place)
     folder.mkdir(mode=0o700)
     os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
+    _import_gradio()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield folder
@@ -42,6 +45,24 @@ def private() -> Iterator[Path]:
         signal.signal(signal.SIGTERM, before)
         remove(folder)
         os.environ.pop("GRADIO_TEMP_DIR")
+
+
+def _import_gradio() -> None:
+    """Import it as it is, but for the stubs.
+
+    To import Gradio also reads the source of its components and writes stubs for editors beside
+    them, each time: half of its import, and nothing to be done in an installed package. It passes
+    over what has no file.
+    """
+    file_of = inspect.getfile
+
+    def getfile(thing: Any) -> str:
+        if str(getattr(thing, "__module__", "")).partition(".")[0] == "gradio":
+            raise OSError("no stubs")
+        return file_of(thing)
+
+    with patch.object(inspect, "getfile", getfile):
+        import gradio  # noqa: F401
 
 
 def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:

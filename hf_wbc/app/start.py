@@ -5,9 +5,7 @@ from pathlib import Path
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.others import Others, require_there
-from hf_wbc.app.record import record_of
-from hf_wbc.engine.predictor import Predictor
+from hf_wbc.app.page_model import PageModel, require_there
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 
@@ -31,25 +29,41 @@ def make_desk(
     laboratories: Mapping[str, float],
     limits: Limits = LIMITS,
 ) -> Desk:
-    """The desk of a model; it has answered once, so that the first visitor waits for nothing.
+    """The desk of a model and of `others` to compare it with; none of them is loaded yet.
 
-    ValueError for a model that is not there or not of the eleven classes, `others` among them as
-    far as that is quickly told; whoever serves the desk starts to load those.
+    ValueError at once for a model that can be neither a folder nor of the Hub; `make_ready` finds
+    whatever else is wrong with it.
+    """
+    _require_likely(model)
+    return Desk(
+        PageModel(model),
+        dict(laboratories),
+        limits,
+        tuple(PageModel(name) for name in dict.fromkeys(others)),
+        is_toy=Path(model).name == Path(TOY).name,
+    )
+
+
+def make_ready(desk: Desk) -> None:
+    """Load the desk's model, and let it answer once: the first visitor waits for nothing more.
+
+    ValueError for a model that is not there or not of the eleven classes, those to compare among
+    them as far as that is quickly told.
     """
     from hf_wbc.app.examples import EXAMPLES, draw_example
 
-    require_there(others)
-    desk = Desk(
-        Predictor.load(model),
-        model,
-        dict(laboratories),
-        limits,
-        Others(others),
-        record_of(model),
-        is_toy=Path(model).name == Path(TOY).name,
-    )
+    require_there([other.name for other in desk.others])
+    desk.own.load()
     desk.answer(draw_example(EXAMPLES[0]), EXAMPLES[0].um_per_px)
-    return desk
+
+
+def _require_likely(model: str) -> None:
+    path = Path(model)
+    if (path / "config.json").is_file() or (not path.is_dir() and model.count("/") == 1):
+        return
+    from hf_wbc.models import load_trained
+
+    load_trained(model)  # says what is wrong with it
 
 
 def _runs(root: Path) -> list[RunFolder]:

@@ -31,7 +31,8 @@ def demo(
 
     import dataset_scripts
     from hf_wbc.app.launch import launch, private
-    from hf_wbc.app.start import find_model, make_desk
+    from hf_wbc.app.page_model import load_behind
+    from hf_wbc.app.start import find_model, make_desk, make_ready
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
@@ -43,5 +44,7 @@ def demo(
     with private():
         page, url = launch(desk, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        desk.others.start(lambda said: print(said, file=sys.stderr, flush=True))
+        make_ready(desk)
+        print("the model is loaded", flush=True)
+        load_behind(desk.others, lambda said: print(said, file=sys.stderr, flush=True))
         page.block_thread()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hf_wbc.data.domain import Domain
 from hf_wbc.data.image_folder import BATCH, BLOCK, Block
 from hf_wbc.data.images import decode_rgb
-from hf_wbc.data.pixels import Geometry, square
+from hf_wbc.data.square import Geometry, square
 from hf_wbc.data.workers import Workers
 
 

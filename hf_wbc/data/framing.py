@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.nucleus import Nucleus
-from hf_wbc.data.pixels import Geometry, square
 from hf_wbc.data.schema import CROP_UM
+from hf_wbc.data.square import Geometry, square
 
 NUCLEUS_UM = 9.5
 """Typical diameter of the disc of a white cell's nucleus, between 8.3 (segmented neutrophils) and

@@ -18,7 +18,8 @@ from hf_wbc.data.colour_statistics import MAX_IMAGES, evenly_spaced
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.csv_rows import some
 from hf_wbc.data.images import ImageFault, decode_rgb
-from hf_wbc.data.pixels import Geometry, num_processes, square
+from hf_wbc.data.pixels import num_processes
+from hf_wbc.data.square import Geometry, square
 from hf_wbc.data.table import Table
 from hf_wbc.data.walk import IMAGE_SUFFIXES
 from hf_wbc.data.workers import Workers

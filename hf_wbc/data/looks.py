@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.pixels import Geometry
 from hf_wbc.data.sharpness import sharpness, spectrum
+from hf_wbc.data.square import Geometry
 from hf_wbc.data.table import Table
 
 LOOK = Geometry(size=128, resample=3)

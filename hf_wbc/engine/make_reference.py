@@ -21,7 +21,7 @@ from hf_wbc.data.colour_statistics import evenly_spaced
 from hf_wbc.data.domain import Domain, load_domains
 from hf_wbc.data.images import decode_rgb
 from hf_wbc.data.looks import LOOK, look_of
-from hf_wbc.data.pixels import square
+from hf_wbc.data.square import square
 from hf_wbc.engine.embed import fixed_rows
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.predict import Report, silent

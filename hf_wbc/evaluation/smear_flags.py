@@ -8,13 +8,15 @@ et al. 1992, criterion of SIRS).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_wbc.evaluation.differential import Differential, Share
 from hf_wbc.taxonomy import CLASSES, class_id
+
+if TYPE_CHECKING:
+    from hf_wbc.evaluation.differential import Differential, Share
 
 BANDED = class_id("neutrophil_banded")
 MYELOBLAST = class_id("myeloblast")
@@ -42,7 +44,7 @@ class Flag:
 
 
 def smear_flags(
-    count: Differential,
+    count: "Differential",
     probabilities: ArrayLike,
     blasts_from: float | None = None,
     left_out: ArrayLike = (),
@@ -68,7 +70,7 @@ def smear_flags(
     )
 
 
-def _blasts(count: Differential, chances: np.ndarray, blasts_from: float | None) -> Flag | None:
+def _blasts(count: "Differential", chances: np.ndarray, blasts_from: float | None) -> Flag | None:
     share = count.shares[MYELOBLAST]
     if not share.identifiable and share.fraction > 0:
         return Flag("blasts", "yes", f"Blasts: {share.counted} cells, named by a person.")
@@ -89,7 +91,7 @@ def _blasts(count: Differential, chances: np.ndarray, blasts_from: float | None)
 
 
 def _share(
-    name: str, words: str, share: Share, limit: float, classes: Sequence[int], chances: np.ndarray
+    name: str, words: str, share: "Share", limit: float, classes: Sequence[int], chances: np.ndarray
 ) -> Flag | None:
     cells = _rows(chances[:, list(classes)].sum(1), 0.5)
     if share.low > limit:
@@ -101,7 +103,7 @@ def _share(
     return None
 
 
-def _rejected(count: Differential, left_out: ArrayLike) -> Flag | None:
+def _rejected(count: "Differential", left_out: ArrayLike) -> Flag | None:
     if not count.num_rejected:
         return None
     rows = tuple(np.asarray(left_out, np.int64).tolist())
@@ -118,7 +120,7 @@ def _rejected(count: Differential, left_out: ArrayLike) -> Flag | None:
     return Flag("rejected", "doubt", text, rows)
 
 
-def _doubts(count: Differential) -> list[Flag]:
+def _doubts(count: "Differential") -> list[Flag]:
     found = []
     if count.doubtful:
         found.append(
@@ -145,7 +147,7 @@ def _doubts(count: Differential) -> list[Flag]:
     return found
 
 
-def _said(share: Share) -> str:
+def _said(share: "Share") -> str:
     low, high = 100 * share.low, 100 * share.high
     return f"{100 * share.fraction:.1f} % [{low:.1f} to {high:.1f}]"
 

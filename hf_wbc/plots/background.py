@@ -5,15 +5,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from hf_wbc.plots.style import (
-    CLASS_ROWS_IN,
-    FAINT,
-    INK,
-    LINEAGES,
-    class_rows,
-    lineage_order,
-    lineage_runs,
-)
+from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
+from hf_wbc.plots.style import CLASS_ROWS_IN, FAINT, INK, class_rows
 
 ROW_IN = 0.36
 AXIS_IN = 4.6

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hf_wbc.plots.style import INK, LINEAGES, ink_on, lineage_order, lineage_runs, shown
+from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs, shown
+from hf_wbc.plots.style import INK, ink_on
 
 ROW_IN = 0.29
 COLUMN_IN = 0.66

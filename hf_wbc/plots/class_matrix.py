@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import CLASS_ROWS_IN, FAINT, INK, class_rows, ink_on, lineage_order
+from hf_wbc.plots.class_names import lineage_order
+from hf_wbc.plots.style import CLASS_ROWS_IN, FAINT, INK, class_rows, ink_on
 from hf_wbc.taxonomy import NAMES, class_id
 
 ROW_IN = 0.42

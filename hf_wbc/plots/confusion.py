@@ -14,16 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import (
-    CLASS_ROWS_IN,
-    INK,
-    LINEAGES,
-    class_rows,
-    ink_on,
-    lineage_order,
-    lineage_runs,
-    shown,
-)
+from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs, shown
+from hf_wbc.plots.style import CLASS_ROWS_IN, INK, class_rows, ink_on
 
 CELL_IN = 0.52
 TOP_IN = 1.0

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.plots.panels import CURVES, GRID
-from hf_wbc.plots.style import CLASS_ROWS_IN, FAINT, INK, class_rows, lineage_order
+from hf_wbc.plots.style import CLASS_ROWS_IN, FAINT, INK, class_rows
 
 ROW_IN = 0.44
 AXIS_IN = 5.9

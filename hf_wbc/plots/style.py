@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.taxonomy import CLASSES
+from hf_wbc.plots.class_names import LINEAGES, lineage_runs, shown
 
 WIDTH_IN = 9.0
 DPI = 200
@@ -22,24 +22,6 @@ CLASS_ROWS_IN = 2.85
 CLASS_ROWS_COMPACT_IN = 1.45
 INK = "#1f2328"
 FAINT = "#8a9199"
-# Okabe & Ito's colours.
-LINEAGES = {
-    "granulocytic": "#009E73",
-    "monocytic": "#E69F00",
-    "erythroid": "#D55E00",
-    "lymphoid": "#56B4E9",
-}
-
-
-def lineage_order(names: Sequence[str]) -> list[int]:
-    """Indices of class names by lineage, the neutrophil line by stage, so that neighbours touch."""
-    cells = {cell.name: cell for cell in CLASSES}
-
-    def key(index: int) -> tuple[int, int]:
-        cell = cells[names[index]]
-        return list(LINEAGES).index(cell.lineage), cell.maturation or 0
-
-    return sorted(range(len(names)), key=key)
 
 
 def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: bool = False) -> None:
@@ -61,22 +43,6 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
             middle = (first + last + 1) / 2
             label = axes.text(x - 0.08 / unit_in, middle, lineage, size=9, color=INK)
             label.set(ha="right", va="center")
-
-
-def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(lineage, first, last) of class names in lineage order."""
-    lineages = {cell.name: cell.lineage for cell in CLASSES}
-    mine = [lineages[name] for name in names]
-    return [
-        (lineage, mine.index(lineage), mine.index(lineage) + mine.count(lineage) - 1)
-        for lineage in LINEAGES
-        if lineage in mine
-    ]
-
-
-def shown(name: str) -> str:
-    """A class name as it is written in a picture: `neutrophil, banded`."""
-    return name.replace("_", ", ", 1)
 
 
 def mixed(colour: ColorType, share: float) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ import gc, json, os, threading, time
 from hf_wbc.app.launch import launch, private
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.start import find_model, make_desk
+from hf_wbc.app.start import find_model, make_desk, make_ready
 from pathlib import Path
 
 limits = Limits(
@@ -43,6 +43,7 @@ with private():
 
     threading.Thread(target=tell, daemon=True).start()
     print("open", url, flush=True)
+    make_ready(desk)
     page.block_thread()
 """
 
@@ -56,7 +57,9 @@ def tight(serve: Callable[..., Any]) -> Any:
 def client(tight: Any) -> Any:
     from gradio_client import Client
 
-    return Client(tight.url, verbose=False)
+    client = Client(tight.url, verbose=False)
+    client.predict(api_name="/about")  # the model is there: no upload waits longer than it may
+    return client
 
 
 def given(folder: Path, name: str, data: bytes) -> Any:

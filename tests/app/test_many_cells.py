@@ -13,6 +13,7 @@ from hf_wbc.app.desk import Desk
 from hf_wbc.app.keep import csv_file
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.many_cells import ManyCells
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.uploads import Picture, Uploads
 
@@ -27,7 +28,7 @@ def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: 
     sessions.sweep()
     rule = SimpleNamespace(measures=False)
     predictor = SimpleNamespace(loaded=SimpleNamespace(rule=rule))
-    tab = ManyCells(Desk(cast(Any, predictor), "model"), sessions)
+    tab = ManyCells(Desk(PageModel.loaded("model", cast(Any, predictor))), sessions)
     request = cast(Any, SimpleNamespace(session_hash="me"))
     if press == "correct":
         shown = tab.correct(request, cast(Any, SimpleNamespace(number=1, label="0")))

@@ -207,6 +207,7 @@ def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
 
 def test_about_says_what_it_is_and_is_not(page: Any) -> None:
     open_tab(page, "About")
+    page.locator("#about table").wait_for()
     text = page.locator("#about").inner_text()
     assert "not a medical device" in text
     assert page.locator("#about table tbody tr").count() == 11

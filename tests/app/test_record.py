@@ -11,8 +11,9 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 from hf_wbc.app.about import about_html
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment, marked
-from hf_wbc.app.others import Others, require_there
+from hf_wbc.app.page_model import PageModel, load_behind, require_there
 from hf_wbc.app.record import record_of, scores_of
+from hf_wbc.app.start import make_desk
 from hf_wbc.engine.predictor import Predictor
 from hf_wbc.shipped import shipped
 
@@ -51,7 +52,7 @@ def test_another_versions_record_does_not_keep_the_page_shut() -> None:
     del record["config"]["correct_priors"]
     with pytest.raises(ValueError, match=r"lacks 'correct_priors': another version"):
         scores_of(record)
-    desk = Desk(Predictor.load(str(TOY)), str(TOY), record=record)
+    desk = Desk(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
     assert "They cannot be shown: its record.json lacks" in about_html(desk)
 
 
@@ -70,10 +71,11 @@ def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_pa
     shutil.copytree(TOY, broken)
     (broken / "model.safetensors").write_bytes(b"0")
     said: list[str] = []
-    others = Others([str(broken), str(TOY), str(TOY)])
-    others.start(said.append)
+    desk = make_desk(str(TOY), [str(broken), str(TOY), str(TOY)], {})
+    first, second = desk.others
+    load_behind(desk.others, said.append)
     with pytest.raises(Exception, match="broken"):
-        others.get(str(broken))
-    assert others.get(str(TOY)).card["image_size_px"] > 0
+        _ = first.predictor
+    assert second.predictor.card["image_size_px"] > 0
     assert len(said) == 1 and str(broken) in said[0]
-    assert others.models == (str(broken), str(TOY))
+    assert not desk.own.is_there

@@ -11,6 +11,7 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.desk import BATCH, Desk
 from hf_wbc.app.limits import Limits
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.slide import Slide
 from hf_wbc.app.uploads import Picture, Refused, Uploads
 from hf_wbc.app.words import OUTSIDE
@@ -54,7 +55,7 @@ def pictures(*values: int, nucleus_px: int = 0) -> Uploads:
 
 
 def desk(model: Model, limits: Limits = AT_ONCE) -> Desk:
-    return Desk(cast(Any, model), "model", limits=limits)
+    return Desk(PageModel.loaded("model", cast(Any, model)), limits=limits)
 
 
 def read(

@@ -15,6 +15,7 @@ from hf_wbc.app.count import Count, Row, count_of
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.keep import csv_file
 from hf_wbc.app.limits import LIMITS
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
 from hf_wbc.app.slide import Case, Slide
 from hf_wbc.app.slide_html import common_warnings, rows_of
@@ -115,13 +116,15 @@ def test_what_most_cells_are_warned_of_is_said_once() -> None:
     answers = [sharp, sharp, sharp, blurred]
     slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
     assert common_warnings(slide) == {"Foreign: stain.": 4}
-    desk = Desk(cast(Any, SimpleNamespace(held_out=None, abstention=None)), "model")
+    desk = Desk(
+        PageModel.loaded("model", cast(Any, SimpleNamespace(held_out=None, abstention=None)))
+    )
     assert [row["reasons"] for row in rows_of(desk, slide)] == [[], [], [], ["Blurred"]]
 
 
 def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Desk(cast(Any, predictor), "model")
+    desk = Desk(PageModel.loaded("model", cast(Any, predictor)))
     picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
     away = replace(answer(monocyte=1.0), rejected=True)
     answers = [answer(myelocyte=1.0), away, away, answer(monocyte=1.0)]
@@ -164,7 +167,7 @@ def test_bars_are_drawn_to_the_largest_bound() -> None:
 
 def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Desk(cast(Any, predictor), "model")
+    desk = Desk(PageModel.loaded("model", cast(Any, predictor)))
     picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
     answers = [answer(myelocyte=1.0), answer(monocyte=0.7, myeloblast=0.3)] + [
         answer(monocyte=1.0) for _ in range(4)

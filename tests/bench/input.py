@@ -29,7 +29,8 @@ from conftest import write_domain
 
 from hf_wbc.config import Augmentation
 from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.pixels import Geometry, harmonise
+from hf_wbc.data.pixels import harmonise
+from hf_wbc.data.square import Geometry
 from hf_wbc.data.stream import BatchStream
 from hf_wbc.data.treatment import Treatment
 

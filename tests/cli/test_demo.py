@@ -1,6 +1,10 @@
 """`hf-wbc demo` finds a model, and says in a line what is wrong."""
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 from hf_wbc.app.start import find_model
 from hf_wbc.cli.main import main
 from hf_wbc.shipped import shipped
+
+TOY = shipped("spaces/wbc/toy_model")
 
 
 def finished(root: Path, name: str, when: int) -> Path:
@@ -43,16 +49,31 @@ def test_a_model_that_is_not_there_is_an_error_in_one_line(
     assert words in error and error.count("\n") == 1
 
 
-@pytest.mark.slow  # loads the model first
-def test_a_port_that_is_taken_is_an_error_in_one_line(capsys: Any) -> None:
-    import socket
+def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own, for it opens a page."""
+    command = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", command, "demo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
+
+def test_a_port_that_is_taken_is_an_error_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert (
-            main(["demo", "--model", str(shipped("spaces/wbc/toy_model")), "--port", str(port)])
-            == 1
-        )
-    assert f"port {port} of 127.0.0.1 cannot be opened" in capsys.readouterr().err
+        done = demo("--model", str(TOY), "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and f"port {port} of 127.0.0.1 is taken" in done.stderr
+
+
+def test_a_model_that_turns_out_to_be_damaged_closes_the_page(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(TOY, broken)
+    (broken / "model.safetensors").write_bytes(b"0")
+    done = demo("--model", str(broken), "--port", "0")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and f"{broken} does not load" in done.stderr

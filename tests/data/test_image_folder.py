@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_wbc.data import image_folder
 from hf_wbc.data.image_folder import list_images, read_blocks, sample
-from hf_wbc.data.pixels import Geometry, square
+from hf_wbc.data.square import Geometry, square
 
 GEOMETRY = Geometry(size=24, resample=3)
 

@@ -12,7 +12,8 @@ from transformers import ViTImageProcessor
 
 import hf_wbc.data.pixels as module
 from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.pixels import Geometry, harmonise, num_processes, square
+from hf_wbc.data.pixels import harmonise, num_processes
+from hf_wbc.data.square import Geometry, square
 from hf_wbc.data.table import Table
 
 MakeDomain = Callable[..., Path]

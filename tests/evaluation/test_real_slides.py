@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import dataset_scripts
 from hf_wbc.data.image_folder import list_images, read_blocks
-from hf_wbc.data.pixels import Geometry
+from hf_wbc.data.square import Geometry
 from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.models import load_classifier
