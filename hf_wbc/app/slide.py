@@ -76,17 +76,25 @@ class Slide:
         return answer.um_per_px, answer.scale_guessed
 
     def added(self, uploads: Uploads, limits: Limits) -> "Slide":
-        """The slide with more pictures, which wait; with none of them when they are too many."""
+        """The slide with more pictures, which wait; with none of them when they are too many.
+
+        A picture that is there already is refused: no cell counts twice.
+        """
         before = len(self.cases) + len(self.waiting)
-        num_bytes = self.num_bytes + sum(one.pixels.nbytes for one in uploads.pictures)
-        refused = (*self.refused, *uploads.refused)
-        if before + len(uploads.pictures) > limits.num_cells or num_bytes > limits.total_bytes:
+        places = {one.picture.digest: one.number for one in self.every}
+        refused = [*self.refused, *uploads.refused]
+        new: list[Waiting] = []
+        for picture in uploads.pictures:
+            number = before + len(new) + 1
+            if (place := places.setdefault(picture.digest, number)) == number:
+                new.append(Waiting(number, picture))
+            else:
+                refused.append(Refused(picture.name, f"the same picture as no. {place}"))
+        num_bytes = self.num_bytes + sum(one.picture.pixels.nbytes for one in new)
+        if before + len(new) > limits.num_cells or num_bytes > limits.total_bytes:
             why = "more than one slide may hold here; start over, or give fewer cells"
-            return replace(
-                self, refused=(*refused, Refused(f"{len(uploads.pictures):,} pictures", why))
-            )
-        new = (Waiting(number, one) for number, one in enumerate(uploads.pictures, before + 1))
-        return replace(self, waiting=(*self.waiting, *new), refused=refused)
+            refused, new = [*refused, Refused(f"{len(new):,} pictures", why)], []
+        return replace(self, waiting=(*self.waiting, *new), refused=tuple(refused))
 
     def answered(self, reading: Reading) -> "Slide":
         """The slide with more answers; pictures that have none wait, with their corrections."""

@@ -9,7 +9,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import category
 
@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin
 
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.data.archive import Archive, open_archive
-from hf_wbc.data.images import ImageFault, decode_rgb
+from hf_wbc.data.images import ImageFault, decode_rgb, pixel_sha256
 
 Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120
@@ -69,6 +69,11 @@ class Picture:
     name: str
     pixels: Pixels
     """(H, W, 3)."""
+    digest: str = field(init=False)
+    """The same for the same pixels, whatever their files are."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", pixel_sha256(self.pixels))
 
 
 @dataclass(frozen=True)

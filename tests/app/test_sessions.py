@@ -27,8 +27,10 @@ class Clock:
 
 
 def give(sessions: Sessions, who: str, num: int) -> Slide:
-    """A visitor gives so many cells."""
-    cells = tuple(Picture(f"{i}.png", np.zeros((SIDE, SIDE, 3), np.uint8)) for i in range(num))
+    """A visitor gives so many cells, no two of them alike."""
+    rng = np.random.default_rng()
+    made = rng.integers(0, 256, (num, SIDE, SIDE, 3), dtype=np.uint8)
+    cells = tuple(Picture(f"{i}.png", pixels) for i, pixels in enumerate(made))
     return sessions.change(who, lambda slide: slide.added(Uploads(cells), LIMITS))
 
 

@@ -115,6 +115,17 @@ def test_pictures_that_came_while_the_time_was_over_are_read_after_those_that_wa
     assert not slide.waiting
 
 
+def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
+    model = Model()
+    slide = read(model, read(model, Slide(), pictures(1, 2)), pictures(2, 3, 3))
+    assert model.asked == [[1, 2], [3]]
+    assert [one.number for one in slide.cases] == [1, 2, 3]
+    assert [one.why for one in slide.refused] == [
+        "the same picture as no. 2",
+        "the same picture as no. 3",
+    ]
+
+
 def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
     def refuse(images: Any, um_per_px: float) -> list[CellAnswer]:
         raise ValueError("too few pixels")

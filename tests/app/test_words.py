@@ -136,7 +136,8 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
         "In the count: 2 cells, 1 of them as you named them. Left out: 1 unlike the cells that "
         "the model knows (until named) and 1 that you called none of the eleven."
     )
-    waiting = slide.added(Uploads((picture,)), LIMITS).corrected(5, META)
+    other = Picture("b.png", np.ones((9, 9, 3), np.uint8))
+    waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)
     rows = list(csv.DictReader(io.StringIO(csv_file(desk, waiting)["text"])))
     assert [row["counted_as"] for row in rows] == ["myelocyte", "", "metamyelocyte", "", ""]
     assert rows[4]["your_class"] == "metamyelocyte" and "still to be read" in rows[4]["warnings"]
