@@ -188,7 +188,7 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
     assert "细胞 1.png" in page.locator("#many-cells").inner_text()
     drop(page, "#many-drop", {"stack.tif": files.pages("RGB", "RGB")})
     page.wait_for_selector("#many-status >> text=3 cells read")
-    assert "stack.tif, page 1: the same picture as no. 1" in status.inner_text()
+    assert "stack.tif, page 1: the same picture as no. 2" in status.inner_text()
     page.locator("#many-over").click()
     page.wait_for_selector("#many-cells tbody tr", state="detached")
 
