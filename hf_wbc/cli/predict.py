@@ -27,8 +27,8 @@ def predict(
     """Write the classes that a model sees in a folder of images, one row an image.
 
     The central 25 um of each image are cropped, as in training, so its scale has to be known.
-    After a kill the same command goes on where it was. Under `accelerate launch` or `torchrun` the
-    processes share the work.
+    After a kill the same command goes on where it was. Under `accelerate launch $(which hf-wbc)
+    predict ...`, or `torchrun` likewise, the processes share the work.
 
     Args:
         model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.

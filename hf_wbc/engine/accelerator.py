@@ -66,5 +66,5 @@ def _refuse_lone_process() -> None:
     if launched_by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ValueError(
             "accelerate launch was told to start several processes and started one; on a CPU use "
-            "torchrun --nproc-per-node NUMBER train.py ..."
+            "torchrun --nproc-per-node NUMBER in its place"
         )
