@@ -44,11 +44,14 @@ class Fits:
 
 
 def fits(desk: Desk, slide: Slide) -> Fits:
-    """The page's model and the others, as soon as those are loaded."""
+    """The page's model and those of the others that are loaded."""
     cases = slide.cases[:: -(-len(slide.cases) // MOST_CELLS)]
     found = [_fit(desk.own, [case.answer for case in cases], True)]
     left_out = []
     for model in desk.others:
+        if not model.settled.done():
+            left_out.append(f"The model “{model.name}” is still being loaded: compare again soon.")
+            continue
         try:
             predictor = model.predictor
         except ValueError as error:

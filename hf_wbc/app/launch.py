@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from hf_wbc.records import aside, remove, remove_abandoned
 
@@ -35,16 +34,16 @@ def private() -> Iterator[Path]:
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
     folder = aside(place)
-    folder.mkdir(mode=0o700)
-    os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
-    _import_gradio()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        folder.mkdir(mode=0o700)
+        os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
+        _import_gradio()
         yield folder
     finally:
         signal.signal(signal.SIGTERM, before)
         remove(folder)
-        os.environ.pop("GRADIO_TEMP_DIR")
+        os.environ.pop("GRADIO_TEMP_DIR", None)
 
 
 def _import_gradio() -> None:
@@ -61,8 +60,11 @@ def _import_gradio() -> None:
             raise OSError("no stubs")
         return file_of(thing)
 
-    with patch.object(inspect, "getfile", getfile):
+    inspect.getfile = getfile  # type: ignore[assignment]
+    try:
         import gradio  # noqa: F401
+    finally:
+        inspect.getfile = file_of
 
 
 def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:

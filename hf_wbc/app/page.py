@@ -1,6 +1,6 @@
 """The whole page: four tabs over one model, and the endpoints for programs."""
 
-from collections.abc import Iterator
+import asyncio
 from typing import Any
 
 import gradio as gr
@@ -17,16 +17,21 @@ from hf_wbc.app.visitors import visitor
 
 TITLE = "White blood cells across laboratories"
 LOADING = "The model is still being loaded. You may begin: it answers as soon as it is there."
+LOADED = '<div class="wbc"><p class="sr note">The model is loaded.</p></div>'
+"""For those who do not see the other sentence go."""
 
 
 def build_page(desk: Desk, sessions: Sessions) -> Any:
     """The blocks; `launch` opens them."""
 
-    def arrive() -> Iterator[tuple[Any, Any]]:
-        """The state of the model, and what there is to say about it."""
-        if not desk.own.is_there:
-            yield gr.HTML(notice(LOADING), visible=True), gr.skip()
-        yield gr.HTML(visible=False), about_html(desk)
+    def arrive() -> Any:
+        return gr.skip() if desk.own.settled.done() else notice(LOADING)
+
+    async def describe() -> tuple[Any, Any]:
+        """Waits for the model, and keeps no thread from others meanwhile."""
+        waits = not desk.own.settled.done()
+        await asyncio.wrap_future(desk.own.settled)
+        return LOADED if waits else gr.skip(), about_html(desk)
 
     def leave(request: gr.Request) -> None:
         sessions.leave(visitor(request))
@@ -39,9 +44,7 @@ def build_page(desk: Desk, sessions: Sessions) -> Any:
         fill_width=False,
     ) as page:
         gr.HTML(fragment("header.html", {"desk": desk, "title": TITLE}))
-        loading = gr.HTML(
-            visible=False, elem_id="loading", padding=False, js_on_load=script("live.js")
-        )
+        loading = gr.HTML("", elem_id="loading", padding=False, js_on_load=script("live.js"))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("One cell", id="one"):
                 one_cell_tab(desk, sessions)
@@ -50,16 +53,12 @@ def build_page(desk: Desk, sessions: Sessions) -> Any:
             with gr.Tab("Domains", id="domains"):
                 domains_tab(desk, sessions)
             with gr.Tab("About", id="about"):
-                about = gr.HTML(elem_id="about")
+                about = gr.HTML(notice(LOADING), elem_id="about")
         add_endpoints(desk)
-        page.load(
-            arrive,
-            None,
-            [loading, about],
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        # Beside the queue: a full one keeps nobody from reading what the page is.
+        private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        page.load(arrive, None, [loading], **private)
+        page.load(describe, None, [loading, about], **private)
         page.unload(leave)
     page.queue(max_size=desk.limits.num_waiting)
     return page

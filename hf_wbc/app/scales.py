@@ -1,6 +1,7 @@
 """The scale of a picture as a person says it: of a known laboratory, of optics, or typed."""
 
 import math
+import re
 from collections.abc import Mapping
 
 GUESS = "Guess it from the cells"
@@ -13,6 +14,7 @@ OPTICS: Mapping[str, float] = {
     "50x objective, camera pixels of 5.5 um": 0.11,
     "40x slide scanner, 0.25 um per pixel": 0.25,
 }
+_UNIT = re.compile(r"\s*[uµμ]m(\s*(/|per)\s*(px|pixel))?\s*$", re.IGNORECASE)
 SMALLEST_UM_PER_PX, LARGEST_UM_PER_PX = 0.01, 1.0
 """Light shows nothing finer than the first, at which 25 um are 2,500 px already; at a hundredth of
 it their pixels would fill a server's memory."""
@@ -32,6 +34,8 @@ def parse_scale(said: str | float | None, laboratories: Mapping[str, float]) -> 
 
     >>> parse_scale("0,09", {}), parse_scale("", {}), parse_scale("matek_19", {"matek_19": 0.0725})
     (0.09, None, 0.0725)
+    >>> parse_scale("0.1 µm/px", {}), parse_scale("0.09 um", {})
+    (0.1, 0.09)
     """
     text = "" if said is None else str(said).strip()
     if text in ("", GUESS):
@@ -41,7 +45,7 @@ def parse_scale(said: str | float | None, laboratories: Mapping[str, float]) -> 
     name = text.partition(",")[0]
     if name in laboratories:
         return laboratories[name]
-    number = text.lower().removesuffix("um per pixel").removesuffix("um/px").strip()
+    number = _UNIT.sub("", text)
     try:
         scale = float(number.replace(",", "."))
     except ValueError:

@@ -1,11 +1,12 @@
 """Which model the page opens with: the one that was asked for, the newest run's, or the toy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.page_model import PageModel, require_there
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 
@@ -31,10 +32,10 @@ def make_desk(
 ) -> Desk:
     """The desk of a model and of `others` to compare it with; none of them is loaded yet.
 
-    ValueError at once for a model that can be neither a folder nor of the Hub; `make_ready` finds
-    whatever else is wrong with it.
+    ValueError at once for a name that can be neither a folder nor a model of the Hub.
     """
-    _require_likely(model)
+    for name in (model, *others):
+        _refuse_impossible(name)
     return Desk(
         PageModel(model),
         dict(laboratories),
@@ -44,26 +45,35 @@ def make_desk(
     )
 
 
-def make_ready(desk: Desk) -> None:
-    """Load the desk's model, and let it answer once: the first visitor waits for nothing more.
+def load_behind(desk: Desk, say: Callable[[str], None]) -> None:
+    """Load the desk's model in another thread, then those to compare; the page answers when it can.
 
-    ValueError for a model that is not there or not of the eleven classes, those to compare among
-    them as far as that is quickly told.
+    It answers once, so that the first visitor waits for nothing more. `say` is told of each model
+    that cannot be compared. The thread that waits meanwhile hears Ctrl-C: within the import of a
+    library, which takes long, Python may lose it.
     """
-    from hf_wbc.app.examples import EXAMPLES, draw_example
 
-    require_there([other.name for other in desk.others])
-    desk.own.load()
-    desk.answer(draw_example(EXAMPLES[0]), EXAMPLES[0].um_per_px)
+    def load() -> None:
+        from hf_wbc.app.examples import EXAMPLES, draw_example
+
+        if desk.own.load() is not None:
+            return
+        desk.answer(draw_example(EXAMPLES[0]), EXAMPLES[0].um_per_px)
+        for other in desk.others:
+            if (error := other.load()) is not None:
+                say(f"--compare {other.name} cannot be compared: {error}")
+
+    Thread(target=load, daemon=True).start()
 
 
-def _require_likely(model: str) -> None:
-    path = Path(model)
-    if (path / "config.json").is_file() or (not path.is_dir() and model.count("/") == 1):
+def _refuse_impossible(name: str) -> None:
+    """In the words of whoever would load it."""
+    path = Path(name)
+    if (path / "config.json").is_file() or (not path.is_dir() and name.count("/") == 1):
         return
     from hf_wbc.models import load_trained
 
-    load_trained(model)  # says what is wrong with it
+    load_trained(name)
 
 
 def _runs(root: Path) -> list[RunFolder]:

@@ -31,8 +31,7 @@ def demo(
 
     import dataset_scripts
     from hf_wbc.app.launch import launch, private
-    from hf_wbc.app.page_model import load_behind
-    from hf_wbc.app.start import find_model, make_desk, make_ready
+    from hf_wbc.app.start import find_model, load_behind, make_desk
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
@@ -44,7 +43,7 @@ def demo(
     with private():
         page, url = launch(desk, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        make_ready(desk)
+        load_behind(desk, lambda said: print(said, file=sys.stderr, flush=True))
+        desk.own.settled.result()
         print("the model is loaded", flush=True)
-        load_behind(desk.others, lambda said: print(said, file=sys.stderr, flush=True))
         page.block_thread()

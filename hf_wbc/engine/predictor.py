@@ -22,7 +22,7 @@ from hf_wbc.data.table import Table
 from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
-from hf_wbc.engine.cell_warnings import OUTSIDE, UNMEASURED, image_warnings
+from hf_wbc.engine.cell_warnings import EMPTY, OUTSIDE, UNMEASURED, image_warnings
 from hf_wbc.engine.deletion import Deletion, deletion
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.engines.run import apply_head, run_engine
@@ -127,13 +127,11 @@ class Predictor:
             away = self.abstention.rejection.rejects(logits)
         gallery = self.reference.gallery
         looks = None if gallery is None else gallery.looks
+        seen = [image_warnings(a, f, looks) for a, f in zip(arrays, frames, strict=True)]
+        away |= [EMPTY in warnings for warnings in seen]  # no model was shown what that is
         said = [
-            (
-                *image_warnings(pixels, found, looks),
-                *([OUTSIDE] if is_away else []),
-                *([] if is_measured else [UNMEASURED]),
-            )
-            for pixels, found, is_away in zip(arrays, frames, away, strict=True)
+            (*warnings, *([OUTSIDE] if is_away else []), *([] if is_measured else [UNMEASURED]))
+            for warnings, is_away in zip(seen, away, strict=True)
         ]
         return self._answers(frames, logits, features, away, said)
 

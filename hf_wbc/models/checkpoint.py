@@ -45,7 +45,8 @@ class Checkpoint:
         try:
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (ImportError, KeyError, OSError, ValueError) as error:
-            raise ValueError(f"{self.folder / _CONFIG} cannot be used: {error}") from error
+            said = str(error).partition("\n")[0]  # advice about versions follows
+            raise ValueError(f"{self.folder / _CONFIG} cannot be used: {said}") from error
         if self.ready and self.ready.model_args:
             config.model_args = {**(config.model_args or {}), **self.ready.model_args}
         return config

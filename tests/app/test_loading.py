@@ -1,19 +1,24 @@
 """The page opens before its model is there, and answers as soon as it is."""
 
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
+NUM_VISITORS = 60
+"""More than the server has threads."""
 LATE = """
 import time
 from pathlib import Path
 from hf_wbc.app.launch import launch, private
-from hf_wbc.app.start import find_model, make_desk, make_ready
+from hf_wbc.app.start import find_model, load_behind, make_desk
 
 desk = make_desk(find_model(None, Path("runs")), (), {})
 with private():
@@ -21,38 +26,85 @@ with private():
     print("open", url, flush=True)
     while not Path("go").exists():
         time.sleep(0.05)
-    make_ready(desk)
+    load_behind(desk, print)
     page.block_thread()
 """
-HEAVY = """
+LIGHT = """
 import sys
 from hf_wbc.app.launch import private
+
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 with private():
     import hf_wbc.app.page
 print([name for name in ("torch", "transformers", "matplotlib", "scipy") if name in sys.modules])
+print([path for path in opened if path.endswith(".pyi")])
 """
+DEMO = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
 
 
-def test_who_comes_early_is_told_and_answered_later(
-    serve: Callable[..., Any], browser: Any
-) -> None:
-    late = serve(sys.executable, "-c", LATE)
+@pytest.fixture
+def late(serve: Callable[..., Any]) -> Iterator[Any]:
+    """A page whose model is loaded when the test says so."""
+    served = serve(sys.executable, "-c", LATE)
+    yield served
+    (served.log.parent / "go").touch()
+
+
+def arrive(url: str, number: int) -> str:
+    """What a page asks for when it is opened, and is given once the model is there."""
+    import httpx
+
+    events = httpx.get(f"{url}/config", timeout=120).json()["dependencies"]
+    ids = [each["id"] for each in events if any(kind == "load" for _, kind in each["targets"])]
+    given = {"data": [], "fn_index": ids[-1], "session_hash": f"visitor{number}"}
+    return httpx.post(f"{url}/gradio_api/run/predict", json=given, timeout=240).text
+
+
+def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> None:
     context = browser.new_context()
     context.set_default_timeout(120_000)
     page = context.new_page()
     page.goto(late.url)
-    page.get_by_text("The model is still being loaded").wait_for()
+    page.locator("#loading >> text=The model is still being loaded").wait_for()
+    page.locator("#wbc-say >> text=The model is still being loaded").wait_for(state="attached")
     page.get_by_role("button", name="eosinophil").click()
     page.get_by_role("tab", name="About").click()
     assert page.locator("#about table").count() == 0
     (late.log.parent / "go").touch()
     page.locator("#about table").first.wait_for()
-    assert not page.locator("#loading").is_visible()
+    page.locator("#loading >> text=The model is still being loaded").wait_for(state="detached")
     page.get_by_role("tab", name="One cell").click()
     page.locator("#one-result article").wait_for()
     context.close()
 
 
-def test_the_page_opens_without_the_libraries_of_its_model() -> None:
-    done = subprocess.run([sys.executable, "-c", HEAVY], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+def test_those_who_wait_keep_nobody_from_the_page(late: Any) -> None:
+    import httpx
+
+    with ThreadPoolExecutor(NUM_VISITORS) as pool:
+        waiting = [pool.submit(arrive, late.url, number) for number in range(NUM_VISITORS)]
+        assert httpx.get(f"{late.url}/theme.css", timeout=120).status_code == 200
+        assert not any(one.done() for one in waiting)
+        (late.log.parent / "go").touch()
+        assert all("not a medical device" in one.result() for one in waiting)
+
+
+def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert done.stdout.split() == ["[]", "[]"], done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_while_it_loads_does(how: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DEMO, "demo", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None and server.stderr is not None
+        next(line for line in server.stdout if re.match("open http", line))
+        server.send_signal(how)
+        assert server.wait(timeout=120) == 130
+        assert server.stderr.read() == "hf-wbc: interrupted\n"

@@ -10,10 +10,15 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.about import about_html
 from hf_wbc.app.desk import Desk
+from hf_wbc.app.examples import EXAMPLES, draw_example
+from hf_wbc.app.fit import fits
 from hf_wbc.app.fragments import fragment, marked
-from hf_wbc.app.page_model import PageModel, load_behind, require_there
+from hf_wbc.app.limits import LIMITS
+from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.record import record_of, scores_of
-from hf_wbc.app.start import make_desk
+from hf_wbc.app.slide import Slide
+from hf_wbc.app.start import load_behind, make_desk
+from hf_wbc.app.uploads import Uploads
 from hf_wbc.engine.predictor import Predictor
 from hf_wbc.shipped import shipped
 
@@ -65,17 +70,27 @@ def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
 
 def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
-        require_there([str(tmp_path / "nowhere")])
-    require_there([str(TOY)])
+        make_desk(str(TOY), [str(tmp_path / "nowhere")], {})
     broken = tmp_path / "broken"
     shutil.copytree(TOY, broken)
     (broken / "model.safetensors").write_bytes(b"0")
     said: list[str] = []
     desk = make_desk(str(TOY), [str(broken), str(TOY), str(TOY)], {})
     first, second = desk.others
-    load_behind(desk.others, said.append)
+    load_behind(desk, said.append)
     with pytest.raises(Exception, match="broken"):
         _ = first.predictor
-    assert second.predictor.card["image_size_px"] > 0
+    assert second.predictor.card["image_size_px"] > 0 and desk.own.record is None
     assert len(said) == 1 and str(broken) in said[0]
-    assert not desk.own.is_there
+
+
+def test_a_model_that_is_still_being_loaded_is_not_waited_for() -> None:
+    desk = make_desk(str(TOY), [str(TOY)], {})
+    desk.own.load()
+    picture = draw_example(EXAMPLES[0])
+    slide = Slide().added(Uploads((picture,)), LIMITS)
+    slide = slide.answered(desk.read(slide, EXAMPLES[0].um_per_px))
+    found = fits(desk, slide)
+    assert len(found.found) == 1 and "is still being loaded" in found.left_out[0]
+    desk.others[0].load()
+    assert len(fits(desk, slide).found) == 2
