@@ -45,6 +45,10 @@ class Desk:
         """The model."""
         return self.own.predictor
 
+    def wait(self) -> None:
+        """Until the model is there: nothing that answers may be imported by two threads at once."""
+        self.own.settled.result()
+
     @property
     def alpha(self) -> float | None:
         """The share of conformal sets that may miss the class; None without sets."""
@@ -82,8 +86,9 @@ class Desk:
         return parse_scale(said, self.laboratories)
 
     def take(self, given: Sequence[Given]) -> Uploads:
-        """The pictures of some files, which are deleted whatever happens."""
+        """The pictures of some files, once the model is there; the files are deleted anyhow."""
         try:
+            self.wait()
             return read_uploads(given, self.limits)
         finally:
             remove_all(given)

@@ -19,6 +19,8 @@ PRIVATE = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_SSR_MODE": "False",
     "GRADIO_MCP_SERVER": "False",
+    # Gradio asks for it at every event; where it is not said, that imports all of matplotlib.
+    "MPLBACKEND": "agg",
 }
 FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
 """Paths by which Gradio hands out files, and asks other servers for a stranger."""
@@ -63,6 +65,7 @@ def _import_gradio() -> None:
     inspect.getfile = getfile  # type: ignore[assignment]
     try:
         import gradio  # noqa: F401
+        import matplotlib  # noqa: F401 (Gradio's events would, while others import its rest)
     finally:
         inspect.getfile = file_of
 

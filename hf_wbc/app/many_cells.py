@@ -103,6 +103,7 @@ class ManyCells:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
         """Read a drawn slide in the place of what was there."""
+        self.desk.wait()
         progress(0, "drawing")
         pictures, um_per_px = draw_slide()
         said = f"{um_per_px:.4g}"

@@ -81,6 +81,7 @@ class OneCell:
         example = EXAMPLES[number]
 
         def read(request: gr.Request) -> tuple[str, str]:
+            self.desk.wait()
             said = f"{example.um_per_px:.4g}"
             return said, self.read(Uploads((draw_example(example),)), said, visitor(request))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self
 
+from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.record import record_of
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ class PageModel:
         return self.settled.result()[1]
 
     def load(self) -> Exception | None:
-        """Load it; what went wrong, a ValueError for what is no model of the eleven classes."""
+        """Load it, and let it answer once, so that its first visitor waits for nothing more.
+
+        What went wrong: a ValueError for what is no model of the eleven classes.
+        """
         try:
-            from hf_wbc.engine.predictor import Predictor
+            from hf_wbc.app.answering import Predictor
 
             found = Predictor.load(self.name), record_of(self.name)
+            found[0].predict([draw_example(EXAMPLES[0]).pixels], EXAMPLES[0].um_per_px)
         except Exception as error:  # of whatever kind: nobody may wait for it for ever
             self.settled.set_exception(error)
             return error

@@ -48,17 +48,13 @@ def make_desk(
 def load_behind(desk: Desk, say: Callable[[str], None]) -> None:
     """Load the desk's model in another thread, then those to compare; the page answers when it can.
 
-    It answers once, so that the first visitor waits for nothing more. `say` is told of each model
-    that cannot be compared. The thread that waits meanwhile hears Ctrl-C: within the import of a
-    library, which takes long, Python may lose it.
+    `say` is told of each model that cannot be compared. The thread that waits meanwhile hears
+    Ctrl-C: within the import of a library, which takes long, Python may lose it.
     """
 
     def load() -> None:
-        from hf_wbc.app.examples import EXAMPLES, draw_example
-
         if desk.own.load() is not None:
             return
-        desk.answer(draw_example(EXAMPLES[0]), EXAMPLES[0].um_per_px)
         for other in desk.others:
             if (error := other.load()) is not None:
                 say(f"--compare {other.name} cannot be compared: {error}")

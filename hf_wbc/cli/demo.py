@@ -44,6 +44,6 @@ def demo(
         page, url = launch(desk, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
         load_behind(desk, lambda said: print(said, file=sys.stderr, flush=True))
-        desk.own.settled.result()
+        desk.wait()
         print("the model is loaded", flush=True)
         page.block_thread()

@@ -15,7 +15,8 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 NUM_VISITORS = 60
 """More than the server has threads."""
 LATE = """
-import time
+import sys, time
+HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
 from pathlib import Path
 from hf_wbc.app.launch import launch, private
 from hf_wbc.app.start import find_model, load_behind, make_desk
@@ -26,18 +27,20 @@ with private():
     print("open", url, flush=True)
     while not Path("go").exists():
         time.sleep(0.05)
+    print([name for name in HEAVY if name in sys.modules])
     load_behind(desk, print)
     page.block_thread()
 """
 LIGHT = """
 import sys
+HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
 from hf_wbc.app.launch import private
 
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 with private():
     import hf_wbc.app.page
-print([name for name in ("torch", "transformers", "matplotlib", "scipy") if name in sys.modules])
+print([name for name in HEAVY if name in sys.modules])
 print([path for path in opened if path.endswith(".pyi")])
 """
 DEMO = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
@@ -69,6 +72,10 @@ def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> 
     page.locator("#loading >> text=The model is still being loaded").wait_for()
     page.locator("#wbc-say >> text=The model is still being loaded").wait_for(state="attached")
     page.get_by_role("button", name="eosinophil").click()
+    page.locator("#one-result >> text=processing").wait_for()
+    page.get_by_role("tab", name="Many cells").click()
+    page.locator("#many-toy").click()
+    page.locator("#many-status >> text=processing").wait_for()
     page.get_by_role("tab", name="About").click()
     assert page.locator("#about table").count() == 0
     (late.log.parent / "go").touch()
@@ -76,7 +83,11 @@ def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> 
     page.locator("#loading >> text=The model is still being loaded").wait_for(state="detached")
     page.get_by_role("tab", name="One cell").click()
     page.locator("#one-result article").wait_for()
+    page.get_by_role("tab", name="Many cells").click()
+    page.locator("#many-cells tbody tr").first.wait_for()
     context.close()
+    # Nobody imported what the model needs before it was loaded: two threads at it may break both.
+    assert late.log.read_text().splitlines()[1] == "[]"
 
 
 def test_those_who_wait_keep_nobody_from_the_page(late: Any) -> None:

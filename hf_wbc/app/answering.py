@@ -1,0 +1,26 @@
+"""All that answers need, imported by the one thread that loads the model, before any is given.
+
+These libraries take seconds, and threads that import them at the same time can meet half a module.
+"""
+
+from hf_wbc.app import fit, whereabouts
+from hf_wbc.data.toy import archives, laboratories
+from hf_wbc.engine import cell_warnings, deletion
+from hf_wbc.engine.predictor import Predictor
+from hf_wbc.evaluation import differential
+from hf_wbc.hub import model_tables, model_words
+from hf_wbc.plots import cell_map
+
+__all__ = [
+    "Predictor",
+    "archives",
+    "cell_map",
+    "cell_warnings",
+    "deletion",
+    "differential",
+    "fit",
+    "laboratories",
+    "model_tables",
+    "model_words",
+    "whereabouts",
+]
