@@ -30,7 +30,10 @@ def build_page(desk: Desk, sessions: Sessions) -> Any:
     async def describe() -> tuple[Any, Any]:
         """Waits for the model, and keeps no thread from others meanwhile."""
         waits = not desk.own.settled.done()
-        await asyncio.wrap_future(desk.own.settled)
+        try:
+            await asyncio.wrap_future(desk.own.settled)
+        except Exception as error:  # the server says so, too, and stops
+            return notice(f"The model could not be loaded: {error}.", "warning"), gr.skip()
         return LOADED if waits else gr.skip(), about_html(desk)
 
     def leave(request: gr.Request) -> None:
