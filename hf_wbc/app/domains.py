@@ -29,11 +29,11 @@ def domains_tab(desk: Desk, sessions: Sessions) -> None:
 
 
 def _shown(desk: Desk, slide: Slide) -> str:
+    if len(slide.cases) < FEWEST:
+        return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
     from hf_wbc.app.fit import fits
     from hf_wbc.app.whereabouts import whereabouts
 
-    if len(slide.cases) < FEWEST:
-        return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
     shown = ""
     with sentence_for() as failed:
         values = {
