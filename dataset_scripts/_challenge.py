@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from dataset_scripts import _challenge_tables as tables
-from hf_wbc.data.csv_rows import some
 from hf_wbc.data.source import UNLABELLED, Entry, Readable, Source
 from hf_wbc.data.walk import listing
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import some
 
 _IMAGE_ID = r"(?:0|[1-9][0-9]{0,3})\.TIF"
 

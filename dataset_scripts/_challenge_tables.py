@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from hf_wbc.data.csv_rows import csv_rows
 from hf_wbc.taxonomy import class_id
+from hf_wbc.text import csv_rows
 
 METADATA_COLUMNS = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")
 DATASETS = ("Ace_20", "Mat_19", "WBC1", "WBC2")

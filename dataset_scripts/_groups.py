@@ -9,7 +9,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from dataset_scripts._mapping import OwnMapping, folder_key
-from hf_wbc.data.csv_rows import csv_rows, some
+from hf_wbc.text import csv_rows, some
 
 
 def read_groups(path: Path) -> dict[str, str]:

@@ -16,9 +16,9 @@ from unicodedata import normalize
 from dataset_scripts import names
 from dataset_scripts._groups import groups_of, read_groups
 from dataset_scripts._mapping import OwnMapping, folder_key, read_mapping
-from hf_wbc.data.csv_rows import some
 from hf_wbc.data.source import Entry, Readable, Source
 from hf_wbc.data.walk import IMAGE_SUFFIXES, listing
+from hf_wbc.text import some
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
 """Files that may lie among images without being mistaken for one."""

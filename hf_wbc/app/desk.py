@@ -11,7 +11,7 @@ from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.scales import parse_scale
 from hf_wbc.app.slide import Reading, Slide
 from hf_wbc.app.uploads import Given, Picture, Uploads, read_uploads, remove_all
-from hf_wbc.data.framing import guess_scale
+from hf_wbc.data.crop import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX

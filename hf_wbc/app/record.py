@@ -22,7 +22,7 @@ def record_of(model: str) -> Mapping[str, Any] | None:
     if path.is_dir():
         folders = [path, *([path.resolve().parent] if path.name == "model" else [])]
     else:
-        from hf_wbc.data.hub_snapshot import fetch_snapshot
+        from hf_wbc.data.hub_cache import fetch_snapshot
 
         name, _, revision = model.partition("@")
         folders = [fetch_snapshot(name, "model", revision or None, [RECORD])]

@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin
 
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.data.archive import Archive, open_archive
-from hf_wbc.data.images import ImageFault, decode_rgb, pixel_sha256
+from hf_wbc.data.image_io import ImageFault, decode_rgb, pixel_sha256
 
 Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120

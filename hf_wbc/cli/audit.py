@@ -62,7 +62,7 @@ def _features(
     """A frozen backbone's features of all cells (N, d), in the order in which they are read."""
     import numpy as np
 
-    from hf_wbc.data.domain import load_domain
+    from hf_wbc.data.dataset import load_domain
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.engine.embed import embed

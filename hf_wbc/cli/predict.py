@@ -49,9 +49,9 @@ def predict(
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.data.csv_rows import some
     from hf_wbc.engine.bf16_cost import say_cost
     from hf_wbc.engine.predict_to_file import predict_to_file
+    from hf_wbc.text import some
 
     if source is not None:
         if um_per_px is not None:

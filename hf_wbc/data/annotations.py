@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.data.csv_rows import some
 from hf_wbc.taxonomy import class_id
+from hf_wbc.text import some
 
 FILE = "annotations.dat"
 RATINGS = ("annotation", "first re-annotation", "second re-annotation")

@@ -4,7 +4,12 @@ The way of an image: towards a target's style (where that is more than a linear 
 its domain's blur (not random), one resampling for all geometry, stain jitter in optical density,
 and one product for all colour, normalising included. What is off costs nothing, and strengths of
 zero leave exactly `normalise`.
-"""
+
+A strong view of embedded features: some entries are left out at random, the rest made larger.
+
+Nothing is known of what an image's changes do to its features, so the view is that of dropout
+(Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"): the
+same cell told by fewer of its features, right in expectation."""
 
 from dataclasses import fields, replace
 
@@ -12,14 +17,20 @@ import torch
 from torch import Tensor
 
 from hf_wbc.config import Augmentation
-from hf_wbc.data.blur import blur
-from hf_wbc.data.colour import draw_colours, recolour
-from hf_wbc.data.draws import draw_changes
-from hf_wbc.data.frames import draw_frames, resampled, turned
-from hf_wbc.data.normalise import Levels, cached_slices, normalise
+from hf_wbc.data.augment_ops import (
+    draw_changes,
+    draw_colours,
+    draw_frames,
+    draw_stains,
+    recolour,
+    resampled,
+    restain,
+    turned,
+)
+from hf_wbc.data.image_statistics import blur
+from hf_wbc.data.preprocessing import Levels, cached_slices, normalise
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.data.stain import draw_stains, restain
-from hf_wbc.data.style.styles import Way
+from hf_wbc.data.style_transfer import Way
 
 NO_CHANGE = Augmentation(
     flips=False,
@@ -128,3 +139,18 @@ def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
 def _is_coloured(strength: Augmentation, towards: Tensor | None) -> bool:
     is_jittered = strength.brightness or strength.contrast or strength.saturation or strength.hue
     return bool(is_jittered or strength.stain or (strength.target_shift and towards is not None))
+
+
+FRACTION = 0.2
+"""Of the entries that are left out."""
+
+
+def drop_features(features: Tensor, uniform: Tensor, fraction: float = FRACTION) -> Tensor:
+    """Features (B, d): zero where the uniform number (B, d) is below `fraction`, else scaled up."""
+    kept = (uniform >= fraction).to(features.dtype)
+    return features * (kept / (1 - fraction))
+
+
+def draw_dropout(num: int, num_features: int, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [0, 1), one row a sample (num, num_features), rows drawn in order."""
+    return torch.rand(num, num_features, generator=generator, device=generator.device)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hf_wbc.data.archive import Archive
-from hf_wbc.data.csv_rows import some
 from hf_wbc.data.source import Entry, Source
+from hf_wbc.text import some
 
 
 @dataclass(frozen=True)

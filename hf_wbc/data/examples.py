@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hf_wbc.data.domain import load_domain
-from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.plots.sample_sheet import Frame
 from hf_wbc.taxonomy import NAMES
 

@@ -19,6 +19,7 @@ from hf_wbc.data.card import CardFacts, write_card
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.duplicates import Duplicates, find_duplicates, keep_together
 from hf_wbc.data.entries import Entries, list_entries
+from hf_wbc.data.parallel import Workers, num_cores
 from hf_wbc.data.scan import BATCH, Report, Scan, scan
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
 from hf_wbc.data.selection import Row, Selection, names_sha256, select
@@ -42,7 +43,6 @@ from hf_wbc.data.work_folder import (
     to_disk,
     working_on,
 )
-from hf_wbc.data.workers import Workers, num_cores
 from hf_wbc.records import digest, write_json
 from hf_wbc.taxonomy import NAMES
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from hf_wbc.data.archive import Archive
 from hf_wbc.data.crop import crop_um
-from hf_wbc.data.images import clean_bytes, decode_rgb, encode_png, pixel_sha256
+from hf_wbc.data.image_io import clean_bytes, decode_rgb, encode_png, pixel_sha256
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.data.selection import Row
 from hf_wbc.data.work_folder import to_disk

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import softmax
 
-from hf_wbc.data.csv_rows import some
 from hf_wbc.engine.embed import fixed_rows
 from hf_wbc.engine.predict_images import Answers
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import some
 
 Format = Literal["challenge", "csv", "parquet"]
 SUBMISSION = ("Image", "Label", "LabelID")

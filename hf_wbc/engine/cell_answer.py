@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.framing import Box
+from hf_wbc.data.crop import Box
 from hf_wbc.taxonomy import CLASSES
 
 

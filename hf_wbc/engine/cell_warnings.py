@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.framing import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Frame, framed
-from hf_wbc.data.looks import LOOK, Looks, look_of
+from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Frame, framed
+from hf_wbc.data.image_statistics import LOOK, Looks, look_of
 
 EMPTY_LEVELS = 6.0
 """Standard deviation of green, in grey levels, below which an image shows nothing at all."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import Domain
+from hf_wbc.data.dataset import Domain
+from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.corpus import Corpus
 from hf_wbc.engine.embed import embed
 from hf_wbc.engine.inputs import load_images

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_wbc.data.workers import num_cores
+from hf_wbc.data.parallel import num_cores
 
 LEAST_DISK_GB = 20
 """A prepared source, its pixels and a few runs."""

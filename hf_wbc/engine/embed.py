@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_wbc.data.domain import Domain
-from hf_wbc.data.pixels import FORMAT
+from hf_wbc.data.dataset import Domain
+from hf_wbc.data.pixel_cache import FORMAT
+from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table, feature_table
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.inputs import geometry_of, load_images
 from hf_wbc.engine.predict import Report, predict, silent
 from hf_wbc.models import Loaded

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_wbc.data.domain import Domain, load_domains
+from hf_wbc.data.dataset import Domain, load_domains
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.corpus import require_scale

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.data.framing import Frame, frame, guess_scale
+from hf_wbc.data.crop import Frame, frame, guess_scale
 from hf_wbc.data.nucleus import find_nucleus
 
 Pixels = NDArray[np.uint8]

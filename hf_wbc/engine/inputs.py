@@ -1,8 +1,8 @@
 """A domain's images at the size and interpolation of a model's own image processor."""
 
-from hf_wbc.data.domain import Domain
-from hf_wbc.data.pixels import harmonise
-from hf_wbc.data.square import Geometry
+from hf_wbc.data.crop import Geometry
+from hf_wbc.data.dataset import Domain
+from hf_wbc.data.pixel_cache import harmonise
 from hf_wbc.data.table import Table
 from hf_wbc.models import Loaded
 

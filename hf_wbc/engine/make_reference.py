@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.data.colour_statistics import evenly_spaced
-from hf_wbc.data.domain import Domain, load_domains
-from hf_wbc.data.images import decode_rgb
-from hf_wbc.data.looks import LOOK, look_of
-from hf_wbc.data.square import square
+from hf_wbc.data.crop import square
+from hf_wbc.data.dataset import Domain, load_domains
+from hf_wbc.data.image_io import decode_rgb
+from hf_wbc.data.image_statistics import LOOK, evenly_spaced, look_of
 from hf_wbc.engine.embed import fixed_rows
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.predict import Report, silent

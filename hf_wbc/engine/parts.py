@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hf_wbc.data.ahead import ahead
-from hf_wbc.data.image_folder import BLOCK, Block, num_blocks
+from hf_wbc.data.image_blocks import BLOCK, Block, num_blocks
+from hf_wbc.data.parallel import ahead
 from hf_wbc.engine.embed import fixed_rows
 from hf_wbc.engine.predict import Report
 from hf_wbc.engine.shelves import Shelf

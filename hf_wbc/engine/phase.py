@@ -10,7 +10,7 @@ from torch import nn
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
-from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.loader import BatchStream
 from hf_wbc.models import param_groups
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.models import Classifier
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_wbc.data.csv_rows import some
-from hf_wbc.data.image_folder import Block, num_blocks
+from hf_wbc.data.image_blocks import Block, num_blocks
+from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.bf16_cost import SAMPLE, bf16_cost
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
@@ -26,6 +25,7 @@ from hf_wbc.engine.shelves import Shelf, dataset_shelf, find_folder, folder_shel
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import digest
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import some
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

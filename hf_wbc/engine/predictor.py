@@ -17,9 +17,9 @@ from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
-from hf_wbc.data.framing import Frame, framed
+from hf_wbc.data.crop import Frame, framed
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
 from hf_wbc.engine.cell_warnings import EMPTY, OUTSIDE, UNMEASURED, image_warnings

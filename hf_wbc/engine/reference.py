@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hf_wbc.data.looks import Looks, looks_of_sources
+from hf_wbc.data.image_statistics import Looks, looks_of_sources
 from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.models import Classifier, Loaded

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hf_wbc.data.domain import Domain
+from hf_wbc.data.dataset import Domain
 from hf_wbc.engine.embed import fixed_rows
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.evaluation.intervals import intervals

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.dataset_blocks import read_dataset_blocks
-from hf_wbc.data.domain import load_domains
-from hf_wbc.data.image_folder import (
+from hf_wbc.data.dataset import load_domains
+from hf_wbc.data.image_blocks import (
     Block,
     ImageFolder,
     list_images,
     read_blocks,
+    read_dataset_blocks,
     sample,
 )
-from hf_wbc.data.pixels import num_processes
+from hf_wbc.data.pixel_cache import num_processes
+from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.schema import DEFAULT_CONFIG
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.treatments import treatment_for
 from hf_wbc.models import Loaded

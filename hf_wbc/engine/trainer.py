@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_wbc.adaptation import Method, Setting
-from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.loader import BatchStream
 from hf_wbc.data.table import Table, concatenate
 from hf_wbc.engine.averaging import Averaged, make_averaged
 from hf_wbc.engine.checkpoint import (

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.preprocessing import Treatment, TreatmentRule, common_sharpness, pooled
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment, TreatmentRule, common_sharpness, pooled
 from hf_wbc.engine.inputs import load_images
 from hf_wbc.models import Loaded, Preprocessing, make_processor
 

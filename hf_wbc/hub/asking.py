@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from hf_wbc.data.hub_snapshot import OWN_AUTHORITY
+from hf_wbc.data.hub_cache import OWN_AUTHORITY
 
 Report = Callable[[str], None]
 """Takes one line about what is going on: a wait that the Hub asked for, a retry."""

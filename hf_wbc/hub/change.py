@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from hf_wbc.data.csv_rows import some
 from hf_wbc.hub.hand_edits import Card, settle_card
 from hf_wbc.hub.manifest import MANIFEST, Manifest
 from hf_wbc.hub.publication import CARD, Publication, bytes_of, sha256_of, size_of, size_words
+from hf_wbc.text import some
 
 _LOADED = {
     "dataset": (".parquet", ".arrow", ".csv", ".json", ".jsonl", ".zip", ".tar"),

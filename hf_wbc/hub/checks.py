@@ -9,10 +9,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hf_wbc.data.csv_rows import some
 from hf_wbc.hub.manifest import MANIFEST
 from hf_wbc.hub.publication import CARD, Publication, bytes_of, size_of
 from hf_wbc.hub.tags import check_tag
+from hf_wbc.text import some
 
 PICKLED = (
     ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras",

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.csv_rows import some
-from hf_wbc.data.domain import check_schema, shards_of
+from hf_wbc.data.dataset import check_schema, shards_of
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
 from hf_wbc.data.source import Source
 from hf_wbc.data.work_folder import PROVENANCE
@@ -14,6 +13,7 @@ from hf_wbc.hub.dataset_rows import check_rows
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.records import read_json
+from hf_wbc.text import some
 
 
 def dataset_publication(

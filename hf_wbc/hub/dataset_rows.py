@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from hf_wbc.data import jpeg
-from hf_wbc.data.csv_rows import some
+from hf_wbc.data import image_io
 from hf_wbc.data.source import Source
+from hf_wbc.text import some
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = frozenset(
@@ -20,7 +20,7 @@ _NUM_SHOWN = 20
 def check_rows(files: Sequence[Path], source: Source) -> None:
     """ValueError with the list of what could tell of a person: image ids outside the source's
     pattern, paths, and images with metadata."""
-    from hf_wbc.data.workers import num_cores
+    from hf_wbc.data.parallel import num_cores
 
     with ThreadPoolExecutor(num_cores()) as pool:
         found = {
@@ -50,9 +50,9 @@ def check_rows(files: Sequence[Path], source: Source) -> None:
 
 def is_bare(data: bytes) -> bool:
     """Whether an image file holds pixels and nothing else."""
-    if jpeg.is_jpeg(data):
+    if image_io.is_jpeg(data):
         try:
-            return jpeg.strip_metadata(data) == data
+            return image_io.strip_metadata(data) == data
         except ValueError:
             return False
     if not data.startswith(_PNG):

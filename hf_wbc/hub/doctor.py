@@ -4,7 +4,7 @@ import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from hf_wbc.data.hub_snapshot import OWN_AUTHORITY
+from hf_wbc.data.hub_cache import OWN_AUTHORITY
 from hf_wbc.engine.doctor import Finding
 from hf_wbc.hub.destination import HubRepo, parse_destination
 from hf_wbc.hub.environment import is_private

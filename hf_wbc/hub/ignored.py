@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from hf_wbc.data.csv_rows import some
 from hf_wbc.hub.asking import ask, post
 from hf_wbc.hub.publication import bytes_of, size_of
 from hf_wbc.hub.remote import Remote
+from hf_wbc.text import some
 
 IGNORING = ".gitignore"
 _AT_ONCE = 256

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.hub_snapshot import fetch_snapshot
+from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.hub.model import RECORD
 from hf_wbc.hub.places import ROLES
 from hf_wbc.models.ready import find_ready

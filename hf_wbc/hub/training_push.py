@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hf_wbc.data.hub_snapshot import fetch_snapshot
+from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import Destination, Folder, HubRepo
 from hf_wbc.hub.hand_edits import Card

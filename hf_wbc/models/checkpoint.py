@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.hub_snapshot import fetch_snapshot
+from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
 from hf_wbc.models.ready import Ready, find_hub, ready_names
 

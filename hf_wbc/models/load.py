@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_wbc.data.treatment import PLAIN, TreatmentRule
+from hf_wbc.data.preprocessing import PLAIN, TreatmentRule
 from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure

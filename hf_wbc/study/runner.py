@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_wbc.data.workers import num_cores
+from hf_wbc.data.parallel import num_cores
 from hf_wbc.records import RunFolder, remove
 from hf_wbc.study.task import Outcome, Task, keep_failure
 from hf_wbc.study.worker import Surroundings, Worker

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from hf_wbc.data.workers import ctrl_c_blocked
+from hf_wbc.data.parallel import ctrl_c_blocked
 
 if TYPE_CHECKING:
     from hf_wbc.study.task import Task

@@ -5,8 +5,7 @@ import torch
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import Augmentation
-from hf_wbc.data.draws import NUM_DRAWS
-from hf_wbc.data.stain import draw_stains, restain
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_stains, restain
 
 
 def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:

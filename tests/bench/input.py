@@ -28,11 +28,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from conftest import write_domain
 
 from hf_wbc.config import Augmentation
-from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.pixels import harmonise
-from hf_wbc.data.square import Geometry
-from hf_wbc.data.stream import BatchStream
-from hf_wbc.data.treatment import Treatment
+from hf_wbc.data.crop import Geometry
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.pixel_cache import harmonise
+from hf_wbc.data.preprocessing import Treatment
 
 BATCH, SIZE, BILINEAR = 64, 224, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

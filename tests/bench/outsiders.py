@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from hf_wbc.data.square import square
-from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.data.crop import square
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.evaluation.reject import auroc, energy

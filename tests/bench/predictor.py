@@ -23,10 +23,10 @@ from scipy.special import softmax
 from transformers import pipeline
 from turns import CLOCKS, Clock
 
-from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.crop import square
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.data.square import square
 from hf_wbc.engine.bf16_cost import bf16_cost, say_cost
 from hf_wbc.engine.engines.choose import choose_engine
 from hf_wbc.engine.engines.contract import Engine

@@ -53,8 +53,8 @@ from turns import (
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch
-from hf_wbc.data.images import decode_rgb
-from hf_wbc.data.square import Geometry, square
+from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.table import Table
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.models import Classifier, freeze, load_classifier

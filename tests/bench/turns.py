@@ -17,9 +17,9 @@ from torch import Tensor
 from hf_wbc.adaptation import Setting, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
-from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.engine.loop import optimise
 from hf_wbc.engine.phase import Phase, prepare
 from hf_wbc.engine.window import Window

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from hf_wbc.cli.main import main
-from hf_wbc.data.images import decode_rgb, encode_png, pixel_sha256
+from hf_wbc.data.image_io import decode_rgb, encode_png, pixel_sha256
 from hf_wbc.taxonomy import NAMES
 
 Row = dict[str, Any]

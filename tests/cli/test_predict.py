@@ -15,8 +15,8 @@ import dataset_scripts
 from dataset_scripts import _challenge_tables
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.square import Geometry, square
-from hf_wbc.data.treatment import TreatmentRule
+from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.preprocessing import TreatmentRule
 from hf_wbc.engine.run import run
 from hf_wbc.models import Exposure, load_trained, save_classifier
 from hf_wbc.taxonomy import NAMES

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hf_wbc.data.ahead import ahead
+from hf_wbc.data.parallel import ahead
 
 
 def test_items_come_in_their_order() -> None:

@@ -10,11 +10,11 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-import hf_wbc.data.normalise as module
+import hf_wbc.data.preprocessing as module
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE, apply_changes, augment, check_strength, doubled
-from hf_wbc.data.draws import NUM_DRAWS, draw_changes
-from hf_wbc.data.normalise import normalise
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes
+from hf_wbc.data.preprocessing import normalise
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)

@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.blur import blur
-from hf_wbc.data.draws import draw_changes
+from hf_wbc.data.augment_ops import draw_changes
+from hf_wbc.data.image_statistics import blur
 
 SIDE, UM = 20, 25.0
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)

@@ -8,9 +8,9 @@ import torch
 from scipy.linalg import sqrtm
 
 from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.colour_statistics import carry, colour_statistics, evenly_spaced
-from hf_wbc.data.draws import draw_changes
-from hf_wbc.data.normalise import normalise
+from hf_wbc.data.augment_ops import draw_changes
+from hf_wbc.data.image_statistics import carry, colour_statistics, evenly_spaced
+from hf_wbc.data.preprocessing import normalise
 from hf_wbc.data.table import Table, concatenate
 
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.data.csv_rows import csv_rows, some
+from hf_wbc.text import csv_rows, some
 
 
 def read(data: bytes) -> list[tuple[int, dict[str, str]]]:

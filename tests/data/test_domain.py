@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 from hf_wbc.data.schema import row_features
 from hf_wbc.taxonomy import NAMES
 

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.crop import crop_um
-from hf_wbc.data.framing import NUCLEUS_UM, frame, framed, guess_scale
+from hf_wbc.data.crop import NUCLEUS_UM, Geometry, crop_um, frame, framed, guess_scale, square
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.data.square import Geometry, square
 
 GEOMETRY = Geometry(48, 3)
 GROUND, RED_CELL, NUCLEUS = (240, 225, 215), (225, 170, 165), (110, 60, 140)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data import image_folder
-from hf_wbc.data.image_folder import list_images, read_blocks, sample
-from hf_wbc.data.square import Geometry, square
+from hf_wbc.data import image_blocks
+from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.image_blocks import list_images, read_blocks, sample
 
 GEOMETRY = Geometry(size=24, resample=3)
 
@@ -27,9 +27,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(image_folder, "BLOCK", 4)
-    monkeypatch.setattr(image_folder, "BATCH", 1)
-    monkeypatch.setattr("hf_wbc.data.pixels._ROWS_PER_PROCESS", 2)
+    monkeypatch.setattr(image_blocks, "BLOCK", 4)
+    monkeypatch.setattr(image_blocks, "BATCH", 1)
+    monkeypatch.setattr("hf_wbc.data.pixel_cache._ROWS_PER_PROCESS", 2)
     yield
 
 
@@ -57,7 +57,7 @@ def test_a_cell_that_fills_the_frame_is_seen_whole(folder: Path) -> None:
 def test_a_sample_is_spread_evenly_and_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "SAMPLE_BYTES", 3 * 3 * 24**2)
+    monkeypatch.setattr(image_blocks, "SAMPLE_BYTES", 3 * 3 * 24**2)
     table = sample(list_images(folder, 1.0), GEOMETRY)
     assert table.image_ids == ["0.png", "9.png"]  # the middle of 0, 1, 10, 2 ... is 4, the bad one
     assert set(table.labels) == {-1} and table.is_pixels

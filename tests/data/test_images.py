@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from hf_wbc.data.images import (
+from hf_wbc.data.image_io import (
     MAX_PIXELS,
     ImageFault,
     clean_bytes,

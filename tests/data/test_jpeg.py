@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.jpeg import frame_header, is_whole, strip_metadata
+from hf_wbc.data.image_io import frame_header, is_whole, strip_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (19, 33, 3), dtype=np.uint8)
 

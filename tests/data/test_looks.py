@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.looks import LOOK, look_of, looks_of_sources
+from hf_wbc.data.image_statistics import LOOK, look_of, looks_of_sources
 
 
 def cell(rng: np.random.Generator, tint: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:

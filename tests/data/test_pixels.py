@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from transformers import ViTImageProcessor
 
-import hf_wbc.data.pixels as module
-from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.pixels import harmonise, num_processes
-from hf_wbc.data.square import Geometry, square
+import hf_wbc.data.pixel_cache as module
+from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.pixel_cache import harmonise, num_processes
 from hf_wbc.data.table import Table
 
 MakeDomain = Callable[..., Path]

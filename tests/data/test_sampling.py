@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.sampling import Balance, Sampler, draw
+from hf_wbc.data.loader import Balance, Sampler, draw
 
 BALANCES: tuple[Balance, ...] = ("class_domain", "domain", "none")
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hf_wbc.data.archive import Archive, open_archive
-from hf_wbc.data.images import decode_rgb, pixel_sha256
+from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.schema import row_features
 from hf_wbc.data.selection import Row
 from hf_wbc.data.shards import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.sharpness import blur_to, sharpness, spectrum
+from hf_wbc.data.image_statistics import blur_to, sharpness, spectrum
 from hf_wbc.data.table import Table
 
 SIDE, UM = 64, 25.0

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.draws import NUM_DRAWS, draw_changes
-from hf_wbc.data.normalise import normalise
-from hf_wbc.data.stain import draw_stains, dyes, restain
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes, draw_stains, dyes, restain
+from hf_wbc.data.preprocessing import normalise
 
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 GIEMSA = np.array(

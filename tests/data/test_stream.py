@@ -10,11 +10,10 @@ import torch
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE
 from hf_wbc.data.batch import Batch, View
-from hf_wbc.data.colour_statistics import colour_statistics
-from hf_wbc.data.normalise import normalise
-from hf_wbc.data.stream import BatchStream
+from hf_wbc.data.image_statistics import colour_statistics
+from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.preprocessing import Treatment, normalise
 from hf_wbc.data.table import Table, concatenate, feature_table
-from hf_wbc.data.treatment import Treatment
 from hf_wbc.taxonomy import NUM_CLASSES
 
 STRENGTH = Augmentation(rotation_deg=10.0)

@@ -8,10 +8,16 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.normalise import normalise
-from hf_wbc.data.sharpness import sharpness, spectrum
+from hf_wbc.data.image_statistics import sharpness, spectrum
+from hf_wbc.data.preprocessing import (
+    Treatment,
+    TreatmentRule,
+    common_sharpness,
+    normalise,
+    pooled,
+    treat,
+)
 from hf_wbc.data.table import Table
-from hf_wbc.data.treatment import Treatment, TreatmentRule, common_sharpness, pooled, treat
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE, UM = 48, 25.0

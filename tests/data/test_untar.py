@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_wbc.data.archive import open_archive
-from hf_wbc.data.untar import plain_tar
+from hf_wbc.data.archive import open_archive, plain_tar
 
 NOISE = np.random.default_rng(0).bytes(300_000)
 

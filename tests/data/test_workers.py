@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.data.workers import Workers, ctrl_c_blocked, num_cores
+from hf_wbc.data.parallel import Workers, ctrl_c_blocked, num_cores
 
 ASLEEP = """
 import os, signal, time
-from hf_wbc.data.workers import Workers
+from hf_wbc.data.parallel import Workers
 with Workers(2, 60) as workers:
     print(*(process.pid for process, _ in workers._processes), flush=True)
     if {ctrl_c}:

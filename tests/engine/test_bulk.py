@@ -16,7 +16,7 @@ from PIL import Image
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data import image_folder
+from hf_wbc.data import image_blocks
 from hf_wbc.engine import parts
 from hf_wbc.engine.answers import BETWEEN, COLUMNS
 from hf_wbc.engine.run import run
@@ -195,5 +195,5 @@ def test_what_bf16_costs_is_said(
 
 
 def test_blocks_are_of_one_size() -> None:
-    assert image_folder.num_blocks(0) == 0 and image_folder.num_blocks(1) == 1
-    assert image_folder.num_blocks(2 * image_folder.BLOCK + 1) == 3
+    assert image_blocks.num_blocks(0) == 0 and image_blocks.num_blocks(1) == 1
+    assert image_blocks.num_blocks(2 * image_blocks.BLOCK + 1) == 3

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder
 

@@ -80,7 +80,7 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
     """The plain model's head on the backbone's features gives the recorded predictions."""
     import pyarrow.parquet as pq
 
-    from hf_wbc.data.domain import load_domain
+    from hf_wbc.data.dataset import load_domain
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.engine.embed import embed
     from hf_wbc.models import load_classifier, load_trained

@@ -15,9 +15,9 @@ from scipy.special import softmax
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import load_domain
-from hf_wbc.data.framing import frame
-from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.crop import frame
+from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.cell_warnings import BLURRED, EMPTY, image_warnings
 from hf_wbc.engine.predictor import Predictor

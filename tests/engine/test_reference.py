@@ -9,8 +9,8 @@ import pytest
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.domain import load_domain
-from hf_wbc.data.treatment import TreatmentRule
+from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.preprocessing import TreatmentRule
 from hf_wbc.engine.cell_warnings import UNMEASURED
 from hf_wbc.engine.make_reference import make_reference
 from hf_wbc.engine.predictor import ENOUGH, Predictor

@@ -91,7 +91,7 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     """One loop and one method file: the two ways differ only in where features come from."""
-    from hf_wbc.data.stream import NO_CHANGE
+    from hf_wbc.data.loader import NO_CHANGE
 
     plain = replace(config, trainable="frozen", augmentation=NO_CHANGE, ema=0.0, bottleneck=0)
     slow = weights(run(plain, tmp_path / "runs", tmp_path / "cache"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hf_wbc.data.domain import Domain, load_domain
+from hf_wbc.data.dataset import Domain, load_domain
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
 from hf_wbc.evaluation.intervals import intervals

@@ -12,10 +12,9 @@ import torch
 from safetensors.numpy import load_file
 
 from hf_wbc.config import Augmentation, TrainConfig
-from hf_wbc.data.colour_statistics import colour_statistics
-from hf_wbc.data.domain import load_domain
-from hf_wbc.data.sharpness import sharpness, spectrum
-from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.image_statistics import colour_statistics, sharpness, spectrum
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.embed import embed
 from hf_wbc.engine.evaluate import evaluate_model
 from hf_wbc.engine.inputs import load_images

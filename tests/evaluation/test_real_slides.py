@@ -8,9 +8,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import dataset_scripts
-from hf_wbc.data.image_folder import list_images, read_blocks
-from hf_wbc.data.square import Geometry
-from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.data.crop import Geometry
+from hf_wbc.data.image_blocks import list_images, read_blocks
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.models import load_classifier
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id

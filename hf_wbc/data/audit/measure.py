@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.data.images import pixel_sha256
+from hf_wbc.data.image_io import pixel_sha256
 from hf_wbc.data.overlaps import thumbnail
 from hf_wbc.data.schema import CROP_UM
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.engines.contract import Engine, Precision
 from hf_wbc.engine.engines.onnx_engine import onnx_engine
 from hf_wbc.engine.engines.openvino_engine import openvino_engine

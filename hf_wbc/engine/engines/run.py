@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_wbc.data.treatment import Treatment, treat
+from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.engines.contract import Engine
 from hf_wbc.engine.predict import FLIPS
 from hf_wbc.models import Classifier

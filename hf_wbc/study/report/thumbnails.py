@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.domain import Domain, load_domain
-from hf_wbc.data.images import decode_rgb
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.plots.page import data_uri
 from hf_wbc.study.collect import Run
 

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hf_wbc.data.style.fourier import swap_amplitudes
+from hf_wbc.data.style_transfer import swap_amplitudes
 
 Array = NDArray[np.float64]
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.data.style.histogram import count_levels, lead_levels, match_levels
-from hf_wbc.data.style.samples import colour_sample
+from hf_wbc.data.style_transfer import colour_sample, count_levels, lead_levels, match_levels
 from hf_wbc.data.table import Table
 
 Draw = Callable[..., Table]

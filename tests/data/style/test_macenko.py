@@ -7,9 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hf_wbc.data.stain import dyes
-from hf_wbc.data.style.macenko import Stains, find_stains, lead_stains, macenko
-from hf_wbc.data.style.samples import colour_sample
+from hf_wbc.data.augment_ops import dyes
+from hf_wbc.data.style_transfer import Stains, colour_sample, find_stains, lead_stains, macenko
 from hf_wbc.data.table import Table
 
 Array = NDArray[np.float64]

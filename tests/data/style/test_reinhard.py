@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_wbc.data.style.reinhard import lab_statistics, lead_lab, reinhard
-from hf_wbc.data.style.samples import colour_sample
+from hf_wbc.data.style_transfer import colour_sample, lab_statistics, lead_lab, reinhard
 from hf_wbc.data.table import Table
 
 Draw = Callable[..., Table]

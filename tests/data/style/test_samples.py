@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import hf_wbc.data.style.samples as module
-from hf_wbc.data.style.samples import colour_sample, maps_between
+import hf_wbc.data.style_transfer as module
+from hf_wbc.data.style_transfer import colour_sample, maps_between
 from hf_wbc.data.table import Table, concatenate
 
 Draw = Callable[..., Table]

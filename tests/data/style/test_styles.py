@@ -10,12 +10,16 @@ import torch
 
 from hf_wbc.config import Augmentation, TargetStyle, TrainConfig
 from hf_wbc.data.augment import NO_CHANGE, apply_changes, check_strength, doubled
-from hf_wbc.data.draws import NUM_DRAWS, draw_changes, draw_part, draw_target
-from hf_wbc.data.stream import BatchStream
-from hf_wbc.data.style.fourier import swap_amplitudes
-from hf_wbc.data.style.histogram import count_levels, lead_levels
-from hf_wbc.data.style.samples import colour_sample
-from hf_wbc.data.style.styles import Style, make_style
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes, draw_part, draw_target
+from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.style_transfer import (
+    Style,
+    colour_sample,
+    count_levels,
+    lead_levels,
+    make_style,
+    swap_amplitudes,
+)
 from hf_wbc.data.table import Table, concatenate
 
 Draw = Callable[..., Table]

@@ -18,7 +18,7 @@ import os, sys
 from hf_wbc.hub.environment import keep_within
 
 keep_within(os.environ)
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 
 try:
     print("SAID", len(load_domain("lab/wbc-lab-a", "train")))

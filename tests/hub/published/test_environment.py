@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hf_wbc.cli.main import main
-from hf_wbc.data.domain import load_domain, load_domains
+from hf_wbc.data.dataset import load_domain, load_domains
 from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
@@ -38,7 +38,7 @@ def listen(host, *more, **named):
 socket.getaddrinfo = listen
 import datasets, evaluate
 from transformers import AutoModelForImageClassification
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 from hf_wbc.models import load_trained
 
 datasets.config.USE_PARQUET_EXPORT = False

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_wbc.data.domain import load_domain
+from hf_wbc.data.dataset import load_domain
 from hf_wbc.study.collect import Run
 from hf_wbc.study.report.thumbnails import SIDE_PX, Thumbnails
 

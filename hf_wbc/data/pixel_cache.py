@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.domain import Domain
-from hf_wbc.data.images import decode_rgb, pixel_sha256
-from hf_wbc.data.square import Geometry, square
+from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.dataset import Domain
+from hf_wbc.data.image_io import decode_rgb, pixel_sha256
+from hf_wbc.data.parallel import num_cores
 from hf_wbc.data.table import Table
-from hf_wbc.data.workers import num_cores
 from hf_wbc.records import replacing
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_wbc.data.crop import crop_side
-from hf_wbc.data.hub_snapshot import fetch_snapshot
-from hf_wbc.data.images import ImageFault, size_of
+from hf_wbc.data.hub_cache import fetch_snapshot
+from hf_wbc.data.image_io import ImageFault, size_of
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 

@@ -3,20 +3,22 @@
 The pools of the standard library leave their processes behind when the parent is killed, or wait
 forever for one that died. Here a worker ends with its parent, whatever ended that, and in the
 middle of a job: two builds never write side by side.
-"""
+
+What comes next, made ready by a thread while the last is worked on."""
 
 import os
+import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 
 def num_cores() -> int:
@@ -177,3 +179,52 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+T = TypeVar("T")
+_LOOK_S = 0.1
+"""How often the thread looks whether anybody still wants what it has."""
+
+
+def ahead(items: Generator[T] | Iterator[T], num: int = 1) -> Iterator[T]:
+    """The items in their order, `num` of them ready before they are asked for.
+
+    An error of theirs is raised here; when nobody asks any more, the thread ends, and closes them.
+    """
+    ready: queue.Queue[tuple[str, object]] = queue.Queue(num)
+    over = threading.Event()
+
+    def put(kind: str, value: object) -> None:
+        while not over.is_set():
+            try:
+                return ready.put((kind, value), timeout=_LOOK_S)
+            except queue.Full:
+                continue
+
+    def fill() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if over.is_set():
+                    break
+            put("end", None)
+        except BaseException as error:  # the asker's to handle
+            put("error", error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "item":
+                yield cast("T", value)
+            elif kind == "error":
+                raise cast("BaseException", value)
+            else:
+                return
+    finally:
+        over.set()
+        thread.join()

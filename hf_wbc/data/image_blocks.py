@@ -2,7 +2,10 @@
 
 What is cropped and resized here is cropped and resized by the same functions as in a prepared
 dataset, so that the same pixels get the same answer. A few hundred images are held at a time.
-"""
+
+The images of a prepared dataset as a model takes them, some at a time, with nothing kept.
+
+For whoever looks at every image once: `hf_wbc.data.pixel_cache` keeps what will be looked at again."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
-from hf_wbc.data.colour_statistics import MAX_IMAGES, evenly_spaced
-from hf_wbc.data.crop import crop_side
-from hf_wbc.data.csv_rows import some
-from hf_wbc.data.images import ImageFault, decode_rgb
-from hf_wbc.data.pixels import num_processes
-from hf_wbc.data.square import Geometry, square
+from hf_wbc.data.crop import Geometry, crop_side, square
+from hf_wbc.data.dataset import Domain
+from hf_wbc.data.image_io import ImageFault, decode_rgb
+from hf_wbc.data.image_statistics import COLOUR_STATISTICS_MAX_IMAGES, evenly_spaced
+from hf_wbc.data.parallel import Workers
+from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.table import Table
 from hf_wbc.data.walk import IMAGE_SUFFIXES
-from hf_wbc.data.workers import Workers
+from hf_wbc.text import some
 
 BATCH = 32
 """Images of a job."""
@@ -121,7 +124,7 @@ def sample(folder: ImageFolder, geometry: Geometry) -> Table:
 
     ValueError when all of them are bad.
     """
-    at_most = min(MAX_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
+    at_most = min(COLOUR_STATISTICS_MAX_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
     names = [folder.names[row] for row in evenly_spaced(len(folder.names), at_most)]
     block = _block(names, _squares((folder, geometry), names), geometry)
     if not block.names:
@@ -170,3 +173,52 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
         return square(pixels, folder.um_per_px, geometry)
     except ValueError as error:
         raise ImageFault(f"{name}: {error}") from error
+
+
+def read_dataset_blocks(
+    domains: Sequence[Domain], geometry: Geometry, numbers: Sequence[int], num_proc: int
+) -> Iterator[Block]:
+    """Of the blocks of `BLOCK` rows those that are named, in that order, by so many processes.
+
+    The rows of several splits follow each other. ValueError names a row that is no image, or is
+    smaller than 25 um.
+    """
+    total = sum(map(len, domains))
+    with Workers(num_proc, (tuple(domains), geometry)) as workers:
+        for number in numbers:
+            rows = range(number * BLOCK, min((number + 1) * BLOCK, total))
+            jobs = [(rows[first : first + BATCH],) for first in range(0, len(rows), BATCH)]
+            found = workers.map(_dataset_blocks_squares, jobs)
+            names = tuple(name for part in found for name in part[0])
+            yield Block(names, np.concatenate([part[1] for part in found]), ())
+
+
+def _dataset_blocks_squares(
+    state: tuple[tuple[Domain, ...], Geometry], rows: range
+) -> tuple[list[str], NDArray[np.uint8]]:
+    """Image ids and squares of some rows."""
+    domains, geometry = state
+    names, found, first = [], [], 0
+    for domain in domains:
+        mine = range(max(rows.start - first, 0), min(rows.stop - first, len(domain)))
+        first += len(domain)
+        if not mine:
+            continue
+        images = domain.dataset.with_format("arrow")[mine.start : mine.stop]["image"].to_pylist()
+        for row, image in zip(mine, images, strict=True):
+            found.append(_dataset_blocks_square(domain, row, image["bytes"], geometry))
+            names.append(domain.image_ids[row])
+    return names, np.stack(found)
+
+
+def _dataset_blocks_square(
+    domain: Domain, row: int, data: bytes | None, geometry: Geometry
+) -> NDArray[np.uint8]:
+    name = f"{domain.ref}: {domain.image_ids[row]}"
+    if data is None:
+        raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
+    pixels = decode_rgb(data, name)
+    try:
+        return square(pixels, domain.um_per_px, geometry)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
