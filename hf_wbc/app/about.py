@@ -6,7 +6,7 @@ from hf_wbc.app.desk import Desk
 from hf_wbc.app.fragments import fragment
 from hf_wbc.app.record import scores_of
 from hf_wbc.app.words import cell_name
-from hf_wbc.plots.class_names import lineage_order
+from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 

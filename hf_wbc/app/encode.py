@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_wbc.engine.cell_answer import CellAnswer
-from hf_wbc.plots.page import data_uri
+from hf_wbc.plots.html import data_uri
 
 WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72
 HEAT = (255, 106, 0)

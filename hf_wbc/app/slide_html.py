@@ -17,7 +17,7 @@ from hf_wbc.app.words import (
     other_warnings,
     reasons_to_look,
 )
-from hf_wbc.plots.class_names import lineage_order
+from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import NAMES
 
 FEWEST_ALIKE = 3

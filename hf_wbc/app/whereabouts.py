@@ -9,7 +9,7 @@ from hf_wbc.app.desk import Desk
 from hf_wbc.app.slide import Slide
 from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.plane import nearest, own_distances, principal_plane
-from hf_wbc.plots.page import Picture, picture
+from hf_wbc.plots.html import Picture, picture
 
 YOURS = "your cells"
 

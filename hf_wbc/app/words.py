@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hf_wbc.app.fragments import share
 from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
-from hf_wbc.plots.class_names import shown
+from hf_wbc.plots.style import shown
 from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 

@@ -48,8 +48,8 @@ def class_picture(shards: Sequence[Path], splits: Sequence[str]) -> bytes:
     """
     import pyarrow.parquet as pq
 
-    from hf_wbc.plots.class_matrix import draw_class_matrix
-    from hf_wbc.plots.page import png
+    from hf_wbc.plots.class_distribution import draw_class_matrix
+    from hf_wbc.plots.html import png
 
     counts = {split: np.zeros(NUM_CLASSES, np.int64) for split in dict.fromkeys(splits)}
     for shard, split in zip(shards, splits, strict=True):

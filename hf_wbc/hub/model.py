@@ -141,7 +141,7 @@ def _seen(run: RunFolder) -> Exposure:
 def _confusion(record: Mapping[str, Any]) -> bytes:
     """PNG of the first test set of the card."""
     from hf_wbc.plots.confusion import draw_confusion
-    from hf_wbc.plots.page import png
+    from hf_wbc.plots.html import png
 
     domain, _, scores = next(each for each in scored(record) if each[1] == "test")
     return png(draw_confusion(scores, domain.replace("_", " ")))

@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.class_names import LINEAGES, lineage_order, shown
-from hf_wbc.plots.style import FAINT, INK
+from hf_wbc.plots.style import FAINT, INK, LINEAGES, lineage_order, shown
 from hf_wbc.taxonomy import NAMES
 
 SIDE_IN = 5.2

@@ -5,8 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from hf_wbc.plots.cells import draw_cell
-from hf_wbc.plots.class_names import LINEAGES, shown
-from hf_wbc.plots.style import FAINT, INK, WIDTH_IN, mixed
+from hf_wbc.plots.style import FAINT, INK, LINEAGES, WIDTH_IN, mixed, shown
 from hf_wbc.taxonomy import CLASSES, class_id
 
 HEIGHT_IN = 6.0

@@ -1,20 +1,61 @@
 """What the pictures share: colours that colour-blind readers can tell apart, names, and saving.
 
 A picture is WIDTH_IN inches wide; at a README's 850 px a point of type is then 1.3 px.
-"""
+
+How classes are named, ordered and coloured wherever a person reads them.
+
+Small panels of one kind side by side, each with its title, for curves that are compared."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.plots.class_names import LINEAGES, lineage_runs, shown
+from hf_wbc.taxonomy import CLASSES
+
+# Okabe & Ito's colours.
+LINEAGES = {
+    "granulocytic": "#009E73",
+    "monocytic": "#E69F00",
+    "erythroid": "#D55E00",
+    "lymphoid": "#56B4E9",
+}
+
+
+def lineage_order(names: Sequence[str]) -> list[int]:
+    """Indices of class names by lineage, the neutrophil line by stage, so that neighbours touch."""
+    cells = {cell.name: cell for cell in CLASSES}
+
+    def key(index: int) -> tuple[int, int]:
+        cell = cells[names[index]]
+        return list(LINEAGES).index(cell.lineage), cell.maturation or 0
+
+    return sorted(range(len(names)), key=key)
+
+
+def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """(lineage, first, last) of class names in lineage order."""
+    lineages = {cell.name: cell.lineage for cell in CLASSES}
+    mine = [lineages[name] for name in names]
+    return [
+        (lineage, mine.index(lineage), mine.index(lineage) + mine.count(lineage) - 1)
+        for lineage in LINEAGES
+        if lineage in mine
+    ]
+
+
+def shown(name: str) -> str:
+    """A class name as it is written in a picture: `neutrophil, banded`."""
+    return name.replace("_", ", ", 1)
+
 
 WIDTH_IN = 9.0
 DPI = 200
@@ -77,3 +118,63 @@ def save(figure: Figure, path: Path) -> None:
     with rc_context({"svg.hashsalt": "hf_wbc"}):
         figure.savefig(drawn, format=kind, dpi=DPI, facecolor="white", metadata=stamp)
     path.write_bytes(drawn.getvalue())
+
+
+GRID = "#e6e8eb"
+LEFT_IN = 0.8
+RIGHT_IN = 0.28
+GAP_IN = 0.78
+TITLE_IN = 0.42
+BELOW_IN = 0.55
+# Okabe & Ito's colours without the yellow, which is too pale for a line, and two more.
+CURVES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#b8860b", "#56B4E9", "#6b4fa0", "#1f2328")
+DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.3)))
+
+
+def panels(
+    titles: Sequence[str], columns: int, height_in: float, low_in: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as a page with a panel for each title, `columns` in a row.
+
+    Empty titles are left out; `low_in` is room below all panels.
+    """
+    rows = -(-len(titles) // columns)
+    pitch = TITLE_IN + height_in + BELOW_IN
+    height = pitch * rows + low_in
+    width = (WIDTH_IN - LEFT_IN - RIGHT_IN - GAP_IN * (columns - 1)) / columns
+    figure = Figure(figsize=(WIDTH_IN, height))
+    made = []
+    for place, title in enumerate(titles):
+        row, column = divmod(place, columns)
+        left = LEFT_IN + column * (width + GAP_IN)
+        low = height - pitch * (row + 1) + BELOW_IN
+        axes = figure.add_axes(
+            (left / WIDTH_IN, low / height, width / WIDTH_IN, height_in / height)
+        )
+        plain(axes)
+        if title:
+            label = axes.text(0, 1 + 0.1 / height_in, title, transform=axes.transAxes)
+            label.set(size=10, weight="bold", color=INK, va="bottom")
+        made.append(axes)
+    return figure, made
+
+
+def plain(axes: Axes) -> None:
+    """Axes with a faint grid and no box."""
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("bottom", "left"))
+        spine.set_color(FAINT)
+    axes.tick_params(labelsize=9, labelcolor=INK, color=FAINT)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def curve_style(number: int) -> dict[str, Any]:
+    """Colour and dash of a curve: no two of the first 24 are alike."""
+    colour = CURVES[number % len(CURVES)]
+    return {"color": colour, "linestyle": DASHES[number // len(CURVES) % len(DASHES)]}
+
+
+def unframe(legend: Legend) -> None:
+    """A legend on a veil of white instead of in a box."""
+    legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.8)

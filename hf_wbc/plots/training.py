@@ -14,8 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from hf_wbc.plots.panels import curve_style, panels, unframe
-from hf_wbc.plots.style import INK, WIDTH_IN
+from hf_wbc.plots.style import INK, WIDTH_IN, curve_style, panels, unframe
 
 HEIGHT_IN = 1.6
 LEGEND_ROW_IN = 0.2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.plots.background import draw_background
+from hf_wbc.plots.class_distribution import draw_background
 from hf_wbc.taxonomy import NAMES
 
 

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from hf_wbc.plots.class_f1 import ABSENT, draw_class_f1
+from hf_wbc.plots.confusion import ABSENT, draw_class_f1
 from hf_wbc.taxonomy import NAMES
 
 

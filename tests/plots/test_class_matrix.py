@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.plots.class_matrix import draw_class_matrix
+from hf_wbc.plots.class_distribution import draw_class_matrix
 from hf_wbc.taxonomy import NAMES
 
 COUNTS = {

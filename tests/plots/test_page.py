@@ -9,8 +9,8 @@ from jinja2 import UndefinedError
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hf_wbc.plots import page
-from hf_wbc.plots.page import data_uri, picture, render_page
+from hf_wbc.plots import html
+from hf_wbc.plots.html import data_uri, picture, render_page
 
 
 def figure(width: float = 9.0) -> Figure:
@@ -34,8 +34,8 @@ def test_surfaces_and_the_paper_keep_their_colours():
 
 def test_a_wide_figure_is_as_wide_as_a_page_and_shown_at_half():
     found = picture(figure(30), "red")
-    assert decoded(found.uri).width == page.PICTURE_PX
-    assert found.width == page.PICTURE_PX // 2
+    assert decoded(found.uri).width == html.PICTURE_PX
+    assert found.width == html.PICTURE_PX // 2
 
 
 @pytest.mark.parametrize("points", [False, True])
@@ -55,7 +55,7 @@ def test_an_image_leaves_its_metadata_behind():
 def test_values_are_escaped_and_a_missing_one_is_an_error(tmp_path, monkeypatch):
     template = tmp_path / "page.html"
     template.write_text("<p>{{ name }}</p><p>{{ words | code }}</p>")
-    monkeypatch.setattr(page, "shipped", lambda name: template)
+    monkeypatch.setattr(html, "shipped", lambda name: template)
     found = render_page("page.html", {}, {"name": "<b>", "words": "use `--out` & <i>"})
     assert found == "<p>&lt;b&gt;</p><p>use <code>--out</code> &amp; &lt;i&gt;</p>"
     with pytest.raises(UndefinedError):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from hf_wbc.plots.reliability import binned, calibration_gap, draw_reliability, wilson
+from hf_wbc.plots.calibration_curves import binned, calibration_gap, draw_reliability, wilson
 
 RNG = np.random.default_rng(0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.plots.risk_coverage import LEAST, draw_risk_coverage
+from hf_wbc.plots.calibration_curves import LEAST, draw_risk_coverage
 
 COVERAGE = np.arange(1, 101) / 100
 

@@ -10,8 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
-from hf_wbc.plots.style import INK, contrast, ink_on, save
+from hf_wbc.plots.style import INK, LINEAGES, contrast, ink_on, lineage_order, lineage_runs, save
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 # Machado et al. 2009, doi:10.1109/TVCG.2009.113, severity 1, on linear RGB.
@@ -92,7 +91,7 @@ def test_no_plot_touches_the_global_state_of_pyplot():
         "rc = matplotlib.rcParams; state = lambda: {k: rc[k] for k in rc if k != 'backend'};"
         "before = state();"
         "from hf_wbc.evaluation.metrics import score;"
-        "from hf_wbc.plots.class_matrix import draw_class_matrix;"
+        "from hf_wbc.plots.class_distribution import draw_class_matrix;"
         "from hf_wbc.plots.confusion import draw_confusion;"
         "from hf_wbc.plots.lineage import draw_lineage;"
         "from hf_wbc.plots.sample_sheet import Frame, draw_sample_sheet;"

@@ -15,7 +15,7 @@ from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.record import named, not_found, to_record
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.plots.page import data_uri, render_page
+from hf_wbc.plots.html import data_uri, render_page
 from hf_wbc.records import write_json
 from hf_wbc.taxonomy import NAMES
 
@@ -69,9 +69,8 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
 def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
     """The pictures as files, by name."""
     from hf_wbc.data.audit.classes import by_domain
-    from hf_wbc.plots.background import draw_background
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
-    from hf_wbc.plots.class_matrix import draw_class_matrix
+    from hf_wbc.plots.class_distribution import draw_background, draw_class_matrix
     from hf_wbc.plots.style import save
 
     reading = audit.reading

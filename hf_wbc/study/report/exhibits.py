@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from hf_wbc.plots.page import Picture, picture
+from hf_wbc.plots.html import Picture, picture
 from hf_wbc.study.report.feature_maps import FeatureMap, feature_map
 from hf_wbc.study.report.mistakes import Suspects, label_suspects, worst_mistakes
 from hf_wbc.study.report.scored_images import read_scored

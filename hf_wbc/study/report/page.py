@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.plots.page import render_page
+from hf_wbc.plots.html import render_page
 from hf_wbc.records import replacing
 from hf_wbc.study.collect import Collection
 from hf_wbc.study.comparison import Comparison, compare

@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_wbc.evaluation.review import risk_coverage
 from hf_wbc.evaluation.tally import merged
-from hf_wbc.plots.page import Picture, picture
+from hf_wbc.plots.html import Picture, picture
 from hf_wbc.study.comparison import Comparison, labels
 from hf_wbc.study.report.chosen import Chosen, choose
 from hf_wbc.study.report.scored_images import ScoredImages, read_scored
@@ -64,7 +64,7 @@ def sections(comparison: Comparison) -> list[Section]:
 
 def class_f1(section: Section) -> Picture:
     """F1 of every class by method, means over seeds."""
-    from hf_wbc.plots.class_f1 import draw_class_f1
+    from hf_wbc.plots.confusion import draw_class_f1
 
     sheet, table, macro = section.sheet, {}, {}
     for name, row in zip(section.names, section.rows, strict=True):
@@ -85,7 +85,7 @@ def class_f1(section: Section) -> Picture:
 
 def prior_shift(section: Section) -> tuple[Picture, str] | None:
     """Class shares at home and away with a note of doubt; None where nothing was estimated."""
-    from hf_wbc.plots.prior_shift import Estimate, draw_prior_shift
+    from hf_wbc.plots.class_distribution import Estimate, draw_prior_shift
 
     chosen, sheet = section.chosen[0], section.sheet
     found = chosen.run.record.get("label_shift", {}).get(sheet.domain)
@@ -124,8 +124,12 @@ def prior_shift(section: Section) -> tuple[Picture, str] | None:
 
 def certainty(section: Section) -> tuple[Picture, Picture]:
     """Reliability diagrams, and risk against coverage, of the chosen runs."""
-    from hf_wbc.plots.reliability import Sureness, calibration_gap, draw_reliability
-    from hf_wbc.plots.risk_coverage import draw_risk_coverage
+    from hf_wbc.plots.calibration_curves import (
+        Sureness,
+        calibration_gap,
+        draw_reliability,
+        draw_risk_coverage,
+    )
 
     sheet = section.sheet
     sets = list(dict.fromkeys((*sheet.sources, sheet.domain)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_wbc.data.dataset import Domain, load_domain
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.plots.page import data_uri
+from hf_wbc.plots.html import data_uri
 from hf_wbc.study.collect import Run
 
 SIDE_PX = 192

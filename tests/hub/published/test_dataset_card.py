@@ -44,7 +44,7 @@ def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
 def test_the_picture_shows_the_counts_of_the_rows(
     prepared: Mapping[str, Path], labs: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hf_wbc.plots.class_matrix as plots
+    import hf_wbc.plots.class_distribution as plots
 
     drawn: list[Mapping[str, Mapping[str, int]]] = []
     draw = plots.draw_class_matrix
