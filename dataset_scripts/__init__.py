@@ -12,8 +12,8 @@ import pkgutil
 from difflib import get_close_matches
 from pathlib import Path
 
-from hf_wbc.data.source import Source
-from hf_wbc.data.toy.source import as_toy
+from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.toy_source import as_toy
 
 
 def names() -> tuple[str, ...]:

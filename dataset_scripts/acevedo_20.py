@@ -7,8 +7,8 @@ eleven classes that are 360x363 px, which are those of the first session.
 import re
 from collections.abc import Iterator
 
-from hf_wbc.data.source import Entry, Fault, Readable, Source
-from hf_wbc.data.walk import class_folders
+from hf_wbc.prepare.listing import class_folders
+from hf_wbc.prepare.source import Entry, Fault, Readable, Source
 
 FOLDERS = {
     "basophil": ("BA",),

@@ -14,10 +14,9 @@ from pathlib import Path
 from unicodedata import normalize
 
 from dataset_scripts import names
-from dataset_scripts._groups import groups_of, read_groups
-from dataset_scripts._mapping import OwnMapping, folder_key, read_mapping
-from hf_wbc.data.source import Entry, Readable, Source
-from hf_wbc.data.walk import IMAGE_SUFFIXES, listing
+from dataset_scripts._mapping import OwnMapping, folder_key, groups_of, read_groups, read_mapping
+from hf_wbc.prepare.listing import IMAGE_SUFFIXES, listing
+from hf_wbc.prepare.source import Entry, Readable, Source
 from hf_wbc.text import some
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")

@@ -7,8 +7,8 @@ for them where those may not be shared or have no labels.
 import re
 from collections.abc import Iterator
 
-from hf_wbc.data.source import Entry, Readable, Source
-from hf_wbc.data.walk import class_folders
+from hf_wbc.prepare.listing import class_folders
+from hf_wbc.prepare.source import Entry, Readable, Source
 
 LABELS = {
     "basophil": "basophil",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dataset_scripts._challenge import WBC_2, build
-from hf_wbc.data.source import Source
+from hf_wbc.prepare.source import Source
 
 
 def configure(labels: Path) -> Source:

@@ -43,7 +43,7 @@ def compare(
     from dataclasses import replace
 
     import dataset_scripts
-    from hf_wbc.data.annotations import read_annotations
+    from hf_wbc.prepare.annotations import read_annotations
     from hf_wbc.study.collect import collect
     from hf_wbc.study.comparison import compare as compare_runs
     from hf_wbc.study.export import PAGE, check_out, write_comparison

@@ -25,8 +25,8 @@ def reference(
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.data.toy.source import toy_name
     from hf_wbc.engine.make_reference import make_reference
+    from hf_wbc.prepare.toy_source import toy_name
 
     known = dataset_scripts.known()
     shown = [name for name, source in known.items() if source.redistributable]

@@ -24,7 +24,7 @@ from hf_wbc.data.image_statistics import COLOUR_STATISTICS_MAX_IMAGES, evenly_sp
 from hf_wbc.data.parallel import Workers
 from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.table import Table
-from hf_wbc.data.walk import IMAGE_SUFFIXES
+from hf_wbc.prepare.listing import IMAGE_SUFFIXES
 from hf_wbc.text import some
 
 BATCH = 32

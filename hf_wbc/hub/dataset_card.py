@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_wbc.data.source import Source
 from hf_wbc.hub.card import Place
+from hf_wbc.prepare.source import Source
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 PICTURE = "classes.png"

@@ -5,13 +5,13 @@ from typing import Any
 
 from hf_wbc.data.dataset import check_schema, shards_of
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
-from hf_wbc.data.source import Source
-from hf_wbc.data.work_folder import PROVENANCE
 from hf_wbc.hub.card import place_of
 from hf_wbc.hub.dataset_card import PICTURE, class_picture, published_card
 from hf_wbc.hub.dataset_rows import check_rows
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.text import some
 

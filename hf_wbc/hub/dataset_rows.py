@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from hf_wbc.data import image_io
-from hf_wbc.data.source import Source
+from hf_wbc.prepare.source import Source
 from hf_wbc.text import some
 
 _PNG = b"\x89PNG\r\n\x1a\n"

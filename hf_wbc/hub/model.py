@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.source import Source
 from hf_wbc.engine.reference import FILE as REFERENCE
 from hf_wbc.engine.reference import reference_path
 from hf_wbc.hub.asking import short
@@ -18,6 +17,7 @@ from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.labels import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES
+from hf_wbc.prepare.source import Source
 from hf_wbc.records import RunFolder, read_json
 
 RECORD = "record.json"

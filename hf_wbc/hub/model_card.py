@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
-from hf_wbc.data.source import Source
 from hf_wbc.hub import model_tables as tables
 from hf_wbc.hub import model_words as words
 from hf_wbc.hub.card import Place, render_card
 from hf_wbc.hub.places import ROLES, hub_dataset, hub_model, is_fresh, model_place
 from hf_wbc.models.exposure import Exposure
+from hf_wbc.prepare.source import Source
 from hf_wbc.study.markdown import markdown_table
 from hf_wbc.study.words import count, listed
 

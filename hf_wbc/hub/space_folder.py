@@ -11,10 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from hf_wbc.data.walk import IMAGE_SUFFIXES
 from hf_wbc.hub.destination import Destination, Folder
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.hub.space_model import with_model
+from hf_wbc.prepare.listing import IMAGE_SUFFIXES
 from hf_wbc.shipped import shipped
 
 METRIC = "wbc_macro_f1"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.data.source import Source
 from hf_wbc.hub.card import Place, place_of, render_card
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.prepare.source import Source
 from hf_wbc.study.export import PAGE, PAPER
 from hf_wbc.study.words import listed
 

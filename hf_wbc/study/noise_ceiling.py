@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.annotations import MISSING, OUTSIDE, RATINGS, Annotations
 from hf_wbc.evaluation.intervals import draw_images
 from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1
 from hf_wbc.evaluation.tally import merged
+from hf_wbc.prepare.annotations import MISSING, OUTSIDE, RATINGS, Annotations
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, Relation, relation
 
 PAIRS = ((0, 1), (0, 2), (1, 2))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import dataset_scripts
-from dataset_scripts import _challenge_tables
+from dataset_scripts import _challenge
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.crop import Geometry, square
@@ -142,7 +142,7 @@ def test_a_submission_is_one_that_the_challenges_own_reader_takes(
     assert predict(model, flat, out, "--um-per-px", str(UM_PER_PX)) == 0
     lines = out.read_text().splitlines()
     assert lines[0] == "Image,Label,LabelID"
-    labels = _challenge_tables.read_labels(out.read_bytes(), "submission.csv", "WBC2")
+    labels = _challenge.read_labels(out.read_bytes(), "submission.csv", "WBC2")
     assert [*labels] == [f"{number}.TIF" for number in range(6)]
     assert predict(model, flat, tmp_path / "a.parquet", "--um-per-px", str(UM_PER_PX)) == 0
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.work_folder import working_on
+from hf_wbc.prepare.work_folder import working_on
 
 HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 NUM = {"baso": 40, "eos": 450, "other": 5}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.source import Entry, Fault, Readable, Source
+from hf_wbc.prepare.source import Entry, Fault, Readable, Source
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": None}
 NUM = {"BA": 10, "EO": 12, "MY": 3, "PLT": 2}

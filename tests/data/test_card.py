@@ -10,9 +10,9 @@ import yaml
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from hf_wbc.data.prepare import prepare
 from hf_wbc.data.schema import CONFIGS, SPLITS
-from hf_wbc.data.source import UNLABELLED, Fault, Source
+from hf_wbc.prepare.build import prepare
+from hf_wbc.prepare.source import UNLABELLED, Fault, Source
 from hf_wbc.taxonomy import NAMES
 
 Build = Callable[..., Path]

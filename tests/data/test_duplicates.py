@@ -8,8 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.duplicates import Duplicates, components, find_duplicates, keep_together
-from hf_wbc.data.overlaps import THUMBNAIL_PX, overlapping_pairs, thumbnail
+from hf_wbc.prepare.duplicates import (
+    THUMBNAIL_PX,
+    Duplicates,
+    components,
+    find_duplicates,
+    keep_together,
+    overlapping_pairs,
+    thumbnail,
+)
 
 SIDE = 144
 """Three pixels a cell of the thumbnail."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.data.entries import Entries, differences, list_entries
-from hf_wbc.data.source import Entry, Fault, Source
+from hf_wbc.prepare.listing import Entries, differences, list_entries
+from hf_wbc.prepare.source import Entry, Fault, Source
 
 Lab = Callable[..., Source]
 Write = Callable[..., Path]

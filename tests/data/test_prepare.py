@@ -18,10 +18,10 @@ from datasets import load_dataset
 from PIL import Image
 
 import dataset_scripts
-from hf_wbc.data.prepare import prepare
 from hf_wbc.data.schema import CONFIGS, SPLITS, row_features
-from hf_wbc.data.source import Entry, Fault, Source
-from hf_wbc.data.work_folder import PROVENANCE
+from hf_wbc.prepare.build import prepare
+from hf_wbc.prepare.source import Entry, Fault, Source
+from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES
 

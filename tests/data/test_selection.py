@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.data.entries import Entries, list_entries
-from hf_wbc.data.scan import Scan
-from hf_wbc.data.selection import names_sha256, select
-from hf_wbc.data.source import Fault, Source
+from hf_wbc.prepare.listing import Entries, list_entries
+from hf_wbc.prepare.rows import names_sha256, select
+from hf_wbc.prepare.scan import Scan
+from hf_wbc.prepare.source import Fault, Source
 
 Lab = Callable[..., Source]
 

@@ -12,7 +12,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.data.source import Entry, Source
+from hf_wbc.prepare.source import Entry, Source
 
 MAPPING: dict[str, Any] = {
     "name": "my_lab",

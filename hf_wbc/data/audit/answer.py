@@ -10,11 +10,11 @@ from hf_wbc.data.audit.appearance import Appearance, appearances
 from hf_wbc.data.audit.background import Guess
 from hf_wbc.data.audit.confounds import ask_background, confound_findings
 from hf_wbc.data.audit.embedding import Map, Mixing, embed, mixing
-from hf_wbc.data.audit.findings import Finding, with_declaration
 from hf_wbc.data.audit.leaks import repeat_findings
 from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.repeats import Repeats, find_repeats
-from hf_wbc.data.scan import Report
+from hf_wbc.prepare.scan import Report
+from hf_wbc.prepare.source import Finding, with_declaration
 
 _ORDER = ("undeclared", "declared", "expected")
 

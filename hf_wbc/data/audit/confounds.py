@@ -7,9 +7,9 @@ import numpy as np
 from hf_wbc.data.audit.appearance import frame_sizes
 from hf_wbc.data.audit.background import Guess, guess
 from hf_wbc.data.audit.classes import by_domain, missing_in_splits, prior_distances
-from hf_wbc.data.audit.findings import Finding
 from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.repeats import Repeats, ties
+from hf_wbc.prepare.source import Finding
 from hf_wbc.taxonomy import NAMES
 
 _NUM_EXAMPLES = 4

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from hf_wbc.data.audit.findings import Finding
 from hf_wbc.data.audit.read import Folder, Reading
 from hf_wbc.data.audit.repeats import (
     Repeats,
@@ -12,6 +11,7 @@ from hf_wbc.data.audit.repeats import (
     shared_between,
     two_labels,
 )
+from hf_wbc.prepare.source import Finding
 
 Rows = tuple[int, ...]
 _PREPARE_AGAIN = "Build the dataset again with `hf-wbc prepare`, which keeps such images together."

@@ -8,8 +8,8 @@ from PIL import Image
 
 from hf_wbc.data.crop import crop_um
 from hf_wbc.data.image_io import pixel_sha256
-from hf_wbc.data.overlaps import thumbnail
 from hf_wbc.data.schema import CROP_UM
+from hf_wbc.prepare.duplicates import thumbnail
 
 SMALL_PX = 32
 """Side of the 25 um square as the audit's map of pixels sees it."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from hf_wbc.data.audit.answer import Audit
-from hf_wbc.data.audit.findings import KINDS, Finding
 from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.record import named, not_found, to_record
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.plots.html import data_uri, render_page
+from hf_wbc.prepare.source import KINDS, Finding
 from hf_wbc.records import write_json
 from hf_wbc.taxonomy import NAMES
 

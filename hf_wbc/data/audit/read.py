@@ -16,10 +16,10 @@ from hf_wbc.data.audit.measure import Measures, measure
 from hf_wbc.data.dataset import Domain, load_domains
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.parallel import Workers, num_cores
-from hf_wbc.data.scan import Report
 from hf_wbc.data.schema import DEFAULT_CONFIG
-from hf_wbc.data.work_folder import PROVENANCE
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
+from hf_wbc.prepare.scan import Report
+from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
 _ROWS_PER_JOB = 64

@@ -8,10 +8,10 @@ from typing import Any
 from hf_wbc import __version__
 from hf_wbc.data.audit.answer import Audit
 from hf_wbc.data.audit.classes import by_domain, class_counts, prior_distances
-from hf_wbc.data.audit.findings import KINDS
 from hf_wbc.data.audit.read import Reading
 from hf_wbc.data.audit.repeats import shared_between
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.prepare.source import KINDS
 from hf_wbc.taxonomy import NAMES
 
 RECORD_VERSION = 1

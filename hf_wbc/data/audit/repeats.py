@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.audit.read import Reading
-from hf_wbc.data.duplicates import components
-from hf_wbc.data.overlaps import THUMBNAIL_PX, overlapping_pairs
 from hf_wbc.data.schema import CROP_UM
+from hf_wbc.prepare.duplicates import THUMBNAIL_PX, components, overlapping_pairs
 
 SAME_CELL_UM = 3.0
 """By how much two frames around one cell may be shifted; two cells' centres are further apart."""

@@ -15,7 +15,7 @@ from hf_wbc.data.parallel import Workers, num_cores
 from hf_wbc.data.toy.acquisition import Pixels, acquire
 from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory, num_images
 from hf_wbc.data.toy.smear import draw_field
-from hf_wbc.data.toy.source import NOTICE
+from hf_wbc.prepare.toy_source import NOTICE
 from hf_wbc.records import aside, remove, remove_abandoned
 from hf_wbc.taxonomy import NAMES
 

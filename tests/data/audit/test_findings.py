@@ -3,9 +3,9 @@
 import pytest
 
 from hf_wbc.data.audit.confounds import confound_findings
-from hf_wbc.data.audit.findings import Finding, check_declared, with_declaration
 from hf_wbc.data.audit.leaks import repeat_findings
 from hf_wbc.data.audit.repeats import Repeats, find_repeats, shared_between
+from hf_wbc.prepare.source import Finding, check_declared, with_declaration
 
 
 def _found(reading, repeats):

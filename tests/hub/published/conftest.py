@@ -14,9 +14,9 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.prepare import prepare
-from hf_wbc.data.source import Entry, Readable, Source
 from hf_wbc.engine.run import run
+from hf_wbc.prepare.build import prepare
+from hf_wbc.prepare.source import Entry, Readable, Source
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MO": "monocyte", "LY": "lymphocyte_typical"}
 NUM_PER_CODE = 10

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hub_server import LoopbackHub
 
-from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.prepare.source import Source
 
 LOAD = """
 import os, sys

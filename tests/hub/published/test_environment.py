@@ -12,7 +12,6 @@ import pytest
 
 from hf_wbc.cli.main import main
 from hf_wbc.data.dataset import load_domain, load_domains
-from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.environment import PUBLIC, keep_within
@@ -20,6 +19,7 @@ from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.space_folder import metric_publication
 from hf_wbc.models import load_classifier
+from hf_wbc.prepare.source import Source
 
 EVERYTHING = """
 import json, os, socket, sys

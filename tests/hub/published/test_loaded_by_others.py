@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.data.dataset import load_domain
-from hf_wbc.data.source import Source
 from hf_wbc.hub.dataset_publication import dataset_publication
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
+from hf_wbc.prepare.source import Source
 from hf_wbc.taxonomy import NAMES
 
 OTHERS = """

@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
+from hf_wbc.prepare.source import Source
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import yaml
 from huggingface_hub import HfApi
 
 from hf_wbc.cli.main import main
-from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.space_folder import metric_publication, package_files, space_publication
+from hf_wbc.prepare.source import Source
 from hf_wbc.shipped import shipped
 
 CARD = "---\ntitle: Demo\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n# Demo\n"

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from hf_wbc.data.source import Source
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.study_card import ABOUT, study_publication
+from hf_wbc.prepare.source import Source
 from hf_wbc.study.collect import collect
 from hf_wbc.study.comparison import compare
 from hf_wbc.study.export import write_comparison

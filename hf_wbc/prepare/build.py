@@ -15,15 +15,15 @@ from typing import Any
 
 from hf_wbc import __version__
 from hf_wbc.data.archive import Archive, open_archive
-from hf_wbc.data.card import CardFacts, write_card
 from hf_wbc.data.crop import crop_side
-from hf_wbc.data.duplicates import Duplicates, find_duplicates, keep_together
-from hf_wbc.data.entries import Entries, list_entries
 from hf_wbc.data.parallel import Workers, num_cores
-from hf_wbc.data.scan import BATCH, Report, Scan, scan
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
-from hf_wbc.data.selection import Row, Selection, names_sha256, select
-from hf_wbc.data.shards import (
+from hf_wbc.prepare.card import CardFacts, write_card
+from hf_wbc.prepare.duplicates import Duplicates, find_duplicates, keep_together
+from hf_wbc.prepare.listing import Entries, list_entries
+from hf_wbc.prepare.rows import Row, Selection, names_sha256, select
+from hf_wbc.prepare.scan import BATCH, Report, Scan, scan
+from hf_wbc.prepare.shards import (
     ROWS_PER_SHARD,
     Shard,
     ShardFormat,
@@ -32,10 +32,10 @@ from hf_wbc.data.shards import (
     plan_shards,
     write_shard,
 )
-from hf_wbc.data.source import UNLABELLED, Source
-from hf_wbc.data.split import FRACTIONS, assign_splits
-from hf_wbc.data.toy.source import as_toy, is_toy, toy_name
-from hf_wbc.data.work_folder import (
+from hf_wbc.prepare.source import UNLABELLED, Source
+from hf_wbc.prepare.split import FRACTIONS, assign_splits
+from hf_wbc.prepare.toy_source import as_toy, is_toy, toy_name
+from hf_wbc.prepare.work_folder import (
     PROVENANCE,
     check_disk,
     is_finished,

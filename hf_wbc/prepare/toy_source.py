@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from hf_wbc.data.source import Source
+from hf_wbc.prepare.source import Source
 
 NOTICE = "TOY.txt"
 """The file that lies in every toy archive."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hf_wbc.data.crop import crop_side
-from hf_wbc.data.entries import Entries, differences
-from hf_wbc.data.scan import Scan
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.data.source import Entry, Source, label_id
+from hf_wbc.prepare.listing import Entries, differences
+from hf_wbc.prepare.scan import Scan
+from hf_wbc.prepare.source import Entry, Source, label_id
 from hf_wbc.text import some
 
 _MAX_NAMED = 200
