@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from hf_wbc.data.audit.answer import Audit
-    from hf_wbc.data.audit.read import Folder
+    from hf_wbc.audit.measure import Folder
+    from hf_wbc.audit.run import Audit
 
 FOUND = 3
 """Exit status for findings that no source declares; 1 is an error, 2 a wrong command line."""
@@ -38,10 +38,10 @@ def audit(
         num_proc: Processes; every core when not given.
         seed: The same seed draws the same maps.
     """
+    from hf_wbc.audit.measure import open_folders, read
+    from hf_wbc.audit.report import check_out, write_audit
+    from hf_wbc.audit.run import answer
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.data.audit.answer import answer
-    from hf_wbc.data.audit.page import check_out, write_audit
-    from hf_wbc.data.audit.read import open_folders, read
     from hf_wbc.records import replacing
 
     check_out(out)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_wbc.data.audit.embedding import embed
+from hf_wbc.audit.embedding import embed
 from hf_wbc.records import digest
 
 

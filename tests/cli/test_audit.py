@@ -90,7 +90,7 @@ def _kinds(out: Path, status: str = "undeclared") -> set[str]:
 def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two principal components: UMAP takes long to compile, and test_embedding.py tests it."""
     monkeypatch.setattr(
-        "hf_wbc.data.audit.embedding._umap",
+        "hf_wbc.audit.embedding._umap",
         lambda points, neighbours, distances, seed: points[:, :2],
     )
 

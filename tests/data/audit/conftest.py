@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_wbc.data.audit.read import Folder, Reading
+from hf_wbc.audit.measure import Folder, Reading
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.audit.background import guess
+from hf_wbc.audit.confounds import guess
 
 NAMES = ("basophil", "eosinophil", "monocyte")
 

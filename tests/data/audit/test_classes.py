@@ -2,8 +2,13 @@
 
 import pytest
 
-from hf_wbc.data.audit.appearance import appearances
-from hf_wbc.data.audit.classes import by_domain, class_counts, missing_in_splits, prior_distances
+from hf_wbc.audit.composition import (
+    appearances,
+    by_domain,
+    class_counts,
+    missing_in_splits,
+    prior_distances,
+)
 
 
 def test_counts_are_by_folder_split_and_class(make_reading):

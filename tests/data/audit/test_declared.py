@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import dataset_scripts
-from hf_wbc.data.audit.read import open_folders
+from hf_wbc.audit.measure import open_folders
 from hf_wbc.prepare.build import prepare
 
 NOTE = "Basophils were taken on another day."

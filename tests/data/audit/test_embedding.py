@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.audit.embedding import _without_self, embed, mixing
+from hf_wbc.audit.embedding import _without_self, embed, mixing
 
 
 def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():

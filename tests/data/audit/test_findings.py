@@ -2,9 +2,8 @@
 
 import pytest
 
-from hf_wbc.data.audit.confounds import confound_findings
-from hf_wbc.data.audit.leaks import repeat_findings
-from hf_wbc.data.audit.repeats import Repeats, find_repeats, shared_between
+from hf_wbc.audit.confounds import confound_findings
+from hf_wbc.audit.leaks import Repeats, find_repeats, repeat_findings, shared_between
 from hf_wbc.prepare.source import Finding, check_declared, with_declaration
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from hf_wbc.data.audit.measure import NUM_BORDER, QUANTILES, measure
+from hf_wbc.audit.measure import NUM_BORDER, QUANTILES, measure
 
 
 def _frame(border=(200, 150, 180), centre=(90, 40, 130), side=100) -> np.ndarray:

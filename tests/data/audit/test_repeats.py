@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.audit.repeats import find_repeats, ties
+from hf_wbc.audit.leaks import find_repeats, ties
 
 
 def _smear() -> np.ndarray:

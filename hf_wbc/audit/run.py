@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.audit.appearance import Appearance, appearances
-from hf_wbc.data.audit.background import Guess
-from hf_wbc.data.audit.confounds import ask_background, confound_findings
-from hf_wbc.data.audit.embedding import Map, Mixing, embed, mixing
-from hf_wbc.data.audit.leaks import repeat_findings
-from hf_wbc.data.audit.read import Reading
-from hf_wbc.data.audit.repeats import Repeats, find_repeats
+from hf_wbc.audit.composition import Appearance, appearances
+from hf_wbc.audit.confounds import Guess, ask_background, confound_findings
+from hf_wbc.audit.embedding import Map, Mixing, embed, mixing
+from hf_wbc.audit.leaks import Repeats, find_repeats, repeat_findings
+from hf_wbc.audit.measure import Reading
 from hf_wbc.prepare.scan import Report
 from hf_wbc.prepare.source import Finding, with_declaration
 
