@@ -46,8 +46,7 @@ EXAMPLES = (
 @cache
 def draw_example(example: Example) -> Picture:
     """The picture; a drawing that no archive of `hf-wbc toy` holds."""
-    from hf_wbc.data.toy.archives import draw_image
-    from hf_wbc.data.toy.laboratories import LABORATORIES
+    from hf_wbc.toy.archives import LABORATORIES, draw_image
 
     name = NAMES[example.label]
     pixels = draw_image(LABORATORIES[example.laboratory], name, example.index)

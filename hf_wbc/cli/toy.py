@@ -22,7 +22,7 @@ def toy(
     from functools import partial
 
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.data.toy.archives import draw_archives
+    from hf_wbc.toy.archives import draw_archives
 
     with stage_bars() as report:
         archives = draw_archives(out, seed, size, report=partial(report, "draw"))

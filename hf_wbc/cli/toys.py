@@ -12,7 +12,7 @@ IMAGE_SIZE = 64
 
 def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
     """The archives of three toy laboratories in `out`, by source; those that lie there are kept."""
-    from hf_wbc.data.toy.archives import draw_archives
+    from hf_wbc.toy.archives import draw_archives
 
     with stage_bars() as report:
         return draw_archives(out, seed, size, report=partial(report, "draw"))

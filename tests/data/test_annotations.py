@@ -94,8 +94,7 @@ def test_an_archive_without_it_is_refused(tmp_path: Path) -> None:
 
 def test_the_toy_archives_table_is_read(tmp_path: Path) -> None:
     """Its codes are the archive's, and nobody has annotated a toy a second time."""
-    from hf_wbc.data.toy.archives import _annotate, _jobs
-    from hf_wbc.data.toy.laboratories import LABORATORIES
+    from hf_wbc.toy.archives import LABORATORIES, _annotate, _jobs
 
     (matek,) = (lab for lab in LABORATORIES if lab.source == "matek_19")
     (tmp_path / matek.archive).mkdir(parents=True)

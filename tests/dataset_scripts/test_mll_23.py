@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 import dataset_scripts
-from hf_wbc.data.toy.laboratories import LABORATORIES
 from hf_wbc.prepare.source import Entry
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.toy.archives import LABORATORIES
 
 SOURCE = dataset_scripts.load("mll_23")
 

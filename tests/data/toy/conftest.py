@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.data.toy.archives import draw_archives
+from hf_wbc.toy.archives import draw_archives
 
 
 @pytest.fixture(scope="session")

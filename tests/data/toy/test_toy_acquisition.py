@@ -7,10 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.data.toy.acquisition import acquire
-from hf_wbc.data.toy.canvas import FIELD_UM, PX_PER_UM, Dye, Plane, axes_um, blank, coverage
-from hf_wbc.data.toy.scanners import ACEVEDO, MATEK, MLL23, Scanner
-from hf_wbc.data.toy.smear import draw_field
+from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Scanner, acquire
+from hf_wbc.toy.canvas import FIELD_UM, PX_PER_UM, Dye, Plane, axes_um, blank, coverage
+from hf_wbc.toy.smear import draw_field
 
 SCANNERS = {"acevedo": ACEVEDO, "matek": MATEK, "mll": MLL23}
 each_scanner = pytest.mark.parametrize("scanner", SCANNERS.values(), ids=SCANNERS)

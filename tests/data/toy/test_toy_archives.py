@@ -16,10 +16,9 @@ from PIL import Image
 from hf_wbc.cli.toy import toy
 from hf_wbc.data.archive import open_archive
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.data.toy import archives
-from hf_wbc.data.toy.archives import draw_archives, draw_image
-from hf_wbc.data.toy.laboratories import LABORATORIES, SIZES, num_images
 from hf_wbc.prepare.source import Source
+from hf_wbc.toy import archives
+from hf_wbc.toy.archives import LABORATORIES, SIZES, draw_archives, draw_image, num_images
 
 SOURCES = tuple(laboratory.source for laboratory in LABORATORIES)
 

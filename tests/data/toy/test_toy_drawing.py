@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from hf_wbc.data.toy.canvas import PX_PER_UM, Dye, noise
-from hf_wbc.data.toy.drawing import Cell, draw_cell
-from hf_wbc.data.toy.smear import draw_field
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.toy.canvas import PX_PER_UM, Dye, noise
+from hf_wbc.toy.drawing import Cell, draw_cell
+from hf_wbc.toy.smear import draw_field
 
 NUM = 12
 

@@ -7,8 +7,8 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.cli.main import main
-from hf_wbc.data.toy.laboratories import LABORATORIES, Laboratory
 from hf_wbc.prepare.toy_source import as_toy
+from hf_wbc.toy.archives import LABORATORIES, Laboratory
 
 
 @pytest.mark.parametrize("laboratory", LABORATORIES, ids=lambda lab: lab.source)

@@ -6,8 +6,8 @@ a cell is drawn uniformly. Ranges of neighbouring stages touch, as they do in li
 
 from dataclasses import dataclass
 
-from hf_wbc.data.toy.canvas import Dye
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.toy.canvas import Dye
 
 Range = tuple[float, float]
 
@@ -41,7 +41,7 @@ class Habit:
 
     diameter_um: Range
     nucleus: str
-    """A shape of `hf_wbc.data.toy.nucleus`."""
+    """A shape of `hf_wbc.toy.drawing`."""
     size: Range
     """Size of the nucleus in units of the cell's radius."""
     offset: Range

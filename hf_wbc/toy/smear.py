@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_wbc.data.toy.canvas import (
+from hf_wbc.toy.canvas import (
     FIELD_UM,
     PX_PER_UM,
     Dye,
@@ -13,9 +13,10 @@ from hf_wbc.data.toy.canvas import (
     coverage,
     enlarge,
     noise,
+    polar,
+    wobble,
 )
-from hf_wbc.data.toy.drawing import Cell, draw_cell
-from hf_wbc.data.toy.shapes import polar, wobble
+from hf_wbc.toy.drawing import Cell, draw_cell
 
 Rng = np.random.Generator
 Place = tuple[float, float, float]
