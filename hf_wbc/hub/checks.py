@@ -55,7 +55,7 @@ def check_publication(publication: Publication, *, finished: bool = True) -> Non
 
 def check_labels(publication: Publication) -> None:
     """ValueError unless a model's labels are the eleven, in their order."""
-    from hf_wbc.models.labels import require_labels
+    from hf_wbc.models.load import require_labels
 
     if "config.json" not in publication.files:
         raise ValueError("a model needs a config.json; give the model folder of a finished run")

@@ -15,7 +15,7 @@ from hf_wbc.hub.model_words import scored
 from hf_wbc.hub.places import ROLES, without_paths
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.models.exposure import KEY, Exposure
-from hf_wbc.models.labels import require_labels
+from hf_wbc.models.load import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES
 from hf_wbc.prepare.source import Source
 from hf_wbc.records import RunFolder, read_json

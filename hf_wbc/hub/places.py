@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from hf_wbc.models.ready import find_ready
+from hf_wbc.models.backbones import find_ready
 
 ROLES = ("sources", "target", "held_out")
 

@@ -7,7 +7,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.hub.model import RECORD
 from hf_wbc.hub.places import ROLES
-from hf_wbc.models.ready import find_ready
+from hf_wbc.models.backbones import find_ready
 from hf_wbc.records import RunFolder
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")

@@ -1,14 +1,12 @@
 """Classifiers of every family behind one face: load, freeze, group parameters, save."""
 
-from hf_wbc.models.bottleneck import Bottleneck
-from hf_wbc.models.classifier import Classifier, Output
+from hf_wbc.models.backbones import READY, Ready, find_ready, ready_names
+from hf_wbc.models.classifier import Bottleneck, Classifier, Output
 from hf_wbc.models.exposure import Exposure
-from hf_wbc.models.freezing import freeze
+from hf_wbc.models.freeze import Lora, freeze, merge_lora
 from hf_wbc.models.load import Loaded, load_classifier, load_trained
-from hf_wbc.models.lora import Lora, merge_lora
 from hf_wbc.models.param_groups import param_groups
 from hf_wbc.models.processor import Preprocessing, make_processor
-from hf_wbc.models.ready import READY, Ready, find_ready, ready_names
 from hf_wbc.models.save import save_classifier
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from hf_wbc.models.ready import UNKNOWN, Ready
+from hf_wbc.models.backbones import UNKNOWN, Ready
 
 KEY = "hf_wbc_exposure"
 """Key in config.json; transformers passes it over."""

@@ -2,8 +2,14 @@
 
 What is drawn at random here (a new head, fresh weights) comes from the given seed; the global
 generators stay as they were. Whatever is loaded runs one image of noise before it is handed out.
-"""
 
+The labels in a transformers configuration: those of the eleven classes, in their order.
+
+Give a pre-trained model another input size: its position embeddings are interpolated once.
+
+Bicubic, by the family's own rule (Dosovitskiy et al. 2021, arXiv:2010.11929, sec. 3.2)."""
+
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,24 +18,88 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import PLAIN, TreatmentRule
-from hf_wbc.models.checkpoint import Checkpoint, fetch_checkpoint
+from hf_wbc.models.backbones import FRESH, find_ready
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
-from hf_wbc.models.labels import labels_of, require_labels, set_labels
+from hf_wbc.models.pretrained import Checkpoint, fetch_checkpoint
 from hf_wbc.models.processor import (
     Preprocessing,
     make_processor,
     preprocessing_of,
 )
-from hf_wbc.models.quiet import quiet
-from hf_wbc.models.ready import FRESH, find_ready
-from hf_wbc.models.resize import resize_model
 from hf_wbc.models.save import ABSTENTION, NOTES
-from hf_wbc.models.seeded import seeded
+from hf_wbc.models.utils import quiet, seeded
 from hf_wbc.taxonomy import NAMES
+
+_NUM_SHOWN = 11
+
+
+def labels_of(config: Any) -> tuple[str, ...]:
+    """Its labels by class id."""
+    return tuple(config.id2label[index] for index in sorted(config.id2label))
+
+
+def set_labels(config: Any) -> None:
+    """Give it the eleven, both ways round."""
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {label: index for index, label in enumerate(NAMES)}
+    if hasattr(config, "label_names"):  # timm's own list, which would outlive ours when saved
+        config.label_names = list(NAMES)
+
+
+def require_labels(name: str, labels: tuple[str, ...]) -> None:
+    """ValueError with every difference, unless the labels are the eleven in their order."""
+    if labels == NAMES:
+        return
+    parts = []
+    if lacking := [label for label in NAMES if label not in labels]:
+        parts.append(f"lacks {', '.join(lacking)}")
+    if foreign := [label for label in labels if label not in NAMES]:
+        rest = len(foreign) - _NUM_SHOWN
+        more = f" and {rest} more" if rest > 0 else ""
+        parts.append(f"knows {', '.join(foreign[:_NUM_SHOWN])}{more}")
+    if not parts:
+        parts.append(f"has them in another order ({', '.join(labels)})")
+    raise ValueError(
+        f"{name} is no model of the eleven classes: it {'; it '.join(parts)}. "
+        f"Train one from it with --model {name}"
+    )
+
+
+def resize_model(model: Any, image_size: int) -> Any:
+    """The same weights for images of that size; families that take any size come back as they are.
+
+    ValueError when a weight's shape depends on the size in another way than as position embeddings.
+    """
+    from transformers import AutoModelForImageClassification
+
+    if getattr(model.config, "image_size", image_size) == image_size:
+        return model
+    config = copy.deepcopy(model.config)
+    config.image_size = image_size
+    resized = AutoModelForImageClassification.from_config(config)
+    state = model.state_dict()
+    for name, weight in resized.state_dict().items():
+        if weight.shape != state[name].shape:
+            state[name] = _interpolate(model, name, weight, image_size)
+    resized.load_state_dict(state)
+    return resized
+
+
+def _interpolate(model: Any, name: str, weight: Tensor, image_size: int) -> Tensor:
+    owner_name, _, attribute = name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    if attribute != "position_embeddings" or not hasattr(owner, "interpolate_pos_encoding"):
+        raise ValueError(
+            f"{type(model).__name__} cannot take images of {image_size} px: {name} has a fixed "
+            f"shape; leave --image-size out for the checkpoint's own {model.config.image_size}"
+        )
+    positions: Tensor = owner.interpolate_pos_encoding(weight, image_size, image_size)
+    return positions.detach().clone()
+
 
 HEAD_STD = 0.02
 """Standard deviation of a new head's weights; its bias is zero."""

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
-from hf_wbc.models.quiet import quiet
+from hf_wbc.models.utils import quiet
 from hf_wbc.records import replacing
 
 NOTES = "hf_wbc_images"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import hf_wbc.models.ready as module
+import hf_wbc.models.backbones as module
 from hf_wbc.models import find_ready, load_classifier, save_classifier
-from hf_wbc.models.ready import Ready
+from hf_wbc.models.backbones import Ready
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'hf_wbc[timm]'")
 

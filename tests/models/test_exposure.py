@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_wbc.models import Exposure, load_classifier, load_trained, save_classifier
-from hf_wbc.models.ready import READY
+from hf_wbc.models.backbones import READY
 
 
 def test_training_adds_what_it_saw_to_what_was_seen_before() -> None:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hf_wbc.models import load_classifier, load_trained
-from hf_wbc.models.labels import labels_of
-from hf_wbc.models.ready import FRESH, UNKNOWN
+from hf_wbc.models.backbones import FRESH, UNKNOWN
+from hf_wbc.models.load import labels_of
 from hf_wbc.taxonomy import NAMES
 
 Checkpoint = Callable[[str], Path]

@@ -18,7 +18,7 @@ from hf_wbc.models import (
     param_groups,
     save_classifier,
 )
-from hf_wbc.models.lora import attention_layers
+from hf_wbc.models.freeze import attention_layers
 from hf_wbc.models.param_groups import block_depths
 
 pytest.importorskip("peft", reason="peft is not installed: the extra lora")

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from hf_wbc.models import READY, ready_names
-from hf_wbc.models.ready import find_hub, find_ready
+from hf_wbc.models.backbones import find_hub, find_ready
 
 PUBLISHED = {
     # Parameters with 1000 classes as published with the weights (timm's model tables).

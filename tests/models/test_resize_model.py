@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForImageClassification
 
 from hf_wbc.models import load_classifier
-from hf_wbc.models.resize import resize_model
+from hf_wbc.models.load import resize_model
 
 Checkpoint = Callable[[str], Path]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from hf_wbc.engine.engines.contract import Engine, Precision, backbone_of
 from hf_wbc.engine.engines.converted import converted
 from hf_wbc.models import Classifier
-from hf_wbc.models.quiet import quiet
+from hf_wbc.models.utils import quiet
 
 BATCH = 8
 _FILE = "model.onnx"

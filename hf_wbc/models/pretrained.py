@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.data.hub_cache import fetch_snapshot
+from hf_wbc.models.backbones import Ready, find_hub, ready_names
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
-from hf_wbc.models.ready import Ready, find_hub, ready_names
 
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")

@@ -1,22 +1,23 @@
-"""LoRA: small learnt updates of frozen attention layers (Hu et al. 2021, arXiv:2106.09685).
+"""Which weights of a classifier learn, and which running statistics move.
+
+LoRA: small learnt updates of frozen attention layers (Hu et al. 2021, arXiv:2106.09685).
 
 A linear layer W x becomes W x + (alpha / rank) B A x, of which A (rank, in) and B (out, rank)
 learn; B starts at zero, so that nothing changes before the first step. Every linear layer of the
 attention is adapted: queries, keys, values and output. At the end the product is added to W, and
-what is saved is the plain model that it was.
-"""
+what is saved is the plain model that it was."""
 
 import importlib.util
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from hf_wbc.models.classifier import Classifier
-from hf_wbc.models.seeded import seeded
+from hf_wbc.models.utils import seeded
 
 FAMILIES = ("vit", "dinov2", "dinov2_with_registers", "swinv2", "timm_wrapper of a ViT")
 """Known to have attention layers that are linear; convolutional families have none."""
@@ -97,3 +98,38 @@ def _adapted(classifier: Classifier) -> list[tuple[str, Any]]:
     """Adapted layers by their path; none is found without importing peft."""
     modules = classifier.model.named_modules()
     return [(name, module) for name, module in modules if hasattr(module, "lora_A")]
+
+
+Trainable = Literal["full", "frozen", "lora"]
+BatchNorm = Literal["train", "frozen"]
+
+
+def freeze(
+    classifier: Classifier,
+    trainable: Trainable = "full",
+    batch_norm: BatchNorm = "train",
+    lora: Lora | None = None,
+    seed: int = 0,
+) -> None:
+    """Set once, before the optimizer is made; it holds through every later `train()`.
+
+    A frozen backbone is in evaluation mode, its weights and statistics fixed, and so is any dropout
+    before the head: a linear probe on images then learns what one on embedded features learns.
+    Frozen BatchNorm keeps its running statistics, while its scale and shift still learn. With
+    "lora" head and updates of the attention learn, the latter drawn from `seed` (see `add_lora`).
+    ValueError for another word, or a model that LoRA does not fit.
+    """
+    for name, value, words in (
+        ("trainable", trainable, get_args(Trainable)),
+        ("batch_norm", batch_norm, get_args(BatchNorm)),
+    ):
+        if value not in words:
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(words)}")
+    classifier.backbone_frozen = trainable == "frozen"
+    classifier.batch_norm_frozen = batch_norm == "frozen"
+    if trainable == "frozen":
+        classifier.model.requires_grad_(False)
+        classifier.head.requires_grad_(True)  # a bottleneck is no part of the model, and learns
+    elif trainable == "lora":
+        add_lora(classifier, lora or Lora(), seed)
+    classifier.train(classifier.training)
