@@ -12,8 +12,7 @@ from hf_wbc.app.desk import Desk, title_of
 from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.slide import Slide
 from hf_wbc.engine.cell_answer import CellAnswer
-from hf_wbc.evaluation.certainty import softmax_corr
-from hf_wbc.evaluation.clusters import class_ami
+from hf_wbc.evaluation.validators import class_ami, softmax_corr
 
 MOST_CELLS = 300
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.slide import Slide
-from hf_wbc.evaluation.neighbours import unit
-from hf_wbc.evaluation.plane import nearest, own_distances, principal_plane
+from hf_wbc.evaluation.validators import nearest, own_distances, principal_plane, unit
 from hf_wbc.plots.html import Picture, picture
 
 YOURS = "your cells"

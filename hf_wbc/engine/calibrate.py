@@ -16,8 +16,7 @@ import numpy as np
 
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.label_shift import LabelShift, Scored
-from hf_wbc.evaluation.abstention import Abstention, fit_abstention
-from hf_wbc.evaluation.abstention_scores import abstention_scores
+from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.models import Loaded

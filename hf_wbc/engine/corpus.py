@@ -9,7 +9,7 @@ import numpy as np
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.dataset import Domain, load_domains
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.evaluation.tally import tally
+from hf_wbc.evaluation.metrics import tally
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
 

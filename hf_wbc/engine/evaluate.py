@@ -19,8 +19,8 @@ from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.predict import Report, predict, silent
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
 from hf_wbc.engine.treatments import treatment_for
-from hf_wbc.evaluation.abstention_scores import abstention_scores
-from hf_wbc.evaluation.tally import tally
+from hf_wbc.evaluation.abstention import abstention_scores
+from hf_wbc.evaluation.metrics import tally
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import RunFolder, replacing
 from hf_wbc.taxonomy import UNLABELLED

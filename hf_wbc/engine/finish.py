@@ -18,7 +18,7 @@ from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
 from hf_wbc.engine.treatments import say
-from hf_wbc.evaluation.selection import Rule
+from hf_wbc.evaluation.model_selection import Rule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
 

@@ -8,9 +8,8 @@ import numpy as np
 from hf_wbc.engine.context import Context
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import headline
-from hf_wbc.evaluation.label_shift import folded
-from hf_wbc.evaluation.priors import METHODS as ESTIMATORS
-from hf_wbc.evaluation.priors import PriorEstimate, estimate_priors
+from hf_wbc.evaluation.label_shift import METHODS as ESTIMATORS
+from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, folded
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 Scored = Mapping[tuple[str, str], Predictions]

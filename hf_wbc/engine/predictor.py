@@ -30,8 +30,8 @@ from hf_wbc.engine.given_images import Pixels, Scale, frames_of, rgb
 from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.reference import Reference, read_reference
 from hf_wbc.engine.saliency import saliency_map
-from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.slide import HeldOut
+from hf_wbc.evaluation.validators import unit
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.taxonomy import NAMES
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hf_wbc.data.image_statistics import Looks, looks_of_sources
-from hf_wbc.evaluation.neighbours import unit
 from hf_wbc.evaluation.slide import HeldOut
+from hf_wbc.evaluation.validators import unit
 from hf_wbc.models import Classifier, Loaded
 from hf_wbc.records import RunFolder
 

@@ -18,7 +18,7 @@ from hf_wbc.engine.resolve import (
     with_recipe,
 )
 from hf_wbc.engine.trainer import Report, Trainer
-from hf_wbc.evaluation.selection import rule
+from hf_wbc.evaluation.model_selection import rule
 from hf_wbc.models import Lora, freeze, load_classifier
 from hf_wbc.records import RunFolder, remove
 

@@ -25,7 +25,7 @@ from hf_wbc.engine.machine import peak_memory_bytes
 from hf_wbc.engine.phase import Phase, make_phases, prepare
 from hf_wbc.engine.validation import Validation
 from hf_wbc.engine.window import Window, flat
-from hf_wbc.evaluation.selection import Rule, rule, values
+from hf_wbc.evaluation.model_selection import Rule, rule, values
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 

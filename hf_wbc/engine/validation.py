@@ -16,9 +16,9 @@ from hf_wbc.engine.context import Context
 from hf_wbc.engine.corpus import Splits
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import HEADLINE
+from hf_wbc.evaluation.label_shift import estimate_priors
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.priors import estimate_priors
-from hf_wbc.evaluation.selection import ValidationOutputs, unlabelled_scores
+from hf_wbc.evaluation.model_selection import ValidationOutputs, unlabelled_scores
 from hf_wbc.models import Classifier
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
-from hf_wbc.evaluation.priors import PriorEstimate, resampled_priors
+from hf_wbc.evaluation.label_shift import PriorEstimate, resampled_priors
 
 UNKNOWN = -1
 """A cell whose class nobody has corrected."""
@@ -152,7 +152,7 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> Lost:
 def estimate(
     method: str, known: HeldOut, slide: Slide, rows: Flags, lost: Lost, seed: int
 ) -> Estimate:
-    """Shares by an estimator of `hf_wbc.evaluation.priors` from some rows (N,) of a slide.
+    """Shares by an estimator of `hf_wbc.evaluation.label_shift` from some rows (N,) of a slide.
 
     `known` are held-out cells that are not rejected, `rows` cells that are not either. What else is
     counted is what it is taken for.

@@ -1,20 +1,28 @@
 """`WbcMacroF1`: the scores as a metric of the evaluate library.
 
-The same file is the metric's Space (`hf_wbc.evaluation.space` writes it there), which
+The same file is the metric's Space (`hf_wbc.evaluation.wbc_macro_f1` writes it there), which
 `evaluate.load` reads. That copies the siblings which this file itself imports, each on a line
 without a comment, and takes the first metric class it finds, so evaluate is imported whole.
-"""
 
+The Python files of the metric's Space: the package's own, with their imports made local.
+
+`evaluate.load` copies a metric's file and the siblings that it imports, and the Space must work
+without hf_wbc, so it holds copies, never edited by hand. After a change to one of `MODULES`:
+
+    python -m hf_wbc.evaluation.wbc_macro_f1 spaces/wbc_macro_f1"""
+
+import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 import evaluate
 from numpy.typing import ArrayLike
 
-from hf_wbc.evaluation.intervals import bootstrap
-from hf_wbc.evaluation.metrics import summary
-from hf_wbc.evaluation.tally import tally
+from hf_wbc.evaluation.bootstrap import bootstrap
+from hf_wbc.evaluation.metrics import summary, tally
 from hf_wbc.taxonomy import NAMES
 
 DESCRIPTION = """\
@@ -70,3 +78,31 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
         if intervals:
             scores["intervals"] = bootstrap(counted, seed=seed)
         return scores
+
+
+MODULES = (
+    "taxonomy",
+    "evaluation/tally",
+    "evaluation/metrics",
+    "evaluation/intervals",
+    "evaluation/wbc_macro_f1",
+)
+
+
+def space_files() -> dict[str, str]:
+    """The text of each file by its name in the Space."""
+    package = Path(__file__).parents[1]
+    return {
+        Path(module).name + ".py": localised((package / f"{module}.py").read_text())
+        for module in MODULES
+    }
+
+
+def localised(text: str) -> str:
+    """The text with `from hf_wbc.room.file import x` turned into `from .file import x`."""
+    return re.sub(r"^from hf_wbc(?:\.\w+)*\.(\w+) import ", r"from .\1 import ", text, flags=re.M)
+
+
+if __name__ == "__main__":
+    for name, text in space_files().items():
+        Path(sys.argv[1], name).write_text(text)

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.evaluation.intervals import draw_images
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1
-from hf_wbc.evaluation.tally import merged
+from hf_wbc.evaluation.bootstrap import draw_images
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1, merged
 from hf_wbc.prepare.annotations import MISSING, OUTSIDE, RATINGS, Annotations
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, Relation, relation
 

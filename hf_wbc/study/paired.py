@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.evaluation.tally import merged
+from hf_wbc.evaluation.metrics import merged
 from hf_wbc.study.holm import holm
 from hf_wbc.taxonomy import NAMES, UNLABELLED
 

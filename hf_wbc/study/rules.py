@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from hf_wbc.evaluation.judge import judge
-from hf_wbc.evaluation.selection import RULES
+from hf_wbc.evaluation.model_selection import RULES, judge
 from hf_wbc.study.collect import Run
 from hf_wbc.study.table import Row, Sheet
 

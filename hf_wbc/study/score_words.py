@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from hf_wbc.evaluation.selection import RULES
+from hf_wbc.evaluation.model_selection import RULES
 from hf_wbc.study.collect import Run
 from hf_wbc.study.comparison import Comparison, Family
 from hf_wbc.study.paired import Difference

@@ -1,6 +1,6 @@
 """`WbcMacroF1`: the scores as a metric of the evaluate library.
 
-The same file is the metric's Space (`hf_wbc.evaluation.space` writes it there), which
+The same file is the metric's Space (`hf_wbc.evaluation.wbc_macro_f1` writes it there), which
 `evaluate.load` reads. That copies the siblings which this file itself imports, each on a line
 without a comment, and takes the first metric class it finds, so evaluate is imported whole.
 """

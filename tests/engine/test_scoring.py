@@ -8,7 +8,7 @@ import pytest
 from hf_wbc.data.dataset import Domain, load_domain
 from hf_wbc.engine.predict import Predictions
 from hf_wbc.engine.scoring import prediction_rows, score_predictions
-from hf_wbc.evaluation.intervals import intervals
+from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.taxonomy import NUM_CLASSES
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from hf_wbc.evaluation.abstention import Abstention, fit_abstention
-from hf_wbc.evaluation.abstention_scores import abstention_scores
+from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, expected_calibration_error
-from hf_wbc.evaluation.review import aurc
+from hf_wbc.evaluation.selective import aurc
 from hf_wbc.taxonomy import NAMES, UNLABELLED, class_id
 
 BLAST, BAND, SEGMENTED = map(class_id, ("myeloblast", "neutrophil_banded", "neutrophil_segmented"))

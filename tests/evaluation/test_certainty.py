@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_wbc.evaluation.certainty import (
+from hf_wbc.evaluation.validators import (
     agreement,
     bnm,
     bnm_prior,

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 
-from hf_wbc.evaluation import clusters as module
-from hf_wbc.evaluation.clusters import adjusted_mutual_information, class_ami, k_means
-from hf_wbc.evaluation.neighbours import evenly
+from hf_wbc.evaluation import validators as module
+from hf_wbc.evaluation.validators import adjusted_mutual_information, class_ami, evenly, k_means
 
 
 def blobs(num=220, d=6, k=11, spread=0.3, seed=0):

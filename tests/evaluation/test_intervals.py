@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.intervals import bootstrap, intervals
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1
-from hf_wbc.evaluation.tally import tally
+from hf_wbc.evaluation.bootstrap import bootstrap, intervals
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, tally
 
 SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_wbc.evaluation.judge import judge, spearman
+from hf_wbc.evaluation.model_selection import judge, spearman
 
 
 def row(step, source_val, oracle=None, **unlabelled):

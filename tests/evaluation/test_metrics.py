@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, score
-from hf_wbc.evaluation.tally import tally
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, score, tally
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
 
 ids = st.integers(0, NUM_CLASSES - 1)
@@ -168,7 +167,7 @@ def test_a_grouped_tally_scores_as_a_plain_one():
 
 def test_importing_the_metrics_loads_numpy_alone():
     code = (
-        "import sys, hf_wbc.evaluation.intervals, hf_wbc.evaluation.selection;"
+        "import sys, hf_wbc.evaluation.bootstrap, hf_wbc.evaluation.model_selection;"
         "print(*{'torch', 'sklearn', 'scipy', 'evaluate', 'datasets'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from hf_wbc.evaluation.prior_solvers import bbse_priors, em_priors, rlls_priors, rlls_strength
+from hf_wbc.evaluation.prior_estimators import bbse_priors, em_priors, rlls_priors, rlls_strength
 
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from hf_wbc.evaluation.label_shift import total_variation
+from hf_wbc.evaluation.label_shift import METHODS, bbse, em, estimate_priors, rlls, total_variation
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.prior_solvers import bbse_priors, em_priors
-from hf_wbc.evaluation.priors import METHODS, bbse, em, estimate_priors, rlls
+from hf_wbc.evaluation.prior_estimators import bbse_priors, em_priors
 
 SOURCE = np.array([0.3, 0.3, 0.2, 0.15, 0.05])
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])

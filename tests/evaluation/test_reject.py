@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hf_wbc.evaluation.reject import Rejection, auroc, energy, rejection
+from hf_wbc.evaluation.selective import Rejection, auroc, energy, rejection
 
 
 def test_energy_is_minus_the_log_of_the_sum_and_does_not_overflow():

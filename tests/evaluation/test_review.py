@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.review import (
+from hf_wbc.evaluation.selective import (
     GRAVITY,
     Review,
     aurc,

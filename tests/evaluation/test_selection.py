@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.evaluation.selection import RULES, require_rule, rule, values
+from hf_wbc.evaluation.model_selection import RULES, require_rule, rule, values
 
 NONE = {"has_target": False, "has_held_out": False, "oracle": False}
 ALL = {"has_target": True, "has_held_out": True, "oracle": True}

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from hf_wbc.evaluation.differential import Differential, differential
-from hf_wbc.evaluation.reject import rejection
+from hf_wbc.evaluation.selective import rejection
 from hf_wbc.evaluation.slide import UNKNOWN, HeldOut
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.taxonomy import NUM_CLASSES

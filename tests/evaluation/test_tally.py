@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from hf_wbc.evaluation.tally import merged, tally
+from hf_wbc.evaluation.metrics import merged, tally
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 BANDED, SEGMENTED, MONOCYTE = (

@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.certainty import info_max_prior
-from hf_wbc.evaluation.dev import dev
-from hf_wbc.evaluation.neighbours import snd
-from hf_wbc.evaluation.selection import RULES, ValidationOutputs, unlabelled_scores, values
+from hf_wbc.evaluation.model_selection import RULES, ValidationOutputs, unlabelled_scores, values
+from hf_wbc.evaluation.validators import dev, info_max_prior, snd
 
 PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
 

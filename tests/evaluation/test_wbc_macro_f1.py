@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.intervals import intervals
+from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.evaluation.wbc_macro_f1 import WbcMacroF1
 

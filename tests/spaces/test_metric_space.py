@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from hf_wbc.evaluation.intervals import intervals
+from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.space import localised, space_files
+from hf_wbc.evaluation.wbc_macro_f1 import localised, space_files
 from hf_wbc.shipped import shipped
 
 SPACE = shipped("spaces/wbc_macro_f1")
@@ -73,7 +73,7 @@ def alone(tmp_path_factory):
 
 def test_the_space_holds_the_packages_own_files():
     for name, text in space_files().items():
-        assert (SPACE / name).read_text() == text, "run python -m hf_wbc.evaluation.space"
+        assert (SPACE / name).read_text() == text, "run python -m hf_wbc.evaluation.wbc_macro_f1"
 
 
 def test_the_spaces_files_know_nothing_of_the_package():
@@ -83,7 +83,7 @@ def test_the_spaces_files_know_nothing_of_the_package():
 
 def test_imports_become_local_ones():
     assert localised("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
-    assert localised("from hf_wbc.evaluation.tally import a, b") == "from .tally import a, b"
+    assert localised("from hf_wbc.evaluation.metrics import a, b") == "from .tally import a, b"
     assert localised("import numpy as np\n") == "import numpy as np\n"
 
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.evaluation.intervals import intervals
+from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.selection import rule as selection_rule
-from hf_wbc.evaluation.selection import values
+from hf_wbc.evaluation.model_selection import rule as selection_rule
+from hf_wbc.evaluation.model_selection import values
 from hf_wbc.records import RunFolder, digest
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 

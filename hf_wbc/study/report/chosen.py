@@ -10,7 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from hf_wbc.evaluation.selection import RULES
+from hf_wbc.evaluation.model_selection import RULES
 from hf_wbc.study.collect import Run
 from hf_wbc.study.comparison import labels
 from hf_wbc.study.table import Row

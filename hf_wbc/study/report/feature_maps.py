@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hf_wbc.audit.embedding import Map, Mixing, embed, mixing
-from hf_wbc.evaluation.tally import merged
+from hf_wbc.evaluation.metrics import merged
 from hf_wbc.study.collect import Run
 from hf_wbc.taxonomy import UNLABELLED
 

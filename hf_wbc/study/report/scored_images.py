@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hf_wbc.evaluation.tally import merged
+from hf_wbc.evaluation.metrics import merged
 from hf_wbc.study.collect import Run
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED, class_id
 

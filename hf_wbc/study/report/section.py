@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from hf_wbc.evaluation.review import risk_coverage
-from hf_wbc.evaluation.tally import merged
+from hf_wbc.evaluation.metrics import merged
+from hf_wbc.evaluation.selective import risk_coverage
 from hf_wbc.plots.html import Picture, picture
 from hf_wbc.study.comparison import Comparison, labels
 from hf_wbc.study.report.chosen import Chosen, choose

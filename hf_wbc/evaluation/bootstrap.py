@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1
-from hf_wbc.evaluation.tally import Counts, Tally, tally
+from hf_wbc.evaluation.metrics import Counts, Tally, accuracy, balanced_accuracy, macro_f1, tally
 
 SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 

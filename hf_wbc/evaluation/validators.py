@@ -1,0 +1,381 @@
+"""How certain and how diverse predictions are: scores of N unlabelled images, higher is better.
+
+A score that rewards diversity takes a target with equally many images of every class for granted.
+Each has a form for known or estimated priors, which for uniform priors orders evaluations as the
+plain one does. `probabilities` (N, C) have rows that sum to 1, and so have `priors` (C,).
+
+Do predicted classes follow the clusters of the features? ClassAMI, with what it is made of.
+
+Musgrave et al. 2022, Three new validators (arXiv:2208.07360). In numpy, as importing scikit-learn
+takes longer than a hundred evaluations; its own k-means and AMI are the reference in the tests.
+
+Deep embedded validation: the target's risk from labelled source images that resemble it.
+
+You et al. 2019 (Towards accurate model selection in deep unsupervised domain adaptation, ICML).
+Source validation losses are weighted by p_t(f) / p_s(f), read off a classifier that tells target
+from source features; a control variate lowers the variance. Under label shift the weights still
+hold, as long as features of a class look alike in both domains.
+
+The classifier is a logistic regression instead of the paper's small network. Each half of the
+images is weighted by one that was trained on the other half, since only validation images are at
+hand; the strength of its ridge is chosen by the likelihood of what it was not trained on.
+
+Who is alike: features at unit length, and the soft neighbourhood density of a target.
+
+The plane of largest variance of known cells' features, in which new ones find their place.
+
+Principal components (Hotelling 1933): unlike UMAP the plane is fixed by the known cells alone, so
+that a new cell moves none of them, and is drawn at once."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import entr, expit, gammaln, rel_entr, xlogy
+
+from hf_wbc.taxonomy import NUM_CLASSES
+
+Floats = NDArray[np.floating[Any]]
+
+
+RAREST = 1e-3
+"""Estimated priors are raised to this, as a class of which none is expected may yet occur."""
+
+
+def entropy(probabilities: Floats) -> float:
+    """Minus the mean entropy, in [-ln C, 0] (Morerio et al. 2018, arXiv:1711.10288).
+
+    >>> entropy(np.array([[1.0, 0.0], [1.0, 0.0]]))
+    0.0
+    """
+    return 0.0 - float(entr(probabilities).sum(1).mean())
+
+
+def info_max(probabilities: Floats) -> float:
+    """H(mean p) - mean H(p), in [0, ln C]: the mutual information of image and prediction.
+
+    Information maximisation is SHOT's loss (Liang et al. 2020, arXiv:2002.08546), and a validator
+    in Musgrave et al. 2022 (arXiv:2208.07360).
+    """
+    return float(entr(probabilities.mean(0)).sum()) + entropy(probabilities)
+
+
+def info_max_prior(probabilities: Floats, priors: Floats) -> float:
+    """-KL(mean p || priors) - mean H(p), at most 0; for uniform priors `info_max` - ln C."""
+    return entropy(probabilities) - float(rel_entr(probabilities.mean(0), _raised(priors)).sum())
+
+
+def bnm(probabilities: Floats) -> float:
+    """Nuclear norm over sqrt(N C), in (0, 1] (Cui et al. 2020, arXiv:2003.12237).
+
+    1 for certain predictions that are spread over all classes alike, 1 / sqrt(C) when they are all
+    of one class, 1 / C when they are all uniform.
+    """
+    return float(np.linalg.norm(probabilities, "nuc") / np.sqrt(probabilities.size))
+
+
+def bnm_prior(probabilities: Floats, priors: Floats) -> float:
+    """`bnm` of the columns times sqrt(C prior), in (0, 1].
+
+    Of certain predictions it is the Bhattacharyya coefficient of their shares and the priors, so it
+    is 1 just where these are equal.
+    """
+    scale = np.sqrt(probabilities.shape[1] * _raised(priors))
+    return bnm(probabilities * scale)
+
+
+def softmax_corr(probabilities: Floats) -> float:
+    """Cosine of the classes' correlation P^T P / N and the identity, in [1 / sqrt(C), 1].
+
+    SoftmaxCorr (Tu et al. 2024, arXiv:2406.09908). 1 for certain predictions that are spread over
+    all classes alike; 1 / sqrt(C) when they are all of one class, or all the same.
+    """
+    return _corr(probabilities, np.ones(probabilities.shape[1]))
+
+
+def softmax_corr_prior(probabilities: Floats, priors: Floats) -> float:
+    """The same with the priors on the diagonal: 1 for certain predictions in their shares."""
+    return _corr(probabilities, _raised(priors))
+
+
+def agreement(probabilities: Floats, ensemble: Floats | None) -> float:
+    """Fraction of the images on which the ensemble predicts the same class; 0 without ensemble.
+
+    `ensemble` (N, C) is the mean prediction of all earlier evaluations. That disagreement foretells
+    error: Jiang et al. 2022 (arXiv:2106.13799).
+    """
+    if ensemble is None:
+        return 0.0
+    return float((probabilities.argmax(1) == ensemble.argmax(1)).mean())
+
+
+def _corr(probabilities: Floats, diagonal: Floats) -> float:
+    correlation = probabilities.T @ probabilities
+    norms = np.linalg.norm(correlation) * np.linalg.norm(diagonal)
+    return float(np.diagonal(correlation) @ diagonal / norms)
+
+
+def _raised(priors: Floats) -> NDArray[np.float64]:
+    raised: NDArray[np.float64] = np.maximum(np.asarray(priors, np.float64), RAREST)
+    raised /= raised.sum()
+    return raised
+
+
+Float = TypeVar("Float", bound=np.floating[Any])
+NEIGHBOURS_MOST = 10_000
+"""Images, at most; of more, evenly spaced ones are taken."""
+CHUNK = 500
+
+
+def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float:
+    """Mean entropy of each image's similarities to all others, in [0, ln(N - 1)]; higher is better.
+
+    Saito et al. 2021 (arXiv:2108.10860): cosines over the temperature, through a softmax that
+    leaves the image itself out. The paper's `features` (N, d) are the softmax outputs.
+    """
+    rows = np.asarray(features[evenly(len(features), NEIGHBOURS_MOST)], np.float32)
+    if len(rows) < 3:
+        return 0.0
+    rows = unit(rows)
+    total = 0.0
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        similarity = chunk @ rows.T / np.float32(temperature)
+        itself = np.arange(len(chunk))
+        similarity[itself, start + itself] = -np.inf
+        similarity -= similarity.max(1, keepdims=True)
+        weight = np.exp(similarity)
+        similarity[itself, start + itself] = 0
+        mass = weight.sum(1, dtype=np.float64)
+        energy = np.einsum("ij,ij->i", weight, similarity)
+        total += float((np.log(mass) - energy / mass).sum())
+    return total / len(rows)
+
+
+def unit(features: NDArray[Float]) -> NDArray[Float]:
+    """Features (N, d) at length 1; a row of zeros stays one."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    found: NDArray[Float] = features / np.maximum(lengths, 1e-12)
+    return found
+
+
+def evenly(num: int, most: int) -> NDArray[np.int64]:
+    """Indices of at most so many of `num` rows, evenly spaced.
+
+    >>> evenly(7, 3).tolist(), evenly(2, 3).tolist()
+    ([0, 2, 4], [0, 1])
+    """
+    taken = min(num, most)
+    return np.arange(taken) * num // max(taken, 1)
+
+
+Ints = NDArray[np.integer[Any]]
+MOST = 1000
+"""Images, at most; of more, evenly spaced ones are taken."""
+STARTS = 3
+
+
+def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES) -> float:
+    """Adjusted mutual information of k-means clusters and predicted classes, at most 1.
+
+    Features (N, d), predicted (N,). About 0 by chance, and 0 when all predictions are of one class.
+    """
+    rows = evenly(len(features), MOST)
+    clusters = k_means(features[rows].astype(np.float32), num_clusters)
+    return adjusted_mutual_information(predicted[rows], clusters)
+
+
+def k_means(features: Floats, num_clusters: int, max_iterations: int = 50) -> NDArray[np.int64]:
+    """Cluster of each row (N,), the tightest of a few k-means++ starts, always the same draws."""
+    rng = np.random.default_rng(0)
+    found = [_lloyd(features, _spread(features, num_clusters, rng), max_iterations)
+             for _ in range(STARTS)]  # fmt: skip
+    return min(found, key=lambda each: each[0])[1]
+
+
+def adjusted_mutual_information(a: Ints, b: Ints) -> float:
+    """(MI - E) / (mean entropy - E), E the expected MI of random labels (Vinh et al. 2010).
+
+    0 when one of the labellings (N,) has a single label.
+    """
+    a, b = (np.unique(each, return_inverse=True)[1] for each in (a, b))
+    table = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1))
+    table = table.reshape(a.max() + 1, b.max() + 1)
+    num, sums_a, sums_b = len(a), table.sum(1), table.sum(0)
+    entropy_a, entropy_b = (float(entr(sums / num).sum()) for sums in (sums_a, sums_b))
+    shared = entropy_a + entropy_b - float(entr(table / num).sum())
+    chance = _expected_information(sums_a, sums_b)
+    room = (entropy_a + entropy_b) / 2 - chance
+    return (shared - chance) / room if room > 1e-9 else 0.0
+
+
+def _expected_information(sums_a: Ints, sums_b: Ints) -> float:
+    """Mean MI over all pairs of labellings with these counts: a hypergeometric sum."""
+    num, most = int(sums_a.sum()), int(min(sums_a.max(), sums_b.max()))
+    n = np.arange(1, most + 1)
+    a, b = sums_a[:, None, None], sums_b[None, :, None]
+    possible = (n <= a) & (n <= b) & (n >= a + b - num)
+    log_factorial = gammaln(np.arange(num + 1) + 1.0)
+
+    def logs(counts: Ints) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = log_factorial[np.clip(counts, 0, num)]
+        return found
+
+    log_p = logs(a) + logs(b) + logs(num - a) + logs(num - b) - logs(np.array(num))
+    log_p = log_p - logs(n) - logs(a - n) - logs(b - n) - logs(num - a - b + n)
+    information = xlogy(n / num, num * n / (a * b))
+    return float((np.exp(log_p, where=possible, out=np.zeros(log_p.shape)) * information).sum())
+
+
+def _spread(features: Floats, num_clusters: int, rng: np.random.Generator) -> Floats:
+    """k-means++ centres: each drawn with odds as its squared distance to those before it."""
+    centres = [features[rng.integers(len(features))]]
+    nearest = ((features - centres[0]) ** 2).sum(1)
+    while len(centres) < num_clusters and nearest.any():
+        total = nearest.cumsum(dtype=np.float64)
+        drawn = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
+        centres.append(features[min(drawn, len(features) - 1)])
+        nearest = np.minimum(nearest, ((features - centres[-1]) ** 2).sum(1))
+    return np.stack(centres)
+
+
+def _lloyd(
+    features: Floats, centres: Floats, max_iterations: int
+) -> tuple[float, NDArray[np.int64]]:
+    """Sum of squared distances up to a constant, and the cluster of each row."""
+    labels = np.full(len(features), -1)
+    for _ in range(max_iterations):
+        distances = (centres**2).sum(1) - 2 * features @ centres.T
+        moved = distances.argmin(1)
+        if (moved == labels).all():
+            break
+        labels = moved
+        member = (labels == np.arange(len(centres))[:, None]).astype(features.dtype)
+        counts = member.sum(1, keepdims=True)
+        centres = np.where(counts > 0, member @ features / np.maximum(counts, 1), centres)
+    return float(distances.min(1).sum(dtype=np.float64)), labels
+
+
+DEV_MOST = 500
+"""Images of each domain to train one classifier on, at most."""
+PENALTIES = (0.3, 0.03, 0.003)
+LARGEST = 20.0
+"""Log-odds are cut here, so that weights stay finite."""
+
+
+def dev(features_s: Floats, losses_s: Floats, features_t: Floats) -> float:
+    """Minus the estimated risk on the target: features (N_s, d), (N_t, d), losses (N_s,)."""
+    return -weighted_risk(losses_s, importance_weights(features_s, features_t))
+
+
+def weighted_risk(losses: Floats, weights: Floats) -> float:
+    """mean(w l) + eta (mean(w) - 1), eta = -cov(w l, w) / var(w); losses and weights (N,).
+
+    The mean weight is 1 in expectation, so the second term is 0 in expectation; eta is what
+    makes the variance of the sum the least.
+    """
+    weighted, off = weights * losses, weights - weights.mean()
+    variance = float(off @ off)
+    eta = -float(off @ weighted) / variance if variance > 0 else 0.0
+    return float(weighted.mean() + eta * (weights.mean() - 1))
+
+
+def importance_weights(features_s: Floats, features_t: Floats) -> NDArray[np.float64]:
+    """p_t / p_s at the source features (N_s, d), of target features (N_t, d); ones for N < 2."""
+    weights = np.ones(len(features_s))
+    if min(len(features_s), len(features_t)) < 2:
+        return weights
+    halves = [(features_s[i::2], features_t[i::2]) for i in (0, 1)]
+    odds = [_log_odds(halves[1 - i], halves[i]) for i in (0, 1)]
+    losses = [sum(_loss(*pair[k]) for pair in odds) for k in range(len(PENALTIES))]
+    best = int(np.argmin(losses))
+    for i in (0, 1):
+        odds_s, _ = odds[i][best]
+        weights[i::2] = np.exp(np.clip(odds_s, -LARGEST, LARGEST))
+    return weights
+
+
+def _log_odds(
+    train: tuple[Floats, Floats], seen: tuple[Floats, Floats]
+) -> list[tuple[Floats, Floats]]:
+    """ln(p_t / p_s) at the seen source and target features, for each penalty."""
+    fit_s, fit_t = (features[evenly(len(features), DEV_MOST)] for features in train)
+    fit = np.concatenate([fit_s, fit_t]).astype(np.float64)
+    mean, std = fit.mean(0), fit.std(0)
+    std[std == 0] = 1
+    is_target = np.repeat([0.0, 1.0], [len(fit_s), len(fit_t)])
+    prior = np.log(len(fit_t) / len(fit_s))
+    found = []
+    start = np.append(np.zeros(fit.shape[1]), prior)
+    for penalty in PENALTIES:
+        start = _logistic((fit - mean) / std, is_target, penalty, start)
+        weight, bias = start[:-1] / std, start[-1] - prior
+        odds_s, odds_t = ((features - mean) @ weight + bias for features in seen)
+        found.append((odds_s, odds_t))
+    return found
+
+
+def _logistic(
+    inputs: NDArray[np.float64], labels: NDArray[np.float64], penalty: float, start: Floats
+) -> NDArray[np.float64]:
+    """Coefficients (d + 1,), the bias last: least mean logistic loss + penalty |w|^2 / 2."""
+
+    def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight = coefficients[:-1]
+        logits = inputs @ weight + coefficients[-1]
+        value = (np.logaddexp(0, logits) - labels * logits).mean() + penalty * weight @ weight / 2
+        wrong = (expit(logits) - labels) / len(labels)
+        return float(value), np.append(wrong @ inputs + penalty * weight, wrong.sum())
+
+    options = {"maxiter": 100, "gtol": 1e-4}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(found.x, np.float64)
+
+
+def _loss(odds_s: Floats, odds_t: Floats) -> float:
+    """Mean logistic loss, both domains alike."""
+    return float(np.logaddexp(0, odds_s).mean() + np.logaddexp(0, -odds_t).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A plane in the space of features."""
+
+    mean: Floats
+    """(d,)."""
+    axes: Floats
+    """(2, d), orthonormal."""
+    share: float
+    """Of the known cells' variance that it shows."""
+
+    def project(self, features: Floats) -> NDArray[np.float32]:
+        """Points (N, 2) of features (N, d)."""
+        return ((features - self.mean) @ self.axes.T).astype(np.float32)
+
+
+def principal_plane(features: Floats) -> Plane:
+    """Of features (N, d); ValueError for fewer than three cells or two features."""
+    if features.ndim != 2 or len(features) < 3 or features.shape[1] < 2:
+        raise ValueError(f"features have shape {features.shape}; a plane needs (3 or more, 2)")
+    mean = features.mean(0)
+    _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
+    total = float((sizes**2).sum())
+    # A component's sign is nobody's choice: its largest weight is positive.
+    signs = np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])
+    return Plane(mean, axes[:2] * signs[:, None], float((sizes[:2] ** 2).sum() / (total or 1.0)))
+
+
+def nearest(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each new cell (M, d) the index of the nearest known one (N, d), and 1 - their cosine."""
+    similarity = unit(new) @ unit(known).T
+    return similarity.argmax(1), np.asarray(1 - similarity.max(1), np.float64)
+
+
+def own_distances(known: Floats) -> NDArray[np.float64]:
+    """Of each known cell (N, d) the distance of the nearest other one, as `nearest` has it."""
+    rows = unit(known)
+    similarity = rows @ rows.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.asarray(1 - similarity.max(1), np.float64)
