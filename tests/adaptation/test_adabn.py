@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_wbc.adaptation import Method, Setting, _norms, load_method
+from hf_wbc.adaptation import Method, Setting, load_method, norm_layers
 from hf_wbc.data.batch import TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
 
@@ -113,9 +113,9 @@ def test_frozen_layers_are_re_estimated_too(
     freeze(classifier, **frozen)
     method = set_up(classifier, make_setting())
     method.start_adapting()
-    before = [norm.running_mean.clone() for norm in _norms.batch_norms(classifier)]
+    before = [norm.running_mean.clone() for norm in norm_layers.batch_norms(classifier)]
     method(target_batch(torch.randn(4, 3, 32, 32)))
-    after = [norm.running_mean for norm in _norms.batch_norms(classifier)]
+    after = [norm.running_mean for norm in norm_layers.batch_norms(classifier)]
     assert len(after) > 4
     assert not any(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
@@ -126,11 +126,11 @@ def test_features_leave_the_backbones_statistics_alone(
     classifier = Classifier(deepcopy(resnet))
     classifier.add_bottleneck(4, seed=0)
     method = set_up(classifier, make_setting(is_features=True))
-    for norm in _norms.batch_norms(classifier):
+    for norm in norm_layers.batch_norms(classifier):
         norm.running_mean.add_(1)
     method.start_adapting()
     method(target_batch(torch.randn(16, 8)))
-    for norm in _norms.batch_norms(classifier.model):
+    for norm in norm_layers.batch_norms(classifier.model):
         assert torch.equal(norm.running_mean, torch.ones_like(norm.running_mean))
     assert classifier.bottleneck is not None
     assert classifier.bottleneck.norm.running_mean.mean() < 0.5
@@ -163,7 +163,7 @@ def test_processes_share_the_mean_of_their_statistics(
     method = make_method("adabn", small)
     method.start_adapting()
     inputs = torch.randn(8, 6)
-    monkeypatch.setattr(_norms, "whole", lambda held: torch.cat([held, held + 2]))
+    monkeypatch.setattr(norm_layers, "whole", lambda held: torch.cat([held, held + 2]))
     method(target_batch(inputs))
     torch.testing.assert_close(small.norm.running_mean, inputs.mean(0) + 1)
     torch.testing.assert_close(small.norm.running_var, inputs.var(0) + 1)

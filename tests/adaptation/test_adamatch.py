@@ -10,7 +10,7 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.adamatch import adamatch, aligned, warm_up
+from hf_wbc.adaptation.methods.adamatch import adamatch, aligned, warm_up
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 1, 11), (4, 6, 3), (16, 9, 11)]

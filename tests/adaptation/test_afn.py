@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.afn import norm_growth
+from hf_wbc.adaptation.methods.afn import norm_growth
 
 
 @pytest.mark.parametrize(("num", "d"), [(5, 3), (1, 4), (8, 1)])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.bnm import nuclear_norm
+from hf_wbc.adaptation.methods.bnm import nuclear_norm
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 11), (3, 11), (11, 11), (20, 11), (6, 2)]

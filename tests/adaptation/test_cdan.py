@@ -9,9 +9,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from hf_wbc.adaptation._multilinear import product, random_product
-from hf_wbc.adaptation._reversal import reversal_strength
-from hf_wbc.adaptation.cdan import entropy_weight
+from hf_wbc.adaptation.losses import product, random_product, reversal_strength
+from hf_wbc.adaptation.methods.cdan import entropy_weight
 from hf_wbc.taxonomy import NUM_CLASSES
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
-from hf_wbc.adaptation._centroids import pseudo_labels
+from hf_wbc.adaptation.methods.shot import pseudo_labels
 
 
 def reference_labels(features: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.coral import coral, covariance
+from hf_wbc.adaptation.methods.coral import coral, covariance
 
 SHAPES = [(5, 7, 3), (2, 4, 6), (12, 12, 1)]
 

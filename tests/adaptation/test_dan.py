@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.dan import discrepancy, mmd
+from hf_wbc.adaptation.methods.dan import discrepancy, mmd
 
 
 def spread(f_s: np.ndarray, f_t: np.ndarray) -> float:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.special import expit
 
-from hf_wbc.adaptation._reversal import reversal_strength
-from hf_wbc.adaptation.dann import Discriminator, domain_loss
+from hf_wbc.adaptation.losses import reversal_strength
+from hf_wbc.adaptation.methods.dann import Discriminator, domain_loss
 
 
 def reference(

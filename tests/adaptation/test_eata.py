@@ -12,8 +12,8 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation._entropy import entropy
-from hf_wbc.adaptation.eata import eata_weights
+from hf_wbc.adaptation.losses import entropy
+from hf_wbc.adaptation.methods.eata import eata_weights
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.taxonomy import NUM_CLASSES
 

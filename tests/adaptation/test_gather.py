@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hf_wbc.adaptation import method_names
-from hf_wbc.adaptation._gather import whole
+from hf_wbc.adaptation.losses import whole
 
 SCRIPT = Path(__file__).with_name("gradients.py")
 

@@ -9,8 +9,8 @@ import torch
 from scipy.special import log_softmax
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation._domains import domain_means
-from hf_wbc.adaptation.group_dro import ascend
+from hf_wbc.adaptation.losses import domain_means
+from hf_wbc.adaptation.methods.group_dro import ascend
 from hf_wbc.data.batch import Batch
 
 LABELS = (0, 3, 8, 9, 10, 8)

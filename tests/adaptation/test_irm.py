@@ -11,7 +11,7 @@ import torch
 from scipy.special import log_softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.irm import irm_penalty, scale_gradients
+from hf_wbc.adaptation.methods.irm import irm_penalty, scale_gradients
 from hf_wbc.data.batch import Batch
 from hf_wbc.taxonomy import NUM_CLASSES
 

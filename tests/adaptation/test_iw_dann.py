@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation._running_priors import RunningPriors
-from hf_wbc.adaptation.dann import domain_loss
+from hf_wbc.adaptation.methods.dann import domain_loss
+from hf_wbc.adaptation.target_priors import RunningPriors
 
 LABELS = (0, 3, 8, 8, 8, 9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.jan import joint_mmd
+from hf_wbc.adaptation.methods.jan import joint_mmd
 
 
 def reference(

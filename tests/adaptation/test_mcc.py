@@ -9,7 +9,7 @@ import torch
 from scipy.special import softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.mcc import confusion
+from hf_wbc.adaptation.methods.mcc import confusion
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 3), (2, 11), (7, 4), (20, 11)]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from hf_wbc.adaptation._reversal import reversal_strength
-from hf_wbc.adaptation.mdd import disparity_loss
+from hf_wbc.adaptation.losses import reversal_strength
+from hf_wbc.adaptation.methods.mdd import disparity_loss
 
 
 def reference(

@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.mean_teacher import consistency, gaussian_ramp
+from hf_wbc.adaptation.methods.mean_teacher import consistency, gaussian_ramp
 from hf_wbc.data.batch import Batch
 
 

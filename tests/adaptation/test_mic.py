@@ -10,7 +10,7 @@ from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.mic import masked, weighted_pseudo_label_loss
+from hf_wbc.adaptation.methods.mic import masked, weighted_pseudo_label_loss
 from hf_wbc.data.batch import Batch, SourceView, TargetView
 from hf_wbc.models import Output
 from hf_wbc.taxonomy import NUM_CLASSES

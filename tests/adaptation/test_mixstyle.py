@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from hf_wbc.adaptation import Method, Setting, load_method
-from hf_wbc.adaptation._stages import early_stages
-from hf_wbc.adaptation.mixstyle import mix_style
+from hf_wbc.adaptation.methods.mixstyle import early_stages, mix_style
 from hf_wbc.data.batch import Batch, SourceView
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from hf_wbc.adaptation._fading import fading
-from hf_wbc.adaptation.mstn import semantic
+from hf_wbc.adaptation.methods.mstn import fading, semantic
 from hf_wbc.taxonomy import NUM_CLASSES
 
 MISSING = 3

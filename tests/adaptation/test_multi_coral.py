@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation.multi_coral import multi_coral
+from hf_wbc.adaptation.methods.multi_coral import multi_coral
 from hf_wbc.data.batch import Batch
 
 

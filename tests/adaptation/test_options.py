@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from hf_wbc.adaptation import load_method, method_names
-from hf_wbc.adaptation._options import (
+from hf_wbc.adaptation.method import (
     AtLeastOne,
     Checked,
     Count,

@@ -10,7 +10,7 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.pseudo_label import linear_ramp, pseudo_label_loss
+from hf_wbc.adaptation.methods.pseudo_label import linear_ramp, pseudo_label_loss
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 11), (5, 3), (16, 11)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation._reversal import reversal_strength, reverse
+from hf_wbc.adaptation.losses import reversal_strength, reverse
 
 
 def test_values_pass_unchanged() -> None:

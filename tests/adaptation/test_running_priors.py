@@ -7,9 +7,9 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import norm
 
-from hf_wbc.adaptation import _running_priors
-from hf_wbc.adaptation._running_priors import PriorOptions, RunningPriors, em
-from hf_wbc.adaptation._weighted import WeightOptions
+from hf_wbc.adaptation import target_priors
+from hf_wbc.adaptation.importance_weights import WeightOptions
+from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors, em
 
 EVERY = torch.ones(4, dtype=torch.bool)
 
@@ -176,7 +176,7 @@ def test_processes_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = RunningPriors(EVERY, 0.95, 0.01)
     alone.update(z_s.repeat(2, 1), labels.repeat(2), z_t.repeat(2, 1))
     expected = alone.weights(labels, 5.0)
-    monkeypatch.setattr(_running_priors, "whole", lambda values: torch.cat([values, values]))
+    monkeypatch.setattr(target_priors, "whole", lambda values: torch.cat([values, values]))
     shared = RunningPriors(EVERY, 0.95, 0.01)
     shared.update(z_s, labels, z_t)
     torch.testing.assert_close(shared.pi, alone.pi)

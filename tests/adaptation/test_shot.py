@@ -13,8 +13,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation._centroids import pseudo_labels
-from hf_wbc.adaptation._entropy import concentration, entropy
+from hf_wbc.adaptation.losses import concentration, entropy
+from hf_wbc.adaptation.methods.shot import pseudo_labels
 from hf_wbc.data.batch import Batch, TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
 from hf_wbc.taxonomy import NUM_CLASSES

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
-from hf_wbc.adaptation._supervised import Supervised, soft_labels
+from hf_wbc.adaptation.losses import Supervised, soft_labels
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id, relation
 
 COUNTS = np.arange(2 * NUM_CLASSES).reshape(2, NUM_CLASSES)

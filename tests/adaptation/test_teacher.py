@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_wbc.adaptation._teacher import Teacher
+from hf_wbc.adaptation.teacher import Teacher
 
 
 def at(small: nn.Module, value: float) -> nn.Module:

@@ -10,8 +10,8 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
-from hf_wbc.adaptation import Method, Setting, _norms, load_method
-from hf_wbc.adaptation._entropy import entropy
+from hf_wbc.adaptation import Method, Setting, load_method, norm_layers
+from hf_wbc.adaptation.losses import entropy
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, freeze
 from hf_wbc.taxonomy import NUM_CLASSES
@@ -104,7 +104,7 @@ def test_there_is_no_dropout_while_adapting(
 def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
     small: Any, make_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_norms, "whole", lambda held: torch.cat([held, held + 2]))
+    monkeypatch.setattr(norm_layers, "whole", lambda held: torch.cat([held, held + 2]))
     method = make_method("tent", small)
     method.after_step()
     assert torch.equal(small.norm.running_mean, torch.zeros(6))

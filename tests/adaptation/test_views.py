@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from hf_wbc.adaptation._views import in_one_pass, target_views
+from hf_wbc.adaptation.losses import in_one_pass, target_views
 from hf_wbc.data.batch import Batch
 
 

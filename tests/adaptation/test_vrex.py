@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation._domains import annealed
-from hf_wbc.adaptation.vrex import risk_variance
+from hf_wbc.adaptation.losses import annealed
+from hf_wbc.adaptation.methods.vrex import risk_variance
 from hf_wbc.data.batch import Batch
 
 

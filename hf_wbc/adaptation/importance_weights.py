@@ -1,0 +1,43 @@
+"""Penalties on a source whose samples weigh as they would under the target's class proportions."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hf_wbc.adaptation.method import AtLeastOne, Fraction, Penalised, Setting
+from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors
+from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
+
+
+@dataclass(frozen=True)
+class WeightOptions(PriorOptions):
+    """Of the weights of source samples."""
+
+    max_weight: AtLeastOne = 10.0
+    """Of a source sample, before the weights are scaled to mean 1."""
+    warm_up: Fraction = 0.2
+    """Fraction of the steps in which the weights go from 1 to what is estimated."""
+
+
+class Weighted(Penalised):
+    """Goes before a method whose penalty asks for weights; options are `WeightOptions` too."""
+
+    fails_when = "the target is full of a class that no source has, or is mostly misread at first."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        present = setting.class_counts.sum(0) > 0
+        self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
+
+    def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        """Of this process's source samples (B_s,), of mean 1 over the source as it is drawn.
+
+        They are those of the batches before: a batch that had a say in its own weights would bias
+        them.
+        """
+        labels = batch.source.labels
+        w = self.priors.weights(labels, self.options.max_weight)
+        self.priors.update(output_s.logits, labels, output_t.logits)
+        warm = min(1.0, batch.progress / self.options.warm_up) if self.options.warm_up else 1.0
+        return 1 + warm * (w - 1)

@@ -1,0 +1,1 @@
+"""One file per training method; the file name is the method's name."""

@@ -1,0 +1,76 @@
+"""CDAN: a discriminator that sees features times predictions (Long et al. 2018, arXiv:1705.10667).
+
+As DANN, but what has to look alike is each class's features, as far as predictions tell the class.
+With entropy (CDAN+E) samples of sure predictions weigh more, up to twice. No gradient goes through
+the predictions. All sources together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation.losses import Multilinear, reversal_strength, whole
+from hf_wbc.adaptation.method import (
+    Checked,
+    Count,
+    Needs,
+    NotNegative,
+    Penalised,
+    Positive,
+    Setting,
+)
+from hf_wbc.adaptation.methods.dann import Discriminator, domain_loss, judge
+from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """Of CDAN."""
+
+    weight: NotNegative = 1.0
+    """Of the discriminator's loss."""
+    entropy: bool = False
+    """CDAN+E: each sample weighs 1 + exp(-entropy of its prediction)."""
+    gamma: Positive = 10.0
+    """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
+    width: Count = 1024
+    """Of the discriminator's two hidden layers."""
+
+
+def entropy_weight(p: Tensor) -> Tensor:
+    """1 + exp(-entropy) of softmax outputs (B, C), as (B,): from 1 + 1/C to 2."""
+    return 1 + torch.exp(-torch.special.entr(p).sum(1))
+
+
+class Cdan(Penalised):
+    needs = Needs(target=True, features=True)
+    Options = Options
+    penalty_name = "domain"
+    paper = "Long et al. 2018, arXiv:1705.10667"
+    fails_when = "class proportions differ, or first predictions on the target are mostly wrong."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.map = Multilinear(self.classifier.num_features, self.supervised.num_open)
+        self.discriminator = Discriminator(self.map.width, self.options.width)
+
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        h_s, w_s = self.joint(output_s)
+        h_t, w_t = self.joint(output_t)
+        strength = reversal_strength(batch.progress, self.options.gamma)
+        z_s, z_t = judge(self.discriminator, h_s, h_t, strength)
+        return domain_loss(z_s, z_t, w_s, w_t)
+
+    def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
+        """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""
+        p = self.supervised.open(output.logits.detach()).float().softmax(1)
+        h = self.map(output.features, p)
+        if not self.options.entropy:
+            return h, None
+        w = entropy_weight(p)
+        return h, w / whole(w).mean()
+
+
+METHOD = Cdan

@@ -1,0 +1,60 @@
+"""Deep CORAL: match the covariances of the features (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
+
+All sources together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hf_wbc.adaptation.losses import whole
+from hf_wbc.adaptation.method import Checked, Needs, NotNegative, Penalised
+from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """Of Deep CORAL."""
+
+    weight: NotNegative = 1.0
+    """Of the distance of the covariances."""
+
+
+def coral(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+    """Squared Frobenius distance of the covariances over 4d^2; features (B_s, d) and (B_t, d).
+
+    `w_s` (B_s,) are importance weights of the source samples, not negative.
+    """
+    d = f_s.shape[1]
+    return (covariance(f_s, w_s) - covariance(f_t)).pow(2).sum() / (4 * d**2)
+
+
+def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
+    """Unbiased covariance (d, d) of features (B, d) under weights (B,); zero for one sample.
+
+    Only ratios of weights matter. The divisor B - 1 becomes B - sum w^2 / B, w of mean 1.
+    """
+    num = len(f)
+    w = torch.ones_like(f[:, 0]) if w is None else w / w.mean().clamp(min=1e-12)
+    with torch.autocast(f.device.type, enabled=False):
+        centred = f - (w @ f) / num
+        divisor = (num - w.pow(2).sum() / num).clamp(min=1)
+        return (w[:, None] * centred).T @ centred / divisor
+
+
+class Coral(Penalised):
+    needs = Needs(target=True, features=True)
+    Options = Options
+    penalty_name = "coral"
+    paper = "Sun & Saenko 2016, arXiv:1607.01719"
+    fails_when = "class proportions differ: the covariance between classes moves with them."
+
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        w_s = self.weights(output_s, output_t, batch)
+        return coral(f_s, f_t, w_s if w_s is None else whole(w_s))
+
+
+METHOD = Coral

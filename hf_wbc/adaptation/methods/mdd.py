@@ -1,0 +1,82 @@
+"""MDD: margin disparity discrepancy (Zhang et al. 2019, arXiv:1904.05801).
+
+A second head learns to agree with the classifier on the source, weighted by gamma, and to disagree
+with it on the target. Through gradient reversal the features learn to leave it no room for that.
+All sources together are one side, the target is the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.adaptation.losses import reversal_strength, reverse
+from hf_wbc.adaptation.method import (
+    Checked,
+    Count,
+    Needs,
+    NotNegative,
+    Penalised,
+    Positive,
+    Setting,
+)
+from hf_wbc.data.batch import Batch
+from hf_wbc.models import Output
+
+GAMMA_OF_STRENGTH = 10.0
+"""The reversal grows as DANN's does."""
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    """Of MDD."""
+
+    weight: NotNegative = 1.0
+    """Of the second head's loss."""
+    gamma: Positive = 4.0
+    """Weight of agreement on the source; the margin is its logarithm."""
+    strength: NotNegative = 0.1
+    """Of the gradient reversal at the end of training; it grows from 0."""
+    width: Count = 1024
+    """Of the second head's hidden layer."""
+
+
+def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:
+    """Loss of the second head: gamma times -log p(y) on the source, -log(1 - p(y)) on the target.
+
+    y is the class that the classifier's logits `z` (B, C) predict, p the softmax of the second
+    head's logits `adv` (B, C). Its negative is the discrepancy.
+    """
+    y_s, y_t = z_s.argmax(1, keepdim=True), z_t.argmax(1, keepdim=True)
+    agree = adv_s.logsumexp(1) - adv_s.gather(1, y_s).squeeze(1)
+    others = adv_t.scatter(1, y_t, -torch.inf)
+    disagree = adv_t.logsumexp(1) - others.logsumexp(1)
+    return gamma * agree.mean() + disagree.mean()
+
+
+class Mdd(Penalised):
+    needs = Needs(target=True, features=True)
+    Options = Options
+    penalty_name = "disparity"
+    paper = "Zhang et al. 2019, arXiv:1904.05801"
+    fails_when = "class proportions differ: frequent classes are split to fill rare ones."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        width = self.options.width
+        self.adversary = nn.Sequential(
+            nn.Linear(self.classifier.num_features, width),
+            nn.ReLU(),
+            nn.Linear(width, self.supervised.num_open),
+        )
+
+    def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        strength = self.options.strength * reversal_strength(batch.progress, GAMMA_OF_STRENGTH)
+        features = reverse(torch.cat([output_s.features, output_t.features]), strength)
+        sizes = [len(output_s.features), len(output_t.features)]
+        adv_s, adv_t = self.adversary(features).float().split(sizes)
+        z_s, z_t = (self.supervised.open(output.logits) for output in (output_s, output_t))
+        return disparity_loss(z_s, adv_s, z_t, adv_t, self.options.gamma)
+
+
+METHOD = Mdd

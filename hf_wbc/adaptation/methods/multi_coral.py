@@ -1,0 +1,65 @@
+"""CORAL between every pair of sources (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
+
+DomainBed's use of it for generalisation, with the paper's formula: DomainBed's own adds a distance
+of means and divides otherwise. Covariances are never formed: with G the Gram matrix of samples,
+each centred on its domain, the inner product of two covariances is a sum of squares in G, which is
+the cheaper the wider the features are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hf_wbc.adaptation.losses import whole
+from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Options(Checked):
+    weight: NotNegative = 1.0
+    """Of the mean distance."""
+
+
+def multi_coral(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:
+    """Mean over pairs of domains of ||C_i - C_j||^2 / 4d^2; features (B, d), domains (B,).
+
+    Domains of fewer than two samples have no covariance and are left out.
+    """
+    member = nn.functional.one_hot(domains, num_domains).to(features.dtype)
+    counts = member.sum(0)
+    means = (member.T @ features) / counts.clamp(min=1)[:, None]
+    centred = features - member @ means
+    share = member / (counts - 1).clamp(min=1)
+    inner = share.T @ (centred @ centred.T).square() @ share
+    norms = inner.diagonal()
+    distance = norms[:, None] + norms[None] - 2 * inner
+    enough = (counts > 1).to(features.dtype)
+    pairs = torch.outer(enough, enough).triu(1)
+    return (pairs * distance).sum() / pairs.sum().clamp(min=1) / (4 * features.shape[1] ** 2)
+
+
+class MultiCoral(Method):
+    needs = Needs(num_sources=2, features=True)
+    Options = Options
+    paper = (
+        "Sun & Saenko 2016, arXiv:1607.01719, as in Gulrajani & Lopez-Paz 2021, arXiv:2007.01434"
+    )
+    family = "generalisation"
+    fails_when = "sources hold different mixes of classes, whose covariances should then differ."
+
+    def setup(self, setting: Setting) -> None:
+        super().setup(setting)
+        self.num_domains = len(setting.source_domains)
+
+    def fit(self, batch: Batch) -> Terms:
+        output = self.classifier(batch.source.inputs)
+        with torch.autocast(output.features.device.type, enabled=False):
+            features, domains = whole(output.features.float()), whole(batch.source.domains)
+            penalty = multi_coral(features, domains, self.num_domains)
+        loss = self.classify(output, batch) + self.options.weight * penalty
+        return {"loss": loss, "coral": penalty}
+
+
+METHOD = MultiCoral
