@@ -65,7 +65,7 @@ def _features(
     from hf_wbc.data.dataset import load_domain
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
-    from hf_wbc.engine.embed import embed
+    from hf_wbc.engine.features import embed
     from hf_wbc.models import load_classifier
 
     loaded, accelerator = load_classifier(model), make_accelerator()

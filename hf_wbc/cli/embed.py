@@ -25,9 +25,9 @@ def embed(
     from hf_wbc.cli.display import stage_bars
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
-    from hf_wbc.engine.corpus import load_splits
-    from hf_wbc.engine.embed import embed as embed_domain
-    from hf_wbc.engine.embed import features_path
+    from hf_wbc.engine.domains import load_splits
+    from hf_wbc.engine.features import embed as embed_domain
+    from hf_wbc.engine.features import features_path
     from hf_wbc.models import load_classifier
 
     if not data:

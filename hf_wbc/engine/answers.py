@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import softmax
 
-from hf_wbc.engine.embed import fixed_rows
+from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.predict_images import Answers
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES

@@ -9,11 +9,10 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.data.dataset import Domain
 from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table
-from hf_wbc.engine.corpus import Corpus
-from hf_wbc.engine.embed import embed
-from hf_wbc.engine.inputs import load_images
-from hf_wbc.engine.predict import Predictions, predict
-from hf_wbc.engine.treatments import Treatments, measure_treatments
+from hf_wbc.engine.domain_preprocessing import Treatments, measure_treatments
+from hf_wbc.engine.domains import Corpus
+from hf_wbc.engine.features import embed, load_images
+from hf_wbc.engine.forward import Predictions, predict
 from hf_wbc.models import Classifier, Loaded
 from hf_wbc.records import RunFolder
 

@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.dataset import Domain, load_domains
-from hf_wbc.engine.accelerator import make_accelerator
+from hf_wbc.engine.accelerator import machine, make_accelerator, packages, peak_memory_bytes
 from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.corpus import require_scale
-from hf_wbc.engine.inputs import load_images
-from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
-from hf_wbc.engine.predict import Report, predict, silent
-from hf_wbc.engine.scoring import prediction_rows, score_predictions
-from hf_wbc.engine.treatments import treatment_for
+from hf_wbc.engine.domain_preprocessing import treatment_for
+from hf_wbc.engine.domains import require_scale
+from hf_wbc.engine.features import load_images
+from hf_wbc.engine.forward import Report, predict, silent
+from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import tally
 from hf_wbc.models import Loaded, load_trained

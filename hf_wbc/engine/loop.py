@@ -1,21 +1,102 @@
-"""The training loop: one page, for every method and both phases."""
+"""The training loop: one page, for every method and both phases.
 
-from collections.abc import Iterator
+A phase of training: its steps, its batches, and the optimizer of what learns in it.
+
+The learning rate as a pure function of the step, so that resuming needs no scheduler state.
+
+What happened between two evaluations: mean loss terms, time, and names for the trackers."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.averaging import Averaged
-from hf_wbc.engine.phase import Phase
-from hf_wbc.engine.schedule import rate_factor, set_rate
+from hf_wbc.data.batch import Batch, TargetBatch
+from hf_wbc.data.loader import BatchStream
+from hf_wbc.engine.weight_averaging import Averaged
+from hf_wbc.models import param_groups
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`fit` on source and target, or `adapt` on the target alone."""
+
+    name: str
+    number: int
+    """0 or 1."""
+    first: int
+    """Its first step, in a count that goes on through all phases."""
+    num_steps: int
+    lr: float
+    batch: Callable[[int, int], Batch | TargetBatch]
+    """The batch of one of its own steps, counted from 0, and forward pass."""
+
+    @property
+    def stop(self) -> int:
+        """The step after its last one."""
+        return self.first + self.num_steps
+
+
+def make_phases(
+    config: TrainConfig, method: type[Method], stream: BatchStream
+) -> tuple[Phase, ...]:
+    """The phases of a method, with batches from a stream."""
+    phases = [Phase("fit", 0, 0, config.steps, config.lr, stream.batch)]
+    if method.adapt_passes and config.adapt_steps:
+        assert config.adapt_lr is not None
+        num_steps = config.adapt_steps
+
+        def target_batch(step: int, micro: int) -> TargetBatch:
+            return stream.target_batch(step, num_steps, micro)
+
+        phases.append(Phase("adapt", 1, config.steps, num_steps, config.adapt_lr, target_batch))
+    return tuple(phases)
+
+
+def prepare(
+    method: nn.Module, phase: Phase, weight_decay: float, layer_decay: float,
+    accelerator: "Accelerator",
+) -> tuple[Any, Any]:  # fmt: skip
+    """The method and its optimizer, wrapped for the device; no optimizer where no weight learns."""
+    groups = param_groups(method, phase.lr, weight_decay, layer_decay)
+    if not groups:
+        return accelerator.prepare_model(method, evaluation_mode=True), None
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    method, optimizer = accelerator.prepare(method, optimizer)
+    return method, optimizer
+
+
+def rate_factor(step: int, num_steps: int, warmup: float) -> float:
+    """Fraction of the peak rate at `step`: a linear rise, then half a cosine down to zero.
+
+    >>> [round(rate_factor(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.04]
+    """
+    num_warmup = round(warmup * num_steps)
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    done = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_rate(optimizer: Optimizer, factor: float) -> None:
+    """Give every group its own peak rate times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
 
 
 def optimise(
@@ -70,3 +151,51 @@ def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
     torch.default_generator.manual_seed(int(mixed >> np.uint64(1)))
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(int(mixed >> np.uint64(1)))
+
+
+class Window:
+    """Mean loss terms and the time since the last evaluation."""
+
+    def __init__(self, accelerator: "Accelerator") -> None:
+        self.accelerator = accelerator
+        self.start = time.perf_counter()
+        self.train_s = 0.0
+        self.num_steps = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Add one step's terms without waiting for the device."""
+        self.num_steps += 1
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term
+
+    def means(self, step: int) -> dict[str, float]:
+        """Mean terms of all processes since the last evaluation.
+
+        ValueError when one of them is no longer a number.
+        """
+        sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean").tolist()
+        means = {name: sums[i] / self.num_steps for i, name in enumerate(self.sums)}
+        self.train_s = time.perf_counter() - self.start
+        if not all(map(math.isfinite, means.values())):
+            raise ValueError(f"the loss at step {step} is {means['loss']}; lower --lr")
+        return means
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.start
+
+
+def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Numbers under names joined by slashes, as trackers want them; what is no number is left out.
+
+    >>> flat({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
+    {'step': 2, 'loss/loss': 0.5}
+    """
+    values: dict[str, float] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            values |= flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            values[prefix + name] = value
+    return values

@@ -21,12 +21,11 @@ from hf_wbc.data.crop import square
 from hf_wbc.data.dataset import Domain, load_domains
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.image_statistics import LOOK, evenly_spaced, look_of
-from hf_wbc.engine.embed import fixed_rows
-from hf_wbc.engine.inputs import geometry_of
-from hf_wbc.engine.predict import Report, silent
+from hf_wbc.engine.domain_preprocessing import treatment_for
+from hf_wbc.engine.features import fixed_rows, geometry_of
+from hf_wbc.engine.forward import Report, silent
 from hf_wbc.engine.predictor import Predictor
 from hf_wbc.engine.reference import VERSION, head_digest, reference_path
-from hf_wbc.engine.treatments import treatment_for
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NUM_CLASSES
 

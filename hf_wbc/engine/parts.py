@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.image_blocks import BLOCK, Block, num_blocks
 from hf_wbc.data.parallel import ahead
-from hf_wbc.engine.embed import fixed_rows
-from hf_wbc.engine.predict import Report
+from hf_wbc.engine.features import fixed_rows
+from hf_wbc.engine.forward import Report
 from hf_wbc.engine.shelves import Shelf
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NUM_CLASSES

@@ -19,8 +19,8 @@ from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.engines.contract import Engine
 from hf_wbc.engine.engines.run import apply_head, run_engine
 from hf_wbc.engine.engines.torch_engines import eager
+from hf_wbc.engine.forward import Report, silent
 from hf_wbc.engine.parts import answer_all, read_parts
-from hf_wbc.engine.predict import Report, silent
 from hf_wbc.engine.shelves import Shelf, dataset_shelf, find_folder, folder_shelf
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.records import digest

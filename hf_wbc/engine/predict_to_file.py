@@ -7,7 +7,7 @@ from pathlib import Path
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.answers import Format, check_out, write_answers
-from hf_wbc.engine.predict import Report, silent
+from hf_wbc.engine.forward import Report, silent
 from hf_wbc.engine.predict_images import Answers, predict_images
 from hf_wbc.prepare.work_folder import WorkFolder, naming_full_disk, working_on
 

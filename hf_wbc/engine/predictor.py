@@ -26,8 +26,8 @@ from hf_wbc.engine.cell_warnings import EMPTY, OUTSIDE, UNMEASURED, image_warnin
 from hf_wbc.engine.deletion import Deletion, deletion
 from hf_wbc.engine.engines.choose import Chosen, choose_engine
 from hf_wbc.engine.engines.run import apply_head, run_engine
+from hf_wbc.engine.features import geometry_of
 from hf_wbc.engine.given_images import Pixels, Scale, frames_of, rgb
-from hf_wbc.engine.inputs import geometry_of
 from hf_wbc.engine.reference import Reference, read_reference
 from hf_wbc.engine.saliency import saliency_map
 from hf_wbc.evaluation.slide import HeldOut

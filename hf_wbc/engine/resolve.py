@@ -11,7 +11,7 @@ from typing import Any
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.augment import check_strength
-from hf_wbc.engine.corpus import Corpus
+from hf_wbc.engine.domains import Corpus
 from hf_wbc.evaluation.model_selection import require_rule, rule
 from hf_wbc.models import Classifier, Loaded
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import Context
-from hf_wbc.engine.corpus import load_corpus
-from hf_wbc.engine.finish import finish
+from hf_wbc.engine.domains import load_corpus
+from hf_wbc.engine.finalize import finish
 from hf_wbc.engine.resolve import (
     check,
     identify,

@@ -26,8 +26,8 @@ from hf_wbc.data.image_blocks import (
 from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.schema import DEFAULT_CONFIG
-from hf_wbc.engine.inputs import geometry_of
-from hf_wbc.engine.treatments import treatment_for
+from hf_wbc.engine.domain_preprocessing import treatment_for
+from hf_wbc.engine.features import geometry_of
 from hf_wbc.models import Loaded
 
 Read = Callable[[Sequence[int]], Iterator[Block]]

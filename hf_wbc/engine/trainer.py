@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_wbc.adaptation import Method, Setting
 from hf_wbc.data.loader import BatchStream
 from hf_wbc.data.table import Table, concatenate
-from hf_wbc.engine.averaging import Averaged, make_averaged
+from hf_wbc.engine.accelerator import peak_memory_bytes
 from hf_wbc.engine.checkpoint import (
     Progress,
     load_best,
@@ -20,11 +20,9 @@ from hf_wbc.engine.checkpoint import (
     save_checkpoint,
 )
 from hf_wbc.engine.context import Context
-from hf_wbc.engine.loop import optimise
-from hf_wbc.engine.machine import peak_memory_bytes
-from hf_wbc.engine.phase import Phase, make_phases, prepare
+from hf_wbc.engine.loop import Phase, Window, flat, make_phases, optimise, prepare
 from hf_wbc.engine.validation import Validation
-from hf_wbc.engine.window import Window, flat
+from hf_wbc.engine.weight_averaging import Averaged, make_averaged
 from hf_wbc.evaluation.model_selection import Rule, rule, values
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES

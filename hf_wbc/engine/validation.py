@@ -13,9 +13,9 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 from hf_wbc.engine.context import Context
-from hf_wbc.engine.corpus import Splits
-from hf_wbc.engine.predict import Predictions
-from hf_wbc.engine.scoring import HEADLINE
+from hf_wbc.engine.domains import Splits
+from hf_wbc.engine.forward import Predictions
+from hf_wbc.engine.scores import HEADLINE
 from hf_wbc.evaluation.label_shift import estimate_priors
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.evaluation.model_selection import ValidationOutputs, unlabelled_scores

@@ -8,7 +8,7 @@ import traceback
 from typing import IO
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.machine import reset_peak_memory
+from hf_wbc.engine.accelerator import reset_peak_memory
 from hf_wbc.engine.run import run
 from hf_wbc.engine.trainer import Report
 from hf_wbc.records import BusyError, RunFolder

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.corpus import Corpus, load_corpus
-from hf_wbc.engine.embed import features_path
+from hf_wbc.engine.domains import Corpus, load_corpus
+from hf_wbc.engine.features import features_path
 from hf_wbc.engine.resolve import check, identify, resolved, with_recipe
 from hf_wbc.models import Loaded, load_classifier
 from hf_wbc.records import RunFolder, digest, read_json

@@ -20,7 +20,7 @@ from scipy.special import softmax
 from hf_wbc.data.crop import square
 from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.inputs import geometry_of
+from hf_wbc.engine.features import geometry_of
 from hf_wbc.evaluation.selective import auroc, energy
 from hf_wbc.models import Loaded, load_trained
 

@@ -20,9 +20,7 @@ from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.data.loader import BatchStream
 from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table
-from hf_wbc.engine.loop import optimise
-from hf_wbc.engine.phase import Phase, prepare
-from hf_wbc.engine.window import Window
+from hf_wbc.engine.loop import Phase, Window, optimise, prepare
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from hf_wbc.engine.averaging import Ema, Swad, make_averaged
+from hf_wbc.engine.weight_averaging import Ema, Swad, make_averaged
 
 
 class Tiny(nn.Module):

@@ -82,7 +82,7 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
 
     from hf_wbc.data.dataset import load_domain
     from hf_wbc.engine.accelerator import make_accelerator
-    from hf_wbc.engine.embed import embed
+    from hf_wbc.engine.features import embed
     from hf_wbc.models import load_classifier, load_trained
 
     folder = run(replace(short, method="coral", adapt_steps=None), tmp_path, tmp_path / "cache")

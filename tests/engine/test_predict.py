@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import Treatment, normalise
 from hf_wbc.data.table import Table
-from hf_wbc.engine.predict import predict
+from hf_wbc.engine.forward import predict
 from hf_wbc.models import Output
 from hf_wbc.taxonomy import NUM_CLASSES
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.dataset import Domain, load_domain
-from hf_wbc.engine.predict import Predictions
-from hf_wbc.engine.scoring import prediction_rows, score_predictions
+from hf_wbc.engine.forward import Predictions
+from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.taxonomy import NUM_CLASSES
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.engine.engines.contract import Engine
-from hf_wbc.engine.predict import FLIPS
+from hf_wbc.engine.forward import FLIPS
 from hf_wbc.models import Classifier
 
 Floats = NDArray[np.float32]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_wbc.engine.engines.contract import Engine, Features, Precision, backbone_of
-from hf_wbc.engine.predict import PIXELS_AT_ONCE
+from hf_wbc.engine.forward import PIXELS_AT_ONCE
 from hf_wbc.models import Classifier
 
 COMPILED_BATCH = 16

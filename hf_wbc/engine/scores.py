@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hf_wbc.data.dataset import Domain
-from hf_wbc.engine.embed import fixed_rows
-from hf_wbc.engine.predict import Predictions
+from hf_wbc.engine.features import fixed_rows
+from hf_wbc.engine.forward import Predictions
 from hf_wbc.evaluation.bootstrap import intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.taxonomy import NAMES, UNLABELLED

@@ -2,7 +2,8 @@
 
 The file's name is the digest of what went in: the images, the backbone's weights and the size at
 which it saw them. Whoever asks again gets the file.
-"""
+
+A domain's images at the size and interpolation of a model's own image processor."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +14,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_wbc.data.crop import Geometry
 from hf_wbc.data.dataset import Domain
-from hf_wbc.data.pixel_cache import FORMAT
+from hf_wbc.data.pixel_cache import FORMAT, harmonise
 from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.table import Table, feature_table
-from hf_wbc.engine.inputs import geometry_of, load_images
-from hf_wbc.engine.predict import Report, predict, silent
+from hf_wbc.engine.forward import Report, predict, silent
 from hf_wbc.models import Loaded
 from hf_wbc.records import digest, replacing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+def geometry_of(loaded: Loaded) -> Geometry:
+    """How the model's processor resizes a 25 um crop."""
+    return Geometry(size=loaded.preprocessing.size, resample=loaded.preprocessing.resample)
+
+
+def load_images(loaded: Loaded, domain: Domain) -> Table:
+    """The domain's pixels as the model takes them in, from datasets' cache when they are there."""
+    return harmonise(domain, geometry_of(loaded))
 
 
 def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:

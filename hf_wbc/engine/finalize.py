@@ -9,15 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hf_wbc.engine.calibrate import doubt, source_temperature
+from hf_wbc.engine.accelerator import machine, packages, peak_memory_bytes
+from hf_wbc.engine.calibrate import LabelShift, Scored, doubt, source_temperature
 from hf_wbc.engine.checkpoint import Progress, load_best
 from hf_wbc.engine.context import Context
-from hf_wbc.engine.corpus import Splits
-from hf_wbc.engine.label_shift import LabelShift, Scored
-from hf_wbc.engine.machine import machine, packages, peak_memory_bytes
-from hf_wbc.engine.predict import Predictions
-from hf_wbc.engine.scoring import feature_rows, prediction_rows, score_predictions
-from hf_wbc.engine.treatments import say
+from hf_wbc.engine.domain_preprocessing import say
+from hf_wbc.engine.domains import Splits
+from hf_wbc.engine.forward import Predictions
+from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
 from hf_wbc.evaluation.model_selection import Rule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing

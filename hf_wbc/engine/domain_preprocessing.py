@@ -14,7 +14,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.data.dataset import Domain, load_domain
 from hf_wbc.data.preprocessing import Treatment, TreatmentRule, common_sharpness, pooled
 from hf_wbc.data.table import Table
-from hf_wbc.engine.inputs import load_images
+from hf_wbc.engine.features import load_images
 from hf_wbc.models import Loaded, Preprocessing, make_processor
 
 
