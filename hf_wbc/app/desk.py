@@ -13,11 +13,11 @@ from hf_wbc.app.slide import Reading, Slide
 from hf_wbc.app.uploads import Given, Picture, Uploads, read_uploads, remove_all
 from hf_wbc.data.crop import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.engine.cell_answer import CellAnswer
-from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX
+from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX
 
 if TYPE_CHECKING:
-    from hf_wbc.engine.predictor import Predictor
+    from hf_wbc.inference.predictor import Predictor
 
 BATCH = 32
 GUESSED_FROM = 96

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.html import data_uri
 
 WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72

@@ -17,7 +17,7 @@ from hf_wbc.app.drop import drop_box
 from hf_wbc.app.events import busy
 from hf_wbc.app.slide import Slide
 from hf_wbc.app.uploads import Given
-from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.taxonomy import NAMES
 
 DIGITS = 6

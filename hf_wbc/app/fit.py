@@ -11,8 +11,8 @@ import numpy as np
 from hf_wbc.app.desk import Desk, title_of
 from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.slide import Slide
-from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.evaluation.validators import class_ami, softmax_corr
+from hf_wbc.inference.cell_prediction import CellAnswer
 
 MOST_CELLS = 300
 

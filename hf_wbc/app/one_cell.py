@@ -22,7 +22,7 @@ from hf_wbc.app.words import (
     other_warnings,
     set_sentences,
 )
-from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES

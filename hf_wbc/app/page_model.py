@@ -8,7 +8,7 @@ from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.record import record_of
 
 if TYPE_CHECKING:
-    from hf_wbc.engine.predictor import Predictor
+    from hf_wbc.inference.predictor import Predictor
 
     Loaded = tuple[Predictor, Mapping[str, Any] | None]
 

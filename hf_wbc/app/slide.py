@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.uploads import Picture, Refused, Uploads
-from hf_wbc.engine.cell_answer import CellAnswer
+from hf_wbc.inference.cell_prediction import CellAnswer
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hf_wbc.app.fragments import share
-from hf_wbc.engine.cell_answer import CellAnswer
 from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
+from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.style import shown
 from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 
 if TYPE_CHECKING:
-    from hf_wbc.engine.deletion import Deletion
+    from hf_wbc.inference.saliency import Deletion
 
 OUTSIDE = -2
 """What a person may call a cell instead of a class: none of the eleven."""
@@ -106,12 +106,12 @@ def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
 def map_sentence(test: "Deletion", label: int) -> str:
     """What the deletion test says of a saliency map.
 
-    >>> from hf_wbc.engine.deletion import Deletion
+    >>> from hf_wbc.inference.saliency import Deletion
     >>> map_sentence(Deletion(0.93, 0.12, (0.8, 0.9)), 0)
     'Tested: the probability of basophil is 0.93; with the most marked fifth of the picture \
 blurred it is 0.12, with other parts of that size blurred 0.85 on average.'
     """
-    from hf_wbc.engine.deletion import SHARE
+    from hf_wbc.inference.saliency import SHARE
 
     assert SHARE == 1 / 5
     whole, marked, others = map(share, (test.whole, test.without_marked, test.without_random))
@@ -156,7 +156,7 @@ def reasons_to_look(
 
 def other_warnings(answer: CellAnswer) -> list[str]:
     """The warnings that the page has no place of its own for, as it has for a guessed scale."""
-    from hf_wbc.engine.cell_warnings import OUTSIDE as OUTSIDE_THE_ELEVEN
+    from hf_wbc.inference.cell_prediction import OUTSIDE as OUTSIDE_THE_ELEVEN
 
     return [each for each in answer.warnings if each != OUTSIDE_THE_ELEVEN and GUESS not in each]
 

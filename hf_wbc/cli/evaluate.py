@@ -31,7 +31,7 @@ def evaluate(
     from functools import partial
 
     from hf_wbc.cli.display import print_results, stage_bars
-    from hf_wbc.engine.evaluate import evaluate_model
+    from hf_wbc.inference.evaluate import evaluate_model
     from hf_wbc.plots.confusion import draw_confusion
     from hf_wbc.plots.style import save
 

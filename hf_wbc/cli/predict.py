@@ -49,8 +49,8 @@ def predict(
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.engine.bf16_cost import say_cost
-    from hf_wbc.engine.predict_to_file import predict_to_file
+    from hf_wbc.inference.batch_predict import say_cost
+    from hf_wbc.inference.prediction_file import predict_to_file
     from hf_wbc.text import some
 
     if source is not None:

@@ -25,7 +25,7 @@ def reference(
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_bars
-    from hf_wbc.engine.make_reference import make_reference
+    from hf_wbc.inference.build_gallery import make_reference
     from hf_wbc.prepare.toy_source import toy_name
 
     known = dataset_scripts.known()

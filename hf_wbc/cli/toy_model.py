@@ -22,9 +22,9 @@ def make_toy_model(out: Path, work: Path) -> None:
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.cli.toys import draw_toys, prepare_toys
     from hf_wbc.config import TrainConfig
-    from hf_wbc.engine.make_reference import make_reference
-    from hf_wbc.engine.reference import reference_path
     from hf_wbc.engine.run import run
+    from hf_wbc.inference.build_gallery import make_reference
+    from hf_wbc.inference.gallery import reference_path
     from hf_wbc.records import replacing
 
     prepared = prepare_toys(draw_toys(work / "archives"), work / "data")

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.engine.reference import FILE as REFERENCE
-from hf_wbc.engine.reference import reference_path
 from hf_wbc.hub.asking import short
 from hf_wbc.hub.card import place_of
 from hf_wbc.hub.destination import Destination
@@ -14,6 +12,8 @@ from hf_wbc.hub.model_card import model_card
 from hf_wbc.hub.model_words import scored
 from hf_wbc.hub.places import ROLES, without_paths
 from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.inference.gallery import FILE as REFERENCE
+from hf_wbc.inference.gallery import reference_path
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.load import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES

@@ -2,10 +2,10 @@
 
 import re
 
-from hf_wbc.engine.reference import FILE as REFERENCE
 from hf_wbc.hub.asking import Report, ask
 from hf_wbc.hub.destination import Destination, HubRepo
 from hf_wbc.hub.remote import MAIN, look
+from hf_wbc.inference.gallery import FILE as REFERENCE
 from hf_wbc.models import load_trained
 
 VARIABLE = "HF_WBC_MODEL"

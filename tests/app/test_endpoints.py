@@ -46,7 +46,7 @@ def write(tmp_path: Path) -> Callable[..., Any]:
 
 
 def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
-    from hf_wbc.engine.predictor import Predictor
+    from hf_wbc.inference.predictor import Predictor
     from hf_wbc.taxonomy import NAMES
 
     answer = client.predict(write("cell.png", files.encoded()), "0.42", api_name="/classify")

@@ -19,7 +19,7 @@ from hf_wbc.app.record import record_of, scores_of
 from hf_wbc.app.slide import Slide
 from hf_wbc.app.start import load_behind, make_desk
 from hf_wbc.app.uploads import Uploads
-from hf_wbc.engine.predictor import Predictor
+from hf_wbc.inference.predictor import Predictor
 from hf_wbc.shipped import shipped
 
 TOY = shipped("spaces/wbc/toy_model")

@@ -15,7 +15,7 @@ from hf_wbc.app.page_model import PageModel
 from hf_wbc.app.slide import Slide
 from hf_wbc.app.uploads import Picture, Refused, Uploads
 from hf_wbc.app.words import OUTSIDE
-from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
+from hf_wbc.inference.cell_prediction import CellAnswer, by_lineage
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 BASOPHIL = class_id("basophil")

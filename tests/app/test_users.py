@@ -24,7 +24,7 @@ FLAT_BYTES = 64 * 2**20
 def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
-    from hf_wbc.engine.predictor import Predictor
+    from hf_wbc.inference.predictor import Predictor
     from hf_wbc.shipped import shipped
     from hf_wbc.taxonomy import NAMES
 

@@ -22,9 +22,8 @@ from hf_wbc.app.slide_html import common_warnings, rows_of
 from hf_wbc.app.uploads import Picture, Uploads
 from hf_wbc.app.words import OUTSIDE as OUTSIDE_THE_ELEVEN
 from hf_wbc.app.words import confusables, map_sentence, reasons_to_look, set_sentences
-from hf_wbc.engine.cell_answer import CellAnswer, by_lineage
-from hf_wbc.engine.cell_warnings import OUTSIDE
-from hf_wbc.engine.deletion import Deletion
+from hf_wbc.inference.cell_prediction import OUTSIDE, CellAnswer, by_lineage
+from hf_wbc.inference.saliency import Deletion
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))

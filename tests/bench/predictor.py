@@ -27,11 +27,10 @@ from hf_wbc.data.crop import square
 from hf_wbc.data.dataset import Domain, load_domain
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.engine.bf16_cost import bf16_cost, say_cost
-from hf_wbc.engine.engines.choose import choose_engine
-from hf_wbc.engine.engines.contract import Engine
-from hf_wbc.engine.engines.run import apply_head, run_engine
-from hf_wbc.engine.predictor import Predictor
+from hf_wbc.inference.batch_predict import bf16_cost, say_cost
+from hf_wbc.inference.predictor import Predictor
+from hf_wbc.inference.runtime import Engine, apply_head, run_engine
+from hf_wbc.inference.select_runtime import choose_engine
 
 Turn = Callable[[], object]
 

@@ -17,9 +17,9 @@ from PIL import Image
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.data import image_blocks
-from hf_wbc.engine import parts
-from hf_wbc.engine.answers import BETWEEN, COLUMNS
 from hf_wbc.engine.run import run
+from hf_wbc.inference import batch_predict
+from hf_wbc.inference.prediction_file import BETWEEN, COLUMNS
 from hf_wbc.models import load_trained, save_classifier
 from hf_wbc.taxonomy import NAMES
 
@@ -98,13 +98,13 @@ def test_a_killed_prediction_goes_on_where_it_was(
     assert killed.returncode == -signal.SIGKILL and not out.exists()
     (build,) = (path for path in (tmp_path / "a.parquet.partial").iterdir() if path.is_dir())
     assert sorted(path.stem for path in build.glob("*.parquet")) == ["0000000", "0000001"]
-    made, write = list[str](), parts.write_part
+    made, write = list[str](), batch_predict.write_part
 
     def noted(path: Path, *more: Any) -> None:
         made.append(path.stem)
         write(path, *more)
 
-    monkeypatch.setattr(parts, "write_part", noted)
+    monkeypatch.setattr(batch_predict, "write_part", noted)
     assert main(command(model, cells, out)) == 0
     assert made == ["0000002"]
     assert_alike(out, whole)

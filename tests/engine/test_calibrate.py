@@ -10,10 +10,10 @@ import pytest
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.evaluate import evaluate_model
 from hf_wbc.engine.run import run
 from hf_wbc.evaluation.calibration import calibrate
 from hf_wbc.evaluation.label_shift import correct
+from hf_wbc.inference.evaluate import evaluate_model
 from hf_wbc.models import load_trained
 from hf_wbc.records import RunFolder
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_wbc.engine.deletion import NUM_OTHERS, SHARE, deletion
+from hf_wbc.inference.saliency import NUM_OTHERS, SHARE, deletion
 
 SIDE = 40
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.engine.engines import choose
-from hf_wbc.engine.engines.choose import TOLERANCE, chances, choose_engine, probe
-from hf_wbc.engine.engines.contract import Engine, backbone_of
-from hf_wbc.engine.engines.torch_engines import eager
+from hf_wbc.inference import select_runtime
+from hf_wbc.inference.runtime import Engine, backbone_of
+from hf_wbc.inference.runtimes import eager
+from hf_wbc.inference.select_runtime import TOLERANCE, chances, choose_engine, probe
 from hf_wbc.models import Loaded, load_classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -61,7 +61,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 def installed(name: str) -> None:
     """Skips where the extra `engines` is not installed."""
-    for module in choose._NEEDS.get(name, ()):
+    for module in select_runtime._NEEDS.get(name, ()):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'hf_wbc[engines]'")
 
@@ -130,19 +130,25 @@ def off(by: float) -> Any:
 
 
 def test_an_engine_that_deviates_is_refused(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_NEEDS", {"openvino": ("torch",), "onnx": ("no_such_module",)})
-    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(0.5)})
+    monkeypatch.setattr(
+        select_runtime, "_NEEDS", {"openvino": ("torch",), "onnx": ("no_such_module",)}
+    )
+    monkeypatch.setattr(select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(0.5)})
     with pytest.raises(ValueError, match="engine openvino is refused: a probability differs by"):
         choose_engine(vit.classifier, vit.preprocessing, "openvino")
     chosen = choose_engine(vit.classifier, vit.preprocessing, "auto")
     assert chosen.engine.name == "torch"
     assert "openvino is refused" in chosen.facts()["passed_over"][0]
-    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(1e-7)})
+    monkeypatch.setattr(
+        select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(1e-7)}
+    )
     assert choose_engine(vit.classifier, vit.preprocessing, "auto").engine.name == "openvino"
 
 
 def test_nan_is_a_deviation(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_MAKERS", {**choose._MAKERS, "openvino": off(float("nan"))})
+    monkeypatch.setattr(
+        select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(float("nan"))}
+    )
     with pytest.raises(ValueError, match="is refused"):
         choose_engine(vit.classifier, vit.preprocessing, "openvino")
 
@@ -213,7 +219,7 @@ def test_openvino_calls_nobody(vit: Loaded, tmp_path: Path) -> None:
         "def refuse(*_, **__): raise SystemExit('it called')\n"
         "socket.getaddrinfo = socket.create_connection = refuse\n"
         "socket.socket.connect = refuse\n"
-        "from hf_wbc.engine.engines.openvino_engine import openvino_engine, _TELEMETRY\n"
+        "from hf_wbc.inference.runtimes import openvino_engine, _TELEMETRY\n"
         "from hf_wbc.models import load_classifier\n"
         f"openvino_engine(load_classifier({str(tmp_path)!r}, fresh=True).classifier, 28)\n"
         "assert _TELEMETRY not in sys.modules\n"

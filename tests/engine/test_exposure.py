@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.evaluate import evaluate_model
 from hf_wbc.engine.run import run
+from hf_wbc.inference.evaluate import evaluate_model
 
 
 def test_a_run_from_a_runs_model_is_exposed_to_its_sources_and_targets(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.crop import COARSEST_UM_PER_PX, FINEST_UM_PER_PX
-from hf_wbc.engine.cell_warnings import NO_CELL, image_warnings
-from hf_wbc.engine.given_images import UNKNOWN_UM_PER_PX, frames_of
+from hf_wbc.inference.cell_prediction import NO_CELL, image_warnings
+from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX, frames_of
 
 
 def disc(diameter_px: float, side: int = 360) -> np.ndarray:

@@ -19,11 +19,11 @@ from hf_wbc.data.crop import frame
 from hf_wbc.data.dataset import load_domain
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.engine.cell_warnings import BLURRED, EMPTY, image_warnings
-from hf_wbc.engine.predictor import Predictor
-from hf_wbc.engine.reference import FILE, read_reference
 from hf_wbc.engine.run import run
-from hf_wbc.engine.saliency import deletion_curve
+from hf_wbc.inference.cell_prediction import BLURRED, EMPTY, image_warnings
+from hf_wbc.inference.gallery import FILE, read_reference
+from hf_wbc.inference.predictor import Predictor
+from hf_wbc.inference.saliency import deletion_curve
 from hf_wbc.models import load_trained
 from hf_wbc.taxonomy import CLASSES, NAMES, NUM_CLASSES
 

@@ -11,11 +11,11 @@ from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.dataset import load_domain
 from hf_wbc.data.preprocessing import TreatmentRule
-from hf_wbc.engine.cell_warnings import UNMEASURED
-from hf_wbc.engine.make_reference import make_reference
-from hf_wbc.engine.predictor import ENOUGH, Predictor
-from hf_wbc.engine.reference import FILE, read_reference
 from hf_wbc.engine.run import run
+from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.cell_prediction import UNMEASURED
+from hf_wbc.inference.gallery import FILE, read_reference
+from hf_wbc.inference.predictor import ENOUGH, Predictor
 from hf_wbc.models import load_trained, save_classifier
 from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import NUM_CLASSES

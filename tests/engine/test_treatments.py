@@ -15,9 +15,9 @@ from hf_wbc.config import Augmentation, TrainConfig
 from hf_wbc.data.dataset import load_domain
 from hf_wbc.data.image_statistics import colour_statistics, sharpness, spectrum
 from hf_wbc.data.preprocessing import Treatment, treat
-from hf_wbc.engine.evaluate import evaluate_model
 from hf_wbc.engine.features import embed, load_images
 from hf_wbc.engine.run import run
+from hf_wbc.inference.evaluate import evaluate_model
 from hf_wbc.models import load_classifier, load_trained
 from hf_wbc.records import RunFolder
 

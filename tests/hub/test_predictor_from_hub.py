@@ -7,12 +7,12 @@ import pytest
 from hub_server import LoopbackHub
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.make_reference import make_reference
-from hf_wbc.engine.predictor import Predictor
 from hf_wbc.engine.run import run
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publish import publish
+from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.predictor import Predictor
 
 
 @pytest.mark.parametrize("with_reference", [True, False])

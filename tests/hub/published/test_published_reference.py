@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.engine.make_reference import make_reference
-from hf_wbc.engine.reference import FILE
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model import model_publication
 from hf_wbc.hub.publication import bytes_of
+from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.gallery import FILE
 from hf_wbc.prepare.source import Source
 
 TO = parse_destination("lab/wbc-vit", "model")

@@ -1,4 +1,4 @@
-"""Make the reference of a trained model from its sources: see `hf_wbc.engine.reference`.
+"""Make the reference of a trained model from its sources: see `hf_wbc.inference.gallery`.
 
 A few training cells of each class and source, evenly spaced, with thumbnails unless a source's
 images may not be passed on; every validation cell's logits, which no training has seen.
@@ -24,8 +24,8 @@ from hf_wbc.data.image_statistics import LOOK, evenly_spaced, look_of
 from hf_wbc.engine.domain_preprocessing import treatment_for
 from hf_wbc.engine.features import fixed_rows, geometry_of
 from hf_wbc.engine.forward import Report, silent
-from hf_wbc.engine.predictor import Predictor
-from hf_wbc.engine.reference import VERSION, head_digest, reference_path
+from hf_wbc.inference.gallery import VERSION, head_digest, reference_path
+from hf_wbc.inference.predictor import Predictor
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NUM_CLASSES
 

@@ -3,7 +3,8 @@
 An image of any size and a known, or guessed, scale becomes the 25 um around its cell, as in
 training. The answer has the calibrated probabilities of the eleven classes, the conformal set, the
 reject flag, the lineages, and warnings in words.
-"""
+
+Images as people give them: their pixels, and where in them the 25 um of the cell lie."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,23 +18,70 @@ from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
-from hf_wbc.data.crop import Frame, framed
+from hf_wbc.data.crop import Frame, frame, framed, guess_scale
+from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.data.preprocessing import Treatment, treat
 from hf_wbc.data.table import Table
 from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.cell_answer import CellAnswer, Neighbour, by_lineage
-from hf_wbc.engine.cell_warnings import EMPTY, OUTSIDE, UNMEASURED, image_warnings
-from hf_wbc.engine.deletion import Deletion, deletion
-from hf_wbc.engine.engines.choose import Chosen, choose_engine
-from hf_wbc.engine.engines.run import apply_head, run_engine
 from hf_wbc.engine.features import geometry_of
-from hf_wbc.engine.given_images import Pixels, Scale, frames_of, rgb
-from hf_wbc.engine.reference import Reference, read_reference
-from hf_wbc.engine.saliency import saliency_map
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit
+from hf_wbc.inference.cell_prediction import (
+    EMPTY,
+    OUTSIDE,
+    UNMEASURED,
+    CellAnswer,
+    Neighbour,
+    by_lineage,
+    image_warnings,
+)
+from hf_wbc.inference.gallery import Reference, read_reference
+from hf_wbc.inference.runtime import apply_head, run_engine
+from hf_wbc.inference.saliency import Deletion, deletion, saliency_map
+from hf_wbc.inference.select_runtime import Chosen, choose_engine
 from hf_wbc.models import Loaded, load_trained
 from hf_wbc.taxonomy import NAMES
+
+Pixels = NDArray[np.uint8]
+Scale = float | None | Sequence[float | None]
+UNKNOWN_UM_PER_PX = 0.1
+"""Taken, and said to be a guess, where no nucleus tells the scale: that of a 100x objective with a
+common camera, and of Acevedo_20."""
+
+
+def rgb(image: Image.Image | Pixels) -> Pixels:
+    """Pixels (H, W, 3) uint8; an alpha channel is dropped. ValueError for what is no 8-bit RGB."""
+    if isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"an image is of Pillow's mode {image.mode}; give 8-bit RGB")
+        image = np.asarray(image)[..., :3]
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"an image has shape {image.shape}, {image.dtype}; give (H, W, 3), uint8")
+    return np.ascontiguousarray(image)
+
+
+def frames_of(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
+    """Where the 25 um of each image lie, at one scale for all, or one each.
+
+    None is guessed: alone from all images together, in a list from each by itself. ValueError for a
+    scale that cannot be.
+    """
+    nuclei = [find_nucleus(pixels) for pixels in arrays]
+    if isinstance(um_per_px, Sequence):
+        scales = list(um_per_px)
+        guesses = [guess_scale([nucleus]) for nucleus in nuclei]
+    else:
+        scales = [um_per_px] * len(arrays)
+        guesses = [guess_scale(nuclei)] * len(arrays)
+    if len(scales) != len(arrays):
+        raise ValueError(f"{len(scales)} scales for {len(arrays)} images; give one, or one each")
+    return [
+        frame(pixels, nucleus, scale, guessed=False)
+        if scale is not None
+        else frame(pixels, nucleus, guess or UNKNOWN_UM_PER_PX, guessed=True, assumed=guess is None)
+        for pixels, nucleus, scale, guess in zip(arrays, nuclei, scales, guesses, strict=True)
+    ]
+
 
 ENOUGH = 32
 """Images from which a laboratory's stain and sharpness are measured, for a model that wants it."""

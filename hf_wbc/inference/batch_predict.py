@@ -1,7 +1,15 @@
-"""What a trained model says of images that nobody has labelled: a folder, or a prepared dataset."""
+"""What a trained model says of images that nobody has labelled: a folder, or a prepared dataset.
 
+Answers to very many images, block by block, so that a kill costs one block.
+
+Each block's answers are a file; whoever starts again finds those that are there. Several processes
+take turns, and go in step, so that none waits for long at the end.
+
+What bf16 costs on some cells: how many answers it turns, and macro-F1 where labels are known."""
+
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,26 +17,143 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from hf_wbc.data.image_blocks import Block, num_blocks
+from hf_wbc.data.image_blocks import BLOCK, Block, num_blocks
+from hf_wbc.data.parallel import ahead
 from hf_wbc.data.preprocessing import Treatment
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.engine.bf16_cost import SAMPLE, bf16_cost
 from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.engines.choose import Chosen, choose_engine
-from hf_wbc.engine.engines.contract import Engine
-from hf_wbc.engine.engines.run import apply_head, run_engine
-from hf_wbc.engine.engines.torch_engines import eager
+from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, silent
-from hf_wbc.engine.parts import answer_all, read_parts
-from hf_wbc.engine.shelves import Shelf, dataset_shelf, find_folder, folder_shelf
+from hf_wbc.evaluation.metrics import score
+from hf_wbc.inference.image_source import Shelf, dataset_shelf, find_folder, folder_shelf
+from hf_wbc.inference.runtime import Engine, apply_head, run_engine
+from hf_wbc.inference.runtimes import eager
+from hf_wbc.inference.select_runtime import Chosen, choose_engine
 from hf_wbc.models import Loaded, load_trained
-from hf_wbc.records import digest
-from hf_wbc.taxonomy import NAMES
+from hf_wbc.records import digest, replacing
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 from hf_wbc.text import some
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From squares (B, S, S, 3) to logits (B, 11)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The answers to the images of a block that are whole, and what is wrong with the others."""
+
+    image_ids: tuple[str, ...]
+    logits: NDArray[np.float32]
+    """(B, 11)."""
+    faults: tuple[str, ...]
+
+
+def answer_all(
+    shelf: Shelf,
+    answer: Answer,
+    folder: Path,
+    accelerator: "Accelerator",
+    skip_bad: bool,
+    report: Report,
+) -> None:
+    """Make every part of a shelf in `folder`, as far as it is not there yet.
+
+    Unless `skip_bad`, nothing is answered any more once a process has met a bad image: the rest is
+    only read, to name all that are bad.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+    todo = [n for n in range(num_blocks(shelf.num_images)) if not _is_answered(_path(folder, n))]
+    accelerator.wait_for_everyone()  # nobody begins before all have looked
+    world, rank = accelerator.num_processes, accelerator.process_index
+    mine = todo[rank::world]
+    left = sum(_size(shelf, number) for number in todo)
+    done, is_bad = shelf.num_images - left, False
+    blocks = ahead(shelf.read(mine))
+    for turn in range(-(-len(todo) // world)):
+        if turn < len(mine):
+            block = next(blocks)
+            is_bad = is_bad or bool(block.faults and not skip_bad)
+            write_part(_path(folder, mine[turn]), block, None if is_bad else answer)
+        now = todo[turn * world : (turn + 1) * world]
+        done += sum(_size(shelf, number) for number in now)
+        accelerator.wait_for_everyone()
+        report(done, shelf.num_images)
+    for _ in blocks:  # none: it lets the reader end
+        raise AssertionError
+
+
+def write_part(path: Path, block: Block, answer: Answer | None) -> None:
+    """Answer a block and keep it; without `answer` only its faults are kept."""
+    names = block.names if answer else ()
+    logits = answer(block.pixels) if answer and names else np.empty((0, NUM_CLASSES), np.float32)
+    table = pa.table({"image_id": pa.array(names, pa.string()), "logits": fixed_rows(logits)})
+    facts = {"faults": list(block.faults), "answered": answer is not None}
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata({"part": json.dumps(facts)}), temporary)
+
+
+def read_parts(shelf: Shelf, folder: Path) -> Iterator[Part]:
+    """All parts of a shelf, in order."""
+    for number in range(num_blocks(shelf.num_images)):
+        table = pq.read_table(_path(folder, number)).combine_chunks()
+        facts = json.loads(table.schema.metadata[b"part"])
+        ids = tuple(table["image_id"].to_pylist())
+        logits = table["logits"].combine_chunks().flatten().to_numpy()
+        yield Part(ids, logits.reshape(len(ids), NUM_CLASSES), tuple(facts["faults"]))
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:07}.parquet"
+
+
+def _size(shelf: Shelf, number: int) -> int:
+    return min(BLOCK, shelf.num_images - number * BLOCK)
+
+
+def _is_answered(path: Path) -> bool:
+    return path.exists() and bool(json.loads(pq.read_schema(path).metadata[b"part"])["answered"])
+
+
+SAMPLE = 1000
+"""Cells that it is measured on, at most."""
+
+
+def bf16_cost(
+    exact: Answer, fast: Answer, squares: NDArray[np.uint8], labels: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    """Of answers `fast` against `exact` on squares (N, S, S, 3); plain JSON values.
+
+    macro-F1 is of the labelled cells (N,) alone, None where there are none.
+    """
+    found = [answer(squares).argmax(1) for answer in (exact, fast)]
+    cost: dict[str, Any] = {
+        "num_cells": len(squares),
+        "turned": float((found[0] != found[1]).mean()),
+        "macro_f1_fp32": None,
+        "macro_f1_bf16": None,
+    }
+    if labels is not None and (known := labels != UNLABELLED).any():
+        for name, classes in zip(("macro_f1_fp32", "macro_f1_bf16"), found, strict=True):
+            cost[name] = score(labels[known], classes[known])["macro_f1"]
+    return cost
+
+
+def say_cost(cost: dict[str, Any]) -> str:
+    """In a sentence."""
+    text = f"bf16 turned {cost['turned']:.2%} of the answers on {cost['num_cells']:,} cells"
+    if cost["macro_f1_fp32"] is None:
+        return f"{text}; none of them has a label, so what that costs is not known"
+    return f"{text}; macro-F1 {cost['macro_f1_bf16']:.4f} against {cost['macro_f1_fp32']:.4f}"
+
 
 Logits = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from hf_wbc.data.preprocessing import Treatment, treat
-from hf_wbc.engine.engines.contract import Engine, Precision
-from hf_wbc.engine.engines.onnx_engine import onnx_engine
-from hf_wbc.engine.engines.openvino_engine import openvino_engine
-from hf_wbc.engine.engines.torch_engines import compiled, eager
+from hf_wbc.inference.runtime import Engine, Precision
+from hf_wbc.inference.runtimes import compiled, eager, onnx_engine, openvino_engine
 from hf_wbc.models import Classifier, Preprocessing
 
 TOLERANCE = 1e-3

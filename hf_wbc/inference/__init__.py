@@ -1,0 +1,1 @@
+"""Predict with a saved model: single cells, folders, runtimes, saliency, reference sets."""
