@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.study.ready import sweep
+from hf_wbc.study.protocols import sweep
 
 TARGETS: Mapping[str, Mapping[str, Any]] = {
     "tecom_jiangxi": {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import TrainConfig
-from hf_wbc.study.ready import fitting_methods, sweep
+from hf_wbc.study.protocols import fitting_methods, sweep
 
 
 def study(quickstart: str = "build/quickstart", seeds: int = 3) -> list[TrainConfig]:

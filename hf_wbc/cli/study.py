@@ -47,13 +47,12 @@ def study(
 
     from hf_wbc.cli.display import stage_bars
     from hf_wbc.cli.study_display import StudyDisplay, print_ending, print_plan
-    from hf_wbc.study.conduct import BESIDE, make_task, note_refusals, parse_launch, to_do
-    from hf_wbc.study.estimate import Measured, read_records, say
     from hf_wbc.study.grid import load_grid
-    from hf_wbc.study.plan import plan
+    from hf_wbc.study.plan import Measured, plan, read_records, say
+    from hf_wbc.study.progress import Standing
     from hf_wbc.study.runner import Machine, run_tasks, this_machine
     from hf_wbc.study.slurm import parse_options, run_on_slurm
-    from hf_wbc.study.standing import Standing
+    from hf_wbc.study.task import BESIDE, make_task, note_refusals, parse_launch, to_do
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
@@ -91,8 +90,8 @@ def study(
 def _make_toys(settings: Sequence[str], dry_run: bool) -> None:
     """Draw the data of the toy study where it is not there yet; ValueError for a dry run."""
     from hf_wbc.cli.toys import make_toy_study
-    from hf_wbc.study.ready import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
-    from hf_wbc.study.settings import parse_settings
+    from hf_wbc.study.grid import parse_settings
+    from hf_wbc.study.protocols import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
 
     data = Path(parse_settings(toy, settings).get("data", TOY_DATA))
     if not dry_run:

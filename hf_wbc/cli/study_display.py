@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from hf_wbc.study.estimate import Estimate
-    from hf_wbc.study.plan import Planned
+    from hf_wbc.study.plan import Estimate, Planned
+    from hf_wbc.study.progress import Place, Stand, Standing
     from hf_wbc.study.runner import Event
-    from hf_wbc.study.standing import Place, Stand, Standing
 
 STATES = ("finished", "unfinished", "new", "failed", "refused")
 STYLES = {
@@ -38,7 +37,7 @@ REMEDIES = {
 
 def print_plan(runs: Sequence["Planned"], estimates: Sequence["Estimate"]) -> None:
     """A line for every method, network and direction, with what is finished of its seeds."""
-    from hf_wbc.study.estimate import duration
+    from hf_wbc.study.plan import duration
 
     keys = [
         (r.direction, r.network, r.asked.inputs, r.asked.selection, r.asked.method) for r in runs
@@ -115,7 +114,7 @@ class StudyDisplay:
 
     def _print(self, event: "Event", stand: "Stand") -> None:
         """A line that stays, of a run that has begun or ended."""
-        from hf_wbc.study.estimate import duration
+        from hf_wbc.study.plan import duration
 
         is_start = event.kind == "started"
         if is_start and self.console.is_terminal:
@@ -136,7 +135,7 @@ class StudyDisplay:
         return f"[{self.standing.num_before + self.standing.num_over:>{len(str(of))}}/{of}]"
 
     def _remaining(self) -> str:
-        from hf_wbc.study.estimate import duration
+        from hf_wbc.study.plan import duration
 
         left = self.standing.remaining_s()
         return "time left not known yet" if left is None else f"about {duration(left)} left"

@@ -42,7 +42,7 @@ class Job:
         """Do the task; RuntimeError when it failed, so that SLURM knows it too."""
         import torch
 
-        from hf_wbc.study.perform import perform
+        from hf_wbc.study.execute import perform
 
         torch.set_num_threads(self.threads)
         remove(RunFolder(self.task.folder).failure)

@@ -125,7 +125,7 @@ def _serve(connection: Connection, surroundings: Surroundings) -> None:
 
     import torch
 
-    from hf_wbc.study.perform import perform
+    from hf_wbc.study.execute import perform
 
     torch.set_num_threads(surroundings.threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 GRID = """
-from hf_wbc.study.ready import toy
+from hf_wbc.study.protocols import toy
 
 def study(steps: int = 100, seeds: int = 1):
     return toy(methods=("source_only",), seeds=seeds, steps=steps)[:seeds]

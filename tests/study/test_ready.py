@@ -4,7 +4,7 @@ import pytest
 
 from hf_wbc.engine.resolve import check
 from hf_wbc.study.grid import load_grid
-from hf_wbc.study.ready import READY
+from hf_wbc.study.protocols import READY
 
 
 @pytest.mark.parametrize("name", READY)

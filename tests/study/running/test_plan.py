@@ -7,10 +7,8 @@ import pytest
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.study.conduct import make_task, note_refusals, parse_launch, to_do
-from hf_wbc.study.estimate import Measured, duration, read_records, say, total
-from hf_wbc.study.plan import Planned, plan
-from hf_wbc.study.task import keep_failure
+from hf_wbc.study.plan import Measured, Planned, duration, plan, read_records, say, total
+from hf_wbc.study.task import keep_failure, make_task, note_refusals, parse_launch, to_do
 
 
 def planned(configs: list[TrainConfig], root: Path) -> list[Planned]:

@@ -14,12 +14,10 @@ import pytest
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder, read_json
-from hf_wbc.study.conduct import BESIDE, make_task
-from hf_wbc.study.estimate import Estimate
-from hf_wbc.study.plan import plan
+from hf_wbc.study.plan import Estimate, plan
+from hf_wbc.study.progress import Standing
 from hf_wbc.study.runner import Event, Machine, run_tasks, this_machine
-from hf_wbc.study.standing import Standing
-from hf_wbc.study.task import Outcome, Task
+from hf_wbc.study.task import BESIDE, Outcome, Task, make_task
 
 HOLD = """
 import fcntl, sys, time
@@ -150,7 +148,7 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
     short: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("hf_wbc.study.standing.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("hf_wbc.study.progress.time.monotonic", lambda: clock[0])
     runs = plan([replace(short, steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
     standing = Standing(runs, runs, [Estimate(50.0, "method")] * 4, 2)
     assert standing.remaining_s() == 100

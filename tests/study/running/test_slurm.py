@@ -12,10 +12,10 @@ import pytest
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder, read_json
-from hf_wbc.study.conduct import BESIDE, make_task
 from hf_wbc.study.plan import plan
 from hf_wbc.study.runner import Event, Machine
 from hf_wbc.study.slurm import JOBS, parse_options, require_slurm, run_on_slurm
+from hf_wbc.study.task import BESIDE, make_task
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_job_hears_signals_before_anything_heavy_is_imported() -> None:
 
 def test_a_launched_process_ends_when_who_asked_for_it_has_gone() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "hf_wbc.study.launched", "{}"],
+        [sys.executable, "-m", "hf_wbc.study.accelerate_entry", "{}"],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -47,7 +47,7 @@ def _launch(task: Task, report: Report) -> None:
     port = () if named else ("--main_process_port", "0")
     command = [
         sys.executable, "-m", "accelerate.commands.launch", *port, *task.launch,
-        "-m", "hf_wbc.study.launched", json.dumps(request),
+        "-m", "hf_wbc.study.accelerate_entry", json.dumps(request),
     ]  # fmt: skip
     with task.log.open("a") as log:
         status = _attend(command, log, RunFolder(task.folder), report)

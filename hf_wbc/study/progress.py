@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_wbc.study.estimate import Estimate, total
-from hf_wbc.study.plan import Planned
+from hf_wbc.study.plan import Estimate, Planned, total
 from hf_wbc.study.runner import Event
 from hf_wbc.study.task import Ending
 
