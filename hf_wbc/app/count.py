@@ -13,9 +13,9 @@ import numpy as np
 from hf_wbc.app.desk import Desk
 from hf_wbc.app.slide import Case, Slide
 from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.comparison.document import count, listed
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order
-from hf_wbc.study.words import count, listed
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 if TYPE_CHECKING:

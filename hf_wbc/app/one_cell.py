@@ -22,9 +22,9 @@ from hf_wbc.app.words import (
     other_warnings,
     set_sentences,
 )
+from hf_wbc.comparison.document import listed
 from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.style import lineage_order
-from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 NUM_NEIGHBOURS = 6

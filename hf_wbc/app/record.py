@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_wbc.records import RunFolder
 
 if TYPE_CHECKING:
-    from hf_wbc.study.words import Table
+    from hf_wbc.comparison.document import Table
 
 RECORD = "record.json"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hf_wbc.app.fragments import share
+from hf_wbc.comparison.document import listed
 from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
 from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.style import shown
-from hf_wbc.study.words import listed
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import rich.table
     from rich.console import Console
 
-    from hf_wbc.study.comparison import Comparison
-    from hf_wbc.study.words import Table
+    from hf_wbc.comparison.compare import Comparison
+    from hf_wbc.comparison.document import Table
 
 LONGEST = 40
 """Letters of a cell that is not wrapped."""
@@ -43,11 +43,11 @@ def compare(
     from dataclasses import replace
 
     import dataset_scripts
+    from hf_wbc.comparison.collect import collect
+    from hf_wbc.comparison.compare import compare as compare_runs
+    from hf_wbc.comparison.export import PAGE, check_out, write_comparison
+    from hf_wbc.comparison.reference_scores import noise_ceiling
     from hf_wbc.prepare.annotations import read_annotations
-    from hf_wbc.study.collect import collect
-    from hf_wbc.study.comparison import compare as compare_runs
-    from hf_wbc.study.export import PAGE, check_out, write_comparison
-    from hf_wbc.study.noise_ceiling import noise_ceiling
 
     check_out(out)
     collection = collect(runs)
@@ -59,7 +59,7 @@ def compare(
     write_comparison(out, comparison)
     pages = [out / PAGE]
     if report:
-        from hf_wbc.study.report import render
+        from hf_wbc.comparison.report import render
 
         pages.append(render(collection, out / "report.html", comparison))
     _print(comparison)
@@ -71,7 +71,7 @@ def _print(comparison: "Comparison") -> None:
     """The sections that are short enough, each with what a terminal has room for."""
     from rich.text import Text
 
-    from hf_wbc.study.sections import sections
+    from hf_wbc.comparison.sections import sections
 
     console = _console()
     for section in sections(comparison):
@@ -88,7 +88,7 @@ def _table(table: "Table", width: int) -> "rich.table.Table":
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    from hf_wbc.study.words import Strong
+    from hf_wbc.comparison.document import Strong
 
     shown = table.fitting(width)
     is_short = max(len(cell) for cells in table.cells for cell in cells) < LONGEST

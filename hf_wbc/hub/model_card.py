@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.adaptation import load_method
+from hf_wbc.comparison.document import count, listed
+from hf_wbc.comparison.export import markdown_table
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
 from hf_wbc.hub import model_tables as tables
 from hf_wbc.hub import model_words as words
@@ -11,8 +13,6 @@ from hf_wbc.hub.card import Place, render_card
 from hf_wbc.hub.places import ROLES, hub_dataset, hub_model, is_fresh, model_place
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.prepare.source import Source
-from hf_wbc.study.markdown import markdown_table
-from hf_wbc.study.words import count, listed
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData

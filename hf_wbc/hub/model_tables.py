@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hf_wbc.comparison.document import Strong, Table, three
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.hub.model_words import SPLIT_WORDS, Record, part_of, scored
 from hf_wbc.hub.places import ROLES, dataset_place
 from hf_wbc.prepare.source import Source
-from hf_wbc.study.words import Strong, Table, three
 from hf_wbc.taxonomy import NAMES
 
 

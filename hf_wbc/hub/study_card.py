@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.comparison.document import listed
+from hf_wbc.comparison.export import PAGE, PAPER
 from hf_wbc.hub.card import Place, place_of, render_card
 from hf_wbc.hub.destination import Destination
 from hf_wbc.hub.publication import CARD, Publication
 from hf_wbc.prepare.source import Source
-from hf_wbc.study.export import PAGE, PAPER
-from hf_wbc.study.words import listed
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData

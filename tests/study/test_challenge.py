@@ -1,7 +1,7 @@
 """Reported rows are marked, cited, and of laboratories that the challenge had."""
 
 import dataset_scripts
-from hf_wbc.study.challenge import PARTICIPANTS, reported
+from hf_wbc.comparison.reference_scores import PARTICIPANTS, reported
 
 
 def test_every_row_is_marked_as_reported_with_its_source() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hf_wbc.comparison.collect import collect
 from hf_wbc.records import RECORD_VERSION, RunFolder, write_json
-from hf_wbc.study.collect import collect
 
 MakeRun = Callable[..., Path]
 

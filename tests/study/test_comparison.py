@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import Comparison, compare
 from hf_wbc.records import RunFolder
-from hf_wbc.study.collect import collect
-from hf_wbc.study.comparison import Comparison, compare
 
 MakeRun = Callable[..., Path]
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.document import Section, Strong, Table
+from hf_wbc.comparison.export import check_out, latex, markdown, write_comparison
 from hf_wbc.records import RunFolder, write_json
-from hf_wbc.study.collect import collect
-from hf_wbc.study.comparison import compare
-from hf_wbc.study.export import check_out, write_comparison
-from hf_wbc.study.latex import latex
-from hf_wbc.study.markdown import markdown
-from hf_wbc.study.words import Section, Strong, Table
 
 MakeRun = Callable[..., Path]
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
+from hf_wbc.comparison.statistics import Scoring, differences, holm, normal_p, resampled_macro_f1
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.study.holm import holm
-from hf_wbc.study.paired import Scoring, differences, normal_p, resampled_macro_f1
 
 CLASSES = ("basophil", "eosinophil", "monocyte")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_wbc.study.ranks import block_ranks, friedman, rank, studentized_range_quantile
+from hf_wbc.comparison.statistics import block_ranks, friedman, rank, studentized_range_quantile
 
 
 @pytest.mark.parametrize("levels", [4, 1000])

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from hf_wbc.comparison.export import markdown
+from hf_wbc.comparison.reference_scores import noise_ceiling
+from hf_wbc.comparison.sections import ceiling_rows, ceiling_sections, reference_sections
 from hf_wbc.prepare.annotations import MISSING, OUTSIDE, Annotations
-from hf_wbc.study.markdown import markdown
-from hf_wbc.study.noise_ceiling import noise_ceiling
-from hf_wbc.study.reference_words import ceiling_rows, ceiling_sections, reference_sections
 from hf_wbc.taxonomy import NAMES
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hf_wbc.study.collect import collect
-from hf_wbc.study.rules import Judged, judge_rules
-from hf_wbc.study.table import rows
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.selection_rules import Judged, judge_rules
+from hf_wbc.comparison.table import rows
 
 MakeRun = Callable[..., Path]
 

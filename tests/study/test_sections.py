@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_wbc.study.collect import Problem
-from hf_wbc.study.sections import _problems
+from hf_wbc.comparison.collect import Problem
+from hf_wbc.comparison.sections import _problems
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from hf_wbc.study.collect import collect
-from hf_wbc.study.table import Row, rows
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.table import Row, rows
 from hf_wbc.taxonomy import NAMES, Relation, relation
 
 MakeRun = Callable[..., Path]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import dataset_scripts
+from hf_wbc.comparison.export import PAGE
 from hf_wbc.hub.card import place_of
 from hf_wbc.hub.dataset_card import published_card
 from hf_wbc.hub.destination import parse_destination
@@ -26,7 +27,6 @@ from hf_wbc.hub.study_card import study_publication
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.prepare.card import CardFacts, write_card
 from hf_wbc.shipped import shipped
-from hf_wbc.study.export import PAGE
 
 HERE = Path(__file__).parent
 

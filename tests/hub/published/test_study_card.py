@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.export import write_comparison
 from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.study_card import ABOUT, study_publication
 from hf_wbc.prepare.source import Source
-from hf_wbc.study.collect import collect
-from hf_wbc.study.comparison import compare
-from hf_wbc.study.export import write_comparison
 
 TO = parse_destination("lab/wbc-study", "study")
 

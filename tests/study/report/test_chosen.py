@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.study.collect import collect
-from hf_wbc.study.report.chosen import Chosen, choose, values_of
-from hf_wbc.study.table import rows
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.report.mistakes import Chosen, choose, values_of
+from hf_wbc.comparison.table import rows
 
 MakeRun = Callable[..., Path]
 

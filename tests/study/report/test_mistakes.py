@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hf_wbc.study.report.mistakes import PER_CONFUSION, label_suspects, worst_mistakes
-from hf_wbc.study.report.scored_images import ScoredImages
+from hf_wbc.comparison.report.images import ScoredImages
+from hf_wbc.comparison.report.mistakes import PER_CONFUSION, label_suspects, worst_mistakes
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id
 
 MYELOCYTE, METAMYELOCYTE = class_id("myelocyte"), class_id("metamyelocyte")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.study.collect import collect
-from hf_wbc.study.comparison import compare
-from hf_wbc.study.report import exhibits, page, render
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.report import figures, page, render
 
 MakeRun = Callable[..., Path]
 VOID = {"meta", "img", "br", "line", "rect", "circle"}
@@ -50,7 +50,7 @@ def runs(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the seconds that a map takes."""
-    monkeypatch.setattr(exhibits, "MAX_MAPPED", 0)
+    monkeypatch.setattr(figures, "MAX_MAPPED", 0)
 
 
 @pytest.fixture(scope="module")

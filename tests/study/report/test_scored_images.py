@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_wbc.study.collect import collect
-from hf_wbc.study.report.feature_maps import sample
-from hf_wbc.study.report.scored_images import read_scored
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.report.images import read_scored, sample
 from hf_wbc.taxonomy import class_id
 
 MakeRun = Callable[..., Path]

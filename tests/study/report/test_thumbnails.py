@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hf_wbc.comparison.collect import Run
+from hf_wbc.comparison.report.images import SIDE_PX, Thumbnails
 from hf_wbc.data.dataset import load_domain
-from hf_wbc.study.collect import Run
-from hf_wbc.study.report.thumbnails import SIDE_PX, Thumbnails
 
 
 def run_on(ref: str, fingerprint: str, place: Path, revision: str | None = None) -> Run:

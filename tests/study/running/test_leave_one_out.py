@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.table import rows
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.study.collect import collect
-from hf_wbc.study.comparison import compare
-from hf_wbc.study.table import rows
 
 
 @pytest.fixture(scope="module")

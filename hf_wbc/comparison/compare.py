@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_wbc.study.collect import Collection, Problem, Run
-from hf_wbc.study.paired import Difference, differences
-from hf_wbc.study.predicted import Resampled, read_predictions, resample
-from hf_wbc.study.ranks import Ranking, rank
-from hf_wbc.study.rules import Judged, judge_rules
-from hf_wbc.study.table import Row, Sheet, rows
+from hf_wbc.comparison.collect import Collection, Problem, Run
+from hf_wbc.comparison.predictions import Resampled, read_predictions, resample
+from hf_wbc.comparison.selection_rules import Judged, judge_rules
+from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
+from hf_wbc.comparison.table import Row, Sheet, rows
 
 BASELINE = "source_only"
 NUM_RESAMPLES = 2000

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from hf_wbc.comparison.collect import Run
+from hf_wbc.comparison.table import Row, Sheet
 from hf_wbc.evaluation.model_selection import RULES, judge
-from hf_wbc.study.collect import Run
-from hf_wbc.study.table import Row, Sheet
 
 Candidate = tuple[Row, Run]
 Verdict = Mapping[str, Any]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hf_wbc.comparison.collect import Problem, Run
+from hf_wbc.comparison.statistics import Floats, Scoring, resampled_macro_f1
+from hf_wbc.comparison.table import Sheet
 from hf_wbc.records import RunFolder
-from hf_wbc.study.collect import Problem, Run
-from hf_wbc.study.paired import Floats, Scoring, resampled_macro_f1
-from hf_wbc.study.table import Sheet
 
 Columns = dict[str, NDArray[Any]]
 _COLUMNS = ("domain", "split", "label", "predicted")

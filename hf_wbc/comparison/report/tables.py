@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from hf_wbc.study.comparison import Comparison, Family
-from hf_wbc.study.paired import Difference
-from hf_wbc.study.report.chosen import BY_LABELS
-from hf_wbc.study.report.section import Section
-from hf_wbc.study.rules import Among, Within
-from hf_wbc.study.table import Row, Sheet
+from hf_wbc.comparison.compare import Comparison, Family
+from hf_wbc.comparison.report.figures import Section
+from hf_wbc.comparison.report.mistakes import BY_LABELS
+from hf_wbc.comparison.selection_rules import Among, Within
+from hf_wbc.comparison.statistics import Difference
+from hf_wbc.comparison.table import Row, Sheet
 
 BLAST_RATE = "0.1"
 """Of the cells that are looked at again."""

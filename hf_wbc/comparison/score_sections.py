@@ -4,12 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from hf_wbc.evaluation.model_selection import RULES
-from hf_wbc.study.collect import Run
-from hf_wbc.study.comparison import Comparison, Family
-from hf_wbc.study.paired import Difference
-from hf_wbc.study.table import Row, Sheet
-from hf_wbc.study.words import (
+from hf_wbc.comparison.collect import Run
+from hf_wbc.comparison.compare import Comparison, Family
+from hf_wbc.comparison.document import (
     Section,
     Strong,
     Table,
@@ -21,6 +18,9 @@ from hf_wbc.study.words import (
     signed,
     three,
 )
+from hf_wbc.comparison.statistics import Difference
+from hf_wbc.comparison.table import Row, Sheet
+from hf_wbc.evaluation.model_selection import RULES
 
 SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))
 MARKS = {"yes": " †", "maybe": " ‡", "no": ""}

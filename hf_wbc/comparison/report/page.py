@@ -4,13 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.plots.html import render_page
-from hf_wbc.records import replacing
-from hf_wbc.study.collect import Collection
-from hf_wbc.study.comparison import Comparison, compare
-from hf_wbc.study.reference_words import reference_sections
-from hf_wbc.study.report.exhibits import KINDS, Exhibits, make_exhibits
-from hf_wbc.study.report.facts import (
+from hf_wbc.comparison.collect import Collection
+from hf_wbc.comparison.compare import Comparison, compare
+from hf_wbc.comparison.report.figures import KINDS, Exhibits, Section, make_exhibits, sections
+from hf_wbc.comparison.report.tables import (
     against,
     brief,
     doubts,
@@ -19,7 +16,9 @@ from hf_wbc.study.report.facts import (
     rule_tables,
     versions,
 )
-from hf_wbc.study.report.section import Section, sections
+from hf_wbc.comparison.sections import reference_sections
+from hf_wbc.plots.html import render_page
+from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES, Relation
 
 TEMPLATE = "model_cards/study.html"

@@ -1,5 +1,5 @@
 """The comparison as one HTML file that loads nothing, for hematologists and reviewers."""
 
-from hf_wbc.study.report.page import render
+from hf_wbc.comparison.report.page import render
 
 __all__ = ["render"]

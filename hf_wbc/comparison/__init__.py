@@ -1,0 +1,1 @@
+"""Compare finished runs: tables, statistics, selection rules, and the HTML report."""

@@ -1,0 +1,271 @@
+"""The comparison as files: Markdown, LaTeX, and each table as CSV and Parquet.
+
+They hold no date and no place: the same runs give the same bytes, wherever their folders lie.
+
+Sections as LaTeX: what a paper takes with `\input`; it needs booktabs and longtable.
+
+Sections as Markdown, with GitHub's tables.
+
+The comparison as flat tables, one value a cell, for CSV and Parquet."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hf_wbc.comparison.compare import Comparison
+from hf_wbc.comparison.document import Section, Strong, Table
+from hf_wbc.comparison.sections import ceiling_rows, sections
+from hf_wbc.comparison.statistics import Difference
+from hf_wbc.comparison.table import Row, Sheet
+from hf_wbc.records import replacing
+
+_SIGNS = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$", "−": "$-$", "±": r"$\pm$", "†": r"\dag{}", "‡": r"\ddag{}",
+    "Δ": r"$\Delta$", "<": "$<$", ">": "$>$",
+}  # fmt: skip
+_LEVELS = ("section", "subsection", "subsubsection")
+_START = "% Made by `hf-wbc compare` from run records; needs \\usepackage{booktabs,longtable}."
+
+
+def latex(sections: Iterable[Section]) -> str:
+    """What goes between \\begin{document} and \\end{document}."""
+    blocks = (block for section in sections for block in _blocks(section))
+    return "\n\n".join([_START, *blocks]) + "\n"
+
+
+def _blocks(section: Section) -> list[str]:
+    blocks = [f"\\{_LEVELS[section.level - 1]}*{{{_escaped(section.title)}}}"]
+    blocks += [_escaped(words) for words in section.paragraphs]
+    return blocks if section.table is None else [*blocks, _table(section.table)]
+
+
+def _table(table: Table) -> str:
+    columns = "l" * table.num_words + "r" * (len(table.headings) - table.num_words)
+    return "\n".join(
+        [
+            r"\begingroup\scriptsize\setlength{\tabcolsep}{3pt}",
+            f"\\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+            r"\toprule",
+            _line(table.headings),
+            r"\midrule\endhead",
+            r"\bottomrule\endfoot",
+            *map(_line, table.cells),
+            r"\end{longtable}",
+            r"\endgroup",
+        ]
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(map(_cell, cells)) + r" \\"
+
+
+def _cell(text: str) -> str:
+    plain = _escaped(text)
+    return f"\\textbf{{{plain}}}" if isinstance(text, Strong) else plain
+
+
+def _escaped(text: str) -> str:
+    """What stands for itself; a leading bracket would be an argument of the line before."""
+    plain = "".join(_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
+    return f"{{}}{plain}" if plain.startswith("[") else plain
+
+
+def markdown(sections: Iterable[Section]) -> str:
+    """One page."""
+    return "\n\n".join(block for section in sections for block in _markdown_blocks(section)) + "\n"
+
+
+def _markdown_blocks(section: Section) -> list[str]:
+    blocks = [f"{'#' * section.level} {_markdown_escaped(section.title)}"]
+    blocks += [_markdown_escaped(words) for words in section.paragraphs]
+    return blocks if section.table is None else [*blocks, markdown_table(section.table)]
+
+
+def markdown_table(table: Table) -> str:
+    """GitHub's table, numbers to the right."""
+    num_numbers = len(table.headings) - table.num_words
+    rule = ["---"] * table.num_words + ["---:"] * num_numbers
+    lines = [table.headings, rule, *table.cells]
+    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
+
+
+def _markdown_cell(text: str) -> str:
+    plain = _markdown_escaped(text)
+    return f"**{plain}**" if isinstance(text, Strong) else plain
+
+
+def _markdown_escaped(text: str) -> str:
+    """What stands for itself, in a table too; backticks stay."""
+    for sign in "\\|*_<":
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())
+
+
+Flat = list[dict[str, Any]]
+
+
+def flat_tables(comparison: Comparison) -> dict[str, Flat]:
+    """Rows of plain values by the table's name; every row of a table has the same keys."""
+    return {
+        "rows": [_row(row) for row in comparison.rows],
+        "differences": _differences(comparison),
+        "ranks": _ranks(comparison),
+        "rules_within_runs": [
+            {**_sheet(each.sheet), **_without_sheet(each)}
+            for each in (*comparison.judged.within, *comparison.judged.by_method)
+        ],
+        "rules_among_runs": [
+            {**_sheet(each.sheet), **_without_sheet(each)} for each in comparison.judged.among
+        ],
+        "noise_ceiling": ceiling_rows(comparison.ceiling) if comparison.ceiling else [],
+        "problems": [{"folder": each.place, "why": each.what} for each in comparison.problems],
+    }
+
+
+def _sheet(sheet: Sheet) -> dict[str, Any]:
+    """What tells a set of scored images apart; several names are joined by spaces."""
+    return {
+        "sources": " ".join(sheet.sources),
+        "targets": " ".join(sheet.targets),
+        "held_out": " ".join(sheet.held_out),
+        "domain": sheet.domain,
+        "role": sheet.role,
+        "split": sheet.split,
+        "images": sheet.images,
+        "num_images": sheet.num_images,
+        "merge": " ".join(sheet.merge),
+        "classes": " ".join(sheet.classes),
+        "num_classes": sheet.num_classes,
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        **_sheet(row.sheet),
+        "method": row.method,
+        "variant": row.variant,
+        "network": row.network,
+        "trained": row.trained,
+        "rule": row.rule,
+        "sees": row.sees,
+        "exposed": row.exposed,
+        "macro_f1": row.macro_f1,
+        "macro_f1_spread": row.spread,
+        "macro_f1_low": row.low,
+        "macro_f1_high": row.high,
+        "accuracy": row.accuracy,
+        "balanced_accuracy": row.balanced_accuracy,
+        "worst_class": row.worst_class,
+        "worst_f1": row.worst_f1,
+        **{f"{kind}_errors": value for kind, value in row.lineage_errors.items()},
+        "num_seeds": len(row.seeds),
+        "seeds": " ".join(map(str, row.seeds)),
+        "hours": row.hours,
+        "images_per_s": row.images_per_s,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "device": row.device,
+        "runs": " ".join(run.name for run in row.runs),
+    }
+
+
+def _differences(comparison: Comparison) -> Flat:
+    found = []
+    for family in comparison.families:
+        tests: dict[str, tuple[Difference, ...]] = {
+            f"against {comparison.baseline}": family.against,
+            "all pairs": family.pairs,
+        }
+        for corrected_for, differences in tests.items():
+            found += [
+                {
+                    **_sheet(family.sheet),
+                    "network": family.backbone,
+                    "sees": family.sees,
+                    "corrected_for": corrected_for,
+                    "one": family.names[each.one],
+                    "other": family.names[each.other],
+                    "difference": each.value,
+                    "low": each.low,
+                    "high": each.high,
+                    "p": each.p,
+                    "p_holm": each.p_holm,
+                    "is_real": each.is_real,
+                    "drawn": family.unit,
+                }
+                for each in differences
+            ]
+    return found
+
+
+def _ranks(comparison: Comparison) -> Flat:
+    return [
+        {
+            "network": test.backbone,
+            "sees": test.sees,
+            "method": name,
+            "mean_rank": mean_rank,
+            "not_told_apart": letters,
+            "num_blocks": test.ranking.num_blocks,
+            "critical_difference": test.ranking.critical_difference,
+            "friedman": test.ranking.statistic,
+            "p": test.ranking.p,
+        }
+        for test in comparison.rank_tests
+        if test.ranking is not None
+        for name, mean_rank, letters in zip(
+            test.ranking.names, test.ranking.mean_ranks, test.ranking.letters, strict=True
+        )
+    ]
+
+
+def _without_sheet(each: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(each).items() if name != "sheet"}
+
+
+PAGE = "comparison.md"
+PAPER = "comparison.tex"
+
+
+def check_out(out: Path) -> None:
+    """ValueError when `out` is something else than a comparison of before, or nothing."""
+    if (
+        out.exists()
+        and not (out / PAGE).is_file()
+        and not (out.is_dir() and not any(out.iterdir()))
+    ):
+        raise ValueError(f"{out} is not a folder that `hf-wbc compare` wrote; choose another --out")
+
+
+def write_comparison(out: Path, comparison: Comparison) -> None:
+    """Make the folder `out`, in the place of an earlier comparison, whole or not at all."""
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as work:
+        work.mkdir()
+        said = list(sections(comparison))
+        (work / PAGE).write_text(markdown(said), encoding="utf-8")
+        (work / PAPER).write_text(latex(said), encoding="utf-8")
+        for name, rows in flat_tables(comparison).items():
+            if rows:
+                (work / f"{name}.csv").write_text(_csv(rows), encoding="utf-8")
+                _write_parquet(work / f"{name}.parquet", rows)
+
+
+def _csv(rows: Flat) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_parquet(path: Path, rows: Flat) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path)

@@ -1,0 +1,251 @@
+"""What a run said of each scored image, in the classes of its sheet.
+
+Small pictures of scored images, where the dataset that a record names is at hand.
+
+A folder is looked for where the record says, from here and from the run folder upwards; a Hub
+dataset only in the cache. Nothing is fetched. The images must be those that the run saw.
+
+Maps of the test images' features of one run: do cells lie by class, or by laboratory?
+
+Of many cells a fixed sample is drawn, the same for every run that was scored on the same images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from hf_wbc.audit.embedding import Map, Mixing, embed, mixing
+from hf_wbc.comparison.collect import Run
+from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.image_io import decode_rgb
+from hf_wbc.evaluation.metrics import merged
+from hf_wbc.plots.html import data_uri
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED, class_id
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+COLUMNS = ("domain", "split", "image_id", "label", "predicted", *(f"p_{name}" for name in NAMES))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages:
+    """N labelled images of one domain and split; ids are those of merged classes."""
+
+    image_ids: list[str]
+    labels: Ids
+    """(N,)."""
+    predicted: Ids
+    """(N,)."""
+    probabilities: Floats
+    """(N, 11); a class that is merged into another has none."""
+
+    @property
+    def confidence(self) -> Floats:
+        """Probability (N,) of the predicted class."""
+        found: Floats = self.probabilities[np.arange(len(self.labels)), self.predicted]
+        return found
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the prediction is the label (N,)."""
+        found: NDArray[np.bool_] = self.labels == self.predicted
+        return found
+
+
+def read_scored(
+    run: Run,
+    domain: str,
+    split: str = "test",
+    merge: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
+) -> ScoredImages:
+    """The labelled images of a domain's split, with the classes as they were scored.
+
+    ValueError when the run's predictions are missing or damaged.
+    """
+    table = run.predictions(COLUMNS)
+    table = table.filter(
+        pc.and_(pc.equal(table["domain"], domain), pc.equal(table["split"], split))
+    )
+    into = merged(merge)
+    true = _ids(table, "label")
+    true = np.where(true == UNLABELLED, UNLABELLED, into[true])
+    kept = true != UNLABELLED
+    if classes:
+        kept &= np.isin(true, [class_id(name) for name in classes])
+    raw = np.stack([table[f"p_{name}"].to_numpy() for name in NAMES], 1)
+    summed = np.zeros((len(table), NUM_CLASSES))
+    np.add.at(summed.T, into, raw.T)
+    return ScoredImages(
+        image_ids=[str(name) for name in pc.filter(table["image_id"], pa.array(kept)).to_pylist()],
+        labels=true[kept],
+        predicted=into[_ids(table, "predicted")][kept],
+        probabilities=summed[kept],
+    )
+
+
+def _ids(table: pa.Table, name: str) -> Ids:
+    ids: Ids = table[name].to_numpy().astype(np.int64)
+    return ids
+
+
+SIDE_PX = 192
+"""Shown at half, for screens of two dots a pixel."""
+
+
+class Thumbnails:
+    """Pictures of the images that a run was scored on; it remembers the datasets it has opened."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, str], Domain | str] = {}
+
+    def of(
+        self, run: Run, domain: str, split: str, image_ids: Sequence[str]
+    ) -> tuple[dict[str, str], str]:
+        """Data URIs by image, and why there are none, or an empty text."""
+        facts = _facts(run.record, domain)
+        key = (facts["name"], facts[split])
+        if key not in self._opened:
+            self._opened[key] = _open(run, facts, split)
+        opened = self._opened[key]
+        if isinstance(opened, str):
+            return {}, opened
+        rows = {name: row for row, name in enumerate(opened.image_ids)}
+        return {name: _thumbnail(opened, rows[name]) for name in image_ids if name in rows}, ""
+
+
+def _facts(record: Mapping[str, Any], domain: str) -> Mapping[str, Any]:
+    """What the record says of a domain's data."""
+    for role in ("sources", "target", "held_out"):
+        for facts in record[role]:
+            if facts["name"] == domain:
+                found: Mapping[str, Any] = facts
+                return found
+    raise AssertionError(f"{domain} is scored, and no domain of its record")
+
+
+def _open(run: Run, facts: Mapping[str, Any], split: str) -> Domain | str:
+    """The domain's split, or why it is not shown."""
+    ref, place = str(facts["ref"]), _locate(run, facts)
+    if place is None:
+        return f"{ref} is not at hand: its images cannot be shown"
+    try:
+        domain = load_domain(str(place), split)
+    except ValueError as error:
+        return f"its images cannot be shown: {error}"
+    if domain.fingerprint != facts[split]:
+        return f"{ref} holds other images than the runs were scored on, which cannot be shown"
+    return domain
+
+
+def _locate(run: Run, facts: Mapping[str, Any]) -> Path | None:
+    """The folder that holds the data; None where it is not on this machine."""
+    ref = str(facts["ref"])
+    if facts["revision"] is not None:
+        return _cached(ref, facts["revision"])
+    for start in (Path(), *run.path.resolve().parents):
+        if (start / ref).is_dir():
+            return start / ref
+    return None
+
+
+def _cached(ref: str, revision: str) -> Path | None:
+    """A Hub dataset in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            ref.partition("@")[0], repo_type="dataset", revision=revision, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError):
+        return None
+    return Path(str(found))
+
+
+def _thumbnail(domain: Domain, row: int) -> str:
+    """An image as a small picture without metadata."""
+    from PIL import Image
+
+    data = domain.dataset.with_format("arrow")[row]["image"][0].as_py()["bytes"]
+    image = Image.fromarray(decode_rgb(data, domain.image_ids[row]))
+    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
+    return data_uri(image, "WEBP", quality=78, method=6)
+
+
+MAX_CELLS = 4000
+_KEYS = ["domain", "split", "image_id"]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """N cells of a run in the plane."""
+
+    map: Map
+    labels: NDArray[np.int64]
+    """(N,); -1 is unlabelled."""
+    domains: NDArray[np.int64]
+    """(N,), indices of `names`."""
+    names: tuple[str, ...]
+    num_of: int
+    """Cells that the sample was drawn from."""
+    classes: Mixing | None
+    """Whether near cells are of one class."""
+    laboratories: Mixing | None
+    """Whether near cells are of one laboratory."""
+
+
+def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
+    """The map of a run's test images; None where there are too few of them.
+
+    ValueError when the run's features or predictions are missing, damaged, or of unlike images.
+    """
+    features, predictions = run.features(), run.predictions([*_KEYS, "label"])
+    if any(features[key] != predictions[key] for key in _KEYS):
+        raise ValueError(
+            f"{run.name}: features.parquet and predictions.parquet are of other images; "
+            "make the run again"
+        )
+    is_test = pc.equal(features["split"], "test")
+    features, predictions = features.filter(is_test), predictions.filter(is_test)
+    names = (*run.sources, *run.targets, *(d["name"] for d in run.record["held_out"]))
+    domains = np.array([names.index(name) for name in features["domain"].to_pylist()], np.int64)
+    kept = sample(domains, MAX_CELLS)
+    column = features["features"].combine_chunks()
+    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)[kept]
+    found = embed(rows.astype(np.float32))
+    if found is None:
+        return None
+    into, labels = merged(merge), predictions["label"].to_numpy().astype(np.int64)[kept]
+    labels = np.where(labels == UNLABELLED, UNLABELLED, into[labels])
+    return FeatureMap(
+        map=found,
+        labels=labels,
+        domains=domains[kept],
+        names=names,
+        num_of=len(domains),
+        classes=mixing(found.neighbours, labels),
+        laboratories=mixing(found.neighbours, domains[kept]),
+    )
+
+
+def sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Rows (n,), at most `most`, in order: as many of each domain as there are, or like many.
+
+    >>> sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
+    4
+    """
+    rng, kept, left = np.random.default_rng(0), [], most
+    sizes = sorted((int((domains == d).sum()), int(d)) for d in np.unique(domains))
+    for place, (size, domain) in enumerate(sizes):
+        share = min(size, left // (len(sizes) - place))
+        rows = np.flatnonzero(domains == domain)
+        kept.append(np.sort(rng.permutation(rows)[:share]))
+        left -= share
+    found: NDArray[np.int64] = np.sort(np.concatenate(kept))
+    return found
