@@ -5,7 +5,6 @@ These libraries take seconds, and threads that import them at the same time can 
 
 from hf_wbc.app import fit, whereabouts
 from hf_wbc.evaluation import differential
-from hf_wbc.hub import model_tables, model_words
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.plots import cell_map
 from hf_wbc.toy import archives

@@ -48,8 +48,8 @@ class Scores:
 
 def scores_of(record: Mapping[str, Any]) -> Scores:
     """What the model's card says of its scores; ValueError for another version's record."""
-    from hf_wbc.hub.model_tables import class_table, score_table
-    from hf_wbc.hub.model_words import direction, how_chosen, scored, warnings
+    from hf_wbc.hub.model_card import class_table, score_table
+    from hf_wbc.hub.model_card_text import direction, how_chosen, scored, warnings
 
     try:
         return Scores(

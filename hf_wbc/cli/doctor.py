@@ -15,8 +15,7 @@ def doctor(work: Path = Path(), to: str | None = None) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from hf_wbc.engine.doctor import examine
-    from hf_wbc.hub.doctor import examine_hub
+    from hf_wbc.hub.doctor import examine, examine_hub
 
     table = Table("", "what", "found", "what to do")
     findings = [*examine(work), *examine_hub(to)]

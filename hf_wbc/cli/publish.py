@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import tyro
 
 if TYPE_CHECKING:
-    from hf_wbc.hub.destination import Destination, Kind
-    from hf_wbc.hub.publication import Publication
+    from hf_wbc.hub.publication import Destination, Kind, Publication
 
 
 class Options(TypedDict):
@@ -54,9 +53,8 @@ def publish(
         collection: The title of a collection on the Hub that is to hold it too; it is made where
             the owner has none of that title.
     """
-    from hf_wbc.hub.destination import HubRepo, parse_destination
-    from hf_wbc.hub.preview import preview
-    from hf_wbc.hub.publication import asked_public
+    from hf_wbc.hub.dry_run import preview
+    from hf_wbc.hub.publication import HubRepo, asked_public, parse_destination
     from hf_wbc.hub.publish import publish as send
 
     seen = asked_public(public, private)
@@ -78,7 +76,7 @@ def publish(
         {"public": seen, "tag": tag},
     )
     if model is not None:
-        from hf_wbc.hub.space_model import require_model
+        from hf_wbc.hub.publish_space import require_model
 
         require_model(model, publication.public, _say)
     if dry_run:
@@ -87,7 +85,7 @@ def publish(
         return
     print(f"{destination}: {send(publication, destination, card=card, report=_say)}")
     if model is not None:
-        from hf_wbc.hub.space_model import show_model
+        from hf_wbc.hub.publish_space import show_model
 
         show_model(destination, model, _say)
     if collection is not None and isinstance(destination, HubRepo):
@@ -122,7 +120,7 @@ def _publication(
     if model is not None and kind != "space":
         raise ValueError(f"--model {model} is for Spaces; leave it out")
     if kind == "dataset":
-        from hf_wbc.hub.dataset_publication import dataset_publication, read_provenance
+        from hf_wbc.hub.publish_dataset import dataset_publication, read_provenance
 
         domain = read_provenance(Path(what)).get("domain", "")
         if mapping is not None:
@@ -133,19 +131,19 @@ def _publication(
             raise ValueError(f"{what} holds {domain}, your own source; give its --mapping FILE")
         return dataset_publication(Path(what), source, destination, **options)
     if kind == "model":
-        from hf_wbc.hub.model import model_publication
+        from hf_wbc.hub.publish_model import model_publication
 
         return model_publication(
             Path(what), destination, dataset_scripts.known(), licence=licence, **options
         )
     if kind == "study":
-        from hf_wbc.hub.study_card import study_publication
+        from hf_wbc.hub.publish_comparison import study_publication
 
         return study_publication(Path(what), destination, dataset_scripts.known(), **options)
     if kind == "metric":
-        from hf_wbc.hub.space_folder import metric_publication
+        from hf_wbc.hub.publish_space import metric_publication
 
         return metric_publication(what, destination, **options)
-    from hf_wbc.hub.space_folder import space_publication
+    from hf_wbc.hub.publish_space import space_publication
 
     return space_publication(what, destination, model=model, **options)

@@ -61,7 +61,7 @@ def train(
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
             import dataset_scripts
-            from hf_wbc.hub.destination import parse_destination
+            from hf_wbc.hub.publication import parse_destination
             from hf_wbc.hub.training_push import TrainingPush
 
             push = TrainingPush(
@@ -94,7 +94,7 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
     ref = _value("--config", arguments)
     if ref is None:
         return train
-    from hf_wbc.hub.retrain import published_config, require_places
+    from hf_wbc.hub.publish_model import published_config, require_places
 
     published = published_config(ref)
 

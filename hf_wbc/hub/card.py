@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
-from hf_wbc.hub.destination import Destination, HubRepo
-from hf_wbc.hub.publication import TAG
+from hf_wbc.hub.publication import TAG, Destination, HubRepo
 from hf_wbc.shipped import shipped
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hf_wbc.hub.manifest import MANIFEST
-from hf_wbc.hub.publication import CARD, Publication, bytes_of, size_of
-from hf_wbc.hub.tags import check_tag
+from hf_wbc.hub.publication import CARD, MANIFEST, Publication, bytes_of, size_of
+from hf_wbc.hub.repository import check_tag
 from hf_wbc.text import some
 
 PICKLED = (

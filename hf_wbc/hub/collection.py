@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_wbc.hub.asking import Report, ask
-from hf_wbc.hub.destination import HubRepo
+from hf_wbc.hub.client import Report, ask
+from hf_wbc.hub.publication import HubRepo
 
 DESCRIPTION = (
     "White blood cells across laboratories: datasets of eleven classes, models, the metric and "

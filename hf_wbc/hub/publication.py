@@ -1,14 +1,107 @@
-"""What is published: files by their place, who may see them, and under which tag."""
+"""What is published: files by their place, who may see them, and under which tag.
+
+Where a publication goes: a repository on the Hub, or a folder that others load from.
+
+What was published last, written beside it: so that the next publication knows what is its own.
+
+Files that others put there stay, ours that are no more are deleted, and a card that somebody edited
+is recognised."""
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
-from hf_wbc.hub.destination import Kind
+Kind = Literal["dataset", "model", "metric", "space", "study"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+REPO_TYPES: dict[Kind, str] = {
+    "dataset": "dataset",
+    "model": "model",
+    "metric": "space",
+    "space": "space",
+    "study": "dataset",
+}
+"""What each kind is on the Hub; `evaluate` loads a metric from a Space."""
+
+_SCHEME = "hf://"
+_PART = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9])?"
+_REPO = re.compile(rf"(?P<owner>{_PART})/(?P<name>{_PART})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubRepo:
+    """A repository on the Hub."""
+
+    repo_id: str
+    """`org/name`."""
+    repo_type: str
+    """`dataset`, `model` or `space`."""
+
+    def __str__(self) -> str:
+        return self.repo_id
+
+    @property
+    def owner(self) -> str:
+        return self.repo_id.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder; tag v1 of it is its neighbour FOLDER@v1."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def tagged(self, tag: str) -> Path:
+        return self.path.with_name(f"{self.path.name}@{tag}")
+
+
+Destination = HubRepo | Folder
+
+
+def parse_destination(to: str, kind: Kind) -> Destination:
+    """`org/name` or `hf://org/name` is on the Hub; every other path is a folder.
+
+    ValueError for what could be either, and for no name of a repository: images must not leave
+    the house because somebody meant a folder.
+    """
+    if to.startswith(_SCHEME):
+        repo = to.removeprefix(_SCHEME)
+        for prefix in ("datasets/", "spaces/", "models/"):
+            repo = repo.removeprefix(prefix)
+        _check(repo, to)
+        return HubRepo(repo, REPO_TYPES[kind])
+    match = _REPO.fullmatch(to)
+    if not match:
+        if not to.strip() or "@" in Path(to).name:
+            raise ValueError(
+                f"--to is {to!r}; give org/name for the Hub or a folder such as ./{kind}, and a "
+                "version by --tag"
+            )
+        return Folder(Path(to).expanduser().absolute())
+    if Path(match["owner"]).is_dir():
+        raise ValueError(
+            f"--to {to} may be a folder here or a repository on the Hub; write ./{to} for the "
+            f"folder, or hf://{to} for the Hub"
+        )
+    _check(to, to)
+    return HubRepo(to, REPO_TYPES[kind])
+
+
+def _check(repo: str, to: str) -> None:
+    if not _REPO.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith(".git"):
+        raise ValueError(
+            f"--to {to} is no name of a repository; give org/name, of letters, digits, single "
+            "- and ., and _"
+        )
+
 
 CARD = "README.md"
 TAG = "{tag-of-this-publication}"
@@ -94,3 +187,40 @@ def size_words(num_bytes: int) -> str:
         if num_bytes >= 10**power:
             return f"{num_bytes / 10**power:.1f} {unit}"
     return f"{num_bytes} bytes"
+
+
+MANIFEST = ".hf_wbc.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files of a publication."""
+
+    kind: str
+    files: Mapping[str, str]
+    """SHA-256 by path; the card's is of the card as it was rendered, before any hand touched it."""
+    subject: str = ""
+
+    @classmethod
+    def of(cls, publication: Publication) -> Self:
+        return cls(publication.kind, publication.digests, publication.subject)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Self:
+        """ValueError when it is damaged."""
+        try:
+            values = json.loads(data)
+            files = {str(path): str(digest) for path, digest in values["files"].items()}
+            return cls(str(values["kind"]), files, str(values.get("subject", "")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{MANIFEST} of {where} is damaged ({error}); delete it there, and publish again"
+            ) from error
+
+    def to_bytes(self) -> bytes:
+        values = {
+            "kind": self.kind,
+            "subject": self.subject,
+            "files": dict(sorted(self.files.items())),
+        }
+        return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()

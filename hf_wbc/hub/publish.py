@@ -1,10 +1,9 @@
 """Publish: check what goes out, then hand it to the Hub or to a folder, whole or not at all."""
 
-from hf_wbc.hub.asking import Report
+from hf_wbc.hub.change import Card
 from hf_wbc.hub.checks import check_publication
-from hf_wbc.hub.destination import Destination, Folder
-from hf_wbc.hub.hand_edits import Card
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.client import Report
+from hf_wbc.hub.publication import Destination, Folder, Publication
 
 
 def publish(

@@ -6,8 +6,11 @@ FOLDER@v1/        what was published as v1; appears in one step, and stays
 
 Large files are hard links of one another where the disk knows them, and cannot be written to; small
 ones, which people edit, are copies.
-"""
 
+Two folders change places in one step, so that no reader ever finds neither."""
+
+import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -17,15 +20,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from hf_wbc.hub.asking import Report
-from hf_wbc.hub.change import Change, manifest_of, plan_change
-from hf_wbc.hub.destination import Folder
-from hf_wbc.hub.exchange import exchange
-from hf_wbc.hub.hand_edits import Card
-from hf_wbc.hub.manifest import MANIFEST
-from hf_wbc.hub.publication import Publication, sha256_of, size_of
-from hf_wbc.hub.tags import next_tag
+from hf_wbc.hub.change import Card, Change, manifest_of, plan_change
+from hf_wbc.hub.client import Report
+from hf_wbc.hub.publication import MANIFEST, Folder, Publication, sha256_of, size_of
+from hf_wbc.hub.repository import next_tag
 from hf_wbc.records import aside, digest, remove, remove_abandoned
+
+_AT_FDCWD = -100
+_EXCHANGE = 2
+_UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Swap two paths of one file system; False where the system cannot do it in one step."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(a), os.fsencode(b)
+    if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNKNOWN:
+        return False
+    raise OSError(number, os.strerror(number), str(a))
+
 
 _LINKED_BYTES = 1_000_000
 """From this size on, a file is linked instead of copied."""

@@ -4,22 +4,19 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.hub.asking import Conflict, Report, Stale, ask, post
-from hf_wbc.hub.change import Change, plan_change
-from hf_wbc.hub.destination import HubRepo
-from hf_wbc.hub.hand_edits import Card
-from hf_wbc.hub.ignored import refuse_ignored
-from hf_wbc.hub.publication import CARD, Publication, bytes_of
-from hf_wbc.hub.remote import (
+from hf_wbc.hub.change import Card, Change, plan_change
+from hf_wbc.hub.client import Conflict, Report, Stale, ask, choose_transfer, post
+from hf_wbc.hub.publication import CARD, HubRepo, Publication, bytes_of
+from hf_wbc.hub.repository import (
     MAIN,
     Remote,
     look,
+    next_tag,
+    refuse_ignored,
     refuse_other_type,
     require_account,
     require_write,
 )
-from hf_wbc.hub.tags import next_tag
-from hf_wbc.hub.xet import choose_transfer
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hf_wbc.data.hub_cache import fetch_snapshot
-from hf_wbc.hub.destination import Destination, Folder, HubRepo
-from hf_wbc.hub.hand_edits import Card
-from hf_wbc.hub.model import EXPECTED, may_be_seen, model_publication
-from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.hub.change import Card
+from hf_wbc.hub.dry_run import rehearse
+from hf_wbc.hub.publication import CARD, Destination, Folder, HubRepo, Publication
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.rehearsal import rehearse
-from hf_wbc.hub.remote import look, refuse_other_type, require_account
+from hf_wbc.hub.publish_model import EXPECTED, may_be_seen, model_publication
+from hf_wbc.hub.repository import look, refuse_other_type, require_account
 from hf_wbc.hub.to_folder import locked
 from hf_wbc.hub.to_hub import connect, create
 from hf_wbc.prepare.source import Source

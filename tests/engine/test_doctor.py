@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_wbc.engine.doctor import examine
+from hf_wbc.hub.doctor import examine
 
 
 def test_this_machine_is_described(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from hf_wbc.hub.destination import HubRepo
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import HubRepo, Publication
 
 CELLS = HubRepo("lab/cells", "dataset")
 MODEL = HubRepo("lab/model", "model")

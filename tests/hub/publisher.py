@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.cli.main import describe
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import Publication, parse_destination
 from hf_wbc.hub.publish import publish
 
 PRELOADED = (

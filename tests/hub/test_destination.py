@@ -6,8 +6,7 @@ import pytest
 from publications import CARD, CELLS, small
 
 from hf_wbc.hub.checks import check_publication
-from hf_wbc.hub.destination import Folder, parse_destination
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import Folder, Publication, parse_destination
 from hf_wbc.hub.publish import publish
 
 

@@ -6,8 +6,7 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.destination import Folder, HubRepo
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import Folder, HubRepo, Publication
 from hf_wbc.hub.publish import publish
 
 

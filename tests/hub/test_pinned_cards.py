@@ -8,9 +8,8 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.destination import Destination, Folder
-from hf_wbc.hub.preview import preview
-from hf_wbc.hub.publication import TAG, Publication
+from hf_wbc.hub.dry_run import preview
+from hf_wbc.hub.publication import TAG, Destination, Folder, Publication
 from hf_wbc.hub.publish import publish
 
 PINNED = CARD + f"load it as {TAG}\n".encode()

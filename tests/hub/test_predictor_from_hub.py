@@ -8,9 +8,9 @@ from hub_server import LoopbackHub
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.inference.build_gallery import make_reference
 from hf_wbc.inference.predictor import Predictor
 

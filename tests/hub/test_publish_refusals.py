@@ -8,8 +8,7 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.destination import Folder
-from hf_wbc.hub.publication import Publication
+from hf_wbc.hub.publication import Folder, Publication
 from hf_wbc.hub.publish import publish
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_wbc.hub.space_folder import space_publication
+from hf_wbc.hub.publish_space import space_publication
 from hf_wbc.shipped import shipped
 
 SPACE = shipped("spaces/wbc")

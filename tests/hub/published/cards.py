@@ -18,12 +18,11 @@ import pyarrow.parquet as pq
 import dataset_scripts
 from hf_wbc.comparison.export import PAGE
 from hf_wbc.hub.card import place_of
-from hf_wbc.hub.dataset_card import published_card
-from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.model_card import model_card
-from hf_wbc.hub.publication import TAG
-from hf_wbc.hub.space_model import with_model
-from hf_wbc.hub.study_card import study_publication
+from hf_wbc.hub.publication import TAG, parse_destination
+from hf_wbc.hub.publish_comparison import study_publication
+from hf_wbc.hub.publish_dataset import published_card
+from hf_wbc.hub.publish_space import with_model
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.prepare.card import CardFacts, write_card
 from hf_wbc.shipped import shipped

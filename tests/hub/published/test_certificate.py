@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hub_server import LoopbackHub
 
-from hf_wbc.hub.dataset_publication import dataset_publication
-from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.prepare.source import Source
 
 LOAD = """

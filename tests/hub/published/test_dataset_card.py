@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from hf_wbc.hub.dataset_card import PICTURE
-from hf_wbc.hub.dataset_publication import dataset_publication
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.publication import TAG
+from hf_wbc.hub.publication import TAG, parse_destination
+from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication
 from hf_wbc.prepare.source import Source
 
 TO = parse_destination("lab/wbc-lab-a", "dataset")

@@ -12,12 +12,12 @@ import pytest
 
 from hf_wbc.cli.main import main
 from hf_wbc.data.dataset import load_domain, load_domains
-from hf_wbc.hub.dataset_publication import dataset_publication
-from hf_wbc.hub.destination import parse_destination
 from hf_wbc.hub.environment import PUBLIC, keep_within
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.space_folder import metric_publication
+from hf_wbc.hub.publish_dataset import dataset_publication
+from hf_wbc.hub.publish_model import model_publication
+from hf_wbc.hub.publish_space import metric_publication
 from hf_wbc.models import load_classifier
 from hf_wbc.prepare.source import Source
 

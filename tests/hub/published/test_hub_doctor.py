@@ -9,8 +9,8 @@ from huggingface_hub import HfApi
 
 from hf_wbc.cli.main import main
 from hf_wbc.hub.collection import DESCRIPTION, MAX_DESCRIPTION, Item, collect_on_hub
-from hf_wbc.hub.destination import HubRepo
 from hf_wbc.hub.doctor import examine_hub
+from hf_wbc.hub.publication import HubRepo
 
 LogIn = Callable[[str | None], None]
 

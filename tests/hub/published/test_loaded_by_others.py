@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.data.dataset import load_domain
-from hf_wbc.hub.dataset_publication import dataset_publication
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish_dataset import dataset_publication
+from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.prepare.source import Source
 from hf_wbc.taxonomy import NAMES
 

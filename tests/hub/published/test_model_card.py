@@ -13,9 +13,9 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.prepare.source import Source
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
-from hf_wbc.hub.publication import bytes_of
+from hf_wbc.hub.publication import bytes_of, parse_destination
+from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.inference.build_gallery import make_reference
 from hf_wbc.inference.gallery import FILE
 from hf_wbc.prepare.source import Source

@@ -10,9 +10,9 @@ from hub_server import LoopbackHub
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.context import Context
-from hf_wbc.hub.destination import Destination, parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import Destination, parse_destination
 from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.training_push import TrainingPush
 from hf_wbc.prepare.source import Source
 

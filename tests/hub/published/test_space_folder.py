@@ -18,10 +18,10 @@ import yaml
 from huggingface_hub import HfApi
 
 from hf_wbc.cli.main import main
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.space_folder import metric_publication, package_files, space_publication
+from hf_wbc.hub.publish_model import model_publication
+from hf_wbc.hub.publish_space import metric_publication, package_files, space_publication
 from hf_wbc.prepare.source import Source
 from hf_wbc.shipped import shipped
 

@@ -12,9 +12,9 @@ from datasets import load_dataset
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.compare import compare
 from hf_wbc.comparison.export import write_comparison
-from hf_wbc.hub.destination import parse_destination
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.study_card import ABOUT, study_publication
+from hf_wbc.hub.publish_comparison import ABOUT, study_publication
 from hf_wbc.prepare.source import Source
 
 TO = parse_destination("lab/wbc-study", "study")

@@ -15,11 +15,10 @@ from hf_wbc.cli.main import main
 from hf_wbc.cli.train import train
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.hub.dataset_publication import dataset_publication
-from hf_wbc.hub.destination import parse_destination
-from hf_wbc.hub.model import model_publication
+from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.retrain import published_config
+from hf_wbc.hub.publish_dataset import dataset_publication
+from hf_wbc.hub.publish_model import model_publication, published_config
 from hf_wbc.hub.training_push import TrainingPush, branch_of
 from hf_wbc.models import load_trained
 from hf_wbc.prepare.source import Source

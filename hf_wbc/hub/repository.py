@@ -1,18 +1,28 @@
-"""A repository on the Hub as it is now, and what this token may do there."""
+"""A repository on the Hub as it is now, and what this token may do there.
+
+Names of tags: v1, v2 and so on, unless somebody names one.
+
+A .gitignore in a repository keeps files out of a commit, and the client says nothing of it.
+
+So the server, which applies it, is asked before anything is sent."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from hf_wbc.hub.asking import Report, ask, get
-from hf_wbc.hub.destination import HubRepo
-from hf_wbc.hub.publication import bytes_of, size_of
+from hf_wbc.hub.client import Report, ask, get, post
+from hf_wbc.hub.publication import HubRepo, bytes_of, size_of
+from hf_wbc.text import some
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
 
 MAIN = "main"
 
@@ -193,3 +203,63 @@ def refuse_other_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
                 f"{repo.repo_id} is a {other} on the Hub, and this would be a {repo.repo_type}; "
                 "choose another --to, so that nobody takes one for the other"
             )
+
+
+_NUMBERED = re.compile(r"v(\d+)")
+_TAG = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
+
+
+def next_tag(tags: Iterable[str]) -> str:
+    """The number after the highest.
+
+    >>> next_tag(["v1", "v10", "final"])
+    'v11'
+    """
+    numbers = [int(match[1]) for tag in tags if (match := _NUMBERED.fullmatch(tag))]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def check_tag(tag: str | None) -> None:
+    """ValueError for what git, a URL or a folder's name would not take."""
+    if tag is not None and (
+        not _TAG.fullmatch(tag) or ".." in tag or tag.endswith(".lock") or tag == "main"
+    ):
+        raise ValueError(f"--tag is {tag!r}; use letters, digits, . _ and -, such as v1 or 2026-01")
+
+
+IGNORING = ".gitignore"
+_AT_ONCE = 256
+_SAMPLE_BYTES = 512
+
+
+def refuse_ignored(remote: Remote, branch: str, files: Mapping[str, Path | bytes]) -> None:
+    """ValueError that names the files that would not arrive on that branch."""
+    if not any(PurePosixPath(path).name == IGNORING for path in remote.paths):
+        return
+    if ignored := list(_ignored(remote, branch, files)):
+        raise ValueError(
+            f"the {IGNORING} of {remote.name} keeps out {some(ignored)}; take it away there, or "
+            "its lines that name them"
+        )
+
+
+def _ignored(remote: Remote, branch: str, files: Mapping[str, Path | bytes]) -> Iterator[str]:
+    repo, names = remote.repo, sorted(files)
+    place = f"{repo.repo_type}s/{repo.repo_id}/preupload/{quote(branch, safe='')}"
+    for start in range(0, len(names), _AT_ONCE):
+        asked = [
+            {
+                "path": name,
+                "sample": b64encode(bytes_of(files[name], _SAMPLE_BYTES)).decode(),
+                "size": size_of(files[name]),
+            }
+            for name in names[start : start + _AT_ONCE]
+        ]
+
+        def answer(asked: list[dict[str, object]] = asked) -> list[dict[str, object]]:
+            found = post(f"{remote.api.endpoint}/api/{place}", {"files": asked})
+            return list(found["files"])
+
+        for each in ask("asking what is ignored", answer, repo.repo_id, remote.report):
+            if each.get("shouldIgnore"):
+                yield str(each["path"])

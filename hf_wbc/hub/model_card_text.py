@@ -5,7 +5,7 @@ from typing import Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import ARROW, count, listed
-from hf_wbc.hub.places import ROLES, hub_model, is_fresh, model_place
+from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_place
 from hf_wbc.prepare.source import Source
 from hf_wbc.taxonomy import NAMES
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hf_wbc.comparison.document import listed
 from hf_wbc.comparison.export import PAGE, PAPER
 from hf_wbc.hub.card import Place, place_of, render_card
-from hf_wbc.hub.destination import Destination
-from hf_wbc.hub.publication import CARD, Publication
+from hf_wbc.hub.publication import CARD, Destination, Publication
 from hf_wbc.prepare.source import Source
 
 if TYPE_CHECKING:
