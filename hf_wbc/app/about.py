@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.fragments import fragment
-from hf_wbc.app.record import scores_of
-from hf_wbc.app.words import cell_name
+from hf_wbc.app.html_fragments import fragment
+from hf_wbc.app.page_text import cell_name
+from hf_wbc.app.run_scores import scores_of
+from hf_wbc.app.service import Desk
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 

@@ -3,7 +3,6 @@
 These libraries take seconds, and threads that import them at the same time can meet half a module.
 """
 
-from hf_wbc.app import fit, whereabouts
 from hf_wbc.evaluation import differential
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.plots import cell_map

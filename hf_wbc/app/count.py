@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.slide import Case, Slide
-from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.app.service import Desk
+from hf_wbc.app.slide_state import Case, Slide
 from hf_wbc.comparison.document import count, listed
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hf_wbc.records import aside, remove, remove_abandoned
 
 if TYPE_CHECKING:
-    from hf_wbc.app.desk import Desk
+    from hf_wbc.app.service import Desk
 
 PRIVATE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -76,13 +76,10 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
     Call it within `private`, before anything else imports Gradio. `port` None takes a free one.
     ValueError when the port is taken.
     """
-    from hf_wbc.app.fragments import script, style
-    from hf_wbc.app.own_folders import OwnFolders
-    from hf_wbc.app.page import build_page
-    from hf_wbc.app.refusals import Refusals
-    from hf_wbc.app.sessions import Sessions
-    from hf_wbc.app.theme import theme
-    from hf_wbc.app.visitors import forgetting
+    from hf_wbc.app.blocks import build_page, theme
+    from hf_wbc.app.html_fragments import script, style
+    from hf_wbc.app.middleware import OwnFolders, Refusals
+    from hf_wbc.app.sessions import Sessions, forgetting
 
     limits = desk.limits
     sessions = Sessions(limits)

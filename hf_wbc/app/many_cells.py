@@ -6,18 +6,16 @@ from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.drop import drop_box, folder_button
-from hf_wbc.app.events import busy, scale_box, sentence_for
+from hf_wbc.app.components import busy, drop_box, folder_button, scale_box, sentence_for
+from hf_wbc.app.downloads import csv_file, report_file
 from hf_wbc.app.examples import draw_slide
-from hf_wbc.app.fragments import fragment, notice, script
-from hf_wbc.app.keep import csv_file, report_file
-from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.slide import Slide
+from hf_wbc.app.html_fragments import fragment, notice, script
+from hf_wbc.app.page_text import OUTSIDE
+from hf_wbc.app.service import Desk
+from hf_wbc.app.sessions import Sessions, visitor
 from hf_wbc.app.slide_html import cells_html, count_html
+from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import Given, Uploads
-from hf_wbc.app.visitors import visitor
-from hf_wbc.app.words import OUTSIDE
 from hf_wbc.taxonomy import NUM_CLASSES
 
 WELCOME = (

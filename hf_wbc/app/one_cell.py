@@ -6,22 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app import encode
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.drop import drop_box
-from hf_wbc.app.events import busy, scale_box, sentence_for
+from hf_wbc.app import html_fragments
+from hf_wbc.app.components import busy, drop_box, scale_box, sentence_for
 from hf_wbc.app.examples import EXAMPLES, draw_example
-from hf_wbc.app.fragments import fragment, notice, script
-from hf_wbc.app.sessions import Sessions
+from hf_wbc.app.html_fragments import fragment, notice, script
+from hf_wbc.app.page_text import cell_name, confusables, map_sentence, other_warnings, set_sentences
+from hf_wbc.app.service import Desk
+from hf_wbc.app.sessions import Sessions, visitor
 from hf_wbc.app.uploads import Given, Picture, Uploads
-from hf_wbc.app.visitors import visitor
-from hf_wbc.app.words import (
-    cell_name,
-    confusables,
-    map_sentence,
-    other_warnings,
-    set_sentences,
-)
 from hf_wbc.comparison.document import listed
 from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.plots.style import lineage_order
@@ -119,9 +111,9 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "lineage": CLASSES[answer.label].lineage,
             "set_sentences": set_sentences(answer, desk.alpha, desk.always_in_set),
             "warnings": other_warnings(answer),
-            "whole": encode.whole(picture.pixels),
-            "seen": encode.seen(picture.pixels, answer),
-            "heat": encode.heat(picture.pixels, answer, heat),
+            "whole": html_fragments.whole(picture.pixels),
+            "seen": html_fragments.seen(picture.pixels, answer),
+            "heat": html_fragments.heat(picture.pixels, answer, heat),
             "map_sentence": map_sentence(test, answer.label),
             "width": width,
             "height": height,
@@ -132,7 +124,7 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "confusables": confusables(answer),
             "neighbours": [
                 {
-                    "uri": encode.thumbnail(each.thumbnail) if each.thumbnail else "",
+                    "uri": html_fragments.thumbnail(each.thumbnail) if each.thumbnail else "",
                     "name": cell_name(each.label),
                     "source": each.source,
                     "distance": each.distance,

@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from hf_wbc.app import encode
+from hf_wbc.app import html_fragments
 from hf_wbc.app.count import count_of, is_counted
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.fragments import fragment, notice
-from hf_wbc.app.slide import Case, Slide
-from hf_wbc.app.words import (
+from hf_wbc.app.html_fragments import fragment, notice
+from hf_wbc.app.page_text import (
     OUTSIDE,
     OUTSIDE_NAME,
     cell_name,
@@ -17,6 +15,8 @@ from hf_wbc.app.words import (
     other_warnings,
     reasons_to_look,
 )
+from hf_wbc.app.service import Desk
+from hf_wbc.app.slide_state import Case, Slide
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import NAMES
 
@@ -68,7 +68,7 @@ def _row(desk: Desk, case: Case, said: Collection[str]) -> dict[str, Any]:
     return {
         "number": case.number,
         "image": case.picture.name,
-        "uri": encode.small(case.picture.pixels, answer),
+        "uri": html_fragments.small(case.picture.pixels, answer),
         "label": answer.label,
         "name": cell_name(answer.label),
         "lineage": lineage_of(answer.label),

@@ -31,7 +31,7 @@ def demo(
 
     import dataset_scripts
     from hf_wbc.app.launch import launch, private
-    from hf_wbc.app.start import find_model, load_behind, make_desk
+    from hf_wbc.app.startup import find_model, load_behind, make_desk
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")

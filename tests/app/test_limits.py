@@ -21,7 +21,7 @@ import gc, json, os, threading, time
 from hf_wbc.app.launch import launch, private
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.start import find_model, load_behind, make_desk
+from hf_wbc.app.startup import find_model, load_behind, make_desk
 from pathlib import Path
 
 limits = Limits(

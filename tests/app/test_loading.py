@@ -19,7 +19,7 @@ import sys, time
 HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
 from pathlib import Path
 from hf_wbc.app.launch import launch, private
-from hf_wbc.app.start import find_model, load_behind, make_desk
+from hf_wbc.app.startup import find_model, load_behind, make_desk
 
 desk = make_desk(find_model(None, Path("runs")), (), {})
 with private():
@@ -39,7 +39,7 @@ from hf_wbc.app.launch import private
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 with private():
-    import hf_wbc.app.page
+    import hf_wbc.app.blocks
 print([name for name in HEAVY if name in sys.modules])
 print([path for path in opened if path.endswith(".pyi")])
 """

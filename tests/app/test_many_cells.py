@@ -9,11 +9,10 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 import numpy as np
 
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.keep import csv_file
+from hf_wbc.app.downloads import csv_file
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.many_cells import ManyCells
-from hf_wbc.app.page_model import PageModel
+from hf_wbc.app.service import Desk, PageModel
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.uploads import Picture, Uploads
 

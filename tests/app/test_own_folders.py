@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.own_folders import _size
+from hf_wbc.app.middleware import _size
 
 
 def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:

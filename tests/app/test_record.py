@@ -9,15 +9,14 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.about import about_html
-from hf_wbc.app.desk import Desk
+from hf_wbc.app.domains_tab import fits
 from hf_wbc.app.examples import EXAMPLES, draw_example
-from hf_wbc.app.fit import fits
-from hf_wbc.app.fragments import fragment, marked
+from hf_wbc.app.html_fragments import fragment, marked
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.page_model import PageModel
-from hf_wbc.app.record import record_of, scores_of
-from hf_wbc.app.slide import Slide
-from hf_wbc.app.start import load_behind, make_desk
+from hf_wbc.app.run_scores import record_of, scores_of
+from hf_wbc.app.service import Desk, PageModel
+from hf_wbc.app.slide_state import Slide
+from hf_wbc.app.startup import load_behind, make_desk
 from hf_wbc.app.uploads import Uploads
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.shipped import shipped

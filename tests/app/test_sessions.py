@@ -9,7 +9,7 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.slide import Slide
+from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import Picture, Uploads
 
 SIDE = 10

@@ -9,12 +9,11 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.desk import BATCH, Desk
 from hf_wbc.app.limits import Limits
-from hf_wbc.app.page_model import PageModel
-from hf_wbc.app.slide import Slide
+from hf_wbc.app.page_text import OUTSIDE
+from hf_wbc.app.service import BATCH, Desk, PageModel
+from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import Picture, Refused, Uploads
-from hf_wbc.app.words import OUTSIDE
 from hf_wbc.inference.cell_prediction import CellAnswer, by_lineage
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 

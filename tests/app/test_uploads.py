@@ -129,7 +129,7 @@ def test_more_than_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> No
 
 
 def test_metadata_goes_no_further(tmp_path: Path) -> None:
-    from hf_wbc.app import encode
+    from hf_wbc.app import html_fragments
 
     exif = Image.Exif()
     exif[0x010E] = "PATIENT DOE"
@@ -140,7 +140,7 @@ def test_metadata_goes_no_further(tmp_path: Path) -> None:
     assert type(picture.pixels) is np.ndarray
     import base64
 
-    shown = base64.b64decode(encode.whole(picture.pixels).partition(",")[2])
+    shown = base64.b64decode(html_fragments.whole(picture.pixels).partition(",")[2])
     assert b"DOE" not in shown and not Image.open(io.BytesIO(shown)).getexif()
 
 

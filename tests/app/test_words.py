@@ -12,16 +12,15 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.count import Count, Row, count_of
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.keep import csv_file
+from hf_wbc.app.downloads import csv_file
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.page_model import PageModel
-from hf_wbc.app.scales import GUESS, OPTICS, choices, parse_scale
-from hf_wbc.app.slide import Case, Slide
+from hf_wbc.app.page_text import OUTSIDE as OUTSIDE_THE_ELEVEN
+from hf_wbc.app.page_text import confusables, map_sentence, reasons_to_look, set_sentences
+from hf_wbc.app.scale_input import GUESS, OPTICS, choices, parse_scale
+from hf_wbc.app.service import Desk, PageModel
 from hf_wbc.app.slide_html import common_warnings, rows_of
+from hf_wbc.app.slide_state import Case, Slide
 from hf_wbc.app.uploads import Picture, Uploads
-from hf_wbc.app.words import OUTSIDE as OUTSIDE_THE_ELEVEN
-from hf_wbc.app.words import confusables, map_sentence, reasons_to_look, set_sentences
 from hf_wbc.inference.cell_prediction import OUTSIDE, CellAnswer, by_lineage
 from hf_wbc.inference.saliency import Deletion
 from hf_wbc.taxonomy import NUM_CLASSES, class_id

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.start import find_model
+from hf_wbc.app.startup import find_model
 from hf_wbc.cli.main import main
 from hf_wbc.shipped import shipped
 

@@ -1,11 +1,14 @@
-"""Where files are dropped: Gradio's own upload, that gives names and files and keeps nothing.
+"""What all tabs do alike: the scale's box, the queue, and errors that are sentences.
+
+Where files are dropped: Gradio's own upload, that gives names and files and keeps nothing.
 
 Gradio would fetch an address that a client names in the place of a file, and leaves an empty file
 beside every upload. Its components are changed one by one, as a subclass of theirs would have
-Gradio write a file of type hints beside this one.
-"""
+Gradio write a file of type hints beside this one."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,52 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData, ListFiles
 
+from hf_wbc.app.html_fragments import notice
+from hf_wbc.app.scale_input import GUESS, choices
+from hf_wbc.app.service import Desk
 from hf_wbc.app.uploads import Given
+
+AT_ONCE = 2
+"""Requests that are worked on at a time; all others see their place in the queue."""
+
+
+@dataclass
+class Failed:
+    """What went wrong, as HTML; empty while nothing did."""
+
+    html: str = ""
+
+
+@contextmanager
+def sentence_for() -> Iterator[Failed]:
+    """Turn a person's mistake into a sentence on the page."""
+    failed = Failed()
+    try:
+        yield failed
+    except ValueError as error:
+        failed.html = notice(f"{error}.", "warning")
+
+
+def busy(name: str) -> dict[str, Any]:
+    """Options of an event that asks the model: one queue for all, and no public endpoint."""
+    return {
+        "concurrency_id": "model",
+        "concurrency_limit": AT_ONCE,
+        "api_name": name.strip("/"),
+        "api_visibility": "private",
+    }
+
+
+def scale_box(desk: Desk, elem_id: str) -> Any:
+    """Where a person says the scale: a choice, or a number."""
+    return gr.Dropdown(
+        choices(desk.laboratories),
+        value=GUESS,
+        label="Scale: choose, or type µm per pixel",
+        allow_custom_value=True,
+        elem_id=elem_id,
+    )
+
 
 Place = str | Path | None
 

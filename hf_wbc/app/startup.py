@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 
-from hf_wbc.app.desk import Desk
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.page_model import PageModel
+from hf_wbc.app.service import Desk, PageModel
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 

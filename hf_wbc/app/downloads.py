@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from hf_wbc.app.count import is_counted
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.fragments import fragment
-from hf_wbc.app.slide import Case, Slide, Waiting
+from hf_wbc.app.html_fragments import fragment
+from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.app.service import Desk
 from hf_wbc.app.slide_html import common_warnings, count_html, rows_of
-from hf_wbc.app.words import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.app.slide_state import Case, Slide, Waiting
 from hf_wbc.taxonomy import NAMES
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -11,11 +11,10 @@ from typing import Any
 
 import gradio as gr
 
+from hf_wbc.app.components import busy, drop_box
 from hf_wbc.app.count import count_of
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.drop import drop_box
-from hf_wbc.app.events import busy
-from hf_wbc.app.slide import Slide
+from hf_wbc.app.service import Desk
+from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import Given
 from hf_wbc.inference.cell_prediction import CellAnswer
 from hf_wbc.taxonomy import NAMES

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_wbc.app.fragments import share
+from hf_wbc.app.html_fragments import share
 from hf_wbc.comparison.document import listed
 from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
 from hf_wbc.inference.cell_prediction import CellAnswer

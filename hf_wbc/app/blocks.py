@@ -1,4 +1,6 @@
-"""The whole page: four tabs over one model, and the endpoints for programs."""
+"""The whole page: four tabs over one model, and the endpoints for programs.
+
+Colours and type of the page; every font is one that the reader's machine has."""
 
 import asyncio
 from typing import Any
@@ -6,14 +8,13 @@ from typing import Any
 import gradio as gr
 
 from hf_wbc.app.about import about_html
-from hf_wbc.app.desk import Desk
-from hf_wbc.app.domains import domains_tab
-from hf_wbc.app.endpoints import add_endpoints
-from hf_wbc.app.fragments import fragment, notice, script
+from hf_wbc.app.api import add_endpoints
+from hf_wbc.app.domains_tab import domains_tab
+from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab
-from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.visitors import visitor
+from hf_wbc.app.service import Desk
+from hf_wbc.app.sessions import Sessions, visitor
 
 TITLE = "White blood cells across laboratories"
 LOADING = "The model is still being loaded. You may begin: it answers as soon as it is there."
@@ -65,3 +66,19 @@ def build_page(desk: Desk, sessions: Sessions) -> Any:
         page.unload(leave)
     page.queue(max_size=desk.limits.num_waiting)
     return page
+
+
+FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "Consolas", "Menlo", "monospace")
+
+
+def theme() -> Any:
+    """Gradio's soft theme without a font that is fetched."""
+    import gradio as gr
+
+    return gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO).set(
+        button_primary_background_fill="#0757a8",
+        button_primary_background_fill_hover="#06478a",
+        button_primary_background_fill_dark="#0b66c3",
+        button_primary_text_color="white",
+    )

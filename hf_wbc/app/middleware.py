@@ -2,9 +2,11 @@
 
 Gradio names an upload's folder by its content, so that two people with the same image share a
 file: the one whose answer comes first would delete the other's. Here each request has its own.
-"""
+
+Requests that the page never makes: files of others, and addresses to fetch for a stranger."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
+
 
 PATHS = ("/gradio_api/upload", "/upload")
 
@@ -92,3 +95,26 @@ def _size(folder: Path) -> int:
             with suppress(OSError):
                 total += (Path(place) / name).stat().st_size
     return total
+
+
+class Refusals:
+    """Answers 403 to paths that begin with one of `prefixes`, before Gradio sees them."""
+
+    def __init__(self, app: "ASGIApp", prefixes: Sequence[str]) -> None:
+        self.app, self.prefixes = app, tuple(prefixes)
+
+    @classmethod
+    def entry(cls, prefixes: Sequence[str]) -> "Middleware":
+        """As an entry of an application's middleware."""
+        from starlette.middleware import Middleware
+
+        return Middleware(cls, prefixes=prefixes)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] == "http" and scope["path"].startswith(self.prefixes):
+            from starlette.responses import PlainTextResponse
+
+            answer = PlainTextResponse("Nothing is handed out here.", status_code=403)
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, receive, send)

@@ -1,0 +1,127 @@
+"""Pieces of HTML from templates: whatever a person or a file says is escaped.
+
+Small pictures in a page, as its own bytes: nothing is written, nothing else is asked for."""
+
+import io
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.plots.html import data_uri
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+def fragment(template: str, values: Mapping[str, Any]) -> str:
+    """A template of this room with its values; a missing one is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+def notice(words: str, kind: str = "note") -> str:
+    """A sentence in a frame; `kind` is note, or warning, which a screen reader says at once."""
+    return fragment("notice.html", {"words": words, "kind": kind})
+
+
+def style() -> str:
+    """The page's style sheet."""
+    return (FOLDER / "page.css").read_text(encoding="utf-8")
+
+
+def script(name: str) -> str:
+    """A script of the page."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def marked(text: str) -> "Markup":
+    """A card's sentence, in which `**` and back quotes mark words, as HTML.
+
+    >>> str(marked("**Oracle.** The rule `snd`, x < y"))
+    '<b>Oracle.</b> The rule <code>snd</code>, x &lt; y'
+    """
+    from markupsafe import Markup, escape
+
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text)))
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", safe))
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"share": share, "marked": marked}
+    return made
+
+
+def share(value: float) -> str:
+    """A fraction as it is read: two digits, and never 0 or 1 for what is not.
+
+    >>> [share(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
+    ['0.93', '>0.99', '<0.01', '1.00']
+    """
+    if 0 < value < 0.005:
+        return "<0.01"
+    return ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
+
+
+WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72
+HEAT = (255, 106, 0)
+
+
+def whole(pixels: NDArray[np.uint8]) -> str:
+    """An image, no wider or higher than WHOLE_PX."""
+    return _uri(Image.fromarray(pixels), WHOLE_PX)
+
+
+def seen(pixels: NDArray[np.uint8], answer: CellAnswer, side_px: int = SQUARE_PX) -> str:
+    """The 25 um that the model saw."""
+    return _uri(_square(pixels, answer), side_px)
+
+
+def small(pixels: NDArray[np.uint8], answer: CellAnswer) -> str:
+    """The same, for a row of a table."""
+    return _uri(_square(pixels, answer), SMALL_PX, quality=72)
+
+
+def heat(pixels: NDArray[np.uint8], answer: CellAnswer, saliency: NDArray[np.float32]) -> str:
+    """The same in grey, coloured where it spoke for the class; saliency (size, size) in [0, 1]."""
+    side = (SQUARE_PX, SQUARE_PX)
+    grey = _square(pixels, answer).convert("L").convert("RGB").resize(side)
+    share = Image.fromarray((255 * 0.85 * saliency.clip(0, 1)).astype(np.uint8)).resize(side)
+    return _uri(Image.composite(Image.new("RGB", side, HEAT), grey, share), SQUARE_PX)
+
+
+def thumbnail(data: bytes) -> str:
+    """An image file as a small picture."""
+    return _uri(Image.open(io.BytesIO(data)).convert("RGB"), 2 * SMALL_PX)
+
+
+def _square(pixels: NDArray[np.uint8], answer: CellAnswer) -> Image.Image:
+    """The box; what lies beyond the image's edges has the colour of its corner."""
+    left, top, right, bottom = answer.box
+    square = Image.new("RGB", (right - left, bottom - top), tuple(int(v) for v in pixels[0, 0]))
+    square.paste(Image.fromarray(pixels), (-left, -top))
+    return square
+
+
+def _uri(image: Image.Image, most_px: int, quality: int = 82) -> str:
+    image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
+    return data_uri(image, "WEBP", quality=quality, method=2)
