@@ -27,7 +27,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     """
     from hf_wbc.cli.audit import audit
     from hf_wbc.cli.display import TrainingDisplay, print_results
-    from hf_wbc.cli.toys import draw_toys, prepare_toys, write_backbone
+    from hf_wbc.cli.toy import draw_toys, prepare_toys, write_backbone
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
     from hf_wbc.prepare.toy_source import toy_name
@@ -74,7 +74,7 @@ def _say(number: int, what: str) -> None:
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:
     """Frames of each class and domain with their 25 um squares."""
-    from hf_wbc.data.examples import example_frames
+    from hf_wbc.cli.example_cells import example_frames
     from hf_wbc.plots.sample_sheet import draw_sample_sheet
     from hf_wbc.plots.style import save
 

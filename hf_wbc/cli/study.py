@@ -89,7 +89,7 @@ def study(
 
 def _make_toys(settings: Sequence[str], dry_run: bool) -> None:
     """Draw the data of the toy study where it is not there yet; ValueError for a dry run."""
-    from hf_wbc.cli.toys import make_toy_study
+    from hf_wbc.cli.toy import make_toy_study
     from hf_wbc.study.grid import parse_settings
     from hf_wbc.study.protocols import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy
 

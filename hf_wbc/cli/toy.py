@@ -1,7 +1,13 @@
-"""`hf-wbc toy`: draw archives of toy cells, for trying everything without a download."""
+"""`hf-wbc toy`: draw archives of toy cells, for trying everything without a download.
 
+Toy laboratories from nothing: what `quickstart` and the toy study train on."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from hf_wbc.cli.display import stage_bars
 
 
 def toy(
@@ -28,3 +34,56 @@ def toy(
         archives = draw_archives(out, seed, size, report=partial(report, "draw"))
     for source, archive in archives.items():
         print(f"{source}: {archive}")
+
+
+SIZE = "small"
+IMAGE_SIZE = 64
+
+
+def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
+    """The archives of three toy laboratories in `out`, by source; those that lie there are kept."""
+    from hf_wbc.toy.archives import draw_archives
+
+    with stage_bars() as report:
+        return draw_archives(out, seed, size, report=partial(report, "draw"))
+
+
+def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict[str, Path]:
+    """The datasets of toy archives in `out`, by source; those that lie there are kept."""
+    import dataset_scripts
+    from hf_wbc.prepare.build import prepare
+    from hf_wbc.prepare.toy_source import toy_name
+
+    folders = {}
+    for name, archive in archives.items():
+        folder = out / toy_name(name)
+        with stage_bars() as report:
+            prepare(dataset_scripts.load(name), archive, folder, seed=seed, report=report)
+        folders[name] = folder
+    return folders
+
+
+def write_backbone(folder: Path) -> Path:
+    """The configuration of a small residual network (He et al. 2016), without weights."""
+    from transformers import ResNetConfig, ViTImageProcessor
+
+    config = ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    config.save_pretrained(folder)
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    ViTImageProcessor(size=size, resample=3).save_pretrained(folder)
+    return folder
+
+
+def make_toy_study(data: Path, domains: Iterable[str], backbone: str) -> None:
+    """Draw and prepare what the ready study `toy` asks for, where it is not there yet."""
+    from hf_wbc.prepare.toy_source import toy_name
+
+    wanted = set(domains)
+    if not (data / backbone / "preprocessor_config.json").is_file():
+        write_backbone(data / backbone)
+    if not all((data / "data" / name).is_dir() for name in wanted):
+        archives = draw_toys(data / "archives")
+        mine = {name: path for name, path in archives.items() if toy_name(name) in wanted}
+        prepare_toys(mine, data / "data")

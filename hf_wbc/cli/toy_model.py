@@ -20,7 +20,7 @@ REFERENCE_PER_CLASS = 6
 def make_toy_model(out: Path, work: Path) -> None:
     """Draw, prepare, train and gather the reference cells in `work`; put the model to `out`."""
     from hf_wbc.cli.display import TrainingDisplay, print_results
-    from hf_wbc.cli.toys import draw_toys, prepare_toys
+    from hf_wbc.cli.toy import draw_toys, prepare_toys
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
     from hf_wbc.inference.build_gallery import make_reference

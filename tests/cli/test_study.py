@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.cli import toys
+from hf_wbc.cli import toy
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.records import read_json
@@ -93,9 +93,9 @@ def test_a_toy_study_that_lacks_a_domain_has_it_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(toys, "draw_toys", lambda out: {"acevedo_20": out, "mll_23": out})
-    monkeypatch.setattr(toys, "prepare_toys", lambda archives, out: asked.append((archives, out)))
-    toys.make_toy_study(tmp_path, ["toy_acevedo_20"], "backbone")
+    monkeypatch.setattr(toy, "draw_toys", lambda out: {"acevedo_20": out, "mll_23": out})
+    monkeypatch.setattr(toy, "prepare_toys", lambda archives, out: asked.append((archives, out)))
+    toy.make_toy_study(tmp_path, ["toy_acevedo_20"], "backbone")
     assert asked == [({"acevedo_20": tmp_path / "archives"}, tmp_path / "data")]
 
 
