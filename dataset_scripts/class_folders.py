@@ -15,7 +15,8 @@ from unicodedata import normalize
 
 from dataset_scripts import names
 from dataset_scripts._mapping import OwnMapping, folder_key, groups_of, read_groups, read_mapping
-from hf_wbc.prepare.listing import IMAGE_SUFFIXES, listing
+from hf_wbc.data.image_io import IMAGE_SUFFIXES
+from hf_wbc.prepare.listing import listing
 from hf_wbc.prepare.source import Entry, Readable, Source
 from hf_wbc.text import some
 

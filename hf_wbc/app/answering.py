@@ -1,23 +1,16 @@
-"""All that answers need, imported by the one thread that loads the model, before any is given.
+"""Import everything that predictions need, once, in the thread that loads the model.
 
-These libraries take seconds, and threads that import them at the same time can meet half a module.
+These libraries take seconds to import. Two threads that import one at the same time can see a
+partially initialized module, so the loading thread imports them all before the first request.
 """
 
-from hf_wbc.evaluation import differential
+import hf_wbc.app.domains_tab
+import hf_wbc.evaluation.differential
+import hf_wbc.hub.model_card
+import hf_wbc.inference.cell_prediction
+import hf_wbc.inference.saliency
+import hf_wbc.plots.cell_map
+import hf_wbc.toy.archives  # noqa: F401
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.plots import cell_map
-from hf_wbc.toy import archives
 
-__all__ = [
-    "Predictor",
-    "archives",
-    "cell_map",
-    "cell_warnings",
-    "deletion",
-    "differential",
-    "fit",
-    "laboratories",
-    "model_tables",
-    "model_words",
-    "whereabouts",
-]
+__all__ = ["Predictor"]

@@ -17,7 +17,8 @@ Statistics 6:65-70.
 Rank test: is a method ahead of another over all directions and seeds, or was it one of them?
 
 Friedman's test says whether any differ, Nemenyi's how far two mean ranks must be apart (Demsar
-2006, "Statistical comparisons of classifiers over multiple data sets", JMLR 7:1-30, section 3.2.2)."""
+2006, "Statistical comparisons of classifiers over multiple data sets", JMLR 7:1-30,
+section 3.2.2)."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,8 @@ dataset, so that the same pixels get the same answer. A few hundred images are h
 
 The images of a prepared dataset as a model takes them, some at a time, with nothing kept.
 
-For whoever looks at every image once: `hf_wbc.data.pixel_cache` keeps what will be looked at again."""
+For a single pass over all images; `hf_wbc.data.pixel_cache` is for repeated ones.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,11 @@ from numpy.typing import NDArray
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
 from hf_wbc.data.crop import Geometry, crop_side, square
 from hf_wbc.data.dataset import Domain
-from hf_wbc.data.image_io import ImageFault, decode_rgb
+from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
 from hf_wbc.data.image_statistics import COLOUR_STATISTICS_MAX_IMAGES, evenly_spaced
 from hf_wbc.data.parallel import Workers
 from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.table import Table
-from hf_wbc.prepare.listing import IMAGE_SUFFIXES
 from hf_wbc.text import some
 
 BATCH = 32

@@ -1,7 +1,7 @@
 """How a 25 um square looks, in seven numbers that no label and no model has a say in.
 
 Mean and standard deviation of optical density in red, green and blue tell stain, light and camera;
-the sharpness is that of `hf_wbc.data.image_statistics`. Squares are always measured at the same size, so
+sharpness is measured apart. Squares are always measured at the same size, so
 that looks of one model's images compare with those of another's.
 
 How sharp a domain is, from its mean power spectrum, and the blur that brings it to less.

@@ -2,7 +2,7 @@
 
 Counting a classifier's answers counts its mistakes, too: where one cell in five of the many
 segmented neutrophils is called banded, the few bands drown in them. The shares are estimated
-instead, as a target's class priors are (`hf_wbc.evaluation.label_shift`, by maximum likelihood), from
+instead by maximum likelihood, as a target's class priors are (`evaluation.label_shift`), from
 what held-out cells of known class tell of the confusion. The interval has all three parts of the
 doubt: which cells happened to lie under the objective, what the classifier confuses, and how well
 that is known.

@@ -116,7 +116,6 @@ def belief_table(record: Record) -> Table:
 
 TEMPLATE = "model_cards/model.md"
 TAGS = ("biology", "medical", "microscopy", "blood", "white-blood-cells", "hf_wbc")
-Record = Mapping[str, Any]
 
 
 def model_card(

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
+from hf_wbc.data.image_io import IMAGE_SUFFIXES
 from hf_wbc.hub.client import Report, ask
 from hf_wbc.hub.publication import CARD, Destination, Folder, HubRepo, Publication
 from hf_wbc.hub.repository import MAIN, look
 from hf_wbc.inference.gallery import FILE as REFERENCE
 from hf_wbc.models import load_trained
-from hf_wbc.prepare.listing import IMAGE_SUFFIXES
 from hf_wbc.shipped import shipped
 
 VARIABLE = "HF_WBC_MODEL"

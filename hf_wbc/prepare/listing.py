@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hf_wbc.data.archive import Archive
+from hf_wbc.data.image_io import IMAGE_SUFFIXES
 from hf_wbc.prepare.source import Entry, Readable, Source
 from hf_wbc.text import some
 
@@ -121,7 +122,6 @@ def _digest(entries: Iterable[Entry]) -> str:
     return lines.hexdigest()
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 _PACKED_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
