@@ -1,4 +1,4 @@
-"""The comparison as files: Markdown, LaTeX, and each table as CSV and Parquet.
+r"""The comparison as files: Markdown, LaTeX, and each table as CSV and Parquet.
 
 They hold no date and no place: the same runs give the same bytes, wherever their folders lie.
 

@@ -1,95 +1,30 @@
-"""Tiny archives of drawn cells, and the source that describes them."""
+"""Small domains of correlated colours, away from black and white."""
 
-import io
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from hf_wbc.prepare.source import Entry, Fault, Readable, Source
+from hf_wbc.data.table import Table
 
-CODES = {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": None}
-NUM = {"BA": 10, "EO": 12, "MY": 3, "PLT": 2}
-FRAME_PX = (40, 32)
-"""Width and height; the central 25 um are 24 px."""
+SIDE = 12
 
 
-def _walk(archive: Readable) -> Iterator[Entry]:
-    for name in archive.names:
-        image_id = name.rpartition("/")[2]
-        if image_id.endswith((".png", ".jpg")):
-            yield Entry(name, image_id, image_id.partition("_")[0])
-
-
-LAB = Source(
-    name="lab_a",
-    repo="wbc-lab-a",
-    title="Lab A: drawn cells",
-    homepage="https://example.org/lab_a",
-    licence="cc-by-4.0",
-    redistributable=True,
-    citation="@misc{lab_a}",
-    description="Drawn cells.",
-    um_per_px=25 / 24,
-    image_id=r"[A-Z]+_[0-9]+\.(png|jpg)",
-    labels=CODES,
-    walk=_walk,
-    archive_counts=NUM,
-    used_counts={cell: NUM[code] for code, cell in CODES.items() if cell},
-    notes=("All of it is drawn.",),
-)
+def draw_domain(seed: int, num: int = 40, spread: float = 12.0, label: int = 0) -> Table:
+    """Images of a mean and a spread of their own; `spread` 0 gives one colour."""
+    rng = np.random.default_rng(seed)
+    mix = rng.uniform(-0.5, 0.5, (3, 3)) + np.eye(3)
+    colours = spread * rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
+    return Table(
+        chunks=(colours.clip(30, 225).round().astype(np.uint8),),
+        labels=np.full(num, label),
+        domains=np.zeros(num, dtype=np.int64),
+        image_ids=[f"{seed}_{row}" for row in range(num)],
+        domain_names=(f"domain_{seed}",),
+    )
 
 
 @pytest.fixture
-def lab() -> Callable[..., Source]:
-    """The source of the drawn cells, with other facts where given."""
-
-    def make(**facts: Any) -> Source:
-        return replace(LAB, **facts)
-
-    return make
-
-
-@pytest.fixture
-def two_labels() -> Callable[..., Fault]:
-    """A declared pair of equal images under two labels."""
-    return lambda *ids: Fault(ids, "two_labels", "train_only", "One image, two labels.")
-
-
-@pytest.fixture(scope="session")
-def png() -> Callable[..., bytes]:
-    """A drawn cell as a file; another `seed` draws another one."""
-
-    def make(seed: int, size: tuple[int, int] = FRAME_PX, kind: str = "PNG", **save: Any) -> bytes:
-        rng = np.random.default_rng(seed)
-        coarse = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **save)
-        return buffer.getvalue()
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def files(png: Callable[..., bytes]) -> Mapping[str, bytes]:
-    """The whole archive of the laboratory: 27 images by their path."""
-    names = [f"{code}/{code}_{number:02}.png" for code in NUM for number in range(NUM[code])]
-    return {name: png(seed) for seed, name in enumerate(names)}
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """Write files into a folder."""
-
-    def make(contents: Mapping[str, bytes], name: str = "archive") -> Path:
-        for member, data in contents.items():
-            (tmp_path / name / member).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / member).write_bytes(data)
-        return tmp_path / name
-
-    return make
+def domain() -> Callable[..., Table]:
+    """Draws a domain; see `draw_domain`."""
+    return draw_domain

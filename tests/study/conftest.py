@@ -1,220 +1,79 @@
-"""Finished runs that no training made: small, in the real schema, written as the engine does."""
+"""A small grid between two tiny laboratories, shared by the tests of a study that runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.evaluation.bootstrap import intervals
-from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.model_selection import rule as selection_rule
-from hf_wbc.evaluation.model_selection import values
-from hf_wbc.records import RunFolder, digest
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES
+from hf_wbc.records import RunFolder
 
-NUM = 60
-"""Test images of a domain; its validation has as many."""
-COST = {
-    "steps": 10,
-    "train_s": 2.0,
-    "elapsed_s": 3.6,
-    "images_per_s": 320.0,
-    "peak_memory_bytes": 2**30,
-}
+MEASURED = ("cost", "machine", "packages")
 
 
-@pytest.fixture(scope="session")
-def make_run() -> Callable[..., Path]:
-    """Writes a run folder; see `write_run`."""
-    return write_run
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers begin in no time, with all that this process has imported."""
+    monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
 
 
-def truth(domain: str, split: str) -> np.ndarray:
-    """Labels (NUM,) of a domain's images: five classes, always the same."""
-    rng = np.random.default_rng(int(digest({"of": [domain, split]}), 16))
-    return rng.choice([0, 1, 8, 9, 10], NUM)
-
-
-def guess(labels: np.ndarray, skill: float, seed: int) -> np.ndarray:
-    """Predictions (N,) that are right in about `skill` of the cases, drawn by a seed."""
-    rng = np.random.default_rng(seed)
-    wrong = rng.choice([0, 1, 2, 8, 9, 10], len(labels))
-    return np.where(rng.random(len(labels)) < skill, labels, wrong)
-
-
-def write_run(
-    root: Path,
-    method: str = "source_only",
-    seed: int = 0,
-    *,
-    source: str = "home",
-    target: str | None = "away",
-    skill: float = 0.5,
-    rule: str = "source_val",
-    model: str = "nets/tiny",
-    exposure: str = "ImageNet, labels",
-    exposed_to: Sequence[str] = (),
-    history: Sequence[dict[str, Any]] | None = None,
-    kept_step: int = 20,
-    versions: dict[str, str] | None = None,
-    groups: Callable[[str], list[str | None]] | None = None,
-    cost: dict[str, Any] = COST,
-    predicted: np.ndarray | None = None,
-    **changes: Any,
-) -> Path:
-    """A finished run from `source` to `target`, under `root`; the folder.
-
-    `skill` is how often it is right on the target, `predicted` (NUM,) are its classes there
-    instead; `versions` gives a domain other fingerprints than its name does; `groups` names the
-    groups of a domain's images; `changes` are fields of its configuration.
-    """
-    domains = {source: "source"} | ({target: "target"} if target else {})
-    config = TrainConfig(
-        sources=(f"data/{source}",),
-        target=(f"data/{target}",) if target else (),
-        method=method,
-        model=model,
-        seed=seed,
-        selection=rule,
-        **{"oracle": bool(target), **changes},
-    ).to_dict()
-    facts = {name: _facts(name, (versions or {}).get(name, name)) for name in domains}
-    drawn = {"weights of": model} | ({"seed": seed} if config["fresh"] else {})
-    revision = f"{'fresh' if config['fresh'] else 'sha256'}:{digest(drawn)}"
-    identity = {**config, "model": revision, "num_processes": 1} | {
-        part: [facts[name] for name, role in domains.items() if role == kind]
-        for part, kind in (("sources", "source"), ("target", "target"))
-    }
-    folder = RunFolder(root / digest(identity))
-    results: dict[str, Any] = {}
-    tables = []
-    salt = int(digest({"method": method, "seed": seed, "rule": rule}), 16)
-    for name, role in domains.items():
-        splits = ("validation", "test") if role == "source" else ("test",)
-        entry = results.setdefault(name, {"role": role})
-        for split in splits:
-            labels = truth(name, split)
-            mine = predicted if role == "target" else None
-            found = (
-                guess(labels, skill if role == "target" else 0.9, salt) if mine is None else mine
-            )
-            entry[split] = _scores(labels, found, config)
-            tables.append(_rows(name, split, labels, found, groups and groups(name)))
-        if role == "target":
-            entry["transductive"] = entry["test"]
-    history = list(history or _history(source, target, config["oracle"]))
-    rows = [{**row, "selection": values(row)} for row in history]
-    kept = next(row for row in rows if row["step"] == kept_step)
-    chosen = selection_rule(rule)
-    with folder.writing(config, identity):
-        for row in rows:
-            folder.append_history(row)
-        table = pa.concat_tables(tables)
-        pq.write_table(table, folder.predictions)
-        keys = {key: table[key] for key in ("domain", "split", "image_id")}
-        features = np.random.default_rng(salt).normal(size=(len(table), 4)).astype(np.float32)
-        pq.write_table(pa.table({**keys, "features": _fixed(features)}), folder.features)
-        folder.write_record(
-            {
-                "kind": "training",
-                "run": folder.path.name,
-                "config": config,
-                "model": {
-                    "name": model,
-                    "revision": revision,
-                    "exposure": exposure,
-                    "exposed_to": list(exposed_to),
-                    "num_parameters": 1000,
-                    "num_trained": 100,
-                },
-                "images": {"note": "", "pipeline_scores": {}},
-                "results": results,
-                "label_shift": {},
-                "sources": [facts[source]],
-                "target": [facts[target]] if target else [],
-                "held_out": [],
-                "selection": {
-                    "rule": rule,
-                    "sees": chosen.sees,
-                    "step": kept_step,
-                    "score": chosen.value(kept),
-                },
-                "history": rows,
-                "cost": dict(cost),
-                "across_processes": "",
-                "machine": {"device": "CPU, 1 threads", "num_processes": 1},
-                "packages": {"hf_wbc": "0.1.0", "torch": "2.8.0", "transformers": "5.0.0"},
-            }
-        )
-    return folder.path
-
-
-def evaluation(
-    step: int, source_val: float, oracle: float | None = None, phase: str = "fit", **rules: float
-) -> dict[str, Any]:
-    """A line of a history, from home to away."""
-    row: dict[str, Any] = {"step": step, "phase": phase, "loss": {"loss": 1.0}}
-    row["source_val"] = {"home": {"macro_f1": source_val, "loss": 1.0}}
-    if rules:
-        row["unlabelled"] = {"away": rules}
-    if oracle is not None:
-        row["oracle"] = {"away": {"macro_f1": oracle}}
-    return row
-
-
-def _history(source: str, target: str | None, oracle: bool) -> list[dict[str, Any]]:
-    rows = []
-    for step, value in ((10, 0.6), (20, 0.8)):
-        row = evaluation(step, value, value / 2 if oracle else None, im=-value)
-        row["source_val"] = {source: row["source_val"]["home"]}
-        for part in ("unlabelled", "oracle"):
-            if part in row:
-                row[part] = {target: row[part]["away"]}
-        rows.append(row if target else {k: v for k, v in row.items() if k != "unlabelled"})
-    return rows
-
-
-def _facts(name: str, version: str) -> dict[str, Any]:
-    prints = {s: digest({"print": [version, s]}) * 4 for s in ("train", "validation", "test")}
-    return {"name": name, "revision": None, **prints, "ref": f"data/{name}"}
-
-
-def _scores(labels: np.ndarray, found: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
-    options = {"merge": config["merge"], "classes": config["classes"]}
-    drawn = intervals(labels, found, num_resamples=50, seed=config["seed"], **options)
-    return {**score(labels, found, **options), "intervals": drawn}
-
-
-def _rows(
-    name: str,
-    split: str,
-    labels: np.ndarray,
-    found: np.ndarray,
-    groups: list[str | None] | None,
-) -> pa.Table:
-    num = len(labels)
-    logits = np.random.default_rng(num).normal(size=(num, NUM_CLASSES)).astype(np.float32)
-    logits[np.arange(num), found] = logits.max(1) + 1
-    odds = np.exp(logits.astype(float))
-    p = odds / odds.sum(1, keepdims=True)
-    return pa.table(
-        {
-            "domain": [name] * num,
-            "split": [split] * num,
-            "image_id": [f"{name}_{split}_{i}.png" for i in range(num)],
-            **({"group": groups} if groups else {}),
-            "label": labels,
-            "predicted": found,
-            "logits": _fixed(logits),
-            **{f"p_{cell}": p[:, i] for i, cell in enumerate(NAMES)},
-        }
+@pytest.fixture
+def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
+    """A run of a second."""
+    home, away = laboratories
+    return TrainConfig(
+        sources=(home,),
+        target=(away,),
+        model=tiny_model,
+        steps=6,
+        batch_size=8,
+        evaluate_every=2,
+        lr=1e-2,
     )
 
 
-def _fixed(rows: np.ndarray) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+@pytest.fixture
+def failing(short: TrainConfig) -> TrainConfig:
+    """A run whose loss leaves all numbers behind."""
+    return replace(short, lr=1e30, clip=0.0)
+
+
+@pytest.fixture(scope="session")
+def assert_same_run() -> Callable[[RunFolder, RunFolder], None]:
+    """Fails unless two finished runs are alike in everything but the time that they took."""
+    return _assert_same_run
+
+
+@pytest.fixture
+def write_grid(tmp_path: Path) -> Callable[..., str]:
+    """Writes a study's file: a configuration with every combination of some fields' values."""
+    return partial(_write_grid, tmp_path / "grid.py")
+
+
+def _assert_same_run(a: RunFolder, b: RunFolder) -> None:
+    first, second = (folder.read_record() for folder in (a, b))
+    for part in MEASURED:
+        del first[part], second[part]
+    assert first == second
+    assert a.predictions.read_bytes() == b.predictions.read_bytes()
+    weights = [load_file(folder.model / "model.safetensors") for folder in (a, b)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name], err_msg=name)
+
+
+def _write_grid(path: Path, config: TrainConfig, **choices: Any) -> str:
+    path.write_text(
+        "from dataclasses import replace\nfrom itertools import product\n"
+        "from hf_wbc.config import TrainConfig\n"
+        f"CHOICES = {choices!r}\n"
+        f"def study():\n    config = TrainConfig.from_dict({config.to_dict()!r})\n"
+        "    return [replace(config, **dict(zip(CHOICES, values)))\n"
+        "            for values in product(*CHOICES.values())]\n"
+    )
+    return str(path)
