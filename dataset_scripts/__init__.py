@@ -12,8 +12,8 @@ import pkgutil
 from difflib import get_close_matches
 from pathlib import Path
 
-from hf_wbc.prepare.source import Source
-from hf_wbc.prepare.toy_source import as_toy
+from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.prepare.toy_source import to_toy_source
 
 
 def names() -> tuple[str, ...]:
@@ -22,7 +22,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
-def load(name: str, **files: Path | None) -> Source:
+def load(name: str, **files: Path | None) -> ArchiveSpec:
     """A source by its name, configured by a file: `load("wbc_1", labels=Path("labels.csv"))`.
 
     ValueError for an unknown name, which lists those that exist, for a file that this source does
@@ -41,17 +41,17 @@ def load(name: str, **files: Path | None) -> Source:
             takes = f"it takes --{taken[0]}" if taken else "leave it out"
             raise ValueError(f"the source {name} takes no --{flag} {path}; {takes}")
     if configure and given:
-        configured: Source = configure(**given)
+        configured: ArchiveSpec = configure(**given)
         return configured
     if not hasattr(module, "SOURCE"):
         raise ValueError(f"the source {name} is described by a file; give --{taken[0]} FILE")
-    source: Source = module.SOURCE
+    source: ArchiveSpec = module.SOURCE
     assert source.name == name, f"{name}.py defines the source {source.name}"
     return source
 
 
-def known() -> dict[str, Source]:
+def known() -> dict[str, ArchiveSpec]:
     """By domain, the sources that need no file of the user's to be described, and their toys."""
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names())
     real = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
-    return {source.name: source for source in (*real, *map(as_toy, real))}
+    return {source.name: source for source in (*real, *map(to_toy_source, real))}

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TypeGuard
 
 from hf_wbc.prepare.listing import listing
-from hf_wbc.prepare.source import UNLABELLED, Entry, Readable, Source
+from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.taxonomy import NAMES, class_id
-from hf_wbc.text import csv_rows, some
+from hf_wbc.text import csv_rows, shorten_list
 
 METADATA_COLUMNS = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")
 DATASETS = ("Ace_20", "Mat_19", "WBC1", "WBC2")
@@ -127,7 +127,7 @@ WBC_2 = Part("wbc_2", "wbc-2", "DATA-TEST", "WBC2", 1586, "test set")
 PARTS = (WBC_1, WBC_2)
 
 
-def build(part: Part, labels: Path | None = None) -> Source:
+def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
     """The source of one set; `labels` is its owner's table.
 
     ValueError when the table is of another form, names an image twice or a class that does not
@@ -136,7 +136,7 @@ def build(part: Part, labels: Path | None = None) -> Source:
     truth = None
     if labels is not None:
         truth = read_labels(labels.read_bytes(), str(labels), part.dataset)
-    return Source(
+    return ArchiveSpec(
         name=part.name,
         repo=part.repo,
         title=f"{part.name.upper()}: the {part.purpose} of 'Help a hematologist out!' 2022",
@@ -180,7 +180,7 @@ def build(part: Part, labels: Path | None = None) -> Source:
     )
 
 
-def _walk(part: Part, truth: Mapping[str, str] | None, archive: Readable) -> Iterator[Entry]:
+def _walk(part: Part, truth: Mapping[str, str] | None, archive: ReadableArchive) -> Iterator[Entry]:
     """Files `DATA-VAL/12.TIF`, each with the label that its owner gave."""
     members = _members(part, archive)
     if truth is not None:
@@ -202,7 +202,7 @@ def _walk(part: Part, truth: Mapping[str, str] | None, archive: Readable) -> Ite
     )
 
 
-def _members(part: Part, archive: Readable) -> dict[str, str]:
+def _members(part: Part, archive: ReadableArchive) -> dict[str, str]:
     """Image id to member; ValueError for another archive and for files that are not of the set."""
     folders = {name.rpartition("/")[0] for name in archive.names}
     own = sorted(path for path in folders if _is_folder(path, part))
@@ -230,7 +230,7 @@ def _members(part: Part, archive: Readable) -> dict[str, str]:
     if strange:
         raise ValueError(
             f"{own[0]} holds files that are not of {part.name.upper()}, whose names are numbers "
-            f"(12.TIF): {some(strange)}; take the original folder"
+            f"(12.TIF): {shorten_list(strange)}; take the original folder"
         )
     return members
 
@@ -245,7 +245,7 @@ def _compare(members: Mapping[str, str], listed: Mapping[str, object], name: str
         "does not list": sorted(members.keys() - listed.keys()),
         "lists images that are not there:": sorted(listed.keys() - members.keys()),
     }
-    found = [f"{what} {some(ids)}" for what, ids in differences.items() if ids]
+    found = [f"{what} {shorten_list(ids)}" for what, ids in differences.items() if ids]
     if found:
         raise ValueError(
             f"{name} {', and '.join(found)}; give the table and the folder that belong together"

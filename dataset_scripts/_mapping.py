@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from hf_wbc.prepare.source import check_declared
+from hf_wbc.prepare.source import require_declared
 from hf_wbc.taxonomy import class_id
-from hf_wbc.text import csv_rows, some
+from hf_wbc.text import csv_rows, shorten_list
 
 NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
 """Letters and a number or two: `12`, `cell_0012`, `BloodImage_00012_1`, no date, no free text."""
@@ -105,7 +105,7 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
         raise ValueError(
             f'declared is {mapping.declared!r}; write {{ "finding": "sentence", ... }}'
         )
-    check_declared(mapping.declared)
+    require_declared(mapping.declared)
     if mapping.image_id not in ("name", "path"):
         raise ValueError(f"image_id is {mapping.image_id!r}; choose from name, path")
     if not isinstance(mapping.redistributable, bool):
@@ -234,7 +234,7 @@ def groups_of(
     allowed = re.compile(rf"(?:(?:{folders})/)?(?:{own.name_pattern})", re.IGNORECASE)
     if strange := sorted({g for g in found.values() if g and not allowed.fullmatch(g)}):
         raise ValueError(
-            f"groups such as {some(strange, 3)} do not match the pattern {own.name_pattern} and "
+            f"groups such as {shorten_list(strange, 3)} do not match the pattern {own.name_pattern} and "
             "could be of people; number the groups, or, when these names give nobody away, write a "
             'wider pattern into the mapping: "name_pattern": "..."'
         )
@@ -261,7 +261,7 @@ def _from_table(
             unknown.append(key)
         elif len(matches) > 1:
             raise ValueError(
-                f"{own.groups}: {key} may be {some(matches)}; give the column path instead"
+                f"{own.groups}: {key} may be {shorten_list(matches)}; give the column path instead"
             )
         elif matches[0] in found:
             raise ValueError(f"{own.groups}: {key} comes twice; keep one line of it")
@@ -269,11 +269,11 @@ def _from_table(
             found[matches[0]] = group or None
     if unknown:
         raise ValueError(
-            f"{own.groups} has images that are not there: {some(unknown)}; take them out of it"
+            f"{own.groups} has images that are not there: {shorten_list(unknown)}; take them out of it"
         )
     if missing := [place for place in places if place not in found]:
         raise ValueError(
-            f"{own.groups} does not have {some(missing)}; give each image a line, with an empty "
+            f"{own.groups} does not have {shorten_list(missing)}; give each image a line, with an empty "
             "group where it is not known"
         )
     return found

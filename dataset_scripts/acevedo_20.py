@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import Entry, Fault, Readable, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
 
 FOLDERS = {
     "basophil": ("BA",),
@@ -24,7 +24,7 @@ _CODES = "|".join(code for codes in FOLDERS.values() for code in codes)
 _IMAGE_ID = rf"(?:{_CODES})_[0-9]{{1,8}}\.jpg"
 
 
-def walk(archive: Readable) -> Iterator[Entry]:
+def walk(archive: ReadableArchive) -> Iterator[Entry]:
     """Files `FOLDER/PREFIX_id.jpg`; the whole file name is the id, as numbers repeat."""
     return class_folders(archive, "PBC_dataset_normal_DIB (Acevedo 2020)", FOLDERS, _published)
 
@@ -37,7 +37,7 @@ def _published(file_name: str) -> str:
     return file_name
 
 
-SOURCE = Source(
+SOURCE = ArchiveSpec(
     name="acevedo_20",
     repo="wbc-acevedo-20",
     title="Acevedo_20: normal peripheral blood cells, Barcelona",
@@ -111,13 +111,13 @@ SOURCE = Source(
     frame_px=frozenset({(360, 363)}),
     names_sha256="90cdd0770028d2125dcd7533018857106ca6782e216c8b59a14c4ee08985b2fe",
     faults=(
-        Fault(
+        KnownFault(
             (".DS_169665.jpg",),
             "not_an_image",
             "skip",
             "neutrophil/.DS_169665.jpg is a folder's view settings under the name of an image.",
         ),
-        Fault(
+        KnownFault(
             ("EO_225902.jpg", "BNE_191112.jpg"),
             "two_labels",
             "train_only",

@@ -17,8 +17,8 @@ from dataset_scripts import names
 from dataset_scripts._mapping import OwnMapping, folder_key, groups_of, read_groups, read_mapping
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
 from hf_wbc.prepare.listing import listing
-from hf_wbc.prepare.source import Entry, Readable, Source
-from hf_wbc.text import some
+from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.text import shorten_list
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
 """Files that may lie among images without being mistaken for one."""
@@ -28,7 +28,7 @@ _WIDEN = (
 )
 
 
-def configure(mapping: Path) -> Source:
+def configure(mapping: Path) -> ArchiveSpec:
     """The source that a mapping file describes; ValueError when the file is wrong."""
     own = read_mapping(mapping)
     if own.name in names():
@@ -36,7 +36,7 @@ def configure(mapping: Path) -> Source:
     groups = None
     if own.groups is not None:
         groups = read_groups(mapping.parent / own.groups)
-    return Source(
+    return ArchiveSpec(
         name=own.name,
         repo=f"wbc-{own.name.replace('_', '-')}",
         title=own.title or own.name,
@@ -87,7 +87,9 @@ def _notes(own: OwnMapping) -> Iterator[str]:
         yield "Its owner did not say that it may be passed on: never publish it."
 
 
-def _walk(own: OwnMapping, groups: Mapping[str, str] | None, archive: Readable) -> Iterator[Entry]:
+def _walk(
+    own: OwnMapping, groups: Mapping[str, str] | None, archive: ReadableArchive
+) -> Iterator[Entry]:
     """The images below the class folders."""
     members = _members(own, archive)
     entries: dict[str, Entry] = {}
@@ -102,13 +104,13 @@ def _walk(own: OwnMapping, groups: Mapping[str, str] | None, archive: Readable) 
         entries[image_id] = Entry(member, image_id, place.partition("/")[0], group_of[place])
     if strange := [i for i in sorted(entries) if not re.fullmatch(_image_id(own), i)]:
         raise ValueError(
-            f"names of {len(strange)} images, such as {some(strange, 3)}, do not match the "
+            f"names of {len(strange)} images, such as {shorten_list(strange, 3)}, do not match the "
             f"pattern {own.name_pattern} and could be of people; {_WIDEN}"
         )
     return (entries[image_id] for image_id in sorted(entries))
 
 
-def _members(own: OwnMapping, archive: Readable) -> dict[str, str]:
+def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:
     """Every image's path in the archive by its place, FOLDER/.../name as the mapping spells it."""
     spelled = {folder_key(folder): folder for folder in own.classes}
     members: dict[str, str] = {}
@@ -132,14 +134,14 @@ def _members(own: OwnMapping, archive: Readable) -> dict[str, str]:
             strange.append(name)
     if not members:
         raise ValueError(
-            f"this is not {own.name}: its mapping has the folders {some(own.classes)}, and found "
+            f"this is not {own.name}: its mapping has the folders {shorten_list(own.classes)}, and found "
             f"is {listing(archive.names)}"
         )
     _check_nothing_else(own, roots, outside, strange)
     seen = {place.partition("/")[0] for place in members}
     if missing := [folder for folder in own.classes if folder not in seen]:
         raise ValueError(
-            f"the mapping of {own.name} has the folders {some(missing)}, which are empty here; "
+            f"the mapping of {own.name} has the folders {shorten_list(missing)}, which are empty here; "
             "take them out of its classes, or give the whole folder"
         )
     return members
@@ -151,14 +153,16 @@ def _check_nothing_else(
     """ValueError for a second set of class folders, for other folders and for other files."""
     if len(roots) > 1:
         raise ValueError(
-            f"the folders of {own.name} lie here more than once: {some(sorted(roots))}; give one "
+            f"the folders of {own.name} lie here more than once: {shorten_list(sorted(roots))}; give one "
             "of them"
         )
     if outside:
         found = [f"{folder} ({number} images)" for folder, number in outside.most_common()]
         raise ValueError(
-            f"images lie in folders that the mapping of {own.name} does not have: {some(found)}; "
+            f"images lie in folders that the mapping of {own.name} does not have: {shorten_list(found)}; "
             "add each folder to its classes, with a class or null"
         )
     if strange:
-        raise ValueError(f"no images, but in a class folder: {some(strange)}; move them out of it")
+        raise ValueError(
+            f"no images, but in a class folder: {shorten_list(strange)}; move them out of it"
+        )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import Entry, Readable, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
 
 CODES = (
     "BAS", "EBO", "EOS", "KSC", "LYA", "LYT", "MMZ", "MOB", "MON", "MYB", "MYO", "NGB", "NGS",
@@ -25,7 +25,7 @@ _COPIED = re.compile(
 _LISTED = {"MYB_0039.tiff": "MYB_0039.tiff.tiff"}
 
 
-def walk(archive: Readable) -> Iterator[Entry]:
+def walk(archive: ReadableArchive) -> Iterator[Entry]:
     """Files `CODE/CODE_0001.tiff`; the tables beside the folders are not images."""
     folders = {code.lower(): (code,) for code in CODES}
     return class_folders(archive, "AML-Cytomorphology_LMU (Matek 2019)", folders, _published)
@@ -39,7 +39,7 @@ def _published(file_name: str) -> str:
     return file_name
 
 
-SOURCE = Source(
+SOURCE = ArchiveSpec(
     name="matek_19",
     repo="wbc-matek-19",
     title="Matek_19: peripheral blood cells of AML patients and controls, Munich",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import Entry, Readable, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
 
 LABELS = {
     "basophil": "basophil",
@@ -33,7 +33,7 @@ LABELS = {
 _IMAGE_ID = rf"(?:{'|'.join(LABELS)})_[0-9]{{4}}\.TIF"
 
 
-def walk(archive: Readable) -> Iterator[Entry]:
+def walk(archive: ReadableArchive) -> Iterator[Entry]:
     """Files `LABEL/LABEL_0001.TIF`; unpacked class by class, the folder may come twice."""
     folders = {label: (label,) for label in LABELS}
     return class_folders(archive, "MLL23", folders, _published)
@@ -47,7 +47,7 @@ def _published(file_name: str) -> str:
     return file_name
 
 
-SOURCE = Source(
+SOURCE = ArchiveSpec(
     name="mll_23",
     repo="wbc-mll-23",
     title="MLL23: peripheral blood cells of the Munich Leukemia Laboratory",

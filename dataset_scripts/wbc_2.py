@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from dataset_scripts._challenge import WBC_2, build
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 
-def configure(labels: Path) -> Source:
+def configure(labels: Path) -> ArchiveSpec:
     """With the owner's labels: a table Image,Label,LabelID, or the challenge's metadata.csv."""
     return build(WBC_2, labels)
 

@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     An error or a crash leaves `path` as it was; what a killed process left beside it is removed.
     """
     remove_abandoned(path)
-    temporary, old = aside(path), aside(path, "old")
+    temporary, old = set_aside(path), set_aside(path, "old")
     try:
         yield temporary
         if path.is_dir():
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(old)
 
 
-def aside(path: Path, what: str = "partial") -> Path:
+def set_aside(path: Path, what: str = "partial") -> Path:
     """Where this process writes what is to become `path`, or keeps what was."""
     return path.with_name(f".{path.name}.{os.getpid()}.{what}")
 

@@ -44,7 +44,7 @@ def csv_rows(
         raise ValueError(f"{name}, line {reader.line_num}: {error}; mend the line") from error
 
 
-def some(values: Collection[object], num: int = 5) -> str:
+def shorten_list(values: Collection[object], num: int = 5) -> str:
     """The first values and how many more: `1, 2, 3 and 14 more`."""
     shown = ", ".join(str(value) for value in list(values)[:num])
     return shown + (f" and {len(values) - num} more" if len(values) > num else "")

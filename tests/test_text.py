@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.text import csv_rows, some
+from hf_wbc.text import csv_rows, shorten_list
 
 
 def read(data: bytes) -> list[tuple[int, dict[str, str]]]:
@@ -35,5 +35,5 @@ def test_another_kind_of_file_is_an_error_that_names_the_place(data: bytes, mess
 
 
 def test_a_long_list_is_cut_with_its_number() -> None:
-    assert some(range(3)) == "0, 1, 2"
-    assert some(range(20), 2) == "0, 1 and 18 more"
+    assert shorten_list(range(3)) == "0, 1, 2"
+    assert shorten_list(range(20), 2) == "0, 1 and 18 more"

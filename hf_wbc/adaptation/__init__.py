@@ -3,6 +3,13 @@
 A method file ends in `METHOD = ItsClass`. Adding one is adding a file here and a test.
 """
 
-from hf_wbc.adaptation.method import Method, Needs, Setting, Terms, load_method, method_names
+from hf_wbc.adaptation.method import (
+    LossTerms,
+    Method,
+    Needs,
+    TrainingInfo,
+    load_method,
+    method_names,
+)
 
-__all__ = ["Method", "Needs", "Setting", "Terms", "load_method", "method_names"]
+__all__ = ["LossTerms", "Method", "Needs", "TrainingInfo", "load_method", "method_names"]

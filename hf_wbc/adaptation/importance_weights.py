@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_wbc.adaptation.method import AtLeastOne, Fraction, Penalised, Setting
+from hf_wbc.adaptation.method import AtLeastOne, Fraction, PenaltyMethod, TrainingInfo
 from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
@@ -20,12 +20,12 @@ class WeightOptions(PriorOptions):
     """Fraction of the steps in which the weights go from 1 to what is estimated."""
 
 
-class Weighted(Penalised):
+class ImportanceWeightedMethod(PenaltyMethod):
     """Goes before a method whose penalty asks for weights; options are `WeightOptions` too."""
 
     fails_when = "the target is full of a class that no source has, or is mostly misread at first."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         present = setting.class_counts.sum(0) > 0
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)

@@ -126,7 +126,7 @@ def domain_means(values: Tensor, domains: Tensor, num_domains: int) -> tuple[Ten
     return (values @ member) / counts.clamp(min=1), counts
 
 
-def annealed(weight: float, anneal: float, progress: float) -> float:
+def ramp_up(weight: float, anneal: float, progress: float) -> float:
     """A penalty's weight: at most 1 in the first fraction `anneal` of training, then `weight`."""
     return weight if progress >= anneal else min(1.0, weight)
 
@@ -136,12 +136,12 @@ LARGEST_PRODUCT = 4096
 RANDOM_WIDTH = 1024
 
 
-def product(f: Tensor, p: Tensor) -> Tensor:
+def outer_product(f: Tensor, p: Tensor) -> Tensor:
     """Features (B, d) times softmax (B, C), as (B, C * d): a block of features for each class."""
     return (p[:, :, None] * f[:, None, :]).flatten(1)
 
 
-def random_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tensor:
+def random_outer_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tensor:
     """(B, d) and (B, C) to (B, k), by fixed normal matrices (d, k) and (C, k).
 
     Inner products are in expectation those of `product`.
@@ -166,7 +166,9 @@ class Multilinear(nn.Module):
             self.register_buffer("r_p", torch.randn(num_classes, RANDOM_WIDTH))
 
     def forward(self, f: Tensor, p: Tensor) -> Tensor:
-        return random_product(f, p, self.r_f, self.r_p) if self.random else product(f, p)
+        return (
+            random_outer_product(f, p, self.r_f, self.r_p) if self.random else outer_product(f, p)
+        )
 
 
 class _Reversal(torch.autograd.Function):
@@ -182,7 +184,7 @@ class _Reversal(torch.autograd.Function):
         return -ctx.strength * gradients[0], None
 
 
-def reverse(values: Tensor, strength: float) -> Tensor:
+def reverse_gradient(values: Tensor, strength: float) -> Tensor:
     """The values themselves; their gradient is that of what follows, times -strength."""
     reversed_: Tensor = _Reversal.apply(values, strength)
     return reversed_
@@ -193,7 +195,7 @@ def reversal_strength(progress: float, gamma: float) -> float:
     return math.tanh(gamma * progress / 2)
 
 
-def whole(values: Tensor) -> Tensor:
+def all_gather_batch(values: Tensor) -> Tensor:
     """Samples (B, ...) of this process to those of all (world * B, ...), in order of rank.
 
     Gradients reach this process's own samples, times the number of processes: the mean over
@@ -216,7 +218,7 @@ def target_views(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.target.inputs, batch.target.strong
 
 
-def in_one_pass(classifier: Classifier, *inputs: Tensor) -> list[Output]:
+def forward_source_target(classifier: Classifier, *inputs: Tensor) -> list[Output]:
     """The classifier's output for each of the inputs (B_i, ...), which share BatchNorm's batch."""
     output = classifier(torch.cat(inputs))
     sizes = [len(each) for each in inputs]

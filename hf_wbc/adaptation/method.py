@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import Supervised, in_one_pass
+from hf_wbc.adaptation.losses import Supervised, forward_source_target
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, Output
 
@@ -51,7 +51,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Checked:
+class MethodOptions:
     """Base of frozen dataclasses of options, and itself the options of who has none.
 
     A field is a bool, int, float or str, `Annotated` with ranges or not, or one of `Literal` texts.
@@ -63,13 +63,13 @@ class Checked:
         for name in (field.name for field in fields(self)):
             value, hint = getattr(self, name), hints[name]
             kind, *ranges = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-            if wrong := fault(value, kind, ranges):
+            if wrong := range_error(value, kind, ranges):
                 raise ValueError(f"{name} is {value!r}; {wrong}")
             if kind is float:  # 1 and 1.0 are one setting of one run
                 object.__setattr__(self, name, float(value))
 
 
-def fault(value: Any, kind: Any, ranges: Sequence[Range] = ()) -> str:
+def range_error(value: Any, kind: Any, ranges: Sequence[Range] = ()) -> str:
     """What is wrong with the value of an option; empty when nothing is."""
     if get_origin(kind) is Literal:
         choices = get_args(kind)
@@ -86,7 +86,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 Family = Literal["generalisation", "adaptation", "source-free"]
-Terms = dict[str, Tensor]
+LossTerms = dict[str, Tensor]
 """Named scalar terms of a loss; `loss` is the one to minimise."""
 
 
@@ -109,7 +109,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingInfo:
     """What a method may know before the first step; nothing of it comes from target labels."""
 
     num_steps: int
@@ -136,7 +136,7 @@ class Method(nn.Module):
     """
 
     needs: ClassVar[Needs] = Needs()
-    Options: ClassVar[type[Checked]] = Checked
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
     """A frozen dataclass derived from `Checked`, with the paper's defaults."""
     paper: ClassVar[str]
     """Authors, year and arXiv id."""
@@ -181,7 +181,7 @@ class Method(nn.Module):
         """The weights that are evaluated and saved: a teacher's, in some methods."""
         return self.classifier
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         """Once, before the optimizer is made: add modules and buffers that depend on the data.
 
         ValueError for a setting that the method cannot work in.
@@ -190,18 +190,18 @@ class Method(nn.Module):
             setting.class_counts, setting.logit_adjustment, setting.lineage
         )
 
-    def forward(self, batch: Batch | TargetBatch) -> Terms:
+    def forward(self, batch: Batch | TargetBatch) -> LossTerms:
         """The terms of the phase that the batch belongs to."""
         return self.adapt(batch) if isinstance(batch, TargetBatch) else self.fit(batch)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         """Terms of a batch of both; a method without a first phase of its own trains plainly."""
         return {"loss": self.classify(self.classifier(batch.source.inputs), batch)}
 
     def start_adapting(self) -> None:
         """Before the second phase's optimizer is made: say which weights learn in it, say."""
 
-    def adapt(self, batch: TargetBatch) -> Terms:
+    def adapt(self, batch: TargetBatch) -> LossTerms:
         """Terms of a batch of target images; where no weight learns, `loss` needs no gradient."""
         raise NotImplementedError
 
@@ -217,7 +217,9 @@ class Method(nn.Module):
     def both(self, batch: Batch) -> tuple[Output, Output]:
         """The classifier's outputs for source and target, in one pass through it."""
         assert batch.target is not None
-        output_s, output_t = in_one_pass(self.classifier, batch.source.inputs, batch.target.inputs)
+        output_s, output_t = forward_source_target(
+            self.classifier, batch.source.inputs, batch.target.inputs
+        )
         return output_s, output_t
 
 
@@ -240,7 +242,7 @@ def load_method(name: str) -> type[Method]:
     return method
 
 
-class Penalised(Method):
+class PenaltyMethod(Method):
     """Adds a penalty on the outputs of both sides; its options have a `weight`."""
 
     needs = Needs(target=True)
@@ -248,7 +250,7 @@ class Penalised(Method):
     penalty_name: ClassVar[str]
     """Among the terms."""
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
         penalty = self.penalty(output_s, output_t, batch)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_wbc.adaptation.losses import whole
+from hf_wbc.adaptation.losses import all_gather_batch
 from hf_wbc.models import Classifier
 
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -76,7 +76,7 @@ def share_statistics(module: nn.Module) -> None:
     for norm in batch_norms(module):
         assert norm.running_mean is not None and norm.running_var is not None
         held += [norm.running_mean, norm.running_var]
-    if held and len(all_held := whole(torch.cat(held)[None])) > 1:
+    if held and len(all_held := all_gather_batch(torch.cat(held)[None])) > 1:
         parts = torch.split(all_held.mean(0), [len(values) for values in held])
         for values, shared in zip(held, parts, strict=True):
             values.copy_(shared)

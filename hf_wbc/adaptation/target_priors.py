@@ -17,15 +17,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, ProperFraction
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import MethodOptions, ProperFraction
 
 NUM_EM_STEPS = 10
 """In each training step, from where the last ended."""
 
 
 @dataclass(frozen=True)
-class PriorOptions(Checked):
+class PriorOptions(MethodOptions):
     """Of the estimate of the target's class proportions."""
 
     momentum: ProperFraction = 0.95
@@ -73,8 +73,8 @@ class RunningPriors(nn.Module):
     @torch.no_grad()
     def update(self, z_s: Tensor, labels: Tensor, z_t: Tensor) -> None:
         """Take in a batch: logits (B_s, C) with labels (B_s,), and logits (B_t, C)."""
-        p_s, p_t = (whole(z.detach()).float().softmax(1) for z in (z_s, z_t))
-        member = nn.functional.one_hot(whole(labels), len(self.pi)).float()
+        p_s, p_t = (all_gather_batch(z.detach()).float().softmax(1) for z in (z_s, z_t))
+        member = nn.functional.one_hot(all_gather_batch(labels), len(self.pi)).float()
         joint = (member[:, :, None] * p_s[:, None, :]).sum(0)
         self.joint.mul_(self.momentum).add_(joint)
         self.predicted.mul_(self.momentum).add_(p_t.sum(0))

@@ -4,18 +4,18 @@ from typing import Any
 
 from hf_wbc.app.html_fragments import fragment
 from hf_wbc.app.page_text import cell_name
-from hf_wbc.app.run_scores import scores_of
-from hf_wbc.app.service import Desk
+from hf_wbc.app.run_scores import run_scores
+from hf_wbc.app.service import Service
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 
-def about_html(desk: Desk) -> str:
+def about_html(desk: Service) -> str:
     """The text; it waits for the model."""
     scores, unread, record = None, "", desk.own.record
     if record is not None:
         try:
-            scores = scores_of(record)
+            scores = run_scores(record)
         except ValueError as error:
             unread = str(error)
     return fragment(
@@ -41,7 +41,7 @@ def _class(label: int) -> dict[str, Any]:
     }
 
 
-def _num_trained(desk: Desk) -> list[int] | None:
+def _num_trained(desk: Service) -> list[int] | None:
     """Held-out images by class from which its doubt was measured."""
     abstention = desk.predictor.abstention
     return None if abstention is None else list(abstention.num_images)

@@ -11,22 +11,22 @@ from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app.components import busy, drop_box
-from hf_wbc.app.count import count_of
-from hf_wbc.app.service import Desk
+from hf_wbc.app.components import busy, file_drop_box
+from hf_wbc.app.count import count_cells
+from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import Given
-from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.app.uploads import UploadedFile
+from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.taxonomy import NAMES
 
 DIGITS = 6
 
 
-def add_endpoints(desk: Desk) -> None:
+def add_endpoints(desk: Service) -> None:
     """Put `/classify`, `/count` and `/about` into the open blocks, where nobody sees them."""
     with gr.Row(visible=False):
-        image = drop_box("image")
-        images = drop_box("images", file_count="multiple")
+        image = file_drop_box("image")
+        images = file_drop_box("images", file_count="multiple")
         scale = gr.Textbox(label="scale")
         answer = gr.JSON(label="answer")
         button = gr.Button()
@@ -35,7 +35,7 @@ def add_endpoints(desk: Desk) -> None:
     _endpoint(button, partial(about, desk), None, answer, "about")
 
 
-def classify(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, Any]:
+def classify(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
     """One image's answer."""
     with _sentences():
         um_per_px = _checked(desk, given, scale)
@@ -51,14 +51,14 @@ def classify(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, A
         }
 
 
-def count(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, Any]:
+def count(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
     """Many images' answers and their differential count."""
     with _sentences():
         um_per_px = _checked(desk, given, scale)
         uploads = desk.take(given)
         slide = Slide().added(uploads, desk.limits)
         slide = slide.answered(desk.read(slide, um_per_px))
-        counted = count_of(desk, slide)
+        counted = count_cells(desk, slide)
         return {
             "cells": [{"image": case.picture.name, **_json(case.answer)} for case in slide.cases],
             "refused": [{"image": one.name, "why": one.why} for one in slide.refused],
@@ -68,7 +68,7 @@ def count(desk: Desk, given: Sequence[Given], scale: str = "") -> dict[str, Any]
         }
 
 
-def about(desk: Desk) -> dict[str, Any]:
+def about(desk: Service) -> dict[str, Any]:
     """The model, its classes, scales by name and limits."""
     return {
         "model": {"name": desk.title, **desk.predictor.card},
@@ -85,7 +85,7 @@ def _endpoint(button: Any, fn: Any, inputs: Any, output: Any, name: str) -> None
     button.click(fn, inputs, output, api_description=fn.func.__doc__, **options)
 
 
-def _checked(desk: Desk, given: Sequence[Given], scale: str) -> float | None:
+def _checked(desk: Service, given: Sequence[UploadedFile], scale: str) -> float | None:
     """The scale; the files are deleted when it is none."""
     try:
         um_per_px = desk.scale(scale)
@@ -106,7 +106,7 @@ def _sentences() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def _json(answer: CellAnswer) -> dict[str, Any]:
+def _json(answer: CellPrediction) -> dict[str, Any]:
     """An answer as plain JSON values."""
     return {
         "class": NAMES[answer.label],

@@ -13,8 +13,8 @@ from hf_wbc.app.domains_tab import domains_tab
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab
-from hf_wbc.app.service import Desk
-from hf_wbc.app.sessions import Sessions, visitor
+from hf_wbc.app.service import Service
+from hf_wbc.app.sessions import Sessions, visitor_id
 
 TITLE = "White blood cells across laboratories"
 LOADING = "The model is still being loaded. You may begin: it answers as soon as it is there."
@@ -22,7 +22,7 @@ LOADED = '<div class="wbc"><p class="sr note">The model is loaded.</p></div>'
 """For those who do not see the other sentence go."""
 
 
-def build_page(desk: Desk, sessions: Sessions) -> Any:
+def build_page(desk: Service, sessions: Sessions) -> Any:
     """The blocks; `launch` opens them."""
 
     def arrive() -> Any:
@@ -38,7 +38,7 @@ def build_page(desk: Desk, sessions: Sessions) -> Any:
         return LOADED if waits else gr.skip(), about_html(desk)
 
     def leave(request: gr.Request) -> None:
-        sessions.leave(visitor(request))
+        sessions.leave(visitor_id(request))
 
     abandoned = desk.limits.abandoned_seconds
     with gr.Blocks(

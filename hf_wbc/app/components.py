@@ -18,24 +18,24 @@ from gradio.data_classes import FileData, ListFiles
 
 from hf_wbc.app.html_fragments import notice
 from hf_wbc.app.scale_input import GUESS, choices
-from hf_wbc.app.service import Desk
-from hf_wbc.app.uploads import Given
+from hf_wbc.app.service import Service
+from hf_wbc.app.uploads import UploadedFile
 
 AT_ONCE = 2
 """Requests that are worked on at a time; all others see their place in the queue."""
 
 
 @dataclass
-class Failed:
+class FailureMessage:
     """What went wrong, as HTML; empty while nothing did."""
 
     html: str = ""
 
 
 @contextmanager
-def sentence_for() -> Iterator[Failed]:
+def error_message() -> Iterator[FailureMessage]:
     """Turn a person's mistake into a sentence on the page."""
-    failed = Failed()
+    failed = FailureMessage()
     try:
         yield failed
     except ValueError as error:
@@ -52,7 +52,7 @@ def busy(name: str) -> dict[str, Any]:
     }
 
 
-def scale_box(desk: Desk, elem_id: str) -> Any:
+def scale_box(desk: Service, elem_id: str) -> Any:
     """Where a person says the scale: a choice, or a number."""
     return gr.Dropdown(
         choices(desk.laboratories),
@@ -66,8 +66,8 @@ def scale_box(desk: Desk, elem_id: str) -> Any:
 Place = str | Path | None
 
 
-def drop_box(label: str, **options: Any) -> Any:
-    """A place to drop files; a function gets a tuple of `Given`, and has to delete the files."""
+def file_drop_box(label: str, **options: Any) -> Any:
+    """A place to drop files; a function gets a tuple of `UploadedFile`, and has to delete the files."""
     return _private(gr.File(label=label, **options))
 
 
@@ -93,8 +93,10 @@ async def _uploads_alone(
     return await move(place)
 
 
-def _given(payload: ListFiles | FileData | None) -> tuple[Given, ...]:
+def _given(payload: ListFiles | FileData | None) -> tuple[UploadedFile, ...]:
     if payload is None:
         return ()
     files = payload.root if isinstance(payload, ListFiles) else [payload]
-    return tuple(Given(file.orig_name or Path(file.path).name, Path(file.path)) for file in files)
+    return tuple(
+        UploadedFile(file.orig_name or Path(file.path).name, Path(file.path)) for file in files
+    )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
-from hf_wbc.app.service import Desk
-from hf_wbc.app.slide_state import Case, Slide
+from hf_wbc.app.service import Service
+from hf_wbc.app.slide_state import Slide, SlideCell
 from hf_wbc.comparison.document import count, listed
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order
@@ -26,7 +26,7 @@ MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class CountRow:
     """One class of the count."""
 
     name: str
@@ -40,10 +40,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Count:
+class CellCount:
     """A differential count as it is shown."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CountRow, ...]
     flags: tuple[str, ...]
     notes: tuple[str, ...]
     num_cells: int
@@ -101,12 +101,12 @@ class Count:
         }
 
 
-def is_counted(case: Case) -> bool:
+def is_counted(case: SlideCell) -> bool:
     """Whether a cell is in the count."""
     return not case.answer.rejected if case.corrected is None else case.corrected != OUTSIDE
 
 
-def count_of(desk: Desk, slide: Slide) -> Count | None:
+def count_cells(desk: Service, slide: Slide) -> CellCount | None:
     """The count of a slide; None when no cell is left to count."""
     from hf_wbc.evaluation.differential import differential
     from hf_wbc.evaluation.slide import UNKNOWN
@@ -120,7 +120,7 @@ def count_of(desk: Desk, slide: Slide) -> Count | None:
         corrections=[UNKNOWN if case.corrected is None else case.corrected for case in cases],
         rejected=[case.answer.rejected for case in cases],
     )
-    return Count(
+    return CellCount(
         rows=tuple(_row(found, label) for label in lineage_order(NAMES)),
         flags=tuple(_flags(desk, cases, found)),
         notes=tuple(_notes(found)),
@@ -133,10 +133,10 @@ def count_of(desk: Desk, slide: Slide) -> Count | None:
     )
 
 
-def _row(found: "Differential", label: int) -> Row:
+def _row(found: "Differential", label: int) -> CountRow:
     share = found.shares[label]
     known = share.identifiable
-    return Row(
+    return CountRow(
         cell_name(label),
         label,
         CLASSES[label].lineage,
@@ -147,7 +147,7 @@ def _row(found: "Differential", label: int) -> Row:
     )
 
 
-def _flags(desk: Desk, cases: Sequence[Case], found: "Differential") -> list[str]:
+def _flags(desk: Service, cases: Sequence[SlideCell], found: "Differential") -> list[str]:
     """What a reader has to see first, with the numbers of the cells to look at."""
     chances = np.stack([case.answer.probabilities for case in cases])
     for row, case in enumerate(cases):

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from hf_wbc.app.components import busy, sentence_for
+from hf_wbc.app.components import busy, error_message
 from hf_wbc.app.html_fragments import fragment, notice, script
-from hf_wbc.app.service import Desk, PageModel, title_of
-from hf_wbc.app.sessions import Sessions, visitor
+from hf_wbc.app.service import PageModel, Service, model_title
+from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.evaluation.validators import (
     class_ami,
-    nearest,
+    nearest_neighbours,
     own_distances,
     principal_plane,
     softmax_corr,
-    unit,
+    unit_rows,
 )
-from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.html import Picture, picture
 
 FEWEST = 5
@@ -37,26 +37,26 @@ WELCOME = (
 )
 
 
-def domains_tab(desk: Desk, sessions: Sessions) -> None:
+def domains_tab(desk: Service, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
     button = gr.Button("Compare the slide of Many cells", variant="primary", elem_id="domains-go")
     result = gr.HTML(notice(WELCOME), elem_id="domains-result", js_on_load=script("live.js"))
 
     def show(request: gr.Request) -> str:
-        return _shown(desk, sessions.slide(visitor(request)))
+        return _shown(desk, sessions.slide(visitor_id(request)))
 
     button.click(show, None, [result], **busy("/domains"))
 
 
-def _shown(desk: Desk, slide: Slide) -> str:
+def _shown(desk: Service, slide: Slide) -> str:
     if len(slide.cases) < FEWEST:
         return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
 
     shown = ""
-    with sentence_for() as failed:
+    with error_message() as failed:
         values = {
-            "found": whereabouts(desk, slide),
-            "fits": fits(desk, slide),
+            "found": domain_map(desk, slide),
+            "fits": rank_models(desk, slide),
             "num_cells": len(slide.cases),
         }
         shown = fragment("domains.html", values)
@@ -67,7 +67,7 @@ YOURS = "your cells"
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class DomainMap:
     """The picture and its numbers."""
 
     map: Picture
@@ -83,25 +83,25 @@ class Whereabouts:
     is_far: bool
 
 
-def whereabouts(desk: Desk, slide: Slide) -> Whereabouts | None:
+def domain_map(desk: Service, slide: Slide) -> DomainMap | None:
     """None where the model was saved without training cells."""
     from hf_wbc.plots.cell_map import draw_domains_map
 
     gallery = desk.predictor.reference.gallery
     if gallery is None:
         return None
-    mine = unit(np.stack([case.answer.features for case in slide.cases]).astype(np.float64))
+    mine = unit_rows(np.stack([case.answer.features for case in slide.cases]).astype(np.float64))
     known = gallery.features.astype(np.float64)
     plane = principal_plane(known)
     names = (*sorted(set(gallery.sources)), YOURS)
     domains = np.array([names.index(source) for source in gallery.sources], np.int64)
     points = np.concatenate([plane.project(known), plane.project(mine)])
     kinds = np.concatenate([domains, np.full(len(mine), len(names) - 1)])
-    found, distances = nearest(known, mine)
+    found, distances = nearest_neighbours(known, mine)
     own = own_distances(known)
     counts = Counter(gallery.sources[index] for index in found)
     distance = float(np.median(distances))
-    return Whereabouts(
+    return DomainMap(
         map=picture(
             draw_domains_map(points, kinds, names),
             f"A map of {len(known)} training cells by laboratory, with your {len(mine)} cells",
@@ -120,7 +120,7 @@ MOST_CELLS = 300
 
 
 @dataclass(frozen=True)
-class Fit:
+class ModelFit:
     """One model on the slide."""
 
     name: str
@@ -135,16 +135,16 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Fits:
+class ModelRanking:
     """All models on the slide."""
 
-    found: tuple[Fit, ...]
+    found: tuple[ModelFit, ...]
     """The best first."""
     left_out: tuple[str, ...]
     """Models that could not be loaded, each with the reason."""
 
 
-def fits(desk: Desk, slide: Slide) -> Fits:
+def rank_models(desk: Service, slide: Slide) -> ModelRanking:
     """The page's model and those of the others that are loaded."""
     cases = slide.cases[:: -(-len(slide.cases) // MOST_CELLS)]
     found = [_fit(desk.own, [case.answer for case in cases], True)]
@@ -161,14 +161,14 @@ def fits(desk: Desk, slide: Slide) -> Fits:
         pixels = [case.picture.pixels for case in cases]
         answers = predictor.predict(pixels, cases[0].answer.um_per_px)
         found.append(_fit(model, answers, False))
-    return Fits(tuple(sorted(found, key=lambda fit: -fit.class_ami)), tuple(left_out))
+    return ModelRanking(tuple(sorted(found, key=lambda fit: -fit.class_ami)), tuple(left_out))
 
 
-def _fit(model: PageModel, answers: list[CellAnswer], is_this: bool) -> Fit:
+def _fit(model: PageModel, answers: list[CellPrediction], is_this: bool) -> ModelFit:
     p = np.stack([answer.probabilities for answer in answers])
     features = np.stack([answer.features for answer in answers])
-    return Fit(
-        name=title_of(model.name),
+    return ModelFit(
+        name=model_title(model.name),
         method="unknown" if model.record is None else str(model.record["config"]["method"]),
         class_ami=class_ami(features, p.argmax(1)),
         softmax_corr=softmax_corr(p),

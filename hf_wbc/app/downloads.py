@@ -8,9 +8,9 @@ from typing import Any
 from hf_wbc.app.count import is_counted
 from hf_wbc.app.html_fragments import fragment
 from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
-from hf_wbc.app.service import Desk
-from hf_wbc.app.slide_html import common_warnings, count_html, rows_of
-from hf_wbc.app.slide_state import Case, Slide, Waiting
+from hf_wbc.app.service import Service
+from hf_wbc.app.slide_html import common_warnings, count_html, count_rows
+from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell
 from hf_wbc.taxonomy import NAMES
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -18,7 +18,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOT_READ = "still to be read, and not in the count"
 
 
-def csv_file(desk: Desk, slide: Slide) -> dict[str, str]:
+def write_csv_download(desk: Service, slide: Slide) -> dict[str, str]:
     """Name, kind and text of the table: one row a cell, with all probabilities.
 
     `counted_as` is empty for a cell that is not in the differential count.
@@ -35,11 +35,11 @@ def csv_file(desk: Desk, slide: Slide) -> dict[str, str]:
     return {"name": "cells.csv", "kind": "text/csv", "text": text.getvalue()}
 
 
-def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
+def write_report_download(desk: Service, slide: Slide) -> dict[str, str]:
     """Name, kind and text of a page that prints well and loads nothing."""
     from markupsafe import Markup
 
-    rows = rows_of(desk, slide)
+    rows = count_rows(desk, slide)
     text = fragment(
         "report.html",
         {
@@ -61,12 +61,12 @@ def report_file(desk: Desk, slide: Slide) -> dict[str, str]:
     return {"name": "report.html", "kind": "text/html", "text": text}
 
 
-def _csv_row(case: Case | Waiting) -> list[Any]:
+def _csv_row(case: SlideCell | PendingCell) -> list[Any]:
     """A cell that waits has only what a person said of it."""
     said, name = case.corrected, case.picture.name
     yours = "" if said is None else OUTSIDE_NAME if said == OUTSIDE else NAMES[said]
     image = f"'{name}" if name.startswith(FORMULA) else name
-    if isinstance(case, Waiting):
+    if isinstance(case, PendingCell):
         return [case.number, image, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
     answer = case.answer
     return [

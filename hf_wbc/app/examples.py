@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from hf_wbc.app.uploads import Picture
+from hf_wbc.app.uploads import UploadedImage
 from hf_wbc.taxonomy import NAMES, class_id
 
 # Shares of a drawn slide with a shift to the left and some blasts.
@@ -44,17 +44,17 @@ EXAMPLES = (
 
 
 @cache
-def draw_example(example: Example) -> Picture:
+def draw_example(example: Example) -> UploadedImage:
     """The picture; a drawing that no archive of `hf-wbc toy` holds."""
     from hf_wbc.toy.archives import LABORATORIES, draw_image
 
     name = NAMES[example.label]
     pixels = draw_image(LABORATORIES[example.laboratory], name, example.index)
-    return Picture(f"drawn_{name}_{example.index}.png", pixels)
+    return UploadedImage(f"drawn_{name}_{example.index}.png", pixels)
 
 
 @cache
-def draw_slide(seed: int = 0) -> tuple[tuple[Picture, ...], float]:
+def draw_slide(seed: int = 0) -> tuple[tuple[UploadedImage, ...], float]:
     """Cells as on a slide of known proportions, in a mixed order, and their um per pixel."""
     rng = np.random.default_rng(seed)
     labels = [
@@ -67,6 +67,6 @@ def draw_slide(seed: int = 0) -> tuple[tuple[Picture, ...], float]:
     pictures = (draw_example(example) for example in examples)
     # The number tells nothing of the class, as the name of a real image does not.
     return tuple(
-        Picture(f"drawn_{number:03d}.png", picture.pixels)
+        UploadedImage(f"drawn_{number:03d}.png", picture.pixels)
         for number, picture in enumerate(pictures, 1)
     ), MATEK[1]

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.records import aside, remove, remove_abandoned
+from hf_wbc.records import remove, remove_abandoned, set_aside
 
 if TYPE_CHECKING:
-    from hf_wbc.app.service import Desk
+    from hf_wbc.app.service import Service
 
 PRIVATE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -27,7 +27,7 @@ FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
 
 
 @contextmanager
-def private() -> Iterator[Path]:
+def keep_private() -> Iterator[Path]:
     """The environment in which Gradio is to be imported, and the folder of the uploads.
 
     What a killed server left is deleted, and the folder at the end: SIGTERM, with which containers
@@ -35,7 +35,7 @@ def private() -> Iterator[Path]:
     """
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
-    folder = aside(place)
+    folder = set_aside(place)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         folder.mkdir(mode=0o700)
@@ -70,7 +70,7 @@ def _import_gradio() -> None:
         inspect.getfile = file_of
 
 
-def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
+def launch(desk: "Service", host: str, port: int | None) -> tuple[Any, str]:
     """Serve the page of a desk in another thread; (the blocks, its address).
 
     Call it within `private`, before anything else imports Gradio. `port` None takes a free one.
@@ -78,8 +78,8 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
     """
     from hf_wbc.app.blocks import build_page, theme
     from hf_wbc.app.html_fragments import script, style
-    from hf_wbc.app.middleware import OwnFolders, Refusals
-    from hf_wbc.app.sessions import Sessions, forgetting
+    from hf_wbc.app.middleware import BlockedRoutes, UploadIsolation
+    from hf_wbc.app.sessions import Sessions, session_cleanup
 
     limits = desk.limits
     sessions = Sessions(limits)
@@ -101,10 +101,10 @@ def launch(desk: "Desk", host: str, port: int | None) -> tuple[Any, str]:
             # Gradio's own `css` would take `.dark` for a part of the page.
             head=f"<style>{style()}</style><script>{script('page.js')}</script>",
             app_kwargs={
-                "lifespan": forgetting(page, sessions, limits),
+                "lifespan": session_cleanup(page, sessions, limits),
                 "middleware": [
-                    Refusals.entry(FETCHED),
-                    OwnFolders.entry(
+                    BlockedRoutes.entry(FETCHED),
+                    UploadIsolation.entry(
                         Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes, limits.held_bytes
                     ),
                 ],

@@ -6,16 +6,16 @@ from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app.components import busy, drop_box, folder_button, scale_box, sentence_for
-from hf_wbc.app.downloads import csv_file, report_file
+from hf_wbc.app.components import busy, error_message, file_drop_box, folder_button, scale_box
+from hf_wbc.app.downloads import write_csv_download, write_report_download
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.page_text import OUTSIDE
-from hf_wbc.app.service import Desk
-from hf_wbc.app.sessions import Sessions, visitor
+from hf_wbc.app.service import Service
+from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.slide_html import cells_html, count_html
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import Given, Uploads
+from hf_wbc.app.uploads import UploadedFile, Uploads
 from hf_wbc.taxonomy import NUM_CLASSES
 
 WELCOME = (
@@ -28,10 +28,10 @@ Shown = tuple[Any, ...]
 """Status, count, cells, the row of downloads, and the button that goes on."""
 
 
-def many_cells_tab(desk: Desk, sessions: Sessions) -> None:
+def many_cells_tab(desk: Service, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
     with gr.Row(equal_height=False):
-        drop = drop_box(
+        drop = file_drop_box(
             "Images, a zip or a TIFF",
             file_count="multiple",
             height=170,
@@ -63,7 +63,7 @@ def many_cells_tab(desk: Desk, sessions: Sessions) -> None:
     # All are kept, in the clicks' order: by default Gradio drops what comes while one is done.
     in_turn = {"concurrency_id": "correct", "concurrency_limit": 1, "trigger_mode": "multiple"}
     cells.correct(tab.correct, None, shown, **{**busy("/many_correct"), **in_turn})
-    for button, make in ((as_csv, csv_file), (as_report, report_file)):
+    for button, make in ((as_csv, write_csv_download), (as_report, write_report_download)):
         made = button.click(tab.keep(make), None, [kept, *shown], **busy(f"/many_{make.__name__}"))
         made.then(None, [kept], [kept], js=SAVE, api_visibility="private")
 
@@ -72,19 +72,19 @@ def many_cells_tab(desk: Desk, sessions: Sessions) -> None:
 class ManyCells:
     """What the tab does, for a visitor whom Gradio's request names."""
 
-    desk: Desk
+    desk: Service
     sessions: Sessions
 
     def take(
         self,
-        given: Sequence[Given],
+        given: Sequence[UploadedFile],
         said: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> Shown:
         """Read dropped files; the box is empty again."""
         uploads = self.desk.take(given)
-        return *self._read(visitor(request), uploads, said, progress), None
+        return *self._read(visitor_id(request), uploads, said, progress), None
 
     def again(
         self,
@@ -93,7 +93,7 @@ class ManyCells:
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
         """Read the slide at another scale, or what is left of it."""
-        return self._read(visitor(request), Uploads(), said, progress)
+        return self._read(visitor_id(request), Uploads(), said, progress)
 
     def toy(
         self,
@@ -106,11 +106,11 @@ class ManyCells:
         pictures, um_per_px = draw_slide()
         said = f"{um_per_px:.4g}"
         self.start_over(request)
-        return said, *self._read(visitor(request), Uploads(pictures), said, progress)
+        return said, *self._read(visitor_id(request), Uploads(pictures), said, progress)
 
     def start_over(self, request: gr.Request) -> Shown:
         """Forget the slide."""
-        self.sessions.change(visitor(request), lambda slide: Slide())
+        self.sessions.change(visitor_id(request), lambda slide: Slide())
         return notice(WELCOME), "", "", gr.Row(visible=False), gr.Button(visible=False)
 
     def correct(self, request: gr.Request, event: gr.EventData) -> Shown:
@@ -119,17 +119,17 @@ class ManyCells:
         label = None if said == UNDECIDED else int(said)
         if label is not None and label != OUTSIDE and not 0 <= label < NUM_CLASSES:
             return (gr.skip(),) * 5
-        who = visitor(request)
+        who = visitor_id(request)
         slide = self.sessions.change(who, lambda slide: slide.corrected(number, label))
         if not slide.every:
             return self._gone(who)
         return gr.skip(), count_html(self.desk, slide), *(gr.skip(),) * 3
 
-    def keep(self, make: Callable[[Desk, Slide], dict[str, str]]) -> Callable[..., Shown]:
+    def keep(self, make: Callable[[Service, Slide], dict[str, str]]) -> Callable[..., Shown]:
         """A download; the event of its button."""
 
         def made(request: gr.Request) -> Shown:
-            who = visitor(request)
+            who = visitor_id(request)
             slide = self.sessions.slide(who)
             if not slide.every:
                 return None, *self._gone(who)
@@ -144,7 +144,7 @@ class ManyCells:
             progress((done, total), "reading cells", unit="cells")
 
         gone = self.sessions.news(who)
-        with self.sessions.reading(who), sentence_for() as failed:
+        with self.sessions.reading(who), error_message() as failed:
             slide = self.sessions.change(who, lambda it: it.added(uploads, self.desk.limits))
             reading = self.desk.read(slide, self.desk.scale(said), report)
             # What a person said, or took back, in the meantime is in the slide as it is now.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATHS = ("/gradio_api/upload", "/upload")
 
 
-class OwnFolders:
+class UploadIsolation:
     """Takes uploads in Gradio's place, by Gradio's own reader, into new folders in `root`."""
 
     def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
@@ -97,7 +97,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-class Refusals:
+class BlockedRoutes:
     """Answers 403 to paths that begin with one of `prefixes`, before Gradio sees them."""
 
     def __init__(self, app: "ASGIApp", prefixes: Sequence[str]) -> None:

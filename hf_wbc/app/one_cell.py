@@ -7,15 +7,21 @@ from typing import Any
 import gradio as gr
 
 from hf_wbc.app import html_fragments
-from hf_wbc.app.components import busy, drop_box, scale_box, sentence_for
+from hf_wbc.app.components import busy, error_message, file_drop_box, scale_box
 from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.html_fragments import fragment, notice, script
-from hf_wbc.app.page_text import cell_name, confusables, map_sentence, other_warnings, set_sentences
-from hf_wbc.app.service import Desk
-from hf_wbc.app.sessions import Sessions, visitor
-from hf_wbc.app.uploads import Given, Picture, Uploads
+from hf_wbc.app.page_text import (
+    cell_name,
+    confusables,
+    map_sentence,
+    remaining_warnings,
+    set_sentences,
+)
+from hf_wbc.app.service import Service
+from hf_wbc.app.sessions import Sessions, visitor_id
+from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
 from hf_wbc.comparison.document import listed
-from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
@@ -27,12 +33,12 @@ WELCOME = (
 )
 
 
-def one_cell_tab(desk: Desk, sessions: Sessions) -> None:
+def one_cell_tab(desk: Service, sessions: Sessions) -> None:
     """Put the tab's components and events into the open blocks."""
     tab = OneCell(desk, sessions)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            drop = drop_box("An image of one cell", height=170, elem_id="one-drop")
+            drop = file_drop_box("An image of one cell", height=170, elem_id="one-drop")
             scale = scale_box(desk, "one-scale")
             gr.Markdown("No image at hand? These are drawings:")
             buttons = []
@@ -51,17 +57,19 @@ def one_cell_tab(desk: Desk, sessions: Sessions) -> None:
 class OneCell:
     """What the tab does, for a visitor whom Gradio's request names."""
 
-    desk: Desk
+    desk: Service
     sessions: Sessions
 
-    def take(self, given: Sequence[Given], said: str, request: gr.Request) -> tuple[Any, ...]:
+    def take(
+        self, given: Sequence[UploadedFile], said: str, request: gr.Request
+    ) -> tuple[Any, ...]:
         """Read a dropped image; the box is empty again."""
         uploads = self.desk.take(given)
-        return self.read(uploads, said, visitor(request)), None
+        return self.read(uploads, said, visitor_id(request)), None
 
     def again(self, said: str, request: gr.Request) -> Any:
         """Read the image at another scale."""
-        who = visitor(request)
+        who = visitor_id(request)
         picture = self.sessions.picture(who)
         if picture is None:
             gone = self.sessions.news(who)
@@ -75,7 +83,7 @@ class OneCell:
         def read(request: gr.Request) -> tuple[str, str]:
             self.desk.wait()
             said = f"{example.um_per_px:.4g}"
-            return said, self.read(Uploads((draw_example(example),)), said, visitor(request))
+            return said, self.read(Uploads((draw_example(example),)), said, visitor_id(request))
 
         return read
 
@@ -90,7 +98,7 @@ class OneCell:
         if not uploads.pictures:
             self.sessions.show(who, None)
             return "".join(said_of) or notice(WELCOME)
-        with sentence_for() as failed:
+        with error_message() as failed:
             picture = uploads.pictures[0]
             self.sessions.show(who, picture)
             answer = self.desk.answer(picture, self.desk.scale(said))
@@ -98,7 +106,7 @@ class OneCell:
         return "".join(said_of) + failed.html
 
 
-def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
+def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
     """All that is to be said of one picture."""
     height, width = picture.pixels.shape[:2]
     heat, test = desk.predictor.tested_saliency(picture.pixels, answer.um_per_px, answer.label)
@@ -110,9 +118,9 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
             "label": cell_name(answer.label),
             "lineage": CLASSES[answer.label].lineage,
             "set_sentences": set_sentences(answer, desk.alpha, desk.always_in_set),
-            "warnings": other_warnings(answer),
-            "whole": html_fragments.whole(picture.pixels),
-            "seen": html_fragments.seen(picture.pixels, answer),
+            "warnings": remaining_warnings(answer),
+            "whole": html_fragments.whole_number(picture.pixels),
+            "seen": html_fragments.escaped_thumbnail(picture.pixels, answer),
             "heat": html_fragments.heat(picture.pixels, answer, heat),
             "map_sentence": map_sentence(test, answer.label),
             "width": width,
@@ -136,7 +144,7 @@ def show(desk: Desk, picture: Picture, answer: CellAnswer) -> str:
     )
 
 
-def _row(answer: CellAnswer, label: int, always: Collection[int]) -> dict[str, Any]:
+def _row(answer: CellPrediction, label: int, always: Collection[int]) -> dict[str, Any]:
     return {
         "name": cell_name(label),
         "p": float(answer.probabilities[label]),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from hf_wbc.app.html_fragments import share
 from hf_wbc.comparison.document import listed
 from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
-from hf_wbc.inference.cell_prediction import CellAnswer
-from hf_wbc.plots.style import shown
+from hf_wbc.inference.cell_prediction import CellPrediction
+from hf_wbc.plots.style import display_names
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 
 if TYPE_CHECKING:
-    from hf_wbc.inference.saliency import Deletion
+    from hf_wbc.inference.saliency import DeletionTest
 
 OUTSIDE = -2
 """What a person may call a cell instead of a class: none of the eleven."""
@@ -42,7 +42,7 @@ class Confusable:
 
 def cell_name(label: int) -> str:
     """A class as it is written: `neutrophil, banded`."""
-    return OUTSIDE_NAME if label == OUTSIDE else shown(NAMES[label])
+    return OUTSIDE_NAME if label == OUTSIDE else display_names(NAMES[label])
 
 
 def with_article(label: int) -> str:
@@ -51,7 +51,9 @@ def with_article(label: int) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[int]) -> list[str]:
+def set_sentences(
+    answer: CellPrediction, alpha: float | None, always: Collection[int]
+) -> list[str]:
     """The conformal set in words.
 
     `alpha` is the share of sets that may miss the class, None for a model without sets; `always`
@@ -87,7 +89,7 @@ def set_sentences(answer: CellAnswer, alpha: float | None, always: Collection[in
     return said
 
 
-def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
+def confusables(answer: CellPrediction, most: int = 3) -> list[Confusable]:
     """The likeliest other classes, and how far each is in the tree of blood cells."""
     order = answer.probabilities.argsort()[::-1]
     others = [int(i) for i in order if i != answer.label and answer.probabilities[i] >= LIKELY]
@@ -103,7 +105,7 @@ def confusables(answer: CellAnswer, most: int = 3) -> list[Confusable]:
     ]
 
 
-def map_sentence(test: "Deletion", label: int) -> str:
+def map_sentence(test: "DeletionTest", label: int) -> str:
     """What the deletion test says of a saliency map.
 
     >>> from hf_wbc.inference.saliency import Deletion
@@ -125,7 +127,7 @@ blurred it is 0.12, with other parts of that size blurred 0.85 on average.'
 
 
 def reasons_to_look(
-    answer: CellAnswer,
+    answer: CellPrediction,
     always: Collection[int],
     blasts_from: float | None = None,
     said: Collection[str] = (),
@@ -150,17 +152,17 @@ def reasons_to_look(
         answer.probabilities[MYELOBLAST] >= (LOOK_AT if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
-    warned = (each for each in other_warnings(answer) if each not in said)
+    warned = (each for each in remaining_warnings(answer) if each not in said)
     return [*found, *(_BEFORE_ADVICE.split(each.rstrip("."))[0] for each in warned)]
 
 
-def other_warnings(answer: CellAnswer) -> list[str]:
+def remaining_warnings(answer: CellPrediction) -> list[str]:
     """The warnings that the page has no place of its own for, as it has for a guessed scale."""
     from hf_wbc.inference.cell_prediction import OUTSIDE as OUTSIDE_THE_ELEVEN
 
     return [each for each in answer.warnings if each != OUTSIDE_THE_ELEVEN and GUESS not in each]
 
 
-def lineage_of(label: int) -> str:
+def lineage_label(label: int) -> str:
     """The lineage of a class, empty for none of the eleven."""
     return "" if label == OUTSIDE else CLASSES[label].lineage

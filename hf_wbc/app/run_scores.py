@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 RECORD = "record.json"
 
 
-def record_of(model: str) -> Mapping[str, Any] | None:
+def load_run_record(model: str) -> Mapping[str, Any] | None:
     """Of a run's model folder, a published folder, or `org/name[@revision]` of the Hub.
 
     None where the model came without one. ValueError for a damaged one, or a Hub out of reach.
@@ -46,7 +46,7 @@ class Scores:
     """What the bootstrap of the intervals draws."""
 
 
-def scores_of(record: Mapping[str, Any]) -> Scores:
+def run_scores(record: Mapping[str, Any]) -> Scores:
     """What the model's card says of its scores; ValueError for another version's record."""
     from hf_wbc.hub.model_card import class_table, score_table
     from hf_wbc.hub.model_card_text import direction, how_chosen, scored, warnings

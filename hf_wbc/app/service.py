@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.run_scores import record_of
+from hf_wbc.app.run_scores import load_run_record
 from hf_wbc.app.scale_input import parse_scale
-from hf_wbc.app.slide_state import Reading, Slide
-from hf_wbc.app.uploads import Given, Picture, Uploads, read_uploads, remove_all
+from hf_wbc.app.slide_state import Slide, SlidePredictions
+from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
 from hf_wbc.data.crop import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PageModel:
         try:
             from hf_wbc.app.answering import Predictor
 
-            found = Predictor.load(self.name), record_of(self.name)
+            found = Predictor.load(self.name), load_run_record(self.name)
             found[0].predict([draw_example(EXAMPLES[0]).pixels], EXAMPLES[0].um_per_px)
         except Exception as error:  # of whatever kind: nobody may wait for it for ever
             self.settled.set_exception(error)
@@ -85,7 +85,7 @@ Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Desk:
+class Service:
     """A model and what it may be asked; until it is loaded, whoever asks waits."""
 
     own: PageModel
@@ -136,13 +136,13 @@ class Desk:
     @property
     def title(self) -> str:
         """The model's name."""
-        return title_of(self.own.name)
+        return model_title(self.own.name)
 
     def scale(self, said: str | float | None) -> float | None:
         """um per pixel as a person says it; None to guess. ValueError for what is no scale."""
         return parse_scale(said, self.laboratories)
 
-    def take(self, given: Sequence[Given]) -> Uploads:
+    def take(self, given: Sequence[UploadedFile]) -> Uploads:
         """The pictures of some files, once the model is there; the files are deleted anyhow."""
         try:
             self.wait()
@@ -150,7 +150,7 @@ class Desk:
         finally:
             remove_all(given)
 
-    def answer(self, picture: Picture, um_per_px: float | None) -> CellAnswer:
+    def answer(self, picture: UploadedImage, um_per_px: float | None) -> CellPrediction:
         """The answer to one picture; None lets its scale be guessed.
 
         ValueError for a scale that cannot be.
@@ -162,7 +162,7 @@ class Desk:
         slide: Slide,
         um_per_px: float | None,
         report: Report = lambda done, total: None,
-    ) -> Reading:
+    ) -> SlidePredictions:
         """Answers to what waits on a slide, or to all of it at another scale than before.
 
         None lets the scale be guessed, of all pictures together. When the time is over the rest
@@ -179,7 +179,7 @@ class Desk:
         todo = every if anew else slide.waiting
         pixels = [one.picture.pixels for one in todo]
         end = time.monotonic() + self.limits.seconds
-        found: list[CellAnswer] = []
+        found: list[CellPrediction] = []
         at_once = len(todo) if measures else BATCH
         for start in range(0, len(todo), max(at_once, 1)):
             if start and time.monotonic() > end:
@@ -190,10 +190,10 @@ class Desk:
         if is_guess:
             found = [replace(one, scale_guessed=True) for one in found]
         answers = {one.number: answer for one, answer in zip(todo, found, strict=False)}
-        return Reading(answers, anew, is_assumed)
+        return SlidePredictions(answers, anew, is_assumed)
 
 
-def title_of(model: str) -> str:
+def model_title(model: str) -> str:
     """A model's name: of a run its folder's.
 
     >>> title_of("runs/6dab9185a933/model"), title_of("org/name@v1")
@@ -203,7 +203,9 @@ def title_of(model: str) -> str:
     return path.resolve().parent.name if path.name == "model" else path.name
 
 
-def _guessed(pictures: Sequence[Picture], before: tuple[float, bool] | None) -> tuple[float, bool]:
+def _guessed(
+    pictures: Sequence[UploadedImage], before: tuple[float, bool] | None
+) -> tuple[float, bool]:
     """um per pixel of pictures of one microscope, and whether nothing in them tells it.
 
     It is the guess `before`, where that is about the same.

@@ -20,7 +20,7 @@ import gradio as gr
 
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import Picture
+from hf_wbc.app.uploads import UploadedImage
 
 NUM_NEWS = 10_000
 """Visitors who are still to be told that their pictures are gone; of more the first are not."""
@@ -32,7 +32,7 @@ class _Held:
 
     used: float
     slide: Slide = field(default_factory=Slide)
-    picture: Picture | None = None
+    picture: UploadedImage | None = None
     """Of the tab One cell."""
     left: bool = False
     """The page was closed, or the connection broke."""
@@ -63,7 +63,7 @@ class Sessions:
         with self._lock:
             return self._of(visitor).slide
 
-    def picture(self, visitor: str) -> Picture | None:
+    def picture(self, visitor: str) -> UploadedImage | None:
         """A visitor's picture in the tab One cell."""
         with self._lock:
             return self._of(visitor).picture
@@ -80,7 +80,7 @@ class Sessions:
             held.slide = slide
             return slide
 
-    def show(self, visitor: str, picture: Picture | None) -> None:
+    def show(self, visitor: str, picture: UploadedImage | None) -> None:
         """Keep a picture in the place of the one before; ValueError when there is no room."""
         with self._lock:
             held = self._of(visitor)
@@ -154,12 +154,12 @@ class Sessions:
                 del self._news[next(iter(self._news))]
 
 
-def visitor(request: gr.Request) -> str:
+def visitor_id(request: gr.Request) -> str:
     """The name of the session that asks."""
     return str(request.session_hash)
 
 
-def forgetting(
+def session_cleanup(
     page: Any, sessions: Sessions, limits: Limits
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """A lifespan of the server in which visitors are forgotten when they are gone or long idle.

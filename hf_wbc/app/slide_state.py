@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hf_wbc.app.limits import Limits
-from hf_wbc.app.uploads import Picture, Refused, Uploads
-from hf_wbc.inference.cell_prediction import CellAnswer
+from hf_wbc.app.uploads import RejectedFile, UploadedImage, Uploads
+from hf_wbc.inference.cell_prediction import CellPrediction
 
 
 @dataclass(frozen=True)
-class Case:
+class SlideCell:
     """A picture, what the model says of it, and what a person says instead."""
 
     number: int
     """From 1, in the order of arrival."""
-    picture: Picture
-    answer: CellAnswer
+    picture: UploadedImage
+    answer: CellPrediction
     corrected: int | None = None
 
     @property
@@ -25,20 +25,20 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class PendingCell:
     """A picture that the model has still to answer, at the slide's scale."""
 
     number: int
-    picture: Picture
+    picture: UploadedImage
     corrected: int | None = None
     """What a person said of it before the scale was another."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class SlidePredictions:
     """What the model said in one go, by the pictures' numbers."""
 
-    answers: Mapping[int, CellAnswer]
+    answers: Mapping[int, CellPrediction]
     anew: bool
     """Every answer from before is void: the scale is another one."""
     assumed: bool = False
@@ -49,17 +49,17 @@ class Reading:
 class Slide:
     """All pictures of a slide; nothing that a person gave or said is ever dropped from it."""
 
-    cases: tuple[Case, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
+    cases: tuple[SlideCell, ...] = ()
+    waiting: tuple[PendingCell, ...] = ()
     """As the time for one go was over, or no scale was understood yet."""
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedFile, ...] = ()
     assumed: bool = False
     """The scale is a guess by nothing in the pictures."""
 
     @property
-    def every(self) -> tuple[Case | Waiting, ...]:
+    def every(self) -> tuple[SlideCell | PendingCell, ...]:
         """All pictures in the order of arrival."""
-        both: tuple[Case | Waiting, ...] = (*self.cases, *self.waiting)
+        both: tuple[SlideCell | PendingCell, ...] = (*self.cases, *self.waiting)
         return tuple(sorted(both, key=lambda one: one.number))
 
     @property
@@ -83,20 +83,20 @@ class Slide:
         before = len(self.cases) + len(self.waiting)
         places = {one.picture.digest: one.number for one in self.every}
         refused = [*self.refused, *uploads.refused]
-        new: list[Waiting] = []
+        new: list[PendingCell] = []
         for picture in uploads.pictures:
             number = before + len(new) + 1
             if (place := places.setdefault(picture.digest, number)) == number:
-                new.append(Waiting(number, picture))
+                new.append(PendingCell(number, picture))
             else:
-                refused.append(Refused(picture.name, f"the same picture as no. {place}"))
+                refused.append(RejectedFile(picture.name, f"the same picture as no. {place}"))
         num_bytes = self.num_bytes + sum(one.picture.pixels.nbytes for one in new)
         if before + len(new) > limits.num_cells or num_bytes > limits.total_bytes:
             why = "more than one slide may hold here; start over, or give fewer cells"
-            refused, new = [*refused, Refused(f"{len(new):,} pictures", why)], []
+            refused, new = [*refused, RejectedFile(f"{len(new):,} pictures", why)], []
         return replace(self, waiting=(*self.waiting, *new), refused=tuple(refused))
 
-    def answered(self, reading: Reading) -> "Slide":
+    def answered(self, reading: SlidePredictions) -> "Slide":
         """The slide with more answers; pictures that have none wait, with their corrections."""
         known = {} if reading.anew else {case.number: case.answer for case in self.cases}
         known |= reading.answers
@@ -105,12 +105,12 @@ class Slide:
             self,
             assumed=reading.assumed,
             cases=tuple(
-                Case(one.number, one.picture, known[one.number], one.corrected)
+                SlideCell(one.number, one.picture, known[one.number], one.corrected)
                 for one in every
                 if one.number in known
             ),
             waiting=tuple(
-                Waiting(one.number, one.picture, one.corrected)
+                PendingCell(one.number, one.picture, one.corrected)
                 for one in every
                 if one.number not in known
             ),

@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Thread
 
 from hf_wbc.app.limits import LIMITS, Limits
-from hf_wbc.app.service import Desk, PageModel
+from hf_wbc.app.service import PageModel, Service
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 
@@ -23,19 +23,19 @@ def find_model(model: str | None, runs: Path) -> str:
     return str(max(finished, key=lambda folder: folder.record.stat().st_mtime).model)
 
 
-def make_desk(
+def make_service(
     model: str,
     others: Sequence[str],
     laboratories: Mapping[str, float],
     limits: Limits = LIMITS,
-) -> Desk:
+) -> Service:
     """The desk of a model and of `others` to compare it with; none of them is loaded yet.
 
     ValueError at once for a name that can be neither a folder nor a model of the Hub.
     """
     for name in (model, *others):
         _refuse_impossible(name)
-    return Desk(
+    return Service(
         PageModel(model),
         dict(laboratories),
         limits,
@@ -44,7 +44,7 @@ def make_desk(
     )
 
 
-def load_behind(desk: Desk, say: Callable[[str], None]) -> None:
+def load_in_background(desk: Service, say: Callable[[str], None]) -> None:
     """Load the desk's model in another thread, then those to compare; the page answers when it can.
 
     `say` is told of each model that cannot be compared. The thread that waits meanwhile hears

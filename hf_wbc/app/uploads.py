@@ -55,7 +55,7 @@ _PLAIN = (
 
 
 @dataclass(frozen=True)
-class Given:
+class UploadedFile:
     """A file as it came."""
 
     name: str
@@ -63,7 +63,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Picture:
+class UploadedImage:
     """One image of a cell, whole and without metadata."""
 
     name: str
@@ -77,7 +77,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedFile:
     """A file, or part of one, that cannot be used."""
 
     name: str
@@ -88,26 +88,26 @@ class Refused:
 class Uploads:
     """What came of a drop."""
 
-    pictures: tuple[Picture, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    pictures: tuple[UploadedImage, ...] = ()
+    refused: tuple[RejectedFile, ...] = ()
 
 
-def read_uploads(given: Sequence[Given], limits: Limits = LIMITS) -> Uploads:
+def read_uploads(given: Sequence[UploadedFile], limits: Limits = LIMITS) -> Uploads:
     """The pictures of some files in the order of their names, and what is wrong with the others.
 
     A file beyond the limits is refused and the others are taken; a drop of too many files is
     refused as a whole, before any of them is read.
     """
     if len(given) > limits.num_cells:
-        return Uploads(refused=(Refused(f"{len(given):,} files", _too_many(limits)),))
-    pictures: list[Picture] = []
-    refused: list[Refused] = []
+        return Uploads(refused=(RejectedFile(f"{len(given):,} files", _too_many(limits)),))
+    pictures: list[UploadedImage] = []
+    refused: list[RejectedFile] = []
     num_bytes = 0
     for one in _each(given, limits):
-        if isinstance(one, Picture):
+        if isinstance(one, UploadedImage):
             num_bytes += one.pixels.nbytes
             if num_bytes > limits.total_bytes or len(pictures) == limits.num_cells:
-                refused.append(Refused(one.name, f"it and what follows: {_too_many(limits)}"))
+                refused.append(RejectedFile(one.name, f"it and what follows: {_too_many(limits)}"))
                 break
             pictures.append(one)
         else:
@@ -128,34 +128,34 @@ def shown_name(name: str) -> str:
     return f"{clean[: NAME_CHARACTERS - 12]}…{clean[-11:]}"
 
 
-def _each(given: Sequence[Given], limits: Limits) -> Iterator[Picture | Refused]:
+def _each(given: Sequence[UploadedFile], limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
     for file in sorted(given, key=lambda file: file.name):
         name = shown_name(file.name)
         try:
             yield from _read(file.path, name, limits)
         except OSError as error:
-            yield Refused(name, f"cannot be read ({error.strerror}); drop it again")
+            yield RejectedFile(name, f"cannot be read ({error.strerror}); drop it again")
 
 
-def _read(path: Path, name: str, limits: Limits) -> Iterator[Picture | Refused]:
+def _read(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
     with path.open("rb") as opened:
         is_zip = opened.read(4) == _ZIP
     if is_zip:
         yield from _read_zip(path, name, limits)
     elif path.stat().st_size > limits.file_bytes:
-        yield Refused(name, f"larger than {limits.file_bytes >> 20} MB; cut the cell out")
+        yield RejectedFile(name, f"larger than {limits.file_bytes >> 20} MB; cut the cell out")
     else:
         yield from _read_image(path.read_bytes(), name, limits)
 
 
-def _read_zip(path: Path, name: str, limits: Limits) -> Iterator[Picture | Refused]:
+def _read_zip(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
     if (reason := _unfit(path, limits)) is not None:
-        yield Refused(name, reason)
+        yield RejectedFile(name, reason)
         return
     try:
         archive = open_archive(path, path.parent)
     except ValueError as error:
-        yield Refused(name, _about_zip(error, path))
+        yield RejectedFile(name, _about_zip(error, path))
         return
     with archive:
         for member in archive.names:
@@ -164,16 +164,16 @@ def _read_zip(path: Path, name: str, limits: Limits) -> Iterator[Picture | Refus
 
 def _read_member(
     archive: Archive, member: str, name: str, limits: Limits
-) -> Iterator[Picture | Refused]:
+) -> Iterator[UploadedImage | RejectedFile]:
     if any(part.startswith(".") for part in member.split("/")):
         return
     try:
         data = archive.read(member)
     except ValueError as error:
-        yield Refused(f"{name}: {shown_name(member)}", _about_zip(error, archive.path))
+        yield RejectedFile(f"{name}: {shown_name(member)}", _about_zip(error, archive.path))
         return
     for one in _read_image(data, shown_name(member), limits):
-        yield Refused(f"{name}: {one.name}", one.why) if isinstance(one, Refused) else one
+        yield RejectedFile(f"{name}: {one.name}", one.why) if isinstance(one, RejectedFile) else one
 
 
 def _unfit(path: Path, limits: Limits) -> str | None:
@@ -200,9 +200,9 @@ def _about_zip(error: ValueError, path: Path) -> str:
     return said.replace(" and give that", "").replace("fetch it again", "make it again")
 
 
-def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[Picture | Refused]:
+def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
     if (what := _other_kind(data)) is not None:
-        yield Refused(name, what)
+        yield RejectedFile(name, what)
         return
     try:
         pages = list(_pages(data, name, limits)) if data.startswith(_TIFF) else []
@@ -210,9 +210,9 @@ def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[Picture | Re
             yield from pages
             return
         _check_size(data, limits)
-        yield Picture(name, decode_rgb(data, name))
+        yield UploadedImage(name, decode_rgb(data, name))
     except ImageFault as error:
-        yield Refused(name, _plainly(str(error).removeprefix(f"{name}: ").partition("; ")[0]))
+        yield RejectedFile(name, _plainly(str(error).removeprefix(f"{name}: ").partition("; ")[0]))
 
 
 def _check_size(data: bytes, limits: Limits) -> None:
@@ -225,7 +225,7 @@ def _check_size(data: bytes, limits: Limits) -> None:
         raise ImageFault("too large")
 
 
-def _pages(data: bytes, name: str, limits: Limits) -> Iterator[Picture | Refused]:
+def _pages(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
     """The pages of a TIFF that are no smaller copies of others; nothing for a single one."""
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
@@ -245,12 +245,12 @@ def _pages(data: bytes, name: str, limits: Limits) -> Iterator[Picture | Refused
                 continue
             yield _page(image, place, limits)
         except ImageFault as error:
-            yield Refused(place, _plainly(str(error)))
+            yield RejectedFile(place, _plainly(str(error)))
         except Exception:  # as above
-            yield Refused(place, _plainly("truncated or damaged"))
+            yield RejectedFile(place, _plainly("truncated or damaged"))
 
 
-def _page(image: TiffImagePlugin.TiffImageFile, place: str, limits: Limits) -> Picture:
+def _page(image: TiffImagePlugin.TiffImageFile, place: str, limits: Limits) -> UploadedImage:
     bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if bits != 8:
         raise ImageFault(f"{bits} bits per channel")
@@ -258,7 +258,7 @@ def _page(image: TiffImagePlugin.TiffImageFile, place: str, limits: Limits) -> P
         raise ImageFault("not in colour" if image.mode in ("1", "L", "LA") else image.mode)
     if image.width * image.height > limits.num_pixels:
         raise ImageFault("too large")
-    return Picture(place, np.array(image.convert("RGB")))
+    return UploadedImage(place, np.array(image.convert("RGB")))
 
 
 def _other_kind(data: bytes) -> str | None:
@@ -288,7 +288,7 @@ def _too_many(limits: Limits) -> str:
     )
 
 
-def remove_all(given: Iterable[Given]) -> None:
+def remove_all(given: Iterable[UploadedFile]) -> None:
     """Delete the files as they came, and the folders that were made for them."""
     for file in given:
         file.path.unlink(missing_ok=True)

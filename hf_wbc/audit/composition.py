@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.audit.measure import Reading
+from hf_wbc.audit.measure import FolderReading
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
@@ -33,7 +33,7 @@ class Appearance:
     """Quartiles of fine detail over contrast, at one scale for all domains."""
 
 
-def frame_sizes(reading: Reading, folder: int) -> dict[tuple[int, int], NDArray[np.int64]]:
+def frame_sizes(reading: FolderReading, folder: int) -> dict[tuple[int, int], NDArray[np.int64]]:
     """Rows by frame size, the commonest first."""
     rows = reading.where(folder)
     sizes, which = np.unique(reading.size_px[rows], axis=0, return_inverse=True)
@@ -45,7 +45,7 @@ def frame_sizes(reading: Reading, folder: int) -> dict[tuple[int, int], NDArray[
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def appearances(reading: Reading) -> list[Appearance]:
+def appearances(reading: FolderReading) -> list[Appearance]:
     """One for each domain, followed by one for each frame size where there are several.
 
     Where the cell fills the frame, sizes vary by nature and are not told apart.
@@ -53,7 +53,7 @@ def appearances(reading: Reading) -> list[Appearance]:
     return list(_appearances(reading))
 
 
-def _appearances(reading: Reading) -> Iterator[Appearance]:
+def _appearances(reading: FolderReading) -> Iterator[Appearance]:
     for number, folder in enumerate(reading.folders):
         sizes = frame_sizes(reading, number)
         only = next(iter(sizes)) if len(sizes) == 1 else None
@@ -64,7 +64,7 @@ def _appearances(reading: Reading) -> Iterator[Appearance]:
 
 
 def _appearance(
-    reading: Reading, folder: int, rows: NDArray[np.int64], size: tuple[int, int] | None
+    reading: FolderReading, folder: int, rows: NDArray[np.int64], size: tuple[int, int] | None
 ) -> Appearance:
     def quartiles(values: NDArray[np.float32]) -> tuple[float, float, float]:
         low, middle, high = np.quantile(values[rows], (0.25, 0.5, 0.75)).tolist()
@@ -82,7 +82,7 @@ def _appearance(
     )
 
 
-def class_counts(reading: Reading) -> NDArray[np.int64]:
+def class_counts(reading: FolderReading) -> NDArray[np.int64]:
     """Labelled images (folders, splits, 11)."""
     counts = np.zeros((len(reading.folders), len(SPLITS), NUM_CLASSES), dtype=np.int64)
     labelled = reading.labels >= 0
@@ -91,7 +91,7 @@ def class_counts(reading: Reading) -> NDArray[np.int64]:
     return counts
 
 
-def by_domain(reading: Reading) -> dict[str, dict[str, int]]:
+def group_by_domain(reading: FolderReading) -> dict[str, dict[str, int]]:
     """{domain: {class name: images}}, for domains with labels."""
     counts = class_counts(reading).sum(axis=1)
     return {
@@ -101,7 +101,7 @@ def by_domain(reading: Reading) -> dict[str, dict[str, int]]:
     }
 
 
-def missing_in_splits(reading: Reading, folder: int) -> dict[str, tuple[int, list[str]]]:
+def missing_in_splits(reading: FolderReading, folder: int) -> dict[str, tuple[int, list[str]]]:
     """Classes that a folder has and one of its splits lacks: {class: (images, splits)}."""
     counts = class_counts(reading)[folder]
     return {
@@ -114,11 +114,11 @@ def missing_in_splits(reading: Reading, folder: int) -> dict[str, tuple[int, lis
     }
 
 
-def prior_distances(reading: Reading) -> dict[tuple[str, str], float]:
+def prior_distances(reading: FolderReading) -> dict[tuple[str, str], float]:
     """Total variation distance of the class shares of each two labelled domains, 0 to 1."""
     shares = {
         name: np.array([counts[cell] for cell in NAMES]) / sum(counts.values())
-        for name, counts in by_domain(reading).items()
+        for name, counts in group_by_domain(reading).items()
     }
     return {
         (one, other): float(np.abs(shares[one] - shares[other]).sum() / 2)

@@ -12,9 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.audit.composition import by_domain, frame_sizes, missing_in_splits, prior_distances
-from hf_wbc.audit.leaks import Repeats, ties
-from hf_wbc.audit.measure import Reading
+from hf_wbc.audit.composition import (
+    frame_sizes,
+    group_by_domain,
+    missing_in_splits,
+    prior_distances,
+)
+from hf_wbc.audit.leaks import DuplicateGroups, group_ties
+from hf_wbc.audit.measure import FolderReading
 from hf_wbc.prepare.source import Finding
 from hf_wbc.taxonomy import NAMES
 
@@ -25,7 +30,7 @@ _NUM_DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Guess:
+class BackgroundProbe:
     """How well the background tells K kinds of images apart."""
 
     names: tuple[str, ...]
@@ -52,13 +57,13 @@ class Guess:
         return self.interval[0] > self.chance and advantage >= MIN_ADVANTAGE
 
 
-def guess(
+def probe_background(
     border: NDArray[np.float32],
     kinds: NDArray[np.int64],
     names: Sequence[str],
     ties: NDArray[np.int64],
     seed: int = 0,
-) -> Guess | None:
+) -> BackgroundProbe | None:
     """Tell the kinds of N images apart by their borders (N, d), by cross-validation.
 
     `kinds` (N,) index `names`; rows of one tie (N,) are never parted. None when fewer than two
@@ -81,7 +86,7 @@ def guess(
     control = _cross_validated(border[rows], shuffled, _folds(shuffled, ties[rows], rng))
     low, high = np.quantile(draws, (0.025, 0.975), axis=0)
     bounds = np.quantile(draws.mean(axis=1), (0.025, 0.975))
-    return Guess(
+    return BackgroundProbe(
         names=tuple(names[kind] for kind in asked),
         numbers=tuple(numbers.tolist()),
         recall=tuple(recall.tolist()),
@@ -141,19 +146,21 @@ def _discriminate(
 _NUM_EXAMPLES = 4
 
 
-def ask_background(reading: Reading, repeats: Repeats, seed: int = 0) -> dict[str, Guess]:
+def background_probes(
+    reading: FolderReading, repeats: DuplicateGroups, seed: int = 0
+) -> dict[str, BackgroundProbe]:
     """What the background tells: the class by domain, the session by domain, and the domain.
 
     Keys are `class of NAME`, `frame size of NAME` and `domain`; what cannot be asked is missing.
     Where the cell fills the frame, its border shows the cell, and the class is not asked for.
     """
-    tied, found = ties(reading, repeats), {}
+    tied, found = group_ties(reading, repeats), {}
     for number, folder in enumerate(reading.folders):
         if folder.um_per_px is None:
             continue
         rows = reading.where(number)
         labelled = rows[reading.labels[rows] >= 0]
-        found[f"class of {folder.name}"] = guess(
+        found[f"class of {folder.name}"] = probe_background(
             reading.border[labelled], reading.labels[labelled], NAMES, tied[labelled], seed
         )
         sizes = frame_sizes(reading, number)
@@ -161,16 +168,18 @@ def ask_background(reading: Reading, repeats: Repeats, seed: int = 0) -> dict[st
             common = next(iter(sizes.values()))
             other = (~np.isin(rows, common)).astype(np.int64)
             names = (_px(next(iter(sizes))), "other sizes")
-            found[f"frame size of {folder.name}"] = guess(
+            found[f"frame size of {folder.name}"] = probe_background(
                 reading.border[rows], other, names, tied[rows], seed
             )
     if len(reading.folders) > 1:
         domains = [folder.name for folder in reading.folders]
-        found["domain"] = guess(reading.border, reading.folder, domains, tied, seed)
+        found["domain"] = probe_background(reading.border, reading.folder, domains, tied, seed)
     return {question: answer for question, answer in found.items() if answer is not None}
 
 
-def confound_findings(reading: Reading, answers: Mapping[str, Guess]) -> Iterator[Finding]:
+def confound_findings(
+    reading: FolderReading, answers: Mapping[str, BackgroundProbe]
+) -> Iterator[Finding]:
     """Backgrounds and frames that give a class away, and classes that are not where they should."""
     for number, folder in enumerate(reading.folders):
         if (answer := answers.get(f"class of {folder.name}")) and answer.gives_away:
@@ -184,7 +193,7 @@ def confound_findings(reading: Reading, answers: Mapping[str, Guess]) -> Iterato
     yield from _priors(reading)
 
 
-def _class_from_background(name: str, answer: Guess) -> Finding:
+def _class_from_background(name: str, answer: BackgroundProbe) -> Finding:
     order = np.argsort(answer.recall)[::-1][:3]
     best = ", ".join(f"{_words(answer.names[i])} ({answer.recall[i]:.0%})" for i in order)
     return Finding(
@@ -202,7 +211,9 @@ def _class_from_background(name: str, answer: Guess) -> Finding:
     )
 
 
-def _sessions(reading: Reading, number: int, answer: Guess | None) -> Iterator[Finding]:
+def _sessions(
+    reading: FolderReading, number: int, answer: BackgroundProbe | None
+) -> Iterator[Finding]:
     sizes = frame_sizes(reading, number)
     if len(sizes) < 2:
         return
@@ -239,7 +250,7 @@ def _sessions(reading: Reading, number: int, answer: Guess | None) -> Iterator[F
     )
 
 
-def _missing(reading: Reading, number: int) -> Iterator[Finding]:
+def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
     missing = missing_in_splits(reading, number)
     for is_rare in (False, True):
         cells = {name: of for name, of in missing.items() if (of[0] < 3) == is_rare}
@@ -262,7 +273,7 @@ def _missing(reading: Reading, number: int) -> Iterator[Finding]:
             )
 
 
-def _unlabelled(reading: Reading, number: int) -> Iterator[Finding]:
+def _unlabelled(reading: FolderReading, number: int) -> Iterator[Finding]:
     rows = reading.where(number)
     if count := int((reading.labels[rows] < 0).sum()):
         yield Finding(
@@ -277,7 +288,7 @@ def _unlabelled(reading: Reading, number: int) -> Iterator[Finding]:
         )
 
 
-def _domain_from_background(answer: Guess) -> Finding:
+def _domain_from_background(answer: BackgroundProbe) -> Finding:
     return Finding(
         kind="background_domain",
         domains=answer.names,
@@ -291,12 +302,12 @@ def _domain_from_background(answer: Guess) -> Finding:
     )
 
 
-def _priors(reading: Reading) -> Iterator[Finding]:
+def _priors(reading: FolderReading) -> Iterator[Finding]:
     distances = prior_distances(reading)
     if not distances:
         return
     (one, other), largest = max(distances.items(), key=lambda item: item[1])
-    counts = by_domain(reading)
+    counts = group_by_domain(reading)
     only = {
         cell: next(name for name in counts if counts[name][cell])
         for cell in NAMES

@@ -15,7 +15,7 @@ NUM_NEIGHBOURS = 15
 
 
 @dataclass(frozen=True, eq=False)
-class Map:
+class EmbeddingMap:
     """N cells in the plane, and their neighbours in the space before it."""
 
     xy: NDArray[np.float32]
@@ -24,7 +24,7 @@ class Map:
     """Rows of the nearest other cells (N, k), the nearest first."""
 
 
-def embed(features: NDArray[np.float32], seed: int = 0) -> Map | None:
+def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
     """Map N cells by their features (N, d); the same seed draws the same map.
 
     None for fewer cells than a map needs.
@@ -41,7 +41,7 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> Map | None:
     points = reduce.fit_transform(features.astype(np.float32))
     search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(points)
     distances, found = search.kneighbors(points)
-    return Map(_umap(points, found, distances, seed), _without_self(found))
+    return EmbeddingMap(_umap(points, found, distances, seed), _without_self(found))
 
 
 def _umap(
@@ -76,7 +76,7 @@ def _without_self(found: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Mixing:
+class DomainMixing:
     """Whom the nearest neighbours of a cell are like."""
 
     alike: float
@@ -85,7 +85,7 @@ class Mixing:
     """The same if neighbours were drawn at random."""
 
 
-def mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> Mixing | None:
+def domain_mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> DomainMixing | None:
     """How much cells of a kind (N,) keep to themselves; -1 has no kind. None below two kinds."""
     known = kinds >= 0
     shares = np.bincount(kinds[known]) / max(1, known.sum())
@@ -94,7 +94,7 @@ def mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> Mixing | 
     near = kinds[neighbours[known]]
     counted = near >= 0
     alike = (near == kinds[known][:, None]) & counted
-    return Mixing(
+    return DomainMixing(
         alike=float(alike.sum() / max(1, counted.sum())),
         by_chance=float((shares**2).sum()),
     )

@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.audit.measure import Folder, Reading
+from hf_wbc.audit.measure import Folder, FolderReading
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.prepare.duplicates import THUMBNAIL_PX, components, overlapping_pairs
 from hf_wbc.prepare.source import Finding
@@ -26,8 +26,8 @@ SAME_COLOUR = 25.0
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """Rows of a `Reading` that repeat others."""
+class DuplicateGroups:
+    """Rows of a `FolderReading` that repeat others."""
 
     identical: tuple[tuple[int, ...], ...]
     """Rows of the same pixels, two or more, in rising order."""
@@ -37,7 +37,7 @@ class Repeats:
     """Those of `overlapping` that are hardly shifted and of one colour: one cell, taken twice."""
 
 
-def find_repeats(reading: Reading) -> Repeats:
+def find_duplicate_groups(reading: FolderReading) -> DuplicateGroups:
     """All repeats in and between the folders; of identical images the first stands for all."""
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(reading.digests):
@@ -55,7 +55,7 @@ def find_repeats(reading: Reading) -> Repeats:
             for pair, shift_um in between.items()
             if reading.folder[pair[0]] != reading.folder[pair[1]]
         }
-    return Repeats(
+    return DuplicateGroups(
         identical=tuple(tuple(rows) for rows in rows_of.values() if len(rows) > 1),
         overlapping=tuple(sorted(found)),
         same_cell=frozenset(
@@ -85,7 +85,7 @@ def _shifts_um(
     }
 
 
-def ties(reading: Reading, repeats: Repeats) -> NDArray[np.int64]:
+def group_ties(reading: FolderReading, repeats: DuplicateGroups) -> NDArray[np.int64]:
     """What each row must not be parted from when something is learned and tested (N,)."""
     groups: dict[tuple[int, str], list[int]] = {}
     for row, group in enumerate(reading.groups):
@@ -101,7 +101,7 @@ def _colour_step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedImages:
     """What two datasets have in common."""
 
     domains: tuple[str, str]
@@ -109,7 +109,7 @@ class Shared:
     overlapping: tuple[tuple[int, int], ...]
 
 
-def shared_between(reading: Reading, repeats: Repeats) -> list[Shared]:
+def shared_between(reading: FolderReading, repeats: DuplicateGroups) -> list[SharedImages]:
     """For each two folders the images that both have; empty for one folder."""
     names = [folder.name for folder in reading.folders]
     found = []
@@ -119,7 +119,7 @@ def shared_between(reading: Reading, repeats: Repeats) -> list[Shared]:
             return set(wanted) <= {int(reading.folder[row]) for row in rows}
 
         found.append(
-            Shared(
+            SharedImages(
                 (names[one], names[other]),
                 tuple(
                     tuple(row for row in rows if reading.folder[row] in (one, other))
@@ -132,7 +132,9 @@ def shared_between(reading: Reading, repeats: Repeats) -> list[Shared]:
     return found
 
 
-def two_labels(reading: Reading, repeats: Repeats) -> tuple[tuple[int, ...], ...]:
+def conflicting_labels(
+    reading: FolderReading, repeats: DuplicateGroups
+) -> tuple[tuple[int, ...], ...]:
     """Rows that show one cell and do not agree on its class; unlabelled rows have no say."""
     cells = (*repeats.identical, *sorted(repeats.same_cell))
     return tuple(
@@ -141,14 +143,14 @@ def two_labels(reading: Reading, repeats: Repeats) -> tuple[tuple[int, ...], ...
 
 
 def in_folder(
-    reading: Reading, ties: Sequence[tuple[int, ...]], folder: int
+    reading: FolderReading, ties: Sequence[tuple[int, ...]], folder: int
 ) -> list[tuple[int, ...]]:
     """Those of `ties` that lie in one folder, with the rows of this folder alone."""
     mine = [tuple(row for row in rows if reading.folder[row] == folder) for rows in ties]
     return [rows for rows in mine if len(rows) > 1]
 
 
-def across_splits(reading: Reading, rows: Sequence[int]) -> bool:
+def across_splits(reading: FolderReading, rows: Sequence[int]) -> bool:
     """Whether rows lie in more than one split."""
     return any(reading.split[one] != reading.split[other] for one, other in pairwise(rows))
 
@@ -158,9 +160,9 @@ _PREPARE_AGAIN = "Build the dataset again with `hf-wbc prepare`, which keeps suc
 _NOTED = "listed in provenance.json when the dataset was built"
 
 
-def repeat_findings(reading: Reading, repeats: Repeats) -> Iterator[Finding]:
+def duplicate_findings(reading: FolderReading, repeats: DuplicateGroups) -> Iterator[Finding]:
     """Everything that repeats within a dataset and between two."""
-    labels = two_labels(reading, repeats)
+    labels = conflicting_labels(reading, repeats)
     for number, folder in enumerate(reading.folders):
         yield from _labels(reading, folder, in_folder(reading, labels, number))
         yield from _repeated(reading, folder, in_folder(reading, repeats.identical, number), True)
@@ -172,11 +174,11 @@ def repeat_findings(reading: Reading, repeats: Repeats) -> Iterator[Finding]:
         yield from _shared(reading, shared, labels)
 
 
-def _ids(reading: Reading, rows: Iterable[int]) -> tuple[str, ...]:
+def _ids(reading: FolderReading, rows: Iterable[int]) -> tuple[str, ...]:
     return tuple(sorted(reading.image_ids[row] for row in rows))
 
 
-def _labels(reading: Reading, folder: Folder, found: list[Rows]) -> Iterator[Finding]:
+def _labels(reading: FolderReading, folder: Folder, found: list[Rows]) -> Iterator[Finding]:
     known = set(folder.provenance.get("train_only", ()))
     for is_known, rows in _parted(found, lambda rows: set(_ids(reading, rows)) <= known):
         yield Finding(
@@ -195,7 +197,7 @@ def _labels(reading: Reading, folder: Folder, found: list[Rows]) -> Iterator[Fin
 
 
 def _repeated(
-    reading: Reading, folder: Folder, found: list[Rows], identical: bool
+    reading: FolderReading, folder: Folder, found: list[Rows], identical: bool
 ) -> Iterator[Finding]:
     kind = "identical" if identical else "overlapping"
     noted = {tuple(sorted(ids)) for ids in folder.provenance.get(kind, ())}
@@ -235,7 +237,7 @@ def _repeated(
         )
 
 
-def _groups(reading: Reading, number: int) -> Iterator[Finding]:
+def _groups(reading: FolderReading, number: int) -> Iterator[Finding]:
     """Patients, slides or sessions that were torn apart."""
     members: dict[str, list[int]] = {}
     for row in reading.where(number).tolist():
@@ -254,7 +256,9 @@ def _groups(reading: Reading, number: int) -> Iterator[Finding]:
         )
 
 
-def _shared(reading: Reading, shared: Shared, labels: tuple[Rows, ...]) -> Iterator[Finding]:
+def _shared(
+    reading: FolderReading, shared: SharedImages, labels: tuple[Rows, ...]
+) -> Iterator[Finding]:
     rows = (*shared.identical, *shared.overlapping)
     if not rows:
         return

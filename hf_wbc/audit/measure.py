@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.data.dataset import Domain, load_domains
+from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.image_io import decode_rgb, pixel_sha256
-from hf_wbc.data.parallel import Workers, num_cores
+from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
 from hf_wbc.prepare.duplicates import thumbnail
@@ -38,7 +38,7 @@ _CENTRE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Measures:
+class ImageMeasures:
     """One frame, or, in a `Reading`, N of them stacked."""
 
     size_px: NDArray[np.int32]
@@ -63,7 +63,7 @@ class Measures:
     """Standard deviation of the Laplacian at 5.12 px per um, over `contrast`."""
 
 
-def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> Measures:
+def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> ImageMeasures:
     """Measure a frame (H, W, 3); without a scale its short side stands for 25 um."""
     height, width = pixels.shape[:2]
     square = crop_um(pixels, um_per_px or CROP_UM / min(height, width))
@@ -73,7 +73,7 @@ def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> Measures:
     levels = np.asarray(grey, dtype=np.float32)
     contrast = float(levels.std())
     border = _border(pixels)
-    return Measures(
+    return ImageMeasures(
         size_px=np.array([width, height], dtype=np.int32),
         digest=pixel_sha256(pixels),
         scene=thumbnail(pixels),
@@ -130,7 +130,7 @@ class Folder:
     um_per_px: float | None
     provenance: dict[str, Any]
     """What `hf-wbc prepare` noted; empty where the file is not there."""
-    splits: tuple[Domain, ...]
+    splits: tuple[DomainSplit, ...]
 
     @property
     def declared(self) -> dict[str, str]:
@@ -143,7 +143,7 @@ class Folder:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class FolderReading:
     """N cells of all folders, folder by folder and split by split."""
 
     folders: tuple[Folder, ...]
@@ -210,7 +210,7 @@ def open_folders(paths: Sequence[str]) -> tuple[Folder, ...]:
 
 def _open(path: str) -> Folder:
     config = "original" if (Path(path) / "original").is_dir() else DEFAULT_CONFIG
-    splits = tuple(load_domains(path, config=config))
+    splits = tuple(load_splits(path, config=config))
     note = Path(path) / PROVENANCE
     provenance = read_json(note) if note.exists() else {}
     first = splits[0]
@@ -219,9 +219,9 @@ def _open(path: str) -> Folder:
     return Folder(path, first.name, config, first.um_per_px, provenance, splits)
 
 
-def read(
+def read_folder(
     folders: Sequence[Folder], num_proc: int | None = None, report: Report | None = None
-) -> Reading:
+) -> FolderReading:
     """Decode and measure every frame; `num_proc` None takes every core.
 
     ValueError names a frame that is damaged, that is smaller than 25 um, or that is a PNG of other
@@ -237,8 +237,8 @@ def read(
         for start in range(0, len(domain), _ROWS_PER_JOB)
     ]
     total, done = sum(map(len, domains)), 0
-    found: list[list[Measures]] = [[] for _ in jobs]
-    with Workers(min(num_proc, len(jobs)), domains) as workers:
+    found: list[list[ImageMeasures]] = [[] for _ in jobs]
+    with WorkerPool(min(num_proc, len(jobs)), domains) as workers:
         for job, result in workers.run(_measure_rows, jobs):
             found[job] = result
             done += len(result)
@@ -247,14 +247,16 @@ def read(
     return _stack(tuple(folders), [measures for part in found for measures in part])
 
 
-def _measure_rows(domains: Sequence[Domain], number: int, start: int, stop: int) -> list[Measures]:
+def _measure_rows(
+    domains: Sequence[DomainSplit], number: int, start: int, stop: int
+) -> list[ImageMeasures]:
     domain = domains[number]
     columns = ["image", "image_id", "pixel_sha256"]
     rows = domain.dataset.with_format("arrow").select_columns(columns)[start:stop].to_pylist()
     return [_measure_row(domain, row) for row in rows]
 
 
-def _measure_row(domain: Domain, row: dict[str, Any]) -> Measures:
+def _measure_row(domain: DomainSplit, row: dict[str, Any]) -> ImageMeasures:
     name, data = f"{domain.ref}: {row['image_id']}", row["image"]["bytes"]
     if data is None:
         raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
@@ -270,7 +272,7 @@ def _measure_row(domain: Domain, row: dict[str, Any]) -> Measures:
     return measures
 
 
-def _stack(folders: tuple[Folder, ...], found: Sequence[Measures]) -> Reading:
+def _stack(folders: tuple[Folder, ...], found: Sequence[ImageMeasures]) -> FolderReading:
     domains = [(f, s, d) for f, folder in enumerate(folders) for s, d in enumerate(folder.splits)]
 
     def each(values: Sequence[int]) -> NDArray[np.int64]:
@@ -280,7 +282,7 @@ def _stack(folders: tuple[Folder, ...], found: Sequence[Measures]) -> Reading:
         return np.stack([getattr(measures, name) for measures in found])
 
     names = ("size_px", "scene", "square", "small", "border", "background", "cell")
-    return Reading(
+    return FolderReading(
         folders=folders,
         folder=each([f for f, _, _ in domains]),
         split=each([s for _, s, _ in domains]),

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from hf_wbc import __version__
-from hf_wbc.audit.composition import by_domain, class_counts, prior_distances
+from hf_wbc.audit.composition import class_counts, group_by_domain, prior_distances
 from hf_wbc.audit.leaks import shared_between
-from hf_wbc.audit.measure import Reading
+from hf_wbc.audit.measure import FolderReading
 from hf_wbc.audit.run import Audit
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
@@ -55,7 +55,7 @@ def to_record(audit: Audit) -> dict[str, Any]:
             for finding in audit.findings
         ],
         "not_found": not_found(audit),
-        "classes": by_domain(reading),
+        "classes": group_by_domain(reading),
         "splits": {
             folder.name: {
                 split: dict(zip(NAMES, of, strict=True))
@@ -107,7 +107,7 @@ def not_found(audit: Audit) -> list[str]:
     return [kind for kind in KINDS if kind not in found and can_be.get(kind, True)]
 
 
-def named(reading: Reading, rows: Iterable[int]) -> list[dict[str, Any]]:
+def named(reading: FolderReading, rows: Iterable[int]) -> list[dict[str, Any]]:
     """Rows as people find them again."""
     return [
         {
@@ -129,7 +129,7 @@ _MAX_PICTURE_PX = 1600
 _MAX_FULL_COLOUR_BYTES = 250_000
 
 
-def check_out(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """ValueError when `out` is something else than an audit of before, or nothing."""
     if (
         out.exists()
@@ -166,14 +166,14 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
 
 def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
     """The pictures as files, by name."""
-    from hf_wbc.audit.composition import by_domain
+    from hf_wbc.audit.composition import group_by_domain
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
     from hf_wbc.plots.class_distribution import draw_background, draw_class_matrix
     from hf_wbc.plots.style import save
 
     reading = audit.reading
     figures: dict[str, Figure] = {}
-    if counts := by_domain(reading):
+    if counts := group_by_domain(reading):
         figures["classes"] = draw_class_matrix(counts)
     for folder_read in reading.folders:
         name = folder_read.name
@@ -209,7 +209,7 @@ def _write_maps(path: Path, audit: Audit) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def _examples(reading: Reading, finding: Finding) -> list[list[dict[str, Any]]]:
+def _examples(reading: FolderReading, finding: Finding) -> list[list[dict[str, Any]]]:
     """The first rows of a finding, with their frames."""
     return [
         [
@@ -220,7 +220,7 @@ def _examples(reading: Reading, finding: Finding) -> list[list[dict[str, Any]]]:
     ]
 
 
-def _frame(reading: Reading, row: int) -> str:
+def _frame(reading: FolderReading, row: int) -> str:
     """A frame as a small JPEG in a data URI."""
     number = reading.folder[row]
     domain = reading.folders[number].splits[reading.split[row]]

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.audit.composition import Appearance, appearances
-from hf_wbc.audit.confounds import Guess, ask_background, confound_findings
-from hf_wbc.audit.embedding import Map, Mixing, embed, mixing
-from hf_wbc.audit.leaks import Repeats, find_repeats, repeat_findings
-from hf_wbc.audit.measure import Reading
+from hf_wbc.audit.confounds import BackgroundProbe, background_probes, confound_findings
+from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
+from hf_wbc.audit.leaks import DuplicateGroups, duplicate_findings, find_duplicate_groups
+from hf_wbc.audit.measure import FolderReading
 from hf_wbc.prepare.scan import Report
 from hf_wbc.prepare.source import Finding, with_declaration
 
@@ -18,14 +18,14 @@ _ORDER = ("undeclared", "declared", "expected")
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class AuditView:
     """The cells as one kind of features shows them before any training."""
 
     name: str
-    map: Map
-    classes: Mixing | None
+    map: EmbeddingMap
+    classes: DomainMixing | None
     """How much a cell's neighbours are of its class; None without two classes."""
-    domains: Mixing | None
+    domains: DomainMixing | None
     """How much they are of its domain; None for one domain."""
 
 
@@ -33,13 +33,13 @@ class View:
 class Audit:
     """What was found."""
 
-    reading: Reading
-    repeats: Repeats
+    reading: FolderReading
+    repeats: DuplicateGroups
     findings: tuple[Finding, ...]
     """News first."""
-    guesses: dict[str, Guess]
+    guesses: dict[str, BackgroundProbe]
     appearances: tuple[Appearance, ...]
-    views: tuple[View, ...]
+    views: tuple[AuditView, ...]
 
     @property
     def undeclared(self) -> tuple[Finding, ...]:
@@ -47,8 +47,8 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.status == "undeclared")
 
 
-def answer(
-    reading: Reading,
+def run_audit(
+    reading: FolderReading,
     features: Mapping[str, NDArray[np.float32]],
     *,
     seed: int = 0,
@@ -57,10 +57,10 @@ def answer(
     """Ask everything; `features` are further views of the N cells, (N, d) each, by their name."""
     report = report or (lambda stage, done, total: None)
     report("repeats", 0, 1)
-    repeats = find_repeats(reading)
+    repeats = find_duplicate_groups(reading)
     report("repeats", 1, 1)
     report("background", 0, 1)
-    guesses = ask_background(reading, repeats, seed)
+    guesses = background_probes(reading, repeats, seed)
     report("background", 1, 1)
     pixels = reading.small.reshape(len(reading), -1).astype(np.float32)
     views = []
@@ -70,7 +70,7 @@ def answer(
             views.append(_view(reading, name, drawn))
     report("map", 1 + len(features), 1 + len(features))
     declarations = {folder.name: folder.declared for folder in reading.folders}
-    found = [*repeat_findings(reading, repeats), *confound_findings(reading, guesses)]
+    found = [*duplicate_findings(reading, repeats), *confound_findings(reading, guesses)]
     findings = [with_declaration(finding, declarations) for finding in found]
     return Audit(
         reading=reading,
@@ -82,10 +82,10 @@ def answer(
     )
 
 
-def _view(reading: Reading, name: str, drawn: Map) -> View:
-    return View(
+def _view(reading: FolderReading, name: str, drawn: EmbeddingMap) -> AuditView:
+    return AuditView(
         name=name,
         map=drawn,
-        classes=mixing(drawn.neighbours, reading.labels),
-        domains=mixing(drawn.neighbours, reading.folder),
+        classes=domain_mixing(drawn.neighbours, reading.labels),
+        domains=domain_mixing(drawn.neighbours, reading.folder),
     )

@@ -38,19 +38,19 @@ def audit(
         num_proc: Processes; every core when not given.
         seed: The same seed draws the same maps.
     """
-    from hf_wbc.audit.measure import open_folders, read
-    from hf_wbc.audit.report import check_out, write_audit
-    from hf_wbc.audit.run import answer
-    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.audit.measure import open_folders, read_folder
+    from hf_wbc.audit.report import check_output_folder, write_audit
+    from hf_wbc.audit.run import run_audit
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.records import replacing
 
-    check_out(out)
+    check_output_folder(out)
     opened = open_folders(folders)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work, stage_bars() as report:
+    with replacing(out) as work, stage_progress() as report:
         work.mkdir()
         features = _features(model, opened, cache) if model else {}
-        found = answer(read(opened, num_proc, report), features, seed=seed, report=report)
+        found = run_audit(read_folder(opened, num_proc, report), features, seed=seed, report=report)
         write_audit(work, found)
     _print(out, found)
     return FOUND if found.undeclared else 0
@@ -62,7 +62,7 @@ def _features(
     """A frozen backbone's features of all cells (N, d), in the order in which they are read."""
     import numpy as np
 
-    from hf_wbc.data.dataset import load_domain
+    from hf_wbc.data.dataset import load_split
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.engine.features import embed
@@ -72,7 +72,7 @@ def _features(
     parts = []
     for folder in folders:
         for split, frames in zip(SPLITS, folder.splits, strict=True):
-            domain = load_domain(folder.path, split)
+            domain = load_split(folder.path, split)
             if domain.image_ids != frames.image_ids:
                 raise ValueError(
                     f"{folder.path}: {folder.config} and {split} of the default config hold other "

@@ -45,11 +45,11 @@ def compare(
     import dataset_scripts
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
-    from hf_wbc.comparison.export import PAGE, check_out, write_comparison
+    from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
     from hf_wbc.comparison.reference_scores import noise_ceiling
     from hf_wbc.prepare.annotations import read_annotations
 
-    check_out(out)
+    check_output_folder(out)
     collection = collect(runs)
     comparison = compare_runs(collection, baseline, resamples, seed)
     if annotations is not None:

@@ -30,8 +30,8 @@ def demo(
     from importlib.util import find_spec
 
     import dataset_scripts
-    from hf_wbc.app.launch import launch, private
-    from hf_wbc.app.startup import find_model, load_behind, make_desk
+    from hf_wbc.app.launch import keep_private, launch
+    from hf_wbc.app.startup import find_model, load_in_background, make_service
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
@@ -39,11 +39,11 @@ def demo(
     print(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
     scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
-    desk = make_desk(found, compare, scales)
-    with private():
+    desk = make_service(found, compare, scales)
+    with keep_private():
         page, url = launch(desk, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        load_behind(desk, lambda said: print(said, file=sys.stderr, flush=True))
+        load_in_background(desk, lambda said: print(said, file=sys.stderr, flush=True))
         desk.wait()
         print("the model is loaded", flush=True)
         page.block_thread()

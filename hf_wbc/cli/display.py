@@ -23,7 +23,7 @@ from hf_wbc.config import TrainConfig
 
 
 @contextmanager
-def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yields what draws a bar for each stage, told of it, of what is done and of how much it is."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -22,21 +22,21 @@ def embed(
     """
     from functools import partial
 
-    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.data.schema import SPLITS
     from hf_wbc.engine.accelerator import make_accelerator
-    from hf_wbc.engine.domains import load_splits
+    from hf_wbc.engine.domains import load_domain
     from hf_wbc.engine.features import embed as embed_domain
     from hf_wbc.engine.features import features_path
     from hf_wbc.models import load_classifier
 
     if not data:
         raise ValueError("no data; name prepared folders or Hub datasets after the model")
-    domains = [getattr(load_splits(ref), split) for ref in data for split in SPLITS]
+    domains = [getattr(load_domain(ref), split) for ref in data for split in SPLITS]
     loaded = load_classifier(model, image_size=image_size)
     accelerator = make_accelerator()
     for domain in domains:
-        with stage_bars() as report:
+        with stage_progress() as report:
             show = partial(report, f"{domain.name} {domain.split}")
             table = embed_domain(loaded, domain, cache, accelerator, show)
         accelerator.print(

@@ -30,12 +30,12 @@ def evaluate(
     """
     from functools import partial
 
-    from hf_wbc.cli.display import print_results, stage_bars
+    from hf_wbc.cli.display import print_results, stage_progress
     from hf_wbc.inference.evaluate import evaluate_model
     from hf_wbc.plots.confusion import draw_confusion
     from hf_wbc.plots.style import save
 
-    with stage_bars() as report:
+    with stage_progress() as report:
         folder = evaluate_model(
             model, data, out, splits, merge, classes, allow_unscaled,
             report=partial(report, "predict"),

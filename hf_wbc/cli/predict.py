@@ -48,16 +48,16 @@ def predict(
             measured and said.
     """
     import dataset_scripts
-    from hf_wbc.cli.display import stage_bars
-    from hf_wbc.inference.batch_predict import say_cost
+    from hf_wbc.cli.display import stage_progress
+    from hf_wbc.inference.batch_predict import describe_degradation
     from hf_wbc.inference.prediction_file import predict_to_file
-    from hf_wbc.text import some
+    from hf_wbc.text import shorten_list
 
     if source is not None:
         if um_per_px is not None:
             raise ValueError(f"--source {source} and --um-per-px {um_per_px} both say a scale")
         um_per_px = dataset_scripts.load(source).um_per_px
-    with stage_bars() as report:
+    with stage_progress() as report:
         answers = predict_to_file(
             model,
             folder,
@@ -83,8 +83,8 @@ def predict(
     for reason in used["passed_over"]:
         print(f"passed over: {reason}")
     if used["cost"]:
-        print(say_cost(used["cost"]))
+        print(describe_degradation(used["cost"]))
     for reason in answers.bad:
         print(f"left out: {reason}")
     if answers.passed_over:
-        print(f"passed over, no images: {some(answers.passed_over)}")
+        print(f"passed over, no images: {shorten_list(answers.passed_over)}")

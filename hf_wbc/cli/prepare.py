@@ -37,7 +37,7 @@ def prepare(
         mapping: What your class folders hold, for class_folders.
     """
     import dataset_scripts
-    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.prepare.build import prepare as build
     from hf_wbc.prepare.toy_source import NOTICE, toy_name
     from hf_wbc.prepare.work_folder import PROVENANCE
@@ -46,7 +46,7 @@ def prepare(
     name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name
     folder = out or Path("build") / name
     was_there = (folder / PROVENANCE).is_file()
-    with stage_bars() as report:
+    with stage_progress() as report:
         build(
             chosen,
             archive,

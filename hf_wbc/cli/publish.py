@@ -54,10 +54,10 @@ def publish(
             the owner has none of that title.
     """
     from hf_wbc.hub.dry_run import preview
-    from hf_wbc.hub.publication import HubRepo, asked_public, parse_destination
+    from hf_wbc.hub.publication import HubRepo, is_public_requested, parse_destination
     from hf_wbc.hub.publish import publish as send
 
-    seen = asked_public(public, private)
+    seen = is_public_requested(public, private)
     destination = parse_destination(to, kind)
     if collection is not None and not isinstance(destination, HubRepo):
         raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
@@ -137,9 +137,9 @@ def _publication(
             Path(what), destination, dataset_scripts.known(), licence=licence, **options
         )
     if kind == "study":
-        from hf_wbc.hub.publish_comparison import study_publication
+        from hf_wbc.hub.publish_comparison import comparison_publication
 
-        return study_publication(Path(what), destination, dataset_scripts.known(), **options)
+        return comparison_publication(Path(what), destination, dataset_scripts.known(), **options)
     if kind == "metric":
         from hf_wbc.hub.publish_space import metric_publication
 

@@ -24,15 +24,15 @@ def reference(
         all_thumbnails: Keep small images of every source; such a file is for your own use.
     """
     import dataset_scripts
-    from hf_wbc.cli.display import stage_bars
-    from hf_wbc.inference.build_gallery import make_reference
+    from hf_wbc.cli.display import stage_progress
+    from hf_wbc.inference.build_gallery import build_reference_set
     from hf_wbc.prepare.toy_source import toy_name
 
     known = dataset_scripts.known()
     shown = [name for name, source in known.items() if source.redistributable]
     shown += map(toy_name, known)
-    with stage_bars() as report:
-        path = make_reference(
+    with stage_progress() as report:
+        path = build_reference_set(
             model,
             data,
             shown=None if all_thumbnails else shown,

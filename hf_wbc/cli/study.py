@@ -45,36 +45,36 @@ def study(
     """
     from functools import partial
 
-    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.cli.study_display import StudyDisplay, print_ending, print_plan
     from hf_wbc.study.grid import load_grid
-    from hf_wbc.study.plan import Measured, plan, read_records, say
-    from hf_wbc.study.progress import Standing
-    from hf_wbc.study.runner import Machine, run_tasks, this_machine
+    from hf_wbc.study.plan import CostEstimator, describe_estimate, plan, read_records
+    from hf_wbc.study.progress import StudyProgress
+    from hf_wbc.study.runner import MachineResources, detect_machine, run_tasks
     from hf_wbc.study.slurm import parse_options, run_on_slurm
-    from hf_wbc.study.task import BESIDE, make_task, note_refusals, parse_launch, to_do
+    from hf_wbc.study.task import BESIDE, make_task, parse_launch, pending_tasks, record_refusals
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
     if slurm is None:
-        machine = this_machine(workers, threads, launched=launch is not None)
+        machine = detect_machine(workers, threads, launched=launch is not None)
         start = partial(run_tasks, machine=machine)
     else:
-        machine = Machine(workers or JOBS_AT_ONCE, threads)
+        machine = MachineResources(workers or JOBS_AT_ONCE, threads)
         start = partial(run_on_slurm, machine=machine, options=parse_options(slurm))
     if name == TOY:
         _make_toys(settings, dry_run)
-    with stage_bars() as report:
+    with stage_progress() as report:
         runs = plan(configs, out, cache, num_processes, partial(report, "plan"))
-    measured, left = Measured(read_records(out)), to_do(runs, retry)
+    measured, left = CostEstimator(read_records(out)), pending_tasks(runs, retry)
     estimates = [measured.estimate(run) for run in left]
-    standing = Standing(runs, left, estimates, machine.num_workers)
+    standing = StudyProgress(runs, left, estimates, machine.num_workers)
     if dry_run:
         print_plan(runs, [measured.estimate(run) for run in runs])
-        for line in say(left, estimates, machine.num_workers):
+        for line in describe_estimate(left, estimates, machine.num_workers):
             print(line)
     else:
-        note_refusals(runs, cache)
+        record_refusals(runs, cache)
         tasks = [make_task(run, cache, arguments) for run in left]
         try:
             with StudyDisplay(standing) as display:

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from hf_wbc.study.plan import Estimate, Planned
-    from hf_wbc.study.progress import Place, Stand, Standing
+    from hf_wbc.study.plan import Estimate, PlannedRun
+    from hf_wbc.study.progress import Place, RunProgress, StudyProgress
     from hf_wbc.study.runner import Event
 
 STATES = ("finished", "unfinished", "new", "failed", "refused")
@@ -35,7 +35,7 @@ REMEDIES = {
 }
 
 
-def print_plan(runs: Sequence["Planned"], estimates: Sequence["Estimate"]) -> None:
+def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) -> None:
     """A line for every method, network and direction, with what is finished of its seeds."""
     from hf_wbc.study.plan import duration
 
@@ -75,7 +75,7 @@ def states(found: Sequence[str]) -> Text:
     return text
 
 
-def stage(stand: "Stand") -> str:
+def stage(stand: "RunProgress") -> str:
     """What a run that is under way is at."""
     of = stand.planned.num_steps
     if stand.first is None:
@@ -86,7 +86,7 @@ def stage(stand: "Stand") -> str:
 class StudyDisplay:
     """Draws where a study stands; without a terminal, a line for whatever begins or ends."""
 
-    def __init__(self, standing: "Standing") -> None:
+    def __init__(self, standing: "StudyProgress") -> None:
         self.standing = standing
         self.console = Console(stderr=True, highlight=False)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -112,7 +112,7 @@ class StudyDisplay:
         if self.console.is_terminal:
             self.live.update(self._view(), refresh=True)
 
-    def _print(self, event: "Event", stand: "Stand") -> None:
+    def _print(self, event: "Event", stand: "RunProgress") -> None:
         """A line that stays, of a run that has begun or ended."""
         from hf_wbc.study.plan import duration
 
@@ -163,7 +163,7 @@ class StudyDisplay:
         return Group(head, lines)
 
 
-def print_ending(root: Path, standing: "Standing") -> None:
+def print_ending(root: Path, standing: "StudyProgress") -> None:
     """What is finished, what failed and why, and what to do next."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{standing.num_finished} of {standing.num_runs} runs are finished in {root}")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hf_wbc.cli.display import stage_bars
+from hf_wbc.cli.display import stage_progress
 
 
 def toy(
@@ -27,10 +27,10 @@ def toy(
     """
     from functools import partial
 
-    from hf_wbc.cli.display import stage_bars
+    from hf_wbc.cli.display import stage_progress
     from hf_wbc.toy.archives import draw_archives
 
-    with stage_bars() as report:
+    with stage_progress() as report:
         archives = draw_archives(out, seed, size, report=partial(report, "draw"))
     for source, archive in archives.items():
         print(f"{source}: {archive}")
@@ -44,7 +44,7 @@ def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
     """The archives of three toy laboratories in `out`, by source; those that lie there are kept."""
     from hf_wbc.toy.archives import draw_archives
 
-    with stage_bars() as report:
+    with stage_progress() as report:
         return draw_archives(out, seed, size, report=partial(report, "draw"))
 
 
@@ -57,7 +57,7 @@ def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict
     folders = {}
     for name, archive in archives.items():
         folder = out / toy_name(name)
-        with stage_bars() as report:
+        with stage_progress() as report:
             prepare(dataset_scripts.load(name), archive, folder, seed=seed, report=report)
         folders[name] = folder
     return folders

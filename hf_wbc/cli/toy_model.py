@@ -23,8 +23,8 @@ def make_toy_model(out: Path, work: Path) -> None:
     from hf_wbc.cli.toy import draw_toys, prepare_toys
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
-    from hf_wbc.inference.build_gallery import make_reference
-    from hf_wbc.inference.gallery import reference_path
+    from hf_wbc.inference.build_gallery import build_reference_set
+    from hf_wbc.inference.gallery import reference_set_path
     from hf_wbc.records import replacing
 
     prepared = prepare_toys(draw_toys(work / "archives"), work / "data")
@@ -42,10 +42,10 @@ def make_toy_model(out: Path, work: Path) -> None:
     with TrainingDisplay(config) as display:
         finished = run(config, work / "runs", work / "features", (), display.report)
     print_results(finished.path, finished.read_record()["results"])
-    make_reference(finished.model, sources, per_class=REFERENCE_PER_CLASS)
+    build_reference_set(finished.model, sources, per_class=REFERENCE_PER_CLASS)
     with replacing(out) as partial:
         shutil.copytree(finished.model, partial)
-        found = reference_path(finished.model)
+        found = reference_set_path(finished.model)
         shutil.copy(found, partial / found.name)
 
 

@@ -46,9 +46,9 @@ def train(
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
-    from hf_wbc.hub.publication import asked_public
+    from hf_wbc.hub.publication import is_public_requested
 
-    seen = asked_public(public, private)
+    seen = is_public_requested(public, private)
     if push_to is None:
         asked = {"public": public, "private": private, "tag": tag, "licence": licence}
         asked["card"] = card != "refuse"
@@ -85,7 +85,7 @@ def train(
                 print(note)
 
 
-def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
+def config_defaults(arguments: Sequence[str]) -> Callable[..., None]:
     """`train` with the defaults of the run that `--config` names, where it names one."""
     import functools
     import inspect
@@ -94,7 +94,7 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
     ref = _value("--config", arguments)
     if ref is None:
         return train
-    from hf_wbc.hub.publish_model import published_config, require_places
+    from hf_wbc.hub.publish_model import published_config, require_locations
 
     published = published_config(ref)
 
@@ -103,7 +103,7 @@ def prefilled(arguments: Sequence[str]) -> Callable[..., None]:
         if config.method == published.method:
             options = {**published.method_options, **config.method_options}
             config = replace(config, method_options=options)
-        require_places(config, ref)
+        require_locations(config, ref)
         train(config, *more, **named)
 
     signature = inspect.signature(train)

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.comparison.collect import Collection, Problem, Run
-from hf_wbc.comparison.predictions import Resampled, read_predictions, resample
-from hf_wbc.comparison.selection_rules import Judged, judge_rules
+from hf_wbc.comparison.predictions import BootstrapScores, read_predictions, resample
+from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
 from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
-from hf_wbc.comparison.table import Row, Sheet, rows
+from hf_wbc.comparison.table import EvalSetting, ResultRow, result_rows
 
 BASELINE = "source_only"
 NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Family:
+class ComparisonFamily:
     """Rows that are tested against each other, by paired bootstrap on the same images."""
 
-    sheet: Sheet
+    sheet: EvalSetting
     backbone: str
     sees: str
     """What the rules that picked their weights see of the target."""
-    entries: tuple[Row, ...]
+    entries: tuple[ResultRow, ...]
     names: tuple[str, ...]
     """Of the entries."""
     baseline: int | None
@@ -50,9 +50,9 @@ class RankTest:
 
     backbone: str
     sees: str
-    blocks: tuple[tuple[Sheet, int], ...]
+    blocks: tuple[tuple[EvalSetting, int], ...]
     """Sheet and seed."""
-    left_out_blocks: tuple[tuple[Sheet, int], ...]
+    left_out_blocks: tuple[tuple[EvalSetting, int], ...]
     """With results of fewer than half of the methods."""
     left_out: tuple[str, ...]
     """Methods that lack a block."""
@@ -65,10 +65,10 @@ class Comparison:
     """All that is said of a collection."""
 
     num_runs: int
-    rows: tuple[Row, ...]
-    families: tuple[Family, ...]
+    rows: tuple[ResultRow, ...]
+    families: tuple[ComparisonFamily, ...]
     rank_tests: tuple[RankTest, ...]
-    judged: Judged
+    judged: JudgedRules
     problems: tuple[Problem, ...]
     num_resamples: int
     baseline: str
@@ -92,7 +92,7 @@ def compare(
     if not collection.runs:
         words = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
         raise ValueError(f"no finished run among {len(collection.problems)} folders: {words}")
-    found = rows(collection.runs)
+    found = result_rows(collection.runs)
     methods = sorted({row.method for row in found})
     if baseline not in methods and baseline != BASELINE:
         raise ValueError(f"no run of the baseline {baseline!r}; choose from {', '.join(methods)}")
@@ -110,7 +110,7 @@ def compare(
     )
 
 
-def labels(found: Sequence[Row]) -> list[str]:
+def labels(found: Sequence[ResultRow]) -> list[str]:
     """Names of rows of one family or ranking, with the rule where a method has several."""
     rules: dict[str, set[str]] = {}
     for row in found:
@@ -119,8 +119,8 @@ def labels(found: Sequence[Row]) -> list[str]:
 
 
 def _families(
-    found: Sequence[Row], baseline: str, num_resamples: int, seed: int
-) -> tuple[list[Family], list[Problem]]:
+    found: Sequence[ResultRow], baseline: str, num_resamples: int, seed: int
+) -> tuple[list[ComparisonFamily], list[Problem]]:
     headline = [row for row in found if row.sheet.is_headline]
     tables, problems = read_predictions(_runs(headline))
     families = []
@@ -134,7 +134,9 @@ def _families(
     return families, problems
 
 
-def _family(members: Sequence[Row], resampled: Resampled, baseline: str) -> Family:
+def _family(
+    members: Sequence[ResultRow], resampled: BootstrapScores, baseline: str
+) -> ComparisonFamily:
     known = resampled.scores
     entries = [row for row in members if all(run.name in known for run in row.runs)]
     names = dict(zip(map(id, members), labels(members), strict=True))
@@ -149,7 +151,7 @@ def _family(members: Sequence[Row], resampled: Resampled, baseline: str) -> Fami
         if held_against is not None:
             others = [(i, held_against) for i in range(len(entries)) if i != held_against]
             against = differences(drawn, observed, others)
-    return Family(
+    return ComparisonFamily(
         sheet=members[0].sheet,
         backbone=members[0].backbone,
         sees=members[0].sees,
@@ -163,7 +165,7 @@ def _family(members: Sequence[Row], resampled: Resampled, baseline: str) -> Fami
     )
 
 
-def _rank_tests(found: Sequence[Row]) -> list[RankTest]:
+def _rank_tests(found: Sequence[ResultRow]) -> list[RankTest]:
     headline = [row for row in found if row.sheet.is_headline]
     return [
         _rank_test([row for row in headline if (row.backbone, row.sees) == key])
@@ -171,8 +173,8 @@ def _rank_tests(found: Sequence[Row]) -> list[RankTest]:
     ]
 
 
-def _rank_test(members: Sequence[Row]) -> RankTest:
-    scores: dict[str, dict[tuple[Sheet, int], float]] = {}
+def _rank_test(members: Sequence[ResultRow]) -> RankTest:
+    scores: dict[str, dict[tuple[EvalSetting, int], float]] = {}
     for name, row in zip(labels(members), members, strict=True):
         for run in row.runs:
             entry = run.record["results"][row.domain][row.split]
@@ -193,6 +195,6 @@ def _rank_test(members: Sequence[Row]) -> RankTest:
     )
 
 
-def _runs(found: Sequence[Row]) -> list[Run]:
+def _runs(found: Sequence[ResultRow]) -> list[Run]:
     """The runs of rows, each once."""
     return list({run.name: run for row in found for run in row.runs}.values())

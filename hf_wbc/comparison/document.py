@@ -53,7 +53,7 @@ class Section:
     """Whether the terminal shows it too."""
 
 
-def three(value: float | None) -> str:
+def three_decimals(value: float | None) -> str:
     """A fraction to three digits; empty for none."""
     return "" if value is None else f"{value:.3f}"
 

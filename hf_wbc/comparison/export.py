@@ -18,7 +18,7 @@ from hf_wbc.comparison.compare import Comparison
 from hf_wbc.comparison.document import Section, Strong, Table
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import Row, Sheet
+from hf_wbc.comparison.table import EvalSetting, ResultRow
 from hf_wbc.records import replacing
 
 _SIGNS = {
@@ -127,7 +127,7 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
     }
 
 
-def _sheet(sheet: Sheet) -> dict[str, Any]:
+def _sheet(sheet: EvalSetting) -> dict[str, Any]:
     """What tells a set of scored images apart; several names are joined by spaces."""
     return {
         "sources": " ".join(sheet.sources),
@@ -144,7 +144,7 @@ def _sheet(sheet: Sheet) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: ResultRow) -> dict[str, Any]:
     return {
         **_sheet(row.sheet),
         "method": row.method,
@@ -231,7 +231,7 @@ PAGE = "comparison.md"
 PAPER = "comparison.tex"
 
 
-def check_out(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """ValueError when `out` is something else than a comparison of before, or nothing."""
     if (
         out.exists()
@@ -243,7 +243,7 @@ def check_out(out: Path) -> None:
 
 def write_comparison(out: Path, comparison: Comparison) -> None:
     """Make the folder `out`, in the place of an earlier comparison, whole or not at all."""
-    check_out(out)
+    check_output_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
         work.mkdir()

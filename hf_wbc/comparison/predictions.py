@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.comparison.collect import Problem, Run
 from hf_wbc.comparison.statistics import Floats, Scoring, resampled_macro_f1
-from hf_wbc.comparison.table import Sheet
+from hf_wbc.comparison.table import EvalSetting
 from hf_wbc.records import RunFolder
 
 Columns = dict[str, NDArray[Any]]
@@ -23,7 +23,7 @@ _CLOSE = 1e-9
 
 
 @dataclass(frozen=True)
-class Resampled:
+class BootstrapScores:
     """Macro-F1 of every run of a sheet on the same draws of its images."""
 
     scores: dict[str, Floats]
@@ -49,12 +49,16 @@ def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Pro
 
 
 def resample(
-    sheet: Sheet, runs: Sequence[Run], tables: dict[str, pa.Table], num_resamples: int, seed: int
-) -> tuple[Resampled, list[Problem]]:
+    sheet: EvalSetting,
+    runs: Sequence[Run],
+    tables: dict[str, pa.Table],
+    num_resamples: int,
+    seed: int,
+) -> tuple[BootstrapScores, list[Problem]]:
     """Score the runs of a sheet on the same draws; what contradicts its record is a problem."""
     cut = {run.name: _cut(tables[run.name], sheet) for run in runs if run.name in tables}
     if not cut:
-        return Resampled({}, "image"), []
+        return BootstrapScores({}, "image"), []
     first = next(iter(cut.values()))
     labels = first["label"]
     groups = _groups(first)
@@ -76,7 +80,7 @@ def resample(
                 "record.json holds; it is not in the tests"
             )
             problems.append(Problem(run.path, what, run.name))
-    return Resampled(found, "image" if groups is None else "group"), problems
+    return BootstrapScores(found, "image" if groups is None else "group"), problems
 
 
 def _read(run: Run) -> pa.Table | str | None:
@@ -101,7 +105,7 @@ def _is_table(found: object) -> bool:
     return isinstance(found, pa.Table)
 
 
-def _cut(table: pa.Table, sheet: Sheet) -> Columns:
+def _cut(table: pa.Table, sheet: EvalSetting) -> Columns:
     """The columns of the rows of a sheet's images."""
     here = _is(table["domain"], sheet.domain) & _is(table["split"], sheet.split)
     names = [name for name in table.column_names if name not in ("domain", "split")]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.evaluation.bootstrap import draw_images
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1, merged
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, RATINGS, Annotations
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1, merged_labels
+from hf_wbc.prepare.annotations import MISSING, OUTSIDE, RATINGS, AnnotationTable
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, Relation, relation
 
 CHALLENGE = (
@@ -31,7 +31,7 @@ CHALLENGE = (
 
 
 @dataclass(frozen=True)
-class Reported:
+class ReportedScore:
     """A score that somebody else measured."""
 
     method: str
@@ -51,7 +51,7 @@ class Reported:
 
 _TRAINED_ON = ("acevedo_20", "matek_19")
 PARTICIPANTS = (
-    Reported(
+    ReportedScore(
         "strong augmentation, target's hue and mean, test-time flips, mean of 5 folds",
         "ResNet-34",
         1,
@@ -61,10 +61,12 @@ PARTICIPANTS = (
         0.78,
         "no adversarial loss",
     ),
-    Reported("rotation-equivariant network", "ResNet", 2, _TRAINED_ON, "wbc_2", 0.66, 0.76, ""),
-    Reported("CycleGAN", "ResNet-18", 3, _TRAINED_ON, "wbc_2", 0.63, 0.75, ""),
-    Reported("MDD", "", None, _TRAINED_ON, "wbc_1", 0.67, 0.75, "chosen by SND"),
-    Reported(
+    ReportedScore(
+        "rotation-equivariant network", "ResNet", 2, _TRAINED_ON, "wbc_2", 0.66, 0.76, ""
+    ),
+    ReportedScore("CycleGAN", "ResNet-18", 3, _TRAINED_ON, "wbc_2", 0.63, 0.75, ""),
+    ReportedScore("MDD", "", None, _TRAINED_ON, "wbc_1", 0.67, 0.75, "chosen by SND"),
+    ReportedScore(
         "MDD",
         "",
         None,
@@ -78,7 +80,7 @@ PARTICIPANTS = (
 """Entries of 2022, best first on the test set; the target's labels were the organisers'."""
 
 
-def reported(target: str) -> tuple[Reported, ...]:
+def reported_scores(target: str) -> tuple[ReportedScore, ...]:
     """The rows of one target, `wbc_2`; none for a laboratory that the challenge did not have."""
     return tuple(row for row in PARTICIPANTS if row.target == target)
 
@@ -90,7 +92,7 @@ OTHER = "outside the eleven"
 
 
 def noise_ceiling(
-    annotations: Annotations,
+    annotations: AnnotationTable,
     *,
     merge: Sequence[str] = (),
     num_resamples: int = 1000,
@@ -103,7 +105,7 @@ def noise_ceiling(
     reference is one of the eleven; a second look outside them is an error. A pair without such
     images has no scores, and `num_images` 0. Intervals are percentile bootstraps over images.
     """
-    into = merged(merge)
+    into = merged_labels(merge)
     ratings = annotations.ratings
     named = ratings >= 0
     ratings = np.where(named, into[np.where(named, ratings, 0)], ratings)

@@ -5,7 +5,7 @@ from itertools import groupby
 from statistics import fmean
 
 from hf_wbc.comparison.collect import Run
-from hf_wbc.comparison.compare import Comparison, Family
+from hf_wbc.comparison.compare import Comparison, ComparisonFamily
 from hf_wbc.comparison.document import (
     Section,
     Strong,
@@ -16,10 +16,10 @@ from hf_wbc.comparison.document import (
     listed,
     p_value,
     signed,
-    three,
+    three_decimals,
 )
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import Row, Sheet
+from hf_wbc.comparison.table import EvalSetting, ResultRow
 from hf_wbc.evaluation.model_selection import RULES
 
 SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))
@@ -34,7 +34,7 @@ MANY = 0.05
 """Fraction of draws that lack a class from which it is said."""
 
 
-def headline_rows(comparison: Comparison) -> list[tuple[Sheet, list[Row]]]:
+def headline_rows(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
     """The rows of each set of images that a training was for."""
     shown = [row for row in comparison.rows if row.sheet.is_headline]
     return [(sheet, list(group)) for sheet, group in groupby(shown, lambda row: row.sheet)]
@@ -82,13 +82,13 @@ def cost_section(comparison: Comparison) -> Section:
     return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
 
 
-def heading(sheet: Sheet) -> str:
+def heading(sheet: EvalSetting) -> str:
     """The direction, and the domain where it is not plain which one is scored."""
     several = len(sheet.targets) != 1
     return arrowed(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
 
 
-def _facts(sheet: Sheet, here: Sequence[Row]) -> Iterator[str]:
+def _facts(sheet: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
     """Which images these are, and what sets their table apart from another of like name."""
     classes = count(sheet.num_classes, "class", "classes")
     chosen = f" ({', '.join(sheet.classes)})" if sheet.classes else ""
@@ -111,16 +111,16 @@ def _facts(sheet: Sheet, here: Sequence[Row]) -> Iterator[str]:
             yield MARK_NOTES[mark]
 
 
-def _lacking(run: Run, sheet: Sheet) -> float:
+def _lacking(run: Run, sheet: EvalSetting) -> float:
     scores = run.record["results"][sheet.domain][sheet.split]
     return float(scores["intervals"]["lacking_a_class"])
 
 
 def _scores(
-    members: Sequence[Row],
-    here: Sequence[Row],
+    members: Sequence[ResultRow],
+    here: Sequence[ResultRow],
     sees: str,
-    families: dict[tuple[Sheet, str, str], Family],
+    families: dict[tuple[EvalSetting, str, str], ComparisonFamily],
     baseline: str,
 ) -> Section:
     several = len({row.backbone for row in here}) > 1
@@ -138,7 +138,7 @@ def _scores(
     cells = []
     best = max(row.macro_f1 for row in members)
     for row in members:
-        macro = f"{three(row.macro_f1)} [{three(row.low)}, {three(row.high)}]"
+        macro = f"{three_decimals(row.macro_f1)} [{three_decimals(row.low)}, {three_decimals(row.high)}]"
         tested = against.get(id(row))
         cells.append(
             (
@@ -146,12 +146,12 @@ def _scores(
                 *((row.backbone,) if several else ()),
                 row.rule,
                 Strong(macro) if row.macro_f1 == best else macro,
-                three(row.spread),
-                three(row.accuracy),
-                three(row.balanced_accuracy),
+                three_decimals(row.spread),
+                three_decimals(row.accuracy),
+                three_decimals(row.balanced_accuracy),
                 row.worst_class,
-                three(row.worst_f1),
-                three(row.lineage_error),
+                three_decimals(row.worst_f1),
+                three_decimals(row.lineage_error),
                 str(len(row.seeds)),
                 *(_test_cells(tested) if tests else ()),
             )
@@ -185,7 +185,7 @@ SAW = {
 }
 
 
-def _against(family: Family) -> Iterator[tuple[int, Difference]]:
+def _against(family: ComparisonFamily) -> Iterator[tuple[int, Difference]]:
     for difference in family.against:
         yield id(family.entries[difference.one]), difference
 
@@ -197,12 +197,12 @@ def _test_cells(tested: Difference | None) -> tuple[str, str, str]:
     return value, between(tested.low, tested.high), p_value(tested.p_holm)
 
 
-def _side_by_side(here: Sequence[Row]) -> Section:
+def _side_by_side(here: Sequence[ResultRow]) -> Section:
     """Macro-F1 of each method under each rule that runs were trained with."""
     rules = [rule.name for rule in RULES if rule.name in {row.rule for row in here}]
     scores: dict[tuple[str, str], dict[str, str]] = {}
     for row in here:
-        scores.setdefault((row.name, row.backbone), {})[row.rule] = three(row.macro_f1)
+        scores.setdefault((row.name, row.backbone), {})[row.rule] = three_decimals(row.macro_f1)
     cells = tuple((*key, *(each.get(rule, "") for rule in rules)) for key, each in scores.items())
     oracle = " The oracle saw labels of the target: no result." if "oracle" in rules else ""
     words = (f"Macro-F1 on the test images by the rule that picked the weights.{oracle}",)

@@ -11,11 +11,20 @@ from statistics import fmean
 from typing import Any, Final
 
 from hf_wbc.comparison.compare import Comparison, RankTest
-from hf_wbc.comparison.document import ARROW, Section, Table, count, listed, p_value, signed, three
+from hf_wbc.comparison.document import (
+    ARROW,
+    Section,
+    Table,
+    count,
+    listed,
+    p_value,
+    signed,
+    three_decimals,
+)
 from hf_wbc.comparison.reference_scores import CHALLENGE, PARTICIPANTS
 from hf_wbc.comparison.score_sections import cost_section, heading, score_sections
-from hf_wbc.comparison.selection_rules import ORDER, Among, Within, mean
-from hf_wbc.comparison.table import Sheet
+from hf_wbc.comparison.selection_rules import ORDER, AmongRunsRegret, WithinRunRegret, mean
+from hf_wbc.comparison.table import EvalSetting
 from hf_wbc.taxonomy import NAMES
 
 BOOTSTRAP = (
@@ -118,7 +127,7 @@ def rule_sections(comparison: Comparison) -> Iterator[Section]:
     yield _among(judged.among)
 
 
-def _within(found: Sequence[Within]) -> Section:
+def _within(found: Sequence[WithinRunRegret]) -> Section:
     """Over all methods of a direction."""
     cells = tuple(
         (
@@ -127,8 +136,8 @@ def _within(found: Sequence[Within]) -> Section:
             each.sees,
             str(each.num_runs),
             "" if each.correlation is None else signed(each.correlation),
-            three(each.score),
-            three(each.regret),
+            three_decimals(each.score),
+            three_decimals(each.regret),
         )
         for each in found
     )
@@ -141,7 +150,7 @@ def _within(found: Sequence[Within]) -> Section:
     return Section("Which weights of a run", 3, words, Table(headings, cells, 3))
 
 
-def _by_method(sheet: Sheet, found: Sequence[Within]) -> Section:
+def _by_method(sheet: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
     """The rules of a direction side by side."""
     rules = [rule for rule in ORDER if any(each.rule == rule for each in found)]
     scores: dict[tuple[str, str], dict[str, float]] = {}
@@ -149,7 +158,7 @@ def _by_method(sheet: Sheet, found: Sequence[Within]) -> Section:
         scores.setdefault((each.method, each.network), {})[each.rule] = each.score
     several = len({network for _, network in scores}) > 1
     cells = tuple(
-        (*(key if several else key[:1]), *(three(each.get(rule)) for rule in rules))
+        (*(key if several else key[:1]), *(three_decimals(each.get(rule)) for rule in rules))
         for key, each in sorted(scores.items())
     )
     names = ("method", "network") if several else ("method",)
@@ -161,8 +170,8 @@ def _by_method(sheet: Sheet, found: Sequence[Within]) -> Section:
     return Section(title, 3, words, Table((*names, *rules), cells, len(names)))
 
 
-def _among(found: Sequence[Among]) -> Section:
-    groups: dict[tuple[str, str, str], list[Among]] = {}
+def _among(found: Sequence[AmongRunsRegret]) -> Section:
+    groups: dict[tuple[str, str, str], list[AmongRunsRegret]] = {}
     for each in found:
         groups.setdefault((heading(each.sheet), each.rule, each.sees), []).append(each)
     cells = []
@@ -173,10 +182,10 @@ def _among(found: Sequence[Among]) -> Section:
             (
                 *key,
                 ", ".join(each.method for each in alike),
-                three(fmean(each.score for each in alike)),
-                three(fmean(each.regret for each in alike)),
-                three(mean([each.test_score for each in tested])),
-                three(mean([each.test_regret for each in tested])),
+                three_decimals(fmean(each.score for each in alike)),
+                three_decimals(fmean(each.regret for each in alike)),
+                three_decimals(mean([each.test_score for each in tested])),
+                three_decimals(mean([each.test_regret for each in tested])),
                 tests,
             )
         )
@@ -280,7 +289,7 @@ def _left_out(ceiling: Mapping[str, Any]) -> Iterator[str]:
 def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Table:
     def ranged(pair: Mapping[str, Any], name: str) -> str:
         low, high = pair["intervals"][name]
-        return f"{three(pair[name])} [{three(low)}, {three(high)}]"
+        return f"{three_decimals(pair[name])} [{three_decimals(low)}, {three_decimals(high)}]"
 
     percent = f"{100 * ceiling['level']:g} %"
     headings = (
@@ -292,8 +301,8 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Ta
             pair["reference"],
             pair["second_look"],
             *(ranged(pair, name) for name in ("macro_f1", "accuracy", "kappa")),
-            three(pair["lineage_errors"]["cross_lineage"]),
-            three(pair["lineage_errors"]["outside"]),
+            three_decimals(pair["lineage_errors"]["cross_lineage"]),
+            three_decimals(pair["lineage_errors"]["outside"]),
             str(pair["num_classes"]),
             str(pair["num_images"]),
         )
@@ -314,7 +323,7 @@ def _classes(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _share(found: Mapping[str, Any] | None) -> str:
-    return f"{three(found['agreement'])} of {found['support']}" if found else ""
+    return f"{three_decimals(found['agreement'])} of {found['support']}" if found else ""
 
 
 HOW_TO_READ = (

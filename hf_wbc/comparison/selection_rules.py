@@ -13,10 +13,10 @@ from statistics import fmean
 from typing import Any
 
 from hf_wbc.comparison.collect import Run
-from hf_wbc.comparison.table import Row, Sheet
-from hf_wbc.evaluation.model_selection import RULES, judge
+from hf_wbc.comparison.table import EvalSetting, ResultRow
+from hf_wbc.evaluation.model_selection import RULES, evaluate_criteria
 
-Candidate = tuple[Row, Run]
+Candidate = tuple[ResultRow, Run]
 Verdict = Mapping[str, Any]
 ORDER = {rule.name: place for place, rule in enumerate(RULES)}
 WITHIN_RUNS_ONLY = ("last",)
@@ -24,10 +24,10 @@ WITHIN_RUNS_ONLY = ("last",)
 
 
 @dataclass(frozen=True)
-class Within:
+class WithinRunRegret:
     """A rule's choices among the evaluations of one run, on average over several runs."""
 
-    sheet: Sheet
+    sheet: EvalSetting
     method: str
     """With its variant, where it has several; empty for all methods together."""
     network: str
@@ -44,10 +44,10 @@ class Within:
 
 
 @dataclass(frozen=True)
-class Among:
+class AmongRunsRegret:
     """A rule's choice among all runs of a direction and a seed, whatever their method."""
 
-    sheet: Sheet
+    sheet: EvalSetting
     seed: int
     rule: str
     sees: str
@@ -67,25 +67,25 @@ class Among:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRules:
     """All rules on all directions."""
 
-    within: tuple[Within, ...]
+    within: tuple[WithinRunRegret, ...]
     """Over all runs of a sheet."""
-    by_method: tuple[Within, ...]
+    by_method: tuple[WithinRunRegret, ...]
     """Over the seeds of each method and network."""
-    among: tuple[Among, ...]
+    among: tuple[AmongRunsRegret, ...]
     num_runs: int
     """Trainings that looked at the oracle's score."""
     num_without: int
     """Those that did not, and are not in here."""
 
 
-def judge_rules(rows: Sequence[Row]) -> Judged:
+def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
     """Every rule's choices, by headline sheet; a training is asked once, whatever its own rule."""
-    within: list[Within] = []
-    by_method: list[Within] = []
-    among: list[Among] = []
+    within: list[WithinRunRegret] = []
+    by_method: list[WithinRunRegret] = []
+    among: list[AmongRunsRegret] = []
     headline = [row for row in rows if row.sheet.is_headline and row.targets]
     asked: set[str] = set()
     without: set[str] = set()
@@ -95,12 +95,12 @@ def judge_rules(rows: Sequence[Row]) -> Judged:
             (asked if run.config["oracle"] else without).add(run.name)
             if run.config["oracle"]:
                 judged.append((row, run))
-        verdicts = [judge(last_phase(run)) for _, run in judged]
+        verdicts = [evaluate_criteria(last_phase(run)) for _, run in judged]
         within += _within(sheet, [("", "")] * len(judged), verdicts)
         by_method += _within(sheet, [(row.backbone, row.name) for row, _ in judged], verdicts)
         for seed in sorted({run.seed for _, run in judged}):
             among += _among(sheet, seed, [each for each in judged if each[1].seed == seed])
-    return Judged(tuple(within), tuple(by_method), tuple(among), len(asked), len(without))
+    return JudgedRules(tuple(within), tuple(by_method), tuple(among), len(asked), len(without))
 
 
 def last_phase(run: Run) -> list[Mapping[str, Any]]:
@@ -109,7 +109,7 @@ def last_phase(run: Run) -> list[Mapping[str, Any]]:
     return [row for row in history if row["phase"] == history[-1]["phase"]]
 
 
-def _trainings(rows: Sequence[Row]) -> list[Candidate]:
+def _trainings(rows: Sequence[ResultRow]) -> list[Candidate]:
     """One run of those that differ only in the rule that picked the weights."""
     found: dict[tuple[Any, ...], Candidate] = {}
     for row in rows:
@@ -121,15 +121,15 @@ def _trainings(rows: Sequence[Row]) -> list[Candidate]:
 
 
 def _within(
-    sheet: Sheet, names: Sequence[tuple[str, str]], judged: Sequence[Mapping[str, Verdict]]
-) -> list[Within]:
+    sheet: EvalSetting, names: Sequence[tuple[str, str]], judged: Sequence[Mapping[str, Verdict]]
+) -> list[WithinRunRegret]:
     """Means over the runs of each network and method, by rule."""
     found: dict[tuple[str, str, str], list[Verdict]] = {}
     for (network, method), by_rule in zip(names, judged, strict=True):
         for rule, verdict in by_rule.items():
             found.setdefault((network, method, rule), []).append(verdict)
     return [
-        Within(
+        WithinRunRegret(
             sheet=sheet,
             method=method,
             network=network,
@@ -146,9 +146,11 @@ def _within(
     ]
 
 
-def _among(sheet: Sheet, seed: int, judged: Sequence[Candidate]) -> list[Among]:
+def _among(sheet: EvalSetting, seed: int, judged: Sequence[Candidate]) -> list[AmongRunsRegret]:
     owners = [each for each in judged for _ in last_phase(each[1])]
-    verdicts = judge([evaluation for _, run in judged for evaluation in last_phase(run)])
+    verdicts = evaluate_criteria(
+        [evaluation for _, run in judged for evaluation in last_phase(run)]
+    )
     tests = {run.name: kept_macro_f1(run, sheet) for _, run in judged}
     best = owners[verdicts["oracle"]["row"]][0]
     found = []
@@ -159,7 +161,7 @@ def _among(sheet: Sheet, seed: int, judged: Sequence[Candidate]) -> list[Among]:
         kept = run.record["selection"]["step"] == verdict["step"]
         test = tests[run.name] if kept else None
         found.append(
-            Among(
+            AmongRunsRegret(
                 sheet=sheet,
                 seed=seed,
                 rule=name,
@@ -178,7 +180,7 @@ def _among(sheet: Sheet, seed: int, judged: Sequence[Candidate]) -> list[Among]:
     return found
 
 
-def kept_macro_f1(run: Run, sheet: Sheet) -> float:
+def kept_macro_f1(run: Run, sheet: EvalSetting) -> float:
     """Of the weights that the run kept."""
     return float(run.record["results"][sheet.domain][sheet.split]["macro_f1"])
 

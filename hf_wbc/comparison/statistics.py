@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.evaluation.metrics import merged
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.taxonomy import NAMES, UNLABELLED
 
 Floats = NDArray[np.float64]
@@ -95,7 +95,7 @@ def resampled_macro_f1(
     All models meet the same draws. One is scored over the classes that it has, as any other set of
     images is.
     """
-    into = merged(scoring.merge)
+    into = merged_labels(scoring.merge)
     true = np.where(scoring.labels == UNLABELLED, UNLABELLED, into[scoring.labels])
     kept = true != UNLABELLED
     if scoring.classes:

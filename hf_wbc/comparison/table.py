@@ -98,7 +98,7 @@ Scored = tuple[Run, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, order=True)
-class Sheet:
+class EvalSetting:
     """Images of one domain, scored over the same classes, by models trained in one direction."""
 
     sources: tuple[str, ...]
@@ -132,10 +132,10 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """Runs of one method on one network, over seeds, on one sheet. Scores are means over seeds."""
 
-    sheet: Sheet
+    sheet: EvalSetting
     method: str
     variant: str
     """The settings by which it differs from other rows of the method; empty where none does."""
@@ -215,21 +215,21 @@ class Row:
         return self.lineage_errors["cross_lineage"]
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
+def result_rows(runs: Sequence[Run]) -> list[ResultRow]:
     """One row per method, network, direction, scored domain and split, and rule.
 
     By sheet, the headline ones first, and within one the best first.
     """
     groups: dict[tuple[Any, ...], list[Scored]] = {}
     for run, variant in _with_variants(runs):
-        for sheet, scores in sheets(run):
+        for sheet, scores in eval_settings(run):
             key = (sheet, run.network, trained(run), run.method, variant, run.rule)
             groups.setdefault(key, []).append((run, scores))
     found = [_row(key[0], key[4], scored) for key, scored in groups.items()]
     return sorted(found, key=_order)
 
 
-def sheets(run: Run) -> Iterator[tuple[Sheet, Mapping[str, Any]]]:
+def eval_settings(run: Run) -> Iterator[tuple[EvalSetting, Mapping[str, Any]]]:
     """All that a run was scored on, with the scores."""
     held_out = tuple(domain["name"] for domain in run.record["held_out"])
     facts = {
@@ -243,7 +243,7 @@ def sheets(run: Run) -> Iterator[tuple[Sheet, Mapping[str, Any]]]:
             if scores is not None:
                 parts = [facts[domain][part] for part in _PARTS.get(split, (split,))]
                 yield (
-                    Sheet(
+                    EvalSetting(
                         sources=run.sources,
                         targets=run.targets,
                         held_out=held_out,
@@ -281,7 +281,7 @@ def _with_variants(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
         yield from zip(alike, variants(alike), strict=True)
 
 
-def _row(sheet: Sheet, variant: str, found: Sequence[Scored]) -> Row:
+def _row(sheet: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultRow:
     runs = prefer_judged([run for run, _ in found])
     by_name = {run.name: scores for run, scores in found}
     scores = [by_name[run.name] for run in runs]
@@ -292,7 +292,7 @@ def _row(sheet: Sheet, variant: str, found: Sequence[Scored]) -> Row:
     }
     worst = min(f1, key=lambda name: f1[name])
     costs = [run.record["cost"] for run in runs]
-    return Row(
+    return ResultRow(
         sheet=sheet,
         method=runs[0].method,
         variant=variant,
@@ -322,7 +322,7 @@ def _row(sheet: Sheet, variant: str, found: Sequence[Scored]) -> Row:
     )
 
 
-def _order(row: Row) -> tuple[Any, ...]:
+def _order(row: ResultRow) -> tuple[Any, ...]:
     sheet = row.sheet
     return (
         not sheet.is_headline, sheet.sources, sheet.targets, _ROLES.index(sheet.role),

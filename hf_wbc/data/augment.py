@@ -18,19 +18,19 @@ from torch import Tensor
 
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment_ops import (
-    draw_changes,
-    draw_colours,
-    draw_frames,
-    draw_stains,
-    recolour,
-    resampled,
-    restain,
-    turned,
+    color_affine,
+    draw_augmentation_params,
+    draw_color_params,
+    draw_crop_params,
+    draw_stain_params,
+    flip_rotate90,
+    resample_crop,
+    stain_affine,
 )
 from hf_wbc.data.image_statistics import blur
-from hf_wbc.data.preprocessing import Levels, cached_slices, normalise
+from hf_wbc.data.preprocessing import Levels, cached_slices, normalize
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.data.style_transfer import Way
+from hf_wbc.data.style_transfer import StyleTransfer
 
 NO_CHANGE = Augmentation(
     flips=False,
@@ -56,11 +56,11 @@ def augment(
 
     Samples take their numbers from `generator` in turn, and as many whatever the strengths.
     """
-    changes = draw_changes(len(pixels), generator)
-    return apply_changes(pixels, changes, strength, mean, std, um)
+    changes = draw_augmentation_params(len(pixels), generator)
+    return apply_augmentation(pixels, changes, strength, mean, std, um)
 
 
-def apply_changes(
+def apply_augmentation(
     pixels: Tensor,
     changes: Tensor,
     strength: Augmentation,
@@ -70,9 +70,9 @@ def apply_changes(
     *,
     blur_um: Tensor | None = None,
     towards: Tensor | None = None,
-    way: Way | None = None,
+    way: StyleTransfer | None = None,
 ) -> Tensor:
-    """`augment` with the rows of `draw_changes` in hand.
+    """`augment` with the rows of `draw_augmentation_params` in hand.
 
     `blur_um` (B,) is each sample's own, always; `towards` (B, T, 3, 4) are maps of its colours in
     0..1 to each of T targets', of which `strength.target_shift` goes a random part; `way` is that
@@ -82,16 +82,16 @@ def apply_changes(
     assert pixels.dtype == torch.uint8 and pixels.shape == (num, side, side, 3)
     device, frames, stains = pixels.device, None, None
     if strength.rotation_deg or strength.shift_um or strength.scale_um:
-        frames = draw_frames(changes, strength, um).to(device, non_blocking=True)
+        frames = draw_crop_params(changes, strength, um).to(device, non_blocking=True)
     elif strength.flips or strength.quarter_turns:
-        pixels = turned(pixels, changes, strength)
+        pixels = flip_rotate90(pixels, changes, strength)
     is_blurred = blur_um is not None and bool(blur_um.any())
     is_coloured = way is not None or _is_coloured(strength, towards)
     if frames is None and not is_blurred and not is_coloured:
-        return normalise(pixels, mean, std)
+        return normalize(pixels, mean, std)
     if strength.stain:
-        stains = draw_stains(changes, strength.stain).to(device, non_blocking=True)
-    colours = draw_colours(changes, strength, mean, std, towards).to(device, non_blocking=True)
+        stains = draw_stain_params(changes, strength.stain).to(device, non_blocking=True)
+    colours = draw_color_params(changes, strength, mean, std, towards).to(device, non_blocking=True)
     images = torch.empty(num, 3, side * side, device=device)
     with torch.autocast(device.type, enabled=False):
         for some in cached_slices(pixels):
@@ -101,15 +101,15 @@ def apply_changes(
             if is_blurred and blur_um is not None:
                 plain = blur(plain, blur_um[some] * (side / um))
             if frames is not None:
-                plain = resampled(plain, frames[some])
+                plain = resample_crop(plain, frames[some])
             flat = plain.flatten(2)
             if stains is not None:
-                flat = restain(flat, stains[some])
-            recolour(flat, colours[some], out=images[some])
+                flat = stain_affine(flat, stains[some])
+            color_affine(flat, colours[some], out=images[some])
     return images.view(num, 3, side, side)
 
 
-def doubled(strength: Augmentation) -> Augmentation:
+def two_views(strength: Augmentation) -> Augmentation:
     """Every range twice as wide, as far as it can be; for a strong view."""
     return replace(
         strength,
@@ -151,6 +151,6 @@ def drop_features(features: Tensor, uniform: Tensor, fraction: float = FRACTION)
     return features * (kept / (1 - fraction))
 
 
-def draw_dropout(num: int, num_features: int, generator: torch.Generator) -> Tensor:
+def draw_feature_dropout(num: int, num_features: int, generator: torch.Generator) -> Tensor:
     """Uniform numbers in [0, 1), one row a sample (num, num_features), rows drawn in order."""
     return torch.rand(num, num_features, generator=generator, device=generator.device)

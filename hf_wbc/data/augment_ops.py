@@ -40,7 +40,7 @@ TARGET_AMOUNT, TARGET_DOMAIN = range(17, 19)
 NUM_DRAWS = 19
 
 
-def draw_changes(num: int, generator: torch.Generator) -> Tensor:
+def draw_augmentation_params(num: int, generator: torch.Generator) -> Tensor:
     """Uniform numbers in [0, 1), one row a sample (num, draws), on the generator's device.
 
     Rows are drawn in order (on a CPU): a slice of them is what these samples get in any batch.
@@ -48,24 +48,24 @@ def draw_changes(num: int, generator: torch.Generator) -> Tensor:
     return torch.rand(num, NUM_DRAWS, generator=generator, device=generator.device)
 
 
-def draw_part(changes: Tensor, strength: float) -> Tensor:
+def draw_uniform(changes: Tensor, strength: float) -> Tensor:
     """Part of the way to a target that each sample goes (B,), uniform in [0, strength), float64."""
     return changes[:, TARGET_AMOUNT].double() * strength
 
 
-def draw_target(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
+def draw_target_fraction(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
     """Index of each sample's target, all alike, and what is left of the draw: another in [0, 1)."""
     places = changes[:, TARGET_DOMAIN].double() * num_targets
     which = places.long()
     return which, places - which
 
 
-def signed(changes: Tensor, draw: int | slice, strength: float) -> Tensor:
+def signed_uniform(changes: Tensor, draw: int | slice, strength: float) -> Tensor:
     """Uniform in +-strength, (B,) for one draw and (B, n) for a slice of n, float64."""
     return (changes[:, draw].double() * 2 - 1) * strength
 
 
-def turned(pixels: Tensor, changes: Tensor, strength: Augmentation) -> Tensor:
+def flip_rotate90(pixels: Tensor, changes: Tensor, strength: Augmentation) -> Tensor:
     """Mirrored, then turned counter-clockwise, in whole pixels (B, H, H, 3)."""
     moved = torch.empty_like(pixels)
     mirror_x, mirror_y, turns = _codes(changes, strength)
@@ -77,7 +77,7 @@ def turned(pixels: Tensor, changes: Tensor, strength: Augmentation) -> Tensor:
     return moved
 
 
-def draw_frames(changes: Tensor, strength: Augmentation, um: float) -> Tensor:
+def draw_crop_params(changes: Tensor, strength: Augmentation, um: float) -> Tensor:
     """Maps (B, 2, 3) from places (x, y, 1) in the new image to those in the old, in [-1, 1].
 
     The old image is mirrored and turned as in `turned`, then seen through a frame that is
@@ -86,18 +86,20 @@ def draw_frames(changes: Tensor, strength: Augmentation, um: float) -> Tensor:
     mirror_x, mirror_y, turns = _codes(changes, strength)
     sign_x, sign_y = 1.0 - 2.0 * mirror_x, 1.0 - 2.0 * mirror_y
     cosine, sine = (turns * (math.pi / 2)).cos().round(), (turns * (math.pi / 2)).sin().round()
-    turn = square([[sign_x * cosine, -sign_x * sine], [sign_y * sine, sign_y * cosine]])
-    angle = signed(changes, ROTATION, math.radians(strength.rotation_deg))
-    width = 1 + signed(changes, SCALE, strength.scale_um / um)
+    turn = central_crop([[sign_x * cosine, -sign_x * sine], [sign_y * sine, sign_y * cosine]])
+    angle = signed_uniform(changes, ROTATION, math.radians(strength.rotation_deg))
+    width = 1 + signed_uniform(changes, SCALE, strength.scale_um / um)
     cosine, sine = width * angle.cos(), width * angle.sin()
-    shift = [signed(changes, draw, 2 * strength.shift_um / um) for draw in (SHIFT_X, SHIFT_Y)]
+    shift = [
+        signed_uniform(changes, draw, 2 * strength.shift_um / um) for draw in (SHIFT_X, SHIFT_Y)
+    ]
     frame = torch.cat(
-        [square([[cosine, -sine], [sine, cosine]]), torch.stack(shift, 1)[:, :, None]], 2
+        [central_crop([[cosine, -sine], [sine, cosine]]), torch.stack(shift, 1)[:, :, None]], 2
     )
     return (turn.double() @ frame).float()
 
 
-def resampled(images: Tensor, frames: Tensor) -> Tensor:
+def resample_crop(images: Tensor, frames: Tensor) -> Tensor:
     """Images (B, 3, H, H) seen through `frames` (B, 2, 3); beyond the edge they are mirrored.
 
     The grid is what `affine_grid` gives, from two sums of a row and a column.
@@ -114,7 +116,7 @@ def resampled(images: Tensor, frames: Tensor) -> Tensor:
     )
 
 
-def square(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+def central_crop(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     """Matrices (B, n, n) from their entries (B,)."""
     return torch.stack([torch.stack(list(row), 1) for row in rows], 1)
 
@@ -134,7 +136,7 @@ _YIQ = (
 """Luma, and the plane in which hue is an angle and saturation a length."""
 
 
-def draw_colours(
+def draw_color_params(
     changes: Tensor,
     strength: Augmentation,
     mean: Levels,
@@ -148,13 +150,13 @@ def draw_colours(
     contrast (around the mean luma), saturation and hue as a stretched turn in the plane of YIQ.
     """
     changes = changes.cpu()
-    brightness = 1 + signed(changes, BRIGHTNESS, strength.brightness)
-    contrast = 1 + signed(changes, CONTRAST, strength.contrast)
-    saturation = 1 + signed(changes, SATURATION, strength.saturation)
-    angle = signed(changes, HUE, 2 * math.pi * strength.hue)
+    brightness = 1 + signed_uniform(changes, BRIGHTNESS, strength.brightness)
+    contrast = 1 + signed_uniform(changes, CONTRAST, strength.contrast)
+    saturation = 1 + signed_uniform(changes, SATURATION, strength.saturation)
+    angle = signed_uniform(changes, HUE, 2 * math.pi * strength.hue)
     cosine, sine = saturation * angle.cos(), saturation * angle.sin()
     one, none = torch.ones_like(cosine), torch.zeros_like(cosine)
-    chroma = square([[one, none, none], [none, cosine, -sine], [none, sine, cosine]])
+    chroma = central_crop([[one, none, none], [none, cosine, -sine], [none, sine, cosine]])
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     pixel = (brightness * contrast)[:, None, None] * (yiq.inverse() @ chroma @ yiq)
     grey = (brightness * (1 - contrast))[:, None, None] * yiq[0].expand(3, 3)
@@ -166,7 +168,7 @@ def draw_colours(
     return torch.cat([slope * pixel, slope * grey, offset], 2).float()
 
 
-def recolour(images: Tensor, colours: Tensor, out: Tensor) -> None:
+def color_affine(images: Tensor, colours: Tensor, out: Tensor) -> None:
     """Images (B, 3, H * W) of 0..255 through `colours` (B, 3, 7), into `out`."""
     pixel, grey, add = torch.split(colours, [3, 3, 1], dim=2)
     bias = torch.baddbmm(add, grey, images.mean(2, keepdim=True))
@@ -178,9 +180,9 @@ def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple
 
     The part is uniform in [0, strength), the target one of T with equal probability.
     """
-    which, _ = draw_target(changes, towards.shape[1])
+    which, _ = draw_target_fraction(changes, towards.shape[1])
     whole = towards[torch.arange(len(towards)), which].double()
-    part = draw_part(changes, strength)[:, None, None]
+    part = draw_uniform(changes, strength)[:, None, None]
     matrix = torch.eye(3, dtype=torch.float64) * (1 - part) + part * whole[:, :, :3]
     return matrix, 255 * part * whole[:, :, 3:]
 
@@ -191,29 +193,29 @@ EOSIN = (0.092789, 0.954111, 0.283111)
 _WHITE, _DARKEST = 255.0, 1.0
 
 
-def dyes() -> Tensor:
+def stain_matrix() -> Tensor:
     """Densities of a unit of azure, eosin and what neither explains, as rows (3, 3), float64."""
     azure, eosin = torch.tensor([AZURE, EOSIN], dtype=torch.float64)
     rows = torch.stack([azure, eosin, torch.linalg.cross(azure, eosin)])
     return torch.nn.functional.normalize(rows)
 
 
-def draw_stains(changes: Tensor, strength: float) -> Tensor:
+def draw_stain_params(changes: Tensor, strength: float) -> Tensor:
     """Maps (B, 3, 4) of ln(intensity), intensities in 0..255; three columns to mix, one to add.
 
     Each dye's amount c becomes (1 + a) c + b, a and b uniform in +-strength; b in units of density.
     """
     changes = changes.cpu()
-    scale = 1 + signed(changes, STAIN_SCALE, strength)
-    shift = signed(changes, STAIN_SHIFT, strength)
-    mix = dyes().T
+    scale = 1 + signed_uniform(changes, STAIN_SCALE, strength)
+    shift = signed_uniform(changes, STAIN_SHIFT, strength)
+    mix = stain_matrix().T
     matrix = mix @ torch.diag_embed(scale) @ mix.inverse()
     white = torch.full((3,), math.log(_WHITE), dtype=torch.float64)
     add = white - matrix @ white - shift @ mix.T
     return torch.cat([matrix, add[:, :, None]], 2).float()
 
 
-def restain(images: Tensor, stains: Tensor) -> Tensor:
+def stain_affine(images: Tensor, stains: Tensor) -> Tensor:
     """Images (B, 3, N) of 0..255 with other amounts of each dye; `images` are overwritten."""
     matrix, add = torch.split(stains, [3, 1], dim=2)
     densities = images.clamp_(min=_DARKEST).log_()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class DomainView:
     """B samples in the order in which they were drawn."""
 
     inputs: Tensor
@@ -23,12 +23,12 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetView(View):
+class TargetView(DomainView):
     """Unlabelled samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceView(View):
+class SourceView(DomainView):
     """Labelled samples."""
 
     labels: Tensor

@@ -81,7 +81,7 @@ class Geometry:
             raise ValueError(f"unknown interpolation {self.resample}; choose from {known}")
 
 
-def square(
+def crop_and_resize(
     pixels: NDArray[np.uint8], um_per_px: float | None, geometry: Geometry
 ) -> NDArray[np.uint8]:
     """The central square of a frame (H, W, 3), (size, size, 3).
@@ -120,7 +120,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Frame:
+class CropFrame:
     """Where the square of an image lies."""
 
     box: Box
@@ -153,13 +153,13 @@ def guess_scale(nuclei: Sequence[Nucleus | None]) -> float | None:
     return guess if FINEST_UM_PER_PX <= guess <= COARSEST_UM_PER_PX else None
 
 
-def frame(
+def locate_crop(
     pixels: NDArray[np.uint8],
     nucleus: Nucleus | None,
     um_per_px: float,
     guessed: bool,
     assumed: bool = False,
-) -> Frame:
+) -> CropFrame:
     """The square of an image (H, W, 3); ValueError for a scale at which 25 um are no cell."""
     side = crop_side(um_per_px)
     if side < FEWEST_PX:
@@ -172,10 +172,12 @@ def frame(
     if nucleus is not None:
         top = _moved(top, nucleus.y, height, side, um_per_px)
         left = _moved(left, nucleus.x, width, side, um_per_px)
-    return Frame((left, top, left + side, top + side), um_per_px, guessed, nucleus, assumed)
+    return CropFrame((left, top, left + side, top + side), um_per_px, guessed, nucleus, assumed)
 
 
-def framed(pixels: NDArray[np.uint8], found: Frame, geometry: Geometry) -> NDArray[np.uint8]:
+def extract_crop(
+    pixels: NDArray[np.uint8], found: CropFrame, geometry: Geometry
+) -> NDArray[np.uint8]:
     """What the model sees of it, (size, size, 3)."""
     left, top, right, bottom = found.box
     height, width = pixels.shape[:2]
@@ -186,7 +188,7 @@ def framed(pixels: NDArray[np.uint8], found: Frame, geometry: Geometry) -> NDArr
         y, x = max(-top, 0), max(-left, 0)
         filled[y : y + part.shape[0], x : x + part.shape[1]] = part
         part = filled
-    return square(part, None, geometry)
+    return crop_and_resize(part, None, geometry)
 
 
 def _moved(start: int, centre: float, length: int, side: int, um_per_px: float) -> int:

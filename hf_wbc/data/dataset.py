@@ -18,7 +18,7 @@ import numpy as np
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.hub_cache import fetch_snapshot
-from hf_wbc.data.image_io import ImageFault, size_of
+from hf_wbc.data.image_io import ImageFault, image_size
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
@@ -32,7 +32,7 @@ _REBUILD = "build it again with `hf-wbc prepare`"
 
 
 @dataclass(frozen=True, eq=False)
-class Domain:
+class DomainSplit:
     """N rows of one domain."""
 
     ref: str
@@ -59,19 +59,19 @@ class Domain:
         return len(self.labels)
 
 
-def load_domain(ref: str, split: str, config: str = DEFAULT_CONFIG) -> Domain:
+def load_split(ref: str, split: str, config: str = DEFAULT_CONFIG) -> DomainSplit:
     """One split of a prepared folder or of a Hub dataset `org/name[@revision]`.
 
     ValueError when it is not there, not of our schema, of other classes or another order of them,
     incomplete, of two domains or two scales, or cropped to another scale than its rows state.
     """
-    (domain,) = load_domains(ref, [split], config)
+    (domain,) = load_splits(ref, [split], config)
     return domain
 
 
-def load_domains(
+def load_splits(
     ref: str, splits: Sequence[str] = SPLITS, config: str = DEFAULT_CONFIG
-) -> list[Domain]:
+) -> list[DomainSplit]:
     """Several splits, all of the same commit where they are on the Hub; as `load_domain`."""
     for what, values, known in (("split", splits, SPLITS), ("config", [config], CONFIGS)):
         for value in values:
@@ -81,15 +81,15 @@ def load_domains(
     return [_load(ref, folder / config, split, revision) for split in splits]
 
 
-def _load(ref: str, folder: Path, split: str, revision: str | None) -> Domain:
-    files = shards_of(ref, folder, split)
+def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSplit:
+    files = parquet_shards(ref, folder, split)
     check_schema(ref, files)
     facts = _read_facts(files)
     fingerprint, um_per_px = _fingerprint(facts), _scale(ref, facts["um_per_px"])
     dataset = _read(files, fingerprint)
     if folder.name == DEFAULT_CONFIG and um_per_px is not None:
         _require_crop(ref, dataset, um_per_px)
-    return Domain(
+    return DomainSplit(
         ref=ref,
         name=_only(ref, "domain", facts["domain"]),
         split=split,
@@ -121,7 +121,7 @@ def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | N
     return snapshot, snapshot.name
 
 
-def shards_of(ref: str, folder: Path, split: str) -> list[Path]:
+def parquet_shards(ref: str, folder: Path, split: str) -> list[Path]:
     """The Parquet files of a split, in order; ValueError when one of them is missing."""
     found = sorted(folder.glob(f"{split}-*.parquet"))
     names = [_SHARD.fullmatch(path.name) for path in found]
@@ -254,7 +254,7 @@ def _require_crop(ref: str, dataset: "datasets.Dataset", um_per_px: float) -> No
     """ValueError when the first image does not show 25 um at the stated scale."""
     data = dataset.with_format("arrow")[:1]["image"][0]["bytes"].as_py()
     try:
-        size = size_of(data, ref)
+        size = image_size(data, ref)
     except ImageFault:
         return  # damaged: whoever reads the pixels names it
     side = crop_side(um_per_px)

@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
-from hf_wbc.data.crop import Geometry, crop_side, square
-from hf_wbc.data.dataset import Domain
+from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side
+from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
-from hf_wbc.data.image_statistics import COLOUR_STATISTICS_MAX_IMAGES, evenly_spaced
-from hf_wbc.data.parallel import Workers
+from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
+from hf_wbc.data.parallel import WorkerPool
 from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.table import Table
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 BATCH = 32
 """Images of a job."""
@@ -51,7 +51,7 @@ class ImageFolder:
 
 
 @dataclass(frozen=True)
-class Block:
+class ImageBlock:
     """Some images of a folder, in order."""
 
     names: tuple[str, ...]
@@ -85,7 +85,7 @@ def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
             is_image = not hidden and file.lower().endswith(IMAGE_SUFFIXES)
             (names if is_image else others).append(name)
     if not names:
-        held = f"it holds {some(sorted(others))}" if others else "it is empty"
+        held = f"it holds {shorten_list(sorted(others))}" if others else "it is empty"
         raise ValueError(
             f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
             "images, or one that `hf-wbc prepare` wrote"
@@ -98,7 +98,7 @@ def read_blocks(
     geometry: Geometry,
     num_proc: int | None = None,
     numbers: Sequence[int] | None = None,
-) -> Iterator[Block]:
+) -> Iterator[ImageBlock]:
     """All images in order, `BLOCK` files at a time; a bad one is a fault of its block.
 
     `num_proc` None takes every core where the images are many; `numbers` names the blocks that are
@@ -106,7 +106,7 @@ def read_blocks(
     """
     num = num_processes(len(folder.names), num_proc) or 1
     wanted = range(num_blocks(len(folder.names))) if numbers is None else numbers
-    with Workers(num, (folder, geometry)) as workers:
+    with WorkerPool(num, (folder, geometry)) as workers:
         for start in (number * BLOCK for number in wanted):
             names = folder.names[start : start + BLOCK]
             jobs = [(names[first : first + BATCH],) for first in range(0, len(names), BATCH)]
@@ -119,12 +119,12 @@ def num_blocks(num_images: int) -> int:
     return -(-num_images // BLOCK)
 
 
-def sample(folder: ImageFolder, geometry: Geometry) -> Table:
+def sample_images(folder: ImageFolder, geometry: Geometry) -> Table:
     """Evenly spaced images of the folder, without the bad ones, to measure its colours.
 
     ValueError when all of them are bad.
     """
-    at_most = min(COLOUR_STATISTICS_MAX_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
+    at_most = min(MAX_COLOR_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
     names = [folder.names[row] for row in evenly_spaced(len(folder.names), at_most)]
     block = _block(names, _squares((folder, geometry), names), geometry)
     if not block.names:
@@ -134,13 +134,13 @@ def sample(folder: ImageFolder, geometry: Geometry) -> Table:
 
 def _block(
     names: Sequence[str], found: Sequence[NDArray[np.uint8] | str], geometry: Geometry
-) -> Block:
+) -> ImageBlock:
     whole = {n: f for n, f in zip(names, found, strict=True) if not isinstance(f, str)}
     faults = tuple(fault for fault in found if isinstance(fault, str))
     pixels = np.empty((len(whole), geometry.size, geometry.size, 3), np.uint8)
     for row, one in enumerate(whole.values()):
         pixels[row] = one
-    return Block(tuple(whole), pixels, faults)
+    return ImageBlock(tuple(whole), pixels, faults)
 
 
 def _squares(
@@ -170,31 +170,31 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
     pixels = decode_rgb(data, name)
     try:
-        return square(pixels, folder.um_per_px, geometry)
+        return crop_and_resize(pixels, folder.um_per_px, geometry)
     except ValueError as error:
         raise ImageFault(f"{name}: {error}") from error
 
 
 def read_dataset_blocks(
-    domains: Sequence[Domain], geometry: Geometry, numbers: Sequence[int], num_proc: int
-) -> Iterator[Block]:
+    domains: Sequence[DomainSplit], geometry: Geometry, numbers: Sequence[int], num_proc: int
+) -> Iterator[ImageBlock]:
     """Of the blocks of `BLOCK` rows those that are named, in that order, by so many processes.
 
     The rows of several splits follow each other. ValueError names a row that is no image, or is
     smaller than 25 um.
     """
     total = sum(map(len, domains))
-    with Workers(num_proc, (tuple(domains), geometry)) as workers:
+    with WorkerPool(num_proc, (tuple(domains), geometry)) as workers:
         for number in numbers:
             rows = range(number * BLOCK, min((number + 1) * BLOCK, total))
             jobs = [(rows[first : first + BATCH],) for first in range(0, len(rows), BATCH)]
             found = workers.map(_dataset_blocks_squares, jobs)
             names = tuple(name for part in found for name in part[0])
-            yield Block(names, np.concatenate([part[1] for part in found]), ())
+            yield ImageBlock(names, np.concatenate([part[1] for part in found]), ())
 
 
 def _dataset_blocks_squares(
-    state: tuple[tuple[Domain, ...], Geometry], rows: range
+    state: tuple[tuple[DomainSplit, ...], Geometry], rows: range
 ) -> tuple[list[str], NDArray[np.uint8]]:
     """Image ids and squares of some rows."""
     domains, geometry = state
@@ -212,13 +212,13 @@ def _dataset_blocks_squares(
 
 
 def _dataset_blocks_square(
-    domain: Domain, row: int, data: bytes | None, geometry: Geometry
+    domain: DomainSplit, row: int, data: bytes | None, geometry: Geometry
 ) -> NDArray[np.uint8]:
     name = f"{domain.ref}: {domain.image_ids[row]}"
     if data is None:
         raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
     pixels = decode_rgb(data, name)
     try:
-        return square(pixels, domain.um_per_px, geometry)
+        return crop_and_resize(pixels, domain.um_per_px, geometry)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

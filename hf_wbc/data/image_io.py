@@ -30,12 +30,12 @@ def is_jpeg(data: bytes) -> bool:
     return data.startswith(b"\xff\xd8\xff")
 
 
-def is_whole(data: bytes) -> bool:
+def is_complete_jpeg(data: bytes) -> bool:
     """Whether every segment and scan is there, up to the mark of the end."""
     return any(marker == _EOI for marker, _ in _segments(data))
 
 
-def frame_header(data: bytes) -> tuple[bool, int, int] | None:
+def jpeg_frame_header(data: bytes) -> tuple[bool, int, int] | None:
     """(is baseline, bits per channel, number of channels); None when there is none."""
     for marker, piece in _segments(data):
         if marker in _FRAMES and len(piece) > 9:
@@ -169,12 +169,12 @@ def clean_bytes(data: bytes, pixels: NDArray[np.uint8]) -> bytes:
 
     The source's own compressed data when it is a baseline RGB JPEG, a PNG of the pixels otherwise.
     """
-    if is_jpeg(data) and frame_header(data) == (True, 8, 3):
+    if is_jpeg(data) and jpeg_frame_header(data) == (True, 8, 3):
         return strip_metadata(data)
     return encode_png(pixels)
 
 
-def size_of(data: bytes, name: str) -> tuple[int, int]:
+def image_size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height by the file's header; ImageFault where that cannot be read."""
     return _open(data, name).size
 
@@ -189,7 +189,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         raise
     except Exception as error:  # Pillow's parsers promise no kind of error
         kind = next((kind for head, kind in _SIGNATURES.items() if data.startswith(head)), None)
-        if kind == "JPEG" and (header := frame_header(data)) and header[1] != 8:
+        if kind == "JPEG" and (header := jpeg_frame_header(data)) and header[1] != 8:
             raise ImageFault(f"{name}: {header[1]} bits per channel; {_CONVERT}") from error
         if kind:
             reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
@@ -206,7 +206,7 @@ def _has_end(image: Image.Image, data: bytes) -> bool:
     A file of the right length whose rest was never written decodes: zeros are valid JPEG data.
     """
     if image.format == "JPEG":
-        return is_whole(data)
+        return is_complete_jpeg(data)
     return image.format != "PNG" or _PNG_END in data
 
 

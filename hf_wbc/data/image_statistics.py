@@ -34,7 +34,7 @@ from hf_wbc.data.crop import Geometry
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 
-COLOUR_STATISTICS_MAX_IMAGES = 1024
+MAX_COLOR_IMAGES = 1024
 """Evenly spaced images that stand for a domain."""
 _colour_statistics_ROWS_AT_ONCE = 64
 _SPREAD = 1 / 255
@@ -43,7 +43,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ColourStatistics:
+class ColorStatistics:
     """Of all pixels of a domain, intensities in [0, 1]."""
 
     mean: tuple[float, float, float]
@@ -57,14 +57,14 @@ class ColourStatistics:
         return red, green, blue
 
 
-def colour_statistics(table: Table, domain: int | None = None) -> ColourStatistics:
+def color_statistics(table: Table, domain: int | None = None) -> ColorStatistics:
     """Statistics of a table of pixels, or of one domain in it by its index.
 
     Sums of whole numbers, so the same on every machine.
     """
     total, squares, num = np.zeros(3), np.zeros((3, 3)), 0
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
-    rows = rows[evenly_spaced(len(rows), COLOUR_STATISTICS_MAX_IMAGES)]
+    rows = rows[evenly_spaced(len(rows), MAX_COLOR_IMAGES)]
     for start in range(0, len(rows), _colour_statistics_ROWS_AT_ONCE):
         pixels = table.batch(rows[start : start + _colour_statistics_ROWS_AT_ONCE]).numpy()
         colours = pixels.reshape(-1, 3).astype(np.float64)
@@ -74,7 +74,7 @@ def colour_statistics(table: Table, domain: int | None = None) -> ColourStatisti
     mean = total / num
     covariance = (squares / num - np.outer(mean, mean)) / 255**2
     red, green, blue = (mean / 255).tolist()
-    return ColourStatistics((red, green, blue), tuple(map(tuple, covariance.tolist())))
+    return ColorStatistics((red, green, blue), tuple(map(tuple, covariance.tolist())))
 
 
 def evenly_spaced(num: int, at_most: int) -> npt.NDArray[np.int64]:
@@ -82,7 +82,7 @@ def evenly_spaced(num: int, at_most: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, num - 1, min(num, at_most)).round().astype(np.int64))
 
 
-def carry(source: ColourStatistics, target: ColourStatistics) -> Matrix:
+def color_transfer_map(source: ColorStatistics, target: ColorStatistics) -> Matrix:
     """The map (3, 4) of colours that gives source pixels the target's mean and covariance.
 
     Of all linear maps that do it, the one that moves colours least: the Monge-Kantorovitch colour
@@ -180,7 +180,7 @@ _RIDGE = 1e-4
 Floats = NDArray[np.float64]
 
 
-def look_of(square: NDArray[np.uint8]) -> Floats:
+def image_appearance(square: NDArray[np.uint8]) -> Floats:
     """Colours (6) and sharpness (1), (7,), of a square of LOOK's size; NaN where nothing is."""
     density = -np.log(np.maximum(square, _DARKEST).reshape(-1, 3) / 255.0)
     return np.array([*density.mean(0), *density.std(0), _sharpness(square)])
@@ -195,7 +195,7 @@ def _sharpness(square: NDArray[np.uint8]) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class SourceAppearance:
     """How the cells of some sources look, and what is too far from all of them."""
 
     means: Floats
@@ -217,7 +217,7 @@ class Looks:
         return bool(look[NUM_COLOURS] < self.blurred_per_um)
 
 
-def looks_of_sources(looks: Floats, sources: NDArray[np.str_]) -> Looks:
+def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> SourceAppearance:
     """From looks (N, 7) of cells and the source (N,) of each."""
     found = []
     for name in np.unique(sources):
@@ -230,7 +230,7 @@ def looks_of_sources(looks: Floats, sources: NDArray[np.str_]) -> Looks:
         sharp = np.nanquantile(mine[:, NUM_COLOURS], 1 - NEARLY_ALL)
         found.append((mean, inverse, limit, sharp))
     means, inverses, limits, sharps = (np.array(part) for part in zip(*found, strict=True))
-    return Looks(means, inverses, limits, LESS_SHARP * float(sharps.min()))
+    return SourceAppearance(means, inverses, limits, LESS_SHARP * float(sharps.min()))
 
 
 def _distances(gaps: Floats, inverses: Floats) -> Floats:

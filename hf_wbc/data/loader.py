@@ -20,18 +20,18 @@ from torch import Tensor
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import (
     NO_CHANGE,
-    apply_changes,
+    apply_augmentation,
     check_strength,
-    doubled,
-    draw_dropout,
+    draw_feature_dropout,
     drop_features,
+    two_views,
 )
-from hf_wbc.data.augment_ops import draw_changes
+from hf_wbc.data.augment_ops import draw_augmentation_params
 from hf_wbc.data.batch import Batch, SourceView, TargetBatch, TargetView
-from hf_wbc.data.image_statistics import carry, colour_statistics
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.image_statistics import color_statistics, color_transfer_map
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.data.style_transfer import Style, make_style, maps_between
+from hf_wbc.data.style_transfer import TargetStyleSampler, make_style, style_maps
 from hf_wbc.data.table import Table
 
 Balance = Literal["class_domain", "domain", "none"]
@@ -39,7 +39,7 @@ _BLOCK = 1024
 """Items that are permuted in one go, where a permutation is shorter."""
 
 
-def draw(
+def draw_indices(
     labels: np.ndarray, domains: np.ndarray, batch_size: int, balance: Balance, seed: int, step: int
 ) -> np.ndarray:
     """Row numbers (batch_size,) of a step; `Sampler` is the same and faster in a loop."""
@@ -118,7 +118,7 @@ def _cells(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np
 _SOURCE, _TARGET, _ADAPTING = 0, 1, 2
 """Sides of a batch: source and target of the first phase, target of the second."""
 _WEAK, _STRONG = 0, 1
-_UNTREATED = Treatment(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+_UNTREATED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 class BatchStream:
@@ -133,7 +133,7 @@ class BatchStream:
         num_steps: int,
         balance: Balance = "class_domain",
         augmentation: Augmentation | None = None,
-        treatments: Mapping[str, Treatment] | None = None,
+        treatments: Mapping[str, ImagePreprocessing] | None = None,
         towards: Sequence[Table] = (),
         strong: bool = False,
         paired: bool = True,
@@ -180,9 +180,9 @@ class BatchStream:
         }
         self._um = um
         self._maps: Tensor | None = None
-        self._style: Style | None = None
+        self._style: TargetStyleSampler | None = None
         if self._augmentation.target_shift and self._augmentation.target_style == "colours":
-            self._maps = maps_between(source, towards, colour_statistics, carry)
+            self._maps = style_maps(source, towards, color_statistics, color_transfer_map)
         elif self._augmentation.target_shift:
             self._style = make_style(self._augmentation.target_style, source, towards)
         self._strong, self._paired, self._seed = strong, paired, seed
@@ -257,12 +257,14 @@ class BatchStream:
         """Treated and augmented images (B, 3, H, W) float32."""
         strength = self._augmentation
         if key[-1] == _STRONG:
-            strength = doubled(strength)
+            strength = two_views(strength)
         look, is_source, way = self._looks[table], key[2] == _SOURCE, None
-        mine = self._share(draw_changes(self._world * self._batch_size, self._generator(key)))
+        mine = self._share(
+            draw_augmentation_params(self._world * self._batch_size, self._generator(key))
+        )
         if is_source and self._style:
             way = self._style.draw(mine, domains, strength.target_shift, self._device)
-        return apply_changes(
+        return apply_augmentation(
             cells,
             mine,
             strength,
@@ -277,7 +279,7 @@ class BatchStream:
     def _drop(self, features: Tensor, key: tuple[int, int, int, int]) -> Tensor:
         """Features (B, d) with dropout."""
         num, generator = self._world * self._batch_size, self._generator(key)
-        uniform = self._share(draw_dropout(num, features.shape[1], generator))
+        uniform = self._share(draw_feature_dropout(num, features.shape[1], generator))
         return drop_features(features, self._put(uniform))
 
     def _generator(self, key: tuple[int, int, int, int]) -> torch.Generator:
@@ -297,7 +299,7 @@ class BatchStream:
 class _Look:
     """The treatments of a table's domains, by their index."""
 
-    def __init__(self, table: Table, treatments: Mapping[str, Treatment]) -> None:
+    def __init__(self, table: Table, treatments: Mapping[str, ImagePreprocessing]) -> None:
         mine = [treatments[name] for name in table.domain_names]
         self.mean = torch.tensor([treatment.mean for treatment in mine], dtype=torch.float64)
         self.std = torch.tensor([treatment.std for treatment in mine], dtype=torch.float64)

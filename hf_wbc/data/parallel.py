@@ -28,7 +28,7 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-class Workers:
+class WorkerPool:
     """`num_proc` processes that share a state; 1 works in this process.
 
     The state is sent once to each process, which must be able to import what it and the functions
@@ -44,7 +44,7 @@ class Workers:
         try:
             if self._num_proc:
                 ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
-            with ctrl_c_blocked():
+            with block_interrupt():
                 for _ in range(self._num_proc):
                     self._start()
         except BaseException:
@@ -137,7 +137,7 @@ class Workers:
 
 
 @contextmanager
-def ctrl_c_blocked() -> Iterator[None]:
+def block_interrupt() -> Iterator[None]:
     """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this.
 
     The mask is this thread's alone. Where another thread takes the signal, Python still interrupts
@@ -186,7 +186,7 @@ _LOOK_S = 0.1
 """How often the thread looks whether anybody still wants what it has."""
 
 
-def ahead(items: Generator[T] | Iterator[T], num: int = 1) -> Iterator[T]:
+def prefetch(items: Generator[T] | Iterator[T], num: int = 1) -> Iterator[T]:
     """The items in their order, `num` of them ready before they are asked for.
 
     An error of theirs is raised here; when nobody asks any more, the thread ends, and closes them.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.crop import Geometry, square
-from hf_wbc.data.dataset import Domain
+from hf_wbc.data.crop import Geometry, crop_and_resize
+from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import num_cores
 from hf_wbc.data.table import Table
@@ -36,7 +36,7 @@ _ROWS_PER_PROCESS = 512
 _PNG = b"\x89PNG"
 
 
-def harmonise(domain: Domain, geometry: Geometry, num_proc: int | None = None) -> Table:
+def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None = None) -> Table:
     """The domain's rows as pixels (N, size, size, 3), made at the first call and found later.
 
     `num_proc` None takes every core. ValueError names a row whose image is damaged, is not what
@@ -60,7 +60,7 @@ def harmonise(domain: Domain, geometry: Geometry, num_proc: int | None = None) -
     )
 
 
-def _key(domain: Domain, geometry: Geometry) -> str:
+def _key(domain: DomainSplit, geometry: Geometry) -> str:
     """Digest of all that decides the bytes."""
     facts = {
         "rows": domain.fingerprint,
@@ -71,7 +71,7 @@ def _key(domain: Domain, geometry: Geometry) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _build(domain: Domain, geometry: Geometry, folder: Path, num_proc: int | None) -> None:
+def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int | None) -> None:
     """Write the column to `folder`, which appears at once or not at all."""
     from datasets import Features, Value
 
@@ -123,7 +123,7 @@ def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
             f"{name} does not have the pixels that its pixel_sha256 names; fetch it again"
         )
     try:
-        return square(pixels, row["um_per_px"], geometry).tobytes()
+        return crop_and_resize(pixels, row["um_per_px"], geometry).tobytes()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from hf_wbc.data.image_statistics import blur, blur_to, colour_statistics, sharpness, spectrum
+from hf_wbc.data.image_statistics import blur, blur_to, color_statistics, sharpness, spectrum
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 
@@ -25,7 +25,7 @@ _CACHED_BYTES = 2**20
 """Float images that go together through all operations on a CPU, so that its cache holds them."""
 
 
-def normalise(pixels: Tensor, mean: Levels, std: Levels) -> Tensor:
+def normalize(pixels: Tensor, mean: Levels, std: Levels) -> Tensor:
     """Pixels (B, H, W, 3) uint8 to (x / 255 - mean) / std, (B, 3, H, W) float32."""
     num, height, width, _ = pixels.shape
     images = torch.empty(num, 3, height, width, device=pixels.device)
@@ -55,7 +55,7 @@ Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Treatment:
+class ImagePreprocessing:
     """Of every image of one domain."""
 
     mean: Channels
@@ -73,7 +73,7 @@ class Treatment:
 
 
 @dataclass(frozen=True)
-class TreatmentRule:
+class PreprocessingRule:
     """How a domain's treatment follows from its images."""
 
     normalise_by: NormaliseBy = "checkpoint"
@@ -90,7 +90,7 @@ class TreatmentRule:
         """Whether the image processor alone does all there is to do."""
         return self == PLAIN
 
-    def treat(self, table: Table | None, mean: Channels, std: Channels) -> Treatment:
+    def treat(self, table: Table | None, mean: Channels, std: Channels) -> ImagePreprocessing:
         """The treatment of the domain whose training images are `table`.
 
         `mean` and `std` are the checkpoint's; a rule that measures nothing needs no table.
@@ -102,9 +102,9 @@ class TreatmentRule:
             blur_um = (own**2 + blur_um**2) ** 0.5
         if self.normalise_by == "domain":
             assert table is not None
-            colours = colour_statistics(table)
+            colours = color_statistics(table)
             mean, std = colours.mean, colours.std
-        return Treatment(mean, std, blur_um, self.flips)
+        return ImagePreprocessing(mean, std, blur_um, self.flips)
 
     @property
     def measures(self) -> bool:
@@ -127,7 +127,7 @@ class TreatmentRule:
             ) from error
 
 
-PLAIN = TreatmentRule()
+PLAIN = PreprocessingRule()
 """The image processor does all there is to do."""
 
 
@@ -136,7 +136,7 @@ def common_sharpness(tables: Sequence[Table]) -> float:
     return min(sharpness(spectrum(table)) for table in tables)
 
 
-def pooled(treatments: Sequence[Treatment]) -> Treatment:
+def pooled(treatments: Sequence[ImagePreprocessing]) -> ImagePreprocessing:
     """One mean and std for all, every domain counting alike, and no blur: a processor's share."""
     if len(treatments) == 1:
         return replace(treatments[0], blur_um=0.0)
@@ -145,13 +145,13 @@ def pooled(treatments: Sequence[Treatment]) -> Treatment:
     mean = means.mean(0)
     red, green, blue = mean.tolist()
     std_r, std_g, std_b = (squares.mean(0) - mean**2).sqrt().tolist()
-    return Treatment((red, green, blue), (std_r, std_g, std_b))
+    return ImagePreprocessing((red, green, blue), (std_r, std_g, std_b))
 
 
-def treat(pixels: Tensor, treatment: Treatment, um: float = CROP_UM) -> Tensor:
+def preprocess(pixels: Tensor, treatment: ImagePreprocessing, um: float = CROP_UM) -> Tensor:
     """Pixels (B, H, H, 3) uint8, `um` wide, to what the model takes in, (B, 3, H, H) float32."""
     if not treatment.blur_um:
-        return normalise(pixels, treatment.mean, treatment.std)
+        return normalize(pixels, treatment.mean, treatment.std)
     images = pixels.permute(0, 3, 1, 2).float()
     width = torch.full((len(images),), treatment.blur_um * images.shape[-1] / um)
     blurred = blur(images, width) / 255

@@ -52,8 +52,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hf_wbc.data.augment_ops import draw_part, draw_target, dyes, restain
-from hf_wbc.data.image_statistics import COLOUR_STATISTICS_MAX_IMAGES, evenly_spaced
+from hf_wbc.data.augment_ops import draw_target_fraction, draw_uniform, stain_affine, stain_matrix
+from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.table import Table, concatenate
 
 MAX_SIDE = 32
@@ -64,13 +64,13 @@ Map = npt.NDArray[np.float64]
 S = TypeVar("S")
 
 
-def colour_sample(table: Table, domain: int | None = None) -> Colours:
+def color_sample(table: Table, domain: int | None = None) -> Colours:
     """Colours (N, 3) of a table of pixels, or of one domain in it by its index.
 
     From evenly spaced pixels of evenly spaced images; no label is looked at.
     """
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
-    rows = rows[evenly_spaced(len(rows), COLOUR_STATISTICS_MAX_IMAGES)]
+    rows = rows[evenly_spaced(len(rows), MAX_COLOR_IMAGES)]
     height, width = (evenly_spaced(side, MAX_SIDE) for side in table.shape[:2])
     parts = [
         table.batch(rows[start : start + _ROWS_AT_ONCE]).numpy()[:, height[:, None], width]
@@ -80,7 +80,7 @@ def colour_sample(table: Table, domain: int | None = None) -> Colours:
     return colours
 
 
-def maps_between(
+def style_maps(
     source: Table,
     targets: Sequence[Table],
     measure: Callable[[Table, int | None], S],
@@ -124,7 +124,7 @@ def count_levels(colours: Colours) -> Counts:
     return np.stack([np.bincount(channel, minlength=NUM_LEVELS) for channel in colours.T])
 
 
-def lead_levels(source: Counts, target: Counts) -> Map:
+def transfer_levels(source: Counts, target: Counts) -> Map:
     """Tables (3, 256): the target's level, between two if need be, for each of the source's."""
     tables = []
     for q_s, q_t, seen in zip(_quantiles(source), _quantiles(target), target > 0, strict=True):
@@ -169,7 +169,7 @@ def lab_statistics(colours: Colours) -> LabStatistics:
     return LabStatistics(tuple(lab.mean(0).tolist()), tuple(lab.std(0).clip(min=_SPREAD).tolist()))
 
 
-def lead_lab(source: LabStatistics, target: LabStatistics) -> Map:
+def transfer_lab(source: LabStatistics, target: LabStatistics) -> Map:
     """Map (3, 4) of ln(LMS) that gives source colours the target's statistics."""
     scale = np.array(target.std) / np.array(source.std)
     matrix = LMS_TO_LAB.T @ np.diag(scale) @ LMS_TO_LAB
@@ -184,7 +184,7 @@ def reinhard(images: Tensor, maps: Tensor) -> Tensor:
     """
     there = torch.from_numpy(RGB_TO_LMS).float().to(images.device)
     back = torch.from_numpy(np.linalg.inv(RGB_TO_LMS)).float().to(images.device)
-    lms = restain(there @ images.flatten(2), maps)
+    lms = stain_affine(there @ images.flatten(2), maps)
     return (back @ lms.clamp_(max=_reinhard_WHITE)).view(images.shape)
 
 
@@ -198,7 +198,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Stains:
+class StainMatrix:
     """Of a domain."""
 
     white: Array
@@ -209,17 +209,17 @@ class Stains:
     """Extreme amounts of the two dyes (2,)."""
 
 
-def find_stains(colours: Colours) -> Stains:
+def find_stains(colours: Colours) -> StainMatrix:
     """Of colours (N, 3). Where they show fewer than two dyes, the directions of a Giemsa stain."""
     intensity = colours.astype(np.float64).clip(min=_macenko_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
     density = np.log(white / intensity)
     mix = _dyes(density[np.linalg.norm(density, axis=1) >= DENSE])
     amounts = np.percentile(density @ np.linalg.inv(mix)[:, :2], 100 - EXTREME, axis=0)
-    return Stains(white, mix, amounts.clip(min=_LEAST_AMOUNT))
+    return StainMatrix(white, mix, amounts.clip(min=_LEAST_AMOUNT))
 
 
-def lead_stains(source: Stains, target: Stains) -> Map:
+def transfer_stains(source: StainMatrix, target: StainMatrix) -> Map:
     """Map (3, 4) of ln(intensity) that gives source pixels the target's dyes and white."""
     scale = np.append(target.amounts / source.amounts, 1.0)
     matrix = target.dyes.T @ np.diag(scale) @ np.linalg.inv(source.dyes.T)
@@ -229,19 +229,19 @@ def lead_stains(source: Stains, target: Stains) -> Map:
 
 def macenko(images: Tensor, maps: Tensor) -> Tensor:
     """Images (B, 3, H, W) of 0..255 through `maps` (B, 3, 4) of ln(intensity)."""
-    return restain(images.flatten(2).clone(), maps).view(images.shape)
+    return stain_affine(images.flatten(2).clone(), maps).view(images.shape)
 
 
 def _dyes(density: Array) -> Array:
     """Unit directions of the dyes in densities (N, 3), as rows (3, 3)."""
     if len(density) < _LEAST_PIXELS:
-        return dyes().numpy()
+        return stain_matrix().numpy()
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
     plane *= np.where(plane.sum(0) < 0, -1.0, 1.0)
     first, second = (density @ plane).T
     ends = np.percentile(np.arctan2(second, first), (EXTREME, 100 - EXTREME))
     if ends[1] - ends[0] < _LEAST_RAD:
-        return dyes().numpy()
+        return stain_matrix().numpy()
     found = np.stack([np.cos(ends), np.sin(ends)], 1) @ plane.T
     azure, eosin = found[found[:, 2].argsort()]
     rest = np.cross(azure, eosin)
@@ -256,7 +256,7 @@ Lookup = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Way:
+class StyleTransfer:
     """From the images of a batch to their targets' style."""
 
     restyle: Restyle
@@ -272,33 +272,35 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Style:
+class TargetStyleSampler:
     """A way from every source domain to every target."""
 
     restyle: Restyle
     lookup: Lookup
     num_targets: int
 
-    def draw(self, changes: Tensor, domains: Tensor, strength: float, device: torch.device) -> Way:
+    def draw(
+        self, changes: Tensor, domains: Tensor, strength: float, device: torch.device
+    ) -> StyleTransfer:
         """The way of samples by the rows of `draw_changes`, their domains (B,) in hand."""
-        which, rest = draw_target(changes, self.num_targets)
+        which, rest = draw_target_fraction(changes, self.num_targets)
         values = self.lookup(domains, which, rest)
-        part = draw_part(changes, strength).float()[:, None, None, None]
+        part = draw_uniform(changes, strength).float()[:, None, None, None]
         values, part = (
             (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
             for x in (values, part)
         )
-        return Way(self.restyle, values, part)
+        return StyleTransfer(self.restyle, values, part)
 
 
-def make_style(name: str, source: Table, targets: Sequence[Table]) -> Style:
+def make_style(name: str, source: Table, targets: Sequence[Table]) -> TargetStyleSampler:
     """Of an `Augmentation.target_style` other than "colours", from the training images."""
     if name == "fourier":
-        return Style(_swap, _random_images(targets), len(targets))
+        return TargetStyleSampler(_swap, _random_images(targets), len(targets))
     measure, lead, restyle = _BY_MAPS[name]
-    maps = maps_between(source, targets, lambda *domain: measure(colour_sample(*domain)), lead)
+    maps = style_maps(source, targets, lambda *domain: measure(color_sample(*domain)), lead)
     maps = maps.float()
-    return Style(restyle, lambda domains, which, _: maps[domains, which], len(targets))
+    return TargetStyleSampler(restyle, lambda domains, which, _: maps[domains, which], len(targets))
 
 
 def _random_images(targets: Sequence[Table]) -> Lookup:
@@ -318,8 +320,8 @@ def _swap(images: Tensor, pixels: Tensor) -> Tensor:
 
 
 _BY_MAPS: dict[str, tuple[Callable[[Colours], Any], Callable[[Any, Any], Map], Restyle]] = {
-    "reinhard": (lab_statistics, lead_lab, reinhard),
-    "macenko": (find_stains, lead_stains, macenko),
-    "histogram": (count_levels, lead_levels, match_levels),
+    "reinhard": (lab_statistics, transfer_lab, reinhard),
+    "macenko": (find_stains, transfer_stains, macenko),
+    "histogram": (count_levels, transfer_levels, match_levels),
 }
 """What is measured of a domain's colours, what leads from one to another, and what obeys that."""

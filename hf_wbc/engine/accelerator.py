@@ -83,12 +83,12 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def machine(device: torch.device, num_processes: int) -> dict[str, Any]:
+def machine_info(device: torch.device, num_processes: int) -> dict[str, Any]:
     """The device, in words, and what lies around it."""
     return {
         "device": _device_name(device),

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from hf_wbc.engine.context import Context
+from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import headline
 from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.label_shift import METHODS as ESTIMATORS
-from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, folded
+from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, folded_priors
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.models import Loaded
+from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 Scored = Mapping[tuple[str, str], Predictions]
@@ -33,7 +33,7 @@ Scored = Mapping[tuple[str, str], Predictions]
 class LabelShift:
     """Estimates for every target of a run, from source validation and target training images."""
 
-    def __init__(self, context: Context, predicted: Scored) -> None:
+    def __init__(self, context: RunContext, predicted: Scored) -> None:
         self.context = context
         sources = context.corpus.sources
         logits_s = np.concatenate([predicted[s.name, "validation"].logits for s in sources])
@@ -55,7 +55,7 @@ class LabelShift:
         estimate = self._estimates[target][kind]
         floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
         priors = np.maximum(estimate.priors, floor)
-        return folded(estimate.calibration, priors / priors.sum())
+        return folded_priors(estimate.calibration, priors / priors.sum())
 
     def priors(self, target: str) -> tuple[float, ...]:
         """Of a target (11,), by maximum likelihood."""
@@ -100,7 +100,7 @@ FORGOTTEN = 0.05
 """Fall of the balanced accuracy on source validation beyond which a second phase is remarked."""
 
 
-def source_temperature(context: Context, predicted: Scored) -> tuple[float, np.ndarray]:
+def source_temperature(context: RunContext, predicted: Scored) -> tuple[float, np.ndarray]:
     """By which logits are divided, from the sources' validation images, and what is added (11,).
 
     That is 0, but for a class that was never taught: its logit stays the one that says never.
@@ -112,7 +112,7 @@ def source_temperature(context: Context, predicted: Scored) -> tuple[float, np.n
 
 
 @dataclass(frozen=True)
-class Doubt:
+class AbstentionReport:
     """The abstention of a finished run, and what it takes to tell what it is worth."""
 
     abstention: Abstention
@@ -127,7 +127,7 @@ class Doubt:
         """What a reader has to know; empty where there is nothing."""
         return "; ".join(self.notes)
 
-    def facts(self, context: Context) -> dict[str, Any]:
+    def facts(self, context: RunContext) -> dict[str, Any]:
         """For the record: what is saved with the model, and its worth on every scored domain.
 
         Classes are merged and left out on other domains alone: on a source, of which everything
@@ -153,33 +153,33 @@ class Doubt:
         }
 
 
-def doubt(
-    context: Context,
+def abstention_report(
+    context: RunContext,
     temperature: float,
     raw: Scored,
     final: Scored,
     label_shift: LabelShift | None,
-) -> Doubt:
+) -> AbstentionReport:
     """Fit what is saved with the model; `raw` and `final` are predictions before and after."""
     targets = [splits.name for splits in context.corpus.targets]
     priors = {name: label_shift.priors(name) for name in targets} if label_shift else {}
     abstention = fit_abstention(*_held_out(context, final), temperature, priors)
-    return Doubt(abstention, raw, final, _notes(context, raw, label_shift))
+    return AbstentionReport(abstention, raw, final, _notes(context, raw, label_shift))
 
 
-def abstention_of(loaded: Loaded) -> Abstention | None:
+def fit_run_abstention(loaded: PretrainedModel) -> Abstention | None:
     """What a trained model was saved with; None where that was before there was such a thing."""
     return None if loaded.abstention is None else Abstention.from_dict(loaded.abstention)
 
 
-def _held_out(context: Context, predicted: Scored) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(context: RunContext, predicted: Scored) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, 11) and labels (N,) of all sources' validation images."""
     sources = context.corpus.sources
     logits = [predicted[splits.name, "validation"].logits for splits in sources]
     return np.concatenate(logits), np.concatenate([s.validation.labels for s in sources])
 
 
-def _notes(context: Context, raw: Scored, label_shift: LabelShift | None) -> Sequence[str]:
+def _notes(context: RunContext, raw: Scored, label_shift: LabelShift | None) -> Sequence[str]:
     notes = []
     before = _before_adapting(context.folder.read_history(), context.config.selection)
     after = _balanced_accuracy(context, raw)
@@ -210,7 +210,7 @@ def _before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float |
     return float(np.mean(found))
 
 
-def _balanced_accuracy(context: Context, predicted: Scored) -> float:
+def _balanced_accuracy(context: RunContext, predicted: Scored) -> float:
     """Mean over the sources, on their validation images."""
     return float(
         np.mean(

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.dataset import Domain
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.dataset import DomainSplit
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table
-from hf_wbc.engine.domain_preprocessing import Treatments, measure_treatments
-from hf_wbc.engine.domains import Corpus
+from hf_wbc.engine.domain_preprocessing import DomainPreprocessing, measure_preprocessing
+from hf_wbc.engine.domains import DomainSet
 from hf_wbc.engine.features import embed, load_images
 from hf_wbc.engine.forward import Predictions, predict
-from hf_wbc.models import Classifier, Loaded
+from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Context:
+class RunContext:
     """The fixed surroundings of one run."""
 
     config: TrainConfig
     accelerator: "Accelerator"
     folder: RunFolder
-    corpus: Corpus
-    loaded: Loaded
+    corpus: DomainSet
+    loaded: PretrainedModel
     cache: Path
     """Where embedded features are kept."""
-    _tables: dict[Domain, Table] = field(default_factory=dict, repr=False)
+    _tables: dict[DomainSplit, Table] = field(default_factory=dict, repr=False)
 
-    def table(self, domain: Domain) -> Table:
+    def table(self, domain: DomainSplit) -> Table:
         """A domain as the model takes it in: harmonised pixels, or embedded features."""
         if domain not in self._tables:
             self._tables[domain] = self._load(domain)
@@ -46,24 +46,27 @@ class Context:
                 for domain in (splits.train, splits.validation, splits.test):
                     self.table(domain)
 
-    def _load(self, domain: Domain) -> Table:
+    def _load(self, domain: DomainSplit) -> Table:
         if self.config.inputs == "features":
             return embed(self.loaded, domain, self.cache, self.accelerator)
         with self.accelerator.main_process_first():
             return load_images(self.loaded, domain)
 
     @cached_property
-    def treatments(self) -> Treatments:
+    def treatments(self) -> DomainPreprocessing:
         """What every image of a domain gets, measured on its training images without labels."""
         corpus = self.corpus
         tables = (
             {splits.name: self.table(splits.train) for splits in side}
             for side in (corpus.sources, corpus.targets, corpus.held_out)
         )
-        return measure_treatments(self.config, self.loaded.preprocessing, *tables)
+        return measure_preprocessing(self.config, self.loaded.preprocessing, *tables)
 
     def predict(
-        self, classifier: Classifier, domain: Domain, treatment: Treatment | None = None
+        self,
+        classifier: Classifier,
+        domain: DomainSplit,
+        treatment: ImagePreprocessing | None = None,
     ) -> Predictions:
         """A classifier's predictions for a whole domain, its images treated as in training."""
         table, treatment = self.table(domain), treatment or self.treatments.by_domain[domain.name]

@@ -11,26 +11,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.dataset import Domain, load_domain
-from hf_wbc.data.preprocessing import Treatment, TreatmentRule, common_sharpness, pooled
+from hf_wbc.data.dataset import DomainSplit, load_split
+from hf_wbc.data.preprocessing import (
+    ImagePreprocessing,
+    PreprocessingRule,
+    common_sharpness,
+    pooled,
+)
 from hf_wbc.data.table import Table
 from hf_wbc.engine.features import load_images
-from hf_wbc.models import Loaded, Preprocessing, make_processor
+from hf_wbc.models import Preprocessing, PretrainedModel, make_processor
 
 
 @dataclass(frozen=True)
-class Treatments:
+class DomainPreprocessing:
     """The rule of a run and what it gives for each domain."""
 
-    rule: TreatmentRule
-    by_domain: Mapping[str, Treatment]
+    rule: PreprocessingRule
+    by_domain: Mapping[str, ImagePreprocessing]
     preprocessing: Preprocessing
     """Of the processor that is saved with the model: all that a plain pipeline does."""
 
     @property
-    def plain(self) -> Treatment:
+    def plain(self) -> ImagePreprocessing:
         """What a plain pipeline does to an image of any domain."""
-        return Treatment(self.preprocessing.mean, self.preprocessing.std)
+        return ImagePreprocessing(self.preprocessing.mean, self.preprocessing.std)
 
     @property
     def processor(self) -> Any:
@@ -46,13 +51,13 @@ class Treatments:
         }
 
 
-def measure_treatments(
+def measure_preprocessing(
     config: TrainConfig,
     preprocessing: Preprocessing,
     sources: Mapping[str, Table],
     targets: Mapping[str, Table],
     held_out: Mapping[str, Table],
-) -> Treatments:
+) -> DomainPreprocessing:
     """From the training images of every domain, without labels.
 
     Domains that are held out are treated by the rule, and have no say in it. By domain, a processor
@@ -60,7 +65,7 @@ def measure_treatments(
     of all domains together.
     """
     tables = {**sources, **targets}
-    rule = TreatmentRule(config.normalise_by, None, config.blur_um, config.test_time_flips)
+    rule = PreprocessingRule(config.normalise_by, None, config.blur_um, config.test_time_flips)
     if config.sharpness == "common":
         rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
     by_domain = {
@@ -71,16 +76,18 @@ def measure_treatments(
         only = list(targets) if len(targets) == 1 else list(tables)
         together = pooled([by_domain[name] for name in only])
         preprocessing = replace(preprocessing, mean=together.mean, std=together.std)
-    return Treatments(rule, by_domain, preprocessing)
+    return DomainPreprocessing(rule, by_domain, preprocessing)
 
 
-def treatment_for(loaded: Loaded, ref: str) -> tuple[Treatment, dict[str, Any]]:
+def preprocessing_for(
+    loaded: PretrainedModel, ref: str
+) -> tuple[ImagePreprocessing, dict[str, Any]]:
     """How a trained model wants the images of a dataset, and the facts for the record.
 
     Measured on the dataset's training split, without labels, when the model's rule asks for it.
     """
     rule, preprocessing = loaded.rule, loaded.preprocessing
-    measured: Domain | None = load_domain(ref, "train") if rule.measures else None
+    measured: DomainSplit | None = load_split(ref, "train") if rule.measures else None
     table = load_images(loaded, measured) if measured else None
     how = rule.treat(table, preprocessing.mean, preprocessing.std)
     facts = {"rule": rule.to_dict(), "treatment": how.to_dict()}
@@ -89,7 +96,7 @@ def treatment_for(loaded: Loaded, ref: str) -> tuple[Treatment, dict[str, Any]]:
     return how, facts
 
 
-def say(rule: TreatmentRule, targets: Sequence[str]) -> str:
+def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
     """What a user of the saved model has to know, in a sentence or two; empty for a plain rule."""
     if rule.is_plain:
         return ""

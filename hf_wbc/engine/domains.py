@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.dataset import Domain, load_domains
+from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.evaluation.metrics import tally
+from hf_wbc.evaluation.metrics import confusion_counts
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 
 
 @dataclass(frozen=True)
-class Splits:
+class Domain:
     """One domain's training, validation and test images."""
 
-    train: Domain
-    validation: Domain
-    test: Domain
+    train: DomainSplit
+    validation: DomainSplit
+    test: DomainSplit
 
     @property
     def name(self) -> str:
@@ -44,20 +44,20 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class DomainSet:
     """Labelled sources and unlabelled targets."""
 
-    sources: tuple[Splits, ...]
-    targets: tuple[Splits, ...]
-    held_out: tuple[Splits, ...] = ()
+    sources: tuple[Domain, ...]
+    targets: tuple[Domain, ...]
+    held_out: tuple[Domain, ...] = ()
     """Labelled domains that choose the weights, and train none."""
 
     @property
-    def all(self) -> tuple[Splits, ...]:
+    def all(self) -> tuple[Domain, ...]:
         """Every domain, in that order."""
         return (*self.sources, *self.targets, *self.held_out)
 
-    def scored(self) -> Iterator[tuple[str, Splits, Domain]]:
+    def scored(self) -> Iterator[tuple[str, Domain, DomainSplit]]:
         """What is scored in the end: role, domain, and one of its splits."""
         for splits in self.sources:
             yield "source", splits, splits.validation
@@ -68,12 +68,12 @@ class Corpus:
             yield "held out", splits, splits.test
 
 
-def load_splits(ref: str) -> Splits:
+def load_domain(ref: str) -> Domain:
     """All splits of a prepared folder or a Hub dataset."""
-    return Splits(*load_domains(ref))
+    return Domain(*load_splits(ref))
 
 
-def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:
+def require_scale(domains: Sequence[DomainSplit], allow_unscaled: bool) -> None:
     """ValueError when a domain has no scale and none was promised to be enough."""
     for domain in domains:
         if domain.um_per_px is None and not allow_unscaled:
@@ -83,7 +83,7 @@ def require_scale(domains: Sequence[Domain], allow_unscaled: bool) -> None:
             )
 
 
-def load_corpus(config: TrainConfig) -> Corpus:
+def load_domains(config: TrainConfig) -> DomainSet:
     """Load every domain of a configuration and check them against each other.
 
     ValueError for a source without labels or with a single image of a class, a domain without
@@ -91,10 +91,10 @@ def load_corpus(config: TrainConfig) -> Corpus:
     nothing to score.
     """
     sources, targets, held_out = (
-        tuple(load_splits(ref) for ref in refs)
+        tuple(load_domain(ref) for ref in refs)
         for refs in (config.sources, config.target, config.held_out)
     )
-    corpus = Corpus(sources, targets, held_out)
+    corpus = DomainSet(sources, targets, held_out)
     names: dict[str, str] = {}
     for splits in corpus.all:
         if splits.name in names:
@@ -118,7 +118,7 @@ def load_corpus(config: TrainConfig) -> Corpus:
     return corpus
 
 
-def _require_labels(splits: Splits) -> None:
+def _require_labels(splits: Domain) -> None:
     for domain in (splits.train, splits.validation):
         if num_missing := int((domain.labels == UNLABELLED).sum()):
             raise ValueError(
@@ -127,7 +127,7 @@ def _require_labels(splits: Splits) -> None:
             )
 
 
-def _require_pairs(train: Domain, allowed: bool) -> None:
+def _require_pairs(train: DomainSplit, allowed: bool) -> None:
     """ValueError for a class that one image stands for: a balanced draw would repeat it for ever.
 
     A class without any image is a source's right.
@@ -141,7 +141,7 @@ def _require_pairs(train: Domain, allowed: bool) -> None:
         )
 
 
-def _require_apart(corpus: Corpus) -> None:
+def _require_apart(corpus: DomainSet) -> None:
     """ValueError when an image of one domain, whatever its split, lies in another one too."""
     seen: dict[str, tuple[str, str]] = {}
     for splits in corpus.all:
@@ -161,10 +161,10 @@ def _require_apart(corpus: Corpus) -> None:
         seen |= mine
 
 
-def require_scorable(domain: Domain, merge: Sequence[str], classes: Sequence[str]) -> None:
+def require_scorable(domain: DomainSplit, merge: Sequence[str], classes: Sequence[str]) -> None:
     """ValueError when merged and chosen classes do not exist or leave none of its labels."""
     if (domain.labels != UNLABELLED).any():
         try:
-            tally(domain.labels, domain.labels, merge=merge, classes=classes)
+            confusion_counts(domain.labels, domain.labels, merge=merge, classes=classes)
         except ValueError as error:
             raise ValueError(f"{domain.ref}, {domain.split}: {error}") from error

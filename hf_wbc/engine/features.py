@@ -15,43 +15,47 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.crop import Geometry
-from hf_wbc.data.dataset import Domain
-from hf_wbc.data.pixel_cache import FORMAT, harmonise
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.dataset import DomainSplit
+from hf_wbc.data.pixel_cache import FORMAT, cache_pixels
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table, feature_table
-from hf_wbc.engine.forward import Report, predict, silent
-from hf_wbc.models import Loaded
+from hf_wbc.engine.forward import Report, predict, without_progress_bars
+from hf_wbc.models import PretrainedModel
 from hf_wbc.records import digest, replacing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def geometry_of(loaded: Loaded) -> Geometry:
+def crop_geometry(loaded: PretrainedModel) -> Geometry:
     """How the model's processor resizes a 25 um crop."""
     return Geometry(size=loaded.preprocessing.size, resample=loaded.preprocessing.resample)
 
 
-def load_images(loaded: Loaded, domain: Domain) -> Table:
+def load_images(loaded: PretrainedModel, domain: DomainSplit) -> Table:
     """The domain's pixels as the model takes them in, from datasets' cache when they are there."""
-    return harmonise(domain, geometry_of(loaded))
+    return cache_pixels(domain, crop_geometry(loaded))
 
 
-def features_path(loaded: Loaded, domain: Domain, cache: Path) -> Path:
+def features_path(loaded: PretrainedModel, domain: DomainSplit, cache: Path) -> Path:
     """Where the features of a domain's split lie, or will lie, in `cache`."""
     key = digest(
         {
             "data": domain.fingerprint,
             "model": loaded.revision,
             "pixels": FORMAT,
-            **asdict(geometry_of(loaded)),
+            **asdict(crop_geometry(loaded)),
         }
     )
     return cache / f"{domain.name}-{key}.parquet"
 
 
 def embed(
-    loaded: Loaded, domain: Domain, cache: Path, accelerator: "Accelerator", report: Report = silent
+    loaded: PretrainedModel,
+    domain: DomainSplit,
+    cache: Path,
+    accelerator: "Accelerator",
+    report: Report = without_progress_bars,
 ) -> Table:
     """The penultimate features (N, d) of a domain, from `cache` or computed into it.
 
@@ -67,7 +71,7 @@ def embed(
         with accelerator.main_process_first():
             pixels = load_images(loaded, domain)
         loaded.classifier.to(accelerator.device)
-        plain = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+        plain = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
         features = predict(loaded.classifier, pixels, plain, accelerator, report=report).features
         if accelerator.is_main_process:
             _write(path, domain, features)
@@ -75,7 +79,7 @@ def embed(
     return _read(path, domain)
 
 
-def _write(path: Path, domain: Domain, features: npt.NDArray[np.float32]) -> None:
+def _write(path: Path, domain: DomainSplit, features: npt.NDArray[np.float32]) -> None:
     columns = {
         "image_id": domain.image_ids,
         "label": domain.labels,
@@ -86,7 +90,7 @@ def _write(path: Path, domain: Domain, features: npt.NDArray[np.float32]) -> Non
         pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False)
 
 
-def _read(path: Path, domain: Domain) -> Table:
+def _read(path: Path, domain: DomainSplit) -> Table:
     try:
         table = pq.read_table(path, memory_map=True).combine_chunks()
     except pa.ArrowInvalid as error:

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from hf_wbc.engine.accelerator import machine, packages, peak_memory_bytes
-from hf_wbc.engine.calibrate import LabelShift, Scored, doubt, source_temperature
+from hf_wbc.engine.accelerator import machine_info, package_versions, peak_memory_bytes
+from hf_wbc.engine.calibrate import LabelShift, Scored, abstention_report, source_temperature
 from hf_wbc.engine.checkpoint import Progress, load_best
-from hf_wbc.engine.context import Context
-from hf_wbc.engine.domain_preprocessing import say
-from hf_wbc.engine.domains import Splits
+from hf_wbc.engine.context import RunContext
+from hf_wbc.engine.domain_preprocessing import describe
+from hf_wbc.engine.domains import Domain
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
-from hf_wbc.evaluation.model_selection import Rule
+from hf_wbc.evaluation.model_selection import SelectionRule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
 from hf_wbc.records import remove, replacing
 
@@ -27,7 +27,9 @@ PER_PROCESS = (
 )
 
 
-def finish(context: Context, progress: Progress, selection: Rule, num_trained: int) -> None:
+def finalize(
+    context: RunContext, progress: Progress, selection: SelectionRule, num_trained: int
+) -> None:
     """Score every domain's test images, and the sources' validation images, with the best weights.
 
     Target labels are looked at here for the first time, to score.
@@ -55,7 +57,7 @@ def finish(context: Context, progress: Progress, selection: Rule, num_trained: i
         scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
         classifier.shift_logits(scale, torch.from_numpy(bias))
         predicted = _changed(predicted, scale, bias)
-    doubts = doubt(context, temperature, raw, predicted, label_shift)
+    doubts = abstention_report(context, temperature, raw, predicted, label_shift)
     results: dict[str, Any] = {}
     predictions, features, treatments = [], [], context.treatments
     for role, splits, domain in scored:
@@ -95,7 +97,7 @@ def _changed(predicted: Scored, scale: float, bias: np.ndarray) -> Scored:
     return {key: found.changed(scale, bias) for key, found in predicted.items()}
 
 
-def _score_all(context: Context, splits: Splits, predicted: Scored) -> dict[str, Any] | None:
+def _score_all(context: RunContext, splits: Domain, predicted: Scored) -> dict[str, Any] | None:
     """Scores of all images of a target, those that were adapted to and chosen by included.
 
     Where the test images are few, this is the steadier number; it is marked for what it is.
@@ -114,11 +116,11 @@ def _narrowed(found: Predictions, bottleneck: Bottleneck | None) -> Predictions:
     return replace(found, features=bottleneck.eval()(wide).cpu().numpy())
 
 
-def _images(context: Context) -> dict[str, Any]:
+def _images(context: RunContext) -> dict[str, Any]:
     """How images are treated, and what a plain pipeline scores where it treats them otherwise."""
     config, treatments = context.config, context.treatments
     facts: dict[str, Any] = treatments.facts()
-    facts["note"] = say(treatments.rule, [splits.name for splits in context.corpus.targets])
+    facts["note"] = describe(treatments.rule, [splits.name for splits in context.corpus.targets])
     facts["pipeline_scores"] = {}
     for _, splits, domain in context.corpus.scored():
         if domain.split == "test" and treatments.by_domain[splits.name] != treatments.plain:
@@ -129,7 +131,7 @@ def _images(context: Context) -> dict[str, Any]:
     return facts
 
 
-def _model(context: Context, num_trained: int) -> dict[str, Any]:
+def _model(context: RunContext, num_trained: int) -> dict[str, Any]:
     """What was trained, and how much of it."""
     config, loaded = context.config, context.loaded
     return {
@@ -142,7 +144,7 @@ def _model(context: Context, num_trained: int) -> dict[str, Any]:
     }
 
 
-def _exposure(context: Context, selection: Rule) -> Exposure:
+def _exposure(context: RunContext, selection: SelectionRule) -> Exposure:
     """What the weights have seen when the run is over."""
     corpus, loaded = context.corpus, context.loaded
     targets = [splits.name for splits in corpus.targets]
@@ -153,7 +155,11 @@ def _exposure(context: Context, selection: Rule) -> Exposure:
 
 
 def _record(
-    context: Context, progress: Progress, rule: Rule, found: dict[str, Any], elapsed_s: float
+    context: RunContext,
+    progress: Progress,
+    rule: SelectionRule,
+    found: dict[str, Any],
+    elapsed_s: float,
 ) -> dict[str, Any]:
     """The whole record; `found` are its parts on model, images, results and label shift."""
     config, num_processes = context.config, context.accelerator.num_processes
@@ -181,6 +187,6 @@ def _record(
             "peak_memory_bytes": max(progress.peak_memory_bytes, peak_memory_bytes()),
         },
         "across_processes": PER_PROCESS if num_processes > 1 else "",
-        "machine": machine(context.accelerator.device, num_processes),
-        "packages": packages(),
+        "machine": machine_info(context.accelerator.device, num_processes),
+        "packages": package_versions(),
     }

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hf_wbc.data.preprocessing import Treatment, treat
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.data.table import Table
 from hf_wbc.models import Classifier
 
@@ -45,7 +45,7 @@ class Predictions:
         return replace(self, logits=(scale * self.logits + bias).astype(np.float32))
 
 
-def silent(done: int, total: int) -> None:
+def without_progress_bars(done: int, total: int) -> None:
     """The report that nobody reads."""
 
 
@@ -53,10 +53,10 @@ def silent(done: int, total: int) -> None:
 def predict(
     classifier: Classifier,
     table: Table,
-    treatment: Treatment,
+    treatment: ImagePreprocessing,
     accelerator: "Accelerator",
     batch_size: int = 64,
-    report: Report = silent,
+    report: Report = without_progress_bars,
 ) -> Predictions:
     """Predictions for every row in fp32, the same on every process.
 
@@ -76,7 +76,7 @@ def predict(
     for start in range(0, num_each, batch_size):
         inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
         if inputs.dtype == torch.uint8:
-            inputs = treat(inputs, treatment)
+            inputs = preprocess(inputs, treatment)
         views = [classifier(inputs.flip(axes)) for axes in (FLIPS if flips else FLIPS[:1])]
         logits.append(torch.stack([view.logits for view in views]).mean(0))
         features.append(torch.stack([view.features for view in views]).mean(0))

@@ -22,7 +22,7 @@ from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.data.loader import BatchStream
-from hf_wbc.engine.weight_averaging import Averaged
+from hf_wbc.engine.weight_averaging import WeightAverager
 from hf_wbc.models import param_groups
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def make_phases(
     return tuple(phases)
 
 
-def prepare(
+def prepare_phase(
     method: nn.Module, phase: Phase, weight_decay: float, layer_decay: float,
     accelerator: "Accelerator",
 ) -> tuple[Any, Any]:  # fmt: skip
@@ -99,11 +99,11 @@ def set_rate(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
-def optimise(
+def optimize(
     method: Any,
     optimizer: Optimizer | None,
     phase: Phase,
-    averaged: Averaged | None,
+    averaged: WeightAverager | None,
     config: TrainConfig,
     accelerator: "Accelerator",
     first_step: int = 0,
@@ -153,7 +153,7 @@ def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
         torch.get_device_module(device).manual_seed(int(mixed >> np.uint64(1)))
 
 
-class Window:
+class MetricAccumulator:
     """Mean loss terms and the time since the last evaluation."""
 
     def __init__(self, accelerator: "Accelerator") -> None:
@@ -186,7 +186,7 @@ class Window:
         return time.perf_counter() - self.start
 
 
-def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten_metrics(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Numbers under names joined by slashes, as trackers want them; what is no number is left out.
 
     >>> flat({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
@@ -195,7 +195,7 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     values: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):
-            values |= flat(value, f"{prefix}{name}/")
+            values |= flatten_metrics(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             values[prefix + name] = value
     return values

@@ -11,9 +11,9 @@ from typing import Any
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.augment import check_strength
-from hf_wbc.engine.domains import Corpus
-from hf_wbc.evaluation.model_selection import require_rule, rule
-from hf_wbc.models import Classifier, Loaded
+from hf_wbc.engine.domains import DomainSet
+from hf_wbc.evaluation.model_selection import require_selection_rule, selection_rule
+from hf_wbc.models import Classifier, PretrainedModel
 
 BOTTLENECK = 256
 """Width on embedded features, as in the reference library of most methods."""
@@ -21,7 +21,7 @@ ADAPT_LR = 0.1
 """Rate of a second phase as a fraction of the first one's."""
 
 
-def check(config: TrainConfig) -> type[Method]:
+def check_config(config: TrainConfig) -> type[Method]:
     """The method of a configuration; ValueError for what no data is needed to refuse."""
     method = load_method(config.method)
     method.parse(config.method_options)
@@ -52,8 +52,8 @@ def check(config: TrainConfig) -> type[Method]:
             f"{config.method} adapts in its second phase, and adapt_steps is 0; leave out "
             "--adapt-steps for one pass, or use --method source_only"
         )
-    require_rule(
-        rule(config.selection),
+    require_selection_rule(
+        selection_rule(config.selection),
         has_target=bool(config.target),
         has_held_out=bool(config.held_out),
         oracle=config.oracle,
@@ -91,7 +91,7 @@ def require_moving_features(method: type[Method], classifier: Classifier) -> Non
         )
 
 
-def with_recipe(config: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
+def with_config_overrides(config: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
     """The configuration with a method's recipe where the user left a field at its default."""
     inner = _where_default(config.augmentation, recipe.get("augmentation", {}))
     outer = {name: value for name, value in recipe.items() if name != "augmentation"}
@@ -99,8 +99,12 @@ def with_recipe(config: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
     return replace(config, augmentation=augmentation, **_where_default(config, outer))
 
 
-def resolved(
-    config: TrainConfig, method: type[Method], loaded: Loaded, corpus: Corpus, num_processes: int
+def resolve_defaults(
+    config: TrainConfig,
+    method: type[Method],
+    loaded: PretrainedModel,
+    corpus: DomainSet,
+    num_processes: int,
 ) -> TrainConfig:
     """Every default that depends on method, model or data replaced, as the record tells it."""
     is_features = config.inputs == "features"
@@ -122,8 +126,8 @@ def resolved(
     return config
 
 
-def identify(
-    config: TrainConfig, corpus: Corpus, revision: str, num_processes: int
+def run_identity(
+    config: TrainConfig, corpus: DomainSet, revision: str, num_processes: int
 ) -> dict[str, Any]:
     """What decides the result of a run, whose digest names its folder.
 

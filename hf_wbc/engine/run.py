@@ -7,23 +7,23 @@ from typing import Any, Protocol
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
-from hf_wbc.engine.context import Context
-from hf_wbc.engine.domains import load_corpus
-from hf_wbc.engine.finalize import finish
+from hf_wbc.engine.context import RunContext
+from hf_wbc.engine.domains import load_domains
+from hf_wbc.engine.finalize import finalize
 from hf_wbc.engine.resolve import (
-    check,
-    identify,
+    check_config,
     require_moving_features,
-    resolved,
-    with_recipe,
+    resolve_defaults,
+    run_identity,
+    with_config_overrides,
 )
 from hf_wbc.engine.trainer import Report, Trainer
-from hf_wbc.evaluation.model_selection import rule
+from hf_wbc.evaluation.model_selection import selection_rule
 from hf_wbc.models import Lora, freeze, load_classifier
 from hf_wbc.records import RunFolder, remove
 
 
-class Keeper(Protocol):
+class RunSync(Protocol):
     """Keeps a run's checkpoints elsewhere too; it is asked on the first process alone."""
 
     def begin(self, domains: Sequence[str]) -> None:
@@ -42,25 +42,25 @@ def run(
     cache: Path,
     trackers: Sequence[str] = (),
     report: Report = lambda row: None,
-    keeper: Keeper | None = None,
+    keeper: RunSync | None = None,
 ) -> RunFolder:
     """Train, score and record; a finished run is returned as it is, an unfinished one resumes.
 
     The run's folder lies in `root`, embedded features in `cache`. ValueError for whatever the user
     can mend, before anything is trained.
     """
-    asked, method_class = config.to_dict(), check(config)
-    config = with_recipe(config, method_class.recipe)
-    lora, selection = Lora(config.lora_rank, config.lora_alpha), rule(config.selection)
+    asked, method_class = config.to_dict(), check_config(config)
+    config = with_config_overrides(config, method_class.recipe)
+    lora, selection = Lora(config.lora_rank, config.lora_alpha), selection_rule(config.selection)
     accelerator = make_accelerator(config.precision, trackers)
     is_main, num_processes = accelerator.is_main_process, accelerator.num_processes
     with accelerator.main_process_first():
-        corpus = load_corpus(config)
+        corpus = load_domains(config)
         loaded = load_classifier(
             config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
         )
-    config = resolved(config, method_class, loaded, corpus, num_processes)
-    identity = identify(config, corpus, loaded.revision, num_processes)
+    config = resolve_defaults(config, method_class, loaded, corpus, num_processes)
+    identity = run_identity(config, corpus, loaded.revision, num_processes)
     folder = RunFolder.find(root, identity)
     if folder.finished:
         if is_main:
@@ -69,7 +69,7 @@ def run(
     if keeper and is_main:
         keeper.begin([splits.name for splits in corpus.all])
     loaded.classifier.to(accelerator.device)
-    context = Context(config, accelerator, folder, corpus, loaded, cache)
+    context = RunContext(config, accelerator, folder, corpus, loaded, cache)
     context.embed_all()
     if config.bottleneck:
         loaded.classifier.add_bottleneck(config.bottleneck, config.seed)
@@ -90,6 +90,6 @@ def run(
         accelerator.wait_for_everyone()  # all of them read the checkpoint
         start_trackers(accelerator, folder.path, asked)
         progress = trainer.train()
-        finish(context, progress, trainer.rules[progress.phase], num_trained)
+        finalize(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
     return folder

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hf_wbc.data.dataset import Domain
+from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Predictions
-from hf_wbc.evaluation.bootstrap import intervals
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.taxonomy import NAMES, UNLABELLED
 
@@ -18,7 +18,7 @@ HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
 
 
 def score_predictions(
-    domains: Sequence[Domain],
+    domains: Sequence[DomainSplit],
     predicted: npt.NDArray[np.int64],
     merge: Sequence[str],
     classes: Sequence[str],
@@ -34,14 +34,14 @@ def score_predictions(
     groups = _groups(domains, labels != UNLABELLED)
     return {
         **score(labels, predicted, merge=merge, classes=classes),
-        "intervals": intervals(
+        "intervals": bootstrap_intervals(
             labels, predicted, merge=merge, classes=classes, groups=groups, seed=seed
         ),
     }
 
 
 def _groups(
-    domains: Sequence[Domain], is_scored: npt.NDArray[np.bool_]
+    domains: Sequence[DomainSplit], is_scored: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.str_] | None:
     """The group of each image (N,); None where any is unknown, or where all that count are one."""
     known = [domain.groups for domain in domains if domain.groups is not None]
@@ -52,7 +52,7 @@ def _groups(
 
 
 def headline(
-    domain: Domain,
+    domain: DomainSplit,
     predicted: npt.NDArray[np.int64],
     merge: Sequence[str],
     classes: Sequence[str],
@@ -66,7 +66,7 @@ def headline(
     return {**shown, "interval": whole["intervals"]["macro_f1"]}
 
 
-def prediction_rows(domain: Domain, predictions: Predictions) -> pa.Table:
+def prediction_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
     """One row an image: where it is from, its label (-1 unknown), the classes' probabilities."""
     shifted = predictions.logits - predictions.logits.max(1, keepdims=True)
     odds = np.exp(shifted.astype(np.float64))
@@ -83,12 +83,12 @@ def prediction_rows(domain: Domain, predictions: Predictions) -> pa.Table:
     )
 
 
-def feature_rows(domain: Domain, predictions: Predictions) -> pa.Table:
+def feature_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
     """One row an image: its penultimate features."""
     return pa.table({**_keys(domain), "features": fixed_rows(predictions.features)})
 
 
-def _keys(domain: Domain) -> dict[str, Any]:
+def _keys(domain: DomainSplit) -> dict[str, Any]:
     num = len(domain.labels)
     return {
         "domain": [domain.name] * num,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation import Method, Setting
+from hf_wbc.adaptation import Method, TrainingInfo
 from hf_wbc.data.loader import BatchStream
 from hf_wbc.data.table import Table, concatenate
 from hf_wbc.engine.accelerator import peak_memory_bytes
@@ -19,11 +19,18 @@ from hf_wbc.engine.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from hf_wbc.engine.context import Context
-from hf_wbc.engine.loop import Phase, Window, flat, make_phases, optimise, prepare
+from hf_wbc.engine.context import RunContext
+from hf_wbc.engine.loop import (
+    MetricAccumulator,
+    Phase,
+    flatten_metrics,
+    make_phases,
+    optimize,
+    prepare_phase,
+)
 from hf_wbc.engine.validation import Validation
-from hf_wbc.engine.weight_averaging import Averaged, make_averaged
-from hf_wbc.evaluation.model_selection import Rule, rule, values
+from hf_wbc.engine.weight_averaging import WeightAverager, make_weight_averager
+from hf_wbc.evaluation.model_selection import SelectionRule, criterion_values, selection_rule
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -41,11 +48,16 @@ class Trainer:
     method: Any = None
     """The prepared method of the current phase."""
     optimizer: Any = None
-    averaged: Averaged | None = None
+    averaged: WeightAverager | None = None
 
-    def __init__(self, context: Context, method: Method, selection: Rule, report: Report) -> None:
+    def __init__(
+        self, context: RunContext, method: Method, selection: SelectionRule, report: Report
+    ) -> None:
         self.context, self.report = context, report
-        self.rules = (selection, rule("last") if selection.sees == "no target" else selection)
+        self.rules = (
+            selection,
+            selection_rule("last") if selection.sees == "no target" else selection,
+        )
         self.plain, self.validation = method, Validation(context)
         config, corpus = context.config, context.corpus
         source = concatenate([context.table(splits.train) for splits in corpus.sources])
@@ -54,7 +66,7 @@ class Trainer:
         method.classifier.close_classes(counts.sum(0) > 0)
         torch.manual_seed(config.seed)
         method.setup(
-            Setting(
+            TrainingInfo(
                 num_steps=config.steps,
                 source_domains=tuple(splits.name for splits in corpus.sources),
                 class_counts=counts,
@@ -101,8 +113,8 @@ class Trainer:
             self.plain.start_adapting()
             self.averaged = None
         else:
-            self.averaged = make_averaged(self.plain.kept, ema=config.ema, swad=config.swad)
-        self.method, self.optimizer = prepare(
+            self.averaged = make_weight_averager(self.plain.kept, ema=config.ema, swad=config.swad)
+        self.method, self.optimizer = prepare_phase(
             self.plain, phase, config.weight_decay, config.layer_decay, accelerator
         )
 
@@ -111,8 +123,8 @@ class Trainer:
         config = self.context.config
         if self._is_over(progress):
             return progress
-        window = Window(self.context.accelerator)
-        for step, terms in optimise(
+        window = MetricAccumulator(self.context.accelerator)
+        for step, terms in optimize(
             self.method, self.optimizer, phase, self.averaged, config,
             self.context.accelerator, progress.step,
         ):  # fmt: skip
@@ -124,7 +136,7 @@ class Trainer:
             progress = self._keep(progress, row | self.evaluate(), window)
             if self._is_over(progress):
                 break
-            window = Window(self.context.accelerator)
+            window = MetricAccumulator(self.context.accelerator)
         return progress
 
     def evaluate(self) -> dict[str, Any]:
@@ -150,10 +162,10 @@ class Trainer:
             for buffer in (*self.classifier.buffers(), *self.plain.buffers()):
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _keep(self, progress: Progress, row: dict[str, Any], window: Window) -> Progress:
+    def _keep(self, progress: Progress, row: dict[str, Any], window: MetricAccumulator) -> Progress:
         """Checkpoint, history and trackers for one evaluation, in the order that a crash allows."""
         context = self.context
-        row["selection"] = values(row)
+        row["selection"] = criterion_values(row)
         progress = replace(
             progress.after(row["step"], row["selection"][self.rules[progress.phase].name]),
             num_steps=progress.num_steps + window.num_steps,
@@ -175,7 +187,7 @@ class Trainer:
             best = self.classifier.state_dict() if is_best else None
             save_checkpoint(context.folder.checkpoint, state, best, progress)
         context.accelerator.wait_for_everyone()
-        context.accelerator.log(flat({**row, "step": {}}), step=row["step"])
+        context.accelerator.log(flatten_metrics({**row, "step": {}}), step=row["step"])
         self.report(row)
         return progress
 

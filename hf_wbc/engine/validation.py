@@ -12,8 +12,8 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
-from hf_wbc.engine.context import Context
-from hf_wbc.engine.domains import Splits
+from hf_wbc.engine.context import RunContext
+from hf_wbc.engine.domains import Domain
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import HEADLINE
 from hf_wbc.evaluation.label_shift import estimate_priors
@@ -30,7 +30,7 @@ class Validation:
     could make a collapsed classifier look right.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: RunContext) -> None:
         self.context = context
         self._sums: dict[str, Tensor] = {}
         """Sum of the probabilities (N, C) of all evaluations, for each target."""
@@ -83,11 +83,11 @@ class Validation:
         )
         self._num = int(state["num"]) if state else 0
 
-    def _predict(self, classifier: Classifier, splits: Splits) -> Predictions:
+    def _predict(self, classifier: Classifier, splits: Domain) -> Predictions:
         return self.context.predict(classifier, splits.validation)
 
     def _labelled(
-        self, all_splits: Sequence[Splits], found: Mapping[str, Predictions]
+        self, all_splits: Sequence[Domain], found: Mapping[str, Predictions]
     ) -> dict[str, Any]:
         return {
             splits.name: {

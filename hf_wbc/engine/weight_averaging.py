@@ -32,7 +32,7 @@ Weights = dict[str, Tensor]
 
 
 @dataclass
-class Mean:
+class RunningMean:
     """The mean of so many steps' weights; of whole numbers (counts of batches), the last."""
 
     tensors: Weights = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Mean:
         self.count += count
 
 
-class Valley:
+class SwadWindow:
     """Means of the weights, window by window, as the losses come in."""
 
     def __init__(
@@ -75,8 +75,8 @@ class Valley:
             raise ValueError(f"tolerance is {tolerance}; it must be at least 1")
         self.optimum_patience, self.overfit_patience = optimum_patience, overfit_patience
         self.tolerance = tolerance
-        self._window, self._valley, self._pending = Mean(), Mean(), Mean()
-        self._recent: list[Mean] = []
+        self._window, self._valley, self._pending = RunningMean(), RunningMean(), RunningMean()
+        self._recent: list[RunningMean] = []
         """The newest windows, at most N_s, until the valley begins."""
         self._losses: list[float] = []
         """Theirs."""
@@ -100,7 +100,7 @@ class Valley:
 
     def close_window(self, loss: float) -> None:
         """The validation loss of the last step's weights."""
-        window, self._window = self._window, Mean()
+        window, self._window = self._window, RunningMean()
         if self.begun:
             self._follow(window, loss)
             return
@@ -120,13 +120,13 @@ class Valley:
             return self._valley.tensors
         return self._recent[-1].tensors if self._recent else {}
 
-    def _follow(self, window: Mean, loss: float) -> None:
+    def _follow(self, window: RunningMean, loss: float) -> None:
         """A window once the valley has begun."""
         self._pending.add(window.tensors, window.count)
         self._num_above = 0 if loss <= self._threshold else self._num_above + 1
         if not self._num_above:
             self._valley.add(self._pending.tensors, self._pending.count)
-            self._pending = Mean()
+            self._pending = RunningMean()
 
     def state_dict(self) -> Weights:
         """Everything as tensors with flat names."""
@@ -146,9 +146,9 @@ class Valley:
         KeyError when a weight is missing.
         """
         means = [
-            Mean({name: state[f"{i}.{name}"].to(like[name].device) for name in like}, count)
+            RunningMean({name: state[f"{i}.{name}"].to(like[name].device) for name in like}, count)
             if count
-            else Mean()
+            else RunningMean()
             for i, count in enumerate(state["counts"].tolist())
         ]
         self._window, self._valley, self._pending, *self._recent = means
@@ -156,7 +156,7 @@ class Valley:
         self._num_above = int(num_above)
 
 
-class Averaged(Protocol):
+class WeightAverager(Protocol):
     """Averaged weights of a classifier."""
 
     wants_loss: bool
@@ -183,7 +183,7 @@ class Averaged(Protocol):
         """The inverse of `state_dict`; KeyError or RuntimeError when it is another's."""
 
 
-class Ema:
+class EmaAverager:
     """A `MovingAverage` of all weights and buffers."""
 
     wants_loss = False
@@ -209,7 +209,7 @@ class Ema:
         self._average.load_state_dict(dict(state))
 
 
-class Swad:
+class SwadAverager:
     """The mean of the weights of every step in the valley of the validation loss.
 
     Stochastic weight averaging densely (Cha et al. 2021, arXiv:2102.08604, algorithm 1); where the
@@ -228,7 +228,7 @@ class Swad:
     ) -> None:
         """Options are `Valley`'s; ValueError when one is out of its range."""
         self._module = copy.deepcopy(classifier)
-        self._valley = Valley(optimum_patience, overfit_patience, tolerance)
+        self._valley = SwadWindow(optimum_patience, overfit_patience, tolerance)
         self._names = _moving(classifier)
 
     @property
@@ -265,14 +265,14 @@ class Swad:
                 tensor.copy_(mean[name])
 
 
-def make_averaged(
+def make_weight_averager(
     classifier: Classifier, *, ema: float = 0.0, swad: bool = False
-) -> Averaged | None:
+) -> WeightAverager | None:
     """What a configuration asks for; None when raw weights are evaluated and kept."""
     assert not (ema and swad)
     if ema:
-        return Ema(classifier, ema)
-    return Swad(classifier) if swad else None
+        return EmaAverager(classifier, ema)
+    return SwadAverager(classifier) if swad else None
 
 
 def _moving(module: nn.Module) -> tuple[str, ...]:

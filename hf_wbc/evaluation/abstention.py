@@ -22,13 +22,13 @@ from hf_wbc.evaluation.calibration import (
     negative_log_likelihood,
 )
 from hf_wbc.evaluation.conformal import ConformalSets, conformal_sets, set_scores
-from hf_wbc.evaluation.metrics import merged
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.evaluation.selective import (
     Rejection,
-    Review,
+    ReviewCurve,
     aurc,
-    chance,
     lineage_losses,
+    random_curve,
     rejection,
     review,
     review_scores,
@@ -59,7 +59,7 @@ class Abstention:
     sets: Mapping[str, ConformalSets]
     """By kind; of `label_shift` there is one for each target, named `label_shift/TARGET`."""
     rejection: Rejection
-    reviews: Mapping[str, Review]
+    reviews: Mapping[str, ReviewCurve]
     """By what is not to be missed."""
     num_images: tuple[int, ...]
     """Validation images of the sources, by class (C,)."""
@@ -92,7 +92,7 @@ class Abstention:
                 sets={name: ConformalSets.from_dict(v) for name, v in values["sets"].items()},
                 rejection=Rejection(**values["rejection"]),
                 reviews={
-                    name: Review(**{**found, "wanted": tuple(found["wanted"])})
+                    name: ReviewCurve(**{**found, "wanted": tuple(found["wanted"])})
                     for name, found in values["reviews"].items()
                 },
                 num_images=tuple(values["num_images"]),
@@ -147,7 +147,7 @@ def abstention_scores(
     `classes` are as for `tally`: probabilities of merged classes are summed, and a set that holds
     one of them holds their union. Sets for the priors of other targets are passed over.
     """
-    into = merged(merge)
+    into = merged_labels(merge)
     true = np.where(labels == UNLABELLED, UNLABELLED, into[labels])
     ids = [class_id(name) for name in classes] or np.unique(into)
     chosen = (true != UNLABELLED) & np.isin(true, ids)
@@ -208,5 +208,5 @@ def _reviewed(found: Abstention, name: str, logits: Floats, labels: Ids) -> dict
         "taught": any(found.num_images[i] for i in review.wanted),
         "sent": float(sent.mean()),
         "found": float(sent[wanted].mean()) if wanted.any() else None,
-        "ranking": review_scores(chance(logits, review.wanted), wanted),
+        "ranking": review_scores(random_curve(logits, review.wanted), wanted),
     }

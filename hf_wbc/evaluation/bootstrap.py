@@ -17,12 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_wbc.evaluation.metrics import Counts, Tally, accuracy, balanced_accuracy, macro_f1, tally
+from hf_wbc.evaluation.metrics import (
+    ConfusionCounts,
+    Counts,
+    accuracy,
+    balanced_accuracy,
+    confusion_counts,
+    macro_f1,
+)
 
 SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 
 
-def intervals(
+def bootstrap_intervals(
     labels: ArrayLike,
     predictions: ArrayLike,
     *,
@@ -38,12 +45,12 @@ def intervals(
     >>> intervals([0, 0, 1, 1], [0, 0, 1, 1])["macro_f1"]
     [1.0, 1.0]
     """
-    counted = tally(labels, predictions, merge=merge, classes=classes, groups=groups)
-    return bootstrap(counted, num_resamples=num_resamples, level=level, seed=seed)
+    counted = confusion_counts(labels, predictions, merge=merge, classes=classes, groups=groups)
+    return bootstrap_scores(counted, num_resamples=num_resamples, level=level, seed=seed)
 
 
-def bootstrap(
-    counted: Tally, *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
+def bootstrap_scores(
+    counted: ConfusionCounts, *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
     """[low, high] of macro-F1, accuracy and balanced accuracy, as values for JSON.
 

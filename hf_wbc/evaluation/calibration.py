@@ -70,9 +70,9 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, *, biased: bool = True) -> C
     seen, place, counts = np.unique(true, return_inverse=True, return_counts=True)
     if len(seen) == 1:
         return _calibration(1.0, np.zeros(1), seen, values.shape[1])
-    scaled, spread = standardised(values[:, seen])
-    weights = balanced(place)
-    ridge = penalty(counts)
+    scaled, spread = standardized(values[:, seen])
+    weights = class_balanced_weights(place)
+    ridge = prior_penalty(counts)
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         logp = log_softmax(theta[0] * scaled + theta[1:], axis=1)
@@ -115,13 +115,13 @@ def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(-log_softmax(values, axis=1)[np.arange(len(true)), true].mean())
 
 
-def balanced(place: Ids) -> Floats:
+def class_balanced_weights(place: Ids) -> Floats:
     """Weights (N,) that give each of the classes (N,) present the same sum, 1 in total."""
     counts = np.bincount(place)
     return 1 / (counts[place] * np.count_nonzero(counts))
 
 
-def penalty(counts: Ids) -> Floats:
+def prior_penalty(counts: Ids) -> Floats:
     """The ridge on slope and biases (1 + K,): each class's prior weighs 1 / its number of images.
 
     The loss gives a class of n images the weight 1 / K, so each of its images has 1 / (n K), and a
@@ -131,7 +131,7 @@ def penalty(counts: Ids) -> Floats:
     return np.append(1 / (counts.sum() * PRIOR_SLOPE**2), biases)
 
 
-def standardised(logits: Floats) -> tuple[Floats, float]:
+def standardized(logits: Floats) -> tuple[Floats, float]:
     """Logits (N, K) around their row's mean with unit spread, and the spread (1 where it is 0)."""
     centred = logits - logits.mean(1, keepdims=True)
     spread = float(np.sqrt((centred**2).mean())) or 1.0

@@ -39,13 +39,13 @@ from hf_wbc.evaluation.prior_estimators import (
 from hf_wbc.taxonomy import NAMES
 
 
-def correct(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
+def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
     """Calibrated logits (N, C) + log(priors); their softmax is the posterior under the priors."""
-    scale, bias = folded(calibration, priors)
+    scale, bias = folded_priors(calibration, priors)
     return checked_logits(logits, "", len(bias)) * scale + bias
 
 
-def folded(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
+def folded_priors(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
     """The scale and the bias (C,) by which `correct` moves logits; finite for a prior of 0 too.
 
     A linear head is corrected for good by weight * scale and bias * scale + this bias.
@@ -77,7 +77,9 @@ def jensen_shannon(a: ArrayLike, b: ArrayLike) -> float:
     return float((rel_entr(p, middle) + rel_entr(q, middle)).sum() / 2 / np.log(2))
 
 
-def misfit(source: Floats, labels: Ids, target: Floats, priors: Floats) -> tuple[float, float]:
+def label_shift_ks(
+    source: Floats, labels: Ids, target: Floats, priors: Floats
+) -> tuple[float, float]:
     """How far the target is from the source with other priors, and what chance explains, in [0, 1].
 
     Under label shift, source images weighted to the target's priors (K,) are spread over the
@@ -160,7 +162,7 @@ class PriorEstimate:
 
     def correct(self, logits: ArrayLike) -> Floats:
         """Logits (N, C), calibrated and corrected for these priors."""
-        return correct(logits, self.calibration, self.priors)
+        return correct_priors(logits, self.calibration, self.priors)
 
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON, with the unidentifiable and scarce by name where classes are eleven."""
@@ -229,10 +231,10 @@ def resampled_priors(
     generator = np.random.default_rng(seed)
     solve = _by_likelihood if method == "em" else partial(_by_confusion, method)
     priors, resamples = solve(found, num_resamples, generator)
-    gap, limit = misfit(
-        correct(found.source, found.calibration, priors),
+    gap, limit = label_shift_ks(
+        correct_priors(found.source, found.calibration, priors),
         found.labels,
-        correct(found.target, found.calibration, priors),
+        correct_priors(found.target, found.calibration, priors),
         priors,
     )
     low, high = np.quantile(resamples, ((1 - level) / 2, (1 + level) / 2), axis=0)

@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tally:
+class ConfusionCounts:
     """Which references were predicted as what, after merging and choosing classes."""
 
     names: tuple[str, ...]
@@ -46,21 +46,21 @@ class Tally:
         return total
 
 
-def tally(
+def confusion_counts(
     labels: ArrayLike,
     predictions: ArrayLike,
     *,
     merge: Sequence[str] = (),
     classes: Sequence[str] = (),
     groups: ArrayLike | None = None,
-) -> Tally:
+) -> ConfusionCounts:
     """Count labels against predictions, class ids (N,), for each group (N,) when they are given.
 
     `merge` holds FROM=INTO pairs, applied to both sides; `classes` leaves out the images of every
     other class, though not predictions into one. ValueError for ids, names or merges that do not
     exist, lengths that differ, and when nothing is left to score.
     """
-    into = merged(merge)
+    into = merged_labels(merge)
     true, predicted = _ids(labels, "label", UNLABELLED), _ids(predictions, "prediction", 0)
     group = np.zeros(len(true), np.int64) if groups is None else _numbered(groups)
     if not len(true) == len(predicted) == len(group):
@@ -73,7 +73,7 @@ def tally(
     group = np.unique(group[scored], return_inverse=True)[1]
     cell = (group * k + place[true[scored]]) * k + place[predicted[scored]]
     num_unlabelled = int((true == UNLABELLED).sum())
-    return Tally(
+    return ConfusionCounts(
         names=tuple(NAMES[i] for i in kept),
         members=tuple(tuple(np.flatnonzero(into == i).tolist()) for i in kept),
         confusions=np.bincount(cell, minlength=(group.max() + 1) * k * k).reshape(-1, k, k),
@@ -85,7 +85,7 @@ def tally(
     )
 
 
-def merged(merge: Sequence[str]) -> Counts:
+def merged_labels(merge: Sequence[str]) -> Counts:
     """The class id that each of the eleven is scored as (11,), from FROM=INTO pairs.
 
     ValueError names a pair that is not one, a class that is unknown, merged twice or merged on.
@@ -179,10 +179,10 @@ def score(
     >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
     (0.833, 2, 'monocyte')
     """
-    return summary(tally(labels, predictions, merge=merge, classes=classes))
+    return summary(confusion_counts(labels, predictions, merge=merge, classes=classes))
 
 
-def summary(counted: Tally) -> dict[str, Any]:
+def summary(counted: ConfusionCounts) -> dict[str, Any]:
     """Every score of a tally, as values for JSON; fractions in [0, 1]."""
     confusion = counted.confusion
     num_images = int(confusion.sum())

@@ -29,7 +29,7 @@ Scores = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """A named rule; a higher value is a better evaluation."""
 
     name: str
@@ -49,20 +49,20 @@ def _last(scores: Scores) -> float:
     return float(scores["step"])
 
 
-def _unlabelled(name: str, summary: str) -> Rule:
+def _unlabelled(name: str, summary: str) -> SelectionRule:
     value = partial(_mean, part="unlabelled", name=name)
-    return Rule(name, "unlabelled target", value, summary)
+    return SelectionRule(name, "unlabelled target", value, summary)
 
 
 RULES = (
-    Rule(
+    SelectionRule(
         "source_val",
         "no target",
         partial(_mean, part="source_val", name="macro_f1"),
         "macro-F1, mean over the sources' validation sets",
     ),
-    Rule("last", "no target", _last, "the last evaluation"),
-    Rule(
+    SelectionRule("last", "no target", _last, "the last evaluation"),
+    SelectionRule(
         "held_out",
         "no target",
         partial(_mean, part="held_out", name="macro_f1"),
@@ -79,7 +79,7 @@ RULES = (
     _unlabelled("softmax_corr_prior", "the same, classes as the estimated priors"),
     _unlabelled("class_ami", "predicted classes agree with clusters of the features"),
     _unlabelled("agreement", "agrees with the mean of all earlier evaluations"),
-    Rule(
+    SelectionRule(
         "oracle",
         "target labels",
         partial(_mean, part="oracle", name="macro_f1"),
@@ -88,7 +88,7 @@ RULES = (
 )
 
 
-def rule(name: str) -> Rule:
+def selection_rule(name: str) -> SelectionRule:
     """A rule by name; ValueError lists the names that exist.
 
     >>> rule("last").value({"step": 200})
@@ -103,7 +103,9 @@ def rule(name: str) -> Rule:
     raise ValueError(f"unknown selection rule {name!r}; {hint}")
 
 
-def require_rule(rule: Rule, *, has_target: bool, has_held_out: bool, oracle: bool) -> None:
+def require_selection_rule(
+    rule: SelectionRule, *, has_target: bool, has_held_out: bool, oracle: bool
+) -> None:
     """ValueError, before anything is trained, when a run will lack what its rule needs."""
     if rule.sees == "unlabelled target" and not has_target:
         raise ValueError(
@@ -122,7 +124,7 @@ def require_rule(rule: Rule, *, has_target: bool, has_held_out: bool, oracle: bo
         )
 
 
-def values(scores: Scores) -> dict[str, float]:
+def criterion_values(scores: Scores) -> dict[str, float]:
     """The value of every rule that has what it needs.
 
     >>> values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
@@ -182,7 +184,7 @@ def unlabelled_scores(
     return scores
 
 
-def judge(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+def evaluate_criteria(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
     """For each rule that has values: how it ranks the evaluations, and what its choice costs.
 
     `rows` are the evaluations of a run, or of several one after another; those without the oracle's
@@ -228,10 +230,10 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
     return sum(x * y for x, y in zip(off_a, off_b, strict=True)) / norm if norm else None
 
 
-ORACLE = rule("oracle")
+ORACLE = selection_rule("oracle")
 
 
-def _value(rule: Rule, row: Scores) -> float | None:
+def _value(rule: SelectionRule, row: Scores) -> float | None:
     """A rule's value where it is a number."""
     value = rule.value(row)
     return None if value is None or not math.isfinite(value) else value

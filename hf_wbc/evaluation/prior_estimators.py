@@ -29,9 +29,9 @@ from scipy.special import softmax
 from hf_wbc.evaluation.calibration import (
     Calibration,
     Ids,
-    balanced,
-    penalty,
-    standardised,
+    class_balanced_weights,
+    prior_penalty,
+    standardized,
 )
 
 Floats = NDArray[Any]
@@ -184,7 +184,7 @@ def likelihood_resamples(
 ) -> Floats:
     """Priors (num, K) of EM; logits (N_s, K) and (N_t, K), labels (N_s,), none without an image."""
     k = source.shape[1]
-    _, spread = standardised(source)
+    _, spread = standardized(source)
     bias = np.array(calibration.bias)
     slopes, biases = _calibrations(calibration, source, place, num, generator)
     priors = np.empty((num, k))
@@ -216,16 +216,16 @@ def _calibrations(
     One Newton step on the loss of `calibrate` with other weights.
     """
     k = source.shape[1]
-    scaled, spread = standardised(source)
+    scaled, spread = standardized(source)
     bias = np.array(calibration.bias)
     slope = spread / calibration.temperature
     p = softmax(slope * scaled + bias, axis=1)
     ones = np.broadcast_to(np.eye(k), (len(p), k, k))
     design = np.concatenate([scaled[:, :, None], ones], axis=2)
-    once = balanced(place)[:, None]
+    once = class_balanced_weights(place)[:, None]
     gradients = once * np.einsum("nk,nkd->nd", p - np.eye(k)[place], design)
     mean = np.einsum("nk,nkd->nd", p, design)
-    ridge = penalty(np.bincount(place, minlength=k))
+    ridge = prior_penalty(np.bincount(place, minlength=k))
     hessian = np.einsum("nk,nkd,nke->de", once * p, design, design, optimize=True)
     hessian += np.diag(ridge) - (once * mean).T @ mean
     drawn = generator.standard_exponential((num, len(place)))

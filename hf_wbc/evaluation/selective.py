@@ -37,7 +37,7 @@ CURVE = tuple(i / 20 for i in range(21))
 
 
 @dataclass(frozen=True)
-class Review:
+class ReviewCurve:
     """Which cells a human has to see so that few of the wanted ones are missed."""
 
     wanted: tuple[int, ...]
@@ -50,22 +50,22 @@ class Review:
     def reviews(self, logits: ArrayLike) -> NDArray[np.bool_]:
         """Whether each image (N,) goes to a human; logits (N, C)."""
         limit = -np.inf if self.threshold is None else self.threshold
-        goes: NDArray[np.bool_] = chance(logits, self.wanted) >= limit
+        goes: NDArray[np.bool_] = random_curve(logits, self.wanted) >= limit
         return goes
 
 
 def review(
     logits: ArrayLike, labels: ArrayLike, wanted: Sequence[int], recall: float = 0.95
-) -> Review:
+) -> ReviewCurve:
     """The threshold from the wanted ones among held-out images; logits (N, C), labels (N,)."""
     if not 0 < recall < 1:
         raise ValueError(f"recall is {recall}; it must lie between 0 and 1")
-    chances = chance(logits, wanted)[np.isin(np.asarray(labels), list(wanted))]
+    chances = random_curve(logits, wanted)[np.isin(np.asarray(labels), list(wanted))]
     limit = threshold(-chances, 1 - recall)
-    return Review(tuple(wanted), recall, None if limit is None else -limit)
+    return ReviewCurve(tuple(wanted), recall, None if limit is None else -limit)
 
 
-def chance(logits: ArrayLike, wanted: Sequence[int]) -> Floats:
+def random_curve(logits: ArrayLike, wanted: Sequence[int]) -> Floats:
     """The probability (N,) of being one of the wanted class ids; logits (N, C)."""
     total: Floats = softmax(checked_logits(logits, ""), axis=1)[:, list(wanted)].sum(1)
     return total

@@ -87,7 +87,7 @@ class Slide:
 
 
 @dataclass(frozen=True, eq=False)
-class Lost:
+class LostCells:
     """White cells that are left out for each one of their class that is not rejected."""
 
     odds: Floats
@@ -97,7 +97,7 @@ class Lost:
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class SlideEstimate:
     """Shares of the white cells of a slide."""
 
     shares: Floats
@@ -126,7 +126,7 @@ def make_slide(
     return slide
 
 
-def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> Lost:
+def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
     """By what the model rejects of the held-out cells.
 
     Where a person has named some of the rejected cells, as many fewer are missing. ValueError when
@@ -138,7 +138,7 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> Lost:
             raise ValueError(
                 "cells are rejected, and of the held-out ones it is not known which would be"
             )
-        return Lost(np.zeros(num_classes), np.zeros((RESAMPLES, num_classes)))
+        return LostCells(np.zeros(num_classes), np.zeros((RESAMPLES, num_classes)))
     kept = held_out.accepted.counts
     away, known = held_out.counts - kept, kept > 0
     reviewed = (slide.rejected & slide.named).sum() / max(slide.rejected.sum(), 1)
@@ -146,12 +146,12 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> Lost:
     # Jeffreys' prior: a class of which nothing was rejected may be rejected all the same.
     drawn = rng.standard_gamma(away + 0.5, size) / rng.standard_gamma(kept + 0.5, size)
     odds = away / np.maximum(kept, 1)
-    return Lost(*((1 - reviewed) * np.where(known, each, 0.0) for each in (odds, drawn)))
+    return LostCells(*((1 - reviewed) * np.where(known, each, 0.0) for each in (odds, drawn)))
 
 
 def estimate(
-    method: str, known: HeldOut, slide: Slide, rows: Flags, lost: Lost, seed: int
-) -> Estimate:
+    method: str, known: HeldOut, slide: Slide, rows: Flags, lost: LostCells, seed: int
+) -> SlideEstimate:
     """Shares by an estimator of `hf_wbc.evaluation.label_shift` from some rows (N,) of a slide.
 
     `known` are held-out cells that are not rejected, `rows` cells that are not either. What else is
@@ -172,7 +172,7 @@ def estimate(
     weights = rng.standard_gamma(num, (RESAMPLES, 1))
     others = [rng.standard_gamma(each, lost.drawn.shape) for each in exact]
     resamples = (weights * drawn + others[0]) * (1 + lost.drawn) + others[1]
-    return Estimate(shares / shares.sum(), resamples / resamples.sum(1, keepdims=True), found)
+    return SlideEstimate(shares / shares.sum(), resamples / resamples.sum(1, keepdims=True), found)
 
 
 def _checked(probabilities: ArrayLike) -> Floats:

@@ -135,10 +135,10 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
     Saito et al. 2021 (arXiv:2108.10860): cosines over the temperature, through a softmax that
     leaves the image itself out. The paper's `features` (N, d) are the softmax outputs.
     """
-    rows = np.asarray(features[evenly(len(features), NEIGHBOURS_MOST)], np.float32)
+    rows = np.asarray(features[evenly_sampled(len(features), NEIGHBOURS_MOST)], np.float32)
     if len(rows) < 3:
         return 0.0
-    rows = unit(rows)
+    rows = unit_rows(rows)
     total = 0.0
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
@@ -154,14 +154,14 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
     return total / len(rows)
 
 
-def unit(features: NDArray[Float]) -> NDArray[Float]:
+def unit_rows(features: NDArray[Float]) -> NDArray[Float]:
     """Features (N, d) at length 1; a row of zeros stays one."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     found: NDArray[Float] = features / np.maximum(lengths, 1e-12)
     return found
 
 
-def evenly(num: int, most: int) -> NDArray[np.int64]:
+def evenly_sampled(num: int, most: int) -> NDArray[np.int64]:
     """Indices of at most so many of `num` rows, evenly spaced.
 
     >>> evenly(7, 3).tolist(), evenly(2, 3).tolist()
@@ -182,7 +182,7 @@ def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES
 
     Features (N, d), predicted (N,). About 0 by chance, and 0 when all predictions are of one class.
     """
-    rows = evenly(len(features), MOST)
+    rows = evenly_sampled(len(features), MOST)
     clusters = k_means(features[rows].astype(np.float32), num_clusters)
     return adjusted_mutual_information(predicted[rows], clusters)
 
@@ -301,7 +301,7 @@ def _log_odds(
     train: tuple[Floats, Floats], seen: tuple[Floats, Floats]
 ) -> list[tuple[Floats, Floats]]:
     """ln(p_t / p_s) at the seen source and target features, for each penalty."""
-    fit_s, fit_t = (features[evenly(len(features), DEV_MOST)] for features in train)
+    fit_s, fit_t = (features[evenly_sampled(len(features), DEV_MOST)] for features in train)
     fit = np.concatenate([fit_s, fit_t]).astype(np.float64)
     mean, std = fit.mean(0), fit.std(0)
     std[std == 0] = 1
@@ -340,7 +340,7 @@ def _loss(odds_s: Floats, odds_t: Floats) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class PrincipalPlane:
     """A plane in the space of features."""
 
     mean: Floats
@@ -355,7 +355,7 @@ class Plane:
         return ((features - self.mean) @ self.axes.T).astype(np.float32)
 
 
-def principal_plane(features: Floats) -> Plane:
+def principal_plane(features: Floats) -> PrincipalPlane:
     """Of features (N, d); ValueError for fewer than three cells or two features."""
     if features.ndim != 2 or len(features) < 3 or features.shape[1] < 2:
         raise ValueError(f"features have shape {features.shape}; a plane needs (3 or more, 2)")
@@ -364,18 +364,20 @@ def principal_plane(features: Floats) -> Plane:
     total = float((sizes**2).sum())
     # A component's sign is nobody's choice: its largest weight is positive.
     signs = np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])
-    return Plane(mean, axes[:2] * signs[:, None], float((sizes[:2] ** 2).sum() / (total or 1.0)))
+    return PrincipalPlane(
+        mean, axes[:2] * signs[:, None], float((sizes[:2] ** 2).sum() / (total or 1.0))
+    )
 
 
-def nearest(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def nearest_neighbours(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Of each new cell (M, d) the index of the nearest known one (N, d), and 1 - their cosine."""
-    similarity = unit(new) @ unit(known).T
+    similarity = unit_rows(new) @ unit_rows(known).T
     return similarity.argmax(1), np.asarray(1 - similarity.max(1), np.float64)
 
 
 def own_distances(known: Floats) -> NDArray[np.float64]:
     """Of each known cell (N, d) the distance of the nearest other one, as `nearest` has it."""
-    rows = unit(known)
+    rows = unit_rows(known)
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)
     return np.asarray(1 - similarity.max(1), np.float64)

@@ -21,8 +21,8 @@ import datasets
 import evaluate
 from numpy.typing import ArrayLike
 
-from hf_wbc.evaluation.bootstrap import bootstrap
-from hf_wbc.evaluation.metrics import summary, tally
+from hf_wbc.evaluation.bootstrap import bootstrap_scores
+from hf_wbc.evaluation.metrics import confusion_counts, summary
 from hf_wbc.taxonomy import NAMES
 
 DESCRIPTION = """\
@@ -73,10 +73,12 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
         groups: ArrayLike | None = None,
         seed: int = 0,
     ) -> dict[str, Any]:
-        counted = tally(references, predictions, merge=merge, classes=classes, groups=groups)
+        counted = confusion_counts(
+            references, predictions, merge=merge, classes=classes, groups=groups
+        )
         scores = summary(counted)
         if intervals:
-            scores["intervals"] = bootstrap(counted, seed=seed)
+            scores["intervals"] = bootstrap_scores(counted, seed=seed)
         return scores
 
 

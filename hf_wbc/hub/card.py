@@ -22,7 +22,7 @@ def render_card(template: str, data: "CardData", **values: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class CardLocation:
     """What others write to load a publication by its tag."""
 
     name: str
@@ -33,10 +33,10 @@ class Place:
     """Both in one, as hf-wbc takes them: `org/name@v1`."""
 
 
-def place_of(destination: Destination) -> Place:
+def card_location(destination: Destination) -> CardLocation:
     """Where others find it, with `TAG` for its tag."""
     if isinstance(destination, HubRepo):
         repo = destination.repo_id
-        return Place(repo, f', revision="{TAG}"', f"{repo}@{TAG}")
+        return CardLocation(repo, f', revision="{TAG}"', f"{repo}@{TAG}")
     folder = f"./{destination.tagged(TAG).name}"
-    return Place(folder, ref=folder)
+    return CardLocation(folder, ref=folder)

@@ -13,12 +13,12 @@ from hf_wbc.hub.publication import (
     MANIFEST,
     Manifest,
     Publication,
-    bytes_of,
-    sha256_of,
-    size_of,
-    size_words,
+    file_sha256,
+    format_size,
+    read_bytes,
+    total_size,
 )
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 Card = Literal["refuse", "keep", "replace"]
 """What to do about an edited card."""
@@ -27,7 +27,7 @@ _MAX_LINES = 40
 _FENCE = "---"
 
 
-def settle_card(
+def resolve_card_conflict(
     there: bytes, ours: bytes, rendered_before: bool, choice: Card, where: str
 ) -> bytes:
     """The card to publish, where `there` is the one in place.
@@ -97,7 +97,7 @@ _LOADED = {
 """Files that loading would take for a part of the publication."""
 
 
-class State(Protocol):
+class PublishedState(Protocol):
     """What is at the destination now."""
 
     @property
@@ -142,14 +142,12 @@ class Change:
     @property
     def words(self) -> str:
         """`3 of 10 files to send, 42.0 MB`."""
-        num_bytes = sum(size_of(self.files[path]) for path in self.written)
+        num_bytes = sum(total_size(self.files[path]) for path in self.written)
         gone = f", {len(self.deleted)} to delete" if self.deleted else ""
-        return (
-            f"{len(self.written)} of {len(self.files)} files to send, {size_words(num_bytes)}{gone}"
-        )
+        return f"{len(self.written)} of {len(self.files)} files to send, {format_size(num_bytes)}{gone}"
 
 
-def plan_change(publication: Publication, state: State, card: Card) -> Change:
+def plan_change(publication: Publication, state: PublishedState, card: Card) -> Change:
     """What has to be written and deleted.
 
     ValueError when something else was published there, when files of others would be loaded with
@@ -165,12 +163,12 @@ def plan_change(publication: Publication, state: State, card: Card) -> Change:
     foreign = tuple(sorted(path for path in state.paths if path not in known))
     _refuse_mixed(publication, foreign, state.name)
     if CARD in state.paths and not state.is_untouched:
-        there, ours = state.read(CARD), bytes_of(publication.files[CARD])
-        rendered = before is not None and sha256_of(there) == before.files.get(CARD)
-        files[CARD] = settle_card(there, ours, rendered, card, state.name)
-    digests = {**publication.digests, CARD: sha256_of(files[CARD])}
+        there, ours = state.read(CARD), read_bytes(publication.files[CARD])
+        rendered = before is not None and file_sha256(there) == before.files.get(CARD)
+        files[CARD] = resolve_card_conflict(there, ours, rendered, card, state.name)
+    digests = {**publication.digests, CARD: file_sha256(files[CARD])}
     files[MANIFEST] = Manifest.of(publication).to_bytes()
-    digests[MANIFEST] = sha256_of(files[MANIFEST])
+    digests[MANIFEST] = file_sha256(files[MANIFEST])
     written = [
         path
         for path, content in sorted(files.items())
@@ -185,7 +183,7 @@ def plan_change(publication: Publication, state: State, card: Card) -> Change:
     )
 
 
-def manifest_of(state: State) -> Manifest | None:
+def manifest_of(state: PublishedState) -> Manifest | None:
     """What was published there last; ValueError when it is damaged."""
     if MANIFEST not in state.paths:
         return None
@@ -205,7 +203,7 @@ def _refuse_another(publication: Publication, before: Manifest, name: str) -> No
         )
 
 
-def _refuse_overwriting(publication: Publication, state: State, card: Card) -> None:
+def _refuse_overwriting(publication: Publication, state: PublishedState, card: Card) -> None:
     """ValueError for files of the same names in a repository that was not published by this."""
     if state.is_untouched or card == "replace":
         return
@@ -218,7 +216,7 @@ def _refuse_overwriting(publication: Publication, state: State, card: Card) -> N
     ]
     if theirs:
         raise ValueError(
-            f"{state.name} holds {some(theirs)} with other content, which `hf-wbc publish` did not "
+            f"{state.name} holds {shorten_list(theirs)} with other content, which `hf-wbc publish` did not "
             "put there; choose another --to, or overwrite them with --card replace"
         )
 
@@ -234,7 +232,7 @@ def _refuse_mixed(publication: Publication, foreign: Collection[str], name: str)
     ]
     if mixed:
         raise ValueError(
-            f"{name} holds {some(mixed)}, which `hf-wbc publish` did not put there and which would "
+            f"{name} holds {shorten_list(mixed)}, which `hf-wbc publish` did not put there and which would "
             f"be loaded as a part of this {publication.kind}; delete it there, or choose another "
             "--to"
         )

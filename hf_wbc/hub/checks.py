@@ -9,9 +9,9 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hf_wbc.hub.publication import CARD, MANIFEST, Publication, bytes_of, size_of
+from hf_wbc.hub.publication import CARD, MANIFEST, Publication, read_bytes, total_size
 from hf_wbc.hub.repository import check_tag
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 PICKLED = (
     ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras",
@@ -47,7 +47,7 @@ def check_publication(publication: Publication, *, finished: bool = True) -> Non
         ("damaged weights", _damaged(publication.files), "write them anew"),
     ):  # fmt: skip
         if names := list(found):
-            raise ValueError(f"{len(names)} {what}: {some(names, 10)}; {remedy}")
+            raise ValueError(f"{len(names)} {what}: {shorten_list(names, 10)}; {remedy}")
     if publication.kind == "model" and finished:
         check_labels(publication)
 
@@ -58,7 +58,7 @@ def check_labels(publication: Publication) -> None:
 
     if "config.json" not in publication.files:
         raise ValueError("a model needs a config.json; give the model folder of a finished run")
-    config = json.loads(bytes_of(publication.files["config.json"]))
+    config = json.loads(read_bytes(publication.files["config.json"]))
     labels = config.get("id2label") or {}
     require_labels("config.json", tuple(labels[key] for key in sorted(labels, key=int)))
 
@@ -74,7 +74,7 @@ def _check_names(publication: Publication) -> None:
         or not path.isprintable()
     ]
     if strange:
-        raise ValueError(f"{some(strange)} cannot be names in a repository; leave them out")
+        raise ValueError(f"{shorten_list(strange)} cannot be names in a repository; leave them out")
     folded: dict[str, str] = {}
     for path in publication.files:
         if (other := folded.setdefault(path.casefold(), path)) != path:
@@ -88,7 +88,7 @@ def _check_readable(publication: Publication) -> None:
         if isinstance(file, Path) and not file.is_file()
     ]
     if missing:
-        raise ValueError(f"{some(missing)} cannot be read; build what is published again")
+        raise ValueError(f"{shorten_list(missing)} cannot be read; build what is published again")
 
 
 def _pickles(files: Mapping[str, Path | bytes]) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _pickles(files: Mapping[str, Path | bytes]) -> Iterator[str]:
 
 def _is_pickle(file: Path | bytes) -> bool:
     """Whether it begins as a pickle of protocol 2 to 5 does, or is a zip that holds one."""
-    start = bytes_of(file, 4)
+    start = read_bytes(file, 4)
     if start == b"PK\x03\x04":
         return any(name.lower().endswith(PICKLED) for name in _members(file))
     return len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5
@@ -126,7 +126,7 @@ def _told(files: Mapping[str, Path | bytes]) -> Iterator[str]:
         if not path.lower().endswith(IMAGES):
             continue
         try:
-            with Image.open(io.BytesIO(bytes_of(file))) as image:
+            with Image.open(io.BytesIO(read_bytes(file))) as image:
                 image.load()
                 told = {key for key in image.info if key in _TELLING}
                 told |= set(getattr(image, "text", ())) - _HARMLESS
@@ -140,8 +140,10 @@ def _told(files: Mapping[str, Path | bytes]) -> Iterator[str]:
 
 def _with_token(files: Mapping[str, Path | bytes]) -> Iterator[str]:
     for path, file in files.items():
-        is_text = size_of(file) <= _TEXT_BYTES and not path.endswith((".parquet", ".safetensors"))
-        if is_text and _TOKEN.search(bytes_of(file)):
+        is_text = total_size(file) <= _TEXT_BYTES and not path.endswith(
+            (".parquet", ".safetensors")
+        )
+        if is_text and _TOKEN.search(read_bytes(file)):
             yield path
 
 
@@ -150,12 +152,12 @@ def _damaged(files: Mapping[str, Path | bytes]) -> Iterator[str]:
     for path, file in files.items():
         if not path.endswith(".safetensors"):
             continue
-        length = int.from_bytes(bytes_of(file, 8), "little")
+        length = int.from_bytes(read_bytes(file, 8), "little")
         try:
-            header = json.loads(bytes_of(file, 8 + length)[8:]) if length < 100_000_000 else {}
+            header = json.loads(read_bytes(file, 8 + length)[8:]) if length < 100_000_000 else {}
             end = max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
         except (ValueError, KeyError, TypeError):
             yield path
         else:
-            if size_of(file) != 8 + length + end:
+            if total_size(file) != 8 + length + end:
                 yield path

@@ -30,7 +30,7 @@ _BUSY = (429, 500, 502, 503, 504)
 _NOTHING = "nothing was published; repeat the command, which goes on where it was"
 
 
-class Stale(Exception):
+class StaleRevision(Exception):
     """Somebody else has committed since the repository was looked at."""
 
 
@@ -38,7 +38,7 @@ class Conflict(Exception):
     """What was to be made is there already."""
 
 
-def ask(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
+def request(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
     """The answer to `question`, asked again where the connection broke or the Hub is busy.
 
     It waits as long as a Retry-After or a RateLimit asks for. `what` says what was being done.
@@ -56,7 +56,7 @@ def ask(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
             wait = _wait(cause, attempt)
             if wait is None or attempt == MAX_TRIES or waited + wait > MAX_WAIT_S:
                 raise _explained(cause, what, repo) from error
-        report(f"{what}: {short(cause)}; trying again in {wait:.0f} s")
+        report(f"{what}: {shorten(cause)}; trying again in {wait:.0f} s")
         time.sleep(wait)
         waited += wait
     raise AssertionError("unreachable")
@@ -140,11 +140,11 @@ def _explained(error: BaseException, what: str, repo: str) -> Exception:
         elif type(error) is ConnectionError:  # as hf_xet raises it, and nobody else
             remedy += ", or set HF_HUB_DISABLE_XET=1, as its store of large files is another server"
         return OSError(
-            f"{what}: {endpoint} cannot be reached ({short(error)}); {_NOTHING}, or {remedy}"
+            f"{what}: {endpoint} cannot be reached ({shorten(error)}); {_NOTHING}, or {remedy}"
         )
-    status, said = response.status_code, short(error)
+    status, said = response.status_code, shorten(error)
     if status == 412:
-        return Stale(said)
+        return StaleRevision(said)
     if status == 409:
         return Conflict(said)
     if status in _BUSY:
@@ -162,7 +162,7 @@ def _explained(error: BaseException, what: str, repo: str) -> Exception:
     return ValueError(f"{what}: {endpoint} refuses {repo} ({status}: {said}); {remedy}")
 
 
-def short(error: BaseException) -> str:
+def shorten(error: BaseException) -> str:
     """The Hub's own words, or the error's first line."""
     response = getattr(error, "response", None)
     if response is not None:
@@ -191,7 +191,7 @@ def speaks_xet(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> bo
         status, body = get(url, fine=(400, 401, 403, 404, 405, 501))
         return status == 200 and b"casUrl" in body
 
-    return ask("asking for xet", asked, repo.repo_id, report)
+    return request("asking for xet", asked, repo.repo_id, report)
 
 
 def choose_transfer(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> None:

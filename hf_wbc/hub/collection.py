@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_wbc.hub.client import Report, ask
+from hf_wbc.hub.client import Report, request
 from hf_wbc.hub.publication import HubRepo
 
 DESCRIPTION = (
@@ -37,7 +37,7 @@ def collect_on_hub(
     adding: Any = api.add_collection_item
     slug = _find(api, title, owner, report)
     if slug is None:
-        made = ask(
+        made = request(
             f"making the collection {title!r}",
             lambda: api.create_collection(
                 title, namespace=owner, description=DESCRIPTION, private=private
@@ -53,13 +53,13 @@ def collect_on_hub(
                 slug, item.repo.repo_id, item.repo.repo_type, note=item.note or None, exists_ok=True
             )
 
-        ask(f"adding {item.repo} to the collection", add, item.repo.repo_id, report)
+        request(f"adding {item.repo} to the collection", add, item.repo.repo_id, report)
     return slug
 
 
 def _find(api: Any, title: str, owner: str, report: Report) -> str | None:
     """The slug of the owner's collection of that title."""
-    found = ask(
+    found = request(
         f"looking at the collections of {owner}",
         lambda: [each.slug for each in api.list_collections(owner=owner) if each.title == title],
         owner,

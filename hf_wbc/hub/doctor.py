@@ -212,7 +212,7 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
     from huggingface_hub import HfApi
 
     from hf_wbc.hub.client import speaks_xet, uses_xet
-    from hf_wbc.hub.repository import MAIN, look, require_account, require_write
+    from hf_wbc.hub.repository import MAIN, inspect_repository, require_account, require_write
 
     api, repo = HfApi(), None
     if to is not None:
@@ -221,7 +221,7 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
             repo = _existing(api, destination)
             try:
                 require_account(api, destination, _silent)
-                if repo is not None and (remote := look(api, repo, MAIN, _silent)):
+                if repo is not None and (remote := inspect_repository(api, repo, MAIN, _silent)):
                     require_write(remote)
                 yield Finding("publishing", f"{to} is yours to write to")
             except ValueError as error:

@@ -13,18 +13,18 @@ from hf_wbc.hub.client import Report
 from hf_wbc.hub.publication import (
     MANIFEST,
     Destination,
-    Folder,
     HubRepo,
     Manifest,
     Publication,
-    size_of,
-    size_words,
+    PublishFolder,
+    format_size,
+    total_size,
 )
-from hf_wbc.hub.repository import MAIN, check_tag, next_tag, refuse_ignored
+from hf_wbc.hub.repository import MAIN, check_tag, next_tag, require_no_ignored
 
 
 @dataclass(frozen=True)
-class Outlook:
+class DryRun:
     """What is to be expected."""
 
     publication: Publication
@@ -35,41 +35,41 @@ class Outlook:
     """Whether a repository that is there is private."""
 
 
-def rehearse(
+def dry_run(
     publication: Publication, destination: Destination, *, card: Card, report: Report
-) -> Outlook:
+) -> DryRun:
     """What `publish` would do there; it raises what that would raise about the destination.
 
     Files may be empty where nobody has made them yet: what depends on their content alone, such as
     the difference to a card that was edited by hand, is not told then.
     """
     check_tag(publication.tag)
-    if isinstance(destination, Folder):
+    if isinstance(destination, PublishFolder):
         return _in_folder(publication, destination, card)
     return _on_hub(publication, destination, card, report)
 
 
-def _on_hub(publication: Publication, repo: HubRepo, card: Card, report: Report) -> Outlook:
-    from hf_wbc.hub.to_hub import choose, connect, reach, tagged
+def _on_hub(publication: Publication, repo: HubRepo, card: Card, report: Report) -> DryRun:
+    from hf_wbc.hub.to_hub import choose_parent, connect, reach_endpoint, tagged
 
     api = connect(report)
-    remote = reach(api, publication, repo, report)
+    remote = reach_endpoint(api, publication, repo, report)
     if remote is None:
-        return Outlook(publication.pinned(publication.tag or next_tag(())))
-    made = choose(publication, remote, card)
+        return DryRun(publication.pinned(publication.tag or next_tag(())))
+    made = choose_parent(publication, remote, card)
     change = plan_change(made, tagged(made, remote, card) or remote, card)
-    refuse_ignored(remote, MAIN, {path: change.files[path] for path in change.written})
-    return Outlook(made, change, remote.private)
+    require_no_ignored(remote, MAIN, {path: change.files[path] for path in change.written})
+    return DryRun(made, change, remote.private)
 
 
-def _in_folder(publication: Publication, folder: Folder, card: Card) -> Outlook:
-    from hf_wbc.hub.to_folder import Shelf, choose, refuse_strangers
+def _in_folder(publication: Publication, folder: PublishFolder, card: Card) -> DryRun:
+    from hf_wbc.hub.to_folder import FolderState, choose_revision, require_own_files
 
-    shelf = Shelf(folder.path)
-    refuse_strangers(shelf)
-    made, place = choose(publication, folder, card)
+    shelf = FolderState(folder.path)
+    require_own_files(shelf)
+    made, place = choose_revision(publication, folder, card)
     is_there = publication.tag is not None and place.exists()
-    return Outlook(made, plan_change(made, Shelf(place) if is_there else shelf, card))
+    return DryRun(made, plan_change(made, FolderState(place) if is_there else shelf, card))
 
 
 def preview(
@@ -81,10 +81,10 @@ def preview(
     is about the destination.
     """
     check_publication(publication)
-    outlook = Outlook(publication)
+    outlook = DryRun(publication)
     problem: Exception | None = None
     try:
-        outlook = rehearse(publication, destination, card=card, report=report)
+        outlook = dry_run(publication, destination, card=card, report=report)
     except (ValueError, OSError) as error:
         problem = error
     sizes = _sizes(outlook.publication, outlook.change)
@@ -94,15 +94,15 @@ def preview(
         raise problem
 
 
-def _headline(outlook: Outlook, destination: Destination, sizes: Mapping[str, int]) -> str:
-    if isinstance(destination, Folder):
+def _headline(outlook: DryRun, destination: Destination, sizes: Mapping[str, int]) -> str:
+    if isinstance(destination, PublishFolder):
         place, seen = "a folder", "whoever may read the folder"
     else:
         place = f"a {destination.repo_type} on the Hub"
         is_public = outlook.publication.public and not outlook.private
         seen = "EVERYBODY: it is public" if is_public else "its owners alone: it is private"
     tag = outlook.publication.tag or "the next tag"
-    num_bytes = size_words(sum(sizes.values()))
+    num_bytes = format_size(sum(sizes.values()))
     return f"{destination} ({place}), {tag}: {len(sizes)} files, {num_bytes}; seen by {seen}"
 
 
@@ -110,7 +110,7 @@ def _sizes(publication: Publication, change: Change | None) -> Mapping[str, int]
     """Bytes by path of all that would be there, the manifest included."""
     files = {**publication.files, MANIFEST: Manifest.of(publication).to_bytes()}
     files = dict(change.files) if change is not None else files
-    return {path: size_of(files[path]) for path in sorted(files)}
+    return {path: total_size(files[path]) for path in sorted(files)}
 
 
 def _files(sizes: Mapping[str, int], change: Change | None) -> Iterator[str]:

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.comparison.document import Strong, Table, count, listed, three
+from hf_wbc.comparison.document import Strong, Table, count, listed, three_decimals
 from hf_wbc.comparison.export import markdown_table
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, SPLITS
 from hf_wbc.hub import model_card_text as words
-from hf_wbc.hub.card import Place, render_card
+from hf_wbc.hub.card import CardLocation, render_card
 from hf_wbc.hub.model_card_text import SPLIT_WORDS, Record, part_of, scored
 from hf_wbc.hub.provenance import (
     ROLES,
-    dataset_place,
+    dataset_location,
     hub_dataset,
     hub_model,
     is_fresh,
-    model_place,
+    model_location,
 )
 from hf_wbc.models.exposure import Exposure
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def score_table(record: Record) -> Table:
     cells = []
     for domain, split, scores in scored(record):
         low, high = scores["intervals"]["macro_f1"]
-        macro = f"{three(scores['macro_f1'])} [{three(low)}, {three(high)}]"
+        macro = (
+            f"{three_decimals(scores['macro_f1'])} [{three_decimals(low)}, {three_decimals(high)}]"
+        )
         role = record["results"][domain]["role"]
         cells.append(
             (
@@ -45,9 +47,9 @@ def score_table(record: Record) -> Table:
                 SPLIT_WORDS[split],
                 Strong(macro) if split == "test" else macro,
                 str(scores["num_classes"]),
-                three(scores["accuracy"]),
-                three(scores["balanced_accuracy"]),
-                three(scores["lineage_errors"]["cross_lineage"]),
+                three_decimals(scores["accuracy"]),
+                three_decimals(scores["balanced_accuracy"]),
+                three_decimals(scores["lineage_errors"]["cross_lineage"]),
                 f"{scores['num_images']:,}",
             )
         )
@@ -64,17 +66,17 @@ def class_table(record: Record) -> Table:
 
 def _f1(scores: Mapping[str, Any], name: str) -> str:
     each = scores["per_class"].get(name)
-    return f"{three(each['f1'])} ({each['support']:,})" if each else "–"
+    return f"{three_decimals(each['f1'])} ({each['support']:,})" if each else "–"
 
 
-def data_table(record: Record, sources: Mapping[str, Source]) -> Table:
+def data_table(record: Record, sources: Mapping[str, ArchiveSpec]) -> Table:
     """Each domain with its revision, the fingerprints of its rows, scale and licence."""
     headings = ("data", "part", "revision", "fingerprints", "um per px", "licence", "images")
     cells = tuple(
         (
             domain["name"],
             part_of(record, role),
-            f"`{dataset_place(domain)}`" if domain["revision"] else "a folder",
+            f"`{dataset_location(domain)}`" if domain["revision"] else "a folder",
             " ".join(f"`{domain[split][:8]}`" for split in SPLITS),
             "unknown" if domain["um_per_px"] is None else f"{domain['um_per_px']:.6g}",
             sources[domain["name"]].licence if domain["name"] in sources else "see its own card",
@@ -88,7 +90,7 @@ def data_table(record: Record, sources: Mapping[str, Source]) -> Table:
     return Table(headings, cells, 6)
 
 
-def belief_table(record: Record) -> Table:
+def calibration_table(record: Record) -> Table:
     """Calibration and sets on the test images of each domain."""
     headings = (
         "test images of", "calibration error", "before", "confidence − accuracy",
@@ -103,12 +105,12 @@ def belief_table(record: Record) -> Table:
         cells.append(
             (
                 domain,
-                three(found["ece"]["after"]),
-                three(found["ece"].get("before")),
+                three_decimals(found["ece"]["after"]),
+                three_decimals(found["ece"].get("before")),
                 f"{found['overconfidence']:+.3f}".replace("-", "−"),
-                three(sets["coverage"]),
+                three_decimals(sets["coverage"]),
                 f"{sets['mean_size']:.2f}",
-                three(found["rejected"]),
+                three_decimals(found["rejected"]),
             )
         )
     return Table(headings, tuple(cells))
@@ -121,8 +123,8 @@ TAGS = ("biology", "medical", "microscopy", "blood", "white-blood-cells", "hf_wb
 def model_card(
     record: Record,
     seen: Exposure,
-    place: Place,
-    sources: Mapping[str, Source],
+    place: CardLocation,
+    sources: Mapping[str, ArchiveSpec],
     *,
     licence: str | None = None,
     picture: str | None = None,
@@ -160,7 +162,7 @@ def model_card(
         data_table=markdown_table(data_table(record, sources)),
         base=words.base(record),
         seen=seen.said,
-        belief_table=markdown_table(belief_table(record)),
+        belief_table=markdown_table(calibration_table(record)),
         calibration=words.calibration(record),
         notes=list(words.notes(record)),
         unseen=listed(unseen),
@@ -230,4 +232,4 @@ def _results(record: Record, scored: words.Scored) -> "list[EvalResult]":
 
 def network(record: Record) -> str:
     """The base model's own name, without owner and revision."""
-    return model_place(record["model"]).partition("@")[0].rpartition("/")[2]
+    return model_location(record["model"]).partition("@")[0].rpartition("/")[2]

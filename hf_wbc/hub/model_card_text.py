@@ -5,8 +5,8 @@ from typing import Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import ARROW, count, listed
-from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_place
-from hf_wbc.prepare.source import Source
+from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_location
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 Record = Mapping[str, Any]
@@ -175,7 +175,7 @@ def retraining(record: Record, ref: str) -> tuple[str, str]:
             flags.append(f"--{role.replace('_', '-')} {' '.join(d['name'] for d in record[role])}")
             folders += names
     if hub_model(record["model"]) is None:
-        flags.append(f"--model {model_place(record['model'])}")
+        flags.append(f"--model {model_location(record['model'])}")
         folders.append("the base")
     if not folders:
         return " ".join(flags), "Data and base are fetched at the commits that it names."
@@ -193,12 +193,12 @@ def base(record: Record) -> str:
     if is_fresh(model):
         return (
             f"It has no base: its weights were drawn at random with seed {record['config']['seed']}"
-            f", and of `{model_place(model)}` it has the architecture alone, {revision}."
+            f", and of `{model_location(model)}` it has the architecture alone, {revision}."
         )
-    return f"The base is `{model_place(model)}`, {revision}."
+    return f"The base is `{model_location(model)}`, {revision}."
 
 
-def licences(record: Record, sources: Mapping[str, Source], licence: str | None) -> str:
+def licences(record: Record, sources: Mapping[str, ArchiveSpec], licence: str | None) -> str:
     """What the weights are given under, and what they are made of is."""
     given = (
         f"The publisher gives the weights under `{licence}`."
@@ -214,6 +214,6 @@ def licences(record: Record, sources: Mapping[str, Source], licence: str | None)
     ]
     said = f"{given} They were made from images ({'; '.join(parts)})"
     if not is_fresh(record["model"]):
-        base = model_place(record["model"])
+        base = model_location(record["model"])
         said += f" and from `{base}`, whose licence stands on its own card"
     return f"{said}; check that yours is a use that all of them allow."

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from hf_wbc.models.backbones import find_ready
+from hf_wbc.models.backbones import find_backbone
 
 ROLES = ("sources", "target", "held_out")
 
 
-def dataset_place(domain: Mapping[str, Any]) -> str:
+def dataset_location(domain: Mapping[str, Any]) -> str:
     """Of one of a record's domains: `org/name@commit`, or the domain's name."""
     if domain["revision"] is None:
         return str(domain["name"])
@@ -23,7 +23,7 @@ def dataset_place(domain: Mapping[str, Any]) -> str:
 
 def hub_dataset(domain: Mapping[str, Any]) -> str | None:
     """The repository of a domain that came from the Hub."""
-    return None if domain["revision"] is None else dataset_place(domain).partition("@")[0]
+    return None if domain["revision"] is None else dataset_location(domain).partition("@")[0]
 
 
 def is_fresh(model: Mapping[str, Any]) -> bool:
@@ -34,7 +34,7 @@ def is_fresh(model: Mapping[str, Any]) -> bool:
 def hub_model(model: Mapping[str, Any]) -> str | None:
     """The repository of a run's model before training, where it is on the Hub."""
     name, revision = str(model["name"]), str(model["revision"])
-    if ready := find_ready(name):
+    if ready := find_backbone(name):
         return ready.hub_id
     if revision.startswith("sha256:") or _is_path(name):
         return None
@@ -43,7 +43,7 @@ def hub_model(model: Mapping[str, Any]) -> str | None:
     return name.partition("@")[0]
 
 
-def model_place(model: Mapping[str, Any]) -> str:
+def model_location(model: Mapping[str, Any]) -> str:
     """`org/name@commit`, the last part of a folder's path, or a name whose weights are fresh."""
     name, repo = str(model["name"]), hub_model(model)
     if repo is None:
@@ -55,12 +55,12 @@ def _is_path(name: str) -> bool:
     return name.partition("@")[0].count("/") != 1 or name.startswith((".", "/", "~"))
 
 
-def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+def strip_local_paths(record: Mapping[str, Any]) -> dict[str, Any]:
     """A run's record as others may read it; `config` trains the same anew where data is at hand."""
     public = copy.deepcopy(dict(record))
     for role in ROLES:
-        public["config"][role] = [dataset_place(domain) for domain in record[role]]
+        public["config"][role] = [dataset_location(domain) for domain in record[role]]
         for domain in public[role]:
-            domain["ref"] = dataset_place(domain)
-    public["config"]["model"] = public["model"]["name"] = model_place(record["model"])
+            domain["ref"] = dataset_location(domain)
+    public["config"]["model"] = public["model"]["name"] = model_location(record["model"])
     return public

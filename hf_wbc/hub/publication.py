@@ -51,7 +51,7 @@ class HubRepo:
 
 
 @dataclass(frozen=True)
-class Folder:
+class PublishFolder:
     """A folder; tag v1 of it is its neighbour FOLDER@v1."""
 
     path: Path
@@ -63,7 +63,7 @@ class Folder:
         return self.path.with_name(f"{self.path.name}@{tag}")
 
 
-Destination = HubRepo | Folder
+Destination = HubRepo | PublishFolder
 
 
 def parse_destination(to: str, kind: Kind) -> Destination:
@@ -85,7 +85,7 @@ def parse_destination(to: str, kind: Kind) -> Destination:
                 f"--to is {to!r}; give org/name for the Hub or a folder such as ./{kind}, and a "
                 "version by --tag"
             )
-        return Folder(Path(to).expanduser().absolute())
+        return PublishFolder(Path(to).expanduser().absolute())
     if Path(match["owner"]).is_dir():
         raise ValueError(
             f"--to {to} may be a folder here or a repository on the Hub; write ./{to} for the "
@@ -129,7 +129,7 @@ class Publication:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Bytes by path, in alphabetical order."""
-        return {path: size_of(self.files[path]) for path in sorted(self.files)}
+        return {path: total_size(self.files[path]) for path in sorted(self.files)}
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -137,31 +137,31 @@ class Publication:
         new = [file for file in self.files.values() if isinstance(file, Path)]
         new = [file for file in new if file not in self._read]
         with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
-            self._read.update(zip(new, pool.map(sha256_of, new), strict=True))
+            self._read.update(zip(new, pool.map(file_sha256, new), strict=True))
         return {
-            path: self._read[file] if isinstance(file, Path) else sha256_of(file)
+            path: self._read[file] if isinstance(file, Path) else file_sha256(file)
             for path, file in sorted(self.files.items())
         }
 
     def pinned(self, tag: str) -> Self:
         """The same under that tag, which its card names; no file is read again."""
-        card = bytes_of(self.files[CARD]).replace(TAG.encode(), tag.encode())
+        card = read_bytes(self.files[CARD]).replace(TAG.encode(), tag.encode())
         return replace(self, files={**self.files, CARD: card}, tag=tag)
 
 
-def asked_public(public: bool, private: bool) -> bool | None:
+def is_public_requested(public: bool, private: bool) -> bool | None:
     """What two flags ask for; None where neither is given. ValueError for both."""
     if public and private:
         raise ValueError("--public and --private exclude each other; leave one of them out")
     return public if public or private else None
 
 
-def size_of(file: Path | bytes) -> int:
+def total_size(file: Path | bytes) -> int:
     """Number of bytes."""
     return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
-def sha256_of(file: Path | bytes) -> str:
+def file_sha256(file: Path | bytes) -> str:
     """Hex digest of the content."""
     if isinstance(file, bytes):
         return hashlib.sha256(file).hexdigest()
@@ -169,7 +169,7 @@ def sha256_of(file: Path | bytes) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def bytes_of(file: Path | bytes, num_bytes: int = -1) -> bytes:
+def read_bytes(file: Path | bytes, num_bytes: int = -1) -> bytes:
     """The whole content, or its beginning."""
     if isinstance(file, bytes):
         return file if num_bytes < 0 else file[:num_bytes]
@@ -177,7 +177,7 @@ def bytes_of(file: Path | bytes, num_bytes: int = -1) -> bytes:
         return opened.read(num_bytes)
 
 
-def size_words(num_bytes: int) -> str:
+def format_size(num_bytes: int) -> str:
     """`1.2 GB`.
 
     >>> size_words(1_240_000_000)

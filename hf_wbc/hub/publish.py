@@ -3,7 +3,7 @@
 from hf_wbc.hub.change import Card
 from hf_wbc.hub.checks import check_publication
 from hf_wbc.hub.client import Report
-from hf_wbc.hub.publication import Destination, Folder, Publication
+from hf_wbc.hub.publication import Destination, Publication, PublishFolder
 
 
 def publish(
@@ -29,7 +29,7 @@ def publish(
 
     report = report or _silent
     check_publication(publication, finished=branch is None)
-    if isinstance(destination, Folder):
+    if isinstance(destination, PublishFolder):
         if branch is not None:
             raise ValueError(f"{destination} is a folder and has no branches; publish to the Hub")
         return publish_to_folder(publication, destination, card, report)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc.comparison.document import listed
 from hf_wbc.comparison.export import PAGE, PAPER
-from hf_wbc.hub.card import Place, place_of, render_card
+from hf_wbc.hub.card import CardLocation, card_location, render_card
 from hf_wbc.hub.publication import CARD, Destination, Publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData
@@ -27,10 +27,10 @@ ABOUT = {
 }
 
 
-def study_publication(
+def comparison_publication(
     what: Path,
     destination: Destination,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ArchiveSpec],
     *,
     public: bool | None = None,
     tag: str | None = None,
@@ -55,7 +55,7 @@ def study_publication(
             "compare again with --no-report, or publish it privately"
         )
     may_show = all(d in sources and sources[d].redistributable for d in domains)
-    files[CARD] = _card(what, tables, rows, place_of(destination), sources, shows).encode()
+    files[CARD] = _card(what, tables, rows, card_location(destination), sources, shows).encode()
     return Publication(
         kind="study",
         files=files,
@@ -101,8 +101,8 @@ def _card(
     what: Path,
     tables: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    place: Place,
-    sources: Mapping[str, Source],
+    place: CardLocation,
+    sources: Mapping[str, ArchiveSpec],
     shows: bool,
 ) -> str:
     domains = _names(rows, "sources", "targets", "held_out", "domain")

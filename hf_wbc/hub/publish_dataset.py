@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.data import image_io
-from hf_wbc.data.dataset import check_schema, shards_of
+from hf_wbc.data.dataset import check_schema, parquet_shards
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
-from hf_wbc.hub.card import Place, place_of
+from hf_wbc.hub.card import CardLocation, card_location
 from hf_wbc.hub.publication import CARD, Destination, Publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 PICTURE = "classes.png"
 ALT = "Images by class and split"
@@ -38,7 +38,7 @@ extra_gated_button_content: I agree, and ask for access
 """
 
 
-def published_card(text: str, source: Source, place: Place) -> str:
+def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
     """The card that `hf-wbc prepare` wrote, for those who load it from `place`.
 
     A source that must not be passed on gets the words of a gate, for an owner who lets others ask
@@ -82,7 +82,7 @@ _PNG_CHUNKS = frozenset(
 _NUM_SHOWN = 20
 
 
-def check_rows(files: Sequence[Path], source: Source) -> None:
+def check_rows(files: Sequence[Path], source: ArchiveSpec) -> None:
     """ValueError with the list of what could tell of a person: image ids outside the source's
     pattern, paths, and images with metadata."""
     from hf_wbc.data.parallel import num_cores
@@ -95,25 +95,25 @@ def check_rows(files: Sequence[Path], source: Source) -> None:
     if names:
         raise ValueError(
             f"{len(names)} image ids of {source.name} do not match its pattern {source.image_id} "
-            f"and may be names of people: {some(names, _NUM_SHOWN)}; rename the images, and "
+            f"and may be names of people: {shorten_list(names, _NUM_SHOWN)}; rename the images, and "
             "prepare the dataset again"
         )
     images = sorted({name for kind, name in found if kind == "image"})
     if images:
         raise ValueError(
             f"{len(images)} images of {source.name} carry EXIF, comments or other metadata: "
-            f"{some(images, _NUM_SHOWN)}; prepare the dataset again with `hf-wbc prepare`, which "
+            f"{shorten_list(images, _NUM_SHOWN)}; prepare the dataset again with `hf-wbc prepare`, which "
             "leaves them out"
         )
     others = sorted({name for kind, name in found if kind == "domain"})
     if others:
         raise ValueError(
-            f"the rows say that they are of {some(others)}, and the folder that it is {source.name}"
+            f"the rows say that they are of {shorten_list(others)}, and the folder that it is {source.name}"
             "; prepare the dataset again"
         )
 
 
-def is_bare(data: bytes) -> bool:
+def is_unprovenanced(data: bytes) -> bool:
     """Whether an image file holds pixels and nothing else."""
     if image_io.is_jpeg(data):
         try:
@@ -133,7 +133,7 @@ def is_bare(data: bytes) -> bool:
     return False
 
 
-def _faults(path: Path, source: Source) -> list[tuple[str, str]]:
+def _faults(path: Path, source: ArchiveSpec) -> list[tuple[str, str]]:
     """Kind and name of what is wrong in one file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -151,7 +151,7 @@ def _faults(path: Path, source: Source) -> list[tuple[str, str]]:
                     found.append(("name", image_id))
                 elif place is not None and _stem(place) != _stem(PurePosixPath(image_id).name):
                     found.append(("name", str(place)))
-                if data.as_py() is None or not is_bare(data.as_py()):
+                if data.as_py() is None or not is_unprovenanced(data.as_py()):
                     found.append(("image", image_id))
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
@@ -166,7 +166,7 @@ def _stem(name: str) -> str:
 
 def dataset_publication(
     folder: Path,
-    source: Source,
+    source: ArchiveSpec,
     destination: Destination | None = None,
     *,
     public: bool | None = None,
@@ -205,11 +205,15 @@ def dataset_publication(
     )
 
 
-def _shown(files: dict[str, Path], source: Source, destination: Destination) -> dict[str, bytes]:
+def _shown(
+    files: dict[str, Path], source: ArchiveSpec, destination: Destination
+) -> dict[str, bytes]:
     """The card for `destination`, and its picture."""
     shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
     splits = [Path(path).name.partition("-")[0] for path in shards]
-    card = published_card(files[CARD].read_text(encoding="utf-8"), source, place_of(destination))
+    card = published_card(
+        files[CARD].read_text(encoding="utf-8"), source, card_location(destination)
+    )
     picture = class_picture([files[path] for path in shards], splits)
     return {CARD: card.encode(), PICTURE: picture}
 
@@ -225,7 +229,7 @@ def _files(folder: Path) -> dict[str, Path]:
     for config in CONFIGS:
         for split in SPLITS:
             if any((folder / config).glob(f"{split}-*")):
-                shards = shards_of(str(folder), folder / config, split)
+                shards = parquet_shards(str(folder), folder / config, split)
                 check_schema(str(folder), shards)
                 files |= {f"{config}/{shard.name}": shard for shard in shards}
     others = [
@@ -235,7 +239,7 @@ def _files(folder: Path) -> dict[str, Path]:
     ]
     if others:
         raise ValueError(
-            f"{folder} holds {some(others)}, which `hf-wbc prepare` did not write; move it away: "
+            f"{folder} holds {shorten_list(others)}, which `hf-wbc prepare` did not write; move it away: "
             "all of the folder would be published"
         )
     return files

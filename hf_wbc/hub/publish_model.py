@@ -10,19 +10,19 @@ from typing import Any
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.hub_cache import fetch_snapshot
-from hf_wbc.hub.card import place_of
-from hf_wbc.hub.client import short
+from hf_wbc.hub.card import card_location
+from hf_wbc.hub.client import shorten
 from hf_wbc.hub.model_card import model_card
 from hf_wbc.hub.model_card_text import scored
-from hf_wbc.hub.provenance import ROLES, without_paths
+from hf_wbc.hub.provenance import ROLES, strip_local_paths
 from hf_wbc.hub.publication import CARD, Destination, Publication
 from hf_wbc.inference.gallery import FILE as REFERENCE
-from hf_wbc.inference.gallery import reference_path
-from hf_wbc.models.backbones import find_ready
+from hf_wbc.inference.gallery import reference_set_path
+from hf_wbc.models.backbones import find_backbone
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.load import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.records import RunFolder, read_json
 
 RECORD = "record.json"
@@ -36,7 +36,7 @@ EXPECTED = (CARD, PICTURE, RECORD, "config.json", "model.safetensors", PROCESSOR
 def model_publication(
     path: Path,
     destination: Destination,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ArchiveSpec],
     *,
     public: bool | None = None,
     licence: str | None = None,
@@ -63,13 +63,15 @@ def model_publication(
     weights = _files(run)
     seen = _seen(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
-    public = may_be_seen(names, sources) if public is None else public
+    public = may_show_thumbnails(names, sources) if public is None else public
     files: dict[str, Path | bytes] = {
         CARD: model_card(
-            record, seen, place_of(destination), sources, licence=licence, picture=PICTURE
+            record, seen, card_location(destination), sources, licence=licence, picture=PICTURE
         ).encode(),
         PICTURE: _confusion(record),
-        RECORD: (json.dumps(without_paths(record), indent=2, ensure_ascii=False) + "\n").encode(),
+        RECORD: (
+            json.dumps(strip_local_paths(record), indent=2, ensure_ascii=False) + "\n"
+        ).encode(),
         **weights,
         **_reference(run, sources, public),
     }
@@ -82,28 +84,28 @@ def model_publication(
     )
 
 
-def may_be_seen(domains: Iterable[str], sources: Mapping[str, Source]) -> bool:
+def may_show_thumbnails(domains: Iterable[str], sources: Mapping[str, ArchiveSpec]) -> bool:
     """Whether all that weights have seen may be passed on, and is known to be."""
     return all(name in sources and sources[name].redistributable for name in domains)
 
 
 def _reference(
-    run: RunFolder, sources: Mapping[str, Source], public: bool
+    run: RunFolder, sources: Mapping[str, ArchiveSpec], public: bool
 ) -> Mapping[str, Path | bytes]:
     """What `hf-wbc reference` made, if it did; never to everybody where its cells must stay."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = reference_path(run.model)
+    path = reference_set_path(run.model)
     if not path.is_file():
         return {}
     try:
         shown = set(pq.read_table(path, columns=["source"])["source"].to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path} is damaged ({short(error)}); delete it, or make it with `hf-wbc reference`"
+            f"{path} is damaged ({shorten(error)}); delete it, or make it with `hf-wbc reference`"
         ) from error
-    return {} if public and not may_be_seen(shown, sources) else {REFERENCE: path}
+    return {} if public and not may_show_thumbnails(shown, sources) else {REFERENCE: path}
 
 
 def _is_run(path: Path) -> bool:
@@ -178,10 +180,10 @@ def published_config(ref: str) -> TrainConfig:
         ) from error
 
 
-def require_places(config: TrainConfig, ref: str) -> None:
+def require_locations(config: TrainConfig, ref: str) -> None:
     """ValueError when the configuration of `ref` still names what its owner had in folders."""
     places = {role: getattr(config, role) for role in ROLES}
-    if not find_ready(config.model):
+    if not find_backbone(config.model):
         places["model"] = (config.model,)
     needed = [
         f"--{role.replace('_', '-')} {' '.join(names)}"

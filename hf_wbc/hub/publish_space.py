@@ -13,9 +13,9 @@ from pathlib import Path
 import yaml
 
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
-from hf_wbc.hub.client import Report, ask
-from hf_wbc.hub.publication import CARD, Destination, Folder, HubRepo, Publication
-from hf_wbc.hub.repository import MAIN, look
+from hf_wbc.hub.client import Report, request
+from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
+from hf_wbc.hub.repository import MAIN, inspect_repository
 from hf_wbc.inference.gallery import FILE as REFERENCE
 from hf_wbc.models import load_trained
 from hf_wbc.shipped import shipped
@@ -50,7 +50,7 @@ def require_model(model: str, public: bool, report: Report) -> None:
     from hf_wbc.hub.to_hub import connect
 
     api, (name, _, revision) = connect(report), model.partition("@")
-    found = look(api, HubRepo(name, "model"), revision or MAIN, report)
+    found = inspect_repository(api, HubRepo(name, "model"), revision or MAIN, report)
     if found is None:
         raise ValueError(
             f"--model {model} is not at {api.endpoint}, or no token of yours reaches it; publish "
@@ -70,7 +70,7 @@ def show_model(destination: Destination, model: str, report: Report) -> None:
     from hf_wbc.hub.to_hub import connect
 
     api = connect(report)
-    ask(
+    request(
         f"setting {VARIABLE}",
         lambda: api.add_space_variable(destination.repo_id, VARIABLE, model),
         destination.repo_id,
@@ -139,7 +139,7 @@ def metric_publication(
     _check_card(folder, files)
     name = (
         destination.path.name
-        if isinstance(destination, Folder)
+        if isinstance(destination, PublishFolder)
         else destination.repo_id.partition("/")[2]
     )
     if f"{name}.py" not in files:

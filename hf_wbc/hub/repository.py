@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from hf_wbc.hub.client import Report, ask, get, post
-from hf_wbc.hub.publication import HubRepo, bytes_of, size_of
-from hf_wbc.text import some
+from hf_wbc.hub.client import Report, get, post, request
+from hf_wbc.hub.publication import HubRepo, read_bytes, total_size
+from hf_wbc.text import shorten_list
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,7 +28,7 @@ MAIN = "main"
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteRepository:
     """One revision of a repository."""
 
     repo: HubRepo
@@ -55,9 +55,9 @@ class Remote:
         entry = self.entries[path]
         if entry.lfs is not None:
             return bool(entry.lfs.sha256 == sha256)
-        if entry.size != size_of(content):
+        if entry.size != total_size(content):
             return False
-        data = bytes_of(content)
+        data = read_bytes(content)
         return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
 
     def read(self, path: str) -> bytes:
@@ -71,12 +71,12 @@ class Remote:
             )  # fmt: skip
             return get(url)[1]
 
-        return ask(f"reading {path}", fetch, self.name, self.report)
+        return request(f"reading {path}", fetch, self.name, self.report)
 
     @cached_property
     def tags(self) -> dict[str, str]:
         """Commit by tag."""
-        refs = ask(
+        refs = request(
             "reading the tags",
             lambda: self.api.list_repo_refs(self.repo.repo_id, repo_type=self.repo.repo_type),
             self.name,
@@ -85,7 +85,9 @@ class Remote:
         return {ref.name: ref.target_commit for ref in refs.tags}
 
 
-def look(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> Remote | None:
+def inspect_repository(
+    api: "HfApi", repo: HubRepo, revision: str, report: Report
+) -> RemoteRepository | None:
     """The repository at a branch, tag or commit; None when it, or the revision, is not there."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -108,16 +110,16 @@ def look(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> Remote |
             api.list_repo_commits(repo.repo_id, repo_type=repo.repo_type, revision=found.sha)
         )
 
-    found = ask("looking at the repository", info, repo.repo_id, report)
+    found = request("looking at the repository", info, repo.repo_id, report)
     if found is None:
         return None
-    return Remote(
+    return RemoteRepository(
         repo=repo,
         head=str(found.sha),
         private=bool(found.private),
-        entries=(entries := ask("listing the files", files, repo.repo_id, report)),
+        entries=(entries := request("listing the files", files, repo.repo_id, report)),
         is_untouched=len(entries) <= 2
-        and ask("reading the history", num_commits, repo.repo_id, report) == 1,
+        and request("reading the history", num_commits, repo.repo_id, report) == 1,
         api=api,
         report=report,
     )
@@ -150,7 +152,7 @@ def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
                 ) from error
             raise
 
-    account = ask("asking whose token this is", whoami, repo.repo_id, report)
+    account = request("asking whose token this is", whoami, repo.repo_id, report)
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise ValueError(
@@ -165,7 +167,7 @@ def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
         )
 
 
-def require_write(remote: Remote) -> None:
+def require_write(remote: RemoteRepository) -> None:
     """ValueError when this token, which may write to some of its owner's, may not write here."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -176,10 +178,10 @@ def require_write(remote: Remote) -> None:
             if error.response.status_code not in (404, 405):  # a server that cannot be asked
                 raise
 
-    ask("asking for the right to write", asked, remote.name, remote.report)
+    request("asking for the right to write", asked, remote.name, remote.report)
 
 
-def refuse_other_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
+def require_repo_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
     """ValueError when the name is taken by a repository of another type.
 
     The Hub would keep both: `org/x` the model and `org/x` the dataset are two repositories. Whoever
@@ -198,7 +200,7 @@ def refuse_other_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
                 raise
             return True
 
-        if other != repo.repo_type and ask("looking at the name", exists, repo.repo_id, report):
+        if other != repo.repo_type and request("looking at the name", exists, repo.repo_id, report):
             raise ValueError(
                 f"{repo.repo_id} is a {other} on the Hub, and this would be a {repo.repo_type}; "
                 "choose another --to, so that nobody takes one for the other"
@@ -232,26 +234,30 @@ _AT_ONCE = 256
 _SAMPLE_BYTES = 512
 
 
-def refuse_ignored(remote: Remote, branch: str, files: Mapping[str, Path | bytes]) -> None:
+def require_no_ignored(
+    remote: RemoteRepository, branch: str, files: Mapping[str, Path | bytes]
+) -> None:
     """ValueError that names the files that would not arrive on that branch."""
     if not any(PurePosixPath(path).name == IGNORING for path in remote.paths):
         return
     if ignored := list(_ignored(remote, branch, files)):
         raise ValueError(
-            f"the {IGNORING} of {remote.name} keeps out {some(ignored)}; take it away there, or "
+            f"the {IGNORING} of {remote.name} keeps out {shorten_list(ignored)}; take it away there, or "
             "its lines that name them"
         )
 
 
-def _ignored(remote: Remote, branch: str, files: Mapping[str, Path | bytes]) -> Iterator[str]:
+def _ignored(
+    remote: RemoteRepository, branch: str, files: Mapping[str, Path | bytes]
+) -> Iterator[str]:
     repo, names = remote.repo, sorted(files)
     place = f"{repo.repo_type}s/{repo.repo_id}/preupload/{quote(branch, safe='')}"
     for start in range(0, len(names), _AT_ONCE):
         asked = [
             {
                 "path": name,
-                "sample": b64encode(bytes_of(files[name], _SAMPLE_BYTES)).decode(),
-                "size": size_of(files[name]),
+                "sample": b64encode(read_bytes(files[name], _SAMPLE_BYTES)).decode(),
+                "size": total_size(files[name]),
             }
             for name in names[start : start + _AT_ONCE]
         ]
@@ -260,6 +266,6 @@ def _ignored(remote: Remote, branch: str, files: Mapping[str, Path | bytes]) -> 
             found = post(f"{remote.api.endpoint}/api/{place}", {"files": asked})
             return list(found["files"])
 
-        for each in ask("asking what is ignored", answer, repo.repo_id, remote.report):
+        for each in request("asking what is ignored", answer, repo.repo_id, remote.report):
             if each.get("shouldIgnore"):
                 yield str(each["path"])

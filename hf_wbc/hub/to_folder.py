@@ -22,16 +22,16 @@ from pathlib import Path
 
 from hf_wbc.hub.change import Card, Change, manifest_of, plan_change
 from hf_wbc.hub.client import Report
-from hf_wbc.hub.publication import MANIFEST, Folder, Publication, sha256_of, size_of
+from hf_wbc.hub.publication import MANIFEST, Publication, PublishFolder, file_sha256, total_size
 from hf_wbc.hub.repository import next_tag
-from hf_wbc.records import aside, digest, remove, remove_abandoned
+from hf_wbc.records import digest, remove, remove_abandoned, set_aside
 
 _AT_FDCWD = -100
 _EXCHANGE = 2
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 
-def exchange(a: Path, b: Path) -> bool:
+def swap_folders(a: Path, b: Path) -> bool:
     """Swap two paths of one file system; False where the system cannot do it in one step."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
@@ -50,7 +50,7 @@ _LINKED_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FolderState:
     """A folder as it is now; `where` may not be there yet."""
 
     where: Path
@@ -71,18 +71,20 @@ class Shelf:
     def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
         """Whether the file has this content; it is read, for a disk may have spoiled it."""
         there = self.where / path
-        return there.stat().st_size == size_of(content) and sha256_of(there) == sha256
+        return there.stat().st_size == total_size(content) and file_sha256(there) == sha256
 
     def read(self, path: str) -> bytes:
         return (self.where / path).read_bytes()
 
 
-def publish_to_folder(publication: Publication, folder: Folder, card: Card, report: Report) -> str:
+def publish_to_folder(
+    publication: Publication, folder: PublishFolder, card: Card, report: Report
+) -> str:
     """The digest of all files; see `hf_wbc.hub.publish.publish`."""
-    head = Shelf(folder.path)
+    head = FolderState(folder.path)
     with locked(folder.path, report):
-        refuse_strangers(head)
-        made, place = choose(publication, folder, card)
+        require_own_files(head)
+        made, place = choose_revision(publication, folder, card)
         is_tagged = place.exists()
         if publication.tag is None or not is_tagged:
             change = plan_change(made, head, card)
@@ -90,12 +92,12 @@ def publish_to_folder(publication: Publication, folder: Folder, card: Card, repo
                 report(f"{folder}: {change.words}")
                 _replace(folder.path, change, report)
             if not is_tagged:
-                _appear(place, change, Shelf(folder.path))
+                _appear(place, change, FolderState(folder.path))
         report(f"{place} is there{' already' if is_tagged else ''}")
     return digest(made.digests)
 
 
-def tags_of(folder: Folder) -> list[str]:
+def tags_of(folder: PublishFolder) -> list[str]:
     """The names of all tags."""
     prefix = f"{folder.path.name}@"
     return sorted(
@@ -147,7 +149,7 @@ def _leave_nothing(path: Path, new: Collection[Path]) -> None:
                 parent.rmdir()
 
 
-def refuse_strangers(head: Shelf) -> None:
+def require_own_files(head: FolderState) -> None:
     """ValueError for a file, and for a folder with files that were not published."""
     if head.where.exists() and not head.where.is_dir():
         raise ValueError(f"{head.where} is a file; choose another --to")
@@ -157,7 +159,9 @@ def refuse_strangers(head: Shelf) -> None:
         )
 
 
-def choose(publication: Publication, folder: Folder, card: Card) -> tuple[Publication, Path]:
+def choose_revision(
+    publication: Publication, folder: PublishFolder, card: Card
+) -> tuple[Publication, Path]:
     """What is published under the tag that was asked for, the one that holds this, or the next;
     and that tag's folder. ValueError when the one that was asked for holds something else."""
     tags = tags_of(folder)
@@ -176,7 +180,7 @@ def choose(publication: Publication, folder: Folder, card: Card) -> tuple[Public
 
 def _is_same(publication: Publication, tag: str, place: Path, card: Card) -> bool:
     """Whether this, under that tag, is what lies there."""
-    publication, shelf = publication.pinned(tag), Shelf(place)
+    publication, shelf = publication.pinned(tag), FolderState(place)
     try:
         before = manifest_of(shelf)
         if before is None or before.files != publication.digests:
@@ -186,7 +190,7 @@ def _is_same(publication: Publication, tag: str, place: Path, card: Card) -> boo
         return False
 
 
-def _appear(place: Path, change: Change, head: Shelf) -> None:
+def _appear(place: Path, change: Change, head: FolderState) -> None:
     """Build the tag of the head aside, then give it its name."""
     with _building(place, change, head, frozenset()) as built:
         built.rename(place)
@@ -195,15 +199,15 @@ def _appear(place: Path, change: Change, head: Shelf) -> None:
 
 def _replace(place: Path, change: Change, report: Report) -> None:
     """Build the next head aside, then let it take the place of the one that is there."""
-    with _building(place, change, Shelf(place), frozenset(change.written)) as built:
+    with _building(place, change, FolderState(place), frozenset(change.written)) as built:
         if not place.exists():
             built.rename(place)
-        elif not exchange(built, place):
+        elif not swap_folders(built, place):
             report(f"{place} is away for a moment: its disk cannot swap folders in one step")
-            place.rename(aside(place, "old"))
+            place.rename(set_aside(place, "old"))
             built.rename(place)
     _sync(place.parent)
-    remove(aside(place, "old"))
+    remove(set_aside(place, "old"))
 
 
 def _recover(place: Path) -> None:
@@ -215,15 +219,17 @@ def _recover(place: Path) -> None:
 
 
 @contextmanager
-def _building(place: Path, change: Change, head: Shelf, other: Collection[str]) -> Iterator[Path]:
+def _building(
+    place: Path, change: Change, head: FolderState, other: Collection[str]
+) -> Iterator[Path]:
     """A sibling of `place` with everything in it, on disk; gone unless it is renamed.
 
     `other` files are not as in the head; the rest of the large ones can be links of those there.
     """
-    built = aside(place)
+    built = set_aside(place)
     try:
         for path, content in change.files.items():
-            is_at_hand = size_of(content) >= _LINKED_BYTES and path not in other
+            is_at_hand = total_size(content) >= _LINKED_BYTES and path not in other
             _put(content, head.where / path if is_at_hand else None, _made(built / path))
         for path in change.foreign:
             _put(head.where / path, None, _made(built / path))
@@ -251,7 +257,7 @@ def _put(content: Path | bytes, at_hand: Path | None, to: Path) -> None:
         shutil.copyfile(content, to)
     with to.open("rb") as file:
         os.fsync(file.fileno())
-    if size_of(to) >= _LINKED_BYTES:
+    if total_size(to) >= _LINKED_BYTES:
         to.chmod(0o444)  # other versions may become links of it
 
 

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.hub.change import Card, Change, plan_change
-from hf_wbc.hub.client import Conflict, Report, Stale, ask, choose_transfer, post
-from hf_wbc.hub.publication import CARD, HubRepo, Publication, bytes_of
+from hf_wbc.hub.client import Conflict, Report, StaleRevision, choose_transfer, post, request
+from hf_wbc.hub.publication import CARD, HubRepo, Publication, read_bytes
 from hf_wbc.hub.repository import (
     MAIN,
-    Remote,
-    look,
+    RemoteRepository,
+    inspect_repository,
     next_tag,
-    refuse_ignored,
-    refuse_other_type,
     require_account,
+    require_no_ignored,
+    require_repo_type,
     require_write,
 )
 
@@ -30,7 +30,7 @@ def publish_to_hub(
 ) -> str:
     """The commit's id; see `hf_wbc.hub.publish.publish`."""
     api = connect(report)
-    remote = reach(api, publication, repo, report)
+    remote = reach_endpoint(api, publication, repo, report)
     if remote is None:
         create(api, publication, repo, report)
     elif publication.public and remote.private:
@@ -45,17 +45,19 @@ def publish_to_hub(
     raise ValueError(f"others tag {repo} all the time; repeat the command when they are done")
 
 
-def reach(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> Remote | None:
+def reach_endpoint(
+    api: "HfApi", publication: Publication, repo: HubRepo, report: Report
+) -> RemoteRepository | None:
     """The repository as it is now; None when it has to be made.
 
     ValueError when this account may not write there, others would see what they may not, or the
     Hub does not take the card.
     """
     require_account(api, repo, report)
-    refuse_other_type(api, repo, report)
-    remote = look(api, repo, MAIN, report)
+    require_repo_type(api, repo, report)
+    remote = inspect_repository(api, repo, MAIN, report)
     if remote is not None:
-        refuse_public(publication, remote)
+        require_private(publication, remote)
         require_write(remote)
     _check_card(api, publication, repo, report)
     return remote
@@ -63,12 +65,12 @@ def reach(api: "HfApi", publication: Publication, repo: HubRepo, report: Report)
 
 def _check_card(api: "HfApi", publication: Publication, repo: HubRepo, report: Report) -> None:
     """ValueError for front matter that the Hub does not take, such as an unknown licence."""
-    text = bytes_of(publication.files[CARD]).decode()
+    text = read_bytes(publication.files[CARD]).decode()
     url, asked = f"{api.endpoint}/api/validate-yaml", {"content": text, "repoType": repo.repo_type}
-    ask("checking the card", lambda: post(url, asked), repo.repo_id, report)
+    request("checking the card", lambda: post(url, asked), repo.repo_id, report)
 
 
-def choose(publication: Publication, remote: Remote, card: Card) -> Publication:
+def choose_parent(publication: Publication, remote: RemoteRepository, card: Card) -> Publication:
     """The same under the tag that was asked for, one of the head that holds it, or the next."""
     if publication.tag is not None:
         return publication.pinned(publication.tag)
@@ -80,12 +82,14 @@ def choose(publication: Publication, remote: Remote, card: Card) -> Publication:
     return publication.pinned(next_tag(remote.tags))
 
 
-def tagged(publication: Publication, remote: Remote, card: Card) -> Remote | None:
+def tagged(
+    publication: Publication, remote: RemoteRepository, card: Card
+) -> RemoteRepository | None:
     """The tag that was asked for, if it holds this; ValueError for other content."""
     tag = publication.tag
     if tag is None or tag not in remote.tags:
         return None
-    made = look(remote.api, remote.repo, tag, remote.report)
+    made = inspect_repository(remote.api, remote.repo, tag, remote.report)
     if made is None or not plan_change(publication.pinned(tag), made, card).is_empty:
         raise ValueError(
             f"{tag} of {remote.repo} exists with other content, and what others load must not "
@@ -103,7 +107,7 @@ def connect(report: Report) -> "HfApi":
     return HfApi(library_name="hf_wbc")
 
 
-def refuse_public(publication: Publication, remote: Remote) -> None:
+def require_private(publication: Publication, remote: RemoteRepository) -> None:
     """ValueError when everybody would see what is private."""
     if not publication.public and not remote.private:
         raise ValueError(
@@ -118,9 +122,9 @@ def create(api: "HfApi", publication: Publication, repo: HubRepo, report: Report
     if repo.repo_type == "space":
         from huggingface_hub import RepoCard
 
-        card = RepoCard(bytes_of(publication.files[CARD]).decode(), ignore_metadata_errors=True)
+        card = RepoCard(read_bytes(publication.files[CARD]).decode(), ignore_metadata_errors=True)
         sdk = {"space_sdk": card.data.get("sdk") or "static"}
-    ask(
+    request(
         f"creating {repo}",
         lambda: api.create_repo(
             repo.repo_id,
@@ -135,7 +139,7 @@ def create(api: "HfApi", publication: Publication, repo: HubRepo, report: Report
 
 
 def _make_branch(api: "HfApi", repo: HubRepo, branch: str, report: Report) -> None:
-    ask(
+    request(
         f"making the branch {branch}",
         lambda: api.create_branch(
             repo.repo_id, repo_type=repo.repo_type, branch=branch, exist_ok=True
@@ -156,27 +160,27 @@ def _commit(
 ) -> tuple[str, Publication]:
     """Commit what differs, on whatever the head is by then; the commit, and what is in it."""
     for _ in range(_MAX_RACES):
-        remote = look(api, repo, branch, report)
+        remote = inspect_repository(api, repo, branch, report)
         if remote is None:
             raise ValueError(f"{repo} has gone while it was published; repeat the command")
-        refuse_public(publication, remote)  # whoever made it since, or opened it
-        made = choose(publication, remote, card) if wants_tag else publication
+        require_private(publication, remote)  # whoever made it since, or opened it
+        made = choose_parent(publication, remote, card) if wants_tag else publication
         if there := tagged(made, remote, card):
             return there.head, made
         change = plan_change(made, remote, card)
         if change.is_empty:
             return remote.head, made
-        refuse_ignored(remote, branch, {path: change.files[path] for path in change.written})
+        require_no_ignored(remote, branch, {path: change.files[path] for path in change.written})
         choose_transfer(api, repo, branch, report)
         report(f"{repo}: {change.words}")
         try:
-            commit = ask(
+            commit = request(
                 f"committing to {repo}",
                 _committing(api, made, remote, branch, change),
                 repo.repo_id,
                 report,
             )
-        except Stale:
+        except StaleRevision:
             report(f"somebody else has published to {repo}; looking again")
             continue
         _verify(api, made, repo, commit, card, report)
@@ -188,7 +192,7 @@ def _commit(
 
 
 def _committing(
-    api: "HfApi", publication: Publication, remote: Remote, branch: str, change: Change
+    api: "HfApi", publication: Publication, remote: RemoteRepository, branch: str, change: Change
 ) -> Callable[[], str]:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -225,7 +229,7 @@ def _verify(
     report: Report,
 ) -> None:
     """OSError unless the commit holds what was sent."""
-    made = look(api, repo, commit, report)
+    made = inspect_repository(api, repo, commit, report)
     change = plan_change(publication, made, card) if made else None
     if change is None or not change.is_empty:
         lost = ", ".join((*change.written, *change.deleted)) if change else "everything"
@@ -241,7 +245,7 @@ def _tag(
     """Tag the commit; False when somebody else has taken the tag meanwhile."""
     tag = publication.tag
     assert tag is not None
-    remote = look(api, repo, commit, report)
+    remote = inspect_repository(api, repo, commit, report)
     assert remote is not None
     if tag in remote.tags:
         if remote.tags[tag] == commit:
@@ -252,10 +256,10 @@ def _tag(
         api.create_tag(repo.repo_id, tag=tag, revision=commit, repo_type=repo.repo_type)
 
     try:
-        ask(f"tagging {repo}", make, repo.repo_id, report)
+        request(f"tagging {repo}", make, repo.repo_id, report)
     except Conflict:
         return False
-    made = look(api, repo, tag, report)
+    made = inspect_repository(api, repo, tag, report)
     if made is None or made.head != commit:
         raise OSError(f"{repo} serves another commit as {tag} than was tagged; ask its owner")
     report(f"{repo} {tag} is {commit}")

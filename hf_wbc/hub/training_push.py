@@ -13,14 +13,14 @@ from pathlib import Path
 
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.hub.change import Card
-from hf_wbc.hub.dry_run import rehearse
-from hf_wbc.hub.publication import CARD, Destination, Folder, HubRepo, Publication
+from hf_wbc.hub.dry_run import dry_run
+from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.publish_model import EXPECTED, may_be_seen, model_publication
-from hf_wbc.hub.repository import look, refuse_other_type, require_account
+from hf_wbc.hub.publish_model import EXPECTED, may_show_thumbnails, model_publication
+from hf_wbc.hub.repository import inspect_repository, require_account, require_repo_type
 from hf_wbc.hub.to_folder import locked
 from hf_wbc.hub.to_hub import connect, create
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.records import RunFolder, remove, replacing
 
 Report = Callable[[str], None]
@@ -36,7 +36,7 @@ class TrainingPush:
     def __init__(
         self,
         destination: Destination,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, ArchiveSpec],
         report: Report,
         *,
         public: bool | None = None,
@@ -54,7 +54,7 @@ class TrainingPush:
         if isinstance(destination, HubRepo):
             api = connect(report)
             require_account(api, destination, report)
-            refuse_other_type(api, destination, report)
+            require_repo_type(api, destination, report)
 
     def begin(self, domains: Sequence[str]) -> None:
         """ValueError for all that would be refused at the end and can be known before training.
@@ -62,12 +62,12 @@ class TrainingPush:
         A repository that is not there is made: nothing else shows that this token may.
         """
         if self.public is None:
-            self.public = may_be_seen(domains, self.sources)
+            self.public = may_show_thumbnails(domains, self.sources)
         front = f"---\nlicense: {self.licence}\n---\n" if self.licence else ""
         files = {**dict.fromkeys(EXPECTED, b""), CARD: front.encode()}
         expected = Publication("model", files, self.public, "", self.tag)
-        outlook = rehearse(expected, self.destination, card=self.card, report=self.report)
-        if isinstance(self.destination, Folder):
+        outlook = dry_run(expected, self.destination, card=self.card, report=self.report)
+        if isinstance(self.destination, PublishFolder):
             with locked(self.destination.path, self.report):
                 pass  # it can be written
         elif outlook.change is None:
@@ -78,7 +78,7 @@ class TrainingPush:
         if not isinstance(self.destination, HubRepo) or _has_checkpoint(folder):
             return
         branch = branch_of(folder)
-        if look(connect(self.report), self.destination, branch, self.report) is None:
+        if inspect_repository(connect(self.report), self.destination, branch, self.report) is None:
             return
         found = fetch_snapshot(
             self.destination.repo_id, "model", branch, [f"{CHECKPOINT}/*", HISTORY]

@@ -21,22 +21,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hf_wbc.data.image_blocks import BLOCK, Block, num_blocks
-from hf_wbc.data.parallel import ahead
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.image_blocks import BLOCK, ImageBlock, num_blocks
+from hf_wbc.data.parallel import prefetch
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import fixed_rows
-from hf_wbc.engine.forward import Report, silent
+from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.inference.image_source import Shelf, dataset_shelf, find_folder, folder_shelf
-from hf_wbc.inference.runtime import Engine, apply_head, run_engine
-from hf_wbc.inference.runtimes import eager
-from hf_wbc.inference.select_runtime import Chosen, choose_engine
-from hf_wbc.models import Loaded, load_trained
+from hf_wbc.inference.image_source import (
+    ImageSource,
+    dataset_source,
+    find_image_folder,
+    folder_source,
+)
+from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
+from hf_wbc.inference.runtimes import eager_runtime
+from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
+from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.records import digest, replacing
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,7 +52,7 @@ Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Chunk:
     """The answers to the images of a block that are whole, and what is wrong with the others."""
 
     image_ids: tuple[str, ...]
@@ -56,8 +61,8 @@ class Part:
     faults: tuple[str, ...]
 
 
-def answer_all(
-    shelf: Shelf,
+def predict_chunks(
+    shelf: ImageSource,
     answer: Answer,
     folder: Path,
     accelerator: "Accelerator",
@@ -77,12 +82,12 @@ def answer_all(
     mine = todo[rank::world]
     left = sum(_size(shelf, number) for number in todo)
     done, is_bad = shelf.num_images - left, False
-    blocks = ahead(shelf.read(mine))
+    blocks = prefetch(shelf.read(mine))
     for turn in range(-(-len(todo) // world)):
         if turn < len(mine):
             block = next(blocks)
             is_bad = is_bad or bool(block.faults and not skip_bad)
-            write_part(_path(folder, mine[turn]), block, None if is_bad else answer)
+            write_chunk(_path(folder, mine[turn]), block, None if is_bad else answer)
         now = todo[turn * world : (turn + 1) * world]
         done += sum(_size(shelf, number) for number in now)
         accelerator.wait_for_everyone()
@@ -91,7 +96,7 @@ def answer_all(
         raise AssertionError
 
 
-def write_part(path: Path, block: Block, answer: Answer | None) -> None:
+def write_chunk(path: Path, block: ImageBlock, answer: Answer | None) -> None:
     """Answer a block and keep it; without `answer` only its faults are kept."""
     names = block.names if answer else ()
     logits = answer(block.pixels) if answer and names else np.empty((0, NUM_CLASSES), np.float32)
@@ -101,21 +106,21 @@ def write_part(path: Path, block: Block, answer: Answer | None) -> None:
         pq.write_table(table.replace_schema_metadata({"part": json.dumps(facts)}), temporary)
 
 
-def read_parts(shelf: Shelf, folder: Path) -> Iterator[Part]:
+def read_chunks(shelf: ImageSource, folder: Path) -> Iterator[Chunk]:
     """All parts of a shelf, in order."""
     for number in range(num_blocks(shelf.num_images)):
         table = pq.read_table(_path(folder, number)).combine_chunks()
         facts = json.loads(table.schema.metadata[b"part"])
         ids = tuple(table["image_id"].to_pylist())
         logits = table["logits"].combine_chunks().flatten().to_numpy()
-        yield Part(ids, logits.reshape(len(ids), NUM_CLASSES), tuple(facts["faults"]))
+        yield Chunk(ids, logits.reshape(len(ids), NUM_CLASSES), tuple(facts["faults"]))
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:07}.parquet"
 
 
-def _size(shelf: Shelf, number: int) -> int:
+def _size(shelf: ImageSource, number: int) -> int:
     return min(BLOCK, shelf.num_images - number * BLOCK)
 
 
@@ -127,7 +132,7 @@ SAMPLE = 1000
 """Cells that it is measured on, at most."""
 
 
-def bf16_cost(
+def bf16_degradation(
     exact: Answer, fast: Answer, squares: NDArray[np.uint8], labels: NDArray[np.int64] | None
 ) -> dict[str, Any]:
     """Of answers `fast` against `exact` on squares (N, S, S, 3); plain JSON values.
@@ -147,7 +152,7 @@ def bf16_cost(
     return cost
 
 
-def say_cost(cost: dict[str, Any]) -> str:
+def describe_degradation(cost: dict[str, Any]) -> str:
     """In a sentence."""
     text = f"bf16 turned {cost['turned']:.2%} of the answers on {cost['num_cells']:,} cells"
     if cost["macro_f1_fp32"] is None:
@@ -160,7 +165,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class BatchPredictions:
     """A model's answers to N images."""
 
     image_ids: tuple[str, ...]
@@ -198,8 +203,8 @@ def predict_images(
     num_proc: int | None = None,
     engine: str = "auto",
     precision: str = "fp32",
-    report: Report = silent,
-) -> Answers:
+    report: Report = without_progress_bars,
+) -> BatchPredictions:
     """Answers of a run's model folder or a Hub model, for every image in the order of its names.
 
     `ref` is a folder of images, which needs a scale or `cell_fills_frame`; a prepared folder or a
@@ -209,15 +214,15 @@ def predict_images(
     ValueError for a model of other classes, no images, no scale or two, an engine that is refused,
     and for bad images, which it names, unless `skip_bad`.
     """
-    images = find_folder(ref, um_per_px, cell_fills_frame)
+    images = find_image_folder(ref, um_per_px, cell_fills_frame)
     loaded, num_proc = load_trained(model), _workers(num_proc, accelerator)
     loaded.classifier.to(accelerator.device).eval()
     if images is None:
-        shelf = dataset_shelf(loaded, ref, splits, cell_fills_frame, num_proc)
+        shelf = dataset_source(loaded, ref, splits, cell_fills_frame, num_proc)
     else:
-        shelf = folder_shelf(loaded, images, num_proc)
+        shelf = folder_source(loaded, images, num_proc)
     key = loaded.revision
-    chosen = choose_engine(loaded.classifier, loaded.preprocessing, engine, precision, key)
+    chosen = choose_runtime(loaded.classifier, loaded.preprocessing, engine, precision, key)
     answer = partial(_answer, loaded, chosen.engine, shelf.how)
     used = chosen.engine
     plan = {"engine": [used.name, used.version, used.precision], "listing": shelf.listing}
@@ -227,44 +232,49 @@ def predict_images(
         "engine": {**chosen.facts(), "cost": _cost(loaded, chosen, shelf)},
         **shelf.facts,
     }
-    answer_all(shelf, answer, folder, accelerator, skip_bad, report)
-    parts = list(read_parts(shelf, folder))
+    predict_chunks(shelf, answer, folder, accelerator, skip_bad, report)
+    parts = list(read_chunks(shelf, folder))
     ids = tuple(image_id for part in parts for image_id in part.image_ids)
     bad = tuple(fault for part in parts for fault in part.faults)
     if bad and (not skip_bad or not ids):
         raise ValueError(
-            f"{len(bad)} of {shelf.num_images} images cannot be used: {some(bad, 10)}. "
+            f"{len(bad)} of {shelf.num_images} images cannot be used: {shorten_list(bad, 10)}. "
             + ("Give others" if skip_bad else "Mend them, or go on without them with --skip-bad")
         )
     logits = np.concatenate([part.logits for part in parts])
     facts["data"] |= {"num_images": len(ids), "num_bad": len(bad)}
-    abstention = abstention_of(loaded)
+    abstention = fit_run_abstention(loaded)
     sets = None if abstention is None else abstention.within_class.sets(logits)
     rejected = None if abstention is None else abstention.rejection.rejects(logits)
-    return Answers(ids, logits, sets, rejected, bad, shelf.passed_over, facts)
+    return BatchPredictions(ids, logits, sets, rejected, bad, shelf.passed_over, facts)
 
 
 def _answer(
-    loaded: Loaded, engine: Engine, how: Treatment, squares: npt.NDArray[np.uint8]
+    loaded: PretrainedModel,
+    engine: Runtime,
+    how: ImagePreprocessing,
+    squares: npt.NDArray[np.uint8],
 ) -> Logits:
     device = loaded.classifier.head.weight.device
-    return apply_head(loaded.classifier, run_engine(engine, squares, how, device))
+    return apply_head(loaded.classifier, run_runtime(engine, squares, how, device))
 
 
-def _cost(loaded: Loaded, chosen: Chosen, shelf: Shelf) -> dict[str, Any] | None:
+def _cost(
+    loaded: PretrainedModel, chosen: RuntimeChoice, shelf: ImageSource
+) -> dict[str, Any] | None:
     """Of bf16, on the first images; None for fp32, which costs nothing."""
     if chosen.engine.precision == "fp32":
         return None
-    blocks: Iterator[Block] = shelf.read(range(num_blocks(min(shelf.num_images, SAMPLE))))
+    blocks: Iterator[ImageBlock] = shelf.read(range(num_blocks(min(shelf.num_images, SAMPLE))))
     some_blocks = list(blocks)
     squares = np.concatenate([block.pixels for block in some_blocks])[:SAMPLE]
     labels = None if shelf.labels is None else shelf.labels[: len(squares)]
-    exact = partial(_answer, loaded, eager(loaded.classifier, shelf.size), shelf.how)
+    exact = partial(_answer, loaded, eager_runtime(loaded.classifier, shelf.size), shelf.how)
     fast = partial(_answer, loaded, chosen.engine, shelf.how)
-    return bf16_cost(exact, fast, squares, labels)
+    return bf16_degradation(exact, fast, squares, labels)
 
 
-def _model(name: str, loaded: Loaded) -> dict[str, Any]:
+def _model(name: str, loaded: PretrainedModel) -> dict[str, Any]:
     seen = {"exposure": loaded.exposure, "exposed_to": list(loaded.exposed_to)}
     return {"name": name, "revision": loaded.revision, **seen}
 

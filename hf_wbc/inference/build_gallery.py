@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.data.crop import square
-from hf_wbc.data.dataset import Domain, load_domains
+from hf_wbc.data.crop import crop_and_resize
+from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.data.image_statistics import LOOK, evenly_spaced, look_of
-from hf_wbc.engine.domain_preprocessing import treatment_for
-from hf_wbc.engine.features import fixed_rows, geometry_of
-from hf_wbc.engine.forward import Report, silent
-from hf_wbc.inference.gallery import VERSION, head_digest, reference_path
+from hf_wbc.data.image_statistics import LOOK, evenly_spaced, image_appearance
+from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.features import crop_geometry, fixed_rows
+from hf_wbc.engine.forward import Report, without_progress_bars
+from hf_wbc.inference.gallery import VERSION, head_digest, reference_set_path
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NUM_CLASSES
@@ -39,17 +39,17 @@ _AT_ONCE = 64
 class _Rows:
     """Some rows of a domain's split, as a model saw them."""
 
-    domain: Domain
+    domain: DomainSplit
     rows: NDArray[np.int64]
 
 
-def make_reference(
+def build_reference_set(
     model: Path,
     refs: Sequence[str],
     *,
     shown: Collection[str] | None = None,
     per_class: int = PER_CLASS,
-    report: Report = silent,
+    report: Report = without_progress_bars,
 ) -> Path:
     """Write the reference of a model's folder from the datasets that it was trained on; its path.
 
@@ -63,7 +63,7 @@ def make_reference(
     predictor = Predictor.load(str(model))
     wanted = []
     for ref in refs:
-        train, validation = load_domains(ref, ("train", "validation"))
+        train, validation = load_splits(ref, ("train", "validation"))
         _require_source(predictor, train)
         wanted.append((ref, _Rows(train, _chosen(train, per_class))))
         wanted.append((ref, _Rows(validation, _labelled(validation))))
@@ -81,14 +81,14 @@ def make_reference(
         "head_sha256": head_digest(predictor.loaded.classifier),
         "num_cells": len(table),
     }
-    path = reference_path(model)
+    path = reference_set_path(model)
     with replacing(path) as temporary:
         table = table.replace_schema_metadata({"hf_wbc": json.dumps(facts)})
         pq.write_table(table, temporary, compression="zstd")
     return path
 
 
-def _require_source(predictor: Predictor, domain: Domain) -> None:
+def _require_source(predictor: Predictor, domain: DomainSplit) -> None:
     known = predictor.loaded.exposed_to
     if known and domain.name not in known:
         raise ValueError(
@@ -99,11 +99,11 @@ def _require_source(predictor: Predictor, domain: Domain) -> None:
         raise ValueError(f"{domain.ref} has no labels; name the model's sources")
 
 
-def _labelled(domain: Domain) -> NDArray[np.int64]:
+def _labelled(domain: DomainSplit) -> NDArray[np.int64]:
     return np.flatnonzero(domain.labels >= 0)
 
 
-def _chosen(domain: Domain, per_class: int) -> NDArray[np.int64]:
+def _chosen(domain: DomainSplit, per_class: int) -> NDArray[np.int64]:
     """Evenly spaced rows of each class."""
     rows = []
     for label in range(NUM_CLASSES):
@@ -118,8 +118,8 @@ def _part(
 ) -> pa.Table:
     """The rows as a table of the reference."""
     domain, is_train = chosen.domain, chosen.domain.split == "train"
-    how, _ = treatment_for(predictor.loaded, ref)
-    geometry, dataset = geometry_of(predictor.loaded), domain.dataset.with_format("arrow")
+    how, _ = preprocessing_for(predictor.loaded, ref)
+    geometry, dataset = crop_geometry(predictor.loaded), domain.dataset.with_format("arrow")
     features, looks, thumbnails = [], [], list[bytes | None]()
     for start in range(0, len(chosen.rows), _AT_ONCE):
         rows = chosen.rows[start : start + _AT_ONCE]
@@ -128,11 +128,11 @@ def _part(
             decode_rgb(image["bytes"], domain.image_ids[row])
             for image, row in zip(images, rows.tolist(), strict=True)
         ]
-        squares = np.stack([square(each, domain.um_per_px, geometry) for each in pixels])
+        squares = np.stack([crop_and_resize(each, domain.um_per_px, geometry) for each in pixels])
         features.append(predictor.features(squares, how))
         if is_train:
-            small = [square(each, domain.um_per_px, LOOK) for each in pixels]
-            looks += [look_of(each).tolist() for each in small]
+            small = [crop_and_resize(each, domain.um_per_px, LOOK) for each in pixels]
+            looks += [image_appearance(each).tolist() for each in small]
             may = shown is None or domain.name in shown
             thumbnails += [_thumbnail(each) if may else None for each in small]
         report(min(start + _AT_ONCE, len(chosen.rows)), len(chosen.rows))

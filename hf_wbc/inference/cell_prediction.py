@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, Frame, framed
-from hf_wbc.data.image_statistics import LOOK, Looks, look_of
+from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, CropFrame, extract_crop
+from hf_wbc.data.image_statistics import LOOK, SourceAppearance, image_appearance
 from hf_wbc.taxonomy import CLASSES
 
 
 @dataclass(frozen=True, eq=False)
-class CellAnswer:
+class CellPrediction:
     """What a model says of one image."""
 
     probabilities: NDArray[np.float64]
@@ -80,7 +80,9 @@ UNMEASURED = (
 )
 
 
-def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None) -> tuple[str, ...]:
+def image_warnings(
+    pixels: NDArray[np.uint8], found: CropFrame, looks: SourceAppearance | None
+) -> tuple[str, ...]:
     """Of an image (H, W, 3) and its frame; `looks` are those of the model's sources."""
     if float(pixels[::3, ::3, 1].std()) < EMPTY_LEVELS:
         return (EMPTY,)
@@ -101,7 +103,7 @@ def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None)
         )
     if not found.inside(*pixels.shape[:2]):
         said.append(SMALL)
-    look = look_of(framed(pixels, found, LOOK))
+    look = image_appearance(extract_crop(pixels, found, LOOK))
     if looks is None:
         is_blurred, is_foreign = bool(look[-1] < BLURRED_PER_UM), False
     else:
@@ -109,7 +111,7 @@ def image_warnings(pixels: NDArray[np.uint8], found: Frame, looks: Looks | None)
     return (*said, *([BLURRED] if is_blurred else []), *([FOREIGN] if is_foreign else []))
 
 
-def _scale_warnings(found: Frame, diameter_um: float) -> list[str]:
+def _scale_warnings(found: CropFrame, diameter_um: float) -> list[str]:
     if SMALLEST_NUCLEUS_UM <= diameter_um <= LARGEST_NUCLEUS_UM:
         return []
     what = (

@@ -10,17 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_wbc.data.dataset import Domain, load_domains
-from hf_wbc.engine.accelerator import machine, make_accelerator, packages, peak_memory_bytes
-from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.domain_preprocessing import treatment_for
+from hf_wbc.data.dataset import DomainSplit, load_splits
+from hf_wbc.engine.accelerator import (
+    machine_info,
+    make_accelerator,
+    package_versions,
+    peak_memory_bytes,
+)
+from hf_wbc.engine.calibrate import fit_run_abstention
+from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
-from hf_wbc.engine.forward import Report, predict, silent
+from hf_wbc.engine.forward import Report, predict, without_progress_bars
 from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.abstention import abstention_scores
-from hf_wbc.evaluation.metrics import tally
-from hf_wbc.models import Loaded, load_trained
+from hf_wbc.evaluation.metrics import confusion_counts
+from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.records import RunFolder, replacing
 from hf_wbc.taxonomy import UNLABELLED
 
@@ -34,7 +39,7 @@ def evaluate_model(
     classes: Sequence[str] = (),
     allow_unscaled: bool = False,
     seed: int = 0,
-    report: Report = silent,
+    report: Report = without_progress_bars,
 ) -> RunFolder:
     """Write a folder with the predictions and scores of some splits of a dataset, taken together.
 
@@ -44,13 +49,13 @@ def evaluate_model(
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
     loaded = load_trained(model)
-    domains = load_domains(ref, splits)
+    domains = load_splits(ref, splits)
     require_scale(domains, allow_unscaled)
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELLED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
-    tally(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
-    treatment, images = treatment_for(loaded, ref)
+    confusion_counts(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
+    treatment, images = preprocessing_for(loaded, ref)
     asked = {"model": model, "data": ref, "splits": list(splits)}
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
     identity = {
@@ -76,7 +81,7 @@ def evaluate_model(
     elapsed_s = time.perf_counter() - start
     logits = np.concatenate([found.logits for found in predicted])
     scores = score_predictions(domains, logits.argmax(1), merge, classes, seed)
-    abstention = abstention_of(loaded)
+    abstention = fit_run_abstention(loaded)
     if accelerator.is_main_process:
         with folder.writing(asked | options, identity):
             with replacing(folder.predictions) as temporary:
@@ -98,8 +103,8 @@ def evaluate_model(
                         "images_per_s": len(labels) / elapsed_s,
                         "peak_memory_bytes": peak_memory_bytes(),
                     },
-                    "machine": machine(accelerator.device, accelerator.num_processes),
-                    "packages": packages(),
+                    "machine": machine_info(accelerator.device, accelerator.num_processes),
+                    "packages": package_versions(),
                 }
             )
     return folder
@@ -109,7 +114,7 @@ def _report_after(report: Report, num_before: int, total: int, done: int, _: int
     report(num_before + done, total)
 
 
-def _facts(model: str, loaded: Loaded, domains: Sequence[Domain]) -> dict[str, Any]:
+def _facts(model: str, loaded: PretrainedModel, domains: Sequence[DomainSplit]) -> dict[str, Any]:
     """Which model looked at which images."""
     first = domains[0]
     return {

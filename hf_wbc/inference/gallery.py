@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hf_wbc.data.image_statistics import Looks, looks_of_sources
+from hf_wbc.data.image_statistics import SourceAppearance, measure_source_appearance
 from hf_wbc.evaluation.slide import HeldOut
-from hf_wbc.evaluation.validators import unit
-from hf_wbc.models import Classifier, Loaded
+from hf_wbc.evaluation.validators import unit_rows
+from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
 FILE = "reference.parquet"
@@ -38,11 +38,11 @@ class Gallery:
     sources: tuple[str, ...]
     image_ids: tuple[str, ...]
     thumbnails: tuple[bytes | None, ...]
-    looks: Looks
+    looks: SourceAppearance
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceSet:
     """What is known of a model's sources; each part may be missing."""
 
     gallery: Gallery | None = None
@@ -51,7 +51,7 @@ class Reference:
     """Of the file: how many of what, and the measured cost of bf16 where it was measured."""
 
 
-def read_reference(model: str, loaded: Loaded) -> Reference:
+def read_reference_set(model: str, loaded: PretrainedModel) -> ReferenceSet:
     """Of a run's model folder or a Hub model `org/name[@revision]`; empty where it has none.
 
     ValueError for a damaged file, one of other weights, and one of another version.
@@ -61,11 +61,11 @@ def read_reference(model: str, loaded: Loaded) -> Reference:
         return _read(path, loaded)
     run = RunFolder(Path(model).parent)
     if Path(model).is_dir() and run.finished and run.predictions.is_file():
-        return Reference(held_out=_of_run(run))
-    return Reference()
+        return ReferenceSet(held_out=_of_run(run))
+    return ReferenceSet()
 
 
-def reference_path(model: Path) -> Path:
+def reference_set_path(model: Path) -> Path:
     """Where the reference of a model's folder is written: beside the rest of its run, or in it."""
     return (model.parent if RunFolder(model.parent).finished else model) / FILE
 
@@ -77,10 +77,10 @@ def head_digest(classifier: Classifier) -> str:
     return hashlib.sha256(b"".join(each.tobytes() for each in numbers)).hexdigest()
 
 
-def _find(model: str, loaded: Loaded) -> Path | None:
+def _find(model: str, loaded: PretrainedModel) -> Path | None:
     folder = Path(model)
     if folder.is_dir():
-        places = (folder / FILE, reference_path(folder))
+        places = (folder / FILE, reference_set_path(folder))
         return next((path for path in places if path.is_file()), None)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -92,7 +92,7 @@ def _find(model: str, loaded: Loaded) -> Path | None:
         return None
 
 
-def _read(path: Path, loaded: Loaded) -> Reference:
+def _read(path: Path, loaded: PretrainedModel) -> ReferenceSet:
     try:
         table = pq.read_table(path)
         facts: dict[str, Any] = json.loads(table.schema.metadata[b"hf_wbc"])
@@ -103,7 +103,7 @@ def _read(path: Path, loaded: Loaded) -> Reference:
     if facts["head_sha256"] != head_digest(loaded.classifier):
         raise ValueError(f"{path} is of other weights than the model's; {_MADE} anew")
     rows = {split: table.filter(pa.compute.equal(table["split"], split)) for split in _SPLITS}
-    return Reference(_gallery(rows["train"]), _held_out(rows["validation"]), facts)
+    return ReferenceSet(_gallery(rows["train"]), _held_out(rows["validation"]), facts)
 
 
 _SPLITS = ("train", "validation")
@@ -115,12 +115,12 @@ def _gallery(table: pa.Table) -> Gallery | None:
     sources = table["source"].to_pylist()
     looks = np.array(table["look"].to_pylist(), np.float64)
     return Gallery(
-        features=unit(np.array(table["features"].to_pylist(), np.float32)),
+        features=unit_rows(np.array(table["features"].to_pylist(), np.float32)),
         labels=table["label"].to_numpy(),
         sources=tuple(sources),
         image_ids=tuple(table["image_id"].to_pylist()),
         thumbnails=tuple(table["thumbnail"].to_pylist()),
-        looks=looks_of_sources(looks, np.array(sources)),
+        looks=measure_source_appearance(looks, np.array(sources)),
     )
 
 

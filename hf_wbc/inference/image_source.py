@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.dataset import load_domains
+from hf_wbc.data.dataset import load_splits
 from hf_wbc.data.image_blocks import (
-    Block,
+    ImageBlock,
     ImageFolder,
     list_images,
     read_blocks,
     read_dataset_blocks,
-    sample,
+    sample_images,
 )
 from hf_wbc.data.pixel_cache import num_processes
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
-from hf_wbc.engine.domain_preprocessing import treatment_for
-from hf_wbc.engine.features import geometry_of
-from hf_wbc.models import Loaded
+from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.features import crop_geometry
+from hf_wbc.models import PretrainedModel
 
-Read = Callable[[Sequence[int]], Iterator[Block]]
+Read = Callable[[Sequence[int]], Iterator[ImageBlock]]
 """From the numbers of blocks to the blocks."""
 _HOW = (
     "give --um-per-px, or --source for a known laboratory's, or --cell-fills-frame when each image "
@@ -39,12 +39,12 @@ _HOW = (
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
+class ImageSource:
     """N images, read in blocks."""
 
     num_images: int
     read: Read
-    how: Treatment
+    how: ImagePreprocessing
     size: int
     """Side of a square in pixels."""
     listing: str
@@ -57,7 +57,9 @@ class Shelf:
     """Files of a folder that are no images."""
 
 
-def find_folder(ref: str, um_per_px: float | None, cell_fills_frame: bool) -> ImageFolder | None:
+def find_image_folder(
+    ref: str, um_per_px: float | None, cell_fills_frame: bool
+) -> ImageFolder | None:
     """The folder of images, or None for a dataset; ValueError for a scale too few or too many."""
     if um_per_px is not None and cell_fills_frame:
         raise ValueError(
@@ -73,19 +75,21 @@ def find_folder(ref: str, um_per_px: float | None, cell_fills_frame: bool) -> Im
     return list_images(path, um_per_px)
 
 
-def folder_shelf(loaded: Loaded, folder: ImageFolder, num_proc: int | None) -> Shelf:
+def folder_source(
+    loaded: PretrainedModel, folder: ImageFolder, num_proc: int | None
+) -> ImageSource:
     """A folder's images, bad ones among them."""
-    geometry, rule, preprocessing = geometry_of(loaded), loaded.rule, loaded.preprocessing
-    measured = sample(folder, geometry) if rule.measures else None
+    geometry, rule, preprocessing = crop_geometry(loaded), loaded.rule, loaded.preprocessing
+    measured = sample_images(folder, geometry) if rule.measures else None
     how = rule.treat(measured, preprocessing.mean, preprocessing.std)
     images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": how.to_dict()}
     if measured is not None:
         images["measured_on"] = {"num_images": len(measured)}
 
-    def read(numbers: Sequence[int]) -> Iterator[Block]:
+    def read(numbers: Sequence[int]) -> Iterator[ImageBlock]:
         return read_blocks(folder, geometry, num_proc, numbers)
 
-    return Shelf(
+    return ImageSource(
         num_images=len(folder.names),
         read=read,
         how=how,
@@ -110,20 +114,24 @@ def _listing(folder: ImageFolder) -> str:
     return found.hexdigest()
 
 
-def dataset_shelf(
-    loaded: Loaded, ref: str, splits: Sequence[str], cell_fills_frame: bool, num_proc: int | None
-) -> Shelf:
+def dataset_source(
+    loaded: PretrainedModel,
+    ref: str,
+    splits: Sequence[str],
+    cell_fills_frame: bool,
+    num_proc: int | None,
+) -> ImageSource:
     """Splits of a prepared folder or a Hub dataset, one after the other."""
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
-    domains = load_domains(ref, splits)
-    first, geometry = domains[0], geometry_of(loaded)
+    domains = load_splits(ref, splits)
+    first, geometry = domains[0], crop_geometry(loaded)
     if first.um_per_px is None and not cell_fills_frame:
         raise ValueError(
             f"{ref} has no scale (um_per_px is null): its cells fill the frame; "
             "pass --cell-fills-frame to use it all the same"
         )
-    how, images = treatment_for(loaded, ref)
+    how, images = preprocessing_for(loaded, ref)
     total = sum(map(len, domains))
     num = num_processes(total, num_proc) or 1
     data = {
@@ -132,7 +140,7 @@ def dataset_shelf(
         "um_per_px": first.um_per_px,
         **{domain.split: domain.fingerprint for domain in domains},
     }
-    return Shelf(
+    return ImageSource(
         num_images=total,
         read=lambda numbers: read_dataset_blocks(domains, geometry, numbers, num),
         how=how,

@@ -19,12 +19,12 @@ from scipy.special import softmax
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.features import fixed_rows
-from hf_wbc.engine.forward import Report, silent
-from hf_wbc.inference.batch_predict import Answers, predict_images
-from hf_wbc.prepare.work_folder import WorkFolder, naming_full_disk, working_on
+from hf_wbc.engine.forward import Report, without_progress_bars
+from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
+from hf_wbc.prepare.work_folder import WorkFolder, lock_work_folder, report_full_disk
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 Format = Literal["challenge", "csv", "parquet"]
 SUBMISSION = ("Image", "Label", "LabelID")
@@ -39,7 +39,7 @@ BETWEEN = ";"
 """Classes of a conformal set in a CSV."""
 
 
-def check_out(out: Path, form: Format) -> None:
+def check_output_file(out: Path, form: Format) -> None:
     """ValueError for a place or a name that such a file cannot have, before anything is done."""
     if form not in get_args(Format):
         raise ValueError(f"unknown format {form!r}; choose from {', '.join(get_args(Format))}")
@@ -48,12 +48,12 @@ def check_out(out: Path, form: Format) -> None:
         raise ValueError(f"--out is {out}; the format {form} needs a file's name in {suffix}")
 
 
-def write_answers(answers: Answers, out: Path, form: Format) -> None:
+def write_predictions(answers: BatchPredictions, out: Path, form: Format) -> None:
     """Write one row an image, in the order of the answers; what is at `out` is replaced.
 
     ValueError when a submission would name two images alike.
     """
-    check_out(out, form)
+    check_output_file(out, form)
     classes = answers.logits.argmax(1).tolist()
     rows: Iterable[Sequence[object]]
     if form == "challenge":
@@ -111,7 +111,7 @@ def _file_names(image_ids: Sequence[str]) -> list[str]:
     names = [image_id.rpartition("/")[2] for image_id in image_ids]
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise ValueError(
-            f"a submission names images by their file alone, and {some(twice)} lie in more than "
+            f"a submission names images by their file alone, and {shorten_list(twice)} lie in more than "
             "one folder; give one of the folders, or another --format"
         )
     return names
@@ -130,19 +130,19 @@ def predict_to_file(
     num_proc: int | None = None,
     engine: str = "auto",
     precision: str = "fp32",
-    report: Report = silent,
-) -> Answers | None:
+    report: Report = without_progress_bars,
+) -> BatchPredictions | None:
     """As `predict_images`, into `out`; None on all processes but the first.
 
     What is done so far lies in OUT.partial, from where the same command goes on after a kill.
     """
-    check_out(out, form)
+    check_output_file(out, form)
     accelerator = make_accelerator()
     with ExitStack() as stack:
         work = WorkFolder(out)
         if accelerator.is_main_process:
-            stack.enter_context(naming_full_disk(out))
-            work = stack.enter_context(working_on(out))
+            stack.enter_context(report_full_disk(out))
+            work = stack.enter_context(lock_work_folder(out))
         accelerator.wait_for_everyone()
         answers = predict_images(
             model,
@@ -156,11 +156,11 @@ def predict_to_file(
             num_proc=num_proc,
             engine=engine,
             precision=precision,
-            report=report if accelerator.is_main_process else silent,
+            report=report if accelerator.is_main_process else without_progress_bars,
         )
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             return None
-        write_answers(answers, out, form)
+        write_predictions(answers, out, form)
         work.remove()
     return answers

@@ -18,28 +18,28 @@ from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
-from hf_wbc.data.crop import Frame, frame, framed, guess_scale
+from hf_wbc.data.crop import CropFrame, extract_crop, guess_scale, locate_crop
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.data.preprocessing import Treatment, treat
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.data.table import Table
-from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.features import geometry_of
+from hf_wbc.engine.calibrate import fit_run_abstention
+from hf_wbc.engine.features import crop_geometry
 from hf_wbc.evaluation.slide import HeldOut
-from hf_wbc.evaluation.validators import unit
+from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.inference.cell_prediction import (
     EMPTY,
     OUTSIDE,
     UNMEASURED,
-    CellAnswer,
+    CellPrediction,
     Neighbour,
     by_lineage,
     image_warnings,
 )
-from hf_wbc.inference.gallery import Reference, read_reference
-from hf_wbc.inference.runtime import apply_head, run_engine
-from hf_wbc.inference.saliency import Deletion, deletion, saliency_map
-from hf_wbc.inference.select_runtime import Chosen, choose_engine
-from hf_wbc.models import Loaded, load_trained
+from hf_wbc.inference.gallery import ReferenceSet, read_reference_set
+from hf_wbc.inference.runtime import apply_head, run_runtime
+from hf_wbc.inference.saliency import DeletionTest, deletion_test, saliency_map
+from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
+from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.taxonomy import NAMES
 
 Pixels = NDArray[np.uint8]
@@ -49,7 +49,7 @@ UNKNOWN_UM_PER_PX = 0.1
 common camera, and of Acevedo_20."""
 
 
-def rgb(image: Image.Image | Pixels) -> Pixels:
+def to_rgb(image: Image.Image | Pixels) -> Pixels:
     """Pixels (H, W, 3) uint8; an alpha channel is dropped. ValueError for what is no 8-bit RGB."""
     if isinstance(image, Image.Image):
         if image.mode not in ("RGB", "RGBA"):
@@ -60,7 +60,7 @@ def rgb(image: Image.Image | Pixels) -> Pixels:
     return np.ascontiguousarray(image)
 
 
-def frames_of(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
+def crop_frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[CropFrame]:
     """Where the 25 um of each image lie, at one scale for all, or one each.
 
     None is guessed: alone from all images together, in a list from each by itself. ValueError for a
@@ -76,9 +76,11 @@ def frames_of(arrays: Sequence[Pixels], um_per_px: Scale) -> list[Frame]:
     if len(scales) != len(arrays):
         raise ValueError(f"{len(scales)} scales for {len(arrays)} images; give one, or one each")
     return [
-        frame(pixels, nucleus, scale, guessed=False)
+        locate_crop(pixels, nucleus, scale, guessed=False)
         if scale is not None
-        else frame(pixels, nucleus, guess or UNKNOWN_UM_PER_PX, guessed=True, assumed=guess is None)
+        else locate_crop(
+            pixels, nucleus, guess or UNKNOWN_UM_PER_PX, guessed=True, assumed=guess is None
+        )
         for pixels, nucleus, scale, guess in zip(arrays, nuclei, scales, guesses, strict=True)
     ]
 
@@ -93,13 +95,15 @@ class Predictor:
     names = NAMES
     """Of the eleven classes, by id."""
 
-    def __init__(self, loaded: Loaded, chosen: Chosen, reference: Reference) -> None:
+    def __init__(
+        self, loaded: PretrainedModel, chosen: RuntimeChoice, reference: ReferenceSet
+    ) -> None:
         """`loaded.classifier` is in evaluation mode, on the device where it is to compute."""
         self.loaded = loaded
         self.chosen = chosen
         self.reference = reference
-        self.geometry = geometry_of(loaded)
-        self.abstention = abstention_of(loaded)
+        self.geometry = crop_geometry(loaded)
+        self.abstention = fit_run_abstention(loaded)
         self._lock = Lock()
         self._engine = replace(chosen.engine, features=self._one_at_a_time)
 
@@ -115,13 +119,13 @@ class Predictor:
 
         `engine` is auto, torch, compile, openvino or onnx; `device` a torch device, by default the
         CPU. ValueError when there is no such model, it is not of the eleven classes, what lies
-        beside it is damaged, or the engine is refused (see `choose_engine`).
+        beside it is damaged, or the engine is refused (see `choose_runtime`).
         """
         loaded = load_trained(model)
         loaded.classifier.to(_device(device)).eval()
-        reference = read_reference(model, loaded)
+        reference = read_reference_set(model, loaded)
         key = loaded.revision
-        chosen = choose_engine(loaded.classifier, loaded.preprocessing, engine, precision, key)
+        chosen = choose_runtime(loaded.classifier, loaded.preprocessing, engine, precision, key)
         return cls(loaded, chosen, reference)
 
     @property
@@ -153,7 +157,7 @@ class Predictor:
 
     def predict(
         self, images: Sequence[Image.Image | Pixels], um_per_px: Scale = None
-    ) -> list[CellAnswer]:
+    ) -> list[CellPrediction]:
         """One answer an image, in their order.
 
         `um_per_px` is one scale for all, or one each. None lets it be guessed: alone it means that
@@ -162,10 +166,10 @@ class Predictor:
         """
         if not images:
             return []
-        arrays = [rgb(image) for image in images]
-        frames = frames_of(arrays, um_per_px)
+        arrays = [to_rgb(image) for image in images]
+        frames = crop_frames(arrays, um_per_px)
         squares = np.stack(
-            [framed(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
+            [extract_crop(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
         how, is_measured = self.treatment(squares)
         features = self.features(squares, how)
@@ -183,9 +187,9 @@ class Predictor:
         ]
         return self._answers(frames, logits, features, away, said)
 
-    def features(self, squares: Pixels, how: Treatment) -> NDArray[np.float32]:
+    def features(self, squares: Pixels, how: ImagePreprocessing) -> NDArray[np.float32]:
         """Penultimate features (N, d) of squares (N, S, S, 3), by the chosen engine."""
-        return run_engine(self._engine, squares, how, self._device)
+        return run_runtime(self._engine, squares, how, self._device)
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (N, 11) of features (N, d)."""
@@ -193,7 +197,7 @@ class Predictor:
 
     def tested_saliency(
         self, image: Image.Image | Pixels, um_per_px: float | None, label: int
-    ) -> tuple[NDArray[np.float32], Deletion]:
+    ) -> tuple[NDArray[np.float32], DeletionTest]:
         """How much each pixel of the 25 um square speaks for a class, and what hiding it costs.
 
         The map is (S, S) in [0, 1]; its square is the answer's `box`, at the model's size.
@@ -201,25 +205,25 @@ class Predictor:
         inputs = self.inputs(image, um_per_px)
         with self._lock:
             heat = saliency_map(self.differentiable(), inputs, label)
-            return heat, deletion(self.differentiable(), inputs, label, heat)
+            return heat, deletion_test(self.differentiable(), inputs, label, heat)
 
     def inputs(self, image: Image.Image | Pixels, um_per_px: float | None) -> Tensor:
         """The 25 um square of one image as the model takes it, (1, 3, S, S)."""
-        pixels = rgb(image)
-        (found,) = frames_of([pixels], um_per_px)
-        square = framed(pixels, found, self.geometry)[None]
-        return treat(torch.from_numpy(square).to(self._device), self.treatment(square)[0])
+        pixels = to_rgb(image)
+        (found,) = crop_frames([pixels], um_per_px)
+        square = extract_crop(pixels, found, self.geometry)[None]
+        return preprocess(torch.from_numpy(square).to(self._device), self.treatment(square)[0])
 
     def differentiable(self) -> Callable[[Tensor], Tensor]:
         """From images (B, 3, S, S) to logits (B, 11), by torch; one thread at a time."""
         return lambda images: self.loaded.classifier(images).logits
 
-    def neighbours(self, answer: CellAnswer, k: int = 6) -> list[Neighbour]:
+    def neighbours(self, answer: CellPrediction, k: int = 6) -> list[Neighbour]:
         """The k nearest training cells, nearest first; [] for a model without a reference."""
         gallery = self.reference.gallery
         if gallery is None:
             return []
-        distances = 1 - gallery.features @ unit(answer.features[None])[0]
+        distances = 1 - gallery.features @ unit_rows(answer.features[None])[0]
         return [
             Neighbour(
                 gallery.thumbnails[row],
@@ -240,13 +244,13 @@ class Predictor:
     def _device(self) -> torch.device:
         return self.loaded.classifier.head.weight.device
 
-    def treatment(self, squares: Pixels) -> tuple[Treatment, bool]:
+    def treatment(self, squares: Pixels) -> tuple[ImagePreprocessing, bool]:
         """How the model wants these squares, and whether it could be told.
 
         Too few of them say nothing of a laboratory: they are treated as a plain pipeline does.
         """
         rule, preprocessing = self.loaded.rule, self.loaded.preprocessing
-        plain = Treatment(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
+        plain = ImagePreprocessing(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
         if not rule.measures:
             return plain, True
         if len(squares) < ENOUGH:
@@ -256,18 +260,18 @@ class Predictor:
 
     def _answers(
         self,
-        frames: Sequence[Frame],
+        frames: Sequence[CropFrame],
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
         away: NDArray[np.bool_],
         said: Sequence[tuple[str, ...]],
-    ) -> list[CellAnswer]:
+    ) -> list[CellPrediction]:
         chances = softmax(logits.astype(np.float64), axis=1)
         inside = np.zeros(logits.shape, bool)
         if self.abstention is not None:
             inside = self.abstention.within_class.sets(logits)
         return [
-            CellAnswer(
+            CellPrediction(
                 probabilities=p,
                 label=int(p.argmax()),
                 conformal=tuple(int(c) for c in np.argsort(-p, kind="stable") if inside[row, c]),

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hf_wbc.data.preprocessing import Treatment, treat
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.engine.forward import FLIPS
 from hf_wbc.models import Classifier
 from hf_wbc.records import replacing
@@ -38,7 +38,7 @@ Features = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Engine:
+class Runtime:
     """One way to compute features."""
 
     name: str
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         return features
 
 
-def backbone_of(classifier: Classifier) -> Backbone:
+def backbone_module(classifier: Classifier) -> Backbone:
     """The network before the head, in evaluation mode; its weights are the classifier's own."""
     held = chain(classifier.model.parameters(), classifier.model.buffers())
     model = copy.deepcopy(classifier.model, {id(tensor): tensor for tensor in held})
@@ -73,8 +73,8 @@ def backbone_of(classifier: Classifier) -> Backbone:
 Floats = NDArray[np.float32]
 
 
-def run_engine(
-    engine: Engine, squares: NDArray[np.uint8], how: Treatment, device: torch.device
+def run_runtime(
+    engine: Runtime, squares: NDArray[np.uint8], how: ImagePreprocessing, device: torch.device
 ) -> Floats:
     """Penultimate features (N, d) of squares (N, S, S, 3).
 
@@ -83,7 +83,7 @@ def run_engine(
     parts = []
     for start in range(0, len(squares), engine.batch_size):
         batch = torch.from_numpy(squares[start : start + engine.batch_size])
-        inputs = treat(batch.to(device), how)
+        inputs = preprocess(batch.to(device), how)
         views = [inputs.flip(axes) for axes in (FLIPS if how.flips else FLIPS[:1])]
         found = torch.stack([engine.features(view) for view in views]).mean(0)
         parts.append(found.cpu().numpy())

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from hf_wbc.engine.forward import PIXELS_AT_ONCE
-from hf_wbc.inference.runtime import Engine, Features, Precision, backbone_of, converted
+from hf_wbc.inference.runtime import Features, Precision, Runtime, backbone_module, converted
 from hf_wbc.models import Classifier
-from hf_wbc.models.utils import quiet
+from hf_wbc.models.utils import quiet_transformers
 
 BATCH = 8
 
@@ -31,21 +31,21 @@ COMPILED_BATCH = 16
 ON_A_GPU = 64
 
 
-def eager(
+def eager_runtime(
     classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
-) -> Engine:
+) -> Runtime:
     """The network as it is; it always works, and keeps nothing."""
     on_cpu = classifier.head.weight.device.type == "cpu"
     batch_size = max(1, PIXELS_AT_ONCE // size**2) if on_cpu else ON_A_GPU
-    features = _features(backbone_of(classifier), precision)
-    return Engine("torch", precision, features, torch.__version__, batch_size)
+    features = _features(backbone_module(classifier), precision)
+    return Runtime("torch", precision, features, torch.__version__, batch_size)
 
 
-def compiled(
+def compiled_runtime(
     classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
-) -> Engine:
+) -> Runtime:
     """Through torch.compile: seconds to a minute before the first answer, for many images."""
-    run = _features(torch.compile(backbone_of(classifier), dynamic=False), precision)
+    run = _features(torch.compile(backbone_module(classifier), dynamic=False), precision)
 
     def features(inputs: Tensor) -> Tensor:
         parts = []
@@ -55,7 +55,7 @@ def compiled(
             parts.append(run(filled)[: len(part)])
         return torch.cat(parts)
 
-    return Engine("compile", precision, features, torch.__version__, COMPILED_BATCH)
+    return Runtime("compile", precision, features, torch.__version__, COMPILED_BATCH)
 
 
 def _features(network: Callable[[Tensor], Tensor], precision: Precision) -> Features:
@@ -77,9 +77,9 @@ def _casting(device: torch.device, precision: Precision) -> AbstractContextManag
 _FILE = "model.onnx"
 
 
-def onnx_engine(
+def onnx_runtime(
     classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
-) -> Engine:
+) -> Runtime:
     """Exported here and now, or at an earlier time for the same `key`, which names the weights.
 
     ImportError where ONNX Runtime, or what an export needs, is not installed.
@@ -106,16 +106,16 @@ def onnx_engine(
     def features(inputs: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {name: inputs.numpy()})[0])
 
-    return Engine("onnx", precision, features, version, BATCH)
+    return Runtime("onnx", precision, features, version, BATCH)
 
 
 def _exported(classifier: Classifier, size: int) -> bytes:
     """The network in ONNX's format, for batches of any size."""
     example = torch.zeros(2, 3, size, size)
-    with quiet(), torch.no_grad(), warnings.catch_warnings():
+    with quiet_transformers(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            backbone_of(classifier),
+            backbone_module(classifier),
             (example,),
             dynamo=True,
             verbose=False,
@@ -131,9 +131,9 @@ _openvino_engine_FILE = "model.xml"
 _OWN_NAME = {"fp32": "f32", "bf16": "bf16"}
 
 
-def openvino_engine(
+def openvino_runtime(
     classifier: Classifier, size: int, precision: Precision = "fp32", key: str | None = None
-) -> Engine:
+) -> Runtime:
     """Converted here and now, or at an earlier time for the same `key`, which names the weights.
 
     ImportError where OpenVINO is not installed. ValueError for bf16 on a processor that has no unit
@@ -144,11 +144,11 @@ def openvino_engine(
     version = openvino.get_version().split("-")[0]
 
     def convert() -> Any:
-        with _silent(), quiet(), torch.no_grad(), warnings.catch_warnings():
+        with _silent(), quiet_transformers(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing fixes the image's size, as it should
             example = torch.zeros(2, 3, size, size)
             return openvino.convert_model(
-                backbone_of(classifier), example_input=example, input=[(-1, 3, size, size)]
+                backbone_module(classifier), example_input=example, input=[(-1, 3, size, size)]
             )
 
     def keep(folder: Path) -> None:
@@ -176,7 +176,7 @@ def openvino_engine(
     def features(inputs: Tensor) -> Tensor:
         return torch.from_numpy(model(inputs.numpy())[output].copy())
 
-    return Engine("openvino", precision, features, version, BATCH)
+    return Runtime("openvino", precision, features, version, BATCH)
 
 
 @contextmanager

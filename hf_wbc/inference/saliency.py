@@ -84,7 +84,7 @@ NUM_OTHERS = 8
 
 
 @dataclass(frozen=True)
-class Deletion:
+class DeletionTest:
     """The class's probability with the whole picture, and with a SHARE of it hidden."""
 
     whole: float
@@ -104,7 +104,9 @@ class Deletion:
 
 
 @torch.no_grad()
-def deletion(logits: Logits, inputs: Tensor, label: int, heat: NDArray[np.float32]) -> Deletion:
+def deletion_test(
+    logits: Logits, inputs: Tensor, label: int, heat: NDArray[np.float32]
+) -> DeletionTest:
     """Of a map (S, S) of one image (1, 3, S, S); `logits` maps (B, 3, S, S) to (B, C)."""
     hidden = blurred(inputs, BLUR_SHARE)
     noise = torch.rand((NUM_OTHERS, 1, *heat.shape), generator=torch.Generator().manual_seed(0))
@@ -113,4 +115,4 @@ def deletion(logits: Logits, inputs: Tensor, label: int, heat: NDArray[np.float3
     kept = (places >= round(SHARE * heat.size)).reshape(-1, 1, *heat.shape).to(inputs.device)
     images = torch.cat([inputs, torch.where(kept, inputs, hidden)])
     whole, marked, *others = logits(images).softmax(1)[:, label].tolist()
-    return Deletion(whole, marked, tuple(others))
+    return DeletionTest(whole, marked, tuple(others))

@@ -12,20 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_wbc.data.preprocessing import Treatment, treat
-from hf_wbc.inference.runtime import Engine, Precision
-from hf_wbc.inference.runtimes import compiled, eager, onnx_engine, openvino_engine
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
+from hf_wbc.inference.runtime import Precision, Runtime
+from hf_wbc.inference.runtimes import (
+    compiled_runtime,
+    eager_runtime,
+    onnx_runtime,
+    openvino_runtime,
+)
 from hf_wbc.models import Classifier, Preprocessing
 
 TOLERANCE = 1e-3
 """By which a probability in fp32 may differ from torch's, on each of the images that are tried."""
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16")
-_MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Engine]] = {
-    "torch": eager,
-    "compile": compiled,
-    "openvino": openvino_engine,
-    "onnx": onnx_engine,
+_MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Runtime]] = {
+    "torch": eager_runtime,
+    "compile": compiled_runtime,
+    "openvino": openvino_runtime,
+    "onnx": onnx_runtime,
 }
 _NEEDS = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
 _BY_SPEED = ("openvino", "onnx")
@@ -34,10 +39,10 @@ _NUM_TRIED = 8
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RuntimeChoice:
     """An engine, and why it is this one."""
 
-    engine: Engine
+    engine: Runtime
     deviation: float
     """The largest difference of a probability from torch's in fp32, on the images tried."""
     passed_over: tuple[str, ...] = ()
@@ -56,13 +61,13 @@ class Chosen:
         }
 
 
-def choose_engine(
+def choose_runtime(
     classifier: Classifier,
     preprocessing: Preprocessing,
     name: str = "auto",
     precision: str = "fp32",
     key: str | None = None,
-) -> Chosen:
+) -> RuntimeChoice:
     """The engine `name` for a classifier in evaluation mode, which stays as it is.
 
     ValueError for an unknown engine or precision, one that is not installed, is not for the
@@ -72,7 +77,7 @@ def choose_engine(
     """
     _check(name, precision)
     wanted: Precision = "bf16" if precision == "bf16" else "fp32"
-    reference = eager(classifier, preprocessing.size)
+    reference = eager_runtime(classifier, preprocessing.size)
     inputs = probe(preprocessing).to(classifier.head.weight.device)
     expected = chances(classifier, reference.features(inputs))
     on_cpu = inputs.device.type == "cpu"
@@ -88,7 +93,7 @@ def choose_engine(
         except ValueError as error:
             passed_over.append(str(error))
         else:
-            return Chosen(found.engine, found.deviation, tuple(passed_over))
+            return RuntimeChoice(found.engine, found.deviation, tuple(passed_over))
     if wanted == "bf16" and on_cpu:
         reasons = (
             "; ".join(each.partition(";")[0] for each in passed_over)
@@ -99,7 +104,7 @@ def choose_engine(
             "take --engine torch, which on a processor without a unit for it is slower than fp32"
         )
     found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected, key)
-    return Chosen(found.engine, found.deviation, tuple(passed_over))
+    return RuntimeChoice(found.engine, found.deviation, tuple(passed_over))
 
 
 def probe(preprocessing: Preprocessing) -> Tensor:
@@ -113,7 +118,7 @@ def probe(preprocessing: Preprocessing) -> Tensor:
     ground = torch.tensor([235.0, 215.0, 220.0])
     noise = torch.randn(_NUM_TRIED, size, size, 3, generator=generator) * 12
     images = (inside * cell + (1 - inside) * ground + noise).clamp(0, 255).to(torch.uint8)
-    return treat(images, Treatment(preprocessing.mean, preprocessing.std))
+    return preprocess(images, ImagePreprocessing(preprocessing.mean, preprocessing.std))
 
 
 @torch.inference_mode()
@@ -131,7 +136,7 @@ def _verified(
     inputs: Tensor,
     expected: Tensor,
     key: str | None,
-) -> Chosen:
+) -> RuntimeChoice:
     """The engine, after one image alone and then all of them have had torch's answer."""
     size = preprocessing.size
     try:
@@ -156,7 +161,7 @@ def _verified(
             f"engine {name} is refused: a probability differs by {deviation:.2g} from torch's in "
             f"fp32, and at most {TOLERANCE:g} is tolerated; take --engine torch"
         )
-    return Chosen(engine, deviation)
+    return RuntimeChoice(engine, deviation)
 
 
 def _check(name: str, precision: str) -> None:

@@ -1,31 +1,31 @@
 """Classifiers of every family behind one face: load, freeze, group parameters, save."""
 
-from hf_wbc.models.backbones import READY, Ready, find_ready, ready_names
+from hf_wbc.models.backbones import BACKBONES, BackboneSpec, backbone_names, find_backbone
 from hf_wbc.models.classifier import Bottleneck, Classifier, Output
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.models.freeze import Lora, freeze, merge_lora
-from hf_wbc.models.load import Loaded, load_classifier, load_trained
+from hf_wbc.models.load import PretrainedModel, load_classifier, load_trained
 from hf_wbc.models.param_groups import param_groups
 from hf_wbc.models.processor import Preprocessing, make_processor
 from hf_wbc.models.save import save_classifier
 
 __all__ = [
-    "READY",
+    "BACKBONES",
+    "BackboneSpec",
     "Bottleneck",
     "Classifier",
     "Exposure",
-    "Loaded",
     "Lora",
     "Output",
     "Preprocessing",
-    "Ready",
-    "find_ready",
+    "PretrainedModel",
+    "backbone_names",
+    "find_backbone",
     "freeze",
     "load_classifier",
     "load_trained",
     "make_processor",
     "merge_lora",
     "param_groups",
-    "ready_names",
     "save_classifier",
 ]

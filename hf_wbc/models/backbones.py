@@ -15,7 +15,7 @@ _SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no
 
 
 @dataclass(frozen=True)
-class Ready:
+class BackboneSpec:
     """A backbone by a short name."""
 
     name: str
@@ -37,11 +37,11 @@ class Ready:
 
 def _ready(
     name: str, hub_id: str, exposure: str, exposed_to: tuple[str, ...] = (), **config: Any
-) -> Ready:
-    return Ready(name, hub_id, MappingProxyType(config), exposure, exposed_to)
+) -> BackboneSpec:
+    return BackboneSpec(name, hub_id, MappingProxyType(config), exposure, exposed_to)
 
 
-READY = (
+BACKBONES = (
     _ready(
         "vit-tiny",
         "WinKawaks/vit-tiny-patch16-224",
@@ -113,16 +113,16 @@ READY = (
 )
 
 
-def ready_names() -> tuple[str, ...]:
+def backbone_names() -> tuple[str, ...]:
     """The short names, in the order of this file."""
-    return tuple(ready.name for ready in READY)
+    return tuple(ready.name for ready in BACKBONES)
 
 
-def find_ready(name: str) -> Ready | None:
+def find_backbone(name: str) -> BackboneSpec | None:
     """The backbone of that short name, if there is one."""
-    return next((ready for ready in READY if ready.name == name), None)
+    return next((ready for ready in BACKBONES if ready.name == name), None)
 
 
-def find_hub(hub_id: str) -> Ready | None:
+def find_hub_model(hub_id: str) -> BackboneSpec | None:
     """The ready backbone whose weights lie there, if there is one."""
-    return next((ready for ready in READY if ready.hub_id == hub_id), None)
+    return next((ready for ready in BACKBONES if ready.hub_id == hub_id), None)

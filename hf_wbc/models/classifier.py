@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_wbc.models.utils import seeded
+from hf_wbc.models.utils import seeded_rng
 
 
 class Bottleneck(nn.Module):
@@ -31,7 +31,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         if width < 1:
             raise ValueError(f"bottleneck is {width}; it must be at least 1, or 0 for none")
-        with seeded(seed):
+        with seeded_rng(seed):
             self.norm = nn.BatchNorm1d(num_features)
             self.project = nn.Linear(num_features, width)
             self.head = nn.Linear(width, num_labels)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from hf_wbc.models.backbones import UNKNOWN, Ready
+from hf_wbc.models.backbones import UNKNOWN, BackboneSpec
 
 KEY = "hf_wbc_exposure"
 """Key in config.json; transformers passes it over."""
@@ -24,7 +24,7 @@ class Exposure:
     """Sources whose images were seen, or may have been; where `said` is unknown, others too."""
 
     @classmethod
-    def of(cls, config: Any, ready: Ready | None) -> Self:
+    def of(cls, config: Any, ready: BackboneSpec | None) -> Self:
         """Of a checkpoint: what its own config says, else what is known of its name.
 
         The note is taken out of the config. ValueError for one that another version wrote.

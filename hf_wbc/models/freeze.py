@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hf_wbc.models.classifier import Classifier
-from hf_wbc.models.utils import seeded
+from hf_wbc.models.utils import seeded_rng
 
 FAMILIES = ("vit", "dinov2", "dinov2_with_registers", "swinv2", "timm_wrapper of a ViT")
 """Known to have attention layers that are linear; convolutional families have none."""
@@ -67,7 +67,7 @@ def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(layers))  # type: ignore[arg-type, unused-ignore]
-    with seeded(seed):
+    with seeded_rng(seed):
         inject_adapter_in_model(config, classifier.model)
     classifier.model.requires_grad_(False)
     classifier.head.requires_grad_(True)

@@ -20,18 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.data.preprocessing import PLAIN, TreatmentRule
-from hf_wbc.models.backbones import FRESH, find_ready
+from hf_wbc.data.preprocessing import PLAIN, PreprocessingRule
+from hf_wbc.models.backbones import FRESH, find_backbone
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
-from hf_wbc.models.pretrained import Checkpoint, fetch_checkpoint
+from hf_wbc.models.pretrained import CheckpointFiles, fetch_checkpoint
 from hf_wbc.models.processor import (
     Preprocessing,
     make_processor,
     preprocessing_of,
 )
 from hf_wbc.models.save import ABSTENTION, NOTES
-from hf_wbc.models.utils import quiet, seeded
+from hf_wbc.models.utils import quiet_transformers, seeded_rng
 from hf_wbc.taxonomy import NAMES
 
 _NUM_SHOWN = 11
@@ -106,7 +106,7 @@ HEAD_STD = 0.02
 
 
 @dataclass(frozen=True)
-class Loaded:
+class PretrainedModel:
     """A classifier and what goes with it."""
 
     classifier: Classifier
@@ -116,7 +116,7 @@ class Loaded:
     """Which weights these are: the Hub's commit, or a digest of a folder or of configuration."""
     exposure: str
     """What these weights have seen, in a sentence, or "unknown"."""
-    rule: TreatmentRule = PLAIN
+    rule: PreprocessingRule = PLAIN
     """How the images that these weights were trained on were treated, beyond the processor."""
     exposed_to: tuple[str, ...] = ()
     """Sources whose images these weights have seen, or may have."""
@@ -131,14 +131,14 @@ class Loaded:
 
 def load_classifier(
     name: str, *, fresh: bool = False, image_size: int | None = None, seed: int = 0
-) -> Loaded:
+) -> PretrainedModel:
     """A classifier of the eleven classes, in evaluation mode, fp32, on the CPU.
 
     `name` is a ready name, `org/name[@revision]` or a folder; `fresh` takes its configuration
     alone. A checkpoint whose labels are the eleven, in their order, keeps its head; any other gets
     a new one. ValueError says what is wrong with the name, the files, the family or the size.
     """
-    ready = find_ready(name)
+    ready = find_backbone(name)
     if ready and fresh:
         from transformers import AutoConfig
 
@@ -151,12 +151,12 @@ def load_classifier(
     return _pretrained(name, checkpoint, config, image_size, seed)
 
 
-def load_trained(name: str) -> Loaded:
+def load_trained(name: str) -> PretrainedModel:
     """A classifier that was trained on the eleven classes: a folder or a Hub model.
 
     ValueError when its labels are not the eleven in their order; it names the differences.
     """
-    if find_ready(name):
+    if find_backbone(name):
         raise ValueError(
             f"{name} is a backbone that knows none of the eleven classes; train it first, and give "
             "the run's model folder, such as runs/RUN/model"
@@ -168,16 +168,16 @@ def load_trained(name: str) -> Loaded:
 
 
 def _pretrained(
-    name: str, checkpoint: Checkpoint, config: Any, image_size: int | None, seed: int
-) -> Loaded:
+    name: str, checkpoint: CheckpointFiles, config: Any, image_size: int | None, seed: int
+) -> PretrainedModel:
     preprocessing = checkpoint.preprocessing()
     notes = vars(config).pop(NOTES, None)
     abstention = vars(config).pop(ABSTENTION, None)
-    rule = TreatmentRule.from_dict(notes["rule"]) if notes else PLAIN
+    rule = PreprocessingRule.from_dict(notes["rule"]) if notes else PLAIN
     seen = Exposure.of(config, checkpoint.ready)
     known = labels_of(config) == NAMES
     set_labels(config)
-    with seeded(seed), quiet():
+    with seeded_rng(seed), quiet_transformers():
         model, missing = _read_weights(name, checkpoint.folder, config)
         if image_size:
             model = resize_model(model, image_size)
@@ -195,12 +195,14 @@ def _pretrained(
         )
     processor = make_processor(preprocessing)
     revision = checkpoint.revision
-    return Loaded(classifier, processor, revision, seen.said, rule, seen.exposed_to, abstention)
+    return PretrainedModel(
+        classifier, processor, revision, seen.said, rule, seen.exposed_to, abstention
+    )
 
 
 def _fresh(
     name: str, config: Any, known: Preprocessing | None, image_size: int | None, seed: int
-) -> Loaded:
+) -> PretrainedModel:
     from transformers import AutoModelForImageClassification
 
     size = image_size or (known and known.size) or getattr(config, "image_size", None)
@@ -209,7 +211,7 @@ def _fresh(
     if hasattr(config, "image_size"):
         config.image_size = size
     set_labels(config)
-    with seeded(seed), quiet():
+    with seeded_rng(seed), quiet_transformers():
         try:
             model = AutoModelForImageClassification.from_config(
                 config, dtype=torch.float32, trust_remote_code=False
@@ -220,7 +222,7 @@ def _fresh(
     _try_out(name, classifier, size)
     preprocessing = replace(known or Preprocessing(size), size=size)
     revision = f"fresh:{_digest(config, preprocessing, seed)}"
-    return Loaded(classifier, make_processor(preprocessing), revision, FRESH)
+    return PretrainedModel(classifier, make_processor(preprocessing), revision, FRESH)
 
 
 def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:

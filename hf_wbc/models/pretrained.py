@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.data.hub_cache import fetch_snapshot
-from hf_wbc.models.backbones import Ready, find_hub, ready_names
+from hf_wbc.models.backbones import BackboneSpec, backbone_names, find_hub_model
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
 
 _CONFIG = "config.json"
@@ -22,13 +22,13 @@ _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointFiles:
     """Files of one model at one revision."""
 
     folder: Path
     revision: str
     """The Hub's commit, or "sha256:" and the digest of a folder's files."""
-    ready: Ready | None = None
+    ready: BackboneSpec | None = None
     """What is known of it here."""
 
     @property
@@ -59,7 +59,7 @@ class Checkpoint:
         return preprocessing
 
 
-def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
+def fetch_checkpoint(name: str, *, weights: bool = True) -> CheckpointFiles:
     """The files of a folder or of `org/name[@revision]` on the Hub; without weights if so asked.
 
     ValueError when there is no such thing, when the Hub cannot be reached and the local cache
@@ -68,15 +68,17 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> Checkpoint:
     if name and Path(name).is_dir():
         folder = Path(name)
         _require_files(folder, name, weights)
-        return Checkpoint(folder, f"sha256:{_digest(folder, weights)}")
+        return CheckpointFiles(folder, f"sha256:{_digest(folder, weights)}")
     hub = _HUB_ID.fullmatch(name)
     if not hub or Path(name).exists():
-        near = get_close_matches(name, ready_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"ready names: {', '.join(ready_names())}"
+        near = get_close_matches(name, backbone_names(), n=1)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"ready names: {', '.join(backbone_names())}"
+        )
         raise ValueError(f"unknown model {name!r}: no ready name, no folder, no org/name; {hint}")
     folder = _download(name, hub["id"], hub["revision"], weights)
     _require_files(folder, name, weights)
-    return Checkpoint(folder, folder.name, find_hub(hub["id"]))
+    return CheckpointFiles(folder, folder.name, find_hub_model(hub["id"]))
 
 
 def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Path:

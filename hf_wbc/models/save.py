@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
-from hf_wbc.models.utils import quiet
+from hf_wbc.models.utils import quiet_transformers
 from hf_wbc.records import replacing
 
 NOTES = "hf_wbc_images"
@@ -45,7 +45,7 @@ def save_classifier(
             facts.pop(key, None)
             if values is not None:
                 facts[key] = dict(values)
-        with quiet():
+        with quiet_transformers():
             try:
                 classifier.model.save_pretrained(aside)
             except SafetensorError as error:

@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Neither reports nor bars of transformers while it loads or saves."""
     from transformers.utils import logging
 
@@ -25,7 +25,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded_rng(seed: int) -> Iterator[None]:
     """Draws on the CPU come from the seed; afterwards the generator goes on where it was."""
     generator = torch.default_generator
     state = generator.get_state()

@@ -30,7 +30,7 @@ class Granules:
 
 
 @dataclass(frozen=True)
-class Look:
+class CellStyle:
     """How a class looks."""
 
     diameter_um: float
@@ -63,27 +63,27 @@ def lobes(*centres: Disc, strand: float) -> tuple[Disc, ...]:
 
 
 LOOKS = {
-    "basophil": Look(
+    "basophil": CellStyle(
         12.5,
         "#ddd3ec",
         lobes((-0.24, 0.2, 0.44), (0.26, -0.14, 0.42), strand=0.2),
         granules=Granules("#33205c", 46, 0.085, over_nucleus=True),
     ),
-    "eosinophil": Look(
+    "eosinophil": CellStyle(
         14,
         "#f6dccb",
         lobes((-0.36, 0.16, 0.37), (0.36, 0.16, 0.37), strand=0.11),
         granules=Granules("#e0672f", 88, 0.072),
     ),
-    "erythroblast": Look(10.5, "#cbbfd0", ((0, 0, 0.6),), chromatin="#3b2560"),
-    "myeloblast": Look(
+    "erythroblast": CellStyle(10.5, "#cbbfd0", ((0, 0, 0.6),), chromatin="#3b2560"),
+    "myeloblast": CellStyle(
         16,
         "#9db4dd",
         ((0.06, -0.02, 0.84),),
         chromatin="#8467b3",
         nucleoli=((-0.22, 0.26, 0.15), (0.34, 0.14, 0.13), (0.04, -0.36, 0.13)),
     ),
-    "promyelocyte": Look(
+    "promyelocyte": CellStyle(
         19,
         "#b3c2e4",
         line((-0.24, 0.02, 0.62), (-0.16, 0.12, 0.62), num=2),
@@ -91,25 +91,25 @@ LOOKS = {
         nucleoli=((-0.4, 0.26, 0.11), (-0.02, -0.08, 0.1)),
         granules=Granules("#8a2f7c", 120, 0.04),
     ),
-    "myelocyte": Look(
+    "myelocyte": CellStyle(
         16,
         "#dfd3e8",
         line((-0.36, -0.1, 0.47), (-0.14, 0.26, 0.47)),
         granules=Granules("#b58ab5", 100, 0.032),
     ),
-    "metamyelocyte": Look(
+    "metamyelocyte": CellStyle(
         14.5,
         "#eedbe3",
         arc(0.14, 0, 0.42, 105, 255, 0.34),
         granules=Granules("#c79fb9", 90, 0.032),
     ),
-    "neutrophil_banded": Look(
+    "neutrophil_banded": CellStyle(
         13,
         "#f5e0e1",
         arc(0.05, 0, 0.5, 50, 310, 0.185),
         granules=Granules("#d3a9b4", 90, 0.032),
     ),
-    "neutrophil_segmented": Look(
+    "neutrophil_segmented": CellStyle(
         13,
         "#f8e4e0",
         lobes(
@@ -121,14 +121,14 @@ LOOKS = {
         ),
         granules=Granules("#d9aeb2", 90, 0.032),
     ),
-    "monocyte": Look(
+    "monocyte": CellStyle(
         17.5,
         "#b9c3d6",
         (*arc(0.12, 0.02, 0.43, 75, 290, 0.3), (-0.16, 0.02, 0.3)),
         chromatin="#7659a6",
         vacuoles=((0.66, 0.34, 0.07), (0.78, 0.06, 0.06), (0.5, 0.62, 0.05), (0.66, -0.4, 0.06)),
     ),
-    "lymphocyte_typical": Look(9.5, "#a5c8ea", ((-0.05, 0.03, 0.84),), chromatin="#57388f"),
+    "lymphocyte_typical": CellStyle(9.5, "#a5c8ea", ((-0.05, 0.03, 0.84),), chromatin="#57388f"),
 }
 
 
@@ -171,7 +171,7 @@ def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float
     return radius
 
 
-def _dots(look: Look) -> list[Disc]:
+def _dots(look: CellStyle) -> list[Disc]:
     """Granules in a sunflower's pattern, which fills a disc evenly, where they can be seen."""
     granules = look.granules
     if not granules:

@@ -52,7 +52,7 @@ def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
     ]
 
 
-def shown(name: str) -> str:
+def display_names(name: str) -> str:
     """A class name as it is written in a picture: `neutrophil, banded`."""
     return name.replace("_", ", ", 1)
 
@@ -72,7 +72,7 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
     lines and without the lineages' names, CLASS_ROWS_COMPACT_IN.
     """
     for row, name in enumerate(names):
-        words = shown(name).replace(", ", ",\n") if compact else shown(name)
+        words = display_names(name).replace(", ", ",\n") if compact else display_names(name)
         label = axes.text(-0.1 / unit_in, row + 0.5, words, size=10, color=INK)
         label.set(ha="right", va="center")
     x = -(1.35 if compact else 1.84) / unit_in
@@ -86,7 +86,7 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
             label.set(ha="right", va="center")
 
 
-def mixed(colour: ColorType, share: float) -> tuple[float, float, float]:
+def mix_colors(colour: ColorType, share: float) -> tuple[float, float, float]:
     """A colour's `share` mixed with white."""
     red, green, blue = (1 - share + share * part for part in to_rgb(colour))
     return red, green, blue
@@ -151,7 +151,7 @@ def panels(
         axes = figure.add_axes(
             (left / WIDTH_IN, low / height, width / WIDTH_IN, height_in / height)
         )
-        plain(axes)
+        plain_axes(axes)
         if title:
             label = axes.text(0, 1 + 0.1 / height_in, title, transform=axes.transAxes)
             label.set(size=10, weight="bold", color=INK, va="bottom")
@@ -159,7 +159,7 @@ def panels(
     return figure, made
 
 
-def plain(axes: Axes) -> None:
+def plain_axes(axes: Axes) -> None:
     """Axes with a faint grid and no box."""
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("bottom", "left"))

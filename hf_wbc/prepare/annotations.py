@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.archive import open_archive
 from hf_wbc.taxonomy import class_id
-from hf_wbc.text import some
+from hf_wbc.text import shorten_list
 
 FILE = "annotations.dat"
 RATINGS = ("annotation", "first re-annotation", "second re-annotation")
@@ -29,7 +29,7 @@ _NONE = ("nan", "none", "na", "-", "")
 
 
 @dataclass(frozen=True)
-class Annotations:
+class AnnotationTable:
     """N images and what each was called, up to three times."""
 
     image_ids: tuple[str, ...]
@@ -42,7 +42,7 @@ class Annotations:
     """Lines that were left out, by number, and why."""
 
 
-def read_annotations(path: Path, labels: Mapping[str, str | None]) -> Annotations:
+def read_annotations(path: Path, labels: Mapping[str, str | None]) -> AnnotationTable:
     """From `annotations.dat` itself, or from the archive (folder, zip or tar) that holds it.
 
     `labels` maps the archive's codes to class names, None for one outside the eleven: a source's
@@ -53,12 +53,12 @@ def read_annotations(path: Path, labels: Mapping[str, str | None]) -> Annotation
     with TemporaryDirectory() as scratch, open_archive(path, Path(scratch)) as archive:
         found = [name for name in archive.names if name.rpartition("/")[2] == FILE]
         if len(found) != 1:
-            held = f"{len(found)} of them: {some(found)}" if found else "none"
+            held = f"{len(found)} of them: {shorten_list(found)}" if found else "none"
             raise ValueError(f"looked for {FILE} in {path} and found {held}; give the file itself")
         return parse_annotations(archive.read(found[0]), f"{path}: {found[0]}", labels)
 
 
-def parse_annotations(data: bytes, name: str, labels: Mapping[str, str | None]) -> Annotations:
+def parse_annotations(data: bytes, name: str, labels: Mapping[str, str | None]) -> AnnotationTable:
     """The table in `data`, called `name` in errors."""
     ids = {code: OUTSIDE if cell is None else class_id(cell) for code, cell in labels.items()}
     ratings: dict[str, list[int]] = {}
@@ -78,13 +78,13 @@ def parse_annotations(data: bytes, name: str, labels: Mapping[str, str | None]) 
         unknown.update(code for code in again if code.lower() not in _NONE and code not in ids)
         ratings[image_id] = [ids[fields[1]], *(ids.get(code, MISSING) for code in again)]
     if not ratings:
-        reason = f"; {some(bad, 3)}" if bad else ""
+        reason = f"; {shorten_list(bad, 3)}" if bad else ""
         raise ValueError(
             f"{name} holds no annotations; a line is a path, an annotation and two re-annotations "
-            f"by codes such as {some(list(ids), 3)}{reason}"
+            f"by codes such as {shorten_list(list(ids), 3)}{reason}"
         )
     array = np.array(list(ratings.values()), dtype=np.int64)
-    return Annotations(tuple(ratings), array, dict(sorted(unknown.items())), tuple(bad))
+    return AnnotationTable(tuple(ratings), array, dict(sorted(unknown.items())), tuple(bad))
 
 
 def _fault(fields: list[str], ids: Mapping[str, int]) -> str:

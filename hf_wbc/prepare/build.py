@@ -16,12 +16,12 @@ from typing import Any
 from hf_wbc import __version__
 from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.crop import crop_side
-from hf_wbc.data.parallel import Workers, num_cores
+from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
 from hf_wbc.prepare.card import CardFacts, write_card
 from hf_wbc.prepare.duplicates import Duplicates, find_duplicates, keep_together
-from hf_wbc.prepare.listing import Entries, list_entries
-from hf_wbc.prepare.rows import Row, Selection, names_sha256, select
+from hf_wbc.prepare.listing import EntryList, list_entries
+from hf_wbc.prepare.rows import Row, Selection, image_ids_sha256, select
 from hf_wbc.prepare.scan import BATCH, Report, Scan, scan
 from hf_wbc.prepare.shards import (
     ROWS_PER_SHARD,
@@ -32,16 +32,16 @@ from hf_wbc.prepare.shards import (
     plan_shards,
     write_shard,
 )
-from hf_wbc.prepare.source import UNLABELLED, Source
+from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec
 from hf_wbc.prepare.split import FRACTIONS, assign_splits
-from hf_wbc.prepare.toy_source import as_toy, is_toy, toy_name
+from hf_wbc.prepare.toy_source import is_toy, to_toy_source, toy_name
 from hf_wbc.prepare.work_folder import (
     PROVENANCE,
     check_disk,
+    flush_to_disk,
     is_finished,
-    naming_full_disk,
-    to_disk,
-    working_on,
+    lock_work_folder,
+    report_full_disk,
 )
 from hf_wbc.records import digest, write_json
 from hf_wbc.taxonomy import NAMES
@@ -55,12 +55,12 @@ _PNG_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class _Build:
+class _Builder:
     """What is known once the archive has been scanned."""
 
-    source: Source
+    source: ArchiveSpec
     seed: int
-    entries: Entries
+    entries: EntryList
     selection: Selection
     duplicates: Duplicates
     splits: Sequence[str]
@@ -71,7 +71,7 @@ class _Build:
 
 
 def prepare(
-    source: Source,
+    source: ArchiveSpec,
     archive: Path,
     out: Path,
     *,
@@ -98,8 +98,8 @@ def prepare(
     if out.is_relative_to(archive.resolve()) and archive.is_dir():
         raise ValueError(f"{out} lies inside the archive {archive}; choose another --out")
     with (
-        naming_full_disk(out),
-        working_on(out) as work,
+        report_full_disk(out),
+        lock_work_folder(out) as work,
         open_archive(archive, work.scratch) as opened,
     ):
         if is_toy(opened.names):
@@ -108,14 +108,14 @@ def prepare(
                     f"{archive} is a toy, and {out} bears the real dataset's name; give --out "
                     f"{out.with_name(toy_name(source.name))}"
                 )
-            source = as_toy(source)
+            source = to_toy_source(source)
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
         if is_finished(out, plan):
             work.remove()
             return out
         folder = work.build({**plan, **_versions()})
-        with Workers(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
+        with WorkerPool(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
             scanned = _scan_once(workers, entries, folder, report)
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
             build = _decide(source, entries, selection, scanned, seed, report)
@@ -124,7 +124,7 @@ def prepare(
         write_card(folder / "temporary" / "README.md", source, facts, provenance)
         write_json(folder / "temporary" / PROVENANCE, provenance)
         for name in ("README.md", PROVENANCE):
-            to_disk(folder / "temporary" / name, folder / "out" / name)
+            flush_to_disk(folder / "temporary" / name, folder / "out" / name)
         work.finish(folder)
     return out
 
@@ -134,7 +134,13 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _plan(
-    source: Source, archive: Archive, entries: Entries, *, subset: bool, skip_bad: bool, seed: int
+    source: ArchiveSpec,
+    archive: Archive,
+    entries: EntryList,
+    *,
+    subset: bool,
+    skip_bad: bool,
+    seed: int,
 ) -> dict[str, Any]:
     """All that decides the rows, in words that an error can name."""
     facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _BESIDES}
@@ -163,7 +169,7 @@ def _versions() -> dict[str, str]:
     return {"hf_wbc": __version__} | {name: version(name) for name in libraries}
 
 
-def _scan_once(workers: Workers, entries: Entries, folder: Path, report: Report) -> Scan:
+def _scan_once(workers: WorkerPool, entries: EntryList, folder: Path, report: Report) -> Scan:
     path = folder / "scan.npz"
     if not path.exists():
         scan(workers, entries.used, report).save(path)
@@ -171,8 +177,13 @@ def _scan_once(workers: Workers, entries: Entries, folder: Path, report: Report)
 
 
 def _decide(
-    source: Source, entries: Entries, selection: Selection, scanned: Scan, seed: int, report: Report
-) -> _Build:
+    source: ArchiveSpec,
+    entries: EntryList,
+    selection: Selection,
+    scanned: Scan,
+    seed: int,
+    report: Report,
+) -> _Builder:
     """Find duplicates and assign splits."""
     rows = selection.rows
     report("compare", 0, len(rows))
@@ -187,11 +198,11 @@ def _decide(
         train_only=[row.train_only for row in rows],
         seed=seed,
     )
-    return _Build(source, seed, entries, selection, duplicates, [str(split) for split in splits])
+    return _Builder(source, seed, entries, selection, duplicates, [str(split) for split in splits])
 
 
 def _write(
-    workers: Workers, build: _Build, scanned: Scan, folder: Path, report: Report
+    workers: WorkerPool, build: _Builder, scanned: Scan, folder: Path, report: Report
 ) -> list[tuple[Shard, Written]]:
     """Write the shards that are not there yet."""
     shards = plan_shards(build.rows, build.splits, build.seed)
@@ -209,7 +220,7 @@ def _write(
     return [(shard, note) for shard in shards if (note := written[shard.name])]
 
 
-def _estimate(build: _Build, scanned: Scan, num_rows: int) -> int:
+def _estimate(build: _Builder, scanned: Scan, num_rows: int) -> int:
     """Bytes that `num_rows` rows take in both configs, rather too many than too few."""
     index = list(build.selection.index)
     raw = 3 * scanned.sizes[index].astype("int64").prod(axis=1)
@@ -219,7 +230,9 @@ def _estimate(build: _Build, scanned: Scan, num_rows: int) -> int:
     return int(num_rows * (frame.mean() + crop))
 
 
-def _card_facts(build: _Build, written: Sequence[tuple[Shard, Written]], subset: bool) -> CardFacts:
+def _card_facts(
+    build: _Builder, written: Sequence[tuple[Shard, Written]], subset: bool
+) -> CardFacts:
     counts = {name: dict.fromkeys(SPLITS, 0) for name in (*NAMES, UNLABELLED)}
     for row, split in zip(build.rows, build.splits, strict=True):
         counts[NAMES[row.label] if row.label >= 0 else UNLABELLED][split] += 1
@@ -246,7 +259,7 @@ def _card_facts(build: _Build, written: Sequence[tuple[Shard, Written]], subset:
     )
 
 
-def _content(build: _Build) -> str:
+def _content(build: _Builder) -> str:
     """Digest of what the rows say."""
     rows = [
         [row.entry.image_id, row.label, row.entry.group, split, row.pixel_sha256]
@@ -255,7 +268,7 @@ def _content(build: _Build) -> str:
     return digest({"rows": rows, "domain": build.source.name, "um": build.source.um_per_px})
 
 
-def _provenance(build: _Build, plan: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(build: _Builder, plan: Mapping[str, Any]) -> dict[str, Any]:
     """What the folder was made from, for people and for `is_finished`."""
     ids = [row.entry.image_id for row in build.rows]
 
@@ -267,7 +280,7 @@ def _provenance(build: _Build, plan: Mapping[str, Any]) -> dict[str, Any]:
         "plan": dict(plan),
         "versions": _versions(),
         "num_rows": {split: build.splits.count(split) for split in SPLITS},
-        "names_sha256": names_sha256(build.rows),
+        "names_sha256": image_ids_sha256(build.rows),
         "content": _content(build),
         "identical": named(build.duplicates.identical),
         "overlapping": named(build.duplicates.overlapping),

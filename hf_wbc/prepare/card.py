@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
-from hf_wbc.prepare.source import UNLABELLED, Source
+from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec
 from hf_wbc.prepare.split import FRACTIONS
 from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES
@@ -53,7 +53,9 @@ class CardFacts:
         return {split: sum(row[split] for row in self.counts.values()) for split in SPLITS}
 
 
-def write_card(path: Path, source: Source, facts: CardFacts, provenance: Mapping[str, Any]) -> None:
+def write_card(
+    path: Path, source: ArchiveSpec, facts: CardFacts, provenance: Mapping[str, Any]
+) -> None:
     """Write the dataset card of a build; `provenance` is what stands in provenance.json."""
     from huggingface_hub import DatasetCard
 
@@ -82,7 +84,7 @@ def write_card(path: Path, source: Source, facts: CardFacts, provenance: Mapping
     path.write_text(f"{card}\n", encoding="utf-8")
 
 
-def card_data(source: Source, facts: CardFacts) -> "DatasetCardData":
+def card_data(source: ArchiveSpec, facts: CardFacts) -> "DatasetCardData":
     """The card's YAML: configs with their files, features and sizes, licence and tags."""
     from datasets.info import DatasetInfo, DatasetInfosDict
     from datasets.splits import SplitDict, SplitInfo
@@ -126,7 +128,7 @@ def _data_files(config: str, splits: Iterable[str], version: str) -> dict[str, o
     return {"default": True, **entry} if config == DEFAULT_CONFIG else entry
 
 
-def _matrix(source: Source, facts: CardFacts) -> dict[str, list[str]]:
+def _matrix(source: ArchiveSpec, facts: CardFacts) -> dict[str, list[str]]:
     """By class the archive's codes, and its count and share by split and in all; and the sums."""
     totals = [*facts.num_rows.values(), sum(facts.num_rows.values())]
     table = {}
@@ -145,13 +147,13 @@ def _count(number: int, total: int) -> str:
     return f"{number:,} ({number / total:.1%})" if number else "0"
 
 
-def _scale(source: Source) -> str:
+def _scale(source: ArchiveSpec) -> str:
     if source.um_per_px is None:
         return "unknown: the cell fills the frame"
     return f"{source.um_per_px:.6g} um per pixel"
 
 
-def _cropped(source: Source) -> str:
+def _cropped(source: ArchiveSpec) -> str:
     if source.um_per_px is None:
         return "the whole frame, as the scale is unknown"
     side = round(CROP_UM / source.um_per_px)

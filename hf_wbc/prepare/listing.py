@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from hf_wbc.data.archive import Archive
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
-from hf_wbc.prepare.source import Entry, Readable, Source
-from hf_wbc.text import some
+from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.text import shorten_list
 
 
 @dataclass(frozen=True)
-class Entries:
+class EntryList:
     """The images of an archive."""
 
     used: tuple[Entry, ...]
@@ -32,7 +32,7 @@ class Entries:
     """SHA-256 over the facts of all entries."""
 
 
-def list_entries(source: Source, archive: Archive, *, subset: bool = False) -> Entries:
+def list_entries(source: ArchiveSpec, archive: Archive, *, subset: bool = False) -> EntryList:
     """The archive's entries; ValueError for whatever the source does not state, named all at once.
 
     Checked are codes, image ids and, unless `subset`, the number of images of each code.
@@ -59,10 +59,10 @@ def list_entries(source: Source, archive: Archive, *, subset: bool = False) -> E
     for code, cell in source.labels.items():
         if cell is not None:
             del outside[code]
-    return Entries(used, dict(sorted(outside.items())), tuple(sorted(skipped)), _digest(entries))
+    return EntryList(used, dict(sorted(outside.items())), tuple(sorted(skipped)), _digest(entries))
 
 
-def differences(stated: Mapping[str, int], found: Mapping[str, int]) -> str:
+def count_differences(stated: Mapping[str, int], found: Mapping[str, int]) -> str:
     """Every count that is not as stated: `BA 3 instead of 1,218; EO 0 instead of 3,117`."""
     return "; ".join(
         f"{name} {found.get(name, 0):,} instead of {number:,}"
@@ -71,7 +71,7 @@ def differences(stated: Mapping[str, int], found: Mapping[str, int]) -> str:
     )
 
 
-def _check_codes(source: Source, archive: Archive, entries: Iterable[Entry]) -> None:
+def _check_codes(source: ArchiveSpec, archive: Archive, entries: Iterable[Entry]) -> None:
     unknown: dict[str, list[str]] = {}
     for entry in entries:
         if entry.source_label not in source.labels:
@@ -82,29 +82,29 @@ def _check_codes(source: Source, archive: Archive, entries: Iterable[Entry]) -> 
             for code, members in sorted(unknown.items())
         ]
         raise ValueError(
-            f"{archive.path}: class codes that {source.name} does not know: {some(named, 20)}; it "
+            f"{archive.path}: class codes that {source.name} does not know: {shorten_list(named, 20)}; it "
             f"knows {', '.join(source.labels)}. Check that it is the archive of this source"
         )
 
 
-def _check_ids(source: Source, archive: Archive, entries: list[Entry]) -> None:
+def _check_ids(source: ArchiveSpec, archive: Archive, entries: list[Entry]) -> None:
     pattern = re.compile(source.image_id)
     if strange := [entry.member for entry in entries if not pattern.fullmatch(entry.image_id)]:
         raise ValueError(
             f"{archive.path}: {len(strange):,} file names are not as in {source.name}, whose names "
-            f"match {source.image_id}: {some(strange, 20)}; give them their published names"
+            f"match {source.image_id}: {shorten_list(strange, 20)}; give them their published names"
         )
     counts = Counter(entry.image_id for entry in entries)
     if twice := [image_id for image_id, number in counts.items() if number > 1]:
         raise ValueError(
-            f"{archive.path}: {len(twice):,} image ids stand for several files: {some(twice, 20)}; "
+            f"{archive.path}: {len(twice):,} image ids stand for several files: {shorten_list(twice, 20)}; "
             "keep one file of each"
         )
 
 
-def _check_counts(source: Source, archive: Archive, entries: list[Entry]) -> None:
+def _check_counts(source: ArchiveSpec, archive: Archive, entries: list[Entry]) -> None:
     found = Counter(entry.source_label for entry in entries)
-    different = differences(source.archive_counts, found)
+    different = count_differences(source.archive_counts, found)
     if not different and source.num_images not in (None, len(entries)):
         different = f"{len(entries):,} images instead of {source.num_images:,}"
     if different:
@@ -126,7 +126,7 @@ _PACKED_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def class_folders(
-    archive: Readable,
+    archive: ReadableArchive,
     title: str,
     folders: Mapping[str, Collection[str]],
     published: Callable[[str], str] = str,

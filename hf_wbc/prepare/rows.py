@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.prepare.listing import Entries, differences
+from hf_wbc.prepare.listing import EntryList, count_differences
 from hf_wbc.prepare.scan import Scan
-from hf_wbc.prepare.source import Entry, Source, label_id
-from hf_wbc.text import some
+from hf_wbc.prepare.source import ArchiveSpec, Entry, label_id
+from hf_wbc.text import shorten_list
 
 _MAX_NAMED = 200
 
@@ -41,7 +41,12 @@ class Selection:
 
 
 def select(
-    source: Source, entries: Entries, scan: Scan, *, subset: bool = False, skip_bad: bool = False
+    source: ArchiveSpec,
+    entries: EntryList,
+    scan: Scan,
+    *,
+    subset: bool = False,
+    skip_bad: bool = False,
 ) -> Selection:
     """The images that the source uses.
 
@@ -77,7 +82,7 @@ def select(
     if not subset:
         _check_whole(source, [*rows.values()], entries, bad)
     if not rows:
-        sizes = some([f"{size} px ({number:,})" for size, number in other_frames.items()])
+        sizes = shorten_list([f"{size} px ({number:,})" for size, number in other_frames.items()])
         raise ValueError(f"no image is left; frames are {sizes or 'all bad'}")
     return Selection(
         tuple(rows.values()),
@@ -87,14 +92,14 @@ def select(
     )
 
 
-def names_sha256(rows: Sequence[Row]) -> str:
+def image_ids_sha256(rows: Sequence[Row]) -> str:
     """SHA-256 of the sorted image ids, joined by newlines."""
     return hashlib.sha256(
         "\n".join(sorted(row.entry.image_id for row in rows)).encode()
     ).hexdigest()
 
 
-def _row(source: Source, entry: Entry, digest: str) -> Row:
+def _row(source: ArchiveSpec, entry: Entry, digest: str) -> Row:
     cell = source.labels[entry.source_label]
     assert cell is not None
     fault = source.fault_of(entry.image_id)
@@ -103,7 +108,7 @@ def _row(source: Source, entry: Entry, digest: str) -> Row:
 
 
 def _check_whole(
-    source: Source, rows: Sequence[Row], entries: Entries, bad: Mapping[str, str]
+    source: ArchiveSpec, rows: Sequence[Row], entries: EntryList, bad: Mapping[str, str]
 ) -> None:
     """Counts by class and the digest of all names; bad images may be missing from both."""
     missing = Counter(_class(source, e) for e in entries.used if e.image_id in bad)
@@ -112,24 +117,24 @@ def _check_whole(
         cell: min(number, max(found[cell], number - missing[cell]))
         for cell, number in source.used_counts.items()
     }
-    if different := differences(stated, found):
+    if different := count_differences(stated, found):
         raise ValueError(
             f"not the images that {source.name} is made of: {different}. Fetch the archive again, "
             "or build from what is there with --subset"
         )
-    if source.names_sha256 and not bad and names_sha256(rows) != source.names_sha256:
+    if source.names_sha256 and not bad and image_ids_sha256(rows) != source.names_sha256:
         raise ValueError(
             f"the numbers of images are those of {source.name}, their names are not: SHA-256 "
-            f"{names_sha256(rows)} instead of {source.names_sha256}. Fetch the archive again, or "
+            f"{image_ids_sha256(rows)} instead of {source.names_sha256}. Fetch the archive again, or "
             "build from what is there with --subset"
         )
 
 
-def _class(source: Source, entry: Entry) -> str:
+def _class(source: ArchiveSpec, entry: Entry) -> str:
     return source.labels[entry.source_label] or ""
 
 
-def _two_labels(source: Source, rows: Mapping[int, Row]) -> dict[int, str]:
+def _two_labels(source: ArchiveSpec, rows: Mapping[int, Row]) -> dict[int, str]:
     """What is wrong, by place, with equal pixels under several labels that no fault declares."""
     by_pixels: dict[str, list[int]] = {}
     for place, row in rows.items():
@@ -143,7 +148,7 @@ def _two_labels(source: Source, rows: Mapping[int, Row]) -> dict[int, str]:
         ):
             for place in places:
                 entry = rows[place].entry
-                others = some(sorted(same - {entry.image_id}))
+                others = shorten_list(sorted(same - {entry.image_id}))
                 reasons[place] = (
                     f"{entry.member}: {entry.source_label}, but the same pixels as {others} of "
                     "another label; remove the wrong one, declare them among the source's faults, "

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.archive import Archive
 from hf_wbc.data.image_io import ImageFault, decode_rgb, pixel_sha256
-from hf_wbc.data.parallel import Workers
+from hf_wbc.data.parallel import WorkerPool
 from hf_wbc.prepare.duplicates import THUMBNAIL_PX, thumbnail
 from hf_wbc.prepare.source import Entry
-from hf_wbc.prepare.work_folder import to_disk
+from hf_wbc.prepare.work_folder import flush_to_disk
 
 Report = Callable[[str, int, int], None]
 """Called with a stage (scan, compare, write), what is done of it and how much it is, in images."""
@@ -47,7 +47,7 @@ class Scan:
         temporary = path.with_suffix(".partial.npz")
         try:
             np.savez(temporary, **vars(self))
-            to_disk(temporary, path)
+            flush_to_disk(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -61,7 +61,7 @@ class _Scanned:
     thumbnail: NDArray[np.uint8]
 
 
-def scan(workers: Workers, entries: Sequence[Entry], report: Report) -> Scan:
+def scan(workers: WorkerPool, entries: Sequence[Entry], report: Report) -> Scan:
     """Decode every image of an archive, which is the workers' state."""
     num = len(entries)
     sizes = np.zeros((num, 2), dtype=np.int32)

@@ -20,7 +20,7 @@ from hf_wbc.data.crop import crop_um
 from hf_wbc.data.image_io import clean_bytes, decode_rgb, encode_png, pixel_sha256
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.prepare.rows import Row
-from hf_wbc.prepare.work_folder import to_disk
+from hf_wbc.prepare.work_folder import flush_to_disk
 
 ROWS_PER_SHARD = 512
 ROWS_PER_GROUP = 64
@@ -115,11 +115,11 @@ def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
                 writer.write_table(table)
     sizes = {config: path.stat().st_size for config, path in temporary.items()}
     for config, path in temporary.items():
-        to_disk(path, _place(folder, config, shard))
+        flush_to_disk(path, _place(folder, config, shard))
     written = Written(len(shard.rows), num_bytes, sizes)
     note = folder / "temporary" / f"{shard.name}.{os.getpid()}.json"
     note.write_text(json.dumps(asdict(written)))
-    to_disk(note, folder / "done" / f"{shard.name}.json")
+    flush_to_disk(note, folder / "done" / f"{shard.name}.json")
     return written
 
 

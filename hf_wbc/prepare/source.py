@@ -48,7 +48,7 @@ class Finding:
     """Rows that show it, some that belong together at a time; undeclared ones first."""
 
 
-def check_declared(declared: Mapping[str, str]) -> None:
+def require_declared(declared: Mapping[str, str]) -> None:
     """ValueError for a declaration of a kind that no finding has, or without a sentence."""
     for kind, sentence in declared.items():
         if kind not in KINDS:
@@ -80,7 +80,7 @@ def label_id(cell_class: str) -> int:
     return taxonomy.UNLABELLED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
 
 
-class Readable(Protocol):
+class ReadableArchive(Protocol):
     """What a source may see of an archive: the sorted paths of its files, and their bytes."""
 
     @property
@@ -104,7 +104,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Fault:
+class KnownFault:
     """A known fault of an archive, and what is done about it."""
 
     image_ids: tuple[str, ...]
@@ -114,7 +114,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Source:
+class ArchiveSpec:
     """Facts of an archive."""
 
     name: str
@@ -137,7 +137,7 @@ class Source:
     """Regular expression that a whole image id matches; it keeps patients' names out."""
     labels: Mapping[str, str | None]
     """Archive code to class name or `UNLABELLED`; None: known, and outside the eleven."""
-    walk: Callable[[Readable], Iterator[Entry]]
+    walk: Callable[[ReadableArchive], Iterator[Entry]]
     """The archive's images, in the order of their ids; ValueError when it is another archive."""
     archive_counts: Mapping[str, int]
     """Images in the whole archive by archive code, without declared faults that are skipped.
@@ -151,15 +151,15 @@ class Source:
     """Width x height of the frames that are used; empty: every size."""
     names_sha256: str | None = None
     """SHA-256 of the sorted image ids of all rows, joined by newlines."""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[KnownFault, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """Known problems and choices, one sentence each, for the dataset card."""
     declared: Mapping[str, str] = field(default_factory=dict)
     """What `hf-wbc audit` finds and is known: a kind of finding to a sentence for the card."""
 
     def __post_init__(self) -> None:
-        check_declared(self.declared)
+        require_declared(self.declared)
 
-    def fault_of(self, image_id: str) -> Fault | None:
+    def fault_of(self, image_id: str) -> KnownFault | None:
         """The declared fault of an image, if it has one."""
         return next((fault for fault in self.faults if image_id in fault.image_ids), None)

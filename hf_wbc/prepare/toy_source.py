@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 NOTICE = "TOY.txt"
 """The file that lies in every toy archive."""
@@ -20,7 +20,7 @@ def toy_name(name: str) -> str:
     return f"toy_{name}"
 
 
-def as_toy(source: Source) -> Source:
+def to_toy_source(source: ArchiveSpec) -> ArchiveSpec:
     """The source with everything taken out that is true of the real archive alone."""
     return replace(
         source,

@@ -69,7 +69,7 @@ class WorkFolder:
 
 
 @contextmanager
-def working_on(out: Path) -> Iterator[WorkFolder]:
+def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
     """The work folder of `out`, for this process alone; ValueError when another one holds it.
 
     What an interrupted process left there stays for the next one. A mistake of the user's, a
@@ -107,7 +107,7 @@ def working_on(out: Path) -> Iterator[WorkFolder]:
 
 
 @contextmanager
-def naming_full_disk(out: Path) -> Iterator[None]:
+def report_full_disk(out: Path) -> Iterator[None]:
     """Give an error of a full disk the words that tell what to do about it."""
     try:
         yield
@@ -140,7 +140,7 @@ def check_disk(folder: Path, num_bytes: int) -> None:
         raise OSError(errno.ENOSPC, words, str(folder))
 
 
-def to_disk(temporary: Path, path: Path) -> None:
+def flush_to_disk(temporary: Path, path: Path) -> None:
     """Move a file to its place once a power cut can no longer take its content."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

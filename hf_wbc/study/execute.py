@@ -17,7 +17,7 @@ from hf_wbc.study.task import Outcome, Task, keep_failure
 POLL_S = 0.5
 
 
-def perform(task: Task, report: Report) -> Outcome:
+def execute_task(task: Task, report: Report) -> Outcome:
     """Do a task; a failure is written to the run's folder and returned, not raised."""
     folder = RunFolder(task.folder)
     if not folder.finished and folder.is_busy:

@@ -40,7 +40,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
             raise ValueError(f"{setting!r} sets nothing; write --set NAME=VALUE")
         if name not in defaults:
             raise ValueError(
-                f"the study has no parameter {name!r}; {nearest(name, list(defaults))}"
+                f"the study has no parameter {name!r}; {nearest_names(name, list(defaults))}"
             )
         try:
             chosen[name] = _parse(text, defaults[name])
@@ -50,7 +50,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
     return chosen
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def nearest_names(name: str, names: Sequence[str]) -> str:
     """A hint at what was meant by an unknown name."""
     near = get_close_matches(name, names, n=1)
     choices = f"choose from {', '.join(names)}" if names else "it takes none"
@@ -114,7 +114,7 @@ def _load(name: str) -> Study:
         return READY[name]
     if not _is_file(name):
         raise ValueError(
-            f"unknown study {name!r}; {nearest(name, list(READY))}, or give a .py file"
+            f"unknown study {name!r}; {nearest_names(name, list(READY))}, or give a .py file"
         )
     path = Path(name)
     if not path.is_file():

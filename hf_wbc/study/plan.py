@@ -13,10 +13,15 @@ from statistics import median
 from typing import Any, Literal
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.domains import Corpus, load_corpus
+from hf_wbc.engine.domains import DomainSet, load_domains
 from hf_wbc.engine.features import features_path
-from hf_wbc.engine.resolve import check, identify, resolved, with_recipe
-from hf_wbc.models import Loaded, load_classifier
+from hf_wbc.engine.resolve import (
+    check_config,
+    resolve_defaults,
+    run_identity,
+    with_config_overrides,
+)
+from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.records import RunFolder, digest, read_json
 
 State = Literal["finished", "unfinished", "new", "failed", "refused"]
@@ -25,7 +30,7 @@ Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of a study."""
 
     asked: TrainConfig
@@ -73,14 +78,14 @@ def plan(
     features: Path,
     num_processes: int = 1,
     report: Report = lambda done, of: None,
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """Every run of a study once, in its order, with its folder in `root`.
 
     Two configurations that resolve to the same run are one. A configuration that cannot be used is
     refused by itself; the others go on.
     """
     corpus_of, model_of = cache(_corpus), cache(load_classifier)
-    found: dict[Path, Planned] = {}
+    found: dict[Path, PlannedRun] = {}
     for number, config in enumerate(configs):
         planned = _plan_one(config, root, features, num_processes, corpus_of, model_of)
         found.setdefault(planned.folder.path, planned)
@@ -112,31 +117,31 @@ def _plan_one(
     root: Path,
     features: Path,
     num_processes: int,
-    corpus_of: Callable[..., Corpus],
-    model_of: Callable[..., Loaded],
-) -> Planned:
+    corpus_of: Callable[..., DomainSet],
+    model_of: Callable[..., PretrainedModel],
+) -> PlannedRun:
     try:
-        method = check(asked)
-        config = with_recipe(asked, method.recipe)
+        method = check_config(asked)
+        config = with_config_overrides(asked, method.recipe)
         corpus = corpus_of(
             config.sources, config.target, config.held_out, config.merge, config.classes,
             config.allow_unscaled, config.allow_single,
         )  # fmt: skip
         seed = config.seed if config.fresh else 0  # which names no other weights
         loaded = model_of(config.model, fresh=config.fresh, image_size=config.image_size, seed=seed)
-        config = resolved(config, method, loaded, corpus, num_processes)
-        identity = identify(config, corpus, loaded.revision, num_processes)
+        config = resolve_defaults(config, method, loaded, corpus, num_processes)
+        identity = run_identity(config, corpus, loaded.revision, num_processes)
         folder = RunFolder.find(root, identity)
         state, failure = state_of(folder)
     except (ValueError, OSError) as error:
         what = " ".join(str(error).split())
         folder = refused_folder(root, asked)
-        return Planned(asked, asked, {}, folder, "refused", what, num_processes)
+        return PlannedRun(asked, asked, {}, folder, "refused", what, num_processes)
     to_embed = 0
     if config.inputs == "features":
         domains = (d for s in corpus.all for d in (s.train, s.validation, s.test))
         to_embed = sum(len(d) for d in domains if not features_path(loaded, d, features).exists())
-    return Planned(asked, config, identity, folder, state, failure, num_processes, to_embed)
+    return PlannedRun(asked, config, identity, folder, state, failure, num_processes, to_embed)
 
 
 def _corpus(
@@ -147,9 +152,9 @@ def _corpus(
     classes: tuple[str, ...],
     allow_unscaled: bool,
     allow_single: bool,
-) -> Corpus:
+) -> DomainSet:
     """All that a corpus depends on, so that runs that agree in it share one."""
-    return load_corpus(
+    return load_domains(
         TrainConfig(
             sources=sources,
             target=target,
@@ -186,7 +191,7 @@ class Estimate:
     num_measured: int = 0
 
 
-class Measured:
+class CostEstimator:
     """Seconds per image of finished runs, by what they have in common."""
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -203,7 +208,7 @@ class Measured:
                 key = (likeness, *(config[name] for name in names))
                 self._rates.setdefault(key, []).append(cost["elapsed_s"] / num)
 
-    def estimate(self, planned: Planned) -> Estimate:
+    def estimate(self, planned: PlannedRun) -> Estimate:
         """The median rate of the most alike runs, for the images that this one will draw."""
         config = planned.config.to_dict()
         num = planned.num_steps * _per_step(config, planned.num_processes)
@@ -227,7 +232,7 @@ def read_records(root: Path) -> list[dict[str, Any]]:
     return found
 
 
-def total(estimates: Sequence[Estimate], num_workers: int) -> float:
+def total_cost(estimates: Sequence[Estimate], num_workers: int) -> float:
     """Seconds until the last of the runs whose time is known ends, in the order of the study."""
     free = [0.0] * num_workers
     for estimate in estimates:
@@ -236,13 +241,15 @@ def total(estimates: Sequence[Estimate], num_workers: int) -> float:
     return max(free)
 
 
-def say(runs: Sequence[Planned], estimates: Sequence[Estimate], num_workers: int) -> list[str]:
+def describe_estimate(
+    runs: Sequence[PlannedRun], estimates: Sequence[Estimate], num_workers: int
+) -> list[str]:
     """The estimate of the runs that are left in sentences, with what is not known."""
     known = [estimate for estimate in estimates if estimate.seconds is not None]
     lines = []
     if known:
         lines.append(
-            f"about {duration(total(known, num_workers))} for {len(known)} runs in "
+            f"about {duration(total_cost(known, num_workers))} for {len(known)} runs in "
             f"{num_workers} worker{'s' if num_workers > 1 else ''}"
         )
         for likeness, words in WORDS.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_wbc.study.plan import Estimate, Planned, total
+from hf_wbc.study.plan import Estimate, PlannedRun, total_cost
 from hf_wbc.study.runner import Event
 from hf_wbc.study.task import Ending
 
@@ -20,10 +20,10 @@ OVER = ("finished", "failed", "killed")
 
 
 @dataclass
-class Stand:
+class RunProgress:
     """One run that was to be done."""
 
-    planned: Planned
+    planned: PlannedRun
     weight: float
     """Its share of the work."""
     place: Place = "waiting"
@@ -51,13 +51,13 @@ class Stand:
         return 1.0 - self.step / max(1, self.planned.num_steps)
 
 
-class Standing:
+class StudyProgress:
     """All runs of a study, those that were to be done among them, told of every event."""
 
     def __init__(
         self,
-        runs: Sequence[Planned],
-        left: Sequence[Planned],
+        runs: Sequence[PlannedRun],
+        left: Sequence[PlannedRun],
         estimates: Sequence[Estimate],
         num_workers: int,
     ) -> None:
@@ -67,15 +67,15 @@ class Standing:
         self.skipped = [run for run in runs if run.state != "finished" and run not in left]
         """Runs that failed before or were refused."""
         known = [estimate.seconds for estimate in estimates]
-        self.guess = None if None in known else total(estimates, num_workers)
+        self.guess = None if None in known else total_cost(estimates, num_workers)
         """Seconds that all will take, before anything has been done."""
         self.stands = [
-            Stand(run, _images(run) if self.guess is None else estimate.seconds or 0.0)
+            RunProgress(run, _images(run) if self.guess is None else estimate.seconds or 0.0)
             for run, estimate in zip(left, estimates, strict=True)
         ]
         self.start = time.monotonic()
 
-    def tell(self, event: Event) -> Stand | None:
+    def tell(self, event: Event) -> RunProgress | None:
         """Take note of an event; the run that it is about."""
         if event.kind == "tick":
             return None
@@ -103,7 +103,7 @@ class Standing:
     def num_finished(self) -> int:
         return self.num_before + self.count("finished")
 
-    def troubles(self) -> list[tuple[str, Planned, str]]:
+    def troubles(self) -> list[tuple[str, PlannedRun, str]]:
         """(word, run, why) of every run that is not finished for a reason."""
         ended = [(s.place, s.planned, s.what) for s in self.stands if s.what]
         return [*ended, *((run.state, run, run.failure) for run in self.skipped)]
@@ -125,6 +125,6 @@ class Standing:
         return None if self.guess is None else max(0.0, self.guess - elapsed)
 
 
-def _images(run: Planned) -> float:
+def _images(run: PlannedRun) -> float:
     config = run.config
     return float(run.num_steps * config.batch_size * config.accumulation * run.num_processes)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from hf_wbc.data.parallel import num_cores
 from hf_wbc.records import RunFolder, remove
 from hf_wbc.study.task import Outcome, Task, keep_failure
-from hf_wbc.study.worker import Surroundings, Worker
+from hf_wbc.study.worker import Worker, WorkerEnvironment
 
 AGAIN_S = 2.0
 """Until a run that was busy is asked for again."""
@@ -39,7 +39,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineResources:
     """How the machine is shared out."""
 
     num_workers: int
@@ -66,9 +66,9 @@ class _Queue:
         return bool(self.waiting or self.later)
 
 
-def this_machine(
+def detect_machine(
     num_workers: int | None = None, threads: int = 1, launched: bool = False
-) -> Machine:
+) -> MachineResources:
     """A worker for each GPU, which it has to itself; without one, for every `threads` cores.
 
     Runs that `accelerate launch` spreads over GPUs go one by one. ValueError for fewer than one.
@@ -79,17 +79,17 @@ def this_machine(
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; give 1 or more")
     if launched:
-        return Machine(num_workers or 1, threads)
+        return MachineResources(num_workers or 1, threads)
     devices = _devices() if torch.cuda.is_available() else ()
     if devices:
-        return Machine(num_workers or len(devices), threads, devices)
+        return MachineResources(num_workers or len(devices), threads, devices)
     if torch.accelerator.is_available():
-        return Machine(num_workers or 1, threads)
-    return Machine(num_workers or max(1, num_cores() // threads), threads)
+        return MachineResources(num_workers or 1, threads)
+    return MachineResources(num_workers or max(1, num_cores() // threads), threads)
 
 
 def run_tasks(
-    tasks: Sequence[Task], machine: Machine, logs: Path, watch: Callable[[Event], None]
+    tasks: Sequence[Task], machine: MachineResources, logs: Path, watch: Callable[[Event], None]
 ) -> list[Outcome]:
     """Do all tasks; how each ended, in their order. `watch` is told of everything.
 
@@ -139,7 +139,7 @@ def _give_out(
     busy: dict[int, tuple[Worker, int]],
     idle: dict[int, Worker],
     tasks: Sequence[Task],
-    machine: Machine,
+    machine: MachineResources,
     logs: Path,
     watch: Callable[[Event], None],
 ) -> None:
@@ -158,10 +158,10 @@ def _give_out(
         watch(Event("started", number))
 
 
-def _surroundings(machine: Machine, place: int, logs: Path) -> Surroundings:
+def _surroundings(machine: MachineResources, place: int, logs: Path) -> WorkerEnvironment:
     devices = machine.devices
     device = devices[place % len(devices)] if devices else None
-    return Surroundings(machine.threads, device, logs / f"worker-{place}.log")
+    return WorkerEnvironment(machine.threads, device, logs / f"worker-{place}.log")
 
 
 def _heard(busy: dict[int, tuple[Worker, int]]) -> list[int]:

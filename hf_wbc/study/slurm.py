@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.records import RunFolder, read_json, remove, write_json
-from hf_wbc.study.runner import Event, Machine
+from hf_wbc.study.runner import Event, MachineResources
 from hf_wbc.study.task import Outcome, Task, keep_failure
 
 POLL_S = 5.0
@@ -42,14 +42,14 @@ class Job:
         """Do the task; RuntimeError when it failed, so that SLURM knows it too."""
         import torch
 
-        from hf_wbc.study.execute import perform
+        from hf_wbc.study.execute import execute_task
 
         torch.set_num_threads(self.threads)
         remove(RunFolder(self.task.folder).failure)
-        outcome = perform(self.task, lambda row: None)
+        outcome = execute_task(self.task, lambda row: None)
         while outcome.ending == "busy":  # the process that was preempted may still be ending
             time.sleep(BUSY_S)
-            outcome = perform(self.task, lambda row: None)
+            outcome = execute_task(self.task, lambda row: None)
         if outcome.ending != "finished":
             raise RuntimeError(outcome.what)
         return outcome.ending
@@ -66,7 +66,7 @@ class Job:
 
 def run_on_slurm(
     tasks: Sequence[Task],
-    machine: Machine,
+    machine: MachineResources,
     logs: Path,
     watch: Callable[[Event], None],
     options: Mapping[str, Any],
@@ -118,7 +118,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _submit(
-    tasks: Sequence[Task], machine: Machine, logs: Path, options: Mapping[str, Any]
+    tasks: Sequence[Task], machine: MachineResources, logs: Path, options: Mapping[str, Any]
 ) -> list[str]:
     """Submit one array job; the id of each task's job."""
     from submitit import SlurmExecutor

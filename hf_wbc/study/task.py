@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_wbc.records import RunFolder, remove
-from hf_wbc.study.plan import Planned, refused_folder
+from hf_wbc.study.plan import PlannedRun, refused_folder
 
 LINES = 40
 """Of a log that are kept with a failure."""
@@ -56,13 +56,13 @@ BESIDE = ".study"
 """Folder beside the run folders for what the runs print."""
 
 
-def to_do(runs: Sequence[Planned], retry: bool) -> list[Planned]:
+def pending_tasks(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     """The runs that are neither finished nor refused, nor failed unless those are tried again."""
     states = {"new", "unfinished", *(["failed"] if retry else [])}
     return [run for run in runs if run.state in states]
 
 
-def make_task(run: Planned, features: Path, launch: Sequence[str] | None = None) -> Task:
+def make_task(run: PlannedRun, features: Path, launch: Sequence[str] | None = None) -> Task:
     """A run as it is handed to a worker or a cluster."""
     root = run.folder.path.parent
     return Task(
@@ -75,7 +75,7 @@ def make_task(run: Planned, features: Path, launch: Sequence[str] | None = None)
     )
 
 
-def note_refusals(runs: Sequence[Planned], features: Path) -> None:
+def record_refusals(runs: Sequence[PlannedRun], features: Path) -> None:
     """Keep why runs were refused beside the others, and forget refusals that hold no more."""
     for run in runs:
         if run.state == "refused":

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from hf_wbc.data.parallel import ctrl_c_blocked
+from hf_wbc.data.parallel import block_interrupt
 
 if TYPE_CHECKING:
     from hf_wbc.study.task import Task
@@ -32,7 +32,7 @@ PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerEnvironment:
     """What a worker is given once."""
 
     threads: int
@@ -45,12 +45,12 @@ class Surroundings:
 class Worker:
     """The handle of a process that does tasks."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: WorkerEnvironment) -> None:
         _start_tracker()
         context = get_context(START)
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, surroundings), daemon=True)
-        with ctrl_c_blocked():
+        with block_interrupt():
             self.process.start()
         theirs.close()
 
@@ -109,7 +109,7 @@ def _start_tracker() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _serve(connection: Connection, surroundings: Surroundings) -> None:
+def _serve(connection: Connection, surroundings: WorkerEnvironment) -> None:
     """Answer each task with ("outcome", Outcome), after ("row", ...) for what the engine reports.
 
     A worker whose task failed ends: what the error left behind shall not reach the next run.
@@ -125,13 +125,13 @@ def _serve(connection: Connection, surroundings: Surroundings) -> None:
 
     import torch
 
-    from hf_wbc.study.execute import perform
+    from hf_wbc.study.execute import execute_task
 
     torch.set_num_threads(surroundings.threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while task := connection.recv():
             print_to(task.log)
-            outcome = perform(task, _Teller(connection))
+            outcome = execute_task(task, _Teller(connection))
             connection.send(("outcome", outcome))
             if outcome.ending == "failed":
                 return

@@ -17,7 +17,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Scanner:
+class ToyScanner:
     """A laboratory's stain and camera."""
 
     um_per_px: float
@@ -45,7 +45,7 @@ class Scanner:
     """Red cells around, relative to `draw_field`."""
 
 
-ACEVEDO = Scanner(
+ACEVEDO = ToyScanner(
     um_per_px=0.1,
     frame_px=(360, 363),
     view_um=37.5,
@@ -66,7 +66,7 @@ ACEVEDO = Scanner(
     fringe_um=0.02,
     crowding=1.1,
 )
-MATEK = Scanner(
+MATEK = ToyScanner(
     um_per_px=1 / 13.8,
     frame_px=(400, 400),
     view_um=30.0,
@@ -87,7 +87,7 @@ MATEK = Scanner(
     fringe_um=0.08,
     crowding=1.1,
 )
-MLL23 = Scanner(
+MLL23 = ToyScanner(
     um_per_px=25 / 288,
     frame_px=(288, 288),
     view_um=31.25,
@@ -116,7 +116,7 @@ SHARPEN_UM = 0.14
 """Reach of the camera's unsharp mask."""
 
 
-def acquire(field: Plane, scanner: Scanner, rng: np.random.Generator) -> Pixels:
+def acquire(field: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Pixels:
     """The scanner's image of planes of dye: (height, width, 3) uint8.
 
     ValueError when the field is smaller than what the scanner views.
@@ -139,7 +139,7 @@ def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Plane:
     return np.asarray((heads.astype(np.float32) - 16) * np.float32(8**-0.5), np.float32)
 
 
-def _density(field: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+def _density(field: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
     """Optical density (3, n, n) of the part of the field that the scanner views."""
     num_px = round(scanner.view_um * PX_PER_UM)
     margin = field.shape[1] - num_px
@@ -161,7 +161,7 @@ def _density(field: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
     return density
 
 
-def _project(clear: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+def _project(clear: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
     """Lens, camera and sampling as one filter: (3, n, n) of canvas to (3, height, width) pixels.
 
     The spectrum of the view is cut or padded to the scanner's own number of samples, and a shift
@@ -202,7 +202,7 @@ def _phase(waves: NDArray[np.int64], turns: float) -> NDArray[np.complex64]:
     return np.asarray(np.exp(2j * np.pi * turns * waves), np.complex64)
 
 
-def _transfer(frequency: Plane, scanner: Scanner, rng: np.random.Generator) -> Plane:
+def _transfer(frequency: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
     """What lens and camera let through by waves per um, (F, rfft half of F)."""
     sharp, soft = scanner.blur_um
     blur_um = sharp + (soft - sharp) * rng.beta(0.6, 2.0)
@@ -215,7 +215,7 @@ def _transfer(frequency: Plane, scanner: Scanner, rng: np.random.Generator) -> P
     return np.asarray(gauss(blur_um) * camera, np.float32)
 
 
-def _light(scanner: Scanner, rng: np.random.Generator) -> tuple[Plane, Plane]:
+def _light(scanner: ToyScanner, rng: np.random.Generator) -> tuple[Plane, Plane]:
     """How even the light is, (height, width) about 1, and its colour (3,), 0 to 255."""
     width, height = scanner.frame_px
     tilt = rng.normal(0, 0.006, 2)

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hf_wbc.data.parallel import Workers, num_cores
+from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.prepare.toy_source import NOTICE
-from hf_wbc.records import aside, remove, remove_abandoned
+from hf_wbc.records import remove, remove_abandoned, set_aside
 from hf_wbc.taxonomy import NAMES
-from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Pixels, Scanner, acquire
+from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Pixels, ToyScanner, acquire
 from hf_wbc.toy.smear import draw_field
 
 
@@ -34,7 +34,7 @@ class Laboratory:
     """The archive's folder."""
     member: str
     """Path of an image inside it, of `folder`, `code`, `number` and `serial`."""
-    scanner: Scanner
+    scanner: ToyScanner
     codes: Mapping[str, str]
     """The archive's code by class name; a class that is not here is not in the archive."""
     num_real: Mapping[str, int]
@@ -155,7 +155,7 @@ def draw_archives(
         return archives
     out.mkdir(parents=True, exist_ok=True)
     remove_abandoned(out / "drawing")
-    scratch = aside(out / "drawing")
+    scratch = set_aside(out / "drawing")
     try:
         for folder in {(scratch / _member(job)).parent for job in jobs}:
             folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _draw_all(
 ) -> None:
     """Draw and write every image, in this process or in several."""
     limit = -(-len(jobs) // IMAGES_PER_PROCESS)
-    with Workers(num_proc or min(limit, num_cores()), (scratch, seed)) as workers:
+    with WorkerPool(num_proc or min(limit, num_cores()), (scratch, seed)) as workers:
         for done, _ in enumerate(workers.run(_write, jobs)):
             if report:
                 report(done + 1, len(jobs))

@@ -33,7 +33,7 @@ from hf_wbc.toy.canvas import (
     union,
     wobble,
 )
-from hf_wbc.toy.morphology import HABITS, Granules, Habit, Range
+from hf_wbc.toy.morphology import HABITS, CellMorphology, Granules, Range
 
 Rng = np.random.Generator
 
@@ -175,7 +175,7 @@ def _draw(rng: Rng, bounds: Range) -> float:
     return float(rng.uniform(*bounds))
 
 
-def _outlines(rng: Rng, habit: Habit, radius: float, num_px: int) -> tuple[Plane, Plane]:
+def _outlines(rng: Rng, habit: CellMorphology, radius: float, num_px: int) -> tuple[Plane, Plane]:
     """Signed distances of the body and of the nucleus, on the coarser lattice."""
     scale = PX_PER_UM / COARSE
     x, y = axes_um(num_px, scale)
@@ -193,7 +193,7 @@ def _outlines(rng: Rng, habit: Habit, radius: float, num_px: int) -> tuple[Plane
 
 
 def _cytoplasm(
-    rng: Rng, habit: Habit, dyes: Plane, body_um: Plane, nucleus_um: Plane, fine: Plane
+    rng: Rng, habit: CellMorphology, dyes: Plane, body_um: Plane, nucleus_um: Plane, fine: Plane
 ) -> None:
     """Mottled dye, paler beside the nucleus, deeper at the border."""
     thick = 1 + 0.14 * fine + 0.1 * noise(rng, len(fine), 2.5)
@@ -203,7 +203,7 @@ def _cytoplasm(
     dyes[Dye.ACIDOPHILIA] = _draw(rng, habit.acidophilia) * thick
 
 
-def _vacuoles(rng: Rng, habit: Habit, dyes: Plane, body_um: Plane, nucleus: Plane) -> None:
+def _vacuoles(rng: Rng, habit: CellMorphology, dyes: Plane, body_um: Plane, nucleus: Plane) -> None:
     """Round empty holes in the cytoplasm."""
     num = int(rng.integers(habit.vacuoles[0], habit.vacuoles[1] + 1))
     inside = np.argwhere((body_um > 0.9) & (nucleus < 0.05))
@@ -212,7 +212,7 @@ def _vacuoles(rng: Rng, habit: Habit, dyes: Plane, body_um: Plane, nucleus: Plan
 
 
 def _chromatin(
-    rng: Rng, habit: Habit, dyes: Plane, nucleus_um: Plane, nucleus: Plane, fine: Plane
+    rng: Rng, habit: CellMorphology, dyes: Plane, nucleus_um: Plane, nucleus: Plane, fine: Plane
 ) -> None:
     """Clumps with light gaps between them, a dense membrane, and pale nucleoli."""
     texture = habit.chromatin

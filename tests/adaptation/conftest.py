@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hf_wbc.adaptation import Method, Setting, load_method
+from hf_wbc.adaptation import Method, TrainingInfo, load_method
 from hf_wbc.data.batch import Batch, SourceView, TargetView
 from hf_wbc.models import Output
 from hf_wbc.taxonomy import NUM_CLASSES
@@ -108,7 +108,7 @@ def draw_batch(
     )
 
 
-def default_setting(**changes: object) -> Setting:
+def default_setting(**changes: object) -> TrainingInfo:
     """Two sources, of which the first lacks the myeloblast; 100 target images, seen 16 times."""
     counts = torch.full((2, NUM_CLASSES), 50)
     counts[0, 3] = 0
@@ -119,7 +119,7 @@ def default_setting(**changes: object) -> Setting:
         "num_target": 100,
         "adapt_passes": 16.0,
     }
-    return Setting(**(values | changes))  # type: ignore[arg-type]
+    return TrainingInfo(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def make_method() -> Callable[..., Method]:
     """
 
     def make(
-        name: str, classifier: nn.Module, *, setting: Setting | None = None, **options: object
+        name: str, classifier: nn.Module, *, setting: TrainingInfo | None = None, **options: object
     ) -> Method:
         found = load_method(name)
         torch.manual_seed(1)
@@ -142,7 +142,7 @@ def make_method() -> Callable[..., Method]:
 
 
 @pytest.fixture
-def make_setting() -> Callable[..., Setting]:
+def make_setting() -> Callable[..., TrainingInfo]:
     """The default setting with changes; see `default_setting`."""
     return default_setting
 

@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_wbc.adaptation import load_method, method_names
-from hf_wbc.data.batch import Batch, TargetBatch, View
+from hf_wbc.data.batch import Batch, DomainView, TargetBatch
 
 spec = importlib.util.spec_from_file_location("shared", Path(__file__).with_name("conftest.py"))
 assert spec and spec.loader
@@ -74,7 +74,7 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
         yield f"{name}/{phase}/loss", loss / world
 
 
-def share(view: View, rank: int, world: int) -> View:
+def share(view: DomainView, rank: int, world: int) -> DomainView:
     """The samples of one process."""
     held = {key: value for key, value in vars(view).items() if value is not None}
     return replace(view, **{key: value.chunk(world)[rank] for key, value in held.items()})

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hf_wbc.adaptation import method_names
-from hf_wbc.adaptation.losses import whole
+from hf_wbc.adaptation.losses import all_gather_batch
 
 SCRIPT = Path(__file__).with_name("gradients.py")
 
@@ -67,4 +67,4 @@ def test_two_processes_give_what_one_with_the_doubled_batch_gives(
 
 def test_one_process_keeps_its_samples() -> None:
     values = torch.randn(3, 2)
-    assert whole(values) is values
+    assert all_gather_batch(values) is values

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.losses import reversal_strength, reverse
+from hf_wbc.adaptation.losses import reversal_strength, reverse_gradient
 
 
 def test_values_pass_unchanged() -> None:
     values = torch.randn(3, 4)
-    assert torch.equal(reverse(values, 0.7), values)
+    assert torch.equal(reverse_gradient(values, 0.7), values)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_the_gradient_is_minus_strength_times_the_plain_one(strength: float) -> None:
     values = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     (plain,) = torch.autograd.grad(values.pow(3).sum(), values)
-    (turned,) = torch.autograd.grad(reverse(values, strength).pow(3).sum(), values)
+    (turned,) = torch.autograd.grad(reverse_gradient(values, strength).pow(3).sum(), values)
     torch.testing.assert_close(turned, -strength * plain)
 
 

@@ -9,9 +9,9 @@ import pytest
 from hf_wbc.adaptation import load_method, method_names
 from hf_wbc.adaptation.method import (
     AtLeastOne,
-    Checked,
     Count,
     Fraction,
+    MethodOptions,
     NotNegative,
     Positive,
     PositiveFraction,
@@ -20,14 +20,14 @@ from hf_wbc.adaptation.method import (
 
 
 @dataclass(frozen=True)
-class First(Checked):
+class First(MethodOptions):
     weight: NotNegative = 0
     delta: Positive = 1.0
     factor: AtLeastOne = 1.0
 
 
 @dataclass(frozen=True)
-class Second(Checked):
+class Second(MethodOptions):
     width: Count = 1
     sure: Fraction = 1.0
     decay: ProperFraction = 0.0
@@ -93,7 +93,7 @@ def test_a_whole_number_for_a_float_becomes_one() -> None:
 @pytest.mark.parametrize("name", method_names())
 def test_every_option_of_every_method_is_checked(name: str) -> None:
     method = load_method(name)
-    assert issubclass(method.Options, Checked)
+    assert issubclass(method.Options, MethodOptions)
     for option in fields(method.Options):
         with pytest.raises(ValueError, match=rf"^{option.name} is \[\]; "):
             method.parse({option.name: []})

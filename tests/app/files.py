@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from hf_wbc.app.uploads import Given
+from hf_wbc.app.uploads import UploadedFile
 
 SIDE = 60
 
@@ -105,12 +105,12 @@ def encrypted(data: bytes) -> bytes:
     return bytes(marked)
 
 
-def give(folder: Path, files: dict[str, bytes]) -> list[Given]:
+def give(folder: Path, files: dict[str, bytes]) -> list[UploadedFile]:
     """The files as a server has them: each in a folder of its own."""
     given = []
     for number, (name, data) in enumerate(files.items()):
         path = folder / "uploads" / str(number) / "upload"
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-        given.append(Given(name, path))
+        given.append(UploadedFile(name, path))
     return given

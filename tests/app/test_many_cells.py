@@ -9,30 +9,30 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 import numpy as np
 
-from hf_wbc.app.downloads import csv_file
+from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.many_cells import ManyCells
-from hf_wbc.app.service import Desk, PageModel
+from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.uploads import Picture, Uploads
+from hf_wbc.app.uploads import UploadedImage, Uploads
 
 
 @pytest.mark.parametrize("press", ["correct", "download", "scale"])
 def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: str) -> None:
     now = [0.0]
     sessions = Sessions(LIMITS, lambda: now[0])
-    cell = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    cell = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
     sessions.change("me", lambda slide: slide.added(Uploads((cell,)), LIMITS))
     now[0] = LIMITS.idle_seconds
     sessions.sweep()
     rule = SimpleNamespace(measures=False)
     predictor = SimpleNamespace(loaded=SimpleNamespace(rule=rule))
-    tab = ManyCells(Desk(PageModel.loaded("model", cast(Any, predictor))), sessions)
+    tab = ManyCells(Service(PageModel.loaded("model", cast(Any, predictor))), sessions)
     request = cast(Any, SimpleNamespace(session_hash="me"))
     if press == "correct":
         shown = tab.correct(request, cast(Any, SimpleNamespace(number=1, label="0")))
     elif press == "download":
-        kept, *shown = tab.keep(csv_file)(request)
+        kept, *shown = tab.keep(write_csv_download)(request)
         assert kept is None
     else:
         shown = tab.again("0.1", request)

@@ -11,29 +11,29 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.count import Count, Row, count_of
-from hf_wbc.app.downloads import csv_file
+from hf_wbc.app.count import CellCount, CountRow, count_cells
+from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.page_text import OUTSIDE as OUTSIDE_THE_ELEVEN
 from hf_wbc.app.page_text import confusables, map_sentence, reasons_to_look, set_sentences
 from hf_wbc.app.scale_input import GUESS, OPTICS, choices, parse_scale
-from hf_wbc.app.service import Desk, PageModel
-from hf_wbc.app.slide_html import common_warnings, rows_of
-from hf_wbc.app.slide_state import Case, Slide
-from hf_wbc.app.uploads import Picture, Uploads
-from hf_wbc.inference.cell_prediction import OUTSIDE, CellAnswer, by_lineage
-from hf_wbc.inference.saliency import Deletion
+from hf_wbc.app.service import PageModel, Service
+from hf_wbc.app.slide_html import common_warnings, count_rows
+from hf_wbc.app.slide_state import Slide, SlideCell
+from hf_wbc.app.uploads import UploadedImage, Uploads
+from hf_wbc.inference.cell_prediction import OUTSIDE, CellPrediction, by_lineage
+from hf_wbc.inference.saliency import DeletionTest
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
 
 
-def answer(**shares: float) -> CellAnswer:
+def answer(**shares: float) -> CellPrediction:
     """An answer of these probabilities."""
     p = np.zeros(NUM_CLASSES)
     for name, share in shares.items():
         p[class_id(name)] = share
-    return CellAnswer(
+    return CellPrediction(
         probabilities=p,
         label=int(p.argmax()),
         conformal=(),
@@ -100,46 +100,46 @@ def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
 
 
 def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
-    assert map_sentence(Deletion(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
-    failed = map_sentence(Deletion(0.9, 0.86, (0.8, 0.9)), MONOCYTE)
+    assert map_sentence(DeletionTest(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
+    failed = map_sentence(DeletionTest(0.9, 0.86, (0.8, 0.9)), MONOCYTE)
     assert failed.startswith("The map fails its test here, read nothing into it: ")
     assert "monocyte is 0.90" in failed and "it is 0.86" in failed
-    assert not Deletion(0.1, 0.1, (0.2,)).passed
+    assert not DeletionTest(0.1, 0.1, (0.2,)).passed
 
 
 def test_what_most_cells_are_warned_of_is_said_once() -> None:
-    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
     sharp = replace(answer(monocyte=1.0), warnings=("Foreign: stain.",))
     blurred = replace(sharp, warnings=("Foreign: stain.", "Blurred: focus."))
     answers = [sharp, sharp, sharp, blurred]
-    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
+    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
     assert common_warnings(slide) == {"Foreign: stain.": 4}
-    desk = Desk(
+    desk = Service(
         PageModel.loaded("model", cast(Any, SimpleNamespace(held_out=None, abstention=None)))
     )
-    assert [row["reasons"] for row in rows_of(desk, slide)] == [[], [], [], ["Blurred"]]
+    assert [row["reasons"] for row in count_rows(desk, slide)] == [[], [], [], ["Blurred"]]
 
 
 def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Desk(PageModel.loaded("model", cast(Any, predictor)))
-    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    desk = Service(PageModel.loaded("model", cast(Any, predictor)))
+    picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
     away = replace(answer(monocyte=1.0), rejected=True)
     answers = [answer(myelocyte=1.0), away, away, answer(monocyte=1.0)]
-    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
+    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
     slide = slide.corrected(3, META).corrected(4, OUTSIDE_THE_ELEVEN)
-    counted = count_of(desk, slide)
+    counted = count_cells(desk, slide)
     assert counted is not None
     assert counted.who_counts == (
         "In the count: 2 cells, 1 of them as you named them. Left out: 1 unlike the cells that "
         "the model knows (until named) and 1 that you called none of the eleven."
     )
-    other = Picture("b.png", np.ones((9, 9, 3), np.uint8))
+    other = UploadedImage("b.png", np.ones((9, 9, 3), np.uint8))
     waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)
-    rows = list(csv.DictReader(io.StringIO(csv_file(desk, waiting)["text"])))
+    rows = list(csv.DictReader(io.StringIO(write_csv_download(desk, waiting)["text"])))
     assert [row["counted_as"] for row in rows] == ["myelocyte", "", "metamyelocyte", "", ""]
     assert rows[4]["your_class"] == "metamyelocyte" and "still to be read" in rows[4]["warnings"]
-    assert count_of(desk, Slide(slide.cases[1:2])) is None
+    assert count_cells(desk, Slide(slide.cases[1:2])) is None
 
 
 def test_every_choice_of_a_scale_is_understood() -> None:
@@ -158,21 +158,21 @@ def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
 
 
 def test_bars_are_drawn_to_the_largest_bound() -> None:
-    rows = (Row("a", 0, "", 1, 0.2, 0.1, 0.4), Row("b", 1, "", 0, None, None, None))
-    count = Count(rows, (), (), 1, 0, 0, 0, None, None)
+    rows = (CountRow("a", 0, "", 1, 0.2, 0.1, 0.4), CountRow("b", 1, "", 0, None, None, None))
+    count = CellCount(rows, (), (), 1, 0, 0, 0, None, None)
     assert count.most == 0.4
     assert Slide().corrected(1, 2) == Slide()
 
 
 def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Desk(PageModel.loaded("model", cast(Any, predictor)))
-    picture = Picture("a.png", np.zeros((9, 9, 3), np.uint8))
+    desk = Service(PageModel.loaded("model", cast(Any, predictor)))
+    picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
     answers = [answer(myelocyte=1.0), answer(monocyte=0.7, myeloblast=0.3)] + [
         answer(monocyte=1.0) for _ in range(4)
     ]
-    slide = Slide(tuple(Case(number, picture, each) for number, each in enumerate(answers, 1)))
-    before, after = (count_of(desk, each) for each in (slide, slide.corrected(2, MONOCYTE)))
+    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
+    before, after = (count_cells(desk, each) for each in (slide, slide.corrected(2, MONOCYTE)))
     assert before is not None and after is not None
     (blasts,) = [flag for flag in before.flags if "blasts" in flag]
     assert blasts.startswith("Possible blasts") and blasts.endswith("Look first at no. 2.")

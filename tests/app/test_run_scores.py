@@ -9,14 +9,14 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.about import about_html
-from hf_wbc.app.domains_tab import fits
+from hf_wbc.app.domains_tab import rank_models
 from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.html_fragments import fragment, marked
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.run_scores import record_of, scores_of
-from hf_wbc.app.service import Desk, PageModel
+from hf_wbc.app.run_scores import load_run_record, run_scores
+from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.startup import load_behind, make_desk
+from hf_wbc.app.startup import load_in_background, make_service
 from hf_wbc.app.uploads import Uploads
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.shipped import shipped
@@ -28,20 +28,20 @@ RECORD = Path(__file__).parents[1] / "hub" / "published" / "record.json"
 def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:
     shutil.copytree(TOY, tmp_path / "run" / "model")
     shutil.copytree(TOY, tmp_path / "published")
-    assert record_of(str(tmp_path / "run" / "model")) is None
+    assert load_run_record(str(tmp_path / "run" / "model")) is None
     for folder in ("run", "published"):
         shutil.copy(RECORD, tmp_path / folder / "record.json")
     truth = json.loads(RECORD.read_text())
-    assert record_of(str(tmp_path / "run" / "model")) == truth
-    assert record_of(str(tmp_path / "published")) == truth
+    assert load_run_record(str(tmp_path / "run" / "model")) == truth
+    assert load_run_record(str(tmp_path / "published")) == truth
     (tmp_path / "published" / "record.json").write_text("{")
     with pytest.raises(ValueError, match=r"record\.json"):
-        record_of(str(tmp_path / "published"))
+        load_run_record(str(tmp_path / "published"))
 
 
 def test_the_scores_are_those_of_the_card() -> None:
     record = json.loads(RECORD.read_text())
-    found = scores_of(record)
+    found = run_scores(record)
     assert record["selection"]["rule"] in found.how_chosen
     rows = {(row[0].partition(" ")[0], row[1]): row for row in found.table.cells}
     for domain, result in record["results"].items():
@@ -55,8 +55,8 @@ def test_another_versions_record_does_not_keep_the_page_shut() -> None:
     record = json.loads(RECORD.read_text())
     del record["config"]["correct_priors"]
     with pytest.raises(ValueError, match=r"lacks 'correct_priors': another version"):
-        scores_of(record)
-    desk = Desk(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
+        run_scores(record)
+    desk = Service(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
     assert "They cannot be shown: its record.json lacks" in about_html(desk)
 
 
@@ -69,14 +69,14 @@ def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
 
 def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
-        make_desk(str(TOY), [str(tmp_path / "nowhere")], {})
+        make_service(str(TOY), [str(tmp_path / "nowhere")], {})
     broken = tmp_path / "broken"
     shutil.copytree(TOY, broken)
     (broken / "model.safetensors").write_bytes(b"0")
     said: list[str] = []
-    desk = make_desk(str(TOY), [str(broken), str(TOY), str(TOY)], {})
+    desk = make_service(str(TOY), [str(broken), str(TOY), str(TOY)], {})
     first, second = desk.others
-    load_behind(desk, said.append)
+    load_in_background(desk, said.append)
     with pytest.raises(Exception, match="broken"):
         _ = first.predictor
     assert second.predictor.card["image_size_px"] > 0 and desk.own.record is None
@@ -84,12 +84,12 @@ def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_pa
 
 
 def test_a_model_that_is_still_being_loaded_is_not_waited_for() -> None:
-    desk = make_desk(str(TOY), [str(TOY)], {})
+    desk = make_service(str(TOY), [str(TOY)], {})
     desk.own.load()
     picture = draw_example(EXAMPLES[0])
     slide = Slide().added(Uploads((picture,)), LIMITS)
     slide = slide.answered(desk.read(slide, EXAMPLES[0].um_per_px))
-    found = fits(desk, slide)
+    found = rank_models(desk, slide)
     assert len(found.found) == 1 and "is still being loaded" in found.left_out[0]
     desk.others[0].load()
-    assert len(fits(desk, slide).found) == 2
+    assert len(rank_models(desk, slide).found) == 2

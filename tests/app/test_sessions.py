@@ -10,7 +10,7 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import Picture, Uploads
+from hf_wbc.app.uploads import UploadedImage, Uploads
 
 SIDE = 10
 CELL = SIDE * SIDE * 3
@@ -30,7 +30,7 @@ def give(sessions: Sessions, who: str, num: int) -> Slide:
     """A visitor gives so many cells, no two of them alike."""
     rng = np.random.default_rng()
     made = rng.integers(0, 256, (num, SIDE, SIDE, 3), dtype=np.uint8)
-    cells = tuple(Picture(f"{i}.png", pixels) for i, pixels in enumerate(made))
+    cells = tuple(UploadedImage(f"{i}.png", pixels) for i, pixels in enumerate(made))
     return sessions.change(who, lambda slide: slide.added(Uploads(cells), LIMITS))
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_make_room_enough_lets_nobody_go(sessions: Sessions, clock: 
 
 def test_a_picture_of_one_cell_counts_and_is_replaced(sessions: Sessions) -> None:
     for _ in range(3):
-        sessions.show("a", Picture("a.png", np.zeros((4 * SIDE, 2 * SIDE, 3), np.uint8)))
+        sessions.show("a", UploadedImage("a.png", np.zeros((4 * SIDE, 2 * SIDE, 3), np.uint8)))
     assert sessions.num_bytes == 8 * CELL
     with pytest.raises(ValueError, match="no room"):
         give(sessions, "b", 3)

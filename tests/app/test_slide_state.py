@@ -11,10 +11,10 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.page_text import OUTSIDE
-from hf_wbc.app.service import BATCH, Desk, PageModel
+from hf_wbc.app.service import BATCH, PageModel, Service
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import Picture, Refused, Uploads
-from hf_wbc.inference.cell_prediction import CellAnswer, by_lineage
+from hf_wbc.app.uploads import RejectedFile, UploadedImage, Uploads
+from hf_wbc.inference.cell_prediction import CellPrediction, by_lineage
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 BASOPHIL = class_id("basophil")
@@ -29,13 +29,13 @@ class Model:
         self.loaded = SimpleNamespace(rule=SimpleNamespace(measures=measures))
         self.asked: list[list[int]] = []
 
-    def predict(self, images: Sequence[Any], um_per_px: float) -> list[CellAnswer]:
+    def predict(self, images: Sequence[Any], um_per_px: float) -> list[CellPrediction]:
         values = [int(image[0, 0, 0]) for image in images]
         self.asked.append(values)
         p = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
         some = np.zeros(4, np.float32)
         return [
-            CellAnswer(p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
+            CellPrediction(p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
                        some, some)
             for value in values
         ]  # fmt: skip
@@ -49,12 +49,12 @@ def pictures(*values: int, nucleus_px: int = 0) -> Uploads:
         y, x = np.mgrid[:200, :200] - 100
         pixels[x**2 + y**2 < (nucleus_px / 2) ** 2] = (90, 50, 140)
         pixels[0, 0] = value
-        made.append(Picture(f"{value}.png", pixels))
+        made.append(UploadedImage(f"{value}.png", pixels))
     return Uploads(tuple(made))
 
 
-def desk(model: Model, limits: Limits = AT_ONCE) -> Desk:
-    return Desk(PageModel.loaded("model", cast(Any, model)), limits=limits)
+def desk(model: Model, limits: Limits = AT_ONCE) -> Service:
+    return Service(PageModel.loaded("model", cast(Any, model)), limits=limits)
 
 
 def read(
@@ -126,7 +126,7 @@ def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
 
 
 def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
-    def refuse(images: Any, um_per_px: float) -> list[CellAnswer]:
+    def refuse(images: Any, um_per_px: float) -> list[CellPrediction]:
         raise ValueError("too few pixels")
 
     model = Model()
@@ -179,4 +179,4 @@ def test_more_than_a_slide_may_hold_leaves_what_was_there() -> None:
     slide = Slide().added(pictures(1, 2), tight)
     more = slide.added(pictures(3, 4), tight)
     assert more.every == slide.every
-    assert isinstance(more.refused[0], Refused) and "2 pictures" in more.refused[0].name
+    assert isinstance(more.refused[0], RejectedFile) and "2 pictures" in more.refused[0].name

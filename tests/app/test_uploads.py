@@ -140,7 +140,7 @@ def test_metadata_goes_no_further(tmp_path: Path) -> None:
     assert type(picture.pixels) is np.ndarray
     import base64
 
-    shown = base64.b64decode(html_fragments.whole(picture.pixels).partition(",")[2])
+    shown = base64.b64decode(html_fragments.whole_number(picture.pixels).partition(",")[2])
     assert b"DOE" not in shown and not Image.open(io.BytesIO(shown)).getexif()
 
 

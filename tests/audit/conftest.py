@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_wbc.audit.measure import Folder, Reading
+from hf_wbc.audit.measure import Folder, FolderReading
 
 
 @pytest.fixture
-def make_reading() -> Callable[..., Reading]:
+def make_reading() -> Callable[..., FolderReading]:
     """A reading of N cells without any file; see `_make_reading`."""
     return _make_reading
 
@@ -26,12 +26,12 @@ def _make_reading(
     border: np.ndarray | None = None,
     provenance: dict[str, Any] | None = None,
     um_per_px: float | None = 0.1,
-) -> Reading:
+) -> FolderReading:
     """Random cells, all unlike; folders are called a, b ..., cells cell_0, cell_1 ..."""
     num, rng = len(labels), np.random.default_rng(0)
     folder = np.zeros(num, int) if folder is None else np.array(folder)
     names = "abc"[: folder.max() + 1]
-    return Reading(
+    return FolderReading(
         folders=tuple(
             Folder(name, name, "original", um_per_px, provenance or {}, ()) for name in names
         ),

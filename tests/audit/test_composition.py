@@ -4,8 +4,8 @@ import pytest
 
 from hf_wbc.audit.composition import (
     appearances,
-    by_domain,
     class_counts,
+    group_by_domain,
     missing_in_splits,
     prior_distances,
 )
@@ -16,7 +16,7 @@ def test_counts_are_by_folder_split_and_class(make_reading):
     counts = class_counts(reading)
     assert counts.shape == (2, 3, 11) and counts.sum() == 4
     assert counts[0, 0, 0] == counts[0, 2, 0] == counts[0, 0, 9] == counts[1, 1, 9] == 1
-    assert by_domain(reading)["a"]["basophil"] == 2
+    assert group_by_domain(reading)["a"]["basophil"] == 2
     assert missing_in_splits(reading, 0) == {
         "basophil": (2, ["validation"]),
         "monocyte": (1, ["validation", "test"]),
@@ -25,7 +25,7 @@ def test_counts_are_by_folder_split_and_class(make_reading):
 
 def test_a_domain_without_labels_has_no_counts(make_reading):
     reading = make_reading([0, -1], folder=[0, 1])
-    assert list(by_domain(reading)) == ["a"]
+    assert list(group_by_domain(reading)) == ["a"]
     assert not prior_distances(reading)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.audit.confounds import guess
+from hf_wbc.audit.confounds import probe_background
 
 NAMES = ("basophil", "eosinophil", "monocyte")
 
@@ -18,7 +18,7 @@ def _cells(num: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_background_of_noise_gives_nothing_away():
     border, kinds = _cells(600, 0)
-    found = guess(border, kinds, NAMES, np.arange(600))
+    found = probe_background(border, kinds, NAMES, np.arange(600))
     assert not found.gives_away
     assert found.chance == pytest.approx(1 / 3)
     assert found.interval[0] < found.balanced_accuracy < found.interval[1]
@@ -26,7 +26,7 @@ def test_a_background_of_noise_gives_nothing_away():
 
 def test_a_class_with_its_own_background_is_recognised():
     border, kinds = _cells(600, 8)
-    found = guess(border, kinds, NAMES, np.arange(600))
+    found = probe_background(border, kinds, NAMES, np.arange(600))
     assert found.gives_away
     assert found.recall[2] > 0.95
     assert found.balanced_accuracy == pytest.approx(np.mean(found.recall))
@@ -38,8 +38,8 @@ def test_images_of_one_tie_are_never_learned_and_asked():
     rng = np.random.default_rng(0)
     border = np.repeat(rng.normal(size=(100, 90)), 2, axis=0).astype(np.float32)
     kinds = np.repeat(rng.integers(0, 2, 100), 2)
-    apart = guess(border, kinds, NAMES, np.arange(200))
-    together = guess(border, kinds, NAMES, np.repeat(np.arange(100), 2))
+    apart = probe_background(border, kinds, NAMES, np.arange(200))
+    together = probe_background(border, kinds, NAMES, np.repeat(np.arange(100), 2))
     assert apart.balanced_accuracy > 0.75
     assert together.balanced_accuracy < 0.65
 
@@ -47,14 +47,14 @@ def test_images_of_one_tie_are_never_learned_and_asked():
 def test_a_kind_with_too_few_images_is_not_asked():
     border, kinds = _cells(60, 0)
     few = np.r_[kinds[kinds != 1], [1, 1, 1]]
-    found = guess(np.r_[border[kinds != 1], border[:3]], few, NAMES, np.arange(len(few)))
+    found = probe_background(np.r_[border[kinds != 1], border[:3]], few, NAMES, np.arange(len(few)))
     assert found.names == ("basophil", "monocyte")
     assert found.left_out == ("eosinophil",)
-    assert guess(border[:6], kinds[:6], NAMES, np.arange(6)) is None
-    assert guess(border[:0], kinds[:0], NAMES, np.arange(0)) is None
+    assert probe_background(border[:6], kinds[:6], NAMES, np.arange(6)) is None
+    assert probe_background(border[:0], kinds[:0], NAMES, np.arange(0)) is None
 
 
 def test_a_constant_background_says_nothing():
     kinds = np.arange(30) % 3
-    found = guess(np.full((30, 4), 200, np.float32), kinds, NAMES, np.arange(30))
+    found = probe_background(np.full((30, 4), 200, np.float32), kinds, NAMES, np.arange(30))
     assert not found.gives_away

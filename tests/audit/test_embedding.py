@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.audit.embedding import _without_self, embed, mixing
+from hf_wbc.audit.embedding import _without_self, domain_mixing, embed
 
 
 def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
@@ -16,7 +16,7 @@ def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
     nearest = np.linalg.norm(one.xy[:, None] - middles, axis=2).argmin(axis=1)
     assert np.array_equal(nearest, kinds)
     assert (kinds[one.neighbours] == kinds[:, None]).all()
-    assert mixing(one.neighbours, kinds).alike == 1
+    assert domain_mixing(one.neighbours, kinds).alike == 1
 
 
 def test_a_handful_of_cells_has_no_map():
@@ -31,8 +31,8 @@ def test_a_cell_is_not_its_own_neighbour_even_among_copies():
 def test_mixing_counts_neighbours_of_a_kind_and_leaves_out_the_unknown():
     kinds = np.array([0, 0, 1, -1])
     neighbours = np.array([[1, 2], [0, 3], [0, 3], [0, 1]])
-    found = mixing(neighbours, kinds)
+    found = domain_mixing(neighbours, kinds)
     assert found.alike == pytest.approx(2 / 4)
     assert found.by_chance == pytest.approx((2 / 3) ** 2 + (1 / 3) ** 2)
-    assert mixing(neighbours, np.zeros(4, int)) is None
-    assert mixing(neighbours, np.full(4, -1)) is None
+    assert domain_mixing(neighbours, np.zeros(4, int)) is None
+    assert domain_mixing(neighbours, np.full(4, -1)) is None

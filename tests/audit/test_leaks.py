@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.audit.leaks import find_repeats, ties
+from hf_wbc.audit.leaks import find_duplicate_groups, group_ties
 
 
 def _smear() -> np.ndarray:
@@ -26,24 +26,24 @@ def _pair(make_reading, shift: int, **options):
 @pytest.mark.parametrize(("shift", "is_one_cell"), [(0, True), (3, True), (8, False)])
 def test_frames_of_one_cell_are_hardly_shifted(make_reading, shift, is_one_cell):
     """A frame of 36 um: 3 cells of its thumbnail are 2.25 um, 8 are 6 um."""
-    found = find_repeats(_pair(make_reading, shift))
+    found = find_duplicate_groups(_pair(make_reading, shift))
     assert found.overlapping == ((0, 1),)
     assert bool(found.same_cell) == is_one_cell
 
 
 def test_where_the_cell_fills_the_frame_it_may_be_shifted_by_more_of_it(make_reading):
-    assert find_repeats(_pair(make_reading, 8, um_per_px=None)).same_cell == {(0, 1)}
+    assert find_duplicate_groups(_pair(make_reading, 8, um_per_px=None)).same_cell == {(0, 1)}
 
 
 def test_frames_of_other_colours_are_not_one_cell(make_reading):
     reading = _pair(make_reading, 0)
     reading.small[1] += 40
-    assert not find_repeats(reading).same_cell
+    assert not find_duplicate_groups(reading).same_cell
 
 
 def test_frames_of_two_datasets_are_compared(make_reading):
     reading = _pair(make_reading, 2, folder=[0, 1])
-    assert find_repeats(reading).overlapping == ((0, 1),)
+    assert find_duplicate_groups(reading).overlapping == ((0, 1),)
 
 
 def test_rows_are_tied_by_pixels_scenes_and_groups_of_one_dataset(make_reading):
@@ -53,4 +53,4 @@ def test_rows_are_tied_by_pixels_scenes_and_groups_of_one_dataset(make_reading):
         groups=["p", None, "p", None, "p", None],
         digests=["a", "b", "c", "b", "d", "e"],
     )
-    assert ties(reading, find_repeats(reading)).tolist() == [0, 1, 0, 1, 4, 5]
+    assert group_ties(reading, find_duplicate_groups(reading)).tolist() == [0, 1, 0, 1, 4, 5]

@@ -29,10 +29,10 @@ from conftest import write_domain
 
 from hf_wbc.config import Augmentation
 from hf_wbc.data.crop import Geometry
-from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.loader import BatchStream
-from hf_wbc.data.pixel_cache import harmonise
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.pixel_cache import cache_pixels
+from hf_wbc.data.preprocessing import ImagePreprocessing
 
 BATCH, SIZE, BILINEAR = 64, 224, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -79,7 +79,7 @@ def to_normalised() -> list[Callable[[Any], Any]]:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
 
 
-def example(domain: Domain, transform: v2.Compose) -> Batches:
+def example(domain: DomainSplit, transform: v2.Compose) -> Batches:
     """Batches without end of the example way."""
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -100,9 +100,9 @@ def ours(stream: BatchStream) -> Batches:
         step += 1
 
 
-def uint8_only(domain: Domain) -> Iterator[Tensor]:
+def uint8_only(domain: DomainSplit) -> Iterator[Tensor]:
     """Pixels without end, augmentation left to the device."""
-    table = harmonise(domain, Geometry(SIZE, BILINEAR))
+    table = cache_pixels(domain, Geometry(SIZE, BILINEAR))
     rng = np.random.default_rng(0)
     while True:
         yield table.batch(rng.integers(0, len(table), BATCH))
@@ -140,14 +140,14 @@ def main() -> None:
             folder = write_domain(
                 Path(scratch) / "drawn", "drawn", {"train": 48, "validation": 1, "test": 1}, 0.1
             )
-        domain = load_domain(str(folder), "train")
-        table = harmonise(domain, Geometry(SIZE, BILINEAR))
+        domain = load_split(str(folder), "train")
+        table = cache_pixels(domain, Geometry(SIZE, BILINEAR))
         stream = BatchStream(
             table,
             batch_size=BATCH,
             num_steps=1,
             augmentation=STRENGTH,
-            treatments={domain.name: Treatment(MEAN, STD)},
+            treatments={domain.name: ImagePreprocessing(MEAN, STD)},
         )
         print(f"{len(domain)} images of {domain.name}, batches of {BATCH}, {SIZE} px, one thread")
         print("| task | example, images/s | ours, images/s | ratio | lowest..highest |")

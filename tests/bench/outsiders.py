@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from hf_wbc.data.crop import square
-from hf_wbc.data.preprocessing import Treatment, treat
-from hf_wbc.engine.calibrate import abstention_of
-from hf_wbc.engine.features import geometry_of
+from hf_wbc.data.crop import crop_and_resize
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
+from hf_wbc.engine.calibrate import fit_run_abstention
+from hf_wbc.engine.features import crop_geometry
 from hf_wbc.evaluation.selective import auroc, energy
-from hf_wbc.models import Loaded, load_trained
+from hf_wbc.models import PretrainedModel, load_trained
 
 NUM = 300
 BATCH = 16
@@ -33,7 +33,7 @@ def main(run: Path, source: str, folders: list[Path]) -> None:
     sys.path.insert(0, str(Path(__file__).parents[2]))
     facts = import_module(f"dataset_scripts.{source}").SOURCE
     loaded = load_trained(str(run / "model"))
-    abstention = abstention_of(loaded)
+    abstention = fit_run_abstention(loaded)
     assert abstention is not None, f"{run} was trained before models knew of their doubt"
     inside = recorded(run / "predictions.parquet", source)
     away = abstention.rejection.rejects
@@ -62,14 +62,14 @@ def drawn(folder: Path, frame_px: frozenset[tuple[int, int]]) -> list[Path]:
 
 
 @torch.inference_mode()
-def predicted(loaded: Loaded, files: list[Path], um_per_px: float) -> np.ndarray:
+def predicted(loaded: PretrainedModel, files: list[Path], um_per_px: float) -> np.ndarray:
     """Logits (N, 11), of images cropped and resized as those of a dataset are."""
-    geometry, logits = geometry_of(loaded), []
-    plain = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+    geometry, logits = crop_geometry(loaded), []
+    plain = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
     for start in range(0, len(files), BATCH):
         frames = [np.array(Image.open(f).convert("RGB")) for f in files[start : start + BATCH]]
-        pixels = np.stack([square(frame, um_per_px, geometry) for frame in frames])
-        logits.append(loaded.classifier(treat(torch.from_numpy(pixels), plain)).logits.numpy())
+        pixels = np.stack([crop_and_resize(frame, um_per_px, geometry) for frame in frames])
+        logits.append(loaded.classifier(preprocess(torch.from_numpy(pixels), plain)).logits.numpy())
     return np.concatenate(logits)
 
 

@@ -23,14 +23,14 @@ from scipy.special import softmax
 from transformers import pipeline
 from turns import CLOCKS, Clock
 
-from hf_wbc.data.crop import square
-from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.crop import crop_and_resize
+from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.inference.batch_predict import bf16_cost, say_cost
+from hf_wbc.inference.batch_predict import bf16_degradation, describe_degradation
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.inference.runtime import Engine, apply_head, run_engine
-from hf_wbc.inference.select_runtime import choose_engine
+from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
+from hf_wbc.inference.select_runtime import choose_runtime
 
 Turn = Callable[[], object]
 
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parse()
     predictor, clock = Predictor.load(arguments.model, arguments.engine), CLOCKS[arguments.clock]
     pipe = pipeline("image-classification", arguments.model, device="cpu")
-    domain = load_domain(arguments.dataset, "test")
+    domain = load_split(arguments.dataset, "test")
     data = encoded(domain, np.linspace(0, len(domain) - 1, arguments.num_images).astype(int))
     print(f"{predictor.chosen.facts()}\n{torch.get_num_threads()} threads")
 
@@ -67,50 +67,53 @@ def main() -> None:
     if arguments.bf16:
         known = np.flatnonzero(domain.labels >= 0)
         rows = known[:: max(1, len(known) // arguments.labelled)][: arguments.labelled]
-        cost = bf16_cost(
+        cost = bf16_degradation(
             lambda s: answer(predictor, predictor.chosen.engine, s),
             lambda s: answer(predictor, fast, s),
             squares_of(predictor, domain, encoded(domain, rows)),
             domain.labels[rows],
         )
-        print(f"{fast.name} {fast.version}: {say_cost(cost)}")
+        print(f"{fast.name} {fast.version}: {describe_degradation(cost)}")
 
 
-def bulk(predictor: Predictor, engine: Engine, domain: Domain, data: list[bytes]) -> None:
+def bulk(predictor: Predictor, engine: Runtime, domain: DomainSplit, data: list[bytes]) -> None:
     """From bytes to logits, as `hf-wbc predict` does it."""
     answer(predictor, engine, squares_of(predictor, domain, data))
 
 
-def squares_of(predictor: Predictor, domain: Domain, data: list[bytes]) -> np.ndarray:
+def squares_of(predictor: Predictor, domain: DomainSplit, data: list[bytes]) -> np.ndarray:
     return np.stack(
-        [square(decode_rgb(each, ""), domain.um_per_px, predictor.geometry) for each in data]
+        [
+            crop_and_resize(decode_rgb(each, ""), domain.um_per_px, predictor.geometry)
+            for each in data
+        ]
     )
 
 
-def answer(predictor: Predictor, engine: Engine, squares: np.ndarray) -> np.ndarray:
+def answer(predictor: Predictor, engine: Runtime, squares: np.ndarray) -> np.ndarray:
     """Logits (N, 11)."""
     how, _ = predictor.treatment(squares)
     classifier = predictor.loaded.classifier
-    return apply_head(classifier, run_engine(engine, squares, how, torch.device("cpu")))
+    return apply_head(classifier, run_runtime(engine, squares, how, torch.device("cpu")))
 
 
-def bf16_engine(predictor: Predictor) -> tuple[Engine, bool]:
+def bf16_engine(predictor: Predictor) -> tuple[Runtime, bool]:
     """In bf16, and whether something has a unit for it."""
     loaded = predictor.loaded
     try:
-        return choose_engine(loaded.classifier, loaded.preprocessing, "auto", "bf16").engine, True
+        return choose_runtime(loaded.classifier, loaded.preprocessing, "auto", "bf16").engine, True
     except ValueError as error:
         print(f"bf16: {error}", flush=True)
-    return choose_engine(loaded.classifier, loaded.preprocessing, "torch", "bf16").engine, False
+    return choose_runtime(loaded.classifier, loaded.preprocessing, "torch", "bf16").engine, False
 
 
 def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
     """The engine against torch in fp32 on cells of all splits."""
     loaded = predictor.loaded
-    exact = choose_engine(loaded.classifier, loaded.preprocessing, "torch").engine
+    exact = choose_runtime(loaded.classifier, loaded.preprocessing, "torch").engine
     same, num, worst = 0, 0, 0.0
     for split in SPLITS:
-        domain = load_domain(dataset, split)
+        domain = load_split(dataset, split)
         for start in range(0, len(domain), 256):
             rows = np.arange(start, min(start + 256, len(domain)))[: at_most - num]
             if not len(rows):
@@ -123,7 +126,7 @@ def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
     print(f"agreement on {num:,} cells: top-1 {same / max(num, 1):.4%}, probabilities {worst:.2g}")
 
 
-def encoded(domain: Domain, rows: np.ndarray) -> list[bytes]:
+def encoded(domain: DomainSplit, rows: np.ndarray) -> list[bytes]:
     images = domain.dataset.with_format("arrow")[rows.tolist()]["image"].to_pylist()
     return [image["bytes"] for image in images]
 

@@ -53,7 +53,7 @@ from turns import (
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch
-from hf_wbc.data.crop import Geometry, square
+from hf_wbc.data.crop import Geometry, crop_and_resize
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.table import Table
 from hf_wbc.engine.accelerator import make_accelerator
@@ -153,7 +153,9 @@ class Contest:
     def table(self, name: str, files: Files) -> Table:
         """Pixels of the whole frames."""
         pixels = [
-            square(decode_rgb(path.read_bytes(), path.name), None, Geometry(self.size, BILINEAR))
+            crop_and_resize(
+                decode_rgb(path.read_bytes(), path.name), None, Geometry(self.size, BILINEAR)
+            )
             for path, _ in files
         ]
         return table_of(np.stack(pixels), np.array([label for _, label in files]), name)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation import Setting, load_method
+from hf_wbc.adaptation import TrainingInfo, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.data.loader import BatchStream
-from hf_wbc.data.preprocessing import Treatment
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table
-from hf_wbc.engine.loop import Phase, Window, optimise, prepare
+from hf_wbc.engine.loop import MetricAccumulator, Phase, optimize, prepare_phase
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -99,11 +99,11 @@ def loop_steps(
         method.load_state_dict(state)
     method.to(accelerator.device)
     phase = Phase("fit", 0, 0, config.steps, config.lr, batches)
-    prepared, optimizer = prepare(
+    prepared, optimizer = prepare_phase(
         method, phase, config.weight_decay, config.layer_decay, accelerator
     )
-    window = Window(accelerator)
-    for _, terms in optimise(prepared, optimizer, phase, None, config, accelerator):
+    window = MetricAccumulator(accelerator)
+    for _, terms in optimize(prepared, optimizer, phase, None, config, accelerator):
         window.add(terms)
         yield
 
@@ -114,7 +114,7 @@ def make_method(classifier: Classifier, config: TrainConfig) -> Any:
     method = kind(classifier, kind.parse(config.method_options))
     counts = torch.full((1, NUM_CLASSES), 100)
     torch.manual_seed(config.seed)
-    method.setup(Setting(config.steps, ("source",), counts, num_target=1100))
+    method.setup(TrainingInfo(config.steps, ("source",), counts, num_target=1100))
     return method
 
 
@@ -129,7 +129,7 @@ def table_batches(
         batch_size=config.batch_size,
         num_steps=config.steps,
         augmentation=config.augmentation,
-        treatments=dict.fromkeys(names, Treatment(MEAN, STD)),
+        treatments=dict.fromkeys(names, ImagePreprocessing(MEAN, STD)),
         strong=load_method(config.method).needs.strong,
         device=device,
     )

@@ -15,8 +15,8 @@ import dataset_scripts
 from dataset_scripts import _challenge
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.crop import Geometry, square
-from hf_wbc.data.preprocessing import TreatmentRule
+from hf_wbc.data.crop import Geometry, crop_and_resize
+from hf_wbc.data.preprocessing import PreprocessingRule
 from hf_wbc.engine.run import run
 from hf_wbc.models import Exposure, load_trained, save_classifier
 from hf_wbc.taxonomy import NAMES
@@ -90,7 +90,7 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
 ) -> None:
     if rule != "plain":
         loaded = load_trained(model)
-        notes = {"rule": TreatmentRule(blur_um=0.5, flips=True).to_dict()}
+        notes = {"rule": PreprocessingRule(blur_um=0.5, flips=True).to_dict()}
         model = str(tmp_path / "treated")
         save_classifier(loaded.classifier, loaded.processor, Path(model), notes)
     splits = ["--splits", "train", "validation", "test"]
@@ -114,7 +114,7 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
 
 def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path: Path) -> None:
     loaded = load_trained(model)
-    notes = {"rule": TreatmentRule(normalise_by="domain").to_dict()}
+    notes = {"rule": PreprocessingRule(normalise_by="domain").to_dict()}
     seen = Exposure(loaded.exposure, loaded.exposed_to)
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes, seen)
     out = tmp_path / "a.parquet"
@@ -122,7 +122,7 @@ def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path
     frames = [Image.open(path) for path in sorted(raw.rglob("*_*.*"))]
     size = loaded.preprocessing.size
     geometry = Geometry(size, loaded.preprocessing.resample)
-    squares = [square(np.asarray(image)[..., :3], UM_PER_PX, geometry) for image in frames]
+    squares = [crop_and_resize(np.asarray(image)[..., :3], UM_PER_PX, geometry) for image in frames]
     facts = json.loads(pq.read_schema(out).metadata[b"hf_wbc"])
     assert facts["images"]["treatment"]["mean"] == pytest.approx(
         np.mean(squares, axis=(0, 1, 2)) / 255

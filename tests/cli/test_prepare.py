@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.prepare.work_folder import working_on
+from hf_wbc.prepare.work_folder import lock_work_folder
 
 HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 NUM = {"baso": 40, "eos": 450, "other": 5}
@@ -100,7 +100,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
 def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(command(lab, out, "--num-proc", "2"), "out.partial/*/temporary", tmp_path)
-    with pytest.raises(ValueError, match="another process is building"), working_on(out):
+    with pytest.raises(ValueError, match="another process is building"), lock_work_folder(out):
         pass
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]

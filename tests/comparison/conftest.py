@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.evaluation.bootstrap import intervals
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.model_selection import rule as selection_rule
-from hf_wbc.evaluation.model_selection import values
+from hf_wbc.evaluation.model_selection import criterion_values, selection_rule
 from hf_wbc.records import RunFolder, digest
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
@@ -108,7 +107,7 @@ def write_run(
         if role == "target":
             entry["transductive"] = entry["test"]
     history = list(history or _history(source, target, config["oracle"]))
-    rows = [{**row, "selection": values(row)} for row in history]
+    rows = [{**row, "selection": criterion_values(row)} for row in history]
     kept = next(row for row in rows if row["step"] == kept_step)
     chosen = selection_rule(rule)
     with folder.writing(config, identity):
@@ -186,7 +185,7 @@ def _facts(name: str, version: str) -> dict[str, Any]:
 
 def _scores(labels: np.ndarray, found: np.ndarray, config: dict[str, Any]) -> dict[str, Any]:
     options = {"merge": config["merge"], "classes": config["classes"]}
-    drawn = intervals(labels, found, num_resamples=50, seed=config["seed"], **options)
+    drawn = bootstrap_intervals(labels, found, num_resamples=50, seed=config["seed"], **options)
     return {**score(labels, found, **options), "intervals": drawn}
 
 

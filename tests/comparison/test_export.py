@@ -12,7 +12,7 @@ import pytest
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.compare import compare
 from hf_wbc.comparison.document import Section, Strong, Table
-from hf_wbc.comparison.export import check_out, latex, markdown, write_comparison
+from hf_wbc.comparison.export import check_output_folder, latex, markdown, write_comparison
 from hf_wbc.records import RunFolder, write_json
 
 MakeRun = Callable[..., Path]
@@ -135,8 +135,8 @@ def test_other_classes_have_a_table_of_their_own(tmp_path: Path, runs: Path) -> 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(ValueError, match="not a folder that `hf-wbc compare` wrote"):
-        check_out(tmp_path)
-    check_out(tmp_path / "new")
+        check_output_folder(tmp_path)
+    check_output_folder(tmp_path / "new")
 
 
 def test_signs_of_the_markup_stand_for_themselves() -> None:

@@ -1,7 +1,7 @@
 """Reported rows are marked, cited, and of laboratories that the challenge had."""
 
 import dataset_scripts
-from hf_wbc.comparison.reference_scores import PARTICIPANTS, reported
+from hf_wbc.comparison.reference_scores import PARTICIPANTS, reported_scores
 
 
 def test_every_row_is_marked_as_reported_with_its_source() -> None:
@@ -12,9 +12,9 @@ def test_every_row_is_marked_as_reported_with_its_source() -> None:
 
 
 def test_the_winners_come_first_and_in_their_order() -> None:
-    ranked = [row for row in reported("wbc_2") if row.rank]
+    ranked = [row for row in reported_scores("wbc_2") if row.rank]
     assert [row.rank for row in ranked] == [1, 2, 3]
     assert [row.macro_f1 for row in ranked] == [0.67, 0.66, 0.63]
     assert [row.accuracy for row in ranked] == [0.78, 0.76, 0.75]
-    assert {row.macro_f1 for row in reported("wbc_1")} == {0.67}
-    assert reported("mll_23") == ()
+    assert {row.macro_f1 for row in reported_scores("wbc_1")} == {0.67}
+    assert reported_scores("mll_23") == ()

@@ -8,18 +8,18 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, f1_score
 
 from hf_wbc.comparison.reference_scores import noise_ceiling
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, Annotations
+from hf_wbc.prepare.annotations import MISSING, OUTSIDE, AnnotationTable
 from hf_wbc.taxonomy import NAMES, class_id
 
 
-def annotated(ratings: Any, **more: Any) -> Annotations:
+def annotated(ratings: Any, **more: Any) -> AnnotationTable:
     array = np.array(ratings, dtype=np.int64).reshape(-1, 3)
     ids = tuple(f"{row}.tiff" for row in range(len(array)))
-    return Annotations(ids, array, more.get("unknown", {}), more.get("bad_lines", ()))
+    return AnnotationTable(ids, array, more.get("unknown", {}), more.get("bad_lines", ()))
 
 
 @pytest.fixture
-def looks() -> Annotations:
+def looks() -> AnnotationTable:
     """300 images of five classes; a third looked at again, one in five of them named otherwise."""
     rng = np.random.default_rng(3)
     first = rng.choice([0, 2, 3, 8, 10], 300)
@@ -28,7 +28,7 @@ def looks() -> Annotations:
     return annotated(np.stack([first, *again], 1))
 
 
-def test_agreement_is_as_scikit_learn_counts_it(looks: Annotations) -> None:
+def test_agreement_is_as_scikit_learn_counts_it(looks: AnnotationTable) -> None:
     found = noise_ceiling(looks)
     assert found["num_annotated"] == 300 and found["num_looked_at_again"] == 100
     for pair, (a, b) in zip(found["pairs"], [(0, 1), (0, 2), (1, 2)], strict=True):
@@ -52,7 +52,7 @@ def test_agreement_is_as_scikit_learn_counts_it(looks: Annotations) -> None:
     assert found["pairs"][0]["second_look"] == "first re-annotation"
 
 
-def test_the_interval_of_kappa_is_that_of_drawn_images(looks: Annotations) -> None:
+def test_the_interval_of_kappa_is_that_of_drawn_images(looks: AnnotationTable) -> None:
     rng = np.random.default_rng(0)
     a, b = looks.ratings[:100, 0], looks.ratings[:100, 1]
     rows = rng.integers(0, 100, (300, 100))
@@ -119,7 +119,7 @@ def test_one_class_that_is_always_named_alike_is_agreement_but_no_kappa() -> Non
     assert pair["accuracy"] == pair["macro_f1"] == 1.0 and pair["kappa"] == 0.0
 
 
-def test_it_is_plain_json_and_the_same_each_time(looks: Annotations) -> None:
+def test_it_is_plain_json_and_the_same_each_time(looks: AnnotationTable) -> None:
     first, second = (json.dumps(noise_ceiling(looks), allow_nan=False) for _ in range(2))
     assert first == second
     assert json.loads(first)["pairs"][0]["class_names"] == [*NAMES, "outside the eleven"]

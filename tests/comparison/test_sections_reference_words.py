@@ -5,13 +5,13 @@ import numpy as np
 from hf_wbc.comparison.export import markdown
 from hf_wbc.comparison.reference_scores import noise_ceiling
 from hf_wbc.comparison.sections import ceiling_rows, ceiling_sections, reference_sections
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, Annotations
+from hf_wbc.prepare.annotations import MISSING, OUTSIDE, AnnotationTable
 from hf_wbc.taxonomy import NAMES
 
 
-def annotated(*rows: tuple[int, int, int]) -> Annotations:
+def annotated(*rows: tuple[int, int, int]) -> AnnotationTable:
     ids = tuple(f"{number}.tiff" for number in range(len(rows)))
-    return Annotations(ids, np.array(rows), {"XX": 2}, ("line 7: 3 fields",))
+    return AnnotationTable(ids, np.array(rows), {"XX": 2}, ("line 7: 3 fields",))
 
 
 def test_the_participants_stand_beside_runs_on_the_challenges_domains_alone() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.selection_rules import Judged, judge_rules
-from hf_wbc.comparison.table import rows
+from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
+from hf_wbc.comparison.table import result_rows
 
 MakeRun = Callable[..., Path]
 
@@ -27,8 +27,8 @@ A = [line(10, 0.9, 0.4, 1.0), line(20, 0.8, 0.6, 2.0)]
 B = [line(10, 0.5, 0.7, 5.0), line(20, 0.95, 0.2, 3.0)]
 
 
-def judged(root: Path) -> Judged:
-    return judge_rules(rows(collect([root]).runs))
+def judged(root: Path) -> JudgedRules:
+    return judge_rules(result_rows(collect([root]).runs))
 
 
 def test_within_a_run_each_rule_picks_its_best_evaluation(
@@ -51,7 +51,7 @@ def test_among_runs_each_rule_picks_one_of_all(tmp_path: Path, make_run: MakeRun
     make_run(tmp_path, "a", history=A, kept_step=10)
     make_run(tmp_path, "b", history=B, kept_step=20)
     among = {each.rule: each for each in judged(tmp_path).among}
-    tests = {row.method: row.macro_f1 for row in rows(collect([tmp_path]).runs)[:2]}
+    tests = {row.method: row.macro_f1 for row in result_rows(collect([tmp_path]).runs)[:2]}
     assert set(tests) == {"a", "b"}
     chosen = among["source_val"]
     assert (chosen.method, chosen.step, chosen.num_candidates) == ("b", 20, 2)

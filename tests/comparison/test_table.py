@@ -10,14 +10,14 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.table import Row, rows
+from hf_wbc.comparison.table import ResultRow, result_rows
 from hf_wbc.taxonomy import NAMES, Relation, relation
 
 MakeRun = Callable[..., Path]
 
 
-def headline(root: Path) -> list[Row]:
-    return [row for row in rows(collect([root]).runs) if row.sheet.is_headline]
+def headline(root: Path) -> list[ResultRow]:
+    return [row for row in result_rows(collect([root]).runs) if row.sheet.is_headline]
 
 
 def test_scores_are_means_over_seeds_of_what_was_predicted(
@@ -154,7 +154,7 @@ def test_without_a_target_the_own_test_images_are_what_counts(
 
 def test_every_split_that_was_scored_has_a_row(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path)
-    found = {(row.role, row.split) for row in rows(collect([tmp_path]).runs)}
+    found = {(row.role, row.split) for row in result_rows(collect([tmp_path]).runs)}
     assert found == {
         ("target", "test"), ("target", "transductive"), ("source", "test"),
         ("source", "validation"),

@@ -12,9 +12,9 @@ from torchvision.transforms.v2 import functional as tv
 
 import hf_wbc.data.preprocessing as module
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment import NO_CHANGE, apply_changes, augment, check_strength, doubled
-from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes
-from hf_wbc.data.preprocessing import normalise
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, augment, check_strength, two_views
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_augmentation_params
+from hf_wbc.data.preprocessing import normalize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
@@ -36,7 +36,7 @@ def pixels() -> Tensor:
 
 @pytest.fixture
 def changes() -> Tensor:
-    return draw_changes(NUM, torch.Generator().manual_seed(1))
+    return draw_augmentation_params(NUM, torch.Generator().manual_seed(1))
 
 
 def signed(changes: Tensor, sample: int, draw: int) -> float:
@@ -54,7 +54,7 @@ def turned(pixels: np.ndarray, row: Tensor) -> np.ndarray:
 
 def test_normalise_is_its_formula(pixels: Tensor) -> None:
     expected = (pixels.double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    images = normalise(pixels, MEAN, STD)
+    images = normalize(pixels, MEAN, STD)
     assert images.dtype == torch.float32
     assert images.is_contiguous()
     torch.testing.assert_close(images.double(), expected.permute(0, 3, 1, 2), atol=1e-6, rtol=0)
@@ -62,16 +62,16 @@ def test_normalise_is_its_formula(pixels: Tensor) -> None:
 
 def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:
     assert torch.equal(
-        apply_changes(pixels, changes, NO_CHANGE, MEAN, STD), normalise(pixels, MEAN, STD)
+        apply_augmentation(pixels, changes, NO_CHANGE, MEAN, STD), normalize(pixels, MEAN, STD)
     )
 
 
 def test_mirrors_and_turns_move_whole_pixels(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, flips=True, quarter_turns=True)
-    images = apply_changes(pixels, changes, strength, MEAN, STD)
+    images = apply_augmentation(pixels, changes, strength, MEAN, STD)
     for sample in range(NUM):
         moved = turned(pixels[sample].numpy(), changes[sample])
-        expected = normalise(torch.from_numpy(moved.copy())[None], MEAN, STD)
+        expected = normalize(torch.from_numpy(moved.copy())[None], MEAN, STD)
         assert torch.equal(images[sample], expected[0])
 
 
@@ -94,19 +94,19 @@ def test_mirrors_and_turns_are_exact_inside_an_affine_grid(pixels: Tensor, chang
             for p, c in zip(pixels, changes, strict=True)
         ]
     )
-    in_one = apply_changes(pixels, changes, GEOMETRY, *PLAIN)
+    in_one = apply_augmentation(pixels, changes, GEOMETRY, *PLAIN)
     later = replace(GEOMETRY, flips=False, quarter_turns=False)
     torch.testing.assert_close(
-        in_one, apply_changes(exact, changes, later, *PLAIN), atol=1e-2, rtol=0
+        in_one, apply_augmentation(exact, changes, later, *PLAIN), atol=1e-2, rtol=0
     )
     nearly_none = replace(GEOMETRY, rotation_deg=0.0, shift_um=1e-9, scale_um=0.0)
-    images = apply_changes(pixels, changes, nearly_none, *PLAIN)
+    images = apply_augmentation(pixels, changes, nearly_none, *PLAIN)
     torch.testing.assert_close(images, exact.permute(0, 3, 1, 2).float(), atol=2e-3, rtol=0)
 
 
 def test_frames_are_rotated_widened_and_shifted_in_um(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(GEOMETRY, flips=False, quarter_turns=False)
-    images = apply_changes(pixels, changes, strength, *PLAIN, um=UM)
+    images = apply_augmentation(pixels, changes, strength, *PLAIN, um=UM)
     centre, um_per_px = (SIDE - 1) / 2, UM / SIDE
     y, x = (np.mgrid[:SIDE, :SIDE] - centre) * um_per_px
     for sample in range(NUM):
@@ -134,7 +134,7 @@ def in_yiq(image: np.ndarray, angle: float) -> np.ndarray:
 
 def test_colours_follow_one_another_as_in_torchvision(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1)
-    images = apply_changes(pixels, changes, strength, MEAN, STD)
+    images = apply_augmentation(pixels, changes, strength, MEAN, STD)
     for sample in range(NUM):
         brightness, contrast, saturation, hue = (
             signed(changes, sample, draw) for draw in range(7, 11)
@@ -152,7 +152,7 @@ def test_colours_follow_one_another_as_in_torchvision(pixels: Tensor, changes: T
 def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
     changes = torch.full((NUM, NUM_DRAWS), 1.0)
     luma = torch.tensor([0.299, 0.587, 0.114])
-    there = apply_changes(pixels, changes, replace(NO_CHANGE, hue=0.5), *PLAIN)
+    there = apply_augmentation(pixels, changes, replace(NO_CHANGE, hue=0.5), *PLAIN)
     before = pixels.permute(0, 3, 1, 2).float()
     torch.testing.assert_close(
         torch.einsum("bchw,c->bhw", there, luma), torch.einsum("bchw,c->bhw", before, luma)
@@ -164,7 +164,7 @@ def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
 
 def test_saturation_of_minus_one_is_grey(pixels: Tensor) -> None:
     lowest = torch.zeros(NUM, NUM_DRAWS)
-    images = apply_changes(pixels, lowest, replace(NO_CHANGE, saturation=1.0), *PLAIN)
+    images = apply_augmentation(pixels, lowest, replace(NO_CHANGE, saturation=1.0), *PLAIN)
     torch.testing.assert_close(images[:, 0], images[:, 1], atol=1e-3, rtol=0)
     torch.testing.assert_close(images[:, 0], images[:, 2], atol=1e-3, rtol=0)
 
@@ -181,10 +181,10 @@ def test_black_and_white_images_stay_grey_and_finite(intensity: int) -> None:
 
 def test_a_sample_gets_the_same_draw_in_any_slice(pixels: Tensor, changes: Tensor) -> None:
     whole = augment(pixels, EVERYTHING, MEAN, STD, torch.Generator().manual_seed(1))
-    assert torch.equal(whole, apply_changes(pixels, changes, EVERYTHING, MEAN, STD))
+    assert torch.equal(whole, apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD))
     start = augment(pixels[:5], EVERYTHING, MEAN, STD, torch.Generator().manual_seed(1))
     torch.testing.assert_close(start, whole[:5], atol=1e-5, rtol=0)
-    slice_ = apply_changes(pixels[5:], changes[5:], EVERYTHING, MEAN, STD)
+    slice_ = apply_augmentation(pixels[5:], changes[5:], EVERYTHING, MEAN, STD)
     torch.testing.assert_close(slice_, whole[5:], atol=1e-5, rtol=0)
 
 
@@ -192,16 +192,16 @@ def test_a_sample_gets_the_same_draw_in_any_slice(pixels: Tensor, changes: Tenso
 def test_parts_for_the_cache_do_not_change_the_result(
     pixels: Tensor, changes: Tensor, strength: Augmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = apply_changes(pixels, changes, strength, MEAN, STD)
+    whole = apply_augmentation(pixels, changes, strength, MEAN, STD)
     monkeypatch.setattr(module, "_CACHED_BYTES", 5 * 4 * SIDE * SIDE * 3)
-    parts = apply_changes(pixels, changes, strength, MEAN, STD)
+    parts = apply_augmentation(pixels, changes, strength, MEAN, STD)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
 def test_reduced_precision_around_it_changes_nothing(pixels: Tensor, changes: Tensor) -> None:
-    expected = apply_changes(pixels, changes, EVERYTHING, MEAN, STD)
+    expected = apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        images = apply_changes(pixels, changes, EVERYTHING, MEAN, STD)
+        images = apply_augmentation(pixels, changes, EVERYTHING, MEAN, STD)
     assert images.dtype == torch.float32
     assert torch.equal(images, expected)
 
@@ -213,10 +213,10 @@ def test_every_sample_has_its_own_draw(pixels: Tensor) -> None:
 
 
 def test_a_strong_view_has_twice_the_ranges_as_far_as_they_go() -> None:
-    strong = doubled(Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7))
+    strong = two_views(Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7))
     assert (strong.brightness, strong.shift_um, strong.hue) == (1.0, 3.0, 0.1)
     assert (strong.stain, strong.target_shift) == (0.1, 1.0)
-    assert doubled(NO_CHANGE) == NO_CHANGE
+    assert two_views(NO_CHANGE) == NO_CHANGE
 
 
 @pytest.mark.parametrize(

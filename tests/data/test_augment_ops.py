@@ -7,9 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes, draw_stains, dyes, restain
-from hf_wbc.data.preprocessing import normalise
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation
+from hf_wbc.data.augment_ops import (
+    NUM_DRAWS,
+    draw_augmentation_params,
+    draw_stain_params,
+    stain_affine,
+    stain_matrix,
+)
+from hf_wbc.data.preprocessing import normalize
 
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 GIEMSA = np.array(
@@ -32,7 +38,7 @@ def pixels() -> Tensor:
 
 @pytest.fixture
 def changes() -> Tensor:
-    return draw_changes(NUM, torch.Generator().manual_seed(1))
+    return draw_augmentation_params(NUM, torch.Generator().manual_seed(1))
 
 
 def jittered(image: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -45,13 +51,13 @@ def jittered(image: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndar
 
 def test_dyes_point_where_imagej_measured_them() -> None:
     expected = GIEMSA / np.linalg.norm(GIEMSA, axis=1, keepdims=True)
-    np.testing.assert_allclose(dyes().numpy(), expected, atol=1e-7)
+    np.testing.assert_allclose(stain_matrix().numpy(), expected, atol=1e-7)
 
 
 def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
     pixels: Tensor, changes: Tensor
 ) -> None:
-    images = apply_changes(pixels, changes, replace(NO_CHANGE, stain=STRENGTH), *PLAIN)
+    images = apply_augmentation(pixels, changes, replace(NO_CHANGE, stain=STRENGTH), *PLAIN)
     for sample in range(NUM):
         scale, shift = (
             (2 * changes[sample, first : first + 3].double().numpy() - 1) * STRENGTH
@@ -64,20 +70,20 @@ def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
 def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
     changes = torch.full((1, NUM_DRAWS), 0.5)
     changes[0, 11] = 1.0  # azure, half as much again
-    azure, eosin, _ = dyes()
+    azure, eosin, _ = stain_matrix()
     density = (0.8 * azure + 0.3 * eosin)[None, :, None]
     image = 255 * torch.exp(-density).float()
-    after = -torch.log(restain(image, draw_stains(changes, 0.5)) / 255)
-    amounts = torch.linalg.solve(dyes().T, after[0, :, 0].double())
+    after = -torch.log(stain_affine(image, draw_stain_params(changes, 0.5)) / 255)
+    amounts = torch.linalg.solve(stain_matrix().T, after[0, :, 0].double())
     torch.testing.assert_close(amounts, torch.tensor([1.2, 0.3, 0.0]).double(), atol=1e-5, rtol=0)
 
 
 def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:
-    images = apply_changes(pixels, changes, replace(NO_CHANGE, stain=0.0), *PLAIN)
-    assert torch.equal(images, normalise(pixels, *PLAIN))
+    images = apply_augmentation(pixels, changes, replace(NO_CHANGE, stain=0.0), *PLAIN)
+    assert torch.equal(images, normalize(pixels, *PLAIN))
 
 
 def test_black_pixels_stay_finite(changes: Tensor) -> None:
     black = torch.zeros(NUM, SIDE, SIDE, 3, dtype=torch.uint8)
-    images = apply_changes(black, changes, replace(NO_CHANGE, stain=1.0), *PLAIN)
+    images = apply_augmentation(black, changes, replace(NO_CHANGE, stain=1.0), *PLAIN)
     assert images.isfinite().all()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 from hf_wbc.data.schema import row_features
 from hf_wbc.taxonomy import NAMES
 
@@ -38,7 +38,7 @@ def replaced(name: str, values: Callable[[list[object]], list[object]]) -> objec
 
 
 def test_a_domain_knows_its_name_labels_and_scale(folder: Path) -> None:
-    domain = load_domain(str(folder), "train")
+    domain = load_split(str(folder), "train")
     assert domain.name == "toy_a"
     assert domain.labels.tolist() == list(range(len(NAMES)))
     assert domain.um_per_px == pytest.approx(25 / 36)
@@ -50,15 +50,15 @@ def test_a_domain_knows_its_name_labels_and_scale(folder: Path) -> None:
 
 def test_a_domain_without_scale_or_labels_loads(tmp_path: Path, make_domain: MakeDomain) -> None:
     folder = make_domain(tmp_path / "toy", num_per_class=1, um_per_px=None, labelled=False)
-    domain = load_domain(str(folder), "test")
+    domain = load_split(str(folder), "test")
     assert domain.um_per_px is None
     assert set(domain.labels.tolist()) == {-1}
 
 
 def test_changed_rows_under_an_unchanged_readme_are_seen(folder: Path) -> None:
-    before = load_domain(str(folder), "train")
+    before = load_split(str(folder), "train")
     rewrite(folder, replaced("label", lambda labels: labels[::-1]))
-    after = load_domain(str(folder), "train")
+    after = load_split(str(folder), "train")
     assert after.labels.tolist() == after.dataset["label"][:] == before.labels.tolist()[::-1]
     assert after.fingerprint != before.fingerprint
 
@@ -66,31 +66,31 @@ def test_changed_rows_under_an_unchanged_readme_are_seen(folder: Path) -> None:
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(folder: Path) -> None:
     copy = folder.with_name("elsewhere")
     shutil.copytree(folder, copy)
-    first, second = (load_domain(str(path), "train").fingerprint for path in (folder, copy))
+    first, second = (load_split(str(path), "train").fingerprint for path in (folder, copy))
     assert first == second
-    assert first != load_domain(str(folder), "test").fingerprint
+    assert first != load_split(str(folder), "test").fingerprint
 
 
 @pytest.mark.parametrize("column", ["image_id", "group", "pixel_sha256"])
 def test_the_fingerprint_depends_on_every_fact(folder: Path, column: str) -> None:
-    before = load_domain(str(folder), "train").fingerprint
+    before = load_split(str(folder), "train").fingerprint
     rewrite(folder, replaced(column, lambda values: ["other", *values[1:]]))
-    assert load_domain(str(folder), "train").fingerprint != before
+    assert load_split(str(folder), "train").fingerprint != before
 
 
 def test_shards_are_read_in_their_order(folder: Path) -> None:
-    whole = load_domain(str(folder), "train")
+    whole = load_split(str(folder), "train")
     path = folder / "cropped" / "train-00000-of-00001.parquet"
     table = pq.read_table(path)
     path.unlink()
     for number, part in enumerate((table[:4], table[4:])):
         pq.write_table(part, path.with_name(f"train-0000{number}-of-00002.parquet"))
-    sharded = load_domain(str(folder), "train")
+    sharded = load_split(str(folder), "train")
     assert sharded.fingerprint == whole.fingerprint
     assert sharded.dataset["image_id"][:] == whole.image_ids
     path.with_name("train-00001-of-00002.parquet").unlink()
     with pytest.raises(ValueError, match=r"train-00000-of-00002.parquet; build it again"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 @pytest.fixture
@@ -108,36 +108,36 @@ def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("ref", ["lab/wbc-toy", "lab/wbc-toy@main", f"lab/wbc-toy@{COMMIT}"])
 def test_a_hub_dataset_is_pinned_to_its_commit(hub_cache: Path, folder: Path, ref: str) -> None:
-    domain = load_domain(ref, "train")
+    domain = load_split(ref, "train")
     assert domain.revision == COMMIT
-    assert domain.fingerprint == load_domain(str(folder), "train").fingerprint
+    assert domain.fingerprint == load_split(str(folder), "train").fingerprint
 
 
 def test_a_hub_dataset_that_is_not_there_is_named(hub_cache: Path) -> None:
     with pytest.raises(ValueError, match="lab/nothing: no such folder, and the Hub"):
-        load_domain("lab/nothing", "train")
+        load_split("lab/nothing", "train")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder; give a folder that `hf-wbc prepare`"):
-        load_domain(str(tmp_path / "nothing"), "train")
+        load_split(str(tmp_path / "nothing"), "train")
 
 
 def test_an_unknown_split_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="unknown split 'valid'; choose from train, validation"):
-        load_domain(str(folder), "valid")
+        load_split(str(folder), "valid")
 
 
 def test_a_config_that_was_not_built_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"original/ should hold train-00000-of-0000N.parquet"):
-        load_domain(str(folder), "train", "original")
+        load_split(str(folder), "train", "original")
 
 
 def test_a_damaged_file_is_named(folder: Path) -> None:
     path = folder / "cropped" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet cannot be read"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 @pytest.mark.parametrize("place", ["its first page", "its footer"])
@@ -149,7 +149,7 @@ def test_a_file_damaged_inside_is_named(folder: Path, place: str) -> None:
     data[start : start + 60] = bytes(60)
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet.* build it again"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_another_order_of_classes_is_refused(folder: Path) -> None:
@@ -163,19 +163,19 @@ def test_another_order_of_classes_is_refused(folder: Path) -> None:
 
     rewrite(folder, change)
     with pytest.raises(ValueError, match=r"its classes are eosinophil, basophil, .* in this order"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_a_missing_column_is_named(folder: Path) -> None:
     rewrite(folder, lambda table: table.drop_columns(["um_per_px"]))
     with pytest.raises(ValueError, match="has no column 'um_per_px', so it is not a dataset of"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_rows_without_the_types_of_the_schema_are_refused(folder: Path) -> None:
     rewrite(folder, lambda table: table.replace_schema_metadata(None))
     with pytest.raises(ValueError, match=r"column 'image' is .*, not Image"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 BAD_VALUES = {
@@ -190,28 +190,28 @@ def test_rows_that_contradict_are_refused(folder: Path, column: str) -> None:
     values, message = BAD_VALUES[column]
     rewrite(folder, replaced(column, values))
     with pytest.raises(ValueError, match=message):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_a_scale_for_some_rows_only_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [None, *values[1:]]))
     with pytest.raises(ValueError, match=r"um_per_px is 0.69.*, None in one dataset"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_a_scale_of_zero_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [0.0] * len(values)))
     with pytest.raises(ValueError, match="a scale is a positive number"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_crops_of_another_scale_than_the_rows_state_are_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [0.1] * len(values)))
     with pytest.raises(ValueError, match=r"crops are 36x36 px, and 25 um are 250 px at .* 0\.1 "):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")
 
 
 def test_no_rows_are_refused(folder: Path) -> None:
     rewrite(folder, lambda table: table[:0])
     with pytest.raises(ValueError, match=r"no rows in train-00000-of-00001.parquet"):
-        load_domain(str(folder), "train")
+        load_split(str(folder), "train")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from hf_wbc.data import image_blocks
-from hf_wbc.data.crop import Geometry, square
-from hf_wbc.data.image_blocks import list_images, read_blocks, sample
+from hf_wbc.data.crop import Geometry, crop_and_resize
+from hf_wbc.data.image_blocks import list_images, read_blocks, sample_images
 
 GEOMETRY = Geometry(size=24, resample=3)
 
@@ -45,20 +45,20 @@ def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
     assert fault.startswith("4.png: no image") and "archive" not in fault
     for name, found in zip(names, np.concatenate([b.pixels for b in blocks]), strict=True):
         frame = np.asarray(Image.open(folder / name))
-        np.testing.assert_array_equal(found, square(frame, 1.0, GEOMETRY))
+        np.testing.assert_array_equal(found, crop_and_resize(frame, 1.0, GEOMETRY))
 
 
 def test_a_cell_that_fills_the_frame_is_seen_whole(folder: Path) -> None:
     (block,) = read_blocks(list_images(folder, None), GEOMETRY)
     frame = np.asarray(Image.open(folder / "0.png"))
-    np.testing.assert_array_equal(block.pixels[0], square(frame, None, GEOMETRY))
+    np.testing.assert_array_equal(block.pixels[0], crop_and_resize(frame, None, GEOMETRY))
 
 
 def test_a_sample_is_spread_evenly_and_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_blocks, "SAMPLE_BYTES", 3 * 3 * 24**2)
-    table = sample(list_images(folder, 1.0), GEOMETRY)
+    table = sample_images(list_images(folder, 1.0), GEOMETRY)
     assert table.image_ids == ["0.png", "9.png"]  # the middle of 0, 1, 10, 2 ... is 4, the bad one
     assert set(table.labels) == {-1} and table.is_pixels
 
@@ -66,7 +66,7 @@ def test_a_sample_is_spread_evenly_and_bounded(
 def test_a_folder_of_bad_images_alone_cannot_be_measured(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(ValueError, match=r"a\.png: zero bytes"):
-        sample(list_images(tmp_path, 1.0), GEOMETRY)
+        sample_images(list_images(tmp_path, 1.0), GEOMETRY)
 
 
 def test_what_is_no_file_is_a_fault_and_not_waited_for(folder: Path) -> None:

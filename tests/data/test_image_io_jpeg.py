@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.image_io import frame_header, is_whole, strip_metadata
+from hf_wbc.data.image_io import is_complete_jpeg, jpeg_frame_header, strip_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (19, 33, 3), dtype=np.uint8)
 
@@ -72,17 +72,17 @@ def test_the_adobe_mark_of_an_rgb_jpeg_stays() -> None:
 
 
 def test_the_frame_header_tells_baseline_bits_and_channels() -> None:
-    assert frame_header(jpeg(RGB)) == (True, 8, 3)
-    assert frame_header(jpeg(RGB, progressive=True)) == (False, 8, 3)
-    assert frame_header(jpeg(RGB.convert("L"))) == (True, 8, 1)
-    assert frame_header(jpeg(RGB.convert("CMYK"))) == (True, 8, 4)
-    assert frame_header(b"\xff\xd8\xff\xe0") is None
+    assert jpeg_frame_header(jpeg(RGB)) == (True, 8, 3)
+    assert jpeg_frame_header(jpeg(RGB, progressive=True)) == (False, 8, 3)
+    assert jpeg_frame_header(jpeg(RGB.convert("L"))) == (True, 8, 1)
+    assert jpeg_frame_header(jpeg(RGB.convert("CMYK"))) == (True, 8, 4)
+    assert jpeg_frame_header(b"\xff\xd8\xff\xe0") is None
 
 
 def test_only_the_whole_file_is_whole() -> None:
     data = jpeg(RGB)
-    assert is_whole(data) and is_whole(data + b"trailing")
+    assert is_complete_jpeg(data) and is_complete_jpeg(data + b"trailing")
     for length in range(len(data)):
-        assert not is_whole(data[:length])
+        assert not is_complete_jpeg(data[:length])
     with pytest.raises(ValueError, match="no end"):
         strip_metadata(data[:-1])

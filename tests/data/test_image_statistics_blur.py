@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.augment_ops import draw_changes
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation
+from hf_wbc.data.augment_ops import draw_augmentation_params
 from hf_wbc.data.image_statistics import blur
 
 SIDE, UM = 20, 25.0
@@ -54,11 +54,11 @@ def test_a_grey_image_stays_grey() -> None:
 
 
 def test_the_blur_of_a_batch_is_in_um_and_comes_before_its_mirrors(pixels: Tensor) -> None:
-    changes = draw_changes(len(WIDTHS), torch.Generator().manual_seed(2))
+    changes = draw_augmentation_params(len(WIDTHS), torch.Generator().manual_seed(2))
     changes[:, 0], changes[:, 1], changes[:, 2] = 0.9, 0.1, 0.3  # mirrored, turned once
     strength = replace(NO_CHANGE, flips=True, quarter_turns=True)
     width_um = WIDTHS * UM / SIDE
-    images = apply_changes(pixels, changes, strength, *PLAIN, um=UM, blur_um=width_um)
+    images = apply_augmentation(pixels, changes, strength, *PLAIN, um=UM, blur_um=width_um)
     plain = pixels.permute(0, 3, 1, 2).float()
     for image, width, found in zip(plain, WIDTHS, images, strict=True):
         expected = np.rot90(filtered(image, float(width))[:, :, ::-1], axes=(1, 2))

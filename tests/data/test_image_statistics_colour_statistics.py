@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from hf_wbc.data.augment import NO_CHANGE, apply_changes
-from hf_wbc.data.augment_ops import draw_changes
-from hf_wbc.data.image_statistics import carry, colour_statistics, evenly_spaced
-from hf_wbc.data.preprocessing import normalise
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation
+from hf_wbc.data.augment_ops import draw_augmentation_params
+from hf_wbc.data.image_statistics import color_statistics, color_transfer_map, evenly_spaced
+from hf_wbc.data.preprocessing import normalize
 from hf_wbc.data.table import Table, concatenate
 
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -44,7 +44,7 @@ def away() -> Table:
 
 def test_statistics_are_those_of_all_pixels(home: Table) -> None:
     colours = home.chunks[0].reshape(-1, 3) / 255
-    found = colour_statistics(home)
+    found = color_statistics(home)
     np.testing.assert_allclose(found.mean, colours.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.covariance, np.cov(colours.T, bias=True), rtol=1e-9)
     np.testing.assert_allclose(found.std, colours.std(0), rtol=1e-9)
@@ -52,18 +52,18 @@ def test_statistics_are_those_of_all_pixels(home: Table) -> None:
 
 def test_a_domain_inside_a_table_is_measured_alone(home: Table, away: Table) -> None:
     both = concatenate([home, away])
-    assert colour_statistics(both, 1) == colour_statistics(away)
+    assert color_statistics(both, 1) == color_statistics(away)
 
 
 def test_labels_change_nothing(home: Table) -> None:
-    assert colour_statistics(coloured("home", 0, labels=-1)) == colour_statistics(home)
+    assert color_statistics(coloured("home", 0, labels=-1)) == color_statistics(home)
 
 
 def test_a_domain_of_one_colour_has_a_spread_to_divide_by(home: Table) -> None:
     flat = replace(home, chunks=(np.full_like(home.chunks[0], 200),))
-    statistics = colour_statistics(flat)
+    statistics = color_statistics(flat)
     assert statistics.std == (1 / 255, 1 / 255, 1 / 255)
-    assert np.isfinite(carry(statistics, colour_statistics(home))).all()
+    assert np.isfinite(color_transfer_map(statistics, color_statistics(home))).all()
 
 
 @pytest.mark.parametrize("num", [1, 5, 1000])
@@ -74,46 +74,48 @@ def test_evenly_spaced_rows_begin_first_and_end_last(num: int) -> None:
 
 def test_the_map_is_the_gaussian_optimal_transport(home: Table, away: Table) -> None:
     """Against SciPy's matrix root, by Peyré & Cuturi 2019 (arXiv:1803.00567, remark 2.31)."""
-    source, target = colour_statistics(home), colour_statistics(away)
+    source, target = color_statistics(home), color_statistics(away)
     floor = np.eye(3) / 255**2
     c_s, c_t = np.array(source.covariance) + floor, np.array(target.covariance) + floor
     root = np.real(sqrtm(c_s))
     expected = np.linalg.inv(root) @ np.real(sqrtm(root @ c_t @ root)) @ np.linalg.inv(root)
-    found = carry(source, target)
+    found = color_transfer_map(source, target)
     np.testing.assert_allclose(found[:, :3], expected, atol=1e-8)
     np.testing.assert_allclose(found[:, :3] @ source.mean + found[:, 3], target.mean, atol=1e-12)
     np.testing.assert_allclose(found[:, :3] @ c_s @ found[:, :3].T, c_t, atol=1e-12)
 
 
 def test_a_domain_is_carried_to_itself_unchanged(home: Table) -> None:
-    statistics = colour_statistics(home)
-    np.testing.assert_allclose(carry(statistics, statistics), np.eye(3, 4), atol=1e-9)
+    statistics = color_statistics(home)
+    np.testing.assert_allclose(color_transfer_map(statistics, statistics), np.eye(3, 4), atol=1e-9)
 
 
 def towards(table: Table, *targets: Table) -> torch.Tensor:
-    maps = [carry(colour_statistics(table), colour_statistics(target)) for target in targets]
+    maps = [
+        color_transfer_map(color_statistics(table), color_statistics(target)) for target in targets
+    ]
     return torch.from_numpy(np.array(maps)).expand(len(table), len(targets), 3, 4)
 
 
 def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: Table) -> None:
     pixels, changes = home.batch(np.arange(len(home))), torch.ones(len(home), 19) * (1 - 2**-24)
-    images = apply_changes(pixels, changes, SHIFT, *PLAIN, towards=towards(home, away))
+    images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, towards=towards(home, away))
     colours = images.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
-    target = colour_statistics(away)
+    target = color_statistics(away)
     np.testing.assert_allclose(colours.mean(0), target.mean, atol=1e-5)
     np.testing.assert_allclose(np.cov(colours.T), target.covariance, atol=5e-5)
 
 
 def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, away: Table) -> None:
     third = coloured("third", 2)
-    changes = draw_changes(len(home), torch.Generator().manual_seed(0))
+    changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     strength = replace(SHIFT, target_shift=0.6)
     pixels, maps = home.batch(np.arange(len(home))), towards(home, away, third)
-    images = apply_changes(pixels, changes, strength, *PLAIN, towards=maps)
+    images = apply_augmentation(pixels, changes, strength, *PLAIN, towards=maps)
     chosen = set()
     for sample, row in enumerate(changes.double().numpy()):
         colours, target = pixels[sample].numpy() / 255, int(row[18] * 2)
-        whole = carry(colour_statistics(home), colour_statistics((away, third)[target]))
+        whole = color_transfer_map(color_statistics(home), color_statistics((away, third)[target]))
         moved = colours @ whole[:, :3].T + whole[:, 3]
         expected = colours + 0.6 * row[17] * (moved - colours)
         np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, atol=1e-5)
@@ -122,7 +124,7 @@ def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, aw
 
 
 def test_no_strength_is_exactly_normalise(home: Table, away: Table) -> None:
-    changes = draw_changes(len(home), torch.Generator().manual_seed(0))
+    changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     pixels = home.batch(np.arange(len(home)))
-    images = apply_changes(pixels, changes, NO_CHANGE, *PLAIN, towards=towards(home, away))
-    assert torch.equal(images, normalise(pixels, *PLAIN))
+    images = apply_augmentation(pixels, changes, NO_CHANGE, *PLAIN, towards=towards(home, away))
+    assert torch.equal(images, normalize(pixels, *PLAIN))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.image_statistics import LOOK, look_of, looks_of_sources
+from hf_wbc.data.image_statistics import LOOK, image_appearance, measure_source_appearance
 
 
 def cell(rng: np.random.Generator, tint: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
@@ -21,32 +21,34 @@ def cell(rng: np.random.Generator, tint: tuple[float, float, float] = (1, 1, 1))
 @pytest.fixture(scope="module")
 def sources() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    looks = [look_of(cell(rng)) for _ in range(60)]
-    looks += [look_of(cell(rng, (1, 0.9, 0.8))) for _ in range(60)]
+    looks = [image_appearance(cell(rng)) for _ in range(60)]
+    looks += [image_appearance(cell(rng, (1, 0.9, 0.8))) for _ in range(60)]
     return np.array(looks), np.repeat(["a", "b"], 60)
 
 
 def test_cells_of_either_source_are_at_home(sources: tuple[np.ndarray, np.ndarray]) -> None:
-    looks, rng = looks_of_sources(*sources), np.random.default_rng(1)
-    found = [look_of(cell(rng, tint)) for tint in ((1, 1, 1), (1, 0.9, 0.8)) for _ in range(20)]
+    looks, rng = measure_source_appearance(*sources), np.random.default_rng(1)
+    found = [
+        image_appearance(cell(rng, tint)) for tint in ((1, 1, 1), (1, 0.9, 0.8)) for _ in range(20)
+    ]
     assert sum(looks.is_foreign(one) for one in found) <= 1
     assert not any(looks.is_blurred(one) for one in found)
 
 
 def test_another_stain_is_foreign(sources: tuple[np.ndarray, np.ndarray]) -> None:
-    looks, rng = looks_of_sources(*sources), np.random.default_rng(2)
-    assert all(looks.is_foreign(look_of(cell(rng, (0.7, 0.9, 1)))) for _ in range(20))
+    looks, rng = measure_source_appearance(*sources), np.random.default_rng(2)
+    assert all(looks.is_foreign(image_appearance(cell(rng, (0.7, 0.9, 1)))) for _ in range(20))
 
 
 def test_a_blurred_cell_is_blurred(sources: tuple[np.ndarray, np.ndarray]) -> None:
-    looks, rng = looks_of_sources(*sources), np.random.default_rng(3)
+    looks, rng = measure_source_appearance(*sources), np.random.default_rng(3)
     for _ in range(10):
         soft = gaussian_filter(cell(rng).astype(float), (3, 3, 0)).astype(np.uint8)
-        assert looks.is_blurred(look_of(soft))
+        assert looks.is_blurred(image_appearance(soft))
 
 
 def test_a_plain_image_has_no_sharpness_and_is_not_called_blurred(
     sources: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    plain = look_of(np.full((LOOK.size, LOOK.size, 3), 200, np.uint8))
-    assert np.isnan(plain[-1]) and not looks_of_sources(*sources).is_blurred(plain)
+    plain = image_appearance(np.full((LOOK.size, LOOK.size, 3), 200, np.uint8))
+    assert np.isnan(plain[-1]) and not measure_source_appearance(*sources).is_blurred(plain)

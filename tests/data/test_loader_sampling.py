@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.loader import Balance, Sampler, draw
+from hf_wbc.data.loader import Balance, Sampler, draw_indices
 
 BALANCES: tuple[Balance, ...] = ("class_domain", "domain", "none")
 
@@ -27,8 +27,8 @@ def test_a_draw_depends_on_seed_and_step_alone(
     forward = [sampler.draw(7, step) for step in range(40)]
     for step in (39, 0, 17):
         assert np.array_equal(sampler.draw(7, step), forward[step])
-        assert np.array_equal(draw(labels, domains, 7, balance, 3, step), forward[step])
-    assert not np.array_equal(draw(labels, domains, 7, balance, 4, 0), forward[0])
+        assert np.array_equal(draw_indices(labels, domains, 7, balance, 3, step), forward[step])
+    assert not np.array_equal(draw_indices(labels, domains, 7, balance, 4, 0), forward[0])
 
 
 @pytest.mark.parametrize("balance", BALANCES)
@@ -53,7 +53,7 @@ def test_unbalanced_draws_see_every_row_once_an_epoch(
 def test_balanced_draws_see_every_cell_alike(
     labels: np.ndarray, domains: np.ndarray, balance: Balance, num_cells: int
 ) -> None:
-    rows = draw(labels, domains, 60 * num_cells, balance, seed=0, step=2)
+    rows = draw_indices(labels, domains, 60 * num_cells, balance, seed=0, step=2)
     cells = domains if balance == "domain" else labels + 3 * domains
     found, counts = np.unique(cells[rows], return_counts=True)
     assert len(found) == num_cells
@@ -65,7 +65,9 @@ def test_no_row_comes_twice_before_all_others_of_its_cell(
     labels: np.ndarray, domains: np.ndarray, balance: Balance
 ) -> None:
     cells = {"none": 0 * labels, "domain": domains, "class_domain": labels + 3 * domains}[balance]
-    rows = np.concatenate([draw(labels, domains, 25, balance, 1, step) for step in range(20)])
+    rows = np.concatenate(
+        [draw_indices(labels, domains, 25, balance, 1, step) for step in range(20)]
+    )
     for cell in np.unique(cells):
         drawn, size = rows[cells[rows] == cell], int((cells == cell).sum())
         whole = drawn[: len(drawn) // size * size].reshape(-1, size)
@@ -75,7 +77,7 @@ def test_no_row_comes_twice_before_all_others_of_its_cell(
 def test_small_batches_mix_cells_anew_in_every_round(
     labels: np.ndarray, domains: np.ndarray
 ) -> None:
-    firsts = [draw(labels, domains, 4, "class_domain", 0, step)[0] for step in range(80)]
+    firsts = [draw_indices(labels, domains, 4, "class_domain", 0, step)[0] for step in range(80)]
     assert len(set((labels + 3 * domains)[firsts].tolist())) == 4
 
 

@@ -9,10 +9,10 @@ import torch
 
 from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE
-from hf_wbc.data.batch import Batch, View
-from hf_wbc.data.image_statistics import colour_statistics
+from hf_wbc.data.batch import Batch, DomainView
+from hf_wbc.data.image_statistics import color_statistics
 from hf_wbc.data.loader import BatchStream
-from hf_wbc.data.preprocessing import Treatment, normalise
+from hf_wbc.data.preprocessing import ImagePreprocessing, normalize
 from hf_wbc.data.table import Table, concatenate, feature_table
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -47,7 +47,7 @@ def stream(source: Table, target: Table | None = None, **options: Any) -> BatchS
     return BatchStream(source, target, **{**defaults, **options})
 
 
-def assert_same(first: View | None, second: View | None) -> None:
+def assert_same(first: DomainView | None, second: DomainView | None) -> None:
     assert first is not None and second is not None
     for name, value in vars(first).items():
         other = getattr(second, name)
@@ -88,7 +88,7 @@ def test_a_view_says_which_rows_it_shows(source: Table, target: Table) -> None:
     rows = batch.source.index.numpy()
     assert np.array_equal(batch.source.labels.numpy(), source.labels[rows])
     assert np.array_equal(batch.source.domains.numpy(), source.domains[rows])
-    expected = normalise(source.batch(rows), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    expected = normalize(source.batch(rows), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert torch.equal(batch.source.inputs, expected)
     assert batch.target is not None
     assert not hasattr(batch.target, "labels")
@@ -240,7 +240,7 @@ def test_an_augmentation_that_cannot_be_is_refused(source: Table) -> None:
 
 def test_every_domain_is_normalised_by_its_own_treatment(source: Table, target: Table) -> None:
     treatments = {
-        name: Treatment((0.1 * step,) * 3, (0.2 + step,) * 3)
+        name: ImagePreprocessing((0.1 * step,) * 3, (0.2 + step,) * 3)
         for step, name in enumerate(("a", "b", "c"))
     }
     batch = stream(source, target, augmentation=None, treatments=treatments).batch(1)
@@ -249,7 +249,7 @@ def test_every_domain_is_normalised_by_its_own_treatment(source: Table, target: 
         cells = table.batch(view.index.numpy())
         for row, domain in enumerate(view.domains.tolist()):
             how = treatments[table.domain_names[domain]]
-            expected = normalise(cells[row : row + 1], how.mean, how.std)
+            expected = normalize(cells[row : row + 1], how.mean, how.std)
             assert torch.equal(view.inputs[row : row + 1], expected)
 
 
@@ -259,7 +259,7 @@ def test_only_source_images_move_towards_the_target(source: Table, target: Table
     still = stream(source, target, augmentation=None, batch_size=40).batch(0)
     assert_same(moved.target, still.target)
     assert not torch.equal(moved.source.inputs, still.source.inputs)
-    end = torch.tensor(colour_statistics(target).mean, dtype=torch.float32)
+    end = torch.tensor(color_statistics(target).mean, dtype=torch.float32)
     for domain in (0, 1):
         rows = moved.source.domains == domain
         before, after = (

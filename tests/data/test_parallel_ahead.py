@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from hf_wbc.data.parallel import ahead
+from hf_wbc.data.parallel import prefetch
 
 
 def test_items_come_in_their_order() -> None:
-    assert list(ahead(iter(range(50)))) == list(range(50))
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(iter(range(50)))) == list(range(50))
+    assert list(prefetch(iter(()))) == []
 
 
 def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
@@ -21,7 +21,7 @@ def test_the_next_item_is_made_while_the_last_is_worked_on() -> None:
         made.set()
         yield 1
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     assert made.wait(60)
     assert list(found) == [1]
@@ -32,7 +32,7 @@ def test_an_error_comes_where_its_item_would() -> None:
         yield 0
         raise ValueError("the second is bad")
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     with pytest.raises(ValueError, match="the second is bad"):
         next(found)
@@ -47,7 +47,7 @@ def test_nobody_asking_any_more_ends_the_thread_and_closes_the_items() -> None:
         finally:
             closed.set()
 
-    found = ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     found.close()  # type: ignore[attr-defined]
     assert closed.wait(60) and threading.active_count() == before

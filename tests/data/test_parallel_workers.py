@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.data.parallel import Workers, ctrl_c_blocked, num_cores
+from hf_wbc.data.parallel import WorkerPool, block_interrupt, num_cores
 
 ASLEEP = """
 import os, signal, time
@@ -26,7 +26,7 @@ with Workers(2, 60) as workers:
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_every_job_is_answered_once(num_proc: int) -> None:
-    with Workers(num_proc, 100) as workers:
+    with WorkerPool(num_proc, 100) as workers:
         for _ in range(2):
             answers = dict(workers.run(operator.add, [(number,) for number in range(7)]))
             assert answers == {number: 100 + number for number in range(7)}
@@ -35,18 +35,18 @@ def test_every_job_is_answered_once(num_proc: int) -> None:
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_the_error_of_a_job_is_raised_here(num_proc: int) -> None:
-    with pytest.raises(ZeroDivisionError), Workers(num_proc, 1) as workers:
+    with pytest.raises(ZeroDivisionError), WorkerPool(num_proc, 1) as workers:
         list(workers.run(operator.truediv, [(1,), (0,), (1,)]))
 
 
 def test_a_system_error_keeps_its_number_and_file() -> None:
-    with Workers(2, "/nowhere/at/all") as workers, pytest.raises(FileNotFoundError) as error:
+    with WorkerPool(2, "/nowhere/at/all") as workers, pytest.raises(FileNotFoundError) as error:
         list(workers.run(os.listdir, [()]))
     assert error.value.filename == "/nowhere/at/all"
 
 
 def test_a_worker_that_is_killed_is_noticed() -> None:
-    with Workers(2, signal.SIGKILL) as workers:
+    with WorkerPool(2, signal.SIGKILL) as workers:
         with pytest.raises(ChildProcessError, match=r"died \(exit code -9\).*lower --num-proc"):
             list(workers.run(signal.raise_signal, [(), ()]))
         left = [process for process, _ in workers._processes]
@@ -54,19 +54,19 @@ def test_a_worker_that_is_killed_is_noticed() -> None:
 
 
 def test_one_process_is_this_one() -> None:
-    with Workers(1, None) as workers:
+    with WorkerPool(1, None) as workers:
         assert workers._processes == []
     assert num_cores() >= 1
 
 
 def test_ctrl_c_works_again_afterwards() -> None:
-    with Workers(2, 1):
+    with WorkerPool(2, 1):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_ctrl_c_waits_for_a_worker_to_be_started_whichever_thread_takes_it() -> None:
     done = False
-    with pytest.raises(KeyboardInterrupt), ctrl_c_blocked():
+    with pytest.raises(KeyboardInterrupt), block_interrupt():
         thread = threading.Thread(target=_take_ctrl_c)
         thread.start()
         thread.join()

@@ -11,9 +11,9 @@ from PIL import Image
 from transformers import ViTImageProcessor
 
 import hf_wbc.data.pixel_cache as module
-from hf_wbc.data.crop import Geometry, square
-from hf_wbc.data.dataset import Domain, load_domain
-from hf_wbc.data.pixel_cache import harmonise, num_processes
+from hf_wbc.data.crop import Geometry, crop_and_resize
+from hf_wbc.data.dataset import DomainSplit, load_split
+from hf_wbc.data.pixel_cache import cache_pixels, num_processes
 from hf_wbc.data.table import Table
 
 MakeDomain = Callable[..., Path]
@@ -37,7 +37,7 @@ def everything(table: Table) -> np.ndarray:
     return table.batch(np.arange(len(table))).numpy()
 
 
-def processed(domain: Domain, size: int, resample: int) -> np.ndarray:
+def processed(domain: DomainSplit, size: int, resample: int) -> np.ndarray:
     """What transformers' own processor makes of the images (N, H, W, 3) uint8."""
     processor = ViTImageProcessor(
         size={"height": size, "width": size},
@@ -52,8 +52,8 @@ def processed(domain: Domain, size: int, resample: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [24, 56])
 @pytest.mark.parametrize("resample", [2, 3])
 def test_pixels_equal_the_processors_resize(folder: Path, size: int, resample: int) -> None:
-    domain = load_domain(str(folder), "train")
-    pixels = everything(harmonise(domain, Geometry(size, resample)))
+    domain = load_split(str(folder), "train")
+    pixels = everything(cache_pixels(domain, Geometry(size, resample)))
     assert pixels.shape == (22, size, size, 3)
     assert np.array_equal(pixels, processed(domain, size, resample))
 
@@ -67,46 +67,48 @@ def test_pixels_equal_the_processors_resize_on_real_cells(shared: Path) -> None:
         side = min(frame.size)
         cropped = np.asarray(frame)[:side, :side]
         expected = processor(Image.fromarray(cropped), return_tensors="np")["pixel_values"][0]
-        assert np.array_equal(square(cropped, None, Geometry(224, 2)), expected.transpose(1, 2, 0))
+        assert np.array_equal(
+            crop_and_resize(cropped, None, Geometry(224, 2)), expected.transpose(1, 2, 0)
+        )
 
 
 def test_an_unscaled_frame_is_seen_along_its_short_side() -> None:
     frame = np.zeros((30, 40, 3), np.uint8)
     frame[:, 5:35] = 255
-    assert (np.asarray(square(frame, None, Geometry(30, 2))) == 255).all()
+    assert (np.asarray(crop_and_resize(frame, None, Geometry(30, 2))) == 255).all()
 
 
 def test_a_whole_frame_and_its_crop_give_the_same_pixels() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
     crop = frame[5:55, 10:60]
-    whole, part = (square(pixels, 0.5, Geometry(32, 3)) for pixels in (frame, crop))
+    whole, part = (crop_and_resize(pixels, 0.5, Geometry(32, 3)) for pixels in (frame, crop))
     assert np.array_equal(whole, part)
 
 
 def test_pixels_are_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    domain = load_domain(str(folder), "train")
-    first = everything(harmonise(domain, Geometry(16, 2)))
+    domain = load_split(str(folder), "train")
+    first = everything(cache_pixels(domain, Geometry(16, 2)))
     monkeypatch.setattr(module, "_build", lambda *_: pytest.fail("built again"))
-    assert np.array_equal(everything(harmonise(domain, Geometry(16, 2), num_proc=2)), first)
+    assert np.array_equal(everything(cache_pixels(domain, Geometry(16, 2), num_proc=2)), first)
 
 
 def test_pixels_are_made_anew_for_other_rows_and_geometries(folder: Path) -> None:
-    domain = load_domain(str(folder), "train")
-    before = everything(harmonise(domain, Geometry(16, 2)))
-    assert not np.array_equal(everything(harmonise(domain, Geometry(16, 3))), before)
+    domain = load_split(str(folder), "train")
+    before = everything(cache_pixels(domain, Geometry(16, 2)))
+    assert not np.array_equal(everything(cache_pixels(domain, Geometry(16, 3))), before)
     table = pq.read_table(folder / FILE)
     pq.write_table(table.take(list(range(len(table)))[::-1]), folder / FILE)
-    after = everything(harmonise(load_domain(str(folder), "train"), Geometry(16, 2)))
+    after = everything(cache_pixels(load_split(str(folder), "train"), Geometry(16, 2)))
     assert np.array_equal(after, before[::-1])
 
 
 def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    domain = load_domain(str(folder), "train")
-    alone = everything(harmonise(domain, Geometry(16, 2), num_proc=1))
+    domain = load_split(str(folder), "train")
+    alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))
     monkeypatch.setattr(module, "_ROWS_PER_PROCESS", 11)
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
     monkeypatch.setattr(module, "FORMAT", -1)
-    together = harmonise(domain, Geometry(16, 2), num_proc=2)
+    together = cache_pixels(domain, Geometry(16, 2), num_proc=2)
     assert len(together.chunks) == 6
     assert np.array_equal(everything(together), alone)
 
@@ -119,22 +121,22 @@ def test_a_process_more_has_to_be_worth_it() -> None:
 
 
 def test_pixels_know_their_rows(folder: Path) -> None:
-    domain = load_domain(str(folder), "train")
-    table = harmonise(domain, Geometry(16, 2))
+    domain = load_split(str(folder), "train")
+    table = cache_pixels(domain, Geometry(16, 2))
     assert table.labels.tolist() == domain.labels.tolist()
     assert table.image_ids == domain.image_ids
     assert table.domain_names == ("toy_a",)
     assert not table.chunks[0].flags.writeable
 
 
-def with_image(folder: Path, change: Callable[[bytes], bytes]) -> Domain:
+def with_image(folder: Path, change: Callable[[bytes], bytes]) -> DomainSplit:
     """The folder's training rows, with the first image's bytes changed."""
     table = pq.read_table(folder / FILE)
     images = table["image"].to_pylist()
     images[0]["bytes"] = change(images[0]["bytes"])
     column = pa.array(images, table.schema.field("image").type)
     pq.write_table(table.set_column(0, table.schema.field("image"), column), folder / FILE)
-    return load_domain(str(folder), "train")
+    return load_split(str(folder), "train")
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
@@ -144,7 +146,7 @@ def test_a_damaged_image_is_named_and_nothing_is_left(
     monkeypatch.setattr(module, "_ROWS_PER_PROCESS", 11)
     domain = with_image(folder, lambda data: data[: len(data) // 2])
     with pytest.raises(ValueError, match=r"toy_a_train_basophil_0\.png"):
-        harmonise(domain, Geometry(16, 2), num_proc=num_proc)
+        cache_pixels(domain, Geometry(16, 2), num_proc=num_proc)
     left = list((cache / "hf_wbc" / "pixels").iterdir())
     assert [path.suffix for path in left] == [".lock"]
 
@@ -152,12 +154,12 @@ def test_a_damaged_image_is_named_and_nothing_is_left(
 def test_an_image_under_anothers_digest_is_named(folder: Path) -> None:
     other = pq.read_table(folder / FILE)["image"][1].as_py()["bytes"]
     with pytest.raises(ValueError, match=r"basophil_0\.png does not have the pixels that its"):
-        harmonise(with_image(folder, lambda _: other), Geometry(16, 2))
+        cache_pixels(with_image(folder, lambda _: other), Geometry(16, 2))
 
 
 def test_a_square_wider_than_the_rows_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"toy_a_train_basophil_0\.png: a frame of 36x36 px"):
-        harmonise(load_domain(str(folder), "train"), Geometry(16, 2, um=30.0))
+        cache_pixels(load_split(str(folder), "train"), Geometry(16, 2, um=30.0))
 
 
 def test_a_geometry_that_cannot_be_is_named() -> None:

@@ -10,12 +10,12 @@ from scipy.ndimage import gaussian_filter
 
 from hf_wbc.data.image_statistics import sharpness, spectrum
 from hf_wbc.data.preprocessing import (
-    Treatment,
-    TreatmentRule,
+    ImagePreprocessing,
+    PreprocessingRule,
     common_sharpness,
-    normalise,
+    normalize,
     pooled,
-    treat,
+    preprocess,
 )
 from hf_wbc.data.table import Table
 
@@ -41,17 +41,19 @@ SHARP, BLURRY = lab("sharp", 0, 0.8), lab("blurry", 1, 2.0)
 
 
 def test_a_plain_rule_is_the_checkpoints_normalising_and_looks_at_nothing() -> None:
-    rule = TreatmentRule()
+    rule = PreprocessingRule()
     assert rule.is_plain and not rule.measures
-    assert rule.treat(None, MEAN, STD) == Treatment(MEAN, STD)
+    assert rule.treat(None, MEAN, STD) == ImagePreprocessing(MEAN, STD)
     pixels = SHARP.batch(np.arange(4))
-    assert torch.equal(treat(pixels, Treatment(MEAN, STD)), normalise(pixels, MEAN, STD))
+    assert torch.equal(
+        preprocess(pixels, ImagePreprocessing(MEAN, STD)), normalize(pixels, MEAN, STD)
+    )
 
 
 def test_by_domain_every_domain_has_mean_zero_and_deviation_one() -> None:
-    rule = TreatmentRule(normalise_by="domain")
+    rule = PreprocessingRule(normalise_by="domain")
     for table in (SHARP, BLURRY):
-        images = treat(table.batch(np.arange(len(table))), rule.treat(table, MEAN, STD))
+        images = preprocess(table.batch(np.arange(len(table))), rule.treat(table, MEAN, STD))
         torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
         std = images.std((0, 2, 3), correction=0)
         torch.testing.assert_close(std, torch.ones(3), atol=1e-4, rtol=0)
@@ -60,10 +62,10 @@ def test_by_domain_every_domain_has_mean_zero_and_deviation_one() -> None:
 def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
     level = common_sharpness([SHARP, BLURRY])
     assert level == sharpness(spectrum(BLURRY))
-    rule = TreatmentRule(sharpness_per_um=level)
+    rule = PreprocessingRule(sharpness_per_um=level)
     assert rule.treat(BLURRY, MEAN, STD).blur_um == 0.0
     treatment = rule.treat(SHARP, (0.0,) * 3, (1.0,) * 3)
-    images = treat(SHARP.batch(np.arange(len(SHARP))), treatment)
+    images = preprocess(SHARP.batch(np.arange(len(SHARP))), treatment)
     pixels = (255 * images).round().byte().permute(0, 2, 3, 1).numpy()
     found = sharpness(spectrum(replace(SHARP, chunks=(pixels,))))
     assert found == pytest.approx(level, rel=0.05)
@@ -72,15 +74,15 @@ def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
 
 def test_a_blur_for_all_adds_up_in_variance() -> None:
     level = common_sharpness([SHARP, BLURRY])
-    own = TreatmentRule(sharpness_per_um=level).treat(SHARP, MEAN, STD).blur_um
-    both = TreatmentRule(sharpness_per_um=level, blur_um=0.4).treat(SHARP, MEAN, STD).blur_um
+    own = PreprocessingRule(sharpness_per_um=level).treat(SHARP, MEAN, STD).blur_um
+    both = PreprocessingRule(sharpness_per_um=level, blur_um=0.4).treat(SHARP, MEAN, STD).blur_um
     assert both == pytest.approx((own**2 + 0.4**2) ** 0.5)
-    assert TreatmentRule(blur_um=0.4).treat(None, MEAN, STD).blur_um == 0.4
+    assert PreprocessingRule(blur_um=0.4).treat(None, MEAN, STD).blur_um == 0.4
 
 
 def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
     pixels = SHARP.batch(np.arange(2))
-    images = treat(pixels, Treatment(MEAN, STD, blur_um=0.8), um=UM)
+    images = preprocess(pixels, ImagePreprocessing(MEAN, STD, blur_um=0.8), um=UM)
     width = 0.8 * SIDE / UM
     blurred = gaussian_filter(pixels.double().numpy(), (0, width, width, 0), mode="reflect")
     expected = (blurred / 255 - np.array(MEAN)) / np.array(STD)
@@ -88,18 +90,18 @@ def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
 
 
 def test_pooled_is_the_mean_and_deviation_of_domains_that_count_alike() -> None:
-    rule = TreatmentRule(normalise_by="domain")
+    rule = PreprocessingRule(normalise_by="domain")
     found = pooled([rule.treat(table, MEAN, STD) for table in (SHARP, BLURRY)])
     colours = np.concatenate([table.chunks[0].reshape(-1, 3) for table in (SHARP, BLURRY)]) / 255
     np.testing.assert_allclose(found.mean, colours.mean(0), atol=1e-9)
     np.testing.assert_allclose(found.std, colours.std(0), atol=1e-9)
-    same = pooled([Treatment(MEAN, STD, 0.3)] * 2)
+    same = pooled([ImagePreprocessing(MEAN, STD, 0.3)] * 2)
     np.testing.assert_allclose(same.mean + same.std, MEAN + STD)
     assert same.blur_um == 0.0
 
 
 def test_a_rule_comes_back_from_json_and_a_foreign_one_is_refused() -> None:
-    rule = TreatmentRule("domain", 0.61, 0.2)
-    assert TreatmentRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+    rule = PreprocessingRule("domain", 0.61, 0.2)
+    assert PreprocessingRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
     with pytest.raises(ValueError, match="use the hf_wbc that wrote the model"):
-        TreatmentRule.from_dict({"sharpening": 3})
+        PreprocessingRule.from_dict({"sharpening": 3})

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.data.style_transfer import colour_sample, count_levels, lead_levels, match_levels
+from hf_wbc.data.style_transfer import color_sample, count_levels, match_levels, transfer_levels
 from hf_wbc.data.table import Table
 
 Draw = Callable[..., Table]
 
 
 def tables(source: Table, target: Table) -> np.ndarray:
-    return lead_levels(*(count_levels(colour_sample(side)) for side in (source, target)))
+    return transfer_levels(*(count_levels(color_sample(side)) for side in (source, target)))
 
 
 def moved(source: Table, target: Table) -> np.ndarray:
@@ -33,7 +33,7 @@ def test_levels_are_counted_in_each_channel() -> None:
 
 def test_the_whole_way_gives_the_targets_distribution(domain: Draw) -> None:
     source, target = domain(0), domain(1)
-    before, after, end = colour_sample(source), moved(source, target), colour_sample(target)
+    before, after, end = color_sample(source), moved(source, target), color_sample(target)
     levels = np.arange(256)
     for channel in range(3):
         cdf, cdf_t = ((x[:, channel, None] <= levels + 0.5).mean(0) for x in (after, end))
@@ -46,7 +46,7 @@ def test_the_whole_way_gives_the_targets_distribution(domain: Draw) -> None:
 
 def test_tables_are_interpolated_quantiles(domain: Draw) -> None:
     source, target = domain(2), domain(3)
-    colours, ends = colour_sample(source), colour_sample(target)
+    colours, ends = color_sample(source), color_sample(target)
     found = tables(source, target)
     for channel in range(3):
         own, other = np.sort(colours[:, channel]), np.sort(ends[:, channel])
@@ -63,11 +63,11 @@ def test_tables_never_fall(domain: Draw) -> None:
 
 def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
     source = domain(0)
-    np.testing.assert_allclose(moved(source, source), colour_sample(source), atol=1e-4)
+    np.testing.assert_allclose(moved(source, source), color_sample(source), atol=1e-4)
 
 
 def test_one_colour_moves_to_the_targets_median_and_back(domain: Draw) -> None:
     flat, other = domain(0, spread=0.0), domain(1)
-    median = np.median(colour_sample(other), axis=0)
+    median = np.median(color_sample(other), axis=0)
     np.testing.assert_allclose(moved(flat, other), np.broadcast_to(median, (40 * 144, 3)), atol=1)
-    np.testing.assert_array_equal(moved(other, flat), colour_sample(flat))
+    np.testing.assert_array_equal(moved(other, flat), color_sample(flat))

@@ -7,8 +7,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hf_wbc.data.augment_ops import dyes
-from hf_wbc.data.style_transfer import Stains, colour_sample, find_stains, lead_stains, macenko
+from hf_wbc.data.augment_ops import stain_matrix
+from hf_wbc.data.style_transfer import (
+    StainMatrix,
+    color_sample,
+    find_stains,
+    macenko,
+    transfer_stains,
+)
 from hf_wbc.data.table import Table
 
 Array = NDArray[np.float64]
@@ -58,15 +64,15 @@ def test_dyes_come_in_the_same_order_however_strong(domain: Callable[..., Table]
 
 def test_pixels_get_the_targets_dyes_amounts_and_white() -> None:
     """Against unmixing by least squares, scaling and mixing, as the paper does it."""
-    home = Stains(WHITE, square(HOME), np.array([2.0, 1.0]))
+    home = StainMatrix(WHITE, square(HOME), np.array([2.0, 1.0]))
     white = np.array([240.0, 240.0, 238.0])
-    away = Stains(white, square(AWAY), np.array([1.5, 1.2]))
+    away = StainMatrix(white, square(AWAY), np.array([1.5, 1.2]))
     c = amounts((2.0, 1.0))[:64]
     before = picture(c, HOME, WHITE)
     unmixed = np.linalg.lstsq(unit(HOME).T, -np.log(before / WHITE).T, rcond=None)[0].T
     expected = picture(unmixed * [1.5 / 2.0, 1.2 / 1.0], AWAY, white)
     batch = torch.from_numpy(before.T.reshape(1, 3, 8, 8)).float()
-    maps = torch.from_numpy(lead_stains(home, away)).float()[None]
+    maps = torch.from_numpy(transfer_stains(home, away)).float()[None]
     after = macenko(batch, maps)[0].flatten(1).T
     np.testing.assert_allclose(after.numpy(), expected, rtol=1e-4)
 
@@ -77,10 +83,10 @@ def square(mix: Array) -> Array:
 
 def test_a_domain_moves_to_itself_unchanged(domain: Callable[..., Table]) -> None:
     table = domain(0)
-    stains = find_stains(colour_sample(table))
+    stains = find_stains(color_sample(table))
     batch = table.batch(np.arange(8)).permute(0, 3, 1, 2).float()
     before = batch.clone()
-    maps = torch.from_numpy(lead_stains(stains, stains)).float().expand(8, 3, 4)
+    maps = torch.from_numpy(transfer_stains(stains, stains)).float().expand(8, 3, 4)
     torch.testing.assert_close(macenko(batch, maps), batch, atol=0.01, rtol=0)
     assert torch.equal(batch, before)
 
@@ -88,11 +94,11 @@ def test_a_domain_moves_to_itself_unchanged(domain: Callable[..., Table]) -> Non
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_domains_without_two_dyes_have_those_of_a_giemsa_stain(level: int) -> None:
     stains = find_stains(np.full((500, 3), level, dtype=np.uint8))
-    np.testing.assert_array_equal(stains.dyes, dyes().numpy())
+    np.testing.assert_array_equal(stains.dyes, stain_matrix().numpy())
     single = picture(amounts((2.0, 0.0)), HOME, WHITE)
-    np.testing.assert_array_equal(find_stains(single.astype(np.uint8)).dyes, dyes().numpy())
+    np.testing.assert_array_equal(find_stains(single.astype(np.uint8)).dyes, stain_matrix().numpy())
     other = find_stains(picture(amounts((2.0, 1.0)), HOME, WHITE).astype(np.uint8))
     images = torch.tensor([0.0, level, 255.0]).expand(2, 3, 3)[..., None].contiguous()
     for ends in ((stains, other), (other, stains), (stains, stains)):
-        maps = torch.from_numpy(lead_stains(*ends)).float().expand(2, 3, 4)
+        maps = torch.from_numpy(transfer_stains(*ends)).float().expand(2, 3, 4)
         assert not macenko(images, maps).clamp(0, 255).isnan().any()

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_wbc.data.style_transfer import colour_sample, lab_statistics, lead_lab, reinhard
+from hf_wbc.data.style_transfer import color_sample, lab_statistics, reinhard, transfer_lab
 from hf_wbc.data.table import Table
 
 Draw = Callable[..., Table]
@@ -30,8 +30,8 @@ def images(table: Table) -> torch.Tensor:
 
 
 def moved(table: Table, source: Table, target: Table) -> torch.Tensor:
-    found = [lab_statistics(colour_sample(side)) for side in (source, target)]
-    maps = torch.from_numpy(lead_lab(*found)).float()
+    found = [lab_statistics(color_sample(side)) for side in (source, target)]
+    maps = torch.from_numpy(transfer_lab(*found)).float()
     return reinhard(images(table), maps.expand(len(table), 3, 4))
 
 

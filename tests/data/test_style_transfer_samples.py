@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hf_wbc.data.style_transfer as module
-from hf_wbc.data.style_transfer import colour_sample, maps_between
+from hf_wbc.data.style_transfer import color_sample, style_maps
 from hf_wbc.data.table import Table, concatenate
 
 Draw = Callable[..., Table]
@@ -15,7 +15,7 @@ Draw = Callable[..., Table]
 
 def test_a_small_domain_is_its_own_sample(domain: Draw) -> None:
     table = domain(0, num=70)
-    assert np.array_equal(colour_sample(table), table.chunks[0].reshape(-1, 3))
+    assert np.array_equal(color_sample(table), table.chunks[0].reshape(-1, 3))
 
 
 def test_a_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,21 +24,21 @@ def test_a_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.Monk
     table = domain(0, num=41)
     places = [0, 4, 7, 11]
     expected = table.chunks[0][[0, 20, 40]][:, places][:, :, places]
-    assert np.array_equal(colour_sample(table), expected.reshape(-1, 3))
+    assert np.array_equal(color_sample(table), expected.reshape(-1, 3))
 
 
 def test_a_domain_inside_a_table_is_sampled_alone_and_labels_change_nothing(domain: Draw) -> None:
     both = concatenate([domain(0), domain(1)])
-    assert np.array_equal(colour_sample(both, 1), colour_sample(domain(1, label=-1)))
+    assert np.array_equal(color_sample(both, 1), color_sample(domain(1, label=-1)))
 
 
 def test_there_is_a_map_from_each_source_domain_to_each_target(domain: Draw) -> None:
     source, targets = concatenate([domain(0), domain(1)]), [domain(2), domain(3), domain(4)]
     means = [float(domain(seed).chunks[0].mean()) for seed in range(5)]
-    maps = maps_between(
+    maps = style_maps(
         source,
         targets,
-        lambda *which: float(colour_sample(*which).mean()),
+        lambda *which: float(color_sample(*which).mean()),
         lambda start, end: np.array([end - start]),
     )
     expected = [[means[2 + target] - means[start] for target in range(3)] for start in range(2)]
@@ -48,4 +48,4 @@ def test_there_is_a_map_from_each_source_domain_to_each_target(domain: Draw) -> 
 def test_one_pixel_is_enough(domain: Draw) -> None:
     table = domain(0, num=1)
     single = replace(table, chunks=(table.chunks[0][:, :1, :1],))
-    assert colour_sample(single).shape == (1, 3)
+    assert color_sample(single).shape == (1, 3)

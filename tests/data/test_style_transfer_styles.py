@@ -9,16 +9,21 @@ import pytest
 import torch
 
 from hf_wbc.config import Augmentation, TargetStyle, TrainConfig
-from hf_wbc.data.augment import NO_CHANGE, apply_changes, check_strength, doubled
-from hf_wbc.data.augment_ops import NUM_DRAWS, draw_changes, draw_part, draw_target
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, check_strength, two_views
+from hf_wbc.data.augment_ops import (
+    NUM_DRAWS,
+    draw_augmentation_params,
+    draw_target_fraction,
+    draw_uniform,
+)
 from hf_wbc.data.loader import BatchStream
 from hf_wbc.data.style_transfer import (
-    Style,
-    colour_sample,
+    TargetStyleSampler,
+    color_sample,
     count_levels,
-    lead_levels,
     make_style,
     swap_amplitudes,
+    transfer_levels,
 )
 from hf_wbc.data.table import Table, concatenate
 
@@ -40,14 +45,16 @@ def targets(domain: Draw) -> list[Table]:
 
 @pytest.fixture
 def changes(source: Table) -> torch.Tensor:
-    return draw_changes(len(source), torch.Generator().manual_seed(0))
+    return draw_augmentation_params(len(source), torch.Generator().manual_seed(0))
 
 
 def images(table: Table) -> torch.Tensor:
     return table.batch(np.arange(len(table))).permute(0, 3, 1, 2).float()
 
 
-def moved(style: Style, table: Table, changes: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+def moved(
+    style: TargetStyleSampler, table: Table, changes: torch.Tensor, strength: float = 1.0
+) -> torch.Tensor:
     way = style.draw(changes, torch.from_numpy(table.domains), strength, CPU)
     return way.take(images(table), slice(0, len(table)))
 
@@ -109,14 +116,14 @@ def test_the_whole_way_brings_the_targets_mean(
 
 
 def test_targets_and_their_images_are_drawn_alike() -> None:
-    changes = draw_changes(20_000, torch.Generator().manual_seed(0))
-    which, rest = draw_target(changes, 3)
+    changes = draw_augmentation_params(20_000, torch.Generator().manual_seed(0))
+    which, rest = draw_target_fraction(changes, 3)
     counts = which.bincount()
     assert len(counts) == 3 and counts.min() > 0.95 * 20_000 / 3
     for target in range(3):
         assert abs(float(rest[which == target].mean()) - 0.5) < 0.02
     assert rest.min() >= 0 and rest.max() < 1
-    part = draw_part(changes, 0.6)
+    part = draw_uniform(changes, 0.6)
     assert part.min() >= 0 and part.max() < 0.6 and abs(float(part.mean()) - 0.3) < 0.01
 
 
@@ -124,12 +131,12 @@ def test_every_sample_goes_by_its_domain_target_and_part(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     found = moved(make_style("histogram", source, targets), source, changes, 0.8)
-    counts = [count_levels(colour_sample(source, domain)) for domain in (0, 1)]
-    ends = [count_levels(colour_sample(target)) for target in targets]
+    counts = [count_levels(color_sample(source, domain)) for domain in (0, 1)]
+    ends = [count_levels(color_sample(target)) for target in targets]
     chosen = set()
     for sample, row in enumerate(changes.double().numpy()):
         domain, target = int(source.domains[sample]), int(2 * row[18])
-        table = lead_levels(counts[domain], ends[target])
+        table = transfer_levels(counts[domain], ends[target])
         pixels = images(source)[sample].numpy().astype(int)
         there = np.stack([table[channel][pixels[channel]] for channel in range(3)])
         expected = pixels + 0.8 * row[17] * (there - pixels)
@@ -195,7 +202,7 @@ def test_blank_domains_and_images_stay_finite_and_in_range(name: str, domain: Dr
         return replace(table, chunks=(np.full_like(table.chunks[0], level),))
 
     tables = [blank(0), blank(255), domain(0, num=6, spread=0.0), domain(1, num=6)]
-    changes = draw_changes(6, torch.Generator().manual_seed(0))
+    changes = draw_augmentation_params(6, torch.Generator().manual_seed(0))
     for start in tables:
         style = make_style(name, start, tables)
         for shown in tables:  # also images unlike any that was measured
@@ -213,11 +220,11 @@ def test_it_combines_with_all_other_changes(
         changes, torch.from_numpy(source.domains), 1.0, CPU
     )
     blur_um = torch.full((len(source),), 0.5)
-    found = apply_changes(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
-    before = apply_changes(pixels, changes, strength, *PLAIN, blur_um=blur_um)
+    found = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
+    before = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um)
     assert found.isfinite().all() and not torch.equal(found, before)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        again = apply_changes(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
+        again = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
     assert torch.equal(again, found)
 
 
@@ -227,7 +234,9 @@ def test_the_style_comes_before_mirrors_and_colours(
     style = make_style("histogram", source, targets)
     way = style.draw(changes, torch.from_numpy(source.domains), 1.0, CPU)
     strength = replace(NO_CHANGE, flips=True, brightness=0.2, target_shift=1.0)
-    found = apply_changes(source.batch(np.arange(len(source))), changes, strength, *PLAIN, way=way)
+    found = apply_augmentation(
+        source.batch(np.arange(len(source))), changes, strength, *PLAIN, way=way
+    )
     expected = moved(style, source, changes)
     for sample, row in enumerate(changes.double()):
         image = expected[sample]
@@ -240,7 +249,7 @@ def test_the_style_comes_before_mirrors_and_colours(
 def test_a_strong_view_keeps_the_style() -> None:
     strength = replace(NO_CHANGE, target_shift=0.3, target_style="macenko")
     check_strength(strength)
-    assert doubled(strength) == replace(strength, target_shift=0.6)
+    assert two_views(strength) == replace(strength, target_shift=0.6)
 
 
 def test_styles_that_cannot_be_are_refused() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.source import Entry, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry
 
 MAPPING: dict[str, Any] = {
     "name": "my_lab",
@@ -22,14 +22,14 @@ MAPPING: dict[str, Any] = {
 FILES = ("Baso/img_1.png", "Mono/img_2.BMP", "Artefact/img_3.jpeg")
 
 
-def configure(folder: Path, **changes: Any) -> Source:
+def configure(folder: Path, **changes: Any) -> ArchiveSpec:
     path = folder / "mapping.json"
     content = {key: value for key, value in {**MAPPING, **changes}.items() if value != "absent"}
     path.write_text(json.dumps(content), encoding="utf-8")
     return dataset_scripts.load("class_folders", mapping=path)
 
 
-def walk(source: Source, folder: Path, *names: str) -> list[Entry]:
+def walk(source: ArchiveSpec, folder: Path, *names: str) -> list[Entry]:
     root = folder / "archive"
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.source import UNLABELLED, Entry, Source, label_id
+from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, Entry, label_id
 from hf_wbc.taxonomy import NAMES, class_id
 
 HEADER = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")
@@ -36,7 +36,7 @@ def metadata(path: Path, *rows: tuple[str, str, str, str]) -> Path:
     return table(path, [HEADER, *((*row, "train", 0.5, 0.4, 0.5) for row in rows)])
 
 
-def walk(source: Source, folder: Path) -> list[Entry]:
+def walk(source: ArchiveSpec, folder: Path) -> list[Entry]:
     return list(source.walk(open_archive(folder, folder / "scratch")))
 
 
@@ -45,7 +45,7 @@ def wbc_1(tmp_path: Path) -> Path:
     return archive(tmp_path / "archive", *(f"WBC1/DATA-VAL/{image}" for image in IMAGES))
 
 
-def labelled(tmp_path: Path, rows: Iterable[Iterable[object]]) -> Source:
+def labelled(tmp_path: Path, rows: Iterable[Iterable[object]]) -> ArchiveSpec:
     labels = table(tmp_path / "labels.csv", [("Image", "Label", "LabelID"), *rows])
     return dataset_scripts.load("wbc_1", labels=labels)
 

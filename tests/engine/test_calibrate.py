@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.calibrate import abstention_of
+from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.run import run
 from hf_wbc.evaluation.calibration import calibrate
-from hf_wbc.evaluation.label_shift import correct
+from hf_wbc.evaluation.label_shift import correct_priors
 from hf_wbc.inference.evaluate import evaluate_model
 from hf_wbc.models import load_trained
 from hf_wbc.records import RunFolder
@@ -64,7 +64,7 @@ def test_a_model_corrected_for_priors_is_calibrated_once(
     raw = calibrate(logits * temperature, labels)
     away = scored(plain, "away", "test")[0] * temperature
     final = scored(corrected, "away", "test")[0]
-    shift = final - correct(away, raw, np.full(11, 1 / 11))
+    shift = final - correct_priors(away, raw, np.full(11, 1 / 11))
     log_priors = shift - np.log(np.exp(shift).sum(1, keepdims=True))
     assert np.ptp(log_priors, axis=0) == pytest.approx(np.zeros(11), abs=1e-3)
     note = corrected.read_record()["calibration"]["note"]
@@ -74,7 +74,7 @@ def test_a_model_corrected_for_priors_is_calibrated_once(
 def test_the_model_brings_along_what_the_record_says(short: TrainConfig, tmp_path: Path) -> None:
     folder = run(short, tmp_path / "runs", tmp_path / "cache")
     record, loaded = folder.read_record()["calibration"], load_trained(str(folder.model))
-    found = abstention_of(loaded)
+    found = fit_run_abstention(loaded)
     assert found is not None and found.temperature == record["temperature"]
     assert set(found.sets) == {"marginal", "class", "label_shift/away"}
     logits, labels = scored(folder, "away", "test")
@@ -96,7 +96,7 @@ def test_an_evaluation_finds_what_the_run_found(short: TrainConfig, tmp_path: Pa
 def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
     from hf_wbc.models import load_classifier
 
-    assert abstention_of(load_classifier(tiny_model)) is None
+    assert fit_run_abstention(load_classifier(tiny_model)) is None
 
 
 def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from safetensors.numpy import load_file
 
 from hf_wbc.config import Augmentation, TrainConfig
-from hf_wbc.data.dataset import load_domain
-from hf_wbc.data.image_statistics import colour_statistics, sharpness, spectrum
-from hf_wbc.data.preprocessing import Treatment, treat
+from hf_wbc.data.dataset import load_split
+from hf_wbc.data.image_statistics import color_statistics, sharpness, spectrum
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.engine.features import embed, load_images
 from hf_wbc.engine.run import run
 from hf_wbc.inference.evaluate import evaluate_model
@@ -52,7 +52,7 @@ def plain_logits(folder: RunFolder, ref: str) -> np.ndarray:
 
     model = AutoModelForImageClassification.from_pretrained(folder.model)
     processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
-    images = list(load_domain(ref, "test").dataset["image"])
+    images = list(load_split(ref, "test").dataset["image"])
     with torch.no_grad():
         found: np.ndarray = model(**processor(images, return_tensors="pt")).logits.numpy()
     return found
@@ -76,8 +76,8 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
     loaded = load_classifier(short.model)
     levels = []
     for ref, name in ((short.sources[0], "home"), (short.target[0], "away")):
-        table = load_images(loaded, load_domain(ref, "train"))
-        colours = colour_statistics(table)
+        table = load_images(loaded, load_split(ref, "train"))
+        colours = color_statistics(table)
         assert images["domains"][name]["mean"] == list(colours.mean)
         assert images["domains"][name]["std"] == list(colours.std)
         levels.append(sharpness(spectrum(table)))
@@ -100,7 +100,7 @@ def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_nam
     images = treated.read_record()["images"]
     assert set(images["pipeline_scores"]) == {"home", "away"}
     logits = plain_logits(treated, short.target[0])
-    labels = load_domain(short.target[0], "test").labels
+    labels = load_split(short.target[0], "test").labels
     accuracy = float((logits.argmax(1) == labels).mean())
     assert images["pipeline_scores"]["away"]["accuracy"] == pytest.approx(accuracy)
     assert not np.allclose(logits, logits_of(treated, "away"), atol=1e-3)
@@ -132,12 +132,12 @@ def test_evaluating_a_treated_model_obeys_its_rule(
 
 def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFolder) -> None:
     loaded = load_trained(str(treated.model))
-    domain = load_domain(short.target[0], "test")
+    domain = load_split(short.target[0], "test")
     how = treated.read_record()["images"]["domains"]["away"]
-    treatment = Treatment(tuple(how["mean"]), tuple(how["std"]), how["blur_um"])
+    treatment = ImagePreprocessing(tuple(how["mean"]), tuple(how["std"]), how["blur_um"])
     pixels = load_images(loaded, domain).batch(np.arange(len(domain)))
     with torch.inference_mode():
-        logits = loaded.classifier(treat(pixels, treatment)).logits.numpy()
+        logits = loaded.classifier(preprocess(pixels, treatment)).logits.numpy()
     np.testing.assert_allclose(logits, logits_of(treated, "away"), atol=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
 ) -> None:
     from hf_wbc.engine.accelerator import make_accelerator
 
-    loaded, domain = load_trained(str(treated.model)), load_domain(short.target[0], "test")
+    loaded, domain = load_trained(str(treated.model)), load_split(short.target[0], "test")
     with pytest.raises(ValueError, match="images treated by domain"):
         embed(loaded, domain, tmp_path / "cache", make_accelerator())
 

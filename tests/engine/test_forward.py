@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from hf_wbc.data.preprocessing import Treatment, normalise
+from hf_wbc.data.preprocessing import ImagePreprocessing, normalize
 from hf_wbc.data.table import Table
 from hf_wbc.engine.forward import predict
 from hf_wbc.models import Output
@@ -45,7 +45,7 @@ def table() -> Table:
 def plain(model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Logits and features of pixels (N, H, H, 3)."""
     with torch.no_grad():
-        output = model(normalise(torch.from_numpy(pixels.copy()), MEAN, STD))
+        output = model(normalize(torch.from_numpy(pixels.copy()), MEAN, STD))
     return output.logits.numpy(), output.features.numpy()
 
 
@@ -54,7 +54,7 @@ def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
     table: Table, batch_size: int
 ) -> None:
     model, pixels = Linear(), table.chunks[0]
-    how = Treatment(MEAN, STD, flips=True)
+    how = ImagePreprocessing(MEAN, STD, flips=True)
     found = predict(model, table, how, Accelerator(cpu=True), batch_size)
     views = [pixels, pixels[:, ::-1], pixels[:, :, ::-1], np.rot90(pixels, 2, (1, 2))]
     logits, features = zip(*(plain(model, view) for view in views), strict=True)
@@ -64,14 +64,14 @@ def test_flips_give_the_mean_over_both_mirrors_and_the_half_turn(
 
 def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
     model = Linear()
-    found = predict(model, table, Treatment(MEAN, STD), Accelerator(cpu=True))
+    found = predict(model, table, ImagePreprocessing(MEAN, STD), Accelerator(cpu=True))
     logits, features = plain(model, table.chunks[0])
     np.testing.assert_allclose(found.logits, logits, atol=1e-6)
     np.testing.assert_allclose(found.features, features, atol=1e-6)
 
 
 def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
-    model, how = Linear(), Treatment(MEAN, STD, flips=True)
+    model, how = Linear(), ImagePreprocessing(MEAN, STD, flips=True)
     mirrored = Table(
         (table.chunks[0][:, :, ::-1].copy(),), table.labels, table.domains, table.image_ids, ("a",)
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder
 
@@ -59,7 +59,7 @@ def test_the_saved_model_predicts_what_the_run_has_written(
     folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
     model = AutoModelForImageClassification.from_pretrained(folder.model)
     processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
-    images = list(load_domain(adapted.target[0], "test").dataset["image"])
+    images = list(load_split(adapted.target[0], "test").dataset["image"])
     with torch.no_grad():
         logits = model(**processor(images, return_tensors="pt")).logits.numpy()
     rows = [row for row in pq.read_table(folder.predictions).to_pylist() if row["domain"] == "away"]

@@ -80,7 +80,7 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
     """The plain model's head on the backbone's features gives the recorded predictions."""
     import pyarrow.parquet as pq
 
-    from hf_wbc.data.dataset import load_domain
+    from hf_wbc.data.dataset import load_split
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.engine.features import embed
     from hf_wbc.models import load_classifier, load_trained
@@ -88,7 +88,7 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
     folder = run(replace(short, method="coral", adapt_steps=None), tmp_path, tmp_path / "cache")
     trained = load_trained(str(folder.model)).classifier
     backbone = load_classifier(short.model, seed=short.seed)
-    domain = load_domain(short.target[0], "test")
+    domain = load_split(short.target[0], "test")
     features = embed(backbone, domain, tmp_path / "cache", make_accelerator()).chunks[0]
     head = trained.head
     logits = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()

@@ -5,37 +5,41 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import prediction_rows, score_predictions
-from hf_wbc.evaluation.bootstrap import intervals
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.taxonomy import NUM_CLASSES
 
 
 @pytest.fixture
-def domain(laboratories: tuple[str, str]) -> Domain:
-    return load_domain(laboratories[0], "test")
+def domain(laboratories: tuple[str, str]) -> DomainSplit:
+    return load_split(laboratories[0], "test")
 
 
-def test_groups_are_drawn_whole_where_all_are_known(domain: Domain) -> None:
+def test_groups_are_drawn_whole_where_all_are_known(domain: DomainSplit) -> None:
     groups = np.array([f"patient_{i // 3}" for i in range(len(domain))])
     predicted = np.where(np.arange(len(domain)) % 5, domain.labels, 0)
     found = score_predictions([replace(domain, groups=groups)], predicted, (), (), seed=0)
     assert found is not None
-    assert found["intervals"] == intervals(domain.labels, predicted, groups=groups, seed=0)
-    assert found["intervals"] != intervals(domain.labels, predicted, seed=0)
+    assert found["intervals"] == bootstrap_intervals(
+        domain.labels, predicted, groups=groups, seed=0
+    )
+    assert found["intervals"] != bootstrap_intervals(domain.labels, predicted, seed=0)
 
 
 @pytest.mark.parametrize("group", [None, "one"])
-def test_unknown_groups_and_a_single_one_are_left_out(domain: Domain, group: str | None) -> None:
+def test_unknown_groups_and_a_single_one_are_left_out(
+    domain: DomainSplit, group: str | None
+) -> None:
     groups = None if group is None else np.full(len(domain), group)
     found = score_predictions([replace(domain, groups=groups)], domain.labels, (), (), seed=0)
     assert found is not None
-    assert found["intervals"] == intervals(domain.labels, domain.labels, seed=0)
+    assert found["intervals"] == bootstrap_intervals(domain.labels, domain.labels, seed=0)
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_a_row_of_predictions_names_its_group(domain: Domain, known: bool) -> None:
+def test_a_row_of_predictions_names_its_group(domain: DomainSplit, known: bool) -> None:
     groups = np.array([f"patient_{i}" for i in range(len(domain))]) if known else None
     logits = np.eye(NUM_CLASSES, dtype=np.float32)[domain.labels]
     table = prediction_rows(

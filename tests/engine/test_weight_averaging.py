@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from hf_wbc.engine.weight_averaging import Ema, Swad, make_averaged
+from hf_wbc.engine.weight_averaging import EmaAverager, SwadAverager, make_weight_averager
 
 
 class Tiny(nn.Module):
@@ -90,7 +90,7 @@ TWICE_UP = [5, 4, 3, 2, 2.1, 2.2, 9, 2.3, 9, 9, 9, 2.2, 9, 9, 9, 9, 9, 9, 1, 1]
 
 @pytest.mark.parametrize("num", range(1, len(TWICE_UP) + 1))
 def test_swad_is_the_mean_of_every_step_in_the_valley(num):
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, TWICE_UP[:num], size=3, last=2)
     windows = chosen_windows(TWICE_UP[:num], ns=3, ne=6, r=1.3)
     assert_is(averaged.module, mean_of(STATES, windows, ends))
@@ -104,42 +104,42 @@ def test_swad_is_the_mean_of_every_step_in_the_valley(num):
     size=st.integers(1, 3),
 )
 def test_swad_equals_algorithm_1_on_any_losses(losses, patiences, tolerance, size):
-    averaged = Swad(STATES[0], *patiences, tolerance)
+    averaged = SwadAverager(STATES[0], *patiences, tolerance)
     ends = run(averaged, STATES, losses, size)
     windows = chosen_windows(losses, *patiences, tolerance)
     assert_is(averaged.module, mean_of(STATES, windows, ends))
 
 
 def test_a_valley_of_equal_losses_is_not_rounded_away():
-    averaged = Swad(STATES[0], 3, 3, 1.0)
+    averaged = SwadAverager(STATES[0], 3, 3, 1.0)
     ends = run(averaged, STATES, [1.4, 1.4, 1.4], size=1)
     assert np.mean([1.4, 1.4, 1.4]) < 1.4
     assert_is(averaged.module, mean_of(STATES, [0, 1, 2], ends))
 
 
 def test_swad_before_the_valley_is_the_mean_of_the_newest_window():
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, [3, 2, 1], size=4)
     assert_is(averaged.module, mean_of(STATES, [2], ends))
 
 
 def test_swad_before_the_first_evaluation_is_what_it_was_made_of():
-    averaged = Swad(STATES[5])
+    averaged = SwadAverager(STATES[5])
     averaged.update_parameters(STATES[6])
     assert_is(averaged.module, STATES[5].state_dict())
 
 
 def test_swad_of_a_loss_that_never_falls_is_the_mean_of_all():
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     ends = run(averaged, STATES, [1.0] * 20, size=3)
     assert_is(averaged.module, mean_of(STATES, range(20), ends))
 
 
 def test_a_loss_that_is_no_number_neither_begins_nor_prolongs_the_valley():
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     run(averaged, STATES, [float("nan")] * 4, size=1)
     assert_is(averaged.module, STATES[3].state_dict())
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     run(averaged, STATES, [1, 1, 1, *[float("nan")] * 6], size=1)
     assert averaged.ended
     assert_is(averaged.module, mean_of(STATES, [0, 1, 2], range(1, 10)))
@@ -147,23 +147,25 @@ def test_a_loss_that_is_no_number_neither_begins_nor_prolongs_the_valley():
 
 def test_averages_leave_the_classifier_alone():
     before = {name: tensor.clone() for name, tensor in STATES[0].state_dict().items()}
-    for averaged in (Ema(STATES[0], 0.9), Swad(STATES[0])):
+    for averaged in (EmaAverager(STATES[0], 0.9), SwadAverager(STATES[0])):
         run(averaged, STATES, [1.0] * 5, size=2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in STATES[0].state_dict().items())
 
 
 def test_swad_keeps_no_mean_of_a_frozen_weight_unless_none_learns():
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     averaged.update_parameters(STATES[0])
     assert not [name for name in averaged.state_dict() if "frozen" in name]
     teacher = copy.deepcopy(STATES[0]).requires_grad_(False)
-    averaged = Swad(teacher)
+    averaged = SwadAverager(teacher)
     averaged.update_parameters(teacher)
     assert "0.frozen.weight" in averaged.state_dict()
     assert "0.head.weight" in averaged.state_dict()
 
 
-@pytest.mark.parametrize("make", [lambda net: Ema(net, 0.9), Swad], ids=["ema", "swad"])
+@pytest.mark.parametrize(
+    "make", [lambda net: EmaAverager(net, 0.9), SwadAverager], ids=["ema", "swad"]
+)
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 8, 9, 17, 18, 19])
 def test_a_kill_ends_in_the_same_bits(make, cut):
     whole, killed = make(STATES[0]), make(STATES[0])
@@ -179,7 +181,11 @@ def test_a_kill_ends_in_the_same_bits(make, cut):
 
 
 def test_a_kill_within_a_window_ends_in_the_same_bits():
-    whole, killed, resumed = Swad(STATES[0]), Swad(STATES[0]), Swad(STATES[0])
+    whole, killed, resumed = (
+        SwadAverager(STATES[0]),
+        SwadAverager(STATES[0]),
+        SwadAverager(STATES[0]),
+    )
     run(whole, STATES, [1.0, 1.0], size=3)
     for state in STATES[:2]:
         killed.update_parameters(state)
@@ -192,18 +198,18 @@ def test_a_kill_within_a_window_ends_in_the_same_bits():
 
 
 def test_another_models_average_is_refused():
-    averaged = Swad(STATES[0])
+    averaged = SwadAverager(STATES[0])
     averaged.update_parameters(STATES[0])
     state = averaged.state_dict()
     del state["0.head.weight"]
     with pytest.raises(KeyError):
-        Swad(STATES[0]).load_state_dict(state)
+        SwadAverager(STATES[0]).load_state_dict(state)
     with pytest.raises(KeyError):
-        Swad(STATES[0]).load_state_dict({})
+        SwadAverager(STATES[0]).load_state_dict({})
 
 
 def test_ema_is_a_geometric_mean_with_a_memory_that_grows():
-    averaged = Ema(STATES[0], 0.3)
+    averaged = EmaAverager(STATES[0], 0.3)
     run(averaged, STATES[:10], [1.0] * 10, size=1)
     expected = STATES[0].head.weight.double()
     for step, state in enumerate(STATES[:10]):
@@ -213,7 +219,7 @@ def test_ema_is_a_geometric_mean_with_a_memory_that_grows():
 
 
 def test_ema_of_a_run_shorter_than_its_memory_is_a_mean_of_the_runs_end():
-    averaged = Ema(STATES[0], 0.999)
+    averaged = EmaAverager(STATES[0], 0.999)
     run(averaged, STATES, [1.0] * 72, size=1)
     mean = averaged.module.head.weight
     far, near = ((mean - STATES[step].head.weight).norm() for step in (0, -1))
@@ -221,10 +227,10 @@ def test_ema_of_a_run_shorter_than_its_memory_is_a_mean_of_the_runs_end():
 
 
 def test_a_configuration_gets_what_it_asks_for():
-    assert make_averaged(STATES[0]) is None
-    assert isinstance(make_averaged(STATES[0], ema=0.9), Ema)
-    assert isinstance(make_averaged(STATES[0], swad=True), Swad)
-    assert Swad.wants_loss and not Ema.wants_loss
+    assert make_weight_averager(STATES[0]) is None
+    assert isinstance(make_weight_averager(STATES[0], ema=0.9), EmaAverager)
+    assert isinstance(make_weight_averager(STATES[0], swad=True), SwadAverager)
+    assert SwadAverager.wants_loss and not EmaAverager.wants_loss
 
 
 @pytest.mark.parametrize(
@@ -237,4 +243,4 @@ def test_a_configuration_gets_what_it_asks_for():
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Swad(STATES[0], *options)
+        SwadAverager(STATES[0], *options)

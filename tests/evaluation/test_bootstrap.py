@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.bootstrap import bootstrap, intervals
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, tally
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals, bootstrap_scores
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, confusion_counts, macro_f1
 
 SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 
@@ -24,14 +24,14 @@ def naive(true, predicted, num, seed):
     """The textbook's bootstrap: draw rows with replacement, and count them."""
     generator = np.random.default_rng(seed)
     rows = generator.integers(0, len(true), (num, len(true)))
-    return np.stack([tally(true[row], predicted[row]).confusion for row in rows])
+    return np.stack([confusion_counts(true[row], predicted[row]).confusion for row in rows])
 
 
 @pytest.mark.parametrize("num", [40, 400])
 def test_drawing_cells_is_drawing_images(num):
     true, predicted = images(num)
     resamples = naive(true, predicted, 3000, seed=1)
-    found = intervals(true, predicted, num_resamples=3000, seed=2)
+    found = bootstrap_intervals(true, predicted, num_resamples=3000, seed=2)
     for name, of in SCORES.items():
         expected = np.quantile(of(resamples), (0.025, 0.975))
         width = expected[1] - expected[0]
@@ -40,11 +40,11 @@ def test_drawing_cells_is_drawing_images(num):
 
 def test_intervals_cover_the_population_as_often_as_they_say():
     true, predicted = images(200_000)
-    truth = {name: of(tally(true, predicted).confusion) for name, of in SCORES.items()}
+    truth = {name: of(confusion_counts(true, predicted).confusion) for name, of in SCORES.items()}
     covered = dict.fromkeys(SCORES, 0)
     for seed in range(300):
         rows = np.random.default_rng(seed).integers(0, len(true), 300)
-        found = intervals(true[rows], predicted[rows], num_resamples=400, seed=seed)
+        found = bootstrap_intervals(true[rows], predicted[rows], num_resamples=400, seed=seed)
         for name in SCORES:
             covered[name] += found[name][0] <= truth[name] <= found[name][1]
     for times in covered.values():
@@ -54,10 +54,10 @@ def test_intervals_cover_the_population_as_often_as_they_say():
 def test_copies_of_an_image_in_its_group_add_no_certainty():
     true, predicted = images(100)
     groups = np.arange(100)
-    one_each = intervals(true, predicted, num_resamples=3000)
+    one_each = bootstrap_intervals(true, predicted, num_resamples=3000)
     copied = [np.repeat(values, 5) for values in (true, predicted, groups)]
-    grouped = intervals(*copied[:2], groups=copied[2], num_resamples=3000, seed=1)
-    fooled = intervals(*copied[:2], num_resamples=3000)
+    grouped = bootstrap_intervals(*copied[:2], groups=copied[2], num_resamples=3000, seed=1)
+    fooled = bootstrap_intervals(*copied[:2], num_resamples=3000)
     for name in SCORES:
         width = one_each[name][1] - one_each[name][0]
         assert grouped[name] == pytest.approx(one_each[name], abs=0.06 * width + 0.0101)
@@ -66,23 +66,25 @@ def test_copies_of_an_image_in_its_group_add_no_certainty():
 
 def test_groups_of_unlike_sizes_are_drawn_whole():
     true, predicted = np.array([0, 0, 0, 9]), np.array([0, 0, 0, 0])
-    found = intervals(true, predicted, groups=["a", "a", "a", "b"], num_resamples=2000)
+    found = bootstrap_intervals(true, predicted, groups=["a", "a", "a", "b"], num_resamples=2000)
     # Two draws: a and a (accuracy 1), a and b (3/4), b and b (0), with odds 1 : 2 : 1.
     assert found["accuracy"] == [0, 1]
     assert found["unit"] == "group"
-    resamples = intervals(true, predicted, groups=list("aaab"), num_resamples=2000, level=0.4)
+    resamples = bootstrap_intervals(
+        true, predicted, groups=list("aaab"), num_resamples=2000, level=0.4
+    )
     assert resamples["accuracy"] == [0.75, 0.75]
 
 
 def test_a_perfect_classifier_has_no_width():
     true, _ = images(50)
-    found = intervals(true, true)
+    found = bootstrap_intervals(true, true)
     assert found["macro_f1"] == found["accuracy"] == found["balanced_accuracy"] == [1, 1]
 
 
 def test_resamples_without_a_rare_class_are_counted():
     true = np.array([0] * 99 + [9])
-    found = intervals(true, np.zeros(100, int), num_resamples=4000)
+    found = bootstrap_intervals(true, np.zeros(100, int), num_resamples=4000)
     assert found["lacking_a_class"] == pytest.approx(0.99**100, abs=0.03)
     # Without the class it never finds, the resample's score is that of a perfect classifier.
     assert found["macro_f1"][1] == 1
@@ -90,26 +92,32 @@ def test_resamples_without_a_rare_class_are_counted():
 
 def test_the_seed_fixes_the_intervals():
     true, predicted = images(60)
-    assert intervals(true, predicted, seed=3) == intervals(true, predicted, seed=3)
-    assert intervals(true, predicted, seed=3) != intervals(true, predicted, seed=4)
+    assert bootstrap_intervals(true, predicted, seed=3) == bootstrap_intervals(
+        true, predicted, seed=3
+    )
+    assert bootstrap_intervals(true, predicted, seed=3) != bootstrap_intervals(
+        true, predicted, seed=4
+    )
 
 
 def test_a_higher_level_is_wider():
     true, predicted = images(60)
-    narrow, wide = (intervals(true, predicted, level=level)["macro_f1"] for level in (0.5, 0.99))
+    narrow, wide = (
+        bootstrap_intervals(true, predicted, level=level)["macro_f1"] for level in (0.5, 0.99)
+    )
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
 def test_intervals_are_values_for_json():
-    found = intervals(*images(60))
+    found = bootstrap_intervals(*images(60))
     assert json.loads(json.dumps(found)) == found
     assert (found["level"], found["num_resamples"], found["unit"]) == (0.95, 1000, "image")
 
 
 def test_merge_and_classes_reach_the_resamples():
     merge = ["neutrophil_banded=neutrophil_segmented"]
-    assert intervals([7, 8, 7], [8, 7, 7], merge=merge)["accuracy"] == [1, 1]
-    assert intervals([0, 0, 9], [0, 0, 0], classes=["basophil"])["accuracy"] == [1, 1]
+    assert bootstrap_intervals([7, 8, 7], [8, 7, 7], merge=merge)["accuracy"] == [1, 1]
+    assert bootstrap_intervals([0, 0, 9], [0, 0, 0], classes=["basophil"])["accuracy"] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -124,9 +132,11 @@ def test_merge_and_classes_reach_the_resamples():
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        intervals([0, 1], [0, 1], **options)
+        bootstrap_intervals([0, 1], [0, 1], **options)
 
 
 def test_a_tally_is_resampled_as_its_rows_are():
     true, predicted = images(60)
-    assert bootstrap(tally(true, predicted), seed=5) == intervals(true, predicted, seed=5)
+    assert bootstrap_scores(confusion_counts(true, predicted), seed=5) == bootstrap_intervals(
+        true, predicted, seed=5
+    )

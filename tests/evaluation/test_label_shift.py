@@ -7,7 +7,13 @@ from scipy.special import softmax
 from scipy.stats import ks_2samp
 
 from hf_wbc.evaluation.calibration import NEVER, Calibration
-from hf_wbc.evaluation.label_shift import correct, folded, jensen_shannon, misfit, total_variation
+from hf_wbc.evaluation.label_shift import (
+    correct_priors,
+    folded_priors,
+    jensen_shannon,
+    label_shift_ks,
+    total_variation,
+)
 
 CALIBRATION = Calibration(2.0, (0.5, -0.5, 0.0, NEVER))
 
@@ -17,28 +23,28 @@ def test_corrected_logits_are_the_posterior_of_bayes():
     priors = np.array([0.5, 0.2, 0.3, 0])
     equal = softmax(logits / 2 + [0.5, -0.5, 0, -np.inf], axis=1)
     expected = equal * priors / (equal @ priors)[:, None]
-    assert softmax(correct(logits, CALIBRATION, priors), axis=1) == pytest.approx(expected)
+    assert softmax(correct_priors(logits, CALIBRATION, priors), axis=1) == pytest.approx(expected)
 
 
 def test_a_correction_folds_into_a_linear_head():
     generator = np.random.default_rng(0)
     features, weight, own = (generator.normal(size=s) for s in ((20, 8), (4, 8), 4))
-    scale, bias = folded(CALIBRATION, [0.5, 0.2, 0.3, 0])
+    scale, bias = folded_priors(CALIBRATION, [0.5, 0.2, 0.3, 0])
     head = features @ (weight * scale).T + (own * scale + bias)
     logits = features @ weight.T + own
-    assert head == pytest.approx(correct(logits, CALIBRATION, [0.5, 0.2, 0.3, 0]))
+    assert head == pytest.approx(correct_priors(logits, CALIBRATION, [0.5, 0.2, 0.3, 0]))
 
 
 def test_equal_priors_change_no_prediction():
     logits = np.random.default_rng(0).normal(size=(200, 4))
-    equal = correct(logits, CALIBRATION, [0.25] * 4).argmax(1)
+    equal = correct_priors(logits, CALIBRATION, [0.25] * 4).argmax(1)
     assert (equal == CALIBRATION.apply(logits).argmax(1)).all()
 
 
 def test_a_prior_of_zero_is_finite_and_never_predicted():
-    scale, bias = folded(CALIBRATION, [1, 0, 0, 0])
+    scale, bias = folded_priors(CALIBRATION, [1, 0, 0, 0])
     assert np.isfinite(bias).all() and bias[1:].tolist() == [NEVER] * 3
-    assert correct([[0.0, 500, 500, 500]], CALIBRATION, [1, 0, 0, 0]).argmax() == 0
+    assert correct_priors([[0.0, 500, 500, 500]], CALIBRATION, [1, 0, 0, 0]).argmax() == 0
     assert scale == 0.5
 
 
@@ -57,7 +63,7 @@ def test_without_shift_the_misfit_is_the_statistic_of_kolmogorov_and_smirnov():
     generator = np.random.default_rng(0)
     source, target = generator.normal(size=(300, 3)), 2 * generator.normal(size=(200, 3))
     labels = np.repeat([0, 1, 2], 100)
-    found, limit = misfit(source, labels, target, np.full(3, 1 / 3))
+    found, limit = label_shift_ks(source, labels, target, np.full(3, 1 / 3))
     confidences = (softmax(logits, axis=1).max(1) for logits in (source, target))
     assert found == pytest.approx(ks_2samp(*confidences).statistic)
     assert limit == pytest.approx(1.358 * np.sqrt(1 / 300 + 1 / 200))
@@ -67,8 +73,8 @@ def test_source_images_count_for_the_misfit_as_often_as_the_priors_say():
     source = np.array([[3.0, 0], [3.0, 0], [0, 1.0]])
     target = np.array([[3.0, 0]] * 3 + [[0, 1.0]] * 7)
     labels = np.array([0, 0, 1])
-    assert misfit(source, labels, target, np.array([0.3, 0.7]))[0] == pytest.approx(0)
-    assert misfit(source, labels, target, np.array([0.5, 0.5]))[0] == pytest.approx(0.2)
+    assert label_shift_ks(source, labels, target, np.array([0.3, 0.7]))[0] == pytest.approx(0)
+    assert label_shift_ks(source, labels, target, np.array([0.5, 0.5]))[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +88,6 @@ def test_source_images_count_for_the_misfit_as_often_as_the_priors_say():
 )
 def test_priors_that_are_none_are_named(priors, message):
     with pytest.raises(ValueError, match=message):
-        folded(CALIBRATION, priors)
+        folded_priors(CALIBRATION, priors)
     with pytest.raises(ValueError, match=message):
         total_variation([0.25] * 4, priors)

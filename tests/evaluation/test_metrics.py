@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, macro_f1, score, tally
+from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, confusion_counts, macro_f1, score
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
 
 ids = st.integers(0, NUM_CLASSES - 1)
@@ -162,7 +162,9 @@ def test_a_grouped_tally_scores_as_a_plain_one():
     from hf_wbc.evaluation.metrics import summary
 
     true, predicted = [0, 0, 9, 9], [0, 9, 9, 9]
-    assert summary(tally(true, predicted, groups=["a", "b", "a", "b"])) == score(true, predicted)
+    assert summary(confusion_counts(true, predicted, groups=["a", "b", "a", "b"])) == score(
+        true, predicted
+    )
 
 
 def test_importing_the_metrics_loads_numpy_alone():

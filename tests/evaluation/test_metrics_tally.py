@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from hf_wbc.evaluation.metrics import merged, tally
+from hf_wbc.evaluation.metrics import confusion_counts, merged_labels
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 BANDED, SEGMENTED, MONOCYTE = (
@@ -22,27 +22,29 @@ ids = st.integers(0, NUM_CLASSES - 1)
 def test_counts_are_those_of_scikit_learn(pairs):
     true, predicted = zip(*pairs, strict=True)
     expected = confusion_matrix(true, predicted, labels=range(NUM_CLASSES))
-    assert (tally(true, predicted).confusion == expected).all()
+    assert (confusion_counts(true, predicted).confusion == expected).all()
 
 
 @given(st.lists(st.tuples(ids, ids, st.sampled_from("abc")), min_size=1))
 def test_groups_split_the_counts(rows):
     true, predicted, groups = (np.array(column) for column in zip(*rows, strict=True))
-    counted = tally(true, predicted, groups=groups)
+    counted = confusion_counts(true, predicted, groups=groups)
     for confusion, group in zip(counted.confusions, sorted(set(groups)), strict=True):
         mine = groups == group
-        assert (confusion == tally(true[mine], predicted[mine]).confusion).all()
+        assert (confusion == confusion_counts(true[mine], predicted[mine]).confusion).all()
 
 
 def test_unlabelled_images_are_left_out_and_counted():
-    counted = tally([-1, 0, -1], [3, 0, 0])
+    counted = confusion_counts([-1, 0, -1], [3, 0, 0])
     assert counted.confusion.sum() == 1
     assert counted.num_unlabelled == 2
     assert counted.num_other == 0
 
 
 def test_merging_renames_both_sides():
-    counted = tally([BANDED, SEGMENTED, MONOCYTE], [SEGMENTED, BANDED, BANDED], merge=[BANDS])
+    counted = confusion_counts(
+        [BANDED, SEGMENTED, MONOCYTE], [SEGMENTED, BANDED, BANDED], merge=[BANDS]
+    )
     assert "neutrophil_banded" not in counted.names
     assert counted.confusion.shape == (10, 10)
     row, column = counted.names.index("neutrophil_segmented"), counted.names.index("monocyte")
@@ -52,26 +54,30 @@ def test_merging_renames_both_sides():
 
 
 def test_two_classes_may_merge_into_a_third():
-    into = merged(["myelocyte=promyelocyte", "metamyelocyte=promyelocyte"])
+    into = merged_labels(["myelocyte=promyelocyte", "metamyelocyte=promyelocyte"])
     assert [NAMES[i] for i in into[4:7]] == ["promyelocyte"] * 3
 
 
 def test_chosen_classes_limit_the_references_and_not_the_predictions():
-    counted = tally([0, 0, 1, 9, -1], [0, 9, 1, 9, 0], classes=["basophil"])
+    counted = confusion_counts([0, 0, 1, 9, -1], [0, 9, 1, 9, 0], classes=["basophil"])
     assert counted.confusion.sum() == 2
     assert counted.confusion[0, 9] == 1
     assert (counted.num_other, counted.num_unlabelled) == (2, 1)
 
 
 def test_a_chosen_class_may_be_what_others_are_merged_into():
-    counted = tally([BANDED, 0], [SEGMENTED, 0], merge=[BANDS], classes=["neutrophil_segmented"])
+    counted = confusion_counts(
+        [BANDED, 0], [SEGMENTED, 0], merge=[BANDS], classes=["neutrophil_segmented"]
+    )
     assert counted.confusion.sum() == 1
 
 
 def test_whole_numbers_count_as_ids_whatever_their_type():
-    expected = tally([1, 2], [1, 3]).confusion
+    expected = confusion_counts([1, 2], [1, 3]).confusion
     for kind in (np.float32, np.uint8, np.int16):
-        assert (tally(np.array([1, 2], kind), np.array([1, 3], kind)).confusion == expected).all()
+        assert (
+            confusion_counts(np.array([1, 2], kind), np.array([1, 3], kind)).confusion == expected
+        ).all()
 
 
 @pytest.mark.parametrize(
@@ -109,4 +115,4 @@ def test_whole_numbers_count_as_ids_whatever_their_type():
 )
 def test_bad_input_is_named(labels, predictions, options, message):
     with pytest.raises(ValueError, match=message):
-        tally(labels, predictions, **options)
+        confusion_counts(labels, predictions, **options)

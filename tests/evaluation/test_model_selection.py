@@ -2,7 +2,12 @@
 
 import pytest
 
-from hf_wbc.evaluation.model_selection import RULES, require_rule, rule, values
+from hf_wbc.evaluation.model_selection import (
+    RULES,
+    criterion_values,
+    require_selection_rule,
+    selection_rule,
+)
 
 NONE = {"has_target": False, "has_held_out": False, "oracle": False}
 ALL = {"has_target": True, "has_held_out": True, "oracle": True}
@@ -28,18 +33,18 @@ def full(step):
 
 
 def test_source_val_prefers_the_better_mean_over_the_sources():
-    value = rule("source_val").value
+    value = selection_rule("source_val").value
     assert value(evaluation(1, a=0.5, b=0.9)) == pytest.approx(0.7)
     assert value(evaluation(1, a=0.8, b=0.8)) > value(evaluation(2, a=0.5, b=0.9))
 
 
 def test_last_prefers_the_later_evaluation():
-    value = rule("last").value
+    value = selection_rule("last").value
     assert value(evaluation(200, a=0.1)) > value(evaluation(100, a=0.9))
 
 
 def test_every_rule_is_the_mean_over_the_domains_of_its_own_part():
-    found = values(full(7))
+    found = criterion_values(full(7))
     assert found.pop("source_val") == pytest.approx(0.2)
     assert found.pop("last") == 7
     assert found.pop("held_out") == pytest.approx(0.4)
@@ -60,9 +65,9 @@ def test_a_rule_reads_only_what_it_says(each):
 def test_a_rule_has_no_value_when_one_domain_lacks_it():
     row = full(1)
     del row["unlabelled"]["u"]["im_prior"]
-    assert rule("im_prior").value(row) is None
-    assert rule("im").value(row) is not None
-    assert "im_prior" not in values(row)
+    assert selection_rule("im_prior").value(row) is None
+    assert selection_rule("im").value(row) is not None
+    assert "im_prior" not in criterion_values(row)
 
 
 def test_only_the_oracle_sees_target_labels():
@@ -79,17 +84,17 @@ def test_names_are_unique():
 )
 def test_an_unknown_rule_is_named(name, message):
     with pytest.raises(ValueError, match=message):
-        rule(name)
+        selection_rule(name)
 
 
 @pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
 def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
-    require_rule(each, **ALL)
+    require_selection_rule(each, **ALL)
     if each.name in ("source_val", "last"):
-        require_rule(each, **NONE)
+        require_selection_rule(each, **NONE)
     else:
         with pytest.raises(ValueError, match=f"selection {each.name} looks at .* --"):
-            require_rule(each, **NONE)
+            require_selection_rule(each, **NONE)
 
 
 @pytest.mark.parametrize(
@@ -103,4 +108,4 @@ def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
 )
 def test_a_refusal_names_the_remedy(name, lacking, remedy):
     with pytest.raises(ValueError, match=remedy):
-        require_rule(rule(name), **{**ALL, lacking: False})
+        require_selection_rule(selection_rule(name), **{**ALL, lacking: False})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hf_wbc.evaluation.model_selection import judge, spearman
+from hf_wbc.evaluation.model_selection import evaluate_criteria, spearman
 
 
 def row(step, source_val, oracle=None, **unlabelled):
@@ -27,7 +27,7 @@ HISTORY = [
 
 
 def test_regret_is_the_oracles_best_minus_the_oracle_at_the_choice():
-    found = judge(HISTORY)
+    found = evaluate_criteria(HISTORY)
     assert found["im"]["step"] == 400 and found["im"]["regret"] == pytest.approx(0.1)
     assert found["last"]["step"] == 400 and found["last"]["score"] == 0.5
     assert found["oracle"]["regret"] == 0 and found["oracle"]["correlation"] == pytest.approx(1)
@@ -35,35 +35,35 @@ def test_regret_is_the_oracles_best_minus_the_oracle_at_the_choice():
 
 
 def test_ties_keep_the_earlier():
-    found = judge(HISTORY)["source_val"]
+    found = evaluate_criteria(HISTORY)["source_val"]
     assert (found["row"], found["step"], found["regret"]) == (1, 200, pytest.approx(0.3))
 
 
 def test_several_runs_are_one_pool():
     other = [row(100, 0.95, 0.7), row(200, 0.1, 0.2)]
-    found = judge([*HISTORY, *other])
+    found = evaluate_criteria([*HISTORY, *other])
     assert (found["source_val"]["row"], found["source_val"]["step"]) == (4, 100)
     assert found["im"]["num_evaluations"] == 4
     assert found["im"]["regret"] == pytest.approx(0.7 - 0.5)
 
 
 def test_an_evaluation_without_the_oracle_is_left_out():
-    found = judge([*HISTORY, row(500, 0.99, im=9.0)])
+    found = evaluate_criteria([*HISTORY, row(500, 0.99, im=9.0)])
     assert found["im"]["step"] == 400 and found["last"]["num_evaluations"] == 4
 
 
 def test_a_value_that_is_no_number_is_never_chosen():
-    found = judge([row(1, 0.2, 0.1), row(2, float("nan"), 0.9)])
+    found = evaluate_criteria([row(1, 0.2, 0.1), row(2, float("nan"), 0.9)])
     assert found["source_val"]["step"] == 1 and found["source_val"]["correlation"] is None
 
 
 def test_a_judgement_is_plain_json():
-    assert json.loads(json.dumps(judge(HISTORY))) == judge(HISTORY)
+    assert json.loads(json.dumps(evaluate_criteria(HISTORY))) == evaluate_criteria(HISTORY)
 
 
 def test_without_the_oracle_nothing_is_judged():
     with pytest.raises(ValueError, match=r"none of the 1 evaluations .* --oracle"):
-        judge([row(1, 0.5)])
+        evaluate_criteria([row(1, 0.5)])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=30))

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import dataset_scripts
 from hf_wbc.data.crop import Geometry
 from hf_wbc.data.image_blocks import list_images, read_blocks
-from hf_wbc.data.preprocessing import Treatment, treat
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.models import load_classifier
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
@@ -24,7 +24,7 @@ def embed(folder: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, d) of the archive's cells, without those outside the eleven, and labels (N,)."""
     source = dataset_scripts.load("acevedo_20")
     loaded = load_classifier(str(weights), image_size=SIZE)
-    how = Treatment(loaded.preprocessing.mean, loaded.preprocessing.std)
+    how = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
     features, labels = [], []
     for block in read_blocks(list_images(folder, source.um_per_px), Geometry(SIZE, 3), 1):
         codes = [name.rpartition("/")[2].rpartition("_")[0] for name in block.names]
@@ -33,7 +33,7 @@ def embed(folder: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
         for start in range(0, len(keep), 16):
             rows = keep[start : start + 16]
             with torch.inference_mode():
-                out = loaded.classifier(treat(torch.from_numpy(block.pixels[rows]), how))
+                out = loaded.classifier(preprocess(torch.from_numpy(block.pixels[rows]), how))
             features.append(out.features.numpy())
             labels += [class_id(str(named[row])) for row in rows]
     return np.concatenate(features), np.array(labels)

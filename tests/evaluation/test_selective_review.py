@@ -5,10 +5,10 @@ import pytest
 
 from hf_wbc.evaluation.selective import (
     GRAVITY,
-    Review,
+    ReviewCurve,
     aurc,
-    chance,
     lineage_losses,
+    random_curve,
     rate_for,
     recall_at,
     review,
@@ -103,7 +103,7 @@ def test_with_too_few_blasts_every_cell_is_reviewed():
 
 
 def test_the_chance_is_the_sum_over_what_is_wanted():
-    assert chance(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
+    assert random_curve(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
 
 
 def test_scores_for_the_record_lie_on_one_curve():
@@ -130,4 +130,4 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"recall is 1\.5"):
         review([[0.0, 1.0]], [1], [1], 1.5)
     with pytest.raises(ValueError, match="not all finite"):
-        Review((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])
+        ReviewCurve((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])

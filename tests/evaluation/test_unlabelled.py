@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.model_selection import RULES, ValidationOutputs, unlabelled_scores, values
+from hf_wbc.evaluation.model_selection import (
+    RULES,
+    ValidationOutputs,
+    criterion_values,
+    unlabelled_scores,
+)
 from hf_wbc.evaluation.validators import dev, info_max_prior, snd
 
 PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
@@ -36,7 +41,7 @@ SOURCE, TARGET = outputs(120, seed=1), without_labels(outputs(90, seed=2, shift=
 def test_every_rule_on_an_unlabelled_target_has_its_score():
     scores = unlabelled_scores(SOURCE, TARGET, PRIORS, softmax(TARGET.logits))
     assert set(scores) == {each.name for each in RULES if each.sees == "unlabelled target"}
-    assert set(values({"step": 1, "unlabelled": {"t": scores}})) == {"last", *scores}
+    assert set(criterion_values({"step": 1, "unlabelled": {"t": scores}})) == {"last", *scores}
     assert all(type(score) is float for score in scores.values())
 
 

@@ -10,7 +10,12 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 
 from hf_wbc.evaluation import validators as module
-from hf_wbc.evaluation.validators import adjusted_mutual_information, class_ami, evenly, k_means
+from hf_wbc.evaluation.validators import (
+    adjusted_mutual_information,
+    class_ami,
+    evenly_sampled,
+    k_means,
+)
 
 
 def blobs(num=220, d=6, k=11, spread=0.3, seed=0):
@@ -89,5 +94,5 @@ def test_the_score_is_the_same_every_time_and_of_evenly_spaced_images(monkeypatc
     features, classes = blobs()
     assert class_ami(features, classes) == class_ami(features, classes)
     monkeypatch.setattr(module, "MOST", 50)
-    rows = evenly(220, 50)
+    rows = evenly_sampled(220, 50)
     assert class_ami(features, classes) == class_ami(features[rows], classes[rows])

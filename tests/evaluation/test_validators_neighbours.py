@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.evaluation import validators
-from hf_wbc.evaluation.validators import evenly, snd
+from hf_wbc.evaluation.validators import evenly_sampled, snd
 
 
 def reference(features, temperature):
@@ -65,6 +65,6 @@ def test_snd_of_a_row_of_zeros_is_finite():
 def test_of_too_many_rows_evenly_spaced_ones_are_taken(monkeypatch):
     features = np.random.default_rng(0).normal(size=(100, 3))
     monkeypatch.setattr(validators, "MOST", 40)
-    assert snd(features) == snd(features[evenly(100, 40)])
-    taken = evenly(100, 40)
+    assert snd(features) == snd(features[evenly_sampled(100, 40)])
+    taken = evenly_sampled(100, 40)
     assert len(set(taken.tolist())) == 40 and set(np.diff(taken).tolist()) == {2, 3}

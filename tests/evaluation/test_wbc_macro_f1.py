@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.evaluation.bootstrap import intervals
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.evaluation.wbc_macro_f1 import WbcMacroF1
 
@@ -33,7 +33,7 @@ def test_intervals_come_when_asked_for(metric):
     groups = [f"patient {i % 20}" for i in range(80)]
     for more in ({}, {"groups": groups}):
         found = metric.compute(predictions=PREDICTED, references=TRUE, intervals=True, **more)
-        assert found["intervals"] == intervals(TRUE, PREDICTED, **more)
+        assert found["intervals"] == bootstrap_intervals(TRUE, PREDICTED, **more)
 
 
 @pytest.mark.parametrize(

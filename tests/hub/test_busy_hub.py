@@ -8,7 +8,7 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.publication import Folder, Publication
+from hf_wbc.hub.publication import Publication, PublishFolder
 from hf_wbc.hub.publish import publish
 
 
@@ -160,7 +160,7 @@ def test_a_tag_that_somebody_else_takes_meanwhile_is_left_to_them(hub: LoopbackH
 
 
 def test_two_in_one_folder_wait_for_each_other(tmp_path: Path) -> None:
-    share = Folder(tmp_path / "share/cells")
+    share = PublishFolder(tmp_path / "share/cells")
     versions = [small(a_parquet=str(number).encode() * 2_000_000) for number in range(4)]
     threads = [threading.Thread(target=publish, args=(version, share)) for version in versions]
     for thread in threads:

@@ -6,7 +6,7 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.publication import Folder, HubRepo, Publication
+from hf_wbc.hub.publication import HubRepo, Publication, PublishFolder
 from hf_wbc.hub.publish import publish
 
 
@@ -20,7 +20,7 @@ def put(hub: LoopbackHub, path: str, content: bytes) -> None:
 def test_a_card_edited_by_hand_is_refused_with_the_difference_or_kept_or_replaced(
     hub: LoopbackHub, tmp_path: Path, where: str
 ) -> None:
-    share = Folder(tmp_path / "share/cells")
+    share = PublishFolder(tmp_path / "share/cells")
     destination = CELLS if where == "the Hub" else share
 
     def read() -> str:

@@ -9,7 +9,7 @@ from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
 from hf_wbc.hub.dry_run import preview
-from hf_wbc.hub.publication import TAG, Destination, Folder, Publication
+from hf_wbc.hub.publication import TAG, Destination, Publication, PublishFolder
 from hf_wbc.hub.publish import publish
 
 PINNED = CARD + f"load it as {TAG}\n".encode()
@@ -22,12 +22,12 @@ def cells(tag: str | None = None, **files: bytes) -> Publication:
 
 @pytest.fixture(params=["the Hub", "a folder"])
 def to(request: pytest.FixtureRequest, hub: LoopbackHub, tmp_path: Path) -> Destination:
-    return CELLS if request.param == "the Hub" else Folder(tmp_path / "share/cells")
+    return CELLS if request.param == "the Hub" else PublishFolder(tmp_path / "share/cells")
 
 
 def said(to: Destination, hub: LoopbackHub, tag: str | None = None) -> str:
     """What the card of a tag, or the newest, says of its tag."""
-    if isinstance(to, Folder):
+    if isinstance(to, PublishFolder):
         text = ((to.tagged(tag) if tag else to.path) / "README.md").read_text()
     else:
         text = hub.repo("dataset", to.repo_id).content(tag or "main", "README.md").decode()

@@ -11,7 +11,7 @@ from hf_wbc.engine.run import run
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_model import model_publication
-from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.predictor import Predictor
 
 
@@ -30,7 +30,7 @@ def test_a_published_model_answers_as_its_folder_does(
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=4)
     trained = run(config, tmp_path / "runs", tmp_path / "cache")
     if with_reference:
-        make_reference(trained.model, laboratories[:1], per_class=1)
+        build_reference_set(trained.model, laboratories[:1], per_class=1)
     else:
         trained.predictions.unlink()
     place = parse_destination("lab/model", "model")

@@ -6,7 +6,7 @@ import pytest
 from publications import CARD, CELLS, small
 
 from hf_wbc.hub.checks import check_publication
-from hf_wbc.hub.publication import Folder, Publication, parse_destination
+from hf_wbc.hub.publication import Publication, PublishFolder, parse_destination
 from hf_wbc.hub.publish import publish
 
 
@@ -17,7 +17,7 @@ def test_a_repository_is_org_and_name(to: str) -> None:
 
 @pytest.mark.parametrize("to", ["./lab/cells", "/data/cells", "cells", "a/b/c", "../cells"])
 def test_every_other_path_is_a_folder(to: str) -> None:
-    assert isinstance(parse_destination(to, "dataset"), Folder)
+    assert isinstance(parse_destination(to, "dataset"), PublishFolder)
 
 
 def test_what_could_be_a_folder_here_or_a_repository_is_refused(
@@ -36,10 +36,10 @@ def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> Non
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.docx").write_text("")
     with pytest.raises(ValueError, match="holds files that `hf-wbc publish` did not put there"):
-        publish(small(), Folder(tmp_path / "home"))
+        publish(small(), PublishFolder(tmp_path / "home"))
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.docx"]
     with pytest.raises(ValueError, match=r"thesis\.docx is a file"):
-        publish(small(), Folder(tmp_path / "home/thesis.docx"))
+        publish(small(), PublishFolder(tmp_path / "home/thesis.docx"))
 
 
 @pytest.mark.parametrize("tag", ["", "a b", "main", "../x", "v1.lock", "-x"])

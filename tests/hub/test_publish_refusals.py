@@ -8,7 +8,7 @@ import pytest
 from hub_server import LoopbackHub
 from publications import CARD, CELLS, small
 
-from hf_wbc.hub.publication import Folder, Publication
+from hf_wbc.hub.publication import Publication, PublishFolder
 from hf_wbc.hub.publish import publish
 
 
@@ -85,7 +85,7 @@ def test_the_challenges_own_images_are_never_public(name: str) -> None:
 
 
 def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
-    for destination in (CELLS, Folder(tmp_path / "share/cells")):
+    for destination in (CELLS, PublishFolder(tmp_path / "share/cells")):
         first = Publication("dataset", {"README.md": CARD}, False, "Publish", "final")
         second = Publication("dataset", {"README.md": CARD + b"more"}, False, "Publish", "final")
         commit = publish(first, destination)
@@ -109,7 +109,7 @@ def test_publishing_an_old_tag_again_leaves_what_is_newest(
     hub: LoopbackHub, tmp_path: Path
 ) -> None:
     old = Publication("dataset", {"README.md": CARD, "a.txt": b"1"}, False, "Publish", "v1")
-    for destination in (CELLS, Folder(tmp_path / "share/cells")):
+    for destination in (CELLS, PublishFolder(tmp_path / "share/cells")):
         first = publish(old, destination)
         publish(small(a_txt=b"2"), destination)
         assert publish(old, destination) == first

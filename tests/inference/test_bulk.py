@@ -98,13 +98,13 @@ def test_a_killed_prediction_goes_on_where_it_was(
     assert killed.returncode == -signal.SIGKILL and not out.exists()
     (build,) = (path for path in (tmp_path / "a.parquet.partial").iterdir() if path.is_dir())
     assert sorted(path.stem for path in build.glob("*.parquet")) == ["0000000", "0000001"]
-    made, write = list[str](), batch_predict.write_part
+    made, write = list[str](), batch_predict.write_chunk
 
     def noted(path: Path, *more: Any) -> None:
         made.append(path.stem)
         write(path, *more)
 
-    monkeypatch.setattr(batch_predict, "write_part", noted)
+    monkeypatch.setattr(batch_predict, "write_chunk", noted)
     assert main(command(model, cells, out)) == 0
     assert made == ["0000002"]
     assert_alike(out, whole)
@@ -144,10 +144,10 @@ def test_two_processes_share_the_work(model: str, cells: Path, whole: Path, tmp_
 def test_a_second_command_waits_for_nobody(
     model: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hf_wbc.prepare.work_folder import working_on
+    from hf_wbc.prepare.work_folder import lock_work_folder
 
     out = tmp_path / "a.parquet"
-    with working_on(out):
+    with lock_work_folder(out):
         assert main(command(model, cells, out)) == 1
     assert "another process is building" in capsys.readouterr().err
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.inference import select_runtime
-from hf_wbc.inference.runtime import Engine, backbone_of
-from hf_wbc.inference.runtimes import eager
-from hf_wbc.inference.select_runtime import TOLERANCE, chances, choose_engine, probe
-from hf_wbc.models import Loaded, load_classifier
+from hf_wbc.inference.runtime import Runtime, backbone_module
+from hf_wbc.inference.runtimes import eager_runtime
+from hf_wbc.inference.select_runtime import TOLERANCE, chances, choose_runtime, probe
+from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def load(family: str, folder: Path) -> Loaded:
+def load(family: str, folder: Path) -> PretrainedModel:
     """A fresh model of the family, whose answers differ from image to image."""
     from transformers import AutoConfig, ViTImageProcessor
 
@@ -39,7 +39,7 @@ def load(family: str, folder: Path) -> Loaded:
     ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
     torch.manual_seed(0)
     loaded = load_classifier(str(folder), fresh=True)
-    inputs, model = probe(loaded.preprocessing), backbone_of(loaded.classifier)
+    inputs, model = probe(loaded.preprocessing), backbone_module(loaded.classifier)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # its statistics become those of the next batch
@@ -55,7 +55,7 @@ def load(family: str, folder: Path) -> Loaded:
 
 
 @pytest.fixture(scope="module")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def vit(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
     return load("vit", tmp_path_factory.mktemp("vit"))
 
 
@@ -71,14 +71,14 @@ def test_the_backbone_and_the_head_are_the_model(family: str, tmp_path: Path) ->
     classifier = load(family, tmp_path).classifier
     inputs = torch.randn(3, 3, FAMILIES[family]["image_size"], FAMILIES[family]["image_size"])
     with torch.no_grad():
-        features = backbone_of(classifier)(inputs)
+        features = backbone_module(classifier)(inputs)
         torch.testing.assert_close(features, classifier(inputs).features)
         torch.testing.assert_close(classifier.head(features), classifier(inputs).logits)
 
 
-def test_the_backbone_shares_the_classifiers_weights(vit: Loaded) -> None:
+def test_the_backbone_shares_the_classifiers_weights(vit: PretrainedModel) -> None:
     ours = {id(p) for p in vit.classifier.model.parameters()}
-    assert all(id(p) in ours for p in backbone_of(vit.classifier).parameters())
+    assert all(id(p) in ours for p in backbone_module(vit.classifier).parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -90,13 +90,13 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
     if name == "onnx" and family != "vit":
         pytest.skip("an export takes long; one family stands for all")
     loaded = load(family, tmp_path)
-    chosen = choose_engine(loaded.classifier, loaded.preprocessing, name)
+    chosen = choose_runtime(loaded.classifier, loaded.preprocessing, name)
     assert chosen.engine.name == name and chosen.deviation <= TOLERANCE
     size = FAMILIES[family]["image_size"]
     for num in (1, 3, 5):
         strength = torch.linspace(0.5, 2, num).view(num, 1, 1, 1)
         inputs = strength * torch.randn(num, 3, size, size)
-        expected = eager(loaded.classifier, size).features(inputs)
+        expected = eager_runtime(loaded.classifier, size).features(inputs)
         found = chosen.engine.features(inputs)
         np.testing.assert_allclose(
             chances(loaded.classifier, found), chances(loaded.classifier, expected), atol=TOLERANCE
@@ -104,9 +104,9 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
     assert np.ptp(chances(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
 
 
-def test_features_that_were_given_stay_as_they_are(vit: Loaded) -> None:
+def test_features_that_were_given_stay_as_they_are(vit: PretrainedModel) -> None:
     installed("openvino")
-    engine = choose_engine(vit.classifier, vit.preprocessing, "openvino").engine
+    engine = choose_runtime(vit.classifier, vit.preprocessing, "openvino").engine
     first, second = torch.randn(2, 1, 3, 28, 28)
     kept = engine.features(first)
     before = kept.clone()
@@ -117,40 +117,42 @@ def test_features_that_were_given_stay_as_they_are(vit: Loaded) -> None:
 def off(by: float) -> Any:
     """A maker of an engine whose features are wrong."""
 
-    def make(classifier: Any, size: int, precision: Any, key: str | None) -> Engine:
-        right = eager(classifier, size)
+    def make(classifier: Any, size: int, precision: Any, key: str | None) -> Runtime:
+        right = eager_runtime(classifier, size)
 
         def features(inputs: Tensor) -> Tensor:
             found = right.features(inputs)
             return found + by * torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
 
-        return Engine("openvino", precision, features, "0", 8)
+        return Runtime("openvino", precision, features, "0", 8)
 
     return make
 
 
-def test_an_engine_that_deviates_is_refused(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_deviates_is_refused(
+    vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         select_runtime, "_NEEDS", {"openvino": ("torch",), "onnx": ("no_such_module",)}
     )
     monkeypatch.setattr(select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(0.5)})
     with pytest.raises(ValueError, match="engine openvino is refused: a probability differs by"):
-        choose_engine(vit.classifier, vit.preprocessing, "openvino")
-    chosen = choose_engine(vit.classifier, vit.preprocessing, "auto")
+        choose_runtime(vit.classifier, vit.preprocessing, "openvino")
+    chosen = choose_runtime(vit.classifier, vit.preprocessing, "auto")
     assert chosen.engine.name == "torch"
     assert "openvino is refused" in chosen.facts()["passed_over"][0]
     monkeypatch.setattr(
         select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(1e-7)}
     )
-    assert choose_engine(vit.classifier, vit.preprocessing, "auto").engine.name == "openvino"
+    assert choose_runtime(vit.classifier, vit.preprocessing, "auto").engine.name == "openvino"
 
 
-def test_nan_is_a_deviation(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_is_a_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(float("nan"))}
     )
     with pytest.raises(ValueError, match="is refused"):
-        choose_engine(vit.classifier, vit.preprocessing, "openvino")
+        choose_runtime(vit.classifier, vit.preprocessing, "openvino")
 
 
 @pytest.mark.parametrize(
@@ -160,59 +162,61 @@ def test_nan_is_a_deviation(vit: Loaded, monkeypatch: pytest.MonkeyPatch) -> Non
         ("torch", "fp8", "unknown precision 'fp8'; choose from fp32, bf16"),
     ],
 )
-def test_what_is_unknown_is_refused(vit: Loaded, name: str, precision: str, said: str) -> None:
+def test_what_is_unknown_is_refused(
+    vit: PretrainedModel, name: str, precision: str, said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
-        choose_engine(vit.classifier, vit.preprocessing, name, precision)
+        choose_runtime(vit.classifier, vit.preprocessing, name, precision)
 
 
 def test_an_engine_that_is_not_installed_says_how_to_get_it(
-    vit: Loaded, monkeypatch: pytest.MonkeyPatch
+    vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ValueError, match=r"not installed .*pip install 'hf_wbc\[engines\]'"):
-        choose_engine(vit.classifier, vit.preprocessing, "openvino")
+        choose_runtime(vit.classifier, vit.preprocessing, "openvino")
 
 
-def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: Loaded) -> None:
-    assert choose_engine(vit.classifier, vit.preprocessing).engine.precision == "fp32"
-    chosen = choose_engine(vit.classifier, vit.preprocessing, "torch", "bf16")
+def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: PretrainedModel) -> None:
+    assert choose_runtime(vit.classifier, vit.preprocessing).engine.precision == "fp32"
+    chosen = choose_runtime(vit.classifier, vit.preprocessing, "torch", "bf16")
     facts = chosen.facts()
     assert facts["precision"] == "bf16" and facts["tolerance"] is None
     assert 1e-6 < chosen.deviation < 0.2
 
 
-def test_bf16_is_bf16_or_refused(vit: Loaded) -> None:
+def test_bf16_is_bf16_or_refused(vit: PretrainedModel) -> None:
     installed("openvino")
     import openvino
 
     has_unit = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if has_unit:
-        chosen = choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
+        chosen = choose_runtime(vit.classifier, vit.preprocessing, "auto", "bf16")
         assert chosen.engine.name == "openvino" and chosen.deviation > 1e-6
         return
     with pytest.raises(ValueError, match=r"OpenVINO computes in f32 .* though asked for bf16"):
-        choose_engine(vit.classifier, vit.preprocessing, "openvino", "bf16")
+        choose_runtime(vit.classifier, vit.preprocessing, "openvino", "bf16")
     with pytest.raises(ValueError, match=r"no engine gains anything by bf16 here .*--engine torch"):
-        choose_engine(vit.classifier, vit.preprocessing, "auto", "bf16")
+        choose_runtime(vit.classifier, vit.preprocessing, "auto", "bf16")
 
 
 def test_a_conversion_is_kept_and_found_again(
-    vit: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vit: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed("openvino")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    first = choose_engine(vit.classifier, vit.preprocessing, "openvino", key="weights")
+    first = choose_runtime(vit.classifier, vit.preprocessing, "openvino", key="weights")
     (kept,) = (tmp_path / "hf_wbc" / "engines").iterdir()
     written = (kept / "model.bin").stat().st_mtime_ns
-    second = choose_engine(vit.classifier, vit.preprocessing, "openvino", key="weights")
+    second = choose_runtime(vit.classifier, vit.preprocessing, "openvino", key="weights")
     assert (kept / "model.bin").stat().st_mtime_ns == written
     inputs = torch.randn(2, 3, 28, 28)
     torch.testing.assert_close(first.engine.features(inputs), second.engine.features(inputs))
-    choose_engine(vit.classifier, vit.preprocessing, "openvino", key="others")
+    choose_runtime(vit.classifier, vit.preprocessing, "openvino", key="others")
     assert len(list((tmp_path / "hf_wbc" / "engines").iterdir())) == 2
 
 
-def test_openvino_calls_nobody(vit: Loaded, tmp_path: Path) -> None:
+def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
     installed("openvino")
     code = (
         "import socket, sys\n"
@@ -229,7 +233,7 @@ def test_openvino_calls_nobody(vit: Loaded, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_probabilities_are_of_the_eleven(vit: Loaded) -> None:
+def test_probabilities_are_of_the_eleven(vit: PretrainedModel) -> None:
     found = chances(vit.classifier, torch.randn(4, vit.classifier.num_features))
     assert found.shape == (4, NUM_CLASSES)
     torch.testing.assert_close(found.sum(1), torch.ones(4, dtype=torch.float64))

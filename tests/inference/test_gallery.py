@@ -9,12 +9,12 @@ import pytest
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.dataset import load_domain
-from hf_wbc.data.preprocessing import TreatmentRule
+from hf_wbc.data.dataset import load_split
+from hf_wbc.data.preprocessing import PreprocessingRule
 from hf_wbc.engine.run import run
-from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.cell_prediction import UNMEASURED
-from hf_wbc.inference.gallery import FILE, read_reference
+from hf_wbc.inference.gallery import FILE, read_reference_set
 from hf_wbc.inference.predictor import ENOUGH, Predictor
 from hf_wbc.models import load_trained, save_classifier
 from hf_wbc.records import RunFolder
@@ -31,7 +31,7 @@ def trained(
 
 
 def test_a_run_without_one_still_knows_its_confusion(trained: RunFolder) -> None:
-    found = read_reference(str(trained.model), load_trained(str(trained.model)))
+    found = read_reference_set(str(trained.model), load_trained(str(trained.model)))
     assert found.gallery is None and found.held_out is not None
     rows = [
         row
@@ -51,10 +51,10 @@ def test_images_of_an_unknown_licence_are_left_out_unless_asked_for(
     table = pq.read_table(model / FILE)
     train = table.filter(np.array(table["split"].to_pylist()) == "train")
     assert len(train) == 2 * NUM_CLASSES and train["thumbnail"].null_count == len(train)
-    make_reference(model, laboratories[:1], per_class=2)
+    build_reference_set(model, laboratories[:1], per_class=2)
     shown = pq.read_table(model / FILE)
-    assert shown["thumbnail"].null_count == len(load_domain(laboratories[0], "validation"))
-    gallery = read_reference(str(model), load_trained(str(model))).gallery
+    assert shown["thumbnail"].null_count == len(load_split(laboratories[0], "validation"))
+    gallery = read_reference_set(str(model), load_trained(str(model))).gallery
     assert gallery is not None and all(gallery.thumbnails)
 
 
@@ -63,9 +63,12 @@ def test_what_the_model_predicts_of_held_out_cells_is_what_its_run_recorded(
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(trained.model, model)
-    make_reference(model, laboratories[:1], per_class=1)
+    build_reference_set(model, laboratories[:1], per_class=1)
     loaded = load_trained(str(model))
-    ours, recorded = read_reference(str(model), loaded), read_reference(str(trained.model), loaded)
+    ours, recorded = (
+        read_reference_set(str(model), loaded),
+        read_reference_set(str(trained.model), loaded),
+    )
     assert ours.held_out is not None and recorded.held_out is not None
     np.testing.assert_allclose(ours.held_out.logits, recorded.held_out.logits, atol=1e-3)
 
@@ -75,11 +78,11 @@ def test_only_the_models_own_sources_are_taken(
 ) -> None:
     before = sorted(path.name for path in trained.path.iterdir())
     with pytest.raises(ValueError, match="is away, which the model has not seen"):
-        make_reference(trained.model, laboratories[1:])
+        build_reference_set(trained.model, laboratories[1:])
     with pytest.raises(ValueError, match="no datasets"):
-        make_reference(trained.model, ())
+        build_reference_set(trained.model, ())
     with pytest.raises(ValueError, match="is no folder"):
-        make_reference(tmp_path / "nothing", laboratories[:1])
+        build_reference_set(tmp_path / "nothing", laboratories[:1])
     assert sorted(path.name for path in trained.path.iterdir()) == before
 
 
@@ -87,7 +90,7 @@ def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
     trained: RunFolder, tmp_path: Path
 ) -> None:
     loaded = load_trained(str(trained.model))
-    notes = {"rule": TreatmentRule(normalise_by="domain").to_dict()}
+    notes = {"rule": PreprocessingRule(normalise_by="domain").to_dict()}
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes)
     predictor = Predictor.load(str(tmp_path / "model"), engine="torch")
     rng = np.random.default_rng(0)

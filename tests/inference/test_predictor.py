@@ -15,13 +15,13 @@ from scipy.special import softmax
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.data.crop import frame
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.crop import locate_crop
+from hf_wbc.data.dataset import load_split
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.run import run
 from hf_wbc.inference.cell_prediction import BLURRED, EMPTY, image_warnings
-from hf_wbc.inference.gallery import FILE, read_reference
+from hf_wbc.inference.gallery import FILE, read_reference_set
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.inference.saliency import deletion_curve
 from hf_wbc.models import load_trained
@@ -52,7 +52,7 @@ def predictor(model: str, home: str) -> Predictor:
 
 def images(ref: str, split: str = "test") -> tuple[list[np.ndarray], np.ndarray]:
     """Pixels and labels of a prepared folder."""
-    domain = load_domain(ref, split)
+    domain = load_split(ref, split)
     rows = domain.dataset.with_format("arrow")["image"].to_pylist()
     return [decode_rgb(row["bytes"], "image") for row in rows], domain.labels
 
@@ -157,7 +157,7 @@ def test_blur_is_seen_without_knowing_the_sources() -> None:
     )
     for pixels, is_soft in ((sharp, False), (gaussian_filter(sharp, (9, 9, 0)), True)):
         image = pixels.clip(0, 255).astype(np.uint8)
-        found = frame(image, find_nucleus(image), 0.1, guessed=False)
+        found = locate_crop(image, find_nucleus(image), 0.1, guessed=False)
         assert (BLURRED in image_warnings(image, found, None)) == is_soft
 
 
@@ -236,7 +236,7 @@ def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: st
     with torch.no_grad():
         loaded.classifier.head.weight.mul_(1.5)
     with pytest.raises(ValueError, match="is of other weights than the model's"):
-        read_reference(model, loaded)
+        read_reference_set(model, loaded)
 
 
 def test_a_damaged_reference_is_named(predictor: Predictor, model: str, tmp_path: Path) -> None:

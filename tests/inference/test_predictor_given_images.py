@@ -5,7 +5,7 @@ import pytest
 
 from hf_wbc.data.crop import COARSEST_UM_PER_PX, FINEST_UM_PER_PX
 from hf_wbc.inference.cell_prediction import NO_CELL, image_warnings
-from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX, frames_of
+from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX, crop_frames
 
 
 def disc(diameter_px: float, side: int = 360) -> np.ndarray:
@@ -18,7 +18,7 @@ def disc(diameter_px: float, side: int = 360) -> np.ndarray:
 
 @pytest.mark.parametrize("diameter_px", [40, 95, 250])
 def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None:
-    (found,) = frames_of([disc(diameter_px)], None)
+    (found,) = crop_frames([disc(diameter_px)], None)
     assert found.um_per_px == pytest.approx(9.5 / diameter_px, rel=0.1)
     assert found.guessed and not found.assumed
     (words,) = (w for w in image_warnings(disc(diameter_px), found, None) if "scale" in w)
@@ -30,7 +30,7 @@ def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None
 )
 def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None:
     for scale in (None, [None]):
-        (found,) = frames_of([pixels], scale)
+        (found,) = crop_frames([pixels], scale)
         assert found.nucleus is not None and found.guessed and found.assumed
         assert found.um_per_px == UNKNOWN_UM_PER_PX
         said = " ".join(image_warnings(pixels, found, None))
@@ -40,7 +40,7 @@ def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None
 def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
     pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
     pixels[:150] -= 40
-    (found,) = frames_of([pixels], None)
+    (found,) = crop_frames([pixels], None)
     assert found.nucleus is None and found.assumed and found.um_per_px == UNKNOWN_UM_PER_PX
     said = image_warnings(pixels, found, None)
     assert NO_CELL in said and any("by nothing in the image" in words for words in said)
@@ -48,7 +48,7 @@ def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
 
 def test_one_speck_among_cells_is_named_and_does_not_move_their_scale() -> None:
     pixels = [disc(95), disc(95), disc(24, 240)]
-    found = frames_of(pixels, None)
+    found = crop_frames(pixels, None)
     assert {each.um_per_px for each in found} == {found[0].um_per_px}
     assert found[0].um_per_px == pytest.approx(0.1, rel=0.1) and not found[2].assumed
     said = [" ".join(image_warnings(*each, None)) for each in zip(pixels, found, strict=True)]

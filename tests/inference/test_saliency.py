@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_wbc.inference.saliency import NUM_OTHERS, SHARE, deletion
+from hf_wbc.inference.saliency import NUM_OTHERS, SHARE, deletion_test
 
 SIDE = 40
 
@@ -22,7 +22,7 @@ def cell() -> Tensor:
 
 
 def test_a_map_of_what_is_looked_at_passes() -> None:
-    found = deletion(patch_logits, cell(), 1, cell()[0, 0].numpy())
+    found = deletion_test(patch_logits, cell(), 1, cell()[0, 0].numpy())
     truth = patch_logits(cell()).softmax(1)[0, 1].item()
     np.testing.assert_allclose(found.whole, truth, atol=1e-6)
     assert found.passed and found.without_marked < 0.6 < 0.9 < found.without_random
@@ -32,7 +32,7 @@ def test_a_map_of_what_is_looked_at_passes() -> None:
 def test_a_map_of_something_else_fails() -> None:
     corner = np.zeros((SIDE, SIDE), np.float32)
     corner[:18, :18] = 1
-    found = deletion(patch_logits, cell(), 1, corner)
+    found = deletion_test(patch_logits, cell(), 1, corner)
     assert not found.passed and found.without_marked > found.without_random
 
 
@@ -44,6 +44,6 @@ def test_all_that_is_hidden_is_of_the_same_size() -> None:
         return torch.zeros(len(images), 2)
 
     noise = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    deletion(logits, noise, 0, noise[0, 0].numpy())
+    deletion_test(logits, noise, 0, noise[0, 0].numpy())
     assert sizes == [0.0, *[sizes[1]] * (NUM_OTHERS + 1)]
     np.testing.assert_allclose(sizes[1], SHARE, atol=1 / SIDE**2)

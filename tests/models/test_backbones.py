@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForImageClassification
 
-from hf_wbc.models import READY, ready_names
-from hf_wbc.models.backbones import find_hub, find_ready
+from hf_wbc.models import BACKBONES, backbone_names
+from hf_wbc.models.backbones import find_backbone, find_hub_model
 
 PUBLISHED = {
     # Parameters with 1000 classes as published with the weights (timm's model tables).
@@ -18,7 +18,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_configuration_has_as_many_weights_as_published(name: str) -> None:
-    ready = find_ready(name)
+    ready = find_backbone(name)
     assert ready is not None
     with torch.device("meta"):
         config = AutoConfig.for_model(**ready.config, num_labels=1000)
@@ -27,7 +27,7 @@ def test_a_configuration_has_as_many_weights_as_published(name: str) -> None:
 
 
 def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> None:
-    ready = find_ready("dinov2-base")
+    ready = find_backbone("dinov2-base")
     assert ready is not None
     with torch.device("meta"):
         config = AutoConfig.for_model(**{**ready.config, "image_size": 518}, num_labels=11)
@@ -38,9 +38,11 @@ def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> N
 
 
 def test_names_and_hub_models_are_each_one() -> None:
-    assert len(set(ready_names())) == len({ready.hub_id for ready in READY}) == len(READY)
+    assert (
+        len(set(backbone_names())) == len({ready.hub_id for ready in BACKBONES}) == len(BACKBONES)
+    )
 
 
 def test_every_ready_model_says_what_it_has_seen_and_others_are_unknown() -> None:
-    assert all(find_hub(ready.hub_id) is ready and ready.exposure for ready in READY)
-    assert find_hub("somebody/else") is None
+    assert all(find_hub_model(ready.hub_id) is ready and ready.exposure for ready in BACKBONES)
+    assert find_hub_model("somebody/else") is None

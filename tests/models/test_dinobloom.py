@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 import hf_wbc.models.backbones as module
-from hf_wbc.models import find_ready, load_classifier, save_classifier
-from hf_wbc.models.backbones import Ready
+from hf_wbc.models import find_backbone, load_classifier, save_classifier
+from hf_wbc.models.backbones import BackboneSpec
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'hf_wbc[timm]'")
 
@@ -25,12 +25,12 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Modul
     """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    known = find_ready("dinobloom-base")
+    known = find_backbone("dinobloom-base")
     assert known is not None
     small = {**known.model_args, **TINY, "img_size": 28}
     config = {**known.config, "model_args": small, "image_size": 28}
-    ready = Ready(known.name, known.hub_id, config, known.exposure, known.exposed_to)
-    monkeypatch.setattr(module, "READY", (ready,))
+    ready = BackboneSpec(known.name, known.hub_id, config, known.exposure, known.exposed_to)
+    monkeypatch.setattr(module, "BACKBONES", (ready,))
 
     torch.manual_seed(0)
     model: torch.nn.Module = timm.create_model(

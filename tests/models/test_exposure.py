@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_wbc.models import Exposure, load_classifier, load_trained, save_classifier
-from hf_wbc.models.backbones import READY
+from hf_wbc.models.backbones import BACKBONES
 
 
 def test_training_adds_what_it_saw_to_what_was_seen_before() -> None:
@@ -63,6 +63,6 @@ def test_a_note_of_another_version_is_refused(tiny_model: str, tmp_path: Path) -
 
 
 def test_only_models_of_blood_cells_are_exposed_and_say_so() -> None:
-    assert [ready.name for ready in READY if ready.exposed_to] == ["dinobloom-base"]
-    for ready in READY:
+    assert [ready.name for ready in BACKBONES if ready.exposed_to] == ["dinobloom-base"]
+    for ready in BACKBONES:
         assert ready.exposure.startswith("EXPOSED") == bool(ready.exposed_to)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageClassification, pipeline
 
-from hf_wbc.models import Loaded, load_classifier, load_trained, save_classifier
+from hf_wbc.models import PretrainedModel, load_classifier, load_trained, save_classifier
 from hf_wbc.taxonomy import NAMES
 
 
@@ -22,7 +22,7 @@ def crop() -> Image.Image:
 
 
 @pytest.fixture
-def loaded(folder: Path, crop: Image.Image) -> Loaded:
+def loaded(folder: Path, crop: Image.Image) -> PretrainedModel:
     """Each family, with a head whose logits are about 1: no probability is nearly 0, or 1."""
     loaded = load_classifier(str(folder))
     head = loaded.classifier.head
@@ -32,19 +32,19 @@ def loaded(folder: Path, crop: Image.Image) -> Loaded:
     return loaded
 
 
-def pixels(loaded: Loaded, crop: Image.Image) -> torch.Tensor:
+def pixels(loaded: PretrainedModel, crop: Image.Image) -> torch.Tensor:
     values: torch.Tensor = loaded.processor(crop, return_tensors="pt")["pixel_values"]
     return values
 
 
 @pytest.fixture
-def saved(loaded: Loaded, tmp_path: Path) -> Path:
+def saved(loaded: PretrainedModel, tmp_path: Path) -> Path:
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "deep" / "model")
     return tmp_path / "deep" / "model"
 
 
 def test_plain_transformers_loads_it_whole_with_the_same_logits(
-    loaded: Loaded, saved: Path, images: torch.Tensor
+    loaded: PretrainedModel, saved: Path, images: torch.Tensor
 ) -> None:
     model, report = AutoModelForImageClassification.from_pretrained(saved, output_loading_info=True)
     assert {name: list(found) for name, found in report.items() if found} == {}
@@ -56,7 +56,7 @@ def test_plain_transformers_loads_it_whole_with_the_same_logits(
 
 
 def test_a_pipeline_gives_our_probabilities_by_name(
-    loaded: Loaded, saved: Path, crop: Image.Image
+    loaded: PretrainedModel, saved: Path, crop: Image.Image
 ) -> None:
     with torch.no_grad():
         expected = loaded.classifier(pixels(loaded, crop)).logits.softmax(1)[0]
@@ -68,7 +68,9 @@ def test_a_pipeline_gives_our_probabilities_by_name(
     )
 
 
-def test_we_load_it_as_a_trained_model(loaded: Loaded, saved: Path, images: torch.Tensor) -> None:
+def test_we_load_it_as_a_trained_model(
+    loaded: PretrainedModel, saved: Path, images: torch.Tensor
+) -> None:
     again = load_trained(str(saved))
     assert again.preprocessing == loaded.preprocessing
     with torch.no_grad():
@@ -81,11 +83,11 @@ def test_it_holds_safetensors_and_configuration_alone(saved: Path) -> None:
 
 
 @pytest.fixture
-def vit(checkpoint: Callable[[str], Path]) -> Loaded:
+def vit(checkpoint: Callable[[str], Path]) -> PretrainedModel:
     return load_classifier(str(checkpoint("vit")))
 
 
-def test_saving_again_replaces_the_whole_folder(vit: Loaded, tmp_path: Path) -> None:
+def test_saving_again_replaces_the_whole_folder(vit: PretrainedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").touch()
@@ -94,7 +96,7 @@ def test_saving_again_replaces_the_whole_folder(vit: Loaded, tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_failure_leaves_what_was_there(vit: Loaded, tmp_path: Path) -> None:
+def test_a_failure_leaves_what_was_there(vit: PretrainedModel, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "old").touch()
@@ -110,7 +112,7 @@ def test_a_failure_leaves_what_was_there(vit: Loaded, tmp_path: Path) -> None:
 
 
 def test_what_a_model_knows_of_its_doubt_comes_back_and_is_not_saved_on(
-    loaded: Loaded, tmp_path: Path
+    loaded: PretrainedModel, tmp_path: Path
 ) -> None:
     known = {"temperature": 1.5, "sets": {"class": {"thresholds": [0.5, None]}}}
     path = tmp_path / "model"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.prepare.source import Entry, Fault, Readable, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": None}
 NUM = {"BA": 10, "EO": 12, "MY": 3, "PLT": 2}
@@ -18,14 +18,14 @@ FRAME_PX = (40, 32)
 """Width and height; the central 25 um are 24 px."""
 
 
-def _walk(archive: Readable) -> Iterator[Entry]:
+def _walk(archive: ReadableArchive) -> Iterator[Entry]:
     for name in archive.names:
         image_id = name.rpartition("/")[2]
         if image_id.endswith((".png", ".jpg")):
             yield Entry(name, image_id, image_id.partition("_")[0])
 
 
-LAB = Source(
+LAB = ArchiveSpec(
     name="lab_a",
     repo="wbc-lab-a",
     title="Lab A: drawn cells",
@@ -45,19 +45,19 @@ LAB = Source(
 
 
 @pytest.fixture
-def lab() -> Callable[..., Source]:
+def lab() -> Callable[..., ArchiveSpec]:
     """The source of the drawn cells, with other facts where given."""
 
-    def make(**facts: Any) -> Source:
+    def make(**facts: Any) -> ArchiveSpec:
         return replace(LAB, **facts)
 
     return make
 
 
 @pytest.fixture
-def two_labels() -> Callable[..., Fault]:
+def two_labels() -> Callable[..., KnownFault]:
     """A declared pair of equal images under two labels."""
-    return lambda *ids: Fault(ids, "two_labels", "train_only", "One image, two labels.")
+    return lambda *ids: KnownFault(ids, "two_labels", "train_only", "One image, two labels.")
 
 
 @pytest.fixture(scope="session")

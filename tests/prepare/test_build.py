@@ -20,12 +20,12 @@ from PIL import Image
 import dataset_scripts
 from hf_wbc.data.schema import CONFIGS, SPLITS, row_features
 from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import Entry, Fault, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault
 from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES
 
-Lab = Callable[..., Source]
+Lab = Callable[..., ArchiveSpec]
 Write = Callable[..., Path]
 Files = Mapping[str, bytes]
 
@@ -109,7 +109,7 @@ def split_of(folder: Path) -> dict[str, str]:
 
 
 def test_groups_and_duplicates_stay_on_one_side(
-    lab: Lab, write: Write, files: Files, tmp_path: Path, two_labels: Callable[..., Fault]
+    lab: Lab, write: Write, files: Files, tmp_path: Path, two_labels: Callable[..., KnownFault]
 ) -> None:
     copied = {"BA/BA_03.png": "BA/BA_08.png", "EO/EO_01.png": "MY/MY_02.png"}
     changed = {**files, **{copy: files[name] for copy, name in copied.items()}}

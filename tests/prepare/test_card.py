@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import UNLABELLED, Fault, Source
+from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, KnownFault
 from hf_wbc.taxonomy import NAMES
 
 Build = Callable[..., Path]
@@ -20,7 +20,7 @@ Build = Callable[..., Path]
 
 @pytest.fixture
 def build(
-    lab: Callable[..., Source], write: Build, files: Mapping[str, bytes], tmp_path: Path
+    lab: Callable[..., ArchiveSpec], write: Build, files: Mapping[str, bytes], tmp_path: Path
 ) -> Build:
     """Prepare the drawn archive with other facts, other files or other flags."""
 
@@ -94,7 +94,7 @@ def test_other_rows_have_another_version(build: Build, png: Callable[..., bytes]
 def test_it_tells_scale_splits_and_what_was_left_out(
     build: Build, files: Mapping[str, bytes]
 ) -> None:
-    skipped = Fault(("BA_77.png",), "not_an_image", "skip", "BA_77.png is a text.")
+    skipped = KnownFault(("BA_77.png",), "not_an_image", "skip", "BA_77.png is a text.")
     more = {"BA/BA_77.png": b"text", "BA/BA_03.png": files["BA/BA_08.png"]}
     text = text_of(build({"faults": (skipped,)}, more, seed=3))
     for words in (

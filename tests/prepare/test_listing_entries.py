@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.listing import Entries, differences, list_entries
-from hf_wbc.prepare.source import Entry, Fault, Source
+from hf_wbc.prepare.listing import EntryList, count_differences, list_entries
+from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault
 
-Lab = Callable[..., Source]
+Lab = Callable[..., ArchiveSpec]
 Write = Callable[..., Path]
 
 
-def listed(source: Source, folder: Path, *, subset: bool = False) -> Entries:
+def listed(source: ArchiveSpec, folder: Path, *, subset: bool = False) -> EntryList:
     return list_entries(source, open_archive(folder, folder.parent), subset=subset)
 
 
@@ -79,7 +79,7 @@ def test_an_archive_without_a_used_class_is_refused(lab: Lab, write: Write) -> N
 def test_a_declared_fault_is_skipped_and_not_counted(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
-    fault = Fault(("BA_77.png",), "not_an_image", "skip", "A note.")
+    fault = KnownFault(("BA_77.png",), "not_an_image", "skip", "A note.")
     entries = listed(lab(faults=(fault,)), write({**files, "BA/BA_77.png": b"text"}))
     assert entries.skipped == ("BA_77.png",)
     assert len(entries.used) == 25
@@ -109,6 +109,6 @@ def test_the_digest_follows_every_fact_of_an_entry(
 
 
 def test_differences_are_those_that_are_stated() -> None:
-    assert differences({"a": 1, "b": 2000}, {"a": 1, "b": 1999}) == "b 1,999 instead of 2,000"
-    assert differences({"a": 1}, {"a": 1, "c": 9}) == ""
-    assert re.fullmatch("", differences({}, {"a": 1}))
+    assert count_differences({"a": 1, "b": 2000}, {"a": 1, "b": 1999}) == "b 1,999 instead of 2,000"
+    assert count_differences({"a": 1}, {"a": 1, "c": 9}) == ""
+    assert re.fullmatch("", count_differences({}, {"a": 1}))

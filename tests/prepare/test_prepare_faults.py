@@ -20,11 +20,11 @@ from PIL import Image
 import dataset_scripts
 from hf_wbc.prepare import work_folder
 from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.prepare.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
-Lab = Callable[..., Source]
+Lab = Callable[..., ArchiveSpec]
 Write = Callable[..., Path]
 Files = Mapping[str, bytes]
 

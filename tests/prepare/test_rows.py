@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.listing import Entries, list_entries
-from hf_wbc.prepare.rows import names_sha256, select
+from hf_wbc.prepare.listing import EntryList, list_entries
+from hf_wbc.prepare.rows import image_ids_sha256, select
 from hf_wbc.prepare.scan import Scan
-from hf_wbc.prepare.source import Fault, Source
+from hf_wbc.prepare.source import ArchiveSpec, KnownFault
 
-Lab = Callable[..., Source]
+Lab = Callable[..., ArchiveSpec]
 
 
 @pytest.fixture
-def entries(lab: Lab, write: Callable[..., Path], files: Mapping[str, bytes]) -> Entries:
+def entries(lab: Lab, write: Callable[..., Path], files: Mapping[str, bytes]) -> EntryList:
     archive = write(files)
     return list_entries(lab(), open_archive(archive, archive.parent))
 
@@ -37,11 +37,11 @@ def scanned(num: int, size: tuple[int, int] = (40, 32), **changes: dict[int, Any
     return Scan(**{n: np.array(v) for n, v in columns.items()}, thumbnails=thumbnails)
 
 
-def place_of(entries: Entries, image_id: str) -> int:
+def place_of(entries: EntryList, image_id: str) -> int:
     return [entry.image_id for entry in entries.used].index(image_id)
 
 
-def test_good_images_become_rows(lab: Lab, entries: Entries) -> None:
+def test_good_images_become_rows(lab: Lab, entries: EntryList) -> None:
     chosen = select(lab(), entries, scanned(25))
     assert [row.entry for row in chosen.rows] == list(entries.used)
     assert chosen.index == tuple(range(25))
@@ -52,7 +52,7 @@ def test_good_images_become_rows(lab: Lab, entries: Entries) -> None:
     }
 
 
-def test_every_bad_image_is_named_at_once(lab: Lab, entries: Entries) -> None:
+def test_every_bad_image_is_named_at_once(lab: Lab, entries: EntryList) -> None:
     scan = scanned(25, faults={3: "a.png: zero bytes", 24: "b.png: CMYK"}, sizes={7: (23, 90)})
     with pytest.raises(ValueError) as error:
         select(lab(), entries, scan)
@@ -65,14 +65,14 @@ def test_every_bad_image_is_named_at_once(lab: Lab, entries: Entries) -> None:
     ]
 
 
-def test_skip_bad_goes_on_and_keeps_the_reasons(lab: Lab, entries: Entries) -> None:
+def test_skip_bad_goes_on_and_keeps_the_reasons(lab: Lab, entries: EntryList) -> None:
     chosen = select(lab(), entries, scanned(25, faults={3: "a.png: zero bytes"}), skip_bad=True)
     assert len(chosen.rows) == 24 and 3 not in chosen.index
     assert chosen.bad == {"BA_03.png": "a.png: zero bytes"}
 
 
 def test_skip_bad_does_not_hide_what_is_missing_for_another_reason(
-    lab: Lab, entries: Entries
+    lab: Lab, entries: EntryList
 ) -> None:
     scan = scanned(25, faults={3: "a.png: zero bytes"}, sizes={4: (41, 32)})
     source = lab(frame_px=frozenset({(40, 32)}))
@@ -80,7 +80,7 @@ def test_skip_bad_does_not_hide_what_is_missing_for_another_reason(
         select(source, entries, scan, skip_bad=True)
 
 
-def test_other_frames_are_counted_and_missed(lab: Lab, entries: Entries) -> None:
+def test_other_frames_are_counted_and_missed(lab: Lab, entries: EntryList) -> None:
     scan = scanned(25, sizes={0: (41, 32), 1: (41, 32), 2: (50, 50)})
     source = lab(frame_px=frozenset({(40, 32)}))
     with pytest.raises(ValueError, match="basophil 7 instead of 10"):
@@ -93,12 +93,12 @@ def test_other_frames_are_counted_and_missed(lab: Lab, entries: Entries) -> None
     named = lab(
         frame_px=frozenset({(40, 32)}),
         used_counts={"basophil": 7},
-        names_sha256=names_sha256(chosen.rows),
+        names_sha256=image_ids_sha256(chosen.rows),
     )
     assert select(named, entries, scan).rows == chosen.rows
 
 
-def test_no_image_left_is_an_error(lab: Lab, entries: Entries) -> None:
+def test_no_image_left_is_an_error(lab: Lab, entries: EntryList) -> None:
     source = lab(frame_px=frozenset({(99, 99)}))
     with pytest.raises(ValueError, match=r"no image is left; frames are 40x32 px \(25\)"):
         select(source, entries, scanned(25), subset=True)
@@ -108,7 +108,7 @@ def test_no_image_left_is_an_error(lab: Lab, entries: Entries) -> None:
 
 
 def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
-    lab: Lab, entries: Entries, two_labels: Callable[..., Fault]
+    lab: Lab, entries: EntryList, two_labels: Callable[..., KnownFault]
 ) -> None:
     pair = ("BA_02.png", "EO_05.png")
     places = [place_of(entries, image_id) for image_id in pair]
@@ -125,7 +125,7 @@ def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
 
 
 def test_a_declared_pair_does_not_excuse_a_third_image(
-    lab: Lab, entries: Entries, two_labels: Callable[..., Fault]
+    lab: Lab, entries: EntryList, two_labels: Callable[..., KnownFault]
 ) -> None:
     ids = ("BA_02.png", "EO_05.png", "MY_01.png")
     scan = scanned(25, digests={place_of(entries, image_id): "f" * 64 for image_id in ids})
@@ -133,11 +133,11 @@ def test_a_declared_pair_does_not_excuse_a_third_image(
         select(lab(faults=(two_labels(*ids[:2]),)), entries, scan)
 
 
-def test_equal_pixels_under_one_label_are_two_rows(lab: Lab, entries: Entries) -> None:
+def test_equal_pixels_under_one_label_are_two_rows(lab: Lab, entries: EntryList) -> None:
     assert len(select(lab(), entries, scanned(25, digests={1: "f" * 64, 2: "f" * 64})).rows) == 25
 
 
-def test_a_source_without_scale_takes_frames_of_any_size(lab: Lab, entries: Entries) -> None:
+def test_a_source_without_scale_takes_frames_of_any_size(lab: Lab, entries: EntryList) -> None:
     chosen = select(lab(um_per_px=None), entries, scanned(25, size=(3, 2)))
     assert len(chosen.rows) == 25
 

@@ -3,21 +3,26 @@
 import pytest
 
 from hf_wbc.audit.confounds import confound_findings
-from hf_wbc.audit.leaks import Repeats, find_repeats, repeat_findings, shared_between
-from hf_wbc.prepare.source import Finding, check_declared, with_declaration
+from hf_wbc.audit.leaks import (
+    DuplicateGroups,
+    duplicate_findings,
+    find_duplicate_groups,
+    shared_between,
+)
+from hf_wbc.prepare.source import Finding, require_declared, with_declaration
 
 
 def _found(reading, repeats):
-    return {(f.kind, f.status): f for f in repeat_findings(reading, repeats)}
+    return {(f.kind, f.status): f for f in duplicate_findings(reading, repeats)}
 
 
 def _repeats(identical=(), overlapping=(), same_cell=()):
-    return Repeats(tuple(identical), tuple(overlapping), frozenset(same_cell))
+    return DuplicateGroups(tuple(identical), tuple(overlapping), frozenset(same_cell))
 
 
 def test_a_copy_in_another_split_is_news(make_reading):
     reading = make_reading([1, 1, 2], split=[0, 2, 1], digests=["x", "x", "y"])
-    found = _found(reading, find_repeats(reading))
+    found = _found(reading, find_duplicate_groups(reading))
     assert list(found) == [("identical_across_splits", "undeclared")]
     assert found["identical_across_splits", "undeclared"].rows == ((0, 1),)
 
@@ -28,7 +33,7 @@ def test_copies_that_the_build_noted_are_known_and_others_are_news(make_reading)
         digests=["x", "x", "y", "y"],
         provenance={"identical": [["cell_1", "cell_0"]]},
     )
-    found = _found(reading, find_repeats(reading))
+    found = _found(reading, find_duplicate_groups(reading))
     assert found["identical", "declared"].rows == ((0, 1),)
     assert found["identical", "undeclared"].rows == ((2, 3),)
 
@@ -36,7 +41,7 @@ def test_copies_that_the_build_noted_are_known_and_others_are_news(make_reading)
 def test_a_noted_copy_in_another_split_is_news_all_the_same(make_reading):
     noted = {"identical": [["cell_0", "cell_1"]]}
     reading = make_reading([1, 1], split=[0, 1], digests=["x", "x"], provenance=noted)
-    assert list(_found(reading, find_repeats(reading))) == [
+    assert list(_found(reading, find_duplicate_groups(reading))) == [
         ("identical_across_splits", "undeclared")
     ]
 
@@ -46,7 +51,7 @@ def test_one_image_under_two_labels_is_known_when_it_is_for_training_only(make_r
     reading = make_reading(
         [1, 2, 3, 4, 5, -1], digests=digests, provenance={"train_only": ["cell_0", "cell_1"]}
     )
-    found = _found(reading, find_repeats(reading))
+    found = _found(reading, find_duplicate_groups(reading))
     assert found["two_labels", "declared"].rows == ((0, 1),)
     assert found["two_labels", "undeclared"].rows == ((2, 3),)
 
@@ -68,18 +73,18 @@ def test_frames_of_one_scene_in_two_splits_are_news(make_reading):
 
 def test_a_patient_in_two_splits_is_news(make_reading):
     reading = make_reading([1, 1, 2], split=[0, 2, 1], groups=["p1", "p1", "p2"])
-    found = _found(reading, find_repeats(reading))
+    found = _found(reading, find_duplicate_groups(reading))
     assert "1 of 2 groups" in found["group_across_splits", "undeclared"].title
 
 
 def test_the_same_patient_name_in_two_datasets_is_two_patients(make_reading):
     reading = make_reading([1, 1], folder=[0, 1], split=[0, 2], groups=["p1", "p1"])
-    assert not _found(reading, find_repeats(reading))
+    assert not _found(reading, find_duplicate_groups(reading))
 
 
 def test_images_of_two_datasets_are_counted_and_their_labels_compared(make_reading):
     reading = make_reading([1, 1, 2, 1], folder=[0, 0, 1, 1], digests=["x", "y", "x", "y"])
-    repeats = find_repeats(reading)
+    repeats = find_duplicate_groups(reading)
     (shared,) = shared_between(reading, repeats)
     assert shared.domains == ("a", "b") and shared.identical == ((0, 2), (1, 3))
     found = _found(reading, repeats)
@@ -130,4 +135,4 @@ def test_a_source_declares_a_kind_for_its_own_domain_only():
 )
 def test_a_declaration_names_a_finding_and_says_what_is_known(declared, message):
     with pytest.raises(ValueError, match=message):
-        check_declared(declared)
+        require_declared(declared)

@@ -15,10 +15,10 @@ from hf_wbc.prepare.work_folder import (
     PROVENANCE,
     WorkFolder,
     check_disk,
+    flush_to_disk,
     is_finished,
-    naming_full_disk,
-    to_disk,
-    working_on,
+    lock_work_folder,
+    report_full_disk,
 )
 from hf_wbc.records import write_json
 
@@ -26,18 +26,18 @@ PLAN = {"archive": "abc", "seed": 0, "subset": False}
 
 
 def enter(out: Path) -> None:
-    with working_on(out):
+    with lock_work_folder(out):
         pass
 
 
 def fill(disk: Path) -> None:
-    with naming_full_disk(disk / "lab"):
+    with report_full_disk(disk / "lab"):
         (disk / "big").write_bytes(bytes(10**6))
 
 
 def test_a_folder_appears_at_once(tmp_path: Path) -> None:
     out = tmp_path / "build" / "lab"
-    with working_on(out) as work:
+    with lock_work_folder(out) as work:
         folder = work.build(PLAN)
         (folder / "out" / "README.md").write_text("whole")
         assert not out.exists()
@@ -49,7 +49,7 @@ def test_a_folder_appears_at_once(tmp_path: Path) -> None:
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
     assert not is_finished(tmp_path / "lab", PLAN)
-    with working_on(tmp_path / "lab") as work:
+    with lock_work_folder(tmp_path / "lab") as work:
         work.finish(work.build(PLAN))
     assert (tmp_path / "lab" / "cropped").is_dir()
 
@@ -67,34 +67,34 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     assert other.stdout.readline() == b"in\n"
     with (
         pytest.raises(ValueError, match=f"another process is building {out}; wait"),
-        working_on(out),
+        lock_work_folder(out),
     ):
         pass
     assert WorkFolder(out).root.is_dir()  # it is the other one's
     other.kill()
     other.wait()
-    with working_on(out):
+    with lock_work_folder(out):
         pass
 
 
 def test_a_mistake_leaves_nothing_and_an_interruption_everything(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b" / "lab"
-    with pytest.raises(ValueError, match="mistake"), working_on(out) as work:
+    with pytest.raises(ValueError, match="mistake"), lock_work_folder(out) as work:
         work.build(PLAN)
         raise ValueError("mistake")
     assert not any(tmp_path.iterdir())
     for error in (KeyboardInterrupt(), OSError("disk")):
-        with pytest.raises(type(error)), working_on(out) as work:
+        with pytest.raises(type(error)), lock_work_folder(out) as work:
             (work.build(PLAN) / "done" / "note").touch()
             raise error
-    with pytest.raises(ValueError, match="mistake"), working_on(out) as work:
+    with pytest.raises(ValueError, match="mistake"), lock_work_folder(out) as work:
         raise ValueError("mistake")
-    with working_on(out) as work:
+    with lock_work_folder(out) as work:
         assert (work.build(PLAN) / "done" / "note").exists()
 
 
 def test_another_plan_clears_the_unfinished_one(tmp_path: Path) -> None:
-    with working_on(tmp_path / "lab") as work:
+    with lock_work_folder(tmp_path / "lab") as work:
         work.scratch.mkdir()
         first = work.build(PLAN)
         second = work.build({**PLAN, "seed": 1})
@@ -102,7 +102,7 @@ def test_another_plan_clears_the_unfinished_one(tmp_path: Path) -> None:
 
 
 def test_what_was_being_written_is_cleared(tmp_path: Path) -> None:
-    with working_on(tmp_path / "lab") as work:
+    with lock_work_folder(tmp_path / "lab") as work:
         (work.build(PLAN) / "temporary" / "half").touch()
         assert not any((work.build(PLAN) / "temporary").iterdir())
 
@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_with_the_remedy(disk: Path) -> None:
 
 
 def test_other_errors_of_the_system_pass_as_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"), naming_full_disk(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"), report_full_disk(tmp_path):
         (tmp_path / "nowhere").read_bytes()
 
 
@@ -183,5 +183,5 @@ def test_room_is_compared_with_the_need(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_moves_to_its_place(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("new")
     (tmp_path / "b").write_text("old")
-    to_disk(tmp_path / "a", tmp_path / "b")
+    flush_to_disk(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_text() == "new" and not (tmp_path / "a").exists()

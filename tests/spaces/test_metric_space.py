@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from hf_wbc.evaluation.bootstrap import intervals
+from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.evaluation.wbc_macro_f1 import localised, space_files
 from hf_wbc.shipped import shipped
@@ -91,7 +91,7 @@ def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):
     plain, limited, certain = json.loads(alone[0])
     assert plain == score(TRUE, PREDICTED)
     assert limited == score(TRUE, PREDICTED, **OPTIONS[1])
-    assert certain == plain | {"intervals": intervals(TRUE, PREDICTED)}
+    assert certain == plain | {"intervals": bootstrap_intervals(TRUE, PREDICTED)}
 
 
 def test_the_readmes_examples_run(alone):

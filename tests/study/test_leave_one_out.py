@@ -10,7 +10,7 @@ import pytest
 
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.compare import compare
-from hf_wbc.comparison.table import rows
+from hf_wbc.comparison.table import result_rows
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 
@@ -36,7 +36,7 @@ def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
     assert record["selection"]["sees"] == "no target"
     assert record["selection"]["score"] == max(scores)
     assert record["selection"]["step"] == record["history"][int(np.argmax(scores))]["step"]
-    found = rows(collect([tmp_path / "runs"]).runs)
+    found = result_rows(collect([tmp_path / "runs"]).runs)
     assert [(row.role, row.domain) for row in found if row.split == "test"] == [
         ("target", "away"), ("source", "home"), ("held out", "third"),
     ]  # fmt: skip

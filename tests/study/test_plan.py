@@ -7,11 +7,19 @@ import pytest
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.study.plan import Measured, Planned, duration, plan, read_records, say, total
-from hf_wbc.study.task import keep_failure, make_task, note_refusals, parse_launch, to_do
+from hf_wbc.study.plan import (
+    CostEstimator,
+    PlannedRun,
+    describe_estimate,
+    duration,
+    plan,
+    read_records,
+    total_cost,
+)
+from hf_wbc.study.task import keep_failure, make_task, parse_launch, pending_tasks, record_refusals
 
 
-def planned(configs: list[TrainConfig], root: Path) -> list[Planned]:
+def planned(configs: list[TrainConfig], root: Path) -> list[PlannedRun]:
     return plan(configs, root, root / "features")
 
 
@@ -50,11 +58,11 @@ def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: 
     assert [run.state for run in found] == ["refused", "refused", "new"]
     assert "did you mean 'coral'" in found[0].failure and "nowhere" in found[1].failure
     assert not list(tmp_path.iterdir()), "planning writes nothing"
-    note_refusals(found, tmp_path)
+    record_refusals(found, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         run.folder.path.name for run in found if run.state == "refused"
     }
-    assert to_do(found, retry=True) == found[2:]
+    assert pending_tasks(found, retry=True) == found[2:]
 
 
 def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
@@ -66,8 +74,8 @@ def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
     again = planned([short, replace(short, seed=1)], tmp_path)
     assert [run.state for run in again] == ["failed", "unfinished"]
     assert again[0].failure == "because"
-    assert to_do(again, retry=False) == again[1:]
-    assert to_do(again, retry=True) == again
+    assert pending_tasks(again, retry=False) == again[1:]
+    assert pending_tasks(again, retry=True) == again
 
 
 def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Path) -> None:
@@ -76,7 +84,7 @@ def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Pat
     record["cost"] |= {"elapsed_s": 60.0, "steps": 6}
     slower = {**record, "config": {**record["config"], "method": "coral"}}
     slower["cost"] = {**record["cost"], "elapsed_s": 600.0}
-    measured = Measured([record, slower])
+    measured = CostEstimator([record, slower])
     same, twice, other, unlike = planned(
         [
             replace(short, seed=5),
@@ -93,9 +101,9 @@ def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Pat
     assert 60 < (measured.estimate(other).seconds or 0) < 600
     assert measured.estimate(unlike).seconds is None
     estimates = [measured.estimate(each) for each in (same, twice, unlike)]
-    assert total(estimates, 1) == pytest.approx(180)
-    assert total(estimates, 2) == pytest.approx(120)
-    said = "\n".join(say([same, twice, unlike], estimates, 2))
+    assert total_cost(estimates, 1) == pytest.approx(180)
+    assert total_cost(estimates, 2) == pytest.approx(120)
+    said = "\n".join(describe_estimate([same, twice, unlike], estimates, 2))
     assert "about 2 min for 2 runs in 2 workers" in said
     assert "not known: 1 runs" in said
     assert "176 images" in said, "of the run on features, none of which is there"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_wbc.engine.resolve import check
+from hf_wbc.engine.resolve import check_config
 from hf_wbc.study.grid import load_grid
 from hf_wbc.study.protocols import READY
 
@@ -11,7 +11,7 @@ from hf_wbc.study.protocols import READY
 @pytest.mark.parametrize("inputs", ["images", "features"])
 def test_every_run_of_a_ready_study_can_be_done(name: str, inputs: str) -> None:
     for config in load_grid(name, [f"inputs={inputs}"]):
-        check(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize("name", READY)

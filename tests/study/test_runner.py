@@ -15,8 +15,8 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder, read_json
 from hf_wbc.study.plan import Estimate, plan
-from hf_wbc.study.progress import Standing
-from hf_wbc.study.runner import Event, Machine, run_tasks, this_machine
+from hf_wbc.study.progress import StudyProgress
+from hf_wbc.study.runner import Event, MachineResources, detect_machine, run_tasks
 from hf_wbc.study.task import BESIDE, Outcome, Task, make_task
 
 HOLD = """
@@ -27,7 +27,7 @@ print("held", flush=True)
 time.sleep(600)
 """
 """Locks a file, as another study's run does."""
-ONE = Machine(num_workers=1)
+ONE = MachineResources(num_workers=1)
 pytestmark = pytest.mark.usefixtures("forked")
 
 
@@ -135,13 +135,13 @@ def test_runs_through_accelerate_are_the_same_runs(
 
 def test_the_machine_is_shared_out_over_its_cores() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert this_machine(3, 1).num_workers == 3
-    assert this_machine(launched=True).num_workers == 1
-    assert this_machine(threads=1000).num_workers == 1
-    if not this_machine().devices:
-        assert this_machine().num_workers == cores
+    assert detect_machine(3, 1).num_workers == 3
+    assert detect_machine(launched=True).num_workers == 1
+    assert detect_machine(threads=1000).num_workers == 1
+    if not detect_machine().devices:
+        assert detect_machine().num_workers == cores
     with pytest.raises(ValueError, match="--workers is 0"):
-        this_machine(0)
+        detect_machine(0)
 
 
 def test_the_time_that_is_left_follows_the_work_that_is_done(
@@ -150,7 +150,7 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
     clock = [0.0]
     monkeypatch.setattr("hf_wbc.study.progress.time.monotonic", lambda: clock[0])
     runs = plan([replace(short, steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
-    standing = Standing(runs, runs, [Estimate(50.0, "method")] * 4, 2)
+    standing = StudyProgress(runs, runs, [Estimate(50.0, "method")] * 4, 2)
     assert standing.remaining_s() == 100
     standing.tell(Event("started", 0))
     standing.tell(Event("step", 0, step=20))  # it resumes there

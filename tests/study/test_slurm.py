@@ -13,7 +13,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder, read_json
 from hf_wbc.study.plan import plan
-from hf_wbc.study.runner import Event, Machine
+from hf_wbc.study.runner import Event, MachineResources
 from hf_wbc.study.slurm import JOBS, parse_options, require_slurm, run_on_slurm
 from hf_wbc.study.task import BESIDE, make_task
 
@@ -44,7 +44,9 @@ def test_runs_of_a_cluster_are_those_of_one_machine(
     tasks = [make_task(each, tmp_path / "features") for each in runs]
     events: list[Event] = []
     logs = tmp_path / "runs" / BESIDE
-    outcomes = run_on_slurm(tasks, Machine(2), logs, events.append, parse_options(["time=10"]))
+    outcomes = run_on_slurm(
+        tasks, MachineResources(2), logs, events.append, parse_options(["time=10"])
+    )
     assert [outcome.ending for outcome in outcomes] == ["finished", "failed", "finished"]
     assert "loss" in outcomes[1].what
     jobs = read_json(logs / JOBS)
@@ -59,7 +61,9 @@ def test_what_sbatch_refuses_is_told(short: TrainConfig, tmp_path: Path) -> None
     (planned,) = plan([short], tmp_path, tmp_path)
     task = make_task(planned, tmp_path)
     with pytest.raises(ValueError, match=r"SLURM refuses the jobs: .*nowhere|invalid partition"):
-        run_on_slurm([task], Machine(1), tmp_path, lambda event: None, {"partition": "nowhere"})
+        run_on_slurm(
+            [task], MachineResources(1), tmp_path, lambda event: None, {"partition": "nowhere"}
+        )
 
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hf_wbc.data.crop import crop_um
-from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Scanner, acquire
+from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, ToyScanner, acquire
 from hf_wbc.toy.canvas import FIELD_UM, PX_PER_UM, Dye, Plane, axes_um, blank, coverage
 from hf_wbc.toy.smear import draw_field
 
@@ -15,7 +15,7 @@ SCANNERS = {"acevedo": ACEVEDO, "matek": MATEK, "mll": MLL23}
 each_scanner = pytest.mark.parametrize("scanner", SCANNERS.values(), ids=SCANNERS)
 
 
-def ideal(scanner: Scanner) -> Scanner:
+def ideal(scanner: ToyScanner) -> ToyScanner:
     """Without noise, jitter and sharpening."""
     return replace(
         scanner,
@@ -43,7 +43,9 @@ def darkness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 @each_scanner
 @pytest.mark.parametrize("place", [(0.0, 0.0), (3.0, -2.0), (-5.5, 4.25)])
-def test_place_and_size_in_um_are_the_canvas(scanner: Scanner, place: tuple[float, float]) -> None:
+def test_place_and_size_in_um_are_the_canvas(
+    scanner: ToyScanner, place: tuple[float, float]
+) -> None:
     pixels = acquire(disc(*place, 4.0), ideal(scanner), np.random.default_rng(0))
     dark = darkness(pixels) > 0.5
     y, x = np.nonzero(dark)
@@ -67,7 +69,7 @@ def test_one_field_looks_alike_in_the_25_um_crops_of_all_scanners() -> None:
 
 
 @each_scanner
-def test_light_is_absorbed_as_the_stain_says(scanner: Scanner) -> None:
+def test_light_is_absorbed_as_the_stain_says(scanner: ToyScanner) -> None:
     for dye in Dye:
         pixels = acquire(disc(0, 0, 6.0, dye), ideal(scanner), np.random.default_rng(0))
         height, width, _ = pixels.shape
@@ -76,7 +78,7 @@ def test_light_is_absorbed_as_the_stain_says(scanner: Scanner) -> None:
 
 
 @each_scanner
-def test_an_empty_field_is_the_light_with_its_noise(scanner: Scanner) -> None:
+def test_an_empty_field_is_the_light_with_its_noise(scanner: ToyScanner) -> None:
     field = blank(round(scanner.view_um * PX_PER_UM))
     bright = replace(scanner, light=(200.0, 200.0, 200.0), light_spread=0.0)
     pixels = acquire(field, bright, np.random.default_rng(0)).astype(float)
@@ -87,7 +89,7 @@ def test_an_empty_field_is_the_light_with_its_noise(scanner: Scanner) -> None:
 
 
 @each_scanner
-def test_nothing_wraps_around_the_frame(scanner: Scanner) -> None:
+def test_nothing_wraps_around_the_frame(scanner: ToyScanner) -> None:
     half = scanner.view_um / 2
     field = blank(round(scanner.view_um * PX_PER_UM))
     x, _ = axes_um(field.shape[1])
@@ -98,7 +100,7 @@ def test_nothing_wraps_around_the_frame(scanner: Scanner) -> None:
 
 
 def test_the_second_laboratory_is_at_times_out_of_focus_and_the_others_are_not() -> None:
-    def edge(scanner: Scanner) -> NDArray[np.float64]:
+    def edge(scanner: ToyScanner) -> NDArray[np.float64]:
         """Steepest slope of a disc's edge on each of 20 slides, per um."""
         still = replace(ideal(scanner), blur_um=scanner.blur_um)
         return np.array(

@@ -16,16 +16,16 @@ from PIL import Image
 from hf_wbc.cli.toy import toy
 from hf_wbc.data.archive import open_archive
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.toy import archives
 from hf_wbc.toy.archives import LABORATORIES, SIZES, draw_archives, draw_image, num_images
 
 SOURCES = tuple(laboratory.source for laboratory in LABORATORIES)
 
 
-def source_of(name: str) -> Source:
+def source_of(name: str) -> ArchiveSpec:
     found = importlib.import_module(f"dataset_scripts.{name}").SOURCE
-    assert isinstance(found, Source)
+    assert isinstance(found, ArchiveSpec)
     return found
 
 

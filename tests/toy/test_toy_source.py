@@ -7,7 +7,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.cli.main import main
-from hf_wbc.prepare.toy_source import as_toy
+from hf_wbc.prepare.toy_source import to_toy_source
 from hf_wbc.toy.archives import LABORATORIES, Laboratory
 
 
@@ -27,7 +27,7 @@ def test_a_toy_archive_is_prepared_as_a_toy(
 
 def test_a_toy_has_nothing_of_what_is_true_of_the_real_archive() -> None:
     real = dataset_scripts.load("acevedo_20")
-    toy = as_toy(real)
+    toy = to_toy_source(real)
     assert (toy.um_per_px, toy.labels) == (real.um_per_px, real.labels)
     assert not (toy.citation or toy.faults or toy.notes or toy.declared)
     assert not (toy.archive_counts or toy.used_counts or toy.names_sha256)

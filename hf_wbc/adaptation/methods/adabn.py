@@ -7,7 +7,7 @@ pass, --batch-norm frozen and a frozen backbone notwithstanding: that is all tha
 import torch
 
 from hf_wbc.adaptation.losses import entropy
-from hf_wbc.adaptation.method import Method, Setting, Terms
+from hf_wbc.adaptation.method import LossTerms, Method, TrainingInfo
 from hf_wbc.adaptation.norm_layers import (
     batch_logits,
     batch_norms,
@@ -26,7 +26,7 @@ class AdaBN(Method):
     )
     adapt_passes = 1.0
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         if setting.is_features and self.classifier.bottleneck is None:
             raise ValueError(
@@ -44,7 +44,7 @@ class AdaBN(Method):
         restart_statistics(self.classifier)
 
     @torch.no_grad()
-    def adapt(self, batch: TargetBatch) -> Terms:
+    def adapt(self, batch: TargetBatch) -> LossTerms:
         logits = batch_logits(self.classifier, batch.target.inputs)
         share_statistics(self.classifier)
         return {"loss": entropy(logits).mean()}

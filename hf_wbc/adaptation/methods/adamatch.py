@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_wbc.adaptation.losses import in_one_pass, target_views, whole
-from hf_wbc.adaptation.method import Checked, Fraction, Method, Needs, NotNegative, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, forward_source_target, target_views
+from hf_wbc.adaptation.method import Fraction, LossTerms, Method, MethodOptions, Needs, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of AdaMatch."""
 
     weight: NotNegative = 1.0
@@ -68,13 +68,15 @@ class AdaMatch(Method):
     family = "adaptation"
     fails_when = "class proportions differ: it relabels target cells until they have the source's."
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
         assert batch.source.strong is not None
         inputs = batch.source.inputs, batch.source.strong, weak, strong
-        s_weak, s_strong, t_weak, t_strong = in_one_pass(self.classifier, *inputs)
+        s_weak, s_strong, t_weak, t_strong = forward_source_target(self.classifier, *inputs)
         supervised = (self.classify(s_weak, batch) + self.classify(s_strong, batch)) / 2
-        z_strong, z_weak, z_s = (whole(o.logits).float() for o in (t_strong, t_weak, s_weak))
+        z_strong, z_weak, z_s = (
+            all_gather_batch(o.logits).float() for o in (t_strong, t_weak, s_weak)
+        )
         pseudo, sure = adamatch(z_strong, z_weak, z_s, self.options.threshold)
         loss = supervised + self.options.weight * warm_up(batch.progress) * pseudo
         return {

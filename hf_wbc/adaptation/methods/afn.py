@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Positive, Terms
+from hf_wbc.adaptation.method import LossTerms, Method, MethodOptions, Needs, NotNegative, Positive
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of SAFN."""
 
     weight: NotNegative = 0.05
@@ -39,7 +39,7 @@ class Afn(Method):
     family = "adaptation"
     fails_when = "features come through a linear layer alone: it can only scale them up."
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
         norms = torch.cat([output_s.features, output_t.features]).float().norm(dim=1)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Terms
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import LossTerms, Method, MethodOptions, Needs, NotNegative
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of BNM."""
 
     weight: NotNegative = 1.0
@@ -43,10 +43,10 @@ class Bnm(Method):
     family = "adaptation"
     fails_when = "the target is imbalanced: diversity gives its rare classes too many cells."
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
-        norm = nuclear_norm(whole(output_t.logits).float().softmax(1))
+        norm = nuclear_norm(all_gather_batch(output_t.logits).float().softmax(1))
         loss = supervised - self.options.weight * norm
         return {"loss": loss, "supervised": supervised.detach(), "nuclear_norm": norm.detach()}
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import Multilinear, reversal_strength, whole
+from hf_wbc.adaptation.losses import Multilinear, all_gather_batch, reversal_strength
 from hf_wbc.adaptation.method import (
-    Checked,
     Count,
+    MethodOptions,
     Needs,
     NotNegative,
-    Penalised,
+    PenaltyMethod,
     Positive,
-    Setting,
+    TrainingInfo,
 )
 from hf_wbc.adaptation.methods.dann import Discriminator, domain_loss, judge
 from hf_wbc.data.batch import Batch
@@ -26,7 +26,7 @@ from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of CDAN."""
 
     weight: NotNegative = 1.0
@@ -44,14 +44,14 @@ def entropy_weight(p: Tensor) -> Tensor:
     return 1 + torch.exp(-torch.special.entr(p).sum(1))
 
 
-class Cdan(Penalised):
+class Cdan(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "domain"
     paper = "Long et al. 2018, arXiv:1705.10667"
     fails_when = "class proportions differ, or first predictions on the target are mostly wrong."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.map = Multilinear(self.classifier.num_features, self.supervised.num_open)
         self.discriminator = Discriminator(self.map.width, self.options.width)
@@ -70,7 +70,7 @@ class Cdan(Penalised):
         if not self.options.entropy:
             return h, None
         w = entropy_weight(p)
-        return h, w / whole(w).mean()
+        return h, w / all_gather_batch(w).mean()
 
 
 METHOD = Cdan

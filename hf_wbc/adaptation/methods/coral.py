@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, Needs, NotNegative, Penalised
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import MethodOptions, Needs, NotNegative, PenaltyMethod
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of Deep CORAL."""
 
     weight: NotNegative = 1.0
@@ -44,7 +44,7 @@ def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
         return (w[:, None] * centred).T @ centred / divisor
 
 
-class Coral(Penalised):
+class Coral(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "coral"
@@ -52,9 +52,9 @@ class Coral(Penalised):
     fails_when = "class proportions differ: the covariance between classes moves with them."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))
         w_s = self.weights(output_s, output_t, batch)
-        return coral(f_s, f_t, w_s if w_s is None else whole(w_s))
+        return coral(f_s, f_t, w_s if w_s is None else all_gather_batch(w_s))
 
 
 METHOD = Coral

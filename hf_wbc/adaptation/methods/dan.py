@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, Needs, NotNegative, Penalised
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import MethodOptions, Needs, NotNegative, PenaltyMethod
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
@@ -20,7 +20,7 @@ BANDWIDTHS = tuple(2.0**k for k in range(-3, 2))
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of DAN."""
 
     weight: NotNegative = 1.0
@@ -70,7 +70,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
-class Dan(Penalised):
+class Dan(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "mmd"
@@ -78,9 +78,9 @@ class Dan(Penalised):
     fails_when = "class proportions differ: it moves cells to where the source has more of them."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
+        f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))
         w_s = self.weights(output_s, output_t, batch)
-        return mmd(f_s, f_t, w_s if w_s is None else whole(w_s))
+        return mmd(f_s, f_t, w_s if w_s is None else all_gather_batch(w_s))
 
 
 METHOD = Dan

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from hf_wbc.adaptation.losses import reversal_strength, reverse
+from hf_wbc.adaptation.losses import reversal_strength, reverse_gradient
 from hf_wbc.adaptation.method import (
-    Checked,
     Count,
+    MethodOptions,
     Needs,
     NotNegative,
-    Penalised,
+    PenaltyMethod,
     Positive,
-    Setting,
+    TrainingInfo,
 )
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of DANN."""
 
     weight: NotNegative = 1.0
@@ -59,7 +59,7 @@ def judge(
 
     Behind it gradients are reversed: what it sees learns to confuse it.
     """
-    seen = reverse(torch.cat([h_s, h_t]), strength)
+    seen = reverse_gradient(torch.cat([h_s, h_t]), strength)
     z_s, z_t = discriminator(seen).float().split([len(h_s), len(h_t)])
     return z_s, z_t
 
@@ -77,14 +77,14 @@ def domain_loss(
     return (loss_s.mean() + loss_t.mean()) / 2
 
 
-class Dann(Penalised):
+class Dann(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "domain"
     paper = "Ganin et al. 2016, arXiv:1505.07818"
     fails_when = "class proportions differ: it aligns them too, and must mistake classes for it."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.discriminator = Discriminator(self.classifier.num_features, self.options.width)
 

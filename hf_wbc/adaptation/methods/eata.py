@@ -12,15 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import entropy, whole
-from hf_wbc.adaptation.method import Checked, PositiveFraction, ProperFraction, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, entropy
+from hf_wbc.adaptation.method import (
+    LossTerms,
+    MethodOptions,
+    PositiveFraction,
+    ProperFraction,
+    TrainingInfo,
+)
 from hf_wbc.adaptation.methods.tent import Tent
 from hf_wbc.adaptation.norm_layers import batch_logits
 from hf_wbc.data.batch import TargetBatch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     threshold: PositiveFraction = 0.4
     """Entropy above which a sample is unreliable, as a fraction of ln C."""
     margin: PositiveFraction = 0.4
@@ -52,12 +58,12 @@ class Eata(Tent):
     mean: Tensor
     """Moving mean of the predictions that counted (K,), zeros before the first."""
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.register_buffer("mean", torch.zeros(self.supervised.num_open))
 
-    def adapt(self, batch: TargetBatch) -> Terms:
-        logits = whole(batch_logits(self.classifier, batch.target.inputs))
+    def adapt(self, batch: TargetBatch) -> LossTerms:
+        logits = all_gather_batch(batch_logits(self.classifier, batch.target.inputs))
         logits = self.supervised.open(logits)
         limit = self.options.threshold * math.log(self.supervised.num_open)
         weights = eata_weights(logits, self.mean, limit, self.options.margin)

@@ -7,16 +7,16 @@ paper's batches hold seven unlabelled images for a labelled one; here there are 
 
 from dataclasses import dataclass
 
-from hf_wbc.adaptation.losses import in_one_pass, target_views
+from hf_wbc.adaptation.losses import forward_source_target, target_views
 from hf_wbc.adaptation.method import (
-    Checked,
     Fraction,
+    LossTerms,
     Method,
+    MethodOptions,
     Needs,
     NotNegative,
     ProperFraction,
-    Setting,
-    Terms,
+    TrainingInfo,
 )
 from hf_wbc.adaptation.methods.pseudo_label import pseudo_label_loss
 from hf_wbc.adaptation.teacher import Teacher
@@ -24,7 +24,7 @@ from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of FixMatch."""
 
     weight: NotNegative = 1.0
@@ -42,20 +42,22 @@ class FixMatch(Method):
     family = "adaptation"
     fails_when = "rare classes never pass the threshold, or the first labels are wrong but sure."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         decay = self.options.teacher_decay
         self.teacher = Teacher(self.classifier, decay) if decay else None
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
         if self.teacher is None:
             # The weak view shares the pass, as in the paper: BatchNorm's statistics are of all.
             inputs = batch.source.inputs, strong, weak
-            output_s, output_strong, output_weak = in_one_pass(self.classifier, *inputs)
+            output_s, output_strong, output_weak = forward_source_target(self.classifier, *inputs)
             guide = output_weak.logits.float()
         else:
-            output_s, output_strong = in_one_pass(self.classifier, batch.source.inputs, strong)
+            output_s, output_strong = forward_source_target(
+                self.classifier, batch.source.inputs, strong
+            )
             guide = self.teacher(weak)
         supervised = self.classify(output_s, batch)
         pseudo, sure = pseudo_label_loss(

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import domain_means, whole
-from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, domain_means
+from hf_wbc.adaptation.method import (
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    NotNegative,
+    TrainingInfo,
+)
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     eta: NotNegative = 0.01
     """Step of the domains' weights."""
 
@@ -36,16 +43,18 @@ class GroupDRO(Method):
     q: Tensor
     """Weights of the source domains (D,)."""
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         number = len(setting.source_domains)
         self.register_buffer("q", torch.full((number,), 1 / number))
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         source = batch.source
         logits = self.classifier(source.inputs).logits
         losses = self.supervised(logits, source.labels, source.domains)
-        means, _ = domain_means(whole(losses), whole(source.domains), len(self.q))
+        means, _ = domain_means(
+            all_gather_batch(losses), all_gather_batch(source.domains), len(self.q)
+        )
         q = ascend(self.q, means, self.options.eta)
         self.q.copy_(q)
         return {"loss": q @ means, "worst": means.detach().amax()}

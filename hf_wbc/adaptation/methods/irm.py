@@ -10,13 +10,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import annealed, domain_means, whole
-from hf_wbc.adaptation.method import Checked, Fraction, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, domain_means, ramp_up
+from hf_wbc.adaptation.method import (
+    Fraction,
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    NotNegative,
+    TrainingInfo,
+)
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     weight: NotNegative = 100.0
     """Of the penalty; DomainBed's."""
     anneal: Fraction = 0.1
@@ -51,16 +59,18 @@ class IRM(Method):
         "still depend on the laboratory."
     )
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.num_domains = len(setting.source_domains)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         source = batch.source
         output = self.classifier(source.inputs)
         gradients = scale_gradients(output.logits.float(), source.labels)
-        penalty = irm_penalty(whole(gradients), whole(source.domains), self.num_domains)
-        weight = annealed(self.options.weight, self.options.anneal, batch.progress)
+        penalty = irm_penalty(
+            all_gather_batch(gradients), all_gather_batch(source.domains), self.num_domains
+        )
+        weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)
         return {"loss": self.classify(output, batch) + weight * penalty, "penalty": penalty}
 
 

@@ -6,7 +6,7 @@ weights of Tachet des Combes et al. 2020, as `_running_priors` estimates them.
 
 from dataclasses import dataclass
 
-from hf_wbc.adaptation.importance_weights import Weighted, WeightOptions
+from hf_wbc.adaptation.importance_weights import ImportanceWeightedMethod, WeightOptions
 from hf_wbc.adaptation.methods import coral as base
 
 
@@ -15,7 +15,7 @@ class Options(WeightOptions, base.Options):
     """Of Deep CORAL, and of the weights."""
 
 
-class IwCoral(Weighted, base.Coral):
+class IwCoral(ImportanceWeightedMethod, base.Coral):
     Options = Options
     fails_when = (
         "proportions are the trouble: covariances follow them so little that the weights gained "

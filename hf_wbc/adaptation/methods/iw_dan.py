@@ -6,7 +6,7 @@ of Tachet des Combes et al. 2020, as `_running_priors` estimates them.
 
 from dataclasses import dataclass
 
-from hf_wbc.adaptation.importance_weights import Weighted, WeightOptions
+from hf_wbc.adaptation.importance_weights import ImportanceWeightedMethod, WeightOptions
 from hf_wbc.adaptation.methods import dan as base
 
 
@@ -15,7 +15,7 @@ class Options(WeightOptions, base.Options):
     """Of DAN, and of the weights."""
 
 
-class IwDan(Weighted, base.Dan):
+class IwDan(ImportanceWeightedMethod, base.Dan):
     Options = Options
     paper = "Tachet des Combes et al. 2020, arXiv:2003.04475 (weights); Long et al. 2015"
 

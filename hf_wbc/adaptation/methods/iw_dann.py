@@ -6,7 +6,7 @@ the class weights of arXiv:2003.04475, as `_running_priors` estimates them.
 
 from dataclasses import dataclass
 
-from hf_wbc.adaptation.importance_weights import Weighted, WeightOptions
+from hf_wbc.adaptation.importance_weights import ImportanceWeightedMethod, WeightOptions
 from hf_wbc.adaptation.methods import dann as base
 
 
@@ -15,7 +15,7 @@ class Options(WeightOptions, base.Options):
     """Of DANN, and of the weights."""
 
 
-class IwDann(Weighted, base.Dann):
+class IwDann(ImportanceWeightedMethod, base.Dann):
     Options = Options
     paper = "Tachet des Combes et al. 2020, arXiv:2003.04475 (IWDAN); Ganin et al. 2016"
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, Needs, NotNegative, Penalised
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import MethodOptions, Needs, NotNegative, PenaltyMethod
 from hf_wbc.adaptation.methods.dan import discrepancy, kernel, squared_distances
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
@@ -21,7 +21,7 @@ SOFTMAX_SIGMA = 0.92
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of JAN."""
 
     weight: NotNegative = 1.0
@@ -40,7 +40,7 @@ def joint_mmd(
     return discrepancy(kernel(torch.cat([f_s, f_t])) * of_softmax, len(f_s), w_s)
 
 
-class Jan(Penalised):
+class Jan(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "joint_mmd"
@@ -48,8 +48,10 @@ class Jan(Penalised):
     fails_when = "class proportions differ: predictions are to be as frequent as in the source."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        f_s, f_t = (whole(output.features).float() for output in (output_s, output_t))
-        p_s, p_t = (whole(output.logits).float().softmax(1) for output in (output_s, output_t))
+        f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))
+        p_s, p_t = (
+            all_gather_batch(output.logits).float().softmax(1) for output in (output_s, output_t)
+        )
         return joint_mmd(f_s, p_s, f_t, p_t)
 
 

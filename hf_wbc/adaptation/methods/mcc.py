@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, NotNegative, Penalised, Positive
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import MethodOptions, NotNegative, PenaltyMethod, Positive
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of MCC."""
 
     weight: NotNegative = 1.0
@@ -42,14 +42,14 @@ def confusion(logits: Tensor, temperature: float = 2.5) -> Tensor:
     return 1 - (share * p).sum(0).mean()
 
 
-class Mcc(Penalised):
+class Mcc(PenaltyMethod):
     Options = Options
     penalty_name = "confusion"
     paper = "Jin et al. 2020, arXiv:1912.03699"
     fails_when = "a class is rare in the target: giving it to a frequent one confuses nothing."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        logits = self.supervised.open(whole(output_t.logits)).float()
+        logits = self.supervised.open(all_gather_batch(output_t.logits)).float()
         return confusion(logits, self.options.temperature)
 
 

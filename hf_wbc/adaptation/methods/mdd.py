@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import reversal_strength, reverse
+from hf_wbc.adaptation.losses import reversal_strength, reverse_gradient
 from hf_wbc.adaptation.method import (
-    Checked,
     Count,
+    MethodOptions,
     Needs,
     NotNegative,
-    Penalised,
+    PenaltyMethod,
     Positive,
-    Setting,
+    TrainingInfo,
 )
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
@@ -28,7 +28,7 @@ GAMMA_OF_STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of MDD."""
 
     weight: NotNegative = 1.0
@@ -54,14 +54,14 @@ def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma
     return gamma * agree.mean() + disagree.mean()
 
 
-class Mdd(Penalised):
+class Mdd(PenaltyMethod):
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "disparity"
     paper = "Zhang et al. 2019, arXiv:1904.05801"
     fails_when = "class proportions differ: frequent classes are split to fill rare ones."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         width = self.options.width
         self.adversary = nn.Sequential(
@@ -72,7 +72,7 @@ class Mdd(Penalised):
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         strength = self.options.strength * reversal_strength(batch.progress, GAMMA_OF_STRENGTH)
-        features = reverse(torch.cat([output_s.features, output_t.features]), strength)
+        features = reverse_gradient(torch.cat([output_s.features, output_t.features]), strength)
         sizes = [len(output_s.features), len(output_t.features)]
         adv_s, adv_t = self.adversary(features).float().split(sizes)
         z_s, z_t = (self.supervised.open(output.logits) for output in (output_s, output_t))

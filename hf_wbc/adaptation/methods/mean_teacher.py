@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import in_one_pass, target_views
+from hf_wbc.adaptation.losses import forward_source_target, target_views
 from hf_wbc.adaptation.method import (
-    Checked,
     Fraction,
+    LossTerms,
     Method,
+    MethodOptions,
     Needs,
     NotNegative,
     ProperFraction,
-    Setting,
-    Terms,
+    TrainingInfo,
 )
 from hf_wbc.adaptation.teacher import Teacher
 from hf_wbc.data.batch import Batch
@@ -29,7 +29,7 @@ from hf_wbc.models import Classifier
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of the mean teacher."""
 
     weight: NotNegative = 3.0
@@ -57,7 +57,7 @@ class MeanTeacher(Method):
     family = "adaptation"
     fails_when = "the source-trained teacher is wrong on whole classes, which it then confirms."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
@@ -65,9 +65,9 @@ class MeanTeacher(Method):
     def kept(self) -> Classifier:
         return self.teacher.classifier
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
-        output_s, output_t = in_one_pass(self.classifier, batch.source.inputs, strong)
+        output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, strong)
         supervised = self.classify(output_s, batch)
         of_both = output_t.logits.float(), self.teacher(weak)
         distance = consistency(*(self.supervised.open(logits) for logits in of_both))

@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from hf_wbc.adaptation.losses import in_one_pass
+from hf_wbc.adaptation.losses import forward_source_target
 from hf_wbc.adaptation.method import (
-    Checked,
     Count,
     Fraction,
+    LossTerms,
     Method,
+    MethodOptions,
     Needs,
     NotNegative,
     ProperFraction,
-    Setting,
-    Terms,
+    TrainingInfo,
 )
 from hf_wbc.adaptation.teacher import Teacher
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of MIC."""
 
     weight: NotNegative = 1.0
@@ -68,15 +68,15 @@ class Mic(Method):
     family = "adaptation"
     fails_when = "the teacher is wrong from the start, or a mask hides all that tells a cell."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         assert batch.target is not None
         images = batch.target.inputs
         hidden = masked(images, self.options.block, self.options.ratio)
-        output_s, output_t = in_one_pass(self.classifier, batch.source.inputs, hidden)
+        output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, hidden)
         supervised = self.classify(output_s, batch)
         pseudo = weighted_pseudo_label_loss(output_t.logits.float(), self.teacher(images))
         loss = supervised + self.options.weight * pseudo

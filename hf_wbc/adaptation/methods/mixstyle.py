@@ -19,7 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.method import Checked, Fraction, Method, Needs, Positive, Setting, Terms
+from hf_wbc.adaptation.method import (
+    Fraction,
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    Positive,
+    TrainingInfo,
+)
 from hf_wbc.data.batch import Batch
 
 
@@ -65,7 +73,7 @@ SIDE = 224
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     alpha: Positive = 0.1
     """Of the Beta distribution of the mix; small is mostly one or the other."""
     p: Fraction = 0.5
@@ -95,7 +103,7 @@ class MixStyle(Method):
         "ViT to mix."
     )
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         # A ViT has one, which cuts the patches, and may take images of its own size alone.
         has_maps = sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) > 1
@@ -108,7 +116,7 @@ class MixStyle(Method):
                 "choose a CNN, mobilenetv2 or convnextv2-atto say, or another --method"
             )
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         with self._mixing():
             output = self.classifier(batch.source.inputs)
         return {"loss": self.classify(output, batch)}

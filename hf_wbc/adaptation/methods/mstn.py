@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from hf_wbc.adaptation.losses import reversal_strength, whole
+from hf_wbc.adaptation.losses import all_gather_batch, reversal_strength
 from hf_wbc.adaptation.method import (
+    LossTerms,
     Method,
     Needs,
     NotNegative,
     Positive,
     ProperFraction,
-    Setting,
-    Terms,
+    TrainingInfo,
 )
 from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors
 from hf_wbc.data.batch import Batch
@@ -78,7 +78,7 @@ class Mstn(Method):
     has: Tensor
     """1 where a source has a class (S, C)."""
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         (num_sources, num_classes), width = setting.class_counts.shape, self.classifier.num_features
         self.num_classes = num_classes
@@ -88,16 +88,16 @@ class Mstn(Method):
         present = self.has.any(0)
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)
         cells = batch.source.domains * self.num_classes + batch.source.labels
-        member_s = one_hot(whole(cells), self.has.numel()) * self.has.flatten()
+        member_s = one_hot(all_gather_batch(cells), self.has.numel()) * self.has.flatten()
         self.priors.update(output_s.logits, batch.source.labels, output_t.logits)
-        member_t = self.priors.corrected(whole(output_t.logits))
+        member_t = self.priors.corrected(all_gather_batch(output_t.logits))
         theta = self.options.theta
-        sums_s = fading(self.sums_s, whole(output_s.features).float(), member_s, theta)
-        sums_t = fading(self.sums_t, whole(output_t.features).float(), member_t, theta)
+        sums_s = fading(self.sums_s, all_gather_batch(output_s.features).float(), member_s, theta)
+        sums_t = fading(self.sums_t, all_gather_batch(output_t.features).float(), member_t, theta)
         distance = self.distance(sums_s, sums_t)
         self.sums_s.copy_(sums_s.detach())
         self.sums_t.copy_(sums_t.detach())

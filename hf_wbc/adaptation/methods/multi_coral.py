@@ -11,13 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import whole
-from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch
+from hf_wbc.adaptation.method import (
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    NotNegative,
+    TrainingInfo,
+)
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     weight: NotNegative = 1.0
     """Of the mean distance."""
 
@@ -49,14 +56,17 @@ class MultiCoral(Method):
     family = "generalisation"
     fails_when = "sources hold different mixes of classes, whose covariances should then differ."
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.num_domains = len(setting.source_domains)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         output = self.classifier(batch.source.inputs)
         with torch.autocast(output.features.device.type, enabled=False):
-            features, domains = whole(output.features.float()), whole(batch.source.domains)
+            features, domains = (
+                all_gather_batch(output.features.float()),
+                all_gather_batch(batch.source.domains),
+            )
             penalty = multi_coral(features, domains, self.num_domains)
         loss = self.classify(output, batch) + self.options.weight * penalty
         return {"loss": loss, "coral": penalty}

@@ -10,19 +10,19 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hf_wbc.adaptation.method import (
-    Checked,
     Fraction,
+    LossTerms,
     Method,
+    MethodOptions,
     Needs,
     NotNegative,
     ProperFraction,
-    Terms,
 )
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     """Of pseudo-labels."""
 
     weight: NotNegative = 3.0
@@ -63,7 +63,7 @@ class PseudoLabel(Method):
     family = "adaptation"
     fails_when = "a class is mistaken with confidence, as rare ones are: it learns its own errors."
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         options = self.options
         output_s, output_t = self.both(batch)
         supervised = self.classify(output_s, batch)

@@ -18,8 +18,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import concentration, entropy, whole
-from hf_wbc.adaptation.method import Checked, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, concentration, entropy
+from hf_wbc.adaptation.method import (
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    NotNegative,
+    TrainingInfo,
+)
 from hf_wbc.adaptation.norm_layers import no_dropout
 from hf_wbc.data.batch import TargetBatch
 
@@ -42,7 +49,7 @@ def pseudo_labels(features: Tensor, p: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     beta: NotNegative = 0.3
     """Weight of the pseudo-labels."""
     diversity: NotNegative = 1.0
@@ -68,7 +75,7 @@ class Shot(Method):
     prior: Tensor
     """Class proportions (K,) that diversity wants."""
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.num_target = setting.num_target
         if (passes := setting.adapt_passes) <= 1:
@@ -86,7 +93,7 @@ class Shot(Method):
         for name, width in widths.items():
             self.register_buffer(name, self.prior.new_zeros(self.num_target, width))
 
-    def adapt(self, batch: TargetBatch) -> Terms:
+    def adapt(self, batch: TargetBatch) -> LossTerms:
         no_dropout(self.classifier)
         output = self.classifier(batch.target.inputs)
         logits = self.supervised.open(output.logits).float()
@@ -97,7 +104,7 @@ class Shot(Method):
             labels = pseudo_labels(self.features, self.predictions)[batch.target.index]
         parts = {
             "entropy": entropy(logits).mean(),
-            "concentration": concentration(whole(p), self.prior),
+            "concentration": concentration(all_gather_batch(p), self.prior),
             "pseudo": nn.functional.cross_entropy(logits, labels),
         }
         weights = 1.0, self.options.diversity, self.options.beta
@@ -105,8 +112,11 @@ class Shot(Method):
         return {"loss": (not looks) * loss, **parts}
 
     def _remember(self, index: Tensor, features: Tensor, p: Tensor, looks: bool) -> None:
-        rows = whole(index)
-        self.features[rows], self.predictions[rows] = whole(features), whole(p)
+        rows = all_gather_batch(index)
+        self.features[rows], self.predictions[rows] = (
+            all_gather_batch(features),
+            all_gather_batch(p),
+        )
         if looks and self.options.prior == "estimated":
             total = self.predictions.sum(0) + 1
             self.prior.copy_(total / total.sum())

@@ -7,7 +7,7 @@ batches of the phase. The paper's stream is the test set; ours is the target's t
 """
 
 from hf_wbc.adaptation.losses import entropy
-from hf_wbc.adaptation.method import Method, Setting, Terms
+from hf_wbc.adaptation.method import LossTerms, Method, TrainingInfo
 from hf_wbc.adaptation.norm_layers import (
     affines,
     batch_logits,
@@ -27,7 +27,7 @@ class Tent(Method):
     )
     adapt_passes = 1.0
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.adapting = False
         if not affines(self.classifier):
@@ -41,7 +41,7 @@ class Tent(Method):
         learn_only(self, affines(self.classifier))
         restart_statistics(self.classifier)
 
-    def adapt(self, batch: TargetBatch) -> Terms:
+    def adapt(self, batch: TargetBatch) -> LossTerms:
         return {"loss": entropy(batch_logits(self.classifier, batch.target.inputs)).mean()}
 
     def after_step(self) -> None:

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import annealed, domain_means, whole
-from hf_wbc.adaptation.method import Checked, Fraction, Method, Needs, NotNegative, Setting, Terms
+from hf_wbc.adaptation.losses import all_gather_batch, domain_means, ramp_up
+from hf_wbc.adaptation.method import (
+    Fraction,
+    LossTerms,
+    Method,
+    MethodOptions,
+    Needs,
+    NotNegative,
+    TrainingInfo,
+)
 from hf_wbc.data.batch import Batch
 
 
 @dataclass(frozen=True)
-class Options(Checked):
+class Options(MethodOptions):
     weight: NotNegative = 10.0
     """Of the variance."""
     anneal: Fraction = 0.1
@@ -40,16 +48,18 @@ class VREx(Method):
         "three sources say little about a fourth."
     )
 
-    def setup(self, setting: Setting) -> None:
+    def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.num_domains = len(setting.source_domains)
 
-    def fit(self, batch: Batch) -> Terms:
+    def fit(self, batch: Batch) -> LossTerms:
         source = batch.source
         logits = self.classifier(source.inputs).logits
         losses = self.supervised(logits, source.labels, source.domains)
-        penalty = risk_variance(whole(losses), whole(source.domains), self.num_domains)
-        weight = annealed(self.options.weight, self.options.anneal, batch.progress)
+        penalty = risk_variance(
+            all_gather_batch(losses), all_gather_batch(source.domains), self.num_domains
+        )
+        weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)
         return {"loss": losses.mean() + weight * penalty, "variance": penalty}
 
 

@@ -23,14 +23,14 @@ from hf_wbc.comparison.report.images import (
     read_scored,
 )
 from hf_wbc.comparison.report.mistakes import (
-    Chosen,
-    Suspects,
-    choose,
+    ChosenRuns,
+    LabelSuspects,
+    choose_runs,
     label_suspects,
     worst_mistakes,
 )
-from hf_wbc.comparison.table import Row, Sheet
-from hf_wbc.evaluation.metrics import merged
+from hf_wbc.comparison.table import EvalSetting, ResultRow
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.evaluation.selective import risk_coverage
 from hf_wbc.plots.html import Picture, picture
 from hf_wbc.taxonomy import NAMES
@@ -39,37 +39,37 @@ PRIORS = {"bbse": "BBSE", "em": "EM", "rlls": "RLLS"}
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """All rows of one sheet and backbone, the best first."""
 
-    sheet: Sheet
+    sheet: EvalSetting
     backbone: str
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     baseline: str
 
     @cached_property
-    def chosen(self) -> list[Chosen]:
+    def chosen(self) -> list[ChosenRuns]:
         """What is drawn in detail."""
-        return choose(self.rows, self.baseline)
+        return choose_runs(self.rows, self.baseline)
 
     @cached_property
     def names(self) -> list[str]:
         """Of the rows."""
         return labels(self.rows)
 
-    def scored(self, chosen: Chosen, domain: str | None = None) -> ScoredImages:
+    def scored(self, chosen: ChosenRuns, domain: str | None = None) -> ScoredImages:
         """A chosen run's test images of a domain, by default those of the sheet."""
         sheet = self.sheet
         place = sheet.domain if domain is None else domain
         return read_scored(chosen.run, place, "test", sheet.merge, sheet.classes)
 
 
-def sections(comparison: Comparison) -> list[Section]:
+def sections(comparison: Comparison) -> list[ReportSection]:
     """A section for each headline sheet and backbone, in the order of the table."""
     headline = [row for row in comparison.rows if row.sheet.is_headline]
     keys = dict.fromkeys((row.sheet, row.backbone) for row in headline)
     return [
-        Section(
+        ReportSection(
             sheet,
             backbone,
             tuple(row for row in headline if (row.sheet, row.backbone) == (sheet, backbone)),
@@ -79,7 +79,7 @@ def sections(comparison: Comparison) -> list[Section]:
     ]
 
 
-def class_f1(section: Section) -> Picture:
+def class_f1(section: ReportSection) -> Picture:
     """F1 of every class by method, means over seeds."""
     from hf_wbc.plots.confusion import draw_class_f1
 
@@ -100,7 +100,7 @@ def class_f1(section: Section) -> Picture:
     return picture(draw_class_f1(table, macro), alt)
 
 
-def prior_shift(section: Section) -> tuple[Picture, str] | None:
+def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
     """Class shares at home and away with a note of doubt; None where nothing was estimated."""
     from hf_wbc.plots.class_distribution import Estimate, draw_prior_shift
 
@@ -108,7 +108,7 @@ def prior_shift(section: Section) -> tuple[Picture, str] | None:
     found = chosen.run.record.get("label_shift", {}).get(sheet.domain)
     if not found:
         return None
-    into = merged(sheet.merge)
+    into = merged_labels(sheet.merge)
     kept = np.unique(into)
 
     def summed(values: Sequence[float]) -> np.ndarray:
@@ -139,7 +139,7 @@ def prior_shift(section: Section) -> tuple[Picture, str] | None:
     return picture(figure, alt), str(found.get("note", ""))
 
 
-def certainty(section: Section) -> tuple[Picture, Picture]:
+def certainty(section: ReportSection) -> tuple[Picture, Picture]:
     """Reliability diagrams, and risk against coverage, of the chosen runs."""
     from hf_wbc.plots.calibration_curves import (
         Sureness,
@@ -172,7 +172,7 @@ def certainty(section: Section) -> tuple[Picture, Picture]:
     )
 
 
-def confusions(section: Section) -> list[Picture]:
+def confusions(section: ReportSection) -> list[Picture]:
     """The confusion matrix of each chosen run, as its record has it."""
     from hf_wbc.plots.confusion import draw_confusion
 
@@ -189,7 +189,7 @@ def confusions(section: Section) -> list[Picture]:
     return found
 
 
-def training(section: Section) -> Picture:
+def training(section: ReportSection) -> Picture:
     """Training curves of the chosen runs."""
     from hf_wbc.plots.training import draw_training
 
@@ -222,7 +222,7 @@ MAX_MAPPED = 4
 
 
 @dataclass
-class Exhibits:
+class ReportImages:
     """What a section shows, by kind; a text in place of what could not be made."""
 
     of: dict[str, Any] = field(default_factory=dict)
@@ -230,7 +230,7 @@ class Exhibits:
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellImages:
     """Images in a row, and why they may be missing."""
 
     heading: str
@@ -240,11 +240,11 @@ class Cells:
     facts: Any = None
 
 
-def make_exhibits(sections: Sequence[Section], room: int) -> list[Exhibits]:
+def make_report_images(sections: Sequence[ReportSection], room: int) -> list[ReportImages]:
     """The exhibits of every section, in all at most `room` bytes."""
-    found = [Exhibits() for _ in sections]
+    found = [ReportImages() for _ in sections]
     thumbnails = Thumbnails()
-    makers: tuple[Callable[[Section], Any], ...] = (
+    makers: tuple[Callable[[ReportSection], Any], ...] = (
         class_f1,
         prior_shift,
         certainty,
@@ -277,12 +277,12 @@ def _size(made: Any) -> int:
     """Bytes of all pictures in a nest of tuples and lists."""
     if isinstance(made, Picture):
         return len(made.uri) + len(made.alt)
-    if isinstance(made, Cells):
+    if isinstance(made, CellImages):
         return sum(len(uri) + 400 for _, uri in made.cells)
     return sum(_size(part) for part in made) if isinstance(made, list | tuple) else 0
 
 
-def _mistakes(thumbnails: Thumbnails, section: Section) -> list[Cells]:
+def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
     """The worst of the baseline, or the first run that is drawn, and of the next one."""
     found = []
     for chosen in section.chosen[:2]:
@@ -290,11 +290,11 @@ def _mistakes(thumbnails: Thumbnails, section: Section) -> list[Cells]:
         ids = [mistake.image_id for mistake in worst]
         uris, missing = thumbnails.of(chosen.run, section.sheet.domain, "test", ids)
         cells = tuple((mistake, uris.get(mistake.image_id, "")) for mistake in worst)
-        found.append(Cells(f"{chosen.name}, seed {chosen.run.seed}", cells, missing))
+        found.append(CellImages(f"{chosen.name}, seed {chosen.run.seed}", cells, missing))
     return found
 
 
-def _suspects(thumbnails: Thumbnails, section: Section) -> list[Cells]:
+def _suspects(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
     """Doubtful labels of the sheet's test images and of the sources'."""
     found, sheet = [], section.sheet
     for domain in dict.fromkeys((sheet.domain, *sheet.sources)):
@@ -304,11 +304,11 @@ def _suspects(thumbnails: Thumbnails, section: Section) -> list[Cells]:
         run = section.rows[0].runs[0]
         uris, missing = thumbnails.of(run, domain, "test", ids) if ids else ({}, "")
         cells = tuple((suspect, uris.get(suspect.image_id, "")) for suspect in shown)
-        found.append(Cells(domain, cells, missing, suspects))
+        found.append(CellImages(domain, cells, missing, suspects))
     return found
 
 
-def _asked(section: Section, domain: str) -> Suspects:
+def _asked(section: ReportSection, domain: str) -> LabelSuspects:
     """What all runs of a section say together of a domain's test labels."""
     sheet = section.sheet
     methods = {
@@ -318,7 +318,7 @@ def _asked(section: Section, domain: str) -> Suspects:
     return label_suspects(methods)
 
 
-def _maps(section: Section) -> list[tuple[str, FeatureMap, Picture, Picture]]:
+def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Picture]]:
     """Before adaptation (the baseline) and after (the first run that rules chose)."""
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hf_wbc.audit.embedding import Map, Mixing, embed, mixing
+from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
 from hf_wbc.comparison.collect import Run
-from hf_wbc.data.dataset import Domain, load_domain
+from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.evaluation.metrics import merged
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.plots.html import data_uri
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED, class_id
 
@@ -72,7 +72,7 @@ def read_scored(
     table = table.filter(
         pc.and_(pc.equal(table["domain"], domain), pc.equal(table["split"], split))
     )
-    into = merged(merge)
+    into = merged_labels(merge)
     true = _ids(table, "label")
     true = np.where(true == UNLABELLED, UNLABELLED, into[true])
     kept = true != UNLABELLED
@@ -102,7 +102,7 @@ class Thumbnails:
     """Pictures of the images that a run was scored on; it remembers the datasets it has opened."""
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[str, str], Domain | str] = {}
+        self._opened: dict[tuple[str, str], DomainSplit | str] = {}
 
     def of(
         self, run: Run, domain: str, split: str, image_ids: Sequence[str]
@@ -129,13 +129,13 @@ def _facts(record: Mapping[str, Any], domain: str) -> Mapping[str, Any]:
     raise AssertionError(f"{domain} is scored, and no domain of its record")
 
 
-def _open(run: Run, facts: Mapping[str, Any], split: str) -> Domain | str:
+def _open(run: Run, facts: Mapping[str, Any], split: str) -> DomainSplit | str:
     """The domain's split, or why it is not shown."""
     ref, place = str(facts["ref"]), _locate(run, facts)
     if place is None:
         return f"{ref} is not at hand: its images cannot be shown"
     try:
-        domain = load_domain(str(place), split)
+        domain = load_split(str(place), split)
     except ValueError as error:
         return f"its images cannot be shown: {error}"
     if domain.fingerprint != facts[split]:
@@ -168,7 +168,7 @@ def _cached(ref: str, revision: str) -> Path | None:
     return Path(str(found))
 
 
-def _thumbnail(domain: Domain, row: int) -> str:
+def _thumbnail(domain: DomainSplit, row: int) -> str:
     """An image as a small picture without metadata."""
     from PIL import Image
 
@@ -186,7 +186,7 @@ _KEYS = ["domain", "split", "image_id"]
 class FeatureMap:
     """N cells of a run in the plane."""
 
-    map: Map
+    map: EmbeddingMap
     labels: NDArray[np.int64]
     """(N,); -1 is unlabelled."""
     domains: NDArray[np.int64]
@@ -194,9 +194,9 @@ class FeatureMap:
     names: tuple[str, ...]
     num_of: int
     """Cells that the sample was drawn from."""
-    classes: Mixing | None
+    classes: DomainMixing | None
     """Whether near cells are of one class."""
-    laboratories: Mixing | None
+    laboratories: DomainMixing | None
     """Whether near cells are of one laboratory."""
 
 
@@ -221,7 +221,7 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     found = embed(rows.astype(np.float32))
     if found is None:
         return None
-    into, labels = merged(merge), predictions["label"].to_numpy().astype(np.int64)[kept]
+    into, labels = merged_labels(merge), predictions["label"].to_numpy().astype(np.int64)[kept]
     labels = np.where(labels == UNLABELLED, UNLABELLED, into[labels])
     return FeatureMap(
         map=found,
@@ -229,8 +229,8 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
         domains=domains[kept],
         names=names,
         num_of=len(domains),
-        classes=mixing(found.neighbours, labels),
-        laboratories=mixing(found.neighbours, domains[kept]),
+        classes=domain_mixing(found.neighbours, labels),
+        laboratories=domain_mixing(found.neighbours, domains[kept]),
     )
 
 

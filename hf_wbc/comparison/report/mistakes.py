@@ -15,7 +15,7 @@ import numpy as np
 from hf_wbc.comparison.collect import Run
 from hf_wbc.comparison.compare import labels
 from hf_wbc.comparison.report.images import Floats, Ids, ScoredImages
-from hf_wbc.comparison.table import Row
+from hf_wbc.comparison.table import ResultRow
 from hf_wbc.evaluation.model_selection import RULES
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, relation
 
@@ -63,7 +63,7 @@ def worst_mistakes(images: ScoredImages, num: int) -> list[Mistake]:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelSuspect:
     """An image whose label most models contradict in the same way."""
 
     image_id: str
@@ -78,10 +78,10 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelSuspects:
     """What models together say of the labels of a set."""
 
-    found: tuple[Suspect, ...]
+    found: tuple[LabelSuspect, ...]
     """The most doubtful first."""
     num_images: int
     num_models: int
@@ -94,7 +94,7 @@ class Suspects:
         return self.accuracy >= CREDIBLE
 
 
-def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> Suspects:
+def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> LabelSuspects:
     """Confident learning (Northcutt et al. 2021, arXiv:1911.00068) on what methods say together.
 
     The probabilities are means over each method's seeds, then over the methods. A label is suspect
@@ -115,7 +115,7 @@ def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> Suspects:
     doubt = p[rows, consensus] - p[rows, labels]
     order = [i for i in np.lexsort((np.array(ids), -doubt)).tolist() if suspect[i]]
     found = tuple(
-        Suspect(
+        LabelSuspect(
             image_id=ids[i],
             label=int(labels[i]),
             consensus=int(consensus[i]),
@@ -125,7 +125,7 @@ def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> Suspects:
         )
         for i in order
     )
-    return Suspects(found, len(ids), len(runs), float((consensus == labels).mean()))
+    return LabelSuspects(found, len(ids), len(runs), float((consensus == labels).mean()))
 
 
 def _one_hot(predicted: Ids) -> Floats:
@@ -147,10 +147,10 @@ BY_LABELS = "chosen with target labels after all was scored, to show the range"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenRuns:
     """A row that is drawn in detail."""
 
-    row: Row
+    row: ResultRow
     name: str
     why: tuple[str, ...]
     by_labels: bool
@@ -162,7 +162,7 @@ class Chosen:
         return self.row.runs[0]
 
 
-def choose(rows: Sequence[Row], baseline: str) -> list[Chosen]:
+def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
     """Rows of one sheet and backbone to draw, the baseline first, each once with all its reasons.
 
     Rows whose weights were chosen by target labels are not among them, unless there are no others.
@@ -196,7 +196,7 @@ def choose(rows: Sequence[Row], baseline: str) -> list[Chosen]:
     elif rows:
         reasons.setdefault(0, [("the only one", False)])
     return [
-        Chosen(
+        ChosenRuns(
             rows[i],
             names[id(rows[i])],
             tuple(why for why, _ in given),
@@ -213,7 +213,7 @@ def values_of(run: Run) -> Mapping[str, float]:
     return dict(kept[-1]["selection"]) if kept else {}
 
 
-def _by_unlabelled_rules(rows: Sequence[Row]) -> list[tuple[int, int]]:
+def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
     """(row, rules that rank) by mean rank; rows of which a rule has no value are ranked last by it.
 
     None are ranked where no rule has a value.
@@ -229,14 +229,14 @@ def _by_unlabelled_rules(rows: Sequence[Row]) -> list[tuple[int, int]]:
     return [(int(i), len(rules)) for i in np.argsort(ranks, kind="stable")]
 
 
-def _by_source(rows: Sequence[Row]) -> int | None:
+def _by_source(rows: Sequence[ResultRow]) -> int | None:
     """The row with the highest macro-F1 on the sources' validation images."""
     values = [_mean_values(row).get("source_val") for row in rows]
     known = [(value, -i) for i, value in enumerate(values) if value is not None]
     return -max(known)[1] if known else None
 
 
-def _mean_values(row: Row) -> dict[str, float]:
+def _mean_values(row: ResultRow) -> dict[str, float]:
     """Mean over seeds of each rule's value, of the rules that every seed has."""
     tables = [values_of(run) for run in row.runs]
     names = set(tables[0]).intersection(*tables[1:])

@@ -6,13 +6,19 @@ from typing import Any
 
 from hf_wbc.comparison.collect import Collection
 from hf_wbc.comparison.compare import Comparison, compare
-from hf_wbc.comparison.report.figures import KINDS, Exhibits, Section, make_exhibits, sections
+from hf_wbc.comparison.report.figures import (
+    KINDS,
+    ReportImages,
+    ReportSection,
+    make_report_images,
+    sections,
+)
 from hf_wbc.comparison.report.tables import (
+    abstention_summaries,
     against,
     brief,
-    doubts,
     limits,
-    other_sheets,
+    other_settings,
     rule_tables,
     versions,
 )
@@ -59,15 +65,17 @@ def render(collection: Collection, out: Path, comparison: Comparison | None = No
     """
     compared = compare(collection) if comparison is None else comparison
     found = sections(compared)
-    bare = _page(compared, found, [Exhibits() for _ in found])
-    exhibits = make_exhibits(found, LIMIT_BYTES - SPARE_BYTES - len(bare.encode()))
+    bare = _page(compared, found, [ReportImages() for _ in found])
+    exhibits = make_report_images(found, LIMIT_BYTES - SPARE_BYTES - len(bare.encode()))
     page = _page(compared, found, exhibits)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return out
 
 
-def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[Exhibits]) -> str:
+def _page(
+    comparison: Comparison, found: Sequence[ReportSection], exhibits: Sequence[ReportImages]
+) -> str:
     """The page's text."""
     domains = {row.domain for row in comparison.rows}
     return render_page(
@@ -84,11 +92,11 @@ def _page(comparison: Comparison, found: Sequence[Section], exhibits: Sequence[E
                     "left_out": exhibit.left_out,
                     "against": against(comparison, section),
                     "brief": brief(comparison, section),
-                    "doubts": doubts(section),
+                    "doubts": abstention_summaries(section),
                 }
                 for number, (section, exhibit) in enumerate(zip(found, exhibits, strict=True), 1)
             ],
-            "others": other_sheets(comparison),
+            "others": other_settings(comparison),
             "rules": rule_tables(comparison),
             "references": list(reference_sections(domains, comparison.ceiling)),
             "limits": limits(comparison, found),

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from hf_wbc.comparison.compare import Comparison, Family
-from hf_wbc.comparison.report.figures import Section
+from hf_wbc.comparison.compare import Comparison, ComparisonFamily
+from hf_wbc.comparison.report.figures import ReportSection
 from hf_wbc.comparison.report.mistakes import BY_LABELS
-from hf_wbc.comparison.selection_rules import Among, Within
+from hf_wbc.comparison.selection_rules import AmongRunsRegret, WithinRunRegret
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import Row, Sheet
+from hf_wbc.comparison.table import EvalSetting, ResultRow
 
 BLAST_RATE = "0.1"
 """Of the cells that are looked at again."""
@@ -18,7 +18,7 @@ FEW_IMAGES = 10
 
 
 @dataclass(frozen=True)
-class Choice:
+class RuleChoice:
     """A rule's choices among all runs of a direction, over the seeds."""
 
     rule: str
@@ -36,12 +36,12 @@ class Choice:
 class RuleTable:
     """What the rules would have chosen in one direction."""
 
-    sheet: Sheet
-    choices: tuple[Choice, ...]
-    within: tuple[Within, ...]
+    sheet: EvalSetting
+    choices: tuple[RuleChoice, ...]
+    within: tuple[WithinRunRegret, ...]
 
 
-def against(comparison: Comparison, section: Section) -> dict[int, Difference]:
+def against(comparison: Comparison, section: ReportSection) -> dict[int, Difference]:
     """The tested difference of a section's rows from the baseline, by their place."""
     found = {}
     for family in families(comparison, section):
@@ -52,13 +52,13 @@ def against(comparison: Comparison, section: Section) -> dict[int, Difference]:
     return found
 
 
-def families(comparison: Comparison, section: Section) -> list[Family]:
+def families(comparison: Comparison, section: ReportSection) -> list[ComparisonFamily]:
     """The families of tests that a section's rows are in."""
     key = section.sheet, section.backbone
     return [each for each in comparison.families if (each.sheet, each.backbone) == key]
 
 
-def brief(comparison: Comparison, section: Section) -> list[str]:
+def brief(comparison: Comparison, section: ReportSection) -> list[str]:
     """The outcome of a section in a few sentences."""
     rows, names = section.rows, section.names
     found = []
@@ -82,11 +82,11 @@ def brief(comparison: Comparison, section: Section) -> list[str]:
     return found
 
 
-def _score(row: Row) -> str:
+def _score(row: ResultRow) -> str:
     return f"macro-F1 {row.macro_f1:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def other_sheets(comparison: Comparison) -> list[tuple[Sheet, list[Row]]]:
+def other_settings(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
     """The tables besides the headline ones."""
     others = [row for row in comparison.rows if not row.sheet.is_headline]
     return [
@@ -108,11 +108,11 @@ def rule_tables(comparison: Comparison) -> list[RuleTable]:
     return found
 
 
-def _choice(seeds: Sequence[Among]) -> Choice:
+def _choice(seeds: Sequence[AmongRunsRegret]) -> RuleChoice:
     tests = [each.test_score for each in seeds if each.test_score is not None]
     regrets = [each.test_regret for each in seeds if each.test_regret is not None]
     whole = len(tests) == len(regrets) == len(seeds)
-    return Choice(
+    return RuleChoice(
         rule=seeds[0].rule,
         sees=seeds[0].sees,
         methods=tuple(each.method for each in seeds),
@@ -124,7 +124,7 @@ def _choice(seeds: Sequence[Among]) -> Choice:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class AbstentionSummary:
     """What a row's models know of their own doubt on the sheet's images; means over seeds."""
 
     name: str
@@ -140,7 +140,7 @@ class Doubt:
     """Recall of blasts when BLAST_RATE of the cells are looked at again."""
 
 
-def doubts(section: Section) -> list[Doubt]:
+def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
     """Calibration and abstention as the records have them; none where they have none."""
     found = []
     for name, row in zip(section.names, section.rows, strict=True):
@@ -152,7 +152,7 @@ def doubts(section: Section) -> list[Doubt]:
         sets = [score["conformal"]["marginal"] for score in scores]
         blasts = [score["review"]["myeloblast"]["ranking"] for score in scores]
         found.append(
-            Doubt(
+            AbstentionSummary(
                 name=name,
                 temperature=fmean(c["temperature"] for c in calibrations if c),
                 ece_before=fmean(score["ece"]["before"] for score in scores),
@@ -169,7 +169,7 @@ def doubts(section: Section) -> list[Doubt]:
     return found
 
 
-def limits(comparison: Comparison, found: Sequence[Section]) -> list[str]:
+def limits(comparison: Comparison, found: Sequence[ReportSection]) -> list[str]:
     """What the scores cannot tell, as this very comparison has it."""
     headline = [row for row in comparison.rows if row.sheet.is_headline]
     said = [*_exposure(headline)]
@@ -209,7 +209,7 @@ def limits(comparison: Comparison, found: Sequence[Section]) -> list[str]:
     return said
 
 
-def _exposure(headline: Sequence[Row]) -> list[str]:
+def _exposure(headline: Sequence[ResultRow]) -> list[str]:
     found = []
     for mark, kind, words in (
         ("†", "yes", "were pre-trained on images of a domain of the direction"),
@@ -221,7 +221,7 @@ def _exposure(headline: Sequence[Row]) -> list[str]:
     return found
 
 
-def _small_sets(section: Section) -> list[str]:
+def _small_sets(section: ReportSection) -> list[str]:
     """Classes of a test set of which there are few images, and those that it lacks."""
     sheet = section.sheet
     scores = section.rows[0].runs[0].record["results"][sheet.domain][sheet.split]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_wbc.adaptation import Method, Setting, load_method, norm_layers
+from hf_wbc.adaptation import Method, TrainingInfo, load_method, norm_layers
 from hf_wbc.data.batch import TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
 
@@ -41,7 +41,7 @@ def vit() -> nn.Module:
     return ViTForImageClassification(config)
 
 
-def set_up(classifier: nn.Module, setting: Setting) -> Method:
+def set_up(classifier: nn.Module, setting: TrainingInfo) -> Method:
     found = load_method("adabn")
     method = found(classifier, found.parse({}))  # type: ignore[arg-type]
     method.setup(setting)
@@ -107,7 +107,7 @@ def test_starting_again_and_loading_the_state_continues_in_the_same_bits(
 
 @pytest.mark.parametrize("frozen", [{"trainable": "frozen"}, {"batch_norm": "frozen"}])
 def test_frozen_layers_are_re_estimated_too(
-    frozen: dict[str, Any], resnet: nn.Module, make_setting: Callable[..., Setting]
+    frozen: dict[str, Any], resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     freeze(classifier, **frozen)
@@ -121,7 +121,7 @@ def test_frozen_layers_are_re_estimated_too(
 
 
 def test_features_leave_the_backbones_statistics_alone(
-    resnet: nn.Module, make_setting: Callable[..., Setting]
+    resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     classifier.add_bottleneck(4, seed=0)
@@ -137,7 +137,7 @@ def test_features_leave_the_backbones_statistics_alone(
 
 
 def test_features_that_pass_no_batch_norm_are_refused(
-    resnet: nn.Module, make_setting: Callable[..., Setting]
+    resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     with pytest.raises(ValueError, match="--bottleneck 256, or leave out --inputs features"):
@@ -147,7 +147,7 @@ def test_features_that_pass_no_batch_norm_are_refused(
 
 
 def test_a_vit_is_refused_until_it_has_a_bottleneck(
-    vit: nn.Module, make_setting: Callable[..., Setting]
+    vit: nn.Module, make_setting: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(vit)
     with pytest.raises(ValueError, match="--bottleneck 256"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.adaptation import Method, load_method, method_names
-from hf_wbc.data.batch import Batch, TargetBatch, View
+from hf_wbc.data.batch import Batch, DomainView, TargetBatch
 from hf_wbc.models import Classifier, param_groups
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -129,7 +129,7 @@ def reordered(batch: Batch, order: Sequence[int]) -> Batch:
     """The same samples in another order."""
     rows = torch.tensor(order)
 
-    def moved(view: View) -> View:
+    def moved(view: DomainView) -> DomainView:
         held = {key: value[rows] for key, value in vars(view).items() if value is not None}
         return replace(view, **held)
 

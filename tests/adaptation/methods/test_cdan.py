@@ -9,7 +9,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from hf_wbc.adaptation.losses import product, random_product, reversal_strength
+from hf_wbc.adaptation.losses import outer_product, random_outer_product, reversal_strength
 from hf_wbc.adaptation.methods.cdan import entropy_weight
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -26,7 +26,7 @@ def test_the_product_is_each_samples_outer_product(
         return float((mix * np.array(rows)).sum())
 
     assert_loss_is(
-        lambda f, p: (torch.from_numpy(mix) * product(f, p)).sum(),
+        lambda f, p: (torch.from_numpy(mix) * outer_product(f, p)).sum(),
         reference,
         rng.normal(size=(num, d)), rng.dirichlet(np.ones(c), num),
     )  # fmt: skip
@@ -34,7 +34,7 @@ def test_the_product_is_each_samples_outer_product(
 
 def test_a_sure_prediction_selects_one_block() -> None:
     f = torch.randn(3, 4)
-    seen = product(f, torch.eye(5)[[2, 0, 4]]).view(3, 5, 4)
+    seen = outer_product(f, torch.eye(5)[[2, 0, 4]]).view(3, 5, 4)
     for row, block in enumerate((2, 0, 4)):
         assert torch.equal(seen[row, block], f[row])
         assert seen[row].count_nonzero() == 4
@@ -44,11 +44,11 @@ def test_the_random_product_keeps_inner_products() -> None:
     """In expectation: the error falls with the square root of the width."""
     rng = torch.Generator().manual_seed(0)
     f, p = torch.randn(6, 20, generator=rng), torch.rand(6, 5, generator=rng).softmax(1)
-    exact = product(f, p) @ product(f, p).T
+    exact = outer_product(f, p) @ outer_product(f, p).T
     errors = []
     for width in (100, 10_000, 1_000_000):
         r_f, r_p = (torch.randn(n, width, generator=rng) for n in (20, 5))
-        mapped = random_product(f, p, r_f, r_p)
+        mapped = random_outer_product(f, p, r_f, r_p)
         errors.append(((mapped @ mapped.T - exact).norm() / exact.norm()).item())
     assert errors[2] < 0.01
     assert all(3 < a / b < 40 for a, b in pairwise(errors))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_wbc.adaptation import Method, Setting, load_method
+from hf_wbc.adaptation import Method, TrainingInfo, load_method
 from hf_wbc.adaptation.methods.mixstyle import early_stages, mix_style
 from hf_wbc.data.batch import Batch, SourceView
 from hf_wbc.models import Classifier
@@ -80,7 +80,7 @@ def images() -> Batch:
 
 
 @pytest.fixture
-def make(make_setting: Callable[..., Setting]) -> Callable[..., Method]:
+def make(make_setting: Callable[..., TrainingInfo]) -> Callable[..., Method]:
     def build(classifier: Classifier, **options: float) -> Method:
         found = load_method("mixstyle")
         method = found(classifier, found.parse(options))

@@ -5,7 +5,7 @@ import torch
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment_ops import NUM_DRAWS, draw_stains, restain
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_stain_params, stain_affine
 
 
 def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:
@@ -20,7 +20,9 @@ def test_at_its_extremes_nuclei_stay_darker_than_cytoplasm_and_green_is_absorbed
     rng = np.random.default_rng(0)
     corners = torch.from_numpy(rng.integers(0, 2, (200, NUM_DRAWS)).astype(np.float64))
     images = colours.T.repeat(200, 1, 1)
-    nucleus, cytoplasm, background = restain(images, draw_stains(corners, strength)).unbind(2)
+    nucleus, cytoplasm, background = stain_affine(
+        images, draw_stain_params(corners, strength)
+    ).unbind(2)
     assert (nucleus.mean(1) < cytoplasm.mean(1)).all()
     assert (cytoplasm.mean(1) < background.mean(1)).all()
     assert (nucleus.argmin(1) == 1).all()

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
-from hf_wbc.adaptation import Method, Setting, load_method, norm_layers
+from hf_wbc.adaptation import Method, TrainingInfo, load_method, norm_layers
 from hf_wbc.adaptation.losses import entropy
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, freeze
@@ -115,7 +115,7 @@ def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
 
 @pytest.mark.parametrize("name", ["tent", "eata"])
 def test_a_frozen_vit_is_refused_until_it_has_a_bottleneck(
-    name: str, make_setting: Callable[..., Setting]
+    name: str, make_setting: Callable[..., TrainingInfo]
 ) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 

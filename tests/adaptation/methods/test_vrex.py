@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation.losses import annealed
+from hf_wbc.adaptation.losses import ramp_up
 from hf_wbc.adaptation.methods.vrex import risk_variance
 from hf_wbc.data.batch import Batch
 
@@ -53,9 +53,9 @@ def test_the_method_adds_the_weighted_penalty_to_the_mean_loss(
 
 
 def test_a_light_penalty_is_never_heavier_while_annealing() -> None:
-    assert annealed(0.3, 0.1, 0.0) == 0.3
-    assert annealed(30.0, 0.1, 0.05) == 1.0
-    assert annealed(30.0, 0.0, 0.0) == 30.0
+    assert ramp_up(0.3, 0.1, 0.0) == 0.3
+    assert ramp_up(30.0, 0.1, 0.05) == 1.0
+    assert ramp_up(30.0, 0.0, 0.0) == 30.0
 
 
 @pytest.mark.parametrize("name", ["vrex", "irm"])

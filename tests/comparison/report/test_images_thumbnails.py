@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_wbc.comparison.collect import Run
 from hf_wbc.comparison.report.images import SIDE_PX, Thumbnails
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 
 
 def run_on(ref: str, fingerprint: str, place: Path, revision: str | None = None) -> Run:
@@ -24,7 +24,7 @@ def home(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def test_images_are_found_from_the_run_folder_upwards(home: Path) -> None:
-    domain = load_domain(str(home), "test")
+    domain = load_split(str(home), "test")
     run = run_on("data/home", domain.fingerprint, home.parents[1] / "runs" / "abc")
     found, missing = Thumbnails().of(run, "home", "test", domain.image_ids[:2])
     assert missing == ""

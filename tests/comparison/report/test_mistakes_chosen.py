@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.report.mistakes import Chosen, choose, values_of
-from hf_wbc.comparison.table import rows
+from hf_wbc.comparison.report.mistakes import ChosenRuns, choose_runs, values_of
+from hf_wbc.comparison.table import result_rows
 
 MakeRun = Callable[..., Path]
 
@@ -27,9 +27,9 @@ def history(im: float, source_val: float, other: float | None = None) -> list[di
     ]
 
 
-def chosen(root: Path) -> dict[str, Chosen]:
-    found = [row for row in rows(collect([root]).runs) if row.sheet.is_headline]
-    return {each.row.method: each for each in choose(found, "source_only")}
+def chosen(root: Path) -> dict[str, ChosenRuns]:
+    found = [row for row in result_rows(collect([root]).runs) if row.sheet.is_headline]
+    return {each.row.method: each for each in choose_runs(found, "source_only")}
 
 
 def test_the_first_by_mean_rank_of_the_kept_weights_is_drawn(

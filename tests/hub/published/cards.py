@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 import dataset_scripts
 from hf_wbc.comparison.export import PAGE
-from hf_wbc.hub.card import place_of
+from hf_wbc.hub.card import card_location
 from hf_wbc.hub.model_card import model_card
 from hf_wbc.hub.publication import TAG, parse_destination
-from hf_wbc.hub.publish_comparison import study_publication
+from hf_wbc.hub.publish_comparison import comparison_publication
 from hf_wbc.hub.publish_dataset import published_card
 from hf_wbc.hub.publish_space import with_model
 from hf_wbc.models.exposure import Exposure
@@ -45,7 +45,7 @@ def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
     """The card of a record, the one beside if none is given."""
     of = of or record()
     seen = Exposure(of["model"]["exposure"]).after(["acevedo_20"], ["tecom_jiangxi"])
-    place = place_of(parse_destination("lab/wbc-model", "model"))
+    place = card_location(parse_destination("lab/wbc-model", "model"))
     return model_card(of, seen, place, dataset_scripts.known(), **more)
 
 
@@ -54,7 +54,7 @@ def dataset() -> str:
     source = dataset_scripts.known()["acevedo_20"]
     built = json.loads((HERE / "acevedo_20.json").read_text())
     facts = CardFacts(**built["facts"])
-    place = place_of(parse_destination("lab/wbc-acevedo-20", "dataset"))
+    place = card_location(parse_destination("lab/wbc-acevedo-20", "dataset"))
     with TemporaryDirectory() as folder:
         write_card(path := Path(folder) / "README.md", source, facts, built["provenance"])
         return published_card(path.read_text(encoding="utf-8"), source, place)
@@ -69,7 +69,7 @@ def comparison() -> str:
             pq.write_table(table, Path(folder) / f"{path.stem}.parquet")
         (Path(folder) / PAGE).write_bytes((HERE / "comparison" / PAGE).read_bytes())
         to = parse_destination("lab/wbc-study", "study")
-        card = study_publication(Path(folder), to, dataset_scripts.known()).files["README.md"]
+        card = comparison_publication(Path(folder), to, dataset_scripts.known()).files["README.md"]
     assert isinstance(card, bytes)
     return card.decode()
 

@@ -16,7 +16,7 @@ from PIL import Image
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import Entry, Readable, Source
+from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MO": "monocyte", "LY": "lymphocyte_typical"}
 NUM_PER_CODE = 10
@@ -24,14 +24,14 @@ OTHERS = ("datasets", "transformers", "torch", "torchvision", "pillow")
 """All that others install."""
 
 
-def _walk(archive: Readable) -> Iterator[Entry]:
+def _walk(archive: ReadableArchive) -> Iterator[Entry]:
     for name in archive.names:
         image_id = name.rpartition("/")[2]
         yield Entry(name, image_id, image_id.partition("_")[0])
 
 
-def _lab(name: str, um_per_px: float) -> Source:
-    return Source(
+def _lab(name: str, um_per_px: float) -> ArchiveSpec:
+    return ArchiveSpec(
         name=name,
         repo=f"wbc-{name.replace('_', '-')}",
         title=f"Drawn cells of {name}",
@@ -53,7 +53,7 @@ LABS = {"lab_a": _lab("lab_a", 25 / 24), "lab_b": _lab("lab_b", 25 / 30)}
 
 
 @pytest.fixture(scope="session")
-def labs() -> Mapping[str, Source]:
+def labs() -> Mapping[str, ArchiveSpec]:
     """The sources by their domain."""
     return LABS
 

@@ -11,7 +11,7 @@ from hub_server import LoopbackHub
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_dataset import dataset_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 LOAD = """
 import os, sys
@@ -40,7 +40,7 @@ def test_the_authority_is_trusted_when_it_is_named(
     https: str,
     certificate: tuple[Path, Path],
     prepared: Mapping[str, Path],
-    labs: Mapping[str, Source],
+    labs: Mapping[str, ArchiveSpec],
     client_env: Callable[..., dict[str, str]],
     trusted: bool,
 ) -> None:

@@ -11,19 +11,19 @@ import yaml
 
 from hf_wbc.hub.publication import TAG, parse_destination
 from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-lab-a", "dataset")
 
 
-def card(folder: Path, source: Source) -> str:
+def card(folder: Path, source: ArchiveSpec) -> str:
     file = dataset_publication(folder, source, TO).files["README.md"]
     assert isinstance(file, bytes)
     return file.decode()
 
 
 def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
-    prepared: Mapping[str, Path], labs: Mapping[str, Source]
+    prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]
 ) -> None:
     own = (prepared["lab_a"] / "README.md").read_text().splitlines()
     text = card(prepared["lab_a"], labs["lab_a"]).splitlines()
@@ -40,7 +40,7 @@ def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
 
 
 def test_the_picture_shows_the_counts_of_the_rows(
-    prepared: Mapping[str, Path], labs: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
+    prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import hf_wbc.plots.class_distribution as plots
 
@@ -66,7 +66,7 @@ def test_the_picture_shows_the_counts_of_the_rows(
 
 
 def test_what_must_not_be_passed_on_has_the_words_of_a_gate(
-    prepared: Mapping[str, Path], labs: Mapping[str, Source]
+    prepared: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]
 ) -> None:
     private = replace(labs["lab_a"], redistributable=False)
     front = yaml.safe_load(card(prepared["lab_a"], private).split("---\n")[1])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hf_wbc.cli.main import main
-from hf_wbc.data.dataset import load_domain, load_domains
+from hf_wbc.data.dataset import load_split, load_splits
 from hf_wbc.hub.environment import PUBLIC, keep_within
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
@@ -19,7 +19,7 @@ from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.publish_space import metric_publication
 from hf_wbc.models import load_classifier
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 EVERYTHING = """
 import json, os, socket, sys
@@ -54,7 +54,10 @@ print("SAID" + json.dumps([sorted(asked), score]))
 
 @pytest.fixture
 def published(
-    hub: Any, prepared: Mapping[str, Path], labs: Mapping[str, Source], runs: Mapping[str, Path]
+    hub: Any,
+    prepared: Mapping[str, Path],
+    labs: Mapping[str, ArchiveSpec],
+    runs: Mapping[str, Path],
 ) -> None:
     """A dataset, a model and the metric, all private."""
     data = parse_destination("lab/wbc-lab-a", "dataset")
@@ -101,33 +104,33 @@ def test_left_alone_the_libraries_tell_the_outside(
 def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
     published: None, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load_domains("lab/wbc-lab-a@v1")
+    first = load_splits("lab/wbc-lab-a@v1")
     model = load_classifier("lab/wbc-vit@v1").revision
     hub.log.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for domain, before in zip(load_domains("lab/wbc-lab-a@v1"), first, strict=True):
+    for domain, before in zip(load_splits("lab/wbc-lab-a@v1"), first, strict=True):
         assert domain.fingerprint == before.fingerprint and domain.revision == before.revision
     assert load_classifier("lab/wbc-vit@v1").revision == model
     with pytest.raises(ValueError, match="not in the local cache, and HF_HUB_OFFLINE forbids"):
-        load_domain("lab/wbc-lab-b", "train")
+        load_split("lab/wbc-lab-b", "train")
     assert not hub.log
 
 
 def test_trouble_with_the_hub_is_an_error_and_not_a_look_into_the_cache(
     published: None, hub: Any, log_in: Callable[[str | None], None]
 ) -> None:
-    load_domain("lab/wbc-lab-a", "train")
+    load_split("lab/wbc-lab-a", "train")
     hub.faults.answer("GET", "/api/datasets/lab/wbc-lab-a", 503, times=99)
     with pytest.raises(ValueError, match=r"answers 503 .*; try again later"):
-        load_domain("lab/wbc-lab-a", "train")
+        load_split("lab/wbc-lab-a", "train")
     hub.faults.clear()
     hub.faults.cut_at(0, dead=True)
     with pytest.raises(ValueError, match=r"cannot be reached .* HF_HUB_OFFLINE=1 to use what was"):
-        load_domain("lab/wbc-lab-a", "train")
+        load_split("lab/wbc-lab-a", "train")
     hub.faults.clear()
     log_in("bob")
     with pytest.raises(ValueError, match="is private and no token of yours reaches it"):
-        load_domain("lab/wbc-lab-a", "train")
+        load_split("lab/wbc-lab-a", "train")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_what_keeps_one_from_a_dataset_is_named(
 ) -> None:
     log_in(who)
     with pytest.raises(ValueError, match=message):
-        load_domain(ref, "train")
+        load_split(ref, "train")
 
 
 def test_a_private_endpoint_silences_what_the_user_has_not_set() -> None:

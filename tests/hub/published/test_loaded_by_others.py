@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 OTHERS = """
@@ -65,7 +65,7 @@ print("SAID" + json.dumps(said))
 def everything(
     hub: object,
     prepared: Mapping[str, Path],
-    labs: Mapping[str, Source],
+    labs: Mapping[str, ArchiveSpec],
     runs: Mapping[str, Path],
 ) -> dict[str, list[str]]:
     """Both datasets and both models on the Hub, private, tagged v1."""
@@ -97,11 +97,11 @@ def test_datasets_and_models_say_the_same_to_others(
         found = said["datasets"][place]
         for config in ("original", "cropped"):
             for split in ("train", "validation", "test"):
-                domain = load_domain(str(folder), split, config)
+                domain = load_split(str(folder), split, config)
                 ids, pixels, labels = found[f"{config}/{split}"]
                 assert ids == domain.image_ids and labels == domain.labels.tolist()
                 assert pixels == list(domain.dataset["pixel_sha256"])
-        assert found["streamed"] == load_domain(str(folder), "test").image_ids
+        assert found["streamed"] == load_split(str(folder), "test").image_ids
     for place, run in zip(everything["models"], runs.values(), strict=True):
         found = said["models"][place]
         assert found["labels"] == list(NAMES)

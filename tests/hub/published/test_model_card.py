@@ -16,7 +16,7 @@ from hf_wbc.data.crop import crop_um
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_model import model_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_three_lines_cut_what_training_cuts(
 
 def test_its_snippet_runs_and_answers_with_the_eleven(
     runs: Mapping[str, Path],
-    labs: Mapping[str, Source],
+    labs: Mapping[str, ArchiveSpec],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

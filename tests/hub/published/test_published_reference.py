@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from hf_wbc.hub.publication import bytes_of, parse_destination
+from hf_wbc.hub.publication import parse_destination, read_bytes
 from hf_wbc.hub.publish_model import model_publication
-from hf_wbc.inference.build_gallery import make_reference
+from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.gallery import FILE
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-vit", "model")
 
@@ -22,12 +22,12 @@ def run(runs: Mapping[str, Path], prepared: Mapping[str, Path], tmp_path: Path) 
     """A run with the reference of its source, lab_a, thumbnails and all; lab_b is its target."""
     folder = tmp_path / "run"
     shutil.copytree(runs["vit"], folder)
-    make_reference(folder / "model", [str(prepared["lab_a"])], per_class=2)
+    build_reference_set(folder / "model", [str(prepared["lab_a"])], per_class=2)
     return folder
 
 
 def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
-    run: Path, labs: Mapping[str, Source]
+    run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     shown = pq.read_table(run / FILE)["thumbnail"].drop_null().to_pylist()
     assert shown
@@ -36,13 +36,13 @@ def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
         publication = model_publication(run, TO, sources, public=True)
         assert publication.public and FILE not in publication.files
         for file in publication.files.values():
-            assert not any(picture in bytes_of(file) for picture in shown)
+            assert not any(picture in read_bytes(file) for picture in shown)
         private = model_publication(run, TO, sources)
         assert not private.public and private.files[FILE] == run / FILE
 
 
 def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
-    run: Path, labs: Mapping[str, Source]
+    run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     assert model_publication(run, TO, labs).files[FILE] == run / FILE
     closed = {**labs, "lab_b": replace(labs["lab_b"], redistributable=False)}
@@ -50,7 +50,7 @@ def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     assert FILE in model_publication(run, TO, closed, public=True).files  # lab_b is not in it
 
 
-def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, Source]) -> None:
+def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:
     (run / FILE).write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"reference\.parquet is damaged .*hf-wbc reference"):
         model_publication(run, TO, labs)

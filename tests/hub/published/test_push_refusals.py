@@ -9,12 +9,12 @@ from hub_server import LoopbackHub
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.context import Context
+from hf_wbc.engine.context import RunContext
 from hf_wbc.hub.publication import Destination, parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.training_push import TrainingPush
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-vit", "model")
 Prepare = Callable[[LoopbackHub, Callable[[], str]], None]
@@ -124,7 +124,7 @@ def test_a_decision_about_the_card_is_taken_and_remembered_to_the_end(
 
 
 def test_a_repository_is_made_as_private_as_what_comes(
-    hub: LoopbackHub, labs: Mapping[str, Source]
+    hub: LoopbackHub, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     TrainingPush(TO, labs, print).begin(["lab_a", "unheard_of"])
     assert hub.repo("model", "lab/wbc-vit").facts["private"]
@@ -163,7 +163,7 @@ def test_the_command_asks_before_anything_is_embedded_or_trained(
     def embed(_: object) -> None:
         raise AssertionError("it goes on")
 
-    monkeypatch.setattr(Context, "embed_all", embed)
+    monkeypatch.setattr(RunContext, "embed_all", embed)
     words = ["--sources", *config.sources, "--model", config.model, "--out", str(tmp_path / "runs")]
     command = ["train", *words, "--push-to", "lab/wbc-vit"]
     assert main(command) == 1

@@ -22,7 +22,7 @@ from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.publish_space import metric_publication, package_files, space_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.shipped import shipped
 
 CARD = "---\ntitle: Demo\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n# Demo\n"
@@ -181,7 +181,7 @@ def test_a_metric_under_another_name_is_refused() -> None:
 
 
 @pytest.fixture
-def shown(hub: Any, runs: Mapping[str, Path], labs: Mapping[str, Source]) -> None:
+def shown(hub: Any, runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]) -> None:
     """A model on the Hub."""
     to = parse_destination("lab/wbc-vit", "model")
     publish(model_publication(runs["vit"], to, labs, public=False), to)

@@ -14,8 +14,8 @@ from hf_wbc.comparison.compare import compare
 from hf_wbc.comparison.export import write_comparison
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.publish_comparison import ABOUT, study_publication
-from hf_wbc.prepare.source import Source
+from hf_wbc.hub.publish_comparison import ABOUT, comparison_publication
+from hf_wbc.prepare.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-study", "study")
 
@@ -39,17 +39,17 @@ def own(comparison: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def card(folder: Path, sources: Mapping[str, Source], **more: Any) -> str:
-    file = study_publication(folder, TO, sources, **more).files["README.md"]
+def card(folder: Path, sources: Mapping[str, ArchiveSpec], **more: Any) -> str:
+    file = comparison_publication(folder, TO, sources, **more).files["README.md"]
     assert isinstance(file, bytes)
     return file.decode()
 
 
 def test_its_tables_load_from_the_hub_as_they_were_written(
-    hub: Any, comparison: Path, labs: Mapping[str, Source], monkeypatch: pytest.MonkeyPatch
+    hub: Any, comparison: Path, labs: Mapping[str, ArchiveSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
-    publish(study_publication(comparison, TO, labs), TO)
+    publish(comparison_publication(comparison, TO, labs), TO)
     tables = [name for name in ABOUT if (comparison / f"{name}.parquet").is_file()]
     assert "rows" in tables
     for name in tables:
@@ -63,12 +63,12 @@ def test_its_tables_load_from_the_hub_as_they_were_written(
 def test_its_snippet_runs(
     hub: Any,
     comparison: Path,
-    labs: Mapping[str, Source],
+    labs: Mapping[str, ArchiveSpec],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("datasets.config.USE_PARQUET_EXPORT", False)
-    publish(study_publication(comparison, TO, labs), TO)
+    publish(comparison_publication(comparison, TO, labs), TO)
     text = hub.repo("dataset", "lab/wbc-study").content("v1", "README.md").decode()
     code = text.partition("```python\n")[2].partition("```")[0]
     exec(compile(code, "README.md", "exec"), {})
@@ -76,7 +76,7 @@ def test_its_snippet_runs(
 
 
 def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
-    comparison: Path, labs: Mapping[str, Source]
+    comparison: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
     text = card(comparison, labs)
     for line in (comparison / "comparison.md").read_text().splitlines():
@@ -88,19 +88,22 @@ def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
 
 
 def test_tables_are_public_and_a_report_as_its_cells_may_be(
-    comparison: Path, own: Path, labs: Mapping[str, Source], lab_private: Mapping[str, Source]
+    comparison: Path,
+    own: Path,
+    labs: Mapping[str, ArchiveSpec],
+    lab_private: Mapping[str, ArchiveSpec],
 ) -> None:
-    assert study_publication(comparison, TO, {}).public is True
-    assert study_publication(own, TO, labs).public is True
-    assert study_publication(own, TO, {}).public is False
-    assert study_publication(own, TO, lab_private).public is False
+    assert comparison_publication(comparison, TO, {}).public is True
+    assert comparison_publication(own, TO, labs).public is True
+    assert comparison_publication(own, TO, {}).public is False
+    assert comparison_publication(own, TO, lab_private).public is False
     assert "`report.html` is the whole comparison" in card(own, labs)
     with pytest.raises(ValueError, match="shows cells of lab_b, which must not be passed on"):
-        study_publication(own, TO, lab_private, public=True)
+        comparison_publication(own, TO, lab_private, public=True)
 
 
 @pytest.fixture
-def lab_private(labs: Mapping[str, Source]) -> Mapping[str, Source]:
+def lab_private(labs: Mapping[str, ArchiveSpec]) -> Mapping[str, ArchiveSpec]:
     """One of the laboratories gives no image away."""
     from dataclasses import replace
 
@@ -116,8 +119,8 @@ def lab_private(labs: Mapping[str, Source]) -> Mapping[str, Source]:
     ],
 )
 def test_another_folder_is_refused(
-    own: Path, labs: Mapping[str, Source], change: Callable[[Path], Any], message: str
+    own: Path, labs: Mapping[str, ArchiveSpec], change: Callable[[Path], Any], message: str
 ) -> None:
     change(own)
     with pytest.raises(ValueError, match=message):
-        study_publication(own, TO, labs)
+        comparison_publication(own, TO, labs)

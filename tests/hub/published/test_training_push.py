@@ -21,7 +21,7 @@ from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication, published_config
 from hf_wbc.hub.training_push import TrainingPush, branch_of
 from hf_wbc.models import load_trained
-from hf_wbc.prepare.source import Source
+from hf_wbc.prepare.source import ArchiveSpec
 from hf_wbc.records import RunFolder
 
 TO = parse_destination("lab/wbc-vit", "model")
@@ -36,7 +36,7 @@ def on_hub(
     hub: Any,
     config: TrainConfig,
     prepared: Mapping[str, Path],
-    labs: Mapping[str, Source],
+    labs: Mapping[str, ArchiveSpec],
 ) -> TrainConfig:
     """The run's configuration with its data on the Hub: lab_a at a tag, lab_b as it is now."""
     for name, folder in prepared.items():
@@ -52,7 +52,7 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def push(labs: Mapping[str, Source], said: list[str]) -> Iterator[Callable[..., TrainingPush]]:
+def push(labs: Mapping[str, ArchiveSpec], said: list[str]) -> Iterator[Callable[..., TrainingPush]]:
     """Makes the keeper of a run; no upload outlives the test."""
     made: list[TrainingPush] = []
 
@@ -224,7 +224,7 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
 
 
 def test_a_folder_gets_the_model_and_no_checkpoints(
-    runs: Mapping[str, Path], labs: Mapping[str, Source], tmp_path: Path
+    runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], tmp_path: Path
 ) -> None:
     to = parse_destination(str(tmp_path / "shared"), "model")
     keeper, folder = TrainingPush(to, labs, print, tag="v1"), RunFolder(runs["vit"])
@@ -243,7 +243,7 @@ def test_a_flag_without_a_run_is_a_mistake_of_the_arguments() -> None:
 
 
 def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
-    runs: Mapping[str, Path], labs: Mapping[str, Source], tmp_path: Path, config: TrainConfig,
+    runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec], tmp_path: Path, config: TrainConfig,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     to = parse_destination(str(tmp_path / "shared"), "model")
