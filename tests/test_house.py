@@ -30,7 +30,7 @@ def test_imports_only_point_leftward() -> None:
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_is_one_idea_with_a_docstring(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
