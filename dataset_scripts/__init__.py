@@ -12,8 +12,8 @@ import pkgutil
 from difflib import get_close_matches
 from pathlib import Path
 
-from hf_wbc.prepare.source import ArchiveSpec
-from hf_wbc.prepare.toy_source import to_toy_source
+from hf_wbc.preparation.source import ArchiveSpec
+from hf_wbc.preparation.toy_source import to_toy_source
 
 
 def names() -> tuple[str, ...]:

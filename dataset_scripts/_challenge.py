@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
-from hf_wbc.prepare.listing import listing
-from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.listing import listing
+from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.taxonomy import NAMES, class_id
 from hf_wbc.text import csv_rows, shorten_list
 

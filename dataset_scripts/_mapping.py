@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from hf_wbc.prepare.source import require_declared
+from hf_wbc.preparation.source import require_declared
 from hf_wbc.taxonomy import class_id
 from hf_wbc.text import csv_rows, shorten_list
 

@@ -7,8 +7,8 @@ eleven classes that are 360x363 px, which are those of the first session.
 import re
 from collections.abc import Iterator
 
-from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
+from hf_wbc.preparation.listing import class_folders
+from hf_wbc.preparation.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
 
 FOLDERS = {
     "basophil": ("BA",),

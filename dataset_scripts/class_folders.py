@@ -16,8 +16,8 @@ from unicodedata import normalize
 from dataset_scripts import names
 from dataset_scripts._mapping import OwnMapping, folder_key, groups_of, read_groups, read_mapping
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
-from hf_wbc.prepare.listing import listing
-from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.listing import listing
+from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.text import shorten_list
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")

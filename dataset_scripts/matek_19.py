@@ -7,8 +7,8 @@ as monocytes and left out PMB, KSC and LYA, which gives its 18,321 images.
 import re
 from collections.abc import Iterator
 
-from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.listing import class_folders
+from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 
 CODES = (
     "BAS", "EBO", "EOS", "KSC", "LYA", "LYT", "MMZ", "MOB", "MON", "MYB", "MYO", "NGB", "NGS",

@@ -7,8 +7,8 @@ for them where those may not be shared or have no labels.
 import re
 from collections.abc import Iterator
 
-from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.listing import class_folders
+from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 
 LABELS = {
     "basophil": "basophil",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dataset_scripts._challenge import WBC_2, build
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 
 def configure(labels: Path) -> ArchiveSpec:

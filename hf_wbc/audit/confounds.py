@@ -20,7 +20,7 @@ from hf_wbc.audit.composition import (
 )
 from hf_wbc.audit.leaks import DuplicateGroups, group_ties
 from hf_wbc.audit.measure import FolderReading
-from hf_wbc.prepare.source import Finding
+from hf_wbc.preparation.source import Finding
 from hf_wbc.taxonomy import NAMES
 
 NUM_FOLDS = 5

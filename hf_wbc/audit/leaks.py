@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hf_wbc.audit.measure import Folder, FolderReading
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.prepare.duplicates import THUMBNAIL_PX, components, overlapping_pairs
-from hf_wbc.prepare.source import Finding
+from hf_wbc.preparation.duplicates import THUMBNAIL_PX, components, overlapping_pairs
+from hf_wbc.preparation.source import Finding
 
 SAME_CELL_UM = 3.0
 """By how much two frames around one cell may be shifted; two cells' centres are further apart."""

@@ -20,9 +20,9 @@ from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
-from hf_wbc.prepare.duplicates import thumbnail
-from hf_wbc.prepare.scan import Report
-from hf_wbc.prepare.work_folder import PROVENANCE
+from hf_wbc.preparation.duplicates import thumbnail
+from hf_wbc.preparation.scan import Report
+from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
 SMALL_PX = 32

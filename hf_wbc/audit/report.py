@@ -20,7 +20,7 @@ from hf_wbc.audit.run import Audit
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.plots.html import data_uri, render_page
-from hf_wbc.prepare.source import KINDS, Finding
+from hf_wbc.preparation.source import KINDS, Finding
 from hf_wbc.records import write_json
 from hf_wbc.taxonomy import NAMES
 

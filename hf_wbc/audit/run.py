@@ -11,8 +11,8 @@ from hf_wbc.audit.confounds import BackgroundProbe, background_probes, confound_
 from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
 from hf_wbc.audit.leaks import DuplicateGroups, duplicate_findings, find_duplicate_groups
 from hf_wbc.audit.measure import FolderReading
-from hf_wbc.prepare.scan import Report
-from hf_wbc.prepare.source import Finding, with_declaration
+from hf_wbc.preparation.scan import Report
+from hf_wbc.preparation.source import Finding, with_declaration
 
 _ORDER = ("undeclared", "declared", "expected")
 

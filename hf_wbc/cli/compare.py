@@ -47,7 +47,7 @@ def compare(
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
     from hf_wbc.comparison.reference_scores import noise_ceiling
-    from hf_wbc.prepare.annotations import read_annotations
+    from hf_wbc.preparation.annotations import read_annotations
 
     check_output_folder(out)
     collection = collect(runs)

@@ -38,9 +38,9 @@ def prepare(
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
-    from hf_wbc.prepare.build import prepare as build
-    from hf_wbc.prepare.toy_source import NOTICE, toy_name
-    from hf_wbc.prepare.work_folder import PROVENANCE
+    from hf_wbc.preparation.build import prepare as build
+    from hf_wbc.preparation.toy_source import NOTICE, toy_name
+    from hf_wbc.preparation.work_folder import PROVENANCE
 
     chosen = dataset_scripts.load(source, labels=labels, mapping=mapping)
     name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name

@@ -30,7 +30,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     from hf_wbc.cli.toy import draw_toys, prepare_toys, write_backbone
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
-    from hf_wbc.prepare.toy_source import toy_name
+    from hf_wbc.preparation.toy_source import toy_name
 
     _say(1, "draw the archives of three toy laboratories")
     archives = draw_toys(out / "archives", seed, SIZE)

@@ -26,7 +26,7 @@ def reference(
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.inference.build_gallery import build_reference_set
-    from hf_wbc.prepare.toy_source import toy_name
+    from hf_wbc.preparation.toy_source import toy_name
 
     known = dataset_scripts.known()
     shown = [name for name, source in known.items() if source.redistributable]

@@ -51,8 +51,8 @@ def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
 def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict[str, Path]:
     """The datasets of toy archives in `out`, by source; those that lie there are kept."""
     import dataset_scripts
-    from hf_wbc.prepare.build import prepare
-    from hf_wbc.prepare.toy_source import toy_name
+    from hf_wbc.preparation.build import prepare
+    from hf_wbc.preparation.toy_source import toy_name
 
     folders = {}
     for name, archive in archives.items():
@@ -78,7 +78,7 @@ def write_backbone(folder: Path) -> Path:
 
 def make_toy_study(data: Path, domains: Iterable[str], backbone: str) -> None:
     """Draw and prepare what the ready study `toy` asks for, where it is not there yet."""
-    from hf_wbc.prepare.toy_source import toy_name
+    from hf_wbc.preparation.toy_source import toy_name
 
     wanted = set(domains)
     if not (data / backbone / "preprocessor_config.json").is_file():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.evaluation.bootstrap import draw_images
 from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, f1, macro_f1, merged_labels
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, RATINGS, AnnotationTable
+from hf_wbc.preparation.annotations import MISSING, OUTSIDE, RATINGS, AnnotationTable
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, Relation, relation
 
 CHALLENGE = (

@@ -21,7 +21,7 @@ from hf_wbc.hub.provenance import (
     model_location,
 )
 from hf_wbc.models.exposure import Exposure
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import ARROW, count, listed
 from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_location
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 Record = Mapping[str, Any]

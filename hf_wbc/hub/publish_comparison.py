@@ -8,7 +8,7 @@ from hf_wbc.comparison.document import listed
 from hf_wbc.comparison.export import PAGE, PAPER
 from hf_wbc.hub.card import CardLocation, card_location, render_card
 from hf_wbc.hub.publication import CARD, Destination, Publication
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData

@@ -22,7 +22,7 @@ from hf_wbc.models.backbones import find_backbone
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.load import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import RunFolder, read_json
 
 RECORD = "record.json"

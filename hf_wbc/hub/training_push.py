@@ -20,7 +20,7 @@ from hf_wbc.hub.publish_model import EXPECTED, may_show_thumbnails, model_public
 from hf_wbc.hub.repository import inspect_repository, require_account, require_repo_type
 from hf_wbc.hub.to_folder import locked
 from hf_wbc.hub.to_hub import connect, create
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import RunFolder, remove, replacing
 
 Report = Callable[[str], None]

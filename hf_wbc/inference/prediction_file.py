@@ -21,7 +21,7 @@ from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
-from hf_wbc.prepare.work_folder import WorkFolder, lock_work_folder, report_full_disk
+from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import shorten_list

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from hf_wbc.data.parallel import WorkerPool, num_cores
-from hf_wbc.prepare.toy_source import NOTICE
+from hf_wbc.preparation.toy_source import NOTICE
 from hf_wbc.records import remove, remove_abandoned, set_aside
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Pixels, ToyScanner, acquire

@@ -9,7 +9,7 @@ from PIL import Image
 
 import dataset_scripts
 from hf_wbc.audit.measure import open_folders
-from hf_wbc.prepare.build import prepare
+from hf_wbc.preparation.build import prepare
 
 NOTE = "Basophils were taken on another day."
 

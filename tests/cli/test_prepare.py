@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.prepare.work_folder import lock_work_folder
+from hf_wbc.preparation.work_folder import lock_work_folder
 
 HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 NUM = {"baso": 40, "eos": 450, "other": 5}

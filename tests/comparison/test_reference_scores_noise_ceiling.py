@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, f1_score
 
 from hf_wbc.comparison.reference_scores import noise_ceiling
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, AnnotationTable
+from hf_wbc.preparation.annotations import MISSING, OUTSIDE, AnnotationTable
 from hf_wbc.taxonomy import NAMES, class_id
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from hf_wbc.comparison.export import markdown
 from hf_wbc.comparison.reference_scores import noise_ceiling
 from hf_wbc.comparison.sections import ceiling_rows, ceiling_sections, reference_sections
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, AnnotationTable
+from hf_wbc.preparation.annotations import MISSING, OUTSIDE, AnnotationTable
 from hf_wbc.taxonomy import NAMES
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.source import ArchiveSpec, Entry
+from hf_wbc.preparation.source import ArchiveSpec, Entry
 
 MAPPING: dict[str, Any] = {
     "name": "my_lab",

@@ -10,7 +10,7 @@ import dataset_scripts
 from hf_wbc.data.archive import open_archive
 from hf_wbc.data.crop import crop_um
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.prepare.source import Entry
+from hf_wbc.preparation.source import Entry
 
 SOURCE = dataset_scripts.load("matek_19")
 

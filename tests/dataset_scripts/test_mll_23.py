@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 import dataset_scripts
-from hf_wbc.prepare.source import Entry
+from hf_wbc.preparation.source import Entry
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.toy.archives import LABORATORIES
 

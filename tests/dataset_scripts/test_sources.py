@@ -5,7 +5,7 @@ import re
 import pytest
 
 import dataset_scripts
-from hf_wbc.prepare.source import UNLABELLED
+from hf_wbc.preparation.source import UNLABELLED
 from hf_wbc.taxonomy import NAMES
 
 STATED = [name for name in dataset_scripts.names() if name != "class_folders"]

@@ -10,7 +10,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, Entry, label_id
+from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, Entry, label_id
 from hf_wbc.taxonomy import NAMES, class_id
 
 HEADER = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")

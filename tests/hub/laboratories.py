@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 import dataset_scripts
-from hf_wbc.prepare.build import prepare
+from hf_wbc.preparation.build import prepare
 
 CLASSES = {"Baso": "basophil", "Eos": "eosinophil", "Mono": "monocyte"}
 NUM_PER_CLASS = 8

@@ -144,7 +144,7 @@ def test_two_processes_share_the_work(model: str, cells: Path, whole: Path, tmp_
 def test_a_second_command_waits_for_nobody(
     model: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hf_wbc.prepare.work_folder import lock_work_folder
+    from hf_wbc.preparation.work_folder import lock_work_folder
 
     out = tmp_path / "a.parquet"
     with lock_work_folder(out):

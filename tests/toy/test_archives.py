@@ -16,7 +16,7 @@ from PIL import Image
 from hf_wbc.cli.toy import toy
 from hf_wbc.data.archive import open_archive
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.toy import archives
 from hf_wbc.toy.archives import LABORATORIES, SIZES, draw_archives, draw_image, num_images
 

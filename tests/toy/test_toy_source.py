@@ -7,7 +7,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.cli.main import main
-from hf_wbc.prepare.toy_source import to_toy_source
+from hf_wbc.preparation.toy_source import to_toy_source
 from hf_wbc.toy.archives import LABORATORIES, Laboratory
 
 

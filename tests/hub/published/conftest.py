@@ -15,8 +15,8 @@ from PIL import Image
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.build import prepare
+from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MO": "monocyte", "LY": "lymphocyte_typical"}
 NUM_PER_CODE = 10

@@ -11,7 +11,7 @@ from hub_server import LoopbackHub
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_dataset import dataset_publication
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 LOAD = """
 import os, sys

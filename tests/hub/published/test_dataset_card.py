@@ -11,7 +11,7 @@ import yaml
 
 from hf_wbc.hub.publication import TAG, parse_destination
 from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-lab-a", "dataset")
 

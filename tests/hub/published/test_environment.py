@@ -19,7 +19,7 @@ from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.publish_space import metric_publication
 from hf_wbc.models import load_classifier
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 EVERYTHING = """
 import json, os, socket, sys

@@ -13,7 +13,7 @@ from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
 OTHERS = """

@@ -12,7 +12,7 @@ from hf_wbc.hub.publication import parse_destination, read_bytes
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.gallery import FILE
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-vit", "model")
 

@@ -14,7 +14,7 @@ from hf_wbc.hub.publication import Destination, parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.hub.training_push import TrainingPush
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-vit", "model")
 Prepare = Callable[[LoopbackHub, Callable[[], str]], None]

@@ -15,7 +15,7 @@ from hf_wbc.comparison.export import write_comparison
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
 from hf_wbc.hub.publish_comparison import ABOUT, comparison_publication
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-study", "study")
 

@@ -21,7 +21,7 @@ from hf_wbc.hub.publish_dataset import dataset_publication
 from hf_wbc.hub.publish_model import model_publication, published_config
 from hf_wbc.hub.training_push import TrainingPush, branch_of
 from hf_wbc.models import load_trained
-from hf_wbc.prepare.source import ArchiveSpec
+from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import RunFolder
 
 TO = parse_destination("lab/wbc-vit", "model")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
-from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec
-from hf_wbc.prepare.split import FRACTIONS
+from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec
+from hf_wbc.preparation.split import FRACTIONS
 from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dataset_scripts
-from hf_wbc.prepare.annotations import MISSING, OUTSIDE, read_annotations
+from hf_wbc.preparation.annotations import MISSING, OUTSIDE, read_annotations
 from hf_wbc.taxonomy import class_id
 
 LABELS = dataset_scripts.load("matek_19").labels

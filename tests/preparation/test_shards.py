@@ -14,8 +14,8 @@ from PIL import Image
 from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.schema import row_features
-from hf_wbc.prepare.rows import Row
-from hf_wbc.prepare.shards import (
+from hf_wbc.preparation.rows import Row
+from hf_wbc.preparation.shards import (
     ROWS_PER_SHARD,
     Shard,
     ShardFormat,
@@ -23,8 +23,8 @@ from hf_wbc.prepare.shards import (
     plan_shards,
     write_shard,
 )
-from hf_wbc.prepare.source import Entry
-from hf_wbc.prepare.work_folder import WorkFolder
+from hf_wbc.preparation.source import Entry
+from hf_wbc.preparation.work_folder import WorkFolder
 
 UM_PER_PX = 25 / 24
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from hf_wbc.data.archive import Archive
 from hf_wbc.data.image_io import ImageFault, decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import WorkerPool
-from hf_wbc.prepare.duplicates import THUMBNAIL_PX, thumbnail
-from hf_wbc.prepare.source import Entry
-from hf_wbc.prepare.work_folder import flush_to_disk
+from hf_wbc.preparation.duplicates import THUMBNAIL_PX, thumbnail
+from hf_wbc.preparation.source import Entry
+from hf_wbc.preparation.work_folder import flush_to_disk
 
 Report = Callable[[str, int, int], None]
 """Called with a stage (scan, compare, write), what is done of it and how much it is, in images."""

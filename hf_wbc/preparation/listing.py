@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hf_wbc.data.archive import Archive
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
-from hf_wbc.prepare.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.text import shorten_list
 
 

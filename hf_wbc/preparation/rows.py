@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.prepare.listing import EntryList, count_differences
-from hf_wbc.prepare.scan import Scan
-from hf_wbc.prepare.source import ArchiveSpec, Entry, label_id
+from hf_wbc.preparation.listing import EntryList, count_differences
+from hf_wbc.preparation.scan import Scan
+from hf_wbc.preparation.source import ArchiveSpec, Entry, label_id
 from hf_wbc.text import shorten_list
 
 _MAX_NAMED = 200

@@ -9,7 +9,7 @@ from hf_wbc.audit.leaks import (
     find_duplicate_groups,
     shared_between,
 )
-from hf_wbc.prepare.source import Finding, require_declared, with_declaration
+from hf_wbc.preparation.source import Finding, require_declared, with_declaration
 
 
 def _found(reading, repeats):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.listing import EntryList, count_differences, list_entries
-from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault
+from hf_wbc.preparation.listing import EntryList, count_differences, list_entries
+from hf_wbc.preparation.source import ArchiveSpec, Entry, KnownFault
 
 Lab = Callable[..., ArchiveSpec]
 Write = Callable[..., Path]

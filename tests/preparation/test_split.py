@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_wbc.data.schema import SPLITS
-from hf_wbc.prepare.split import assign_splits
+from hf_wbc.preparation.split import assign_splits
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 12), st.sampled_from("ab")), min_size=1, max_size=60

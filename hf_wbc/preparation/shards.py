@@ -19,8 +19,8 @@ from hf_wbc.data.archive import Archive
 from hf_wbc.data.crop import crop_um
 from hf_wbc.data.image_io import clean_bytes, decode_rgb, encode_png, pixel_sha256
 from hf_wbc.data.schema import CONFIGS, SPLITS
-from hf_wbc.prepare.rows import Row
-from hf_wbc.prepare.work_folder import flush_to_disk
+from hf_wbc.preparation.rows import Row
+from hf_wbc.preparation.work_folder import flush_to_disk
 
 ROWS_PER_SHARD = 512
 ROWS_PER_GROUP = 64

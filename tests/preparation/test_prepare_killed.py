@@ -13,7 +13,7 @@ FORKS = """
 import json, os, signal, sys
 from pathlib import Path
 import dataset_scripts
-from hf_wbc.prepare.build import prepare
+from hf_wbc.preparation.build import prepare
 import datasets, huggingface_hub
 
 mapping, archive, out = map(Path, sys.argv[1:])

@@ -1,6 +1,6 @@
 """A source: the facts of one archive, stated once.
 
-Each file in dataset_scripts/ defines one `SOURCE`. It states; `hf_wbc.prepare.build` checks, crops,
+Each file in dataset_scripts/ defines one `SOURCE`. It states; `hf_wbc.preparation.build` checks, crops,
 splits and writes.
 
 A finding: what was seen, what it means, what to do, and whether the source said so before."""

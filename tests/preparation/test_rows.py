@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.archive import open_archive
-from hf_wbc.prepare.listing import EntryList, list_entries
-from hf_wbc.prepare.rows import image_ids_sha256, select
-from hf_wbc.prepare.scan import Scan
-from hf_wbc.prepare.source import ArchiveSpec, KnownFault
+from hf_wbc.preparation.listing import EntryList, list_entries
+from hf_wbc.preparation.rows import image_ids_sha256, select
+from hf_wbc.preparation.scan import Scan
+from hf_wbc.preparation.source import ArchiveSpec, KnownFault
 
 Lab = Callable[..., ArchiveSpec]
 

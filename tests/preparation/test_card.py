@@ -11,8 +11,8 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from hf_wbc.data.schema import CONFIGS, SPLITS
-from hf_wbc.prepare.build import prepare
-from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec, KnownFault
+from hf_wbc.preparation.build import prepare
+from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, KnownFault
 from hf_wbc.taxonomy import NAMES
 
 Build = Callable[..., Path]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.prepare.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
+from hf_wbc.preparation.source import ArchiveSpec, Entry, KnownFault, ReadableArchive
 
 CODES = {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": None}
 NUM = {"BA": 10, "EO": 12, "MY": 3, "PLT": 2}

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.prepare.duplicates import (
+from hf_wbc.preparation.duplicates import (
     THUMBNAIL_PX,
     Duplicates,
     components,

@@ -18,12 +18,12 @@ from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
-from hf_wbc.prepare.card import CardFacts, write_card
-from hf_wbc.prepare.duplicates import Duplicates, find_duplicates, keep_together
-from hf_wbc.prepare.listing import EntryList, list_entries
-from hf_wbc.prepare.rows import Row, Selection, image_ids_sha256, select
-from hf_wbc.prepare.scan import BATCH, Report, Scan, scan
-from hf_wbc.prepare.shards import (
+from hf_wbc.preparation.card import CardFacts, write_card
+from hf_wbc.preparation.duplicates import Duplicates, find_duplicates, keep_together
+from hf_wbc.preparation.listing import EntryList, list_entries
+from hf_wbc.preparation.rows import Row, Selection, image_ids_sha256, select
+from hf_wbc.preparation.scan import BATCH, Report, Scan, scan
+from hf_wbc.preparation.shards import (
     ROWS_PER_SHARD,
     Shard,
     ShardFormat,
@@ -32,10 +32,10 @@ from hf_wbc.prepare.shards import (
     plan_shards,
     write_shard,
 )
-from hf_wbc.prepare.source import UNLABELLED, ArchiveSpec
-from hf_wbc.prepare.split import FRACTIONS, assign_splits
-from hf_wbc.prepare.toy_source import is_toy, to_toy_source, toy_name
-from hf_wbc.prepare.work_folder import (
+from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec
+from hf_wbc.preparation.split import FRACTIONS, assign_splits
+from hf_wbc.preparation.toy_source import is_toy, to_toy_source, toy_name
+from hf_wbc.preparation.work_folder import (
     PROVENANCE,
     check_disk,
     flush_to_disk,

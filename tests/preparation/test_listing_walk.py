@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from hf_wbc.prepare.listing import class_folders
-from hf_wbc.prepare.source import Entry
+from hf_wbc.preparation.listing import class_folders
+from hf_wbc.preparation.source import Entry
 
 FOLDERS = {"basophil": ("BA",), "ig": ("MY", "PMY")}
 

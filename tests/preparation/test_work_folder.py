@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_wbc.prepare import work_folder
-from hf_wbc.prepare.work_folder import (
+from hf_wbc.preparation import work_folder
+from hf_wbc.preparation.work_folder import (
     PROVENANCE,
     WorkFolder,
     check_disk,
@@ -56,7 +56,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from hf_wbc.prepare.work_folder import working_on\n"
+        "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import working_on\n"
         "with working_on(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     out = tmp_path / "lab"
