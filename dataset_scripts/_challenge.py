@@ -141,7 +141,7 @@ def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
         repo=part.repo,
         title=f"{part.name.upper()}: the {part.purpose} of 'Help a hematologist out!' 2022",
         homepage="https://helmholtz-data-challenges.de/web/challenges/challenge-page/93/overview",
-        licence="other",
+        license="other",
         redistributable=False,
         citation="""\
 @misc{hematologist2022challenge,

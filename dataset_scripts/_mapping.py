@@ -25,7 +25,7 @@ NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
 """Letters and a number or two: `12`, `cell_0012`, `BloodImage_00012_1`, no date, no free text."""
 
 _REQUIRED = ("name", "um_per_px", "classes")
-_TEXTS = ("name", "title", "description", "homepage", "citation", "licence", "image_id", "groups")
+_TEXTS = ("name", "title", "description", "homepage", "citation", "license", "image_id", "groups")
 _PATTERNS = ("name_pattern", "group")
 
 
@@ -43,10 +43,10 @@ class OwnMapping:
     description: str = ""
     homepage: str = ""
     citation: str = ""
-    licence: str = "other"
-    """The licence's identifier on the Hub."""
+    license: str = "other"
+    """The license identifier on the Hub."""
     redistributable: bool = False
-    """Whether the images may be published; true only together with a licence."""
+    """Whether the images may be published; true only together with a license."""
     notes: tuple[str, ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
     """What `hf-wbc audit` finds and is known: a kind of finding to a sentence about it."""
@@ -85,6 +85,8 @@ def folder_key(folder: str) -> str:
 
 
 def _mapping(raw: dict[str, Any]) -> OwnMapping:
+    if "licence" in raw and "license" not in raw:  # the spelling of earlier releases
+        raw = {("license" if key == "licence" else key): value for key, value in raw.items()}
     _check_keys(raw)
     patterns = {key: normalize("NFC", raw[key]) for key in _PATTERNS if raw.get(key)}
     mapping = OwnMapping(
@@ -110,8 +112,8 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
         raise ValueError(f"image_id is {mapping.image_id!r}; choose from name, path")
     if not isinstance(mapping.redistributable, bool):
         raise ValueError(f"redistributable is {mapping.redistributable!r}; write true or false")
-    if mapping.redistributable and "licence" not in raw:
-        raise ValueError("redistributable is true without a licence; name the licence: cc-by-4.0")
+    if mapping.redistributable and "license" not in raw:
+        raise ValueError("redistributable is true without a license; name it: cc-by-4.0")
     if mapping.groups is not None and mapping.group is not None:
         raise ValueError("groups and group both say what the groups are; keep one of them")
     if mapping.group is not None and re.compile(mapping.group).groups != 1:

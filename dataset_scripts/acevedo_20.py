@@ -42,7 +42,7 @@ SOURCE = ArchiveSpec(
     repo="wbc-acevedo-20",
     title="Acevedo_20: normal peripheral blood cells, Barcelona",
     homepage="https://data.mendeley.com/datasets/snkd93bnjr/1",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     redistributable=True,
     citation="""\
 @article{acevedo2020dataset,

@@ -41,7 +41,7 @@ def configure(mapping: Path) -> ArchiveSpec:
         repo=f"wbc-{own.name.replace('_', '-')}",
         title=own.title or own.name,
         homepage=own.homepage,
-        licence=own.licence,
+        license=own.license,
         redistributable=own.redistributable,
         citation=own.citation,
         description=own.description or f"White blood cells of {own.name}, sorted into folders.",

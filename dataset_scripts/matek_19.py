@@ -44,7 +44,7 @@ SOURCE = ArchiveSpec(
     repo="wbc-matek-19",
     title="Matek_19: peripheral blood cells of AML patients and controls, Munich",
     homepage="https://doi.org/10.7937/tcia.2019.36f5o9ld",
-    licence="cc-by-3.0",
+    license="cc-by-3.0",
     redistributable=True,
     citation="""\
 @misc{matek2019dataset,

@@ -52,7 +52,7 @@ SOURCE = ArchiveSpec(
     repo="wbc-mll-23",
     title="MLL23: peripheral blood cells of the Munich Leukemia Laboratory",
     homepage="https://doi.org/10.5281/zenodo.14277609",
-    licence="cc-by-4.0",
+    license="cc-by-4.0",
     redistributable=True,
     citation="""\
 @article{shetabboushehri2025large,

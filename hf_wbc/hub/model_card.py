@@ -79,7 +79,7 @@ def data_table(record: Record, sources: Mapping[str, ArchiveSpec]) -> Table:
             f"`{dataset_location(domain)}`" if domain["revision"] else "a folder",
             " ".join(f"`{domain[split][:8]}`" for split in SPLITS),
             "unknown" if domain["um_per_px"] is None else f"{domain['um_per_px']:.6g}",
-            sources[domain["name"]].licence if domain["name"] in sources else "see its own card",
+            sources[domain["name"]].license if domain["name"] in sources else "see its own card",
             " / ".join(
                 f"{domain['num_images'][split]:,}" for split in ("train", "validation", "test")
             ),

@@ -206,7 +206,7 @@ def licences(record: Record, sources: Mapping[str, ArchiveSpec], licence: str | 
         else "The publisher has named no licence for the weights."
     )
     parts = [
-        f"{domain['name']}: `{sources[domain['name']].licence}`"
+        f"{domain['name']}: `{sources[domain['name']].license}`"
         if domain["name"] in sources
         else f"{domain['name']}: see its own card"
         for role in ROLES

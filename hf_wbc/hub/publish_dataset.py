@@ -189,7 +189,7 @@ def dataset_publication(
     if public and not source.redistributable:
         raise ValueError(
             f"nothing says that the images of {source.name} may be passed on (licence "
-            f"{source.licence}): they are never published; leave out --public to publish privately"
+            f"{source.license}): they are never published; leave out --public to publish privately"
         )
     files = _files(folder)
     check_rows([file for path, file in files.items() if path.endswith(".parquet")], source)

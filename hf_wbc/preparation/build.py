@@ -144,6 +144,7 @@ def _plan(
 ) -> dict[str, Any]:
     """All that decides the rows, in words that an error can name."""
     facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _BESIDES}
+    facts["licence"] = facts.pop("license")  # the key in plans of folders that exist already
     facts["declared"] = sorted(source.declared)
     facts["faults"] = [(fault.image_ids, fault.kind, fault.action) for fault in source.faults]
     text = json.dumps(facts, default=_plain, sort_keys=True)

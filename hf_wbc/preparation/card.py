@@ -85,7 +85,7 @@ def write_card(
 
 
 def card_data(source: ArchiveSpec, facts: CardFacts) -> "DatasetCardData":
-    """The card's YAML: configs with their files, features and sizes, licence and tags."""
+    """The card's YAML: configs with their files, features and sizes, license and tags."""
     from datasets.info import DatasetInfo, DatasetInfosDict
     from datasets.splits import SplitDict, SplitInfo
     from datasets.utils.metadata import MetadataConfigs
@@ -93,7 +93,7 @@ def card_data(source: ArchiveSpec, facts: CardFacts) -> "DatasetCardData":
 
     total = sum(facts.num_rows.values())
     data = DatasetCardData(
-        license=source.licence,
+        license=source.license,
         pretty_name=source.title,
         task_categories=["image-classification"],
         tags=["biology", "medical", "microscopy", "blood", "white-blood-cells", "hf_wbc"],

@@ -123,8 +123,8 @@ class ArchiveSpec:
     """The dataset's repository name, `wbc-acevedo-20`."""
     title: str
     homepage: str
-    licence: str
-    """The licence's identifier on the Hub, `cc-by-4.0`."""
+    license: str
+    """The license identifier on the Hub, such as `cc-by-4.0`."""
     redistributable: bool
     """False: built from the owner's own copy and never published to the public."""
     citation: str

@@ -28,7 +28,7 @@ def to_toy_source(source: ArchiveSpec) -> ArchiveSpec:
         repo=f"wbc-toy-{source.name.replace('_', '-')}",
         title=f"Toy cells in the layout of {source.name}",
         homepage="",
-        licence="apache-2.0",
+        license="apache-2.0",
         redistributable=True,
         citation="",
         description=(

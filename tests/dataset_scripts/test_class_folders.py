@@ -40,7 +40,7 @@ def walk(source: ArchiveSpec, folder: Path, *names: str) -> list[Entry]:
 def test_a_small_mapping_makes_a_source(tmp_path: Path) -> None:
     source = pickle.loads(pickle.dumps(configure(tmp_path)))
     assert (source.name, source.repo, source.um_per_px) == ("my_lab", "wbc-my-lab", 0.1)
-    assert not source.redistributable and source.licence == "other"
+    assert not source.redistributable and source.license == "other"
     assert not source.archive_counts and not source.used_counts and source.num_images is None
     entries = walk(source, tmp_path, *FILES)
     assert [(e.image_id, e.source_label, source.labels[e.source_label]) for e in entries] == [
@@ -58,7 +58,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
         "description": "Aus Blut.",
         "homepage": "https://example.org",
         "citation": "@misc{a}",
-        "licence": "cc-by-4.0",
+        "license": "cc-by-4.0",
         "redistributable": True,
     }
     source = configure(
@@ -68,6 +68,10 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
     assert source.frame_px == {(360, 363), (400, 400)}
     assert source.um_per_px is None and source.notes[0] == "One."
     assert any("fills the frame" in note for note in source.notes)
+
+
+def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
+    assert configure(tmp_path, licence="cc-by-4.0", redistributable=True).license == "cc-by-4.0"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
         ({"name": "My Lab"}, "name is 'My Lab'; use small letters"),
         ({"name": "acevedo_20"}, "name is 'acevedo_20', as another source is"),
         ({"title": 3}, "title is 3; write text in quotes"),
-        ({"redistributable": True}, "redistributable is true without a licence"),
+        ({"redistributable": True}, "redistributable is true without a license"),
         ({"redistributable": "yes"}, "redistributable is 'yes'; write true or false"),
         ({"notes": "a"}, "notes is 'a'; write a list"),
         ({"frame_px": [360, 363]}, "frame_px is"),

@@ -28,12 +28,12 @@ def test_the_facts_of_a_source_agree(name: str) -> None:
     for cell, number in source.used_counts.items():
         codes = [code for code, label in source.labels.items() if label == cell]
         assert 0 < number <= sum(source.archive_counts[code] for code in codes)
-    for text in (source.title, source.homepage, source.licence, source.description):
+    for text in (source.title, source.homepage, source.license, source.description):
         assert text == " ".join(text.split())
     assert source.citation.startswith("@") and source.citation.count("{") == source.citation.count(
         "}"
     )
-    assert re.fullmatch(r"cc-by(-sa)?-[34]\.0", source.licence) or not source.redistributable
+    assert re.fullmatch(r"cc-by(-sa)?-[34]\.0", source.license) or not source.redistributable
 
 
 @pytest.mark.parametrize("name", STATED)

@@ -57,7 +57,7 @@ def test_the_two_sets_have_their_sizes_and_are_never_published() -> None:
     for name, number in (("wbc_1", 1591), ("wbc_2", 1586)):
         source = dataset_scripts.load(name)
         assert source.num_images == number == sum(source.archive_counts.values())
-        assert not source.redistributable and source.licence == "other"
+        assert not source.redistributable and source.license == "other"
         assert "never publish" in source.notes[0]
 
 

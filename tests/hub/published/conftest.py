@@ -36,7 +36,7 @@ def _lab(name: str, um_per_px: float) -> ArchiveSpec:
         repo=f"wbc-{name.replace('_', '-')}",
         title=f"Drawn cells of {name}",
         homepage="https://example.org",
-        licence="cc-by-4.0",
+        license="cc-by-4.0",
         redistributable=True,
         citation=f"@misc{{{name}, title = {{Drawn cells}}}}",
         description="Drawn cells.",
