@@ -1,19 +1,24 @@
-"""A Hub of its own for every test, which the clients of this process and of others talk to."""
+"""A loopback Hub for every test, and the datasets and runs that are published to it.
+
+The clients of this process, and of processes that a test starts, talk to that Hub.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from support import plain_python as plain
+from support.hub_laboratories import LABS, prepare_laboratory, prepare_labs
+from support.hub_server import LoopbackHub
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE / "published"), str(HERE.parent)]  # for hub_server and more
-
-from hub_server import LoopbackHub  # noqa: E402
+from hf_wbc.config import TrainConfig
+from hf_wbc.engine.run import run
+from hf_wbc.preparation.source import ArchiveSpec
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Make this process one of `hub_server.people.TOKENS`, somebody unknown, or nobody (None)."""
+    """Make this process one of `support.hub_server.TOKENS`, an unknown token, or anonymous (None)."""
 
     def log_in(name: str | None) -> None:
         if name is None:
@@ -110,8 +115,6 @@ class Laboratory:
 
 @pytest.fixture(scope="session")
 def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from laboratories import prepare_laboratory
-
     root = tmp_path_factory.mktemp("prepared")
     prepare_laboratory(root / "open", "open_lab", open_to_all=True)
     prepare_laboratory(root / "closed", "closed_lab", open_to_all=False, suffix=".jpg", seed=1)
@@ -154,3 +157,70 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
     return waited
+
+
+@pytest.fixture(scope="session")
+def labs() -> Mapping[str, ArchiveSpec]:
+    """The sources of `prepared` by their domain."""
+    return LABS
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The prepared folders of `labs`, in both configurations."""
+    return prepare_labs(tmp_path_factory.mktemp("labs"))
+
+
+@pytest.fixture(scope="session")
+def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a ConvNeXt of one block, with random weights and other labels."""
+    import torch
+    from transformers import ConvNextConfig, ConvNextForImageClassification, ViTImageProcessor
+
+    folder = tmp_path_factory.mktemp("models") / "tiny_convnext"
+    torch.manual_seed(0)
+    config = ConvNextConfig(hidden_sizes=[8, 12], depths=[1, 1], num_stages=2, num_labels=3)
+    ConvNextForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}, resample=3).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def config(prepared: Mapping[str, Path], tiny_model: str) -> TrainConfig:
+    """A few steps of a ViT from lab_a to lab_b."""
+    return TrainConfig(
+        sources=(str(prepared["lab_a"]),),
+        target=(str(prepared["lab_b"]),),
+        method="coral",
+        model=tiny_model,
+        steps=4,
+        batch_size=4,
+        evaluate_every=2,
+        lr=1e-2,
+    )
+
+
+@pytest.fixture(scope="session")
+def runs(
+    config: TrainConfig, tiny_convnext: str, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """Finished runs of a ViT and a ConvNeXt."""
+    root = tmp_path_factory.mktemp("runs")
+    configs = {"vit": config, "convnext": replace(config, model=tiny_convnext)}
+    return {name: run(each, root, root / "cache").path for name, each in configs.items()}
+
+
+@pytest.fixture(scope="session")
+def plain_python(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Path, Mapping[str, str]], str]:
+    """Runs code in a Python without hf_wbc; see `support.plain_python`."""
+    return plain.plain_python(tmp_path_factory.mktemp("plain") / "site-packages")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder from which nothing of the project can be seen."""
+    folder = tmp_path / "elsewhere" / "work"
+    folder.mkdir(parents=True)
+    return folder

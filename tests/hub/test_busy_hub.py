@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_server import LoopbackHub
-from publications import CARD, CELLS, small
+from support.hub_publications import CARD, CELLS, small
+from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.publication import Publication, PublishFolder
 from hf_wbc.hub.publish import publish
@@ -202,7 +202,7 @@ def test_a_hub_whose_xet_store_cannot_be_reached_is_told(
 def test_a_server_that_drops_files_in_silence_is_found_out(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hub_server import Repo
+    from support.hub_server import Repo
 
     keep = Repo.commit
 

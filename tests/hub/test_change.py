@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hub_server import LoopbackHub
-from publications import CARD, CELLS, small
+from support.hub_publications import CARD, CELLS, small
+from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.publication import HubRepo, Publication, PublishFolder
 from hf_wbc.hub.publish import publish

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hub_server import LoopbackHub
 from PIL import Image
-from publications import MODEL, small
+from support.hub_publications import MODEL, small
+from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.checks import check_publication
 from hf_wbc.hub.publication import Publication

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hub_server import LoopbackHub
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from support.hub_server import LoopbackHub
 
 CELLS = "lab/cells"
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hub_server import LoopbackHub
+from support.hub_server import LoopbackHub
 
 COMMAND = "import sys; from hf_wbc.cli.main import main; sys.exit(main(sys.argv[1:]))"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import LoopbackHub
+from support.hub_server import LoopbackHub
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from publications import CARD, CELLS, small
+from support.hub_publications import CARD, CELLS, small
 
 from hf_wbc.hub.checks import check_publication
 from hf_wbc.hub.publication import Publication, PublishFolder, parse_destination

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import LoopbackHub
+from support.hub_server import LoopbackHub
 
 LOAD = """
 import hashlib, json, sys

@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import LoopbackHub, Repo
+from support.hub_server import LoopbackHub, Repo
 
 from hf_wbc.hub.publication import TAG
 
 CELLS = "lab/cells"
-HERE = Path(__file__).parent
+TESTS = Path(__file__).resolve().parents[1]
 Files = dict[str, str]
 
 
 class Publisher:
-    """Runs `publisher.py`; each publication is a process that can be killed."""
+    """Runs `support.hub_publish_process`; each publication is a process that can be killed."""
 
     def __init__(self, env: dict[str, str], scratch: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "publisher.py"],
+            [sys.executable, "-m", "support.hub_publish_process"],
+            cwd=TESTS,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
         )  # fmt: skip
         self._log = scratch / "publisher.log"

@@ -6,14 +6,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hub_server.account import card_errors
-from hub_server.people import Refusal, Token
-from hub_server.repos import of_request
-from hub_server.store import LFS_SUFFIXES, MAX_REGULAR, Entry, Repo
-from hub_server.wire import Answer, Request
+from support.hub_server.account import card_errors
+from support.hub_server.people import Refusal, Token
+from support.hub_server.repos import of_request
+from support.hub_server.store import LFS_SUFFIXES, MAX_REGULAR, Entry, Repo
+from support.hub_server.wire import Answer, Request
 
 if TYPE_CHECKING:
-    from hub_server.server import LoopbackHub, Route
+    from support.hub_server.server import LoopbackHub, Route
 
 
 def route(request: Request) -> "Route | None":

@@ -2,10 +2,10 @@
 
 import re
 
-import cards
 import pytest
 import yaml
 from huggingface_hub import RepoCard
+from support import hub_cards as cards
 
 from hf_wbc.hub.publication import TAG
 
@@ -13,7 +13,7 @@ from hf_wbc.hub.publication import TAG
 @pytest.mark.parametrize("name", cards.CARDS)
 def test_a_rendered_card_is_what_is_published(name: str) -> None:
     there = cards.rendered(name).read_text(encoding="utf-8")
-    assert cards.published(name) == there, "python tests/hub/published/cards.py"
+    assert cards.published(name) == there, "python tests/support/hub_cards.py"
 
 
 def test_every_rendered_card_is_compared() -> None:

@@ -75,7 +75,7 @@ def everything(env: dict[str, str], guarded: bool) -> list[Any]:
     done = subprocess.run(
         [sys.executable, "-c", EVERYTHING.replace("GUARDED", str(guarded))],
         env={**env, "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).resolve().parents[3],
+        cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
         timeout=600,

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import LoopbackHub
-from publications import CARD, CELLS, small
+from support.hub_publications import CARD, CELLS, small
+from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.dry_run import preview
 from hf_wbc.hub.publication import TAG, Destination, Publication, PublishFolder

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_server.faults import Cut, Faults
-from hub_server.people import Refusal
+from support.hub_server.faults import Cut, Faults
+from support.hub_server.people import Refusal
 
 CHUNK = 65536
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cards
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
+from support import hub_cards as cards
 
 from hf_wbc.data.crop import crop_um
 from hf_wbc.hub.publication import parse_destination

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import yaml
-
-from hub_server.people import Refusal, Token, require_write
-from hub_server.store import Repo, write_atomically
-from hub_server.wire import Answer, Request
+from support.hub_server.people import Refusal, Token, require_write
+from support.hub_server.store import Repo, write_atomically
+from support.hub_server.wire import Answer, Request
 
 if TYPE_CHECKING:
-    from hub_server.server import LoopbackHub, Route
+    from support.hub_server.server import LoopbackHub, Route
 
 SDKS = ("gradio", "docker", "static", "streamlit")
 LICENCES = (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import LoopbackHub
+from support.hub_server import LoopbackHub
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hub_server import LoopbackHub
+from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
@@ -52,7 +52,7 @@ def test_the_authority_is_trusted_when_it_is_named(
     done = subprocess.run(
         [sys.executable, "-c", LOAD],
         env=env,
-        cwd=Path(__file__).resolve().parents[3],
+        cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,4 +1,4 @@
-"""`python tests/hub/published/cards.py`: write the cards of model_cards/rendered anew.
+"""`python tests/support/hub_cards.py`: write the cards of model_cards/rendered anew.
 
 Each is what is published of an input that lies beside: the record of a real run, the facts of the
 whole Acevedo_20 as it was prepared, the tables of a comparison of four real runs, and the shipped
@@ -27,7 +27,7 @@ from hf_wbc.models.exposure import Exposure
 from hf_wbc.preparation.card import CardFacts, write_card
 from hf_wbc.shipped import shipped
 
-HERE = Path(__file__).parent
+INPUTS = Path(__file__).parent / "card_inputs"
 
 
 def rendered(name: str) -> Path:
@@ -37,7 +37,7 @@ def rendered(name: str) -> Path:
 
 def record() -> dict[str, Any]:
     """Of a real run, MSTN from Acevedo_20 to Tecom's images, as it was published."""
-    found: dict[str, Any] = json.loads((HERE / "record.json").read_text())
+    found: dict[str, Any] = json.loads((INPUTS / "record.json").read_text())
     return found
 
 
@@ -52,7 +52,7 @@ def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
 def dataset() -> str:
     """The card of Acevedo_20."""
     source = dataset_scripts.known()["acevedo_20"]
-    built = json.loads((HERE / "acevedo_20.json").read_text())
+    built = json.loads((INPUTS / "acevedo_20.json").read_text())
     facts = CardFacts(**built["facts"])
     place = card_location(parse_destination("lab/wbc-acevedo-20", "dataset"))
     with TemporaryDirectory() as folder:
@@ -63,11 +63,11 @@ def dataset() -> str:
 def comparison() -> str:
     """The card of a comparison."""
     with TemporaryDirectory() as folder:
-        for path in (HERE / "comparison").glob("*.csv"):
+        for path in (INPUTS / "comparison").glob("*.csv"):
             with path.open(newline="") as file:
                 table = pa.Table.from_pylist(list(csv.DictReader(file)))
             pq.write_table(table, Path(folder) / f"{path.stem}.parquet")
-        (Path(folder) / PAGE).write_bytes((HERE / "comparison" / PAGE).read_bytes())
+        (Path(folder) / PAGE).write_bytes((INPUTS / "comparison" / PAGE).read_bytes())
         to = parse_destination("lab/wbc-study", "study")
         card = comparison_publication(Path(folder), to, dataset_scripts.known()).files["README.md"]
     assert isinstance(card, bytes)

@@ -1,10 +1,10 @@
-"""`python publisher.py`: publishes what its input asks for, each time in a process of its own.
+"""Publish in processes that a test can kill: `python -m support.hub_publish_process`.
 
-The libraries are imported once; a fork of this process then publishes, and may be killed. Waiting
-between tries takes no time. One JSON object a line comes in: `folder` (its files are published),
-`to`, `kind`, `tag`, `log` (what the process prints), and `kill_at`: the number of the step with the
-file system before which it kills itself. Two lines come out: the process's id, and how it ended,
-with the number of its steps.
+The libraries are imported once; each publication runs in a fork of this process. Waiting between
+retries takes no time. Each input line is one JSON object with `folder` (the files to publish),
+`to`, `kind`, `tag`, `log` (the file that receives the output) and `kill_at`: the number of the file
+system operation before which the fork kills itself. Each publication answers with two lines: the
+process id, then the exit status and the number of file system operations.
 """
 
 import importlib

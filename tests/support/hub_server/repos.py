@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from hub_server.people import Refusal, Token, require_read, require_write
-from hub_server.store import Entry, Repo
-from hub_server.wire import Answer, Request
+from support.hub_server.people import Refusal, Token, require_read, require_write
+from support.hub_server.store import Entry, Repo
+from support.hub_server.wire import Answer, Request
 
 if TYPE_CHECKING:
-    from hub_server.server import LoopbackHub, Route
+    from support.hub_server.server import LoopbackHub, Route
 
 PLURALS = ("models", "datasets", "spaces")
 

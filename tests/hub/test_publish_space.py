@@ -36,7 +36,7 @@ print(hf_wbc.__file__, dataset_scripts.__file__, shipped("model_cards/model.md")
 print(dataset_scripts.known()["acevedo_20"].um_per_px, TrainConfig(sources=("a",)).method)
 """
 TO = parse_destination("lab/wbc", "space")
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hub_server.people import Refusal
+from support.hub_server.people import Refusal
 
 LFS_SUFFIXES = (
     ".parquet", ".safetensors", ".bin", ".npz", ".npy", ".arrow", ".whl", ".zip", ".tar", ".gz",

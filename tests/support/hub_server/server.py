@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from hub_server import account, commits, repos, transfer
-from hub_server.faults import Faults
-from hub_server.people import TOKENS, Refusal, Token, identify
-from hub_server.store import Repo, Store
-from hub_server.wire import Answer, Handler, Request
+from support.hub_server import account, commits, repos, transfer
+from support.hub_server.faults import Faults
+from support.hub_server.people import TOKENS, Refusal, Token, identify
+from support.hub_server.store import Repo, Store
+from support.hub_server.wire import Answer, Handler, Request
 
 _ROUTES = (account.route, transfer.route, commits.route, repos.route)
 
