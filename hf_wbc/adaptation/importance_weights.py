@@ -23,7 +23,7 @@ class WeightOptions(PriorOptions):
 class ImportanceWeightedMethod(PenaltyMethod):
     """Goes before a method whose penalty asks for weights; options are `WeightOptions` too."""
 
-    fails_when = "the target is full of a class that no source has, or is mostly misread at first."
+    limitations = "the target is full of a class that no source has, or is mostly misread at first."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)

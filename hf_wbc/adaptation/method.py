@@ -142,9 +142,9 @@ class Method(nn.Module):
     """Authors, year and arXiv id."""
     family: ClassVar[Family]
     """Generalisation sees no target, adaptation does while it trains, source-free only then."""
-    fails_when: ClassVar[str]
+    limitations: ClassVar[str]
     """One sentence for `hf-wbc methods`."""
-    recipe: ClassVar[Mapping[str, Any]] = {}
+    config_overrides: ClassVar[Mapping[str, Any]] = {}
     """Fields of `TrainConfig`, and of its augmentation, that it sets where the user did not."""
     adapt_passes: ClassVar[float] = 0.0
     """Passes over the target's training images in the second phase; 0 is no second phase."""
@@ -177,7 +177,7 @@ class Method(nn.Module):
         return cls.needs.target or cls.adapt_passes > 0
 
     @property
-    def kept(self) -> Classifier:
+    def eval_model(self) -> Classifier:
         """The weights that are evaluated and saved: a teacher's, in some methods."""
         return self.classifier
 
@@ -196,7 +196,7 @@ class Method(nn.Module):
 
     def fit(self, batch: Batch) -> LossTerms:
         """Terms of a batch of both; a method without a first phase of its own trains plainly."""
-        return {"loss": self.classify(self.classifier(batch.source.inputs), batch)}
+        return {"loss": self.supervised_loss(self.classifier(batch.source.inputs), batch)}
 
     def start_adapting(self) -> None:
         """Before the second phase's optimizer is made: say which weights learn in it, say."""
@@ -208,13 +208,13 @@ class Method(nn.Module):
     def after_step(self) -> None:
         """After each optimizer step: move an averaged teacher, say."""
 
-    def classify(self, output: Output, batch: Batch) -> Tensor:
+    def supervised_loss(self, output: Output, batch: Batch) -> Tensor:
         """Mean supervised loss of the source samples, as every method has it."""
         source = batch.source
         loss: Tensor = self.supervised(output.logits, source.labels, source.domains).mean()
         return loss
 
-    def both(self, batch: Batch) -> tuple[Output, Output]:
+    def forward_source_target(self, batch: Batch) -> tuple[Output, Output]:
         """The classifier's outputs for source and target, in one pass through it."""
         assert batch.target is not None
         output_s, output_t = forward_source_target(
@@ -251,8 +251,8 @@ class PenaltyMethod(Method):
     """Among the terms."""
 
     def fit(self, batch: Batch) -> LossTerms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+        output_s, output_t = self.forward_source_target(batch)
+        supervised = self.supervised_loss(output_s, batch)
         penalty = self.penalty(output_s, output_t, batch)
         loss = supervised + self.options.weight * penalty
         terms = {"loss": loss, "supervised": supervised.detach()}

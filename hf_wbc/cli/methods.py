@@ -32,7 +32,7 @@ def methods(
         print("| method | family | needs | paper | fails when |\n|---|---|---|---|---|")
         for row in rows:
             print(f"| `{row['method']}` | {row['family']} | {', '.join(row['needs'])} |"
-                  f" {row['paper']} | {row['fails_when']} |")  # fmt: skip
+                  f" {row['paper']} | {row['limitations']} |")  # fmt: skip
     else:
         draw(rows)
 
@@ -53,7 +53,7 @@ def facts(method: "type[Method]") -> dict[str, Any]:
         "family": method.family,
         "needs": [word for needed, word in words if needed],
         "paper": method.paper,
-        "fails_when": method.fails_when,
+        "limitations": method.limitations,
     }
 
 
@@ -73,7 +73,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             if row["family"] == family:
                 needs = ", ".join(row["needs"])
-                table.add_row(f"  {row['method']}", needs, row["paper"], row["fails_when"])
+                table.add_row(f"  {row['method']}", needs, row["paper"], row["limitations"])
     console = Console()
     console.print(table)
     console.print("hf-wbc methods NAME tells a method's idea and options", highlight=False)
@@ -89,9 +89,9 @@ def describe(method: "type[Method]") -> None:
     print(f"family      {row['family']}")
     print(f"needs       {', '.join(row['needs']) or 'labelled sources only'}")
     print(f"paper       {row['paper']}")
-    print(f"fails when  {row['fails_when']}")
-    for field in method.recipe:
-        print(f"sets        {field} = {method.recipe[field]}")
+    print(f"fails when  {row['limitations']}")
+    for field in method.config_overrides:
+        print(f"sets        {field} = {method.config_overrides[field]}")
     documented = field_docstrings(method.Options)
     for option in dataclasses.fields(method.Options):
         meaning = documented.get(option.name, "")

@@ -40,7 +40,7 @@ def finalize(
     classifier.load_state_dict(load_best(folder.checkpoint))
     merge_lora(classifier)  # from here on it is the model that is saved
     bottleneck = classifier.bottleneck
-    classifier.fold_bottleneck()
+    classifier.merge_bottleneck()
     scored = [*context.corpus.scored()]
     unlabelled = [(s, d) for s in context.corpus.targets for d in (s.train, s.validation)]
     predicted: Scored = {
@@ -48,14 +48,14 @@ def finalize(
         for splits, domain in [*unlabelled, *((splits, domain) for _, splits, domain in scored)]
     }
     raw, (temperature, never) = predicted, source_temperature(context, predicted)
-    classifier.shift_logits(1 / temperature, torch.from_numpy(never))
+    classifier.apply_logit_affine(1 / temperature, torch.from_numpy(never))
     predicted = _changed(raw, 1 / temperature, never)
     # From here on logits are those of the calibrated head; priors only add to them what is missing.
     label_shift = LabelShift(context, predicted) if config.target else None
     shifts = label_shift.facts(predicted) if label_shift else {}
     if label_shift and config.correct_priors != "none":
         scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
-        classifier.shift_logits(scale, torch.from_numpy(bias))
+        classifier.apply_logit_affine(scale, torch.from_numpy(bias))
         predicted = _changed(predicted, scale, bias)
     doubts = abstention_report(context, temperature, raw, predicted, label_shift)
     results: dict[str, Any] = {}

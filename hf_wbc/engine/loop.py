@@ -141,7 +141,7 @@ def optimize(
             optimizer.zero_grad(set_to_none=True)
         plain.after_step()
         if averaged is not None:
-            averaged.update_parameters(plain.kept)
+            averaged.update_parameters(plain.eval_model)
         yield step + 1, means
 
 

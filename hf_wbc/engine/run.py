@@ -50,7 +50,7 @@ def run(
     can mend, before anything is trained.
     """
     asked, method_class = config.to_dict(), check_config(config)
-    config = with_config_overrides(config, method_class.recipe)
+    config = with_config_overrides(config, method_class.config_overrides)
     lora, selection = Lora(config.lora_rank, config.lora_alpha), selection_rule(config.selection)
     accelerator = make_accelerator(config.precision, trackers)
     is_main, num_processes = accelerator.is_main_process, accelerator.num_processes

@@ -63,7 +63,7 @@ class Trainer:
         source = concatenate([context.table(splits.train) for splits in corpus.sources])
         targets = [context.table(splits.train) for splits in corpus.targets]
         counts = _class_counts(source, len(corpus.sources))
-        method.classifier.close_classes(counts.sum(0) > 0)
+        method.classifier.mask_absent_classes(counts.sum(0) > 0)
         torch.manual_seed(config.seed)
         method.setup(
             TrainingInfo(
@@ -83,7 +83,7 @@ class Trainer:
     @property
     def classifier(self) -> Classifier:
         """The weights that are evaluated and kept: the averaged ones, when there are any."""
-        return self.plain.kept if self.averaged is None else self.averaged.module
+        return self.plain.eval_model if self.averaged is None else self.averaged.module
 
     def train(self) -> Progress:
         """Take the steps that are left, phase by phase; the progress at the end."""
@@ -96,7 +96,7 @@ class Trainer:
             if phase.number != progress.phase:
                 progress = progress.entering(phase.number, phase.first)
                 self.validation.restart()
-                self.plain.kept.load_state_dict(load_best(self.context.folder.checkpoint))
+                self.plain.eval_model.load_state_dict(load_best(self.context.folder.checkpoint))
             self._enter(phase)
             if saved is not None and resumes:
                 self._restore(*saved)
@@ -113,7 +113,9 @@ class Trainer:
             self.plain.start_adapting()
             self.averaged = None
         else:
-            self.averaged = make_weight_averager(self.plain.kept, ema=config.ema, swad=config.swad)
+            self.averaged = make_weight_averager(
+                self.plain.eval_model, ema=config.ema, swad=config.swad
+            )
         self.method, self.optimizer = prepare_phase(
             self.plain, phase, config.weight_decay, config.layer_decay, accelerator
         )
@@ -143,7 +145,7 @@ class Trainer:
         """The scores that selection rules look at."""
         self._share_buffers()
         if self.averaged is not None and self.averaged.wants_loss:
-            losses = self.validation.source_losses(self.plain.kept)
+            losses = self.validation.source_losses(self.plain.eval_model)
             self.averaged.after_evaluation(sum(losses) / len(losses))
             self._share_buffers()
         return self.validation(self.classifier)

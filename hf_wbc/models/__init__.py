@@ -7,7 +7,7 @@ from hf_wbc.models.freeze import Lora, freeze, merge_lora
 from hf_wbc.models.load import PretrainedModel, load_classifier, load_trained
 from hf_wbc.models.param_groups import param_groups
 from hf_wbc.models.processor import Preprocessing, make_processor
-from hf_wbc.models.save import save_classifier
+from hf_wbc.models.save import LogitAffine, export_classifier, save_classifier
 
 __all__ = [
     "BACKBONES",
@@ -15,11 +15,13 @@ __all__ = [
     "Bottleneck",
     "Classifier",
     "Exposure",
+    "LogitAffine",
     "Lora",
     "Output",
     "Preprocessing",
     "PretrainedModel",
     "backbone_names",
+    "export_classifier",
     "find_backbone",
     "freeze",
     "load_classifier",

@@ -109,7 +109,7 @@ class Classifier(nn.Module):
         return self.head.in_features
 
     @torch.no_grad()
-    def close_classes(self, present: Tensor) -> None:
+    def mask_absent_classes(self, present: Tensor) -> None:
         """Never predict a class that is not `present` (C,) bool: no image will say what it is.
 
         Left open, its logit is pushed down on source images alone, and nothing holds it where a
@@ -129,14 +129,14 @@ class Classifier(nn.Module):
         made = Bottleneck(own.in_features, width, own.out_features, seed)
         self.bottleneck = made.to(own.weight.device).train(self.training)
 
-    def fold_bottleneck(self) -> None:
+    def merge_bottleneck(self) -> None:
         """Make the model's own head do what bottleneck and head do; without one nothing happens."""
         if self.bottleneck is not None:
             self._model_head.load_state_dict(self.bottleneck.folded().state_dict())
             self.bottleneck = None
 
     @torch.no_grad()
-    def shift_logits(self, scale: float, bias: Tensor) -> None:
+    def apply_logit_affine(self, scale: float, bias: Tensor) -> None:
         """Make `scale * logits + bias` (C,) the new logits, within the head."""
         self.head.weight.mul_(scale)
         self.head.bias.mul_(scale).add_(bias.to(self.head.bias))

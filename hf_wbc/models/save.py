@@ -1,20 +1,63 @@
-"""Save the plain transformers model and its processor, so that nobody needs hf_wbc to use them."""
+"""Export a trained classifier as a plain transformers model, and save it with its processor.
 
-from collections.abc import Mapping
+Nobody needs hf_wbc to use the result: `AutoModelForImageClassification.from_pretrained` and
+`pipeline` load it.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
+from hf_wbc.models.freeze import merge_lora
 from hf_wbc.models.utils import quiet_transformers
 from hf_wbc.records import replacing
 
 NOTES = "hf_wbc_images"
-"""Key in config.json of what `hf_wbc` has to know about images; transformers passes it over."""
+"""Key in config.json for how images are preprocessed; transformers ignores it."""
 ABSTENTION = "hf_wbc_abstention"
-"""Key in config.json of temperature, conformal sets, reject option and review thresholds."""
+"""Key in config.json for temperature, conformal sets, reject option and review thresholds."""
+
+
+class LogitAffine(NamedTuple):
+    """An affine map of the logits, `scale * logits + bias`."""
+
+    scale: float
+    """For example 1 / temperature."""
+    bias: Tensor
+    """One number per class (C,): for example the log ratio of target and source priors."""
+
+
+def export_classifier(
+    classifier: Classifier, logit_affines: Sequence[LogitAffine] = ()
+) -> Classifier:
+    """Return a merged copy of a trained classifier; the classifier itself does not change.
+
+    LoRA updates are added to the layers they adapt, and the bottleneck becomes part of the head, so
+    that `model` of the copy is the plain transformers model. It is in evaluation mode.
+
+    Args:
+        classifier: The trained classifier, with or without LoRA and a bottleneck.
+        logit_affines: Maps of the logits to apply within the head, in this order: temperature
+            scaling and prior correction, say.
+
+    Returns:
+        A new classifier without adapters or a bottleneck.
+
+    Raises:
+        ValueError: If merged LoRA weights are not finite.
+    """
+    exported = copy.deepcopy(classifier).eval()
+    merge_lora(exported)
+    exported.merge_bottleneck()
+    for scale, bias in logit_affines:
+        exported.apply_logit_affine(scale, bias)
+    return exported
 
 
 def save_classifier(
@@ -25,31 +68,37 @@ def save_classifier(
     exposure: Exposure | None = None,
     abstention: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write config.json, model.safetensors and preprocessor_config.json; the folder is replaced.
+    """Write config.json, model.safetensors and preprocessor_config.json, replacing the folder.
 
-    `notes`, JSON values, tell how images are treated where that is more than the processor does;
-    `exposure` tells what the weights have seen, `abstention`, JSON values too, how far the model's
-    answers may be believed.
+    The files are written to a temporary folder first, so `folder` is complete at all times.
 
-    `AutoModelForImageClassification.from_pretrained` and `pipeline` load it. The files are written
-    aside first: a folder of that name is whole, before and after.
+    Args:
+        classifier: An exported classifier (see `export_classifier`).
+        processor: The image processor to save with it.
+        folder: Where to write.
+        notes: JSON values: how images are preprocessed, where the processor cannot express it.
+        exposure: Which images the weights have seen.
+        abstention: JSON values: how far to trust the predictions.
+
+    Raises:
+        OSError: If the weights cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder) as aside:
-        aside.mkdir()
-        # With timm's own facts in it, transformers would take timm's processor instead of ours.
-        facts = vars(classifier.model.config)
-        facts.pop("pretrained_cfg", None)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        config = vars(classifier.model.config)
+        # With timm's own settings in the config, transformers would load timm's processor.
+        config.pop("pretrained_cfg", None)
         seen = exposure.to_dict() if exposure else None
         for key, values in ((NOTES, notes), (KEY, seen), (ABSTENTION, abstention)):
-            facts.pop(key, None)
+            config.pop(key, None)
             if values is not None:
-                facts[key] = dict(values)
+                config[key] = dict(values)
         with quiet_transformers():
             try:
-                classifier.model.save_pretrained(aside)
+                classifier.model.save_pretrained(temporary)
             except SafetensorError as error:
                 raise OSError(f"{folder} cannot be written: {error}") from error
-            processor.save_pretrained(aside)
-        for file in aside.iterdir():  # safetensors writes for its owner alone
-            file.chmod((aside / "config.json").stat().st_mode)
+            processor.save_pretrained(temporary)
+        for file in temporary.iterdir():  # safetensors makes its file readable by the owner only
+            file.chmod((temporary / "config.json").stat().st_mode)

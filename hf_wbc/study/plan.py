@@ -122,7 +122,7 @@ def _plan_one(
 ) -> PlannedRun:
     try:
         method = check_config(asked)
-        config = with_config_overrides(asked, method.recipe)
+        config = with_config_overrides(asked, method.config_overrides)
         corpus = corpus_of(
             config.sources, config.target, config.held_out, config.merge, config.classes,
             config.allow_unscaled, config.allow_single,

@@ -9,7 +9,7 @@ from hf_wbc.adaptation import Method, load_method, method_names
 def test_a_method_says_what_it_is(name: str) -> None:
     method = load_method(name)
     assert issubclass(method, Method)
-    assert method.paper and method.fails_when.endswith(".")
+    assert method.paper and method.limitations.endswith(".")
     assert method.parse({}) == method.Options()
 
 

@@ -163,7 +163,7 @@ def test_a_closed_class_is_never_predicted_and_gets_no_gradient(tiny_model: str)
     classifier = load_classifier(tiny_model).classifier
     present = torch.ones(11, dtype=torch.bool)
     present[3] = False
-    classifier.close_classes(present)
+    classifier.mask_absent_classes(present)
     logits = classifier(torch.randn(5, 3, 28, 28)).logits
     assert (logits.softmax(1)[:, 3] == 0).all()
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 4, 5])).backward()
@@ -177,9 +177,9 @@ def test_a_closed_class_that_is_present_again_starts_anew(tiny_model: str) -> No
     classifier = load_classifier(tiny_model).classifier
     present = torch.ones(11, dtype=torch.bool)
     present[3] = False
-    classifier.close_classes(present)
+    classifier.mask_absent_classes(present)
     others = classifier.head.weight[:3].clone()
-    classifier.shift_logits(0.25, torch.zeros(11))  # a temperature was folded in meanwhile
-    classifier.close_classes(torch.ones(11, dtype=torch.bool))
+    classifier.apply_logit_affine(0.25, torch.zeros(11))  # a temperature was folded in meanwhile
+    classifier.mask_absent_classes(torch.ones(11, dtype=torch.bool))
     assert (classifier.head.weight[3] == 0).all() and classifier.head.bias[3] == 0
     torch.testing.assert_close(classifier.head.weight[:3], others / 4)

@@ -12,6 +12,7 @@ from torch import Tensor
 from hf_wbc.models import (
     Classifier,
     Lora,
+    export_classifier,
     freeze,
     load_classifier,
     merge_lora,
@@ -104,8 +105,11 @@ def test_merged_and_saved_it_is_a_plain_model_that_says_the_same(
     images = draw_images(adaptable)
     train(model, images)
     adapted = model(images)
+    exported = export_classifier(model)
+    torch.testing.assert_close(model(images), adapted)  # exporting does not change the model
     merge_lora(model)
     merged = model(images)
+    assert torch.equal(exported(images).logits, merged.logits)
     torch.testing.assert_close(merged, adapted, atol=1e-5, rtol=1e-4)
     assert list(model.model.state_dict()) == names
     processor = load_classifier(str(checkpoint(adaptable))).processor

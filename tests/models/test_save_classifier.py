@@ -10,7 +10,15 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageClassification, pipeline
 
-from hf_wbc.models import PretrainedModel, load_classifier, load_trained, save_classifier
+from hf_wbc.models import (
+    Classifier,
+    LogitAffine,
+    PretrainedModel,
+    export_classifier,
+    load_classifier,
+    load_trained,
+    save_classifier,
+)
 from hf_wbc.taxonomy import NAMES
 
 
@@ -122,3 +130,23 @@ def test_what_a_model_knows_of_its_doubt_comes_back_and_is_not_saved_on(
     AutoModelForImageClassification.from_pretrained(path)  # which passes it over
     save_classifier(again.classifier, again.processor, path)
     assert load_trained(str(path)).abstention is None
+
+
+@torch.no_grad()
+def test_export_merges_bottleneck_and_logit_maps_into_a_copy(
+    classifier: Classifier, images: torch.Tensor
+) -> None:
+    classifier.add_bottleneck(4, seed=0)
+    classifier.train()(images)  # moves the bottleneck's running statistics
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    bias = torch.arange(11.0)
+    exported = export_classifier(
+        classifier, [LogitAffine(0.5, torch.zeros(11)), LogitAffine(2.0, bias)]
+    )
+    assert exported.bottleneck is None and not exported.training
+    assert classifier.bottleneck is not None and classifier.training
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+    expected = classifier.eval()(images).logits + bias
+    torch.testing.assert_close(exported(images).logits, expected, atol=1e-5, rtol=1e-4)
+    plain = exported.model(pixel_values=images).logits
+    assert torch.equal(plain, exported(images).logits)

@@ -20,7 +20,7 @@ from hf_wbc.data.batch import TargetBatch
 class AdaBN(Method):
     paper = "Li et al. 2016, arXiv:1603.04779"
     family = "source-free"
-    fails_when = (
+    limitations = (
         "class proportions differ: the statistics are of the mix of classes, and the target's mix "
         "is taken for the source's; a ViT has no BatchNorm at all."
     )

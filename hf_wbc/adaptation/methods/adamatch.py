@@ -66,14 +66,16 @@ class AdaMatch(Method):
     Options = Options
     paper = "Berthelot et al. 2021, arXiv:2106.04732"
     family = "adaptation"
-    fails_when = "class proportions differ: it relabels target cells until they have the source's."
+    limitations = "class proportions differ: it relabels target cells until they have the source's."
 
     def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
         assert batch.source.strong is not None
         inputs = batch.source.inputs, batch.source.strong, weak, strong
         s_weak, s_strong, t_weak, t_strong = forward_source_target(self.classifier, *inputs)
-        supervised = (self.classify(s_weak, batch) + self.classify(s_strong, batch)) / 2
+        supervised = (
+            self.supervised_loss(s_weak, batch) + self.supervised_loss(s_strong, batch)
+        ) / 2
         z_strong, z_weak, z_s = (
             all_gather_batch(o.logits).float() for o in (t_strong, t_weak, s_weak)
         )

@@ -37,11 +37,11 @@ class Afn(Method):
     Options = Options
     paper = "Xu et al. 2019, arXiv:1811.07456"
     family = "adaptation"
-    fails_when = "features come through a linear layer alone: it can only scale them up."
+    limitations = "features come through a linear layer alone: it can only scale them up."
 
     def fit(self, batch: Batch) -> LossTerms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+        output_s, output_t = self.forward_source_target(batch)
+        supervised = self.supervised_loss(output_s, batch)
         norms = torch.cat([output_s.features, output_t.features]).float().norm(dim=1)
         growth = norm_growth(norms, self.options.delta)
         loss = supervised + self.options.weight * growth

@@ -41,11 +41,11 @@ class Bnm(Method):
     Options = Options
     paper = "Cui et al. 2020, arXiv:2003.12237"
     family = "adaptation"
-    fails_when = "the target is imbalanced: diversity gives its rare classes too many cells."
+    limitations = "the target is imbalanced: diversity gives its rare classes too many cells."
 
     def fit(self, batch: Batch) -> LossTerms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+        output_s, output_t = self.forward_source_target(batch)
+        supervised = self.supervised_loss(output_s, batch)
         norm = nuclear_norm(all_gather_batch(output_t.logits).float().softmax(1))
         loss = supervised - self.options.weight * norm
         return {"loss": loss, "supervised": supervised.detach(), "nuclear_norm": norm.detach()}

@@ -49,7 +49,7 @@ class Cdan(PenaltyMethod):
     Options = Options
     penalty_name = "domain"
     paper = "Long et al. 2018, arXiv:1705.10667"
-    fails_when = "class proportions differ, or first predictions on the target are mostly wrong."
+    limitations = "class proportions differ, or first predictions on the target are mostly wrong."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)

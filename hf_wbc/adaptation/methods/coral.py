@@ -49,7 +49,7 @@ class Coral(PenaltyMethod):
     Options = Options
     penalty_name = "coral"
     paper = "Sun & Saenko 2016, arXiv:1607.01719"
-    fails_when = "class proportions differ: the covariance between classes moves with them."
+    limitations = "class proportions differ: the covariance between classes moves with them."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))

@@ -75,7 +75,7 @@ class Dan(PenaltyMethod):
     Options = Options
     penalty_name = "mmd"
     paper = "Long et al. 2015, arXiv:1502.02791"
-    fails_when = "class proportions differ: it moves cells to where the source has more of them."
+    limitations = "class proportions differ: it moves cells to where the source has more of them."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))

@@ -82,7 +82,7 @@ class Dann(PenaltyMethod):
     Options = Options
     penalty_name = "domain"
     paper = "Ganin et al. 2016, arXiv:1505.07818"
-    fails_when = "class proportions differ: it aligns them too, and must mistake classes for it."
+    limitations = "class proportions differ: it aligns them too, and must mistake classes for it."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)

@@ -51,7 +51,7 @@ def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) 
 class Eata(Tent):
     Options = Options
     paper = "Niu et al. 2022, arXiv:2204.02610 (without the Fisher regulariser)"
-    fails_when = (
+    limitations = (
         "few target predictions are below the threshold, or one class makes up most of the target: "
         "its samples are then redundant, and rare and wrong predictions lead."
     )

@@ -13,8 +13,8 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 
 class Ema(SourceOnly):
     paper = "Polyak & Juditsky 1992; Arpit et al. 2022, arXiv:2110.10832"
-    fails_when = "the weights still move fast at the end, which the average lags behind."
-    recipe: ClassVar[Mapping[str, Any]] = {"ema": 0.999}
+    limitations = "the weights still move fast at the end, which the average lags behind."
+    config_overrides: ClassVar[Mapping[str, Any]] = {"ema": 0.999}
 
 
 METHOD = Ema

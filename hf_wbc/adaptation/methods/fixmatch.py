@@ -40,7 +40,7 @@ class FixMatch(Method):
     Options = Options
     paper = "Sohn et al. 2020, arXiv:2001.07685"
     family = "adaptation"
-    fails_when = "rare classes never pass the threshold, or the first labels are wrong but sure."
+    limitations = "rare classes never pass the threshold, or the first labels are wrong but sure."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
@@ -59,7 +59,7 @@ class FixMatch(Method):
                 self.classifier, batch.source.inputs, strong
             )
             guide = self.teacher(weak)
-        supervised = self.classify(output_s, batch)
+        supervised = self.supervised_loss(output_s, batch)
         pseudo, sure = pseudo_label_loss(
             output_strong.logits.float(), guide, self.options.threshold
         )

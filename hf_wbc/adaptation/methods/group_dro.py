@@ -36,7 +36,7 @@ class GroupDRO(Method):
     Options = Options
     paper = "Sagawa et al. 2020, arXiv:1911.08731"
     family = "generalisation"
-    fails_when = (
+    limitations = (
         "one source is hard because its labels are noisy, which it then fits; and the target is "
         "no mixture of the sources."
     )

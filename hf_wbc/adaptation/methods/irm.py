@@ -54,7 +54,7 @@ class IRM(Method):
     Options = Options
     paper = "Arjovsky et al. 2019, arXiv:1907.02893"
     family = "generalisation"
-    fails_when = (
+    limitations = (
         "sources are few or the model can fit them all: the penalty then vanishes while features "
         "still depend on the laboratory."
     )
@@ -71,7 +71,7 @@ class IRM(Method):
             all_gather_batch(gradients), all_gather_batch(source.domains), self.num_domains
         )
         weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)
-        return {"loss": self.classify(output, batch) + weight * penalty, "penalty": penalty}
+        return {"loss": self.supervised_loss(output, batch) + weight * penalty, "penalty": penalty}
 
 
 METHOD = IRM

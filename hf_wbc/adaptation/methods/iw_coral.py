@@ -17,7 +17,7 @@ class Options(WeightOptions, base.Options):
 
 class IwCoral(ImportanceWeightedMethod, base.Coral):
     Options = Options
-    fails_when = (
+    limitations = (
         "proportions are the trouble: covariances follow them so little that the weights gained "
         "nothing measurable over coral on toy data."
     )

@@ -45,7 +45,7 @@ class Jan(PenaltyMethod):
     Options = Options
     penalty_name = "joint_mmd"
     paper = "Long et al. 2017, arXiv:1605.06636"
-    fails_when = "class proportions differ: predictions are to be as frequent as in the source."
+    limitations = "class proportions differ: predictions are to be as frequent as in the source."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))

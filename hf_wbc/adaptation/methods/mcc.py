@@ -46,7 +46,7 @@ class Mcc(PenaltyMethod):
     Options = Options
     penalty_name = "confusion"
     paper = "Jin et al. 2020, arXiv:1912.03699"
-    fails_when = "a class is rare in the target: giving it to a frequent one confuses nothing."
+    limitations = "a class is rare in the target: giving it to a frequent one confuses nothing."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         logits = self.supervised.open(all_gather_batch(output_t.logits)).float()

@@ -59,7 +59,7 @@ class Mdd(PenaltyMethod):
     Options = Options
     penalty_name = "disparity"
     paper = "Zhang et al. 2019, arXiv:1904.05801"
-    fails_when = "class proportions differ: frequent classes are split to fill rare ones."
+    limitations = "class proportions differ: frequent classes are split to fill rare ones."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)

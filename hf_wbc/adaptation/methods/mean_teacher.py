@@ -55,20 +55,20 @@ class MeanTeacher(Method):
     Options = Options
     paper = "Tarvainen & Valpola 2017, arXiv:1703.01780; French et al. 2018, arXiv:1706.05208"
     family = "adaptation"
-    fails_when = "the source-trained teacher is wrong on whole classes, which it then confirms."
+    limitations = "the source-trained teacher is wrong on whole classes, which it then confirms."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
     @property
-    def kept(self) -> Classifier:
+    def eval_model(self) -> Classifier:
         return self.teacher.classifier
 
     def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
         output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, strong)
-        supervised = self.classify(output_s, batch)
+        supervised = self.supervised_loss(output_s, batch)
         of_both = output_t.logits.float(), self.teacher(weak)
         distance = consistency(*(self.supervised.open(logits) for logits in of_both))
         ramp = gaussian_ramp(batch.progress, self.options.ramp_up)

@@ -66,7 +66,7 @@ class Mic(Method):
     Options = Options
     paper = "Hoyer et al. 2022, arXiv:2212.01322"
     family = "adaptation"
-    fails_when = "the teacher is wrong from the start, or a mask hides all that tells a cell."
+    limitations = "the teacher is wrong from the start, or a mask hides all that tells a cell."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
@@ -77,7 +77,7 @@ class Mic(Method):
         images = batch.target.inputs
         hidden = masked(images, self.options.block, self.options.ratio)
         output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, hidden)
-        supervised = self.classify(output_s, batch)
+        supervised = self.supervised_loss(output_s, batch)
         pseudo = weighted_pseudo_label_loss(output_t.logits.float(), self.teacher(images))
         loss = supervised + self.options.weight * pseudo
         return {"loss": loss, "supervised": supervised.detach(), "masked": pseudo.detach()}

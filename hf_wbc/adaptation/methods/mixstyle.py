@@ -98,7 +98,7 @@ class MixStyle(Method):
     Options = Options
     paper = "Zhou et al. 2021, arXiv:2104.02008"
     family = "generalisation"
-    fails_when = (
+    limitations = (
         "colour and texture tell classes apart, as granules do; and there are no early maps in a "
         "ViT to mix."
     )
@@ -119,7 +119,7 @@ class MixStyle(Method):
     def fit(self, batch: Batch) -> LossTerms:
         with self._mixing():
             output = self.classifier(batch.source.inputs)
-        return {"loss": self.classify(output, batch)}
+        return {"loss": self.supervised_loss(output, batch)}
 
     @contextmanager
     def _mixing(self) -> Iterator[None]:

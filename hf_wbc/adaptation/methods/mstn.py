@@ -69,7 +69,7 @@ class Mstn(Method):
     Options = Options
     paper = "Xie et al. 2018, ICML (PMLR 80)"
     family = "adaptation"
-    fails_when = "the target is full of a class that no source has, or is mostly misread at first."
+    limitations = "the target is full of a class that no source has, or is mostly misread at first."
 
     sums_s: Tensor
     """Fading sums of features and of ones, of each source's classes (S * C, d + 1)."""
@@ -89,8 +89,8 @@ class Mstn(Method):
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
     def fit(self, batch: Batch) -> LossTerms:
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+        output_s, output_t = self.forward_source_target(batch)
+        supervised = self.supervised_loss(output_s, batch)
         cells = batch.source.domains * self.num_classes + batch.source.labels
         member_s = one_hot(all_gather_batch(cells), self.has.numel()) * self.has.flatten()
         self.priors.update(output_s.logits, batch.source.labels, output_t.logits)

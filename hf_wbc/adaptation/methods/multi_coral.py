@@ -54,7 +54,7 @@ class MultiCoral(Method):
         "Sun & Saenko 2016, arXiv:1607.01719, as in Gulrajani & Lopez-Paz 2021, arXiv:2007.01434"
     )
     family = "generalisation"
-    fails_when = "sources hold different mixes of classes, whose covariances should then differ."
+    limitations = "sources hold different mixes of classes, whose covariances should then differ."
 
     def setup(self, setting: TrainingInfo) -> None:
         super().setup(setting)
@@ -68,7 +68,7 @@ class MultiCoral(Method):
                 all_gather_batch(batch.source.domains),
             )
             penalty = multi_coral(features, domains, self.num_domains)
-        loss = self.classify(output, batch) + self.options.weight * penalty
+        loss = self.supervised_loss(output, batch) + self.options.weight * penalty
         return {"loss": loss, "coral": penalty}
 
 

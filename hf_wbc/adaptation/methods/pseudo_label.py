@@ -61,12 +61,12 @@ class PseudoLabel(Method):
     Options = Options
     paper = "Lee 2013, ICML workshop on challenges in representation learning"
     family = "adaptation"
-    fails_when = "a class is mistaken with confidence, as rare ones are: it learns its own errors."
+    limitations = "a class is mistaken with confidence, as rare ones are: it learns its own errors."
 
     def fit(self, batch: Batch) -> LossTerms:
         options = self.options
-        output_s, output_t = self.both(batch)
-        supervised = self.classify(output_s, batch)
+        output_s, output_t = self.forward_source_target(batch)
+        supervised = self.supervised_loss(output_s, batch)
         z_t = output_t.logits.float()
         pseudo, sure = pseudo_label_loss(z_t, z_t, options.threshold)
         ramp = linear_ramp(batch.progress, options.start, options.full)

@@ -63,7 +63,7 @@ class Shot(Method):
     Options = Options
     paper = "Liang et al. 2020, arXiv:2002.08546"
     family = "source-free"
-    fails_when = (
+    limitations = (
         "classes are unequally frequent in the target: diversity forces a uniform prior, so rare "
         "classes are filled with others' cells (see the options prior and diversity)."
     )

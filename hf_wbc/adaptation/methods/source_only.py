@@ -9,7 +9,7 @@ from hf_wbc.adaptation.method import Method
 class SourceOnly(Method):
     paper = "Menon et al. 2021, arXiv:2007.07314 (--logit-adjustment)"
     family = "generalisation"
-    fails_when = "the target's cells look unlike every source's, which is the rule."
+    limitations = "the target's cells look unlike every source's, which is the rule."
 
 
 METHOD = SourceOnly

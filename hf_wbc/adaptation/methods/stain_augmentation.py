@@ -15,8 +15,8 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 class StainAugmentation(SourceOnly):
     needs = Needs(images=True)
     paper = "Tellez et al. 2019, arXiv:1902.06543"
-    fails_when = "laboratories differ by camera, sharpness or cells rather than by dyes."
-    recipe: ClassVar[Mapping[str, Any]] = {"augmentation": {"stain": 0.1}}
+    limitations = "laboratories differ by camera, sharpness or cells rather than by dyes."
+    config_overrides: ClassVar[Mapping[str, Any]] = {"augmentation": {"stain": 0.1}}
 
 
 METHOD = StainAugmentation

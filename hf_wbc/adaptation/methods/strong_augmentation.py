@@ -16,8 +16,8 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 class StrongAugmentation(SourceOnly):
     needs = Needs(images=True)
     paper = "Zhang et al. 2019, arXiv:1906.03347"
-    fails_when = "classes differ by the very hue or size that is jittered, or training is short."
-    recipe: ClassVar[Mapping[str, Any]] = {
+    limitations = "classes differ by the very hue or size that is jittered, or training is short."
+    config_overrides: ClassVar[Mapping[str, Any]] = {
         "augmentation": {
             "rotation_deg": 45.0,
             "shift_um": 2.0,

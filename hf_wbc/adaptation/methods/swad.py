@@ -12,8 +12,8 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 
 class Swad(SourceOnly):
     paper = "Cha et al. 2021, arXiv:2102.08604"
-    fails_when = "evaluations are too few to see where the valley of the loss begins and ends."
-    recipe: ClassVar[Mapping[str, Any]] = {"swad": True, "selection": "last"}
+    limitations = "evaluations are too few to see where the valley of the loss begins and ends."
+    config_overrides: ClassVar[Mapping[str, Any]] = {"swad": True, "selection": "last"}
 
 
 METHOD = Swad

@@ -22,8 +22,8 @@ class TargetStats(Method):
     needs = Needs(images=True)
     paper = "Pitié & Kokaram 2007 (the map of colours)"
     family = "adaptation"
-    fails_when = "the target's mean colour is that of other classes, not of other dyes."
-    recipe: ClassVar[Mapping[str, Any]] = {
+    limitations = "the target's mean colour is that of other classes, not of other dyes."
+    config_overrides: ClassVar[Mapping[str, Any]] = {
         "balance": "class_domain",
         "test_time_flips": True,
         "augmentation": {

@@ -21,7 +21,7 @@ from hf_wbc.data.batch import TargetBatch
 class Tent(Method):
     paper = "Wang et al. 2021, arXiv:2006.10726"
     family = "source-free"
-    fails_when = (
+    limitations = (
         "batches are small or ordered by class, or the model is confidently wrong: all predictions "
         "then collapse into the frequent classes."
     )

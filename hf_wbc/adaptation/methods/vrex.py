@@ -43,7 +43,7 @@ class VREx(Method):
     Options = Options
     paper = "Krueger et al. 2021, arXiv:2003.00688"
     family = "generalisation"
-    fails_when = (
+    limitations = (
         "sources differ in how hard their classes are, for then equal risks cost accuracy; two or "
         "three sources say little about a fourth."
     )

@@ -169,7 +169,7 @@ def closed_setting(make_setting: Callable[..., Any]) -> Any:
 def close(network: Any) -> Any:
     """The network with the row of CLOSED as the trainer closes it."""
     present = torch.arange(NUM_CLASSES) != CLOSED
-    Classifier.close_classes(network, present)
+    Classifier.mask_absent_classes(network, present)
     return network
 
 
@@ -245,9 +245,9 @@ def test_nothing_moves_a_closed_class(
             torch.optim.AdamW(param_groups(method, 0.05, 0.5), eps=1e-15).step()
             method.zero_grad()
         method.after_step()
-    for kept in {network, method.kept}:
+    for kept in {network, method.eval_model}:
         assert torch.equal(kept.head.weight[CLOSED], row[0])
         assert torch.equal(kept.head.bias[CLOSED], row[1])
     with torch.no_grad():
-        p = method.kept(make_batch(images=kind == "images").target.inputs).logits.softmax(1)
+        p = method.eval_model(make_batch(images=kind == "images").target.inputs).logits.softmax(1)
     assert not p[:, CLOSED].any()

@@ -67,7 +67,7 @@ def test_the_targets_norm_is_raised_through_the_classifier(
     without = make_method("bnm", small, weight=0.0)(batch)
     method = make_method("bnm", small, weight=3.0)
     terms = method(batch)
-    _, output_t = method.both(batch)
+    _, output_t = method.forward_source_target(batch)
     expected = nuclear_norm(output_t.logits.softmax(1))
     torch.testing.assert_close(terms["loss"] - without["loss"], -3 * expected)
     gradients = [torch.autograd.grad(t["loss"], small.head.weight)[0] for t in (terms, without)]

@@ -102,7 +102,7 @@ def test_features_are_pulled_against_the_discriminator_and_the_head_is_not(
     for one, other in zip(found[1:], wanted[1:], strict=True):
         torch.testing.assert_close(one, other)
     (of_head,) = torch.autograd.grad(terms["loss"], small.head.weight)
-    supervised = method.classify(small(batch.source.inputs), batch)
+    supervised = method.supervised_loss(small(batch.source.inputs), batch)
     (of_labels,) = torch.autograd.grad(supervised, small.head.weight)
     torch.testing.assert_close(of_head, of_labels)
 

@@ -59,7 +59,7 @@ def test_a_teacher_gives_labels_from_the_weak_view_and_follows_after_the_step(
     assert torch.equal(method.teacher.classifier.head.weight, before)
     method.after_step()
     assert not torch.equal(method.teacher.classifier.head.weight, before)
-    assert method.kept is small
+    assert method.eval_model is small
 
 
 @pytest.mark.parametrize("teacher_decay", [0.0, 0.9])

@@ -42,7 +42,7 @@ def test_weights_warm_up(make_method, small, make_batch) -> None:
         method, batch = make_method("iw_coral", small).eval(), make_batch(LABELS, progress=progress)
         method(batch)
         mean = (class_weights(method)[list(LABELS)] - 1).mean()
-        found.append(method.weights(*method.both(batch), batch) - 1)
+        found.append(method.weights(*method.forward_source_target(batch), batch) - 1)
     assert not found[0].any() and found[4].abs().max() > 0.1
     torch.testing.assert_close(found[3], found[4])
     torch.testing.assert_close(4 * found[1], found[4])

@@ -88,7 +88,7 @@ def train(name: str, seed: int, shifted: bool, small: type, setting, **options: 
         method(batch)["loss"].backward()
         optimizer.step()
     method.eval()
-    return scored(method.kept, test)
+    return scored(method.eval_model, test)
 
 
 def view(lab: Laboratory, rows: np.ndarray) -> dict[str, torch.Tensor]:

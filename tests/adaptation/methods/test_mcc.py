@@ -64,7 +64,7 @@ def test_the_targets_confusion_moves_the_classifier(
     without = make_method("mcc", small, weight=0.0)(batch)
     method = make_method("mcc", small, weight=2.0, temperature=1.5)
     terms = method(batch)
-    _, output_t = method.both(batch)
+    _, output_t = method.forward_source_target(batch)
     expected = confusion(output_t.logits, 1.5)
     torch.testing.assert_close(terms["loss"] - without["loss"], 2 * expected)
     gradients = [torch.autograd.grad(t["loss"], small.head.weight)[0] for t in (terms, without)]

@@ -77,7 +77,7 @@ def test_features_are_pulled_against_the_second_head_and_the_first_is_not(
     for one, other in zip(found[1:], wanted[1:], strict=True):
         torch.testing.assert_close(one, other)
     (of_head,) = torch.autograd.grad(terms["loss"], small.head.weight)
-    (of_labels,) = torch.autograd.grad(method.classify(of_s, batch), small.head.weight)
+    (of_labels,) = torch.autograd.grad(method.supervised_loss(of_s, batch), small.head.weight)
     torch.testing.assert_close(of_head, of_labels)
 
 

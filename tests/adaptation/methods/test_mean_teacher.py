@@ -69,15 +69,15 @@ def test_what_is_kept_is_the_teacher_which_moves_after_a_step_only(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("mean_teacher", small)
-    assert method.kept is method.teacher.classifier is not small
+    assert method.eval_model is method.teacher.classifier is not small
     with torch.no_grad():
         small.head.weight += 1
-    before = method.kept.head.weight.clone()
+    before = method.eval_model.head.weight.clone()
     method(make_batch())
-    assert torch.equal(method.kept.head.weight, before)
+    assert torch.equal(method.eval_model.head.weight, before)
     method.after_step()
-    assert not torch.equal(method.kept.head.weight, before)
-    assert not method.kept.training and small.training
+    assert not torch.equal(method.eval_model.head.weight, before)
+    assert not method.eval_model.training and small.training
 
 
 @pytest.mark.parametrize("options", [{"weight": -1}, {"decay": 1.0}, {"ramp_up": 1.5}])

@@ -124,7 +124,7 @@ def test_the_masked_student_meets_the_teacher_of_the_whole_image(
         network.conv.weight += 1
     method.after_step()
     assert not torch.equal(method.teacher.classifier.conv.weight, before)
-    assert method.kept is network
+    assert method.eval_model is network
 
 
 @pytest.mark.parametrize("num", [1, 5])

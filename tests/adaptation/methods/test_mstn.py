@@ -103,7 +103,7 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
             small.head.bias[MISSING] = 60  # the target is surely of the missing class
             if not lacks:  # and were it known, the source would have seen it in an earlier batch
                 method.sums_s[MISSING] = 5.0
-        output_s, output_t = method.both(batch)
+        output_s, output_t = method.forward_source_target(batch)
         f_t = output_t.features.detach().requires_grad_()
         outputs = (output_s, output_t._replace(features=f_t))
         method.both = lambda _, outputs=outputs: outputs

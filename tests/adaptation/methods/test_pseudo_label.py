@@ -66,7 +66,7 @@ def test_the_targets_labels_move_the_classifier_once_the_weight_has_grown(
     batch = make_batch(progress=0.35)
     method = make_method("pseudo_label", small, weight=4.0, threshold=0.1)
     terms, early = method(batch), method(replace(batch, progress=0.05))
-    _, output_t = method.both(batch)
+    _, output_t = method.forward_source_target(batch)
     expected = reference(*[output_t.logits.detach().numpy()] * 2, 0.1)
     assert expected > 0
     assert (terms["loss"] - terms["supervised"]).item() == pytest.approx(2 * expected, rel=1e-4)

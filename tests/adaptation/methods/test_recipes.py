@@ -9,7 +9,7 @@ from hf_wbc.config import Augmentation, TrainConfig
 from hf_wbc.engine.resolve import with_config_overrides
 
 CONFIG = TrainConfig(sources=("a",), target=("b",))
-NAMES = [name for name in method_names() if load_method(name).recipe]
+NAMES = [name for name in method_names() if load_method(name).config_overrides]
 
 
 def test_there_are_recipes() -> None:
@@ -18,7 +18,7 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None:
-    recipe = load_method(name).recipe
+    recipe = load_method(name).config_overrides
     made = with_config_overrides(CONFIG, recipe)
     assert made != CONFIG
     for field, value in recipe.items():
@@ -30,7 +30,7 @@ def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None
 
 def test_what_the_user_says_stays() -> None:
     mine = replace(CONFIG, ema=0.5, augmentation=Augmentation(hue=0.02, stain=0.3))
-    assert with_config_overrides(mine, load_method("ema").recipe).ema == 0.5
-    made = with_config_overrides(mine, load_method("strong_augmentation").recipe)
+    assert with_config_overrides(mine, load_method("ema").config_overrides).ema == 0.5
+    made = with_config_overrides(mine, load_method("strong_augmentation").config_overrides)
     assert made.augmentation.hue == 0.02 and made.augmentation.stain == 0.3
     assert made.augmentation.brightness == 0.4

@@ -9,14 +9,16 @@ from hf_wbc.data.augment_ops import NUM_DRAWS, draw_stain_params, stain_affine
 
 
 def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:
-    changed = load_method("stain_augmentation").recipe["augmentation"]
+    changed = load_method("stain_augmentation").config_overrides["augmentation"]
     assert changed.keys() == {"stain"}
     assert 0.05 < changed["stain"] < 0.2
 
 
 def test_at_its_extremes_nuclei_stay_darker_than_cytoplasm_and_green_is_absorbed_most() -> None:
     colours = torch.tensor([[60.0, 15.0, 150.0], [190.0, 160.0, 215.0], [250.0, 240.0, 235.0]])
-    strength = Augmentation(**load_method("stain_augmentation").recipe["augmentation"]).stain
+    strength = Augmentation(
+        **load_method("stain_augmentation").config_overrides["augmentation"]
+    ).stain
     rng = np.random.default_rng(0)
     corners = torch.from_numpy(rng.integers(0, 2, (200, NUM_DRAWS)).astype(np.float64))
     images = colours.T.repeat(200, 1, 1)

@@ -10,7 +10,7 @@ from hf_wbc.data.augment import check_strength, two_views
 
 
 def test_every_default_range_is_doubled_and_any_angle_occurs() -> None:
-    made = Augmentation(**load_method("strong_augmentation").recipe["augmentation"])
+    made = Augmentation(**load_method("strong_augmentation").config_overrides["augmentation"])
     check_strength(made)
     assert made == replace(two_views(Augmentation()), rotation_deg=45.0)
     assert made.quarter_turns
@@ -18,7 +18,7 @@ def test_every_default_range_is_doubled_and_any_angle_occurs() -> None:
 
 @pytest.mark.parametrize("name", ["strong_augmentation", "stain_augmentation", "target_stats"])
 def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: str) -> None:
-    recipe = dict(load_method(name).recipe)
+    recipe = dict(load_method(name).config_overrides)
     inner = recipe.pop("augmentation")
     check_strength(Augmentation(**inner))
     plain, strength = TrainConfig(sources=("a",), target=("b",)), asdict(Augmentation())

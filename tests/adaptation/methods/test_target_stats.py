@@ -9,7 +9,7 @@ from hf_wbc.config import TrainConfig
 def test_it_is_the_winners_recipe() -> None:
     method = load_method("target_stats")
     assert method.sees_target() and method.family == "adaptation"
-    recipe = method.recipe
+    recipe = method.config_overrides
     assert recipe["augmentation"]["target_shift"] == 1.0
     assert recipe["balance"] == "class_domain" and recipe["test_time_flips"]
 
@@ -22,7 +22,7 @@ def test_the_target_is_seen_by_the_loader_alone(small, make_batch, make_method) 
 
 
 def test_other_styles_of_the_target_can_be_asked_for() -> None:
-    inner = load_method("target_stats").recipe["augmentation"]
+    inner = load_method("target_stats").config_overrides["augmentation"]
     config = TrainConfig.from_dict(
         {
             "sources": ["a"],
