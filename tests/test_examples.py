@@ -1,10 +1,13 @@
-"""What README and docstrings show works: commands are understood, Python runs."""
+"""README, the guides and docstrings show what works: commands parse, and Python runs."""
 
 import doctest
 import functools
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,15 @@ from typing import Any
 import pytest
 import tyro
 
+import hf_wbc
 from hf_wbc.cli.main import COMMANDS, STYLE, load_command
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "docs/researchers.md", "docs/engineers.md", "docs/hematologists.md")
+}
+PYTHON_PAGE = (ROOT / "docs" / "python.md").read_text()
 WITH_EXAMPLES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
     for folder in ("hf_wbc", "dataset_scripts")
@@ -24,24 +32,25 @@ WITH_EXAMPLES = sorted(
 )
 
 
-def blocks(language: str) -> list[str]:
-    """README's code blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of a Markdown page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def command_lines() -> Iterator[list[str]]:
-    """Words of every `hf-wbc` and `train.py` line of README, without what starts them."""
-    for block in blocks("bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if "train.py" in words:
-                yield ["train", *words[words.index("train.py") + 1 :]]
-            elif "hf-wbc" in words:
-                yield words[words.index("hf-wbc") + 1 :]
+    """The words of every `hf-wbc` and `train.py` line of the pages, without the program's name."""
+    for text in PAGES.values():
+        for block in blocks(text, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "train.py" in words:
+                    yield ["train", *words[words.index("train.py") + 1 :]]
+                elif "hf-wbc" in words:
+                    yield words[words.index("hf-wbc") + 1 :]
 
 
-def unrun(command: Callable[..., Any]) -> Callable[..., None]:
-    """A function of the same arguments that does nothing."""
+def without_effect(command: Callable[..., Any]) -> Callable[..., None]:
+    """A function with the same arguments that does nothing."""
 
     @functools.wraps(command)
     def nothing(*_: object, **__: object) -> None:
@@ -51,25 +60,51 @@ def unrun(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("words", [*command_lines()], ids=" ".join)
-def test_a_command_of_the_readme_is_understood(words: list[str]) -> None:
+def test_a_command_of_the_guides_parses(words: list[str]) -> None:
     name, *arguments = words
     assert name in COMMANDS
-    tyro.cli(unrun(load_command(name)), args=arguments, config=STYLE)
+    tyro.cli(without_effect(load_command(name)), args=arguments, config=STYLE)
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_every_command_is_in_the_guides() -> None:
     assert {words[0] for words in command_lines()} == set(COMMANDS)
 
 
-def test_the_python_of_the_readme_runs(
+@pytest.fixture
+def workplace(
     make_domain: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Path:
+    """A folder with what the examples of the guides read."""
     make_domain(tmp_path / "build" / "acevedo_20", name="acevedo_20")
     monkeypatch.chdir(tmp_path)
-    examples = blocks("python")
-    assert examples
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_the_guides_runs(page: str, workplace: Path) -> None:
+    for example in blocks(PAGES[page], "python"):
+        exec(compile(example, page, "exec"), {})
+
+
+def test_the_python_page_runs(workplace: Path, tiny_model: str) -> None:
+    shutil.copytree(tiny_model, workplace / "models" / "tiny")
+    examples = blocks(PYTHON_PAGE, "python")
+    assert len(examples) >= 6
     for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, "docs/python.md", "exec"), {})
+
+
+@pytest.mark.parametrize("name", hf_wbc.__all__)
+def test_a_public_name_is_documented_there(name: str) -> None:
+    value = getattr(hf_wbc, name)
+    assert value.__doc__ if not isinstance(value, tuple) else value
+    assert f"hf_wbc.{name}" in PYTHON_PAGE
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, hf_wbc; print([n for n in ('torch', 'numpy', 'PIL') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
