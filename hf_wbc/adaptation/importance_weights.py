@@ -25,9 +25,9 @@ class ImportanceWeightedMethod(PenaltyMethod):
 
     limitations = "the target is full of a class that no source has, or is mostly misread at first."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        present = setting.class_counts.sum(0) > 0
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        present = info.class_counts.sum(0) > 0
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
     def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:

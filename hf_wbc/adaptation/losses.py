@@ -43,14 +43,14 @@ from hf_wbc.models import Classifier, Output
 from hf_wbc.taxonomy import NUM_CLASSES, relation
 
 
-class Supervised(nn.Module):
+class SupervisedLoss(nn.Module):
     """Cross-entropy of each sample; see above."""
 
     log_prior: Tensor
     """Of each source domain and class (domains, C), smoothed by one image."""
     soft_labels: Tensor
     """Target distribution of each class (C, C)."""
-    open_classes: Tensor
+    present_classes: Tensor
     """Ids of the classes that any source has (K,)."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Supervised(nn.Module):
         self.register_buffer("log_prior", log_prior, persistent=False)
         present = class_counts.sum(0) > 0
         self.register_buffer("soft_labels", soft_labels(present, lineage), persistent=False)
-        self.register_buffer("open_classes", present.nonzero().squeeze(1), persistent=False)
+        self.register_buffer("present_classes", present.nonzero().squeeze(1), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
         """Logits (B, C), labels and domains (B,) to losses (B,), in fp32."""
@@ -77,17 +77,17 @@ class Supervised(nn.Module):
         return nn.functional.cross_entropy(logits, self.soft_labels[labels], reduction="none")
 
     @property
-    def num_open(self) -> int:
+    def num_present(self) -> int:
         """Of the classes that any source has, K."""
-        return len(self.open_classes)
+        return len(self.present_classes)
 
-    def open(self, logits: Tensor) -> Tensor:
+    def select_present(self, logits: Tensor) -> Tensor:
         """Logits (B, C) of the classes that any source has (B, K).
 
         The others are never predicted, and must not count where a loss is a mean over the classes,
         or knows how many there are.
         """
-        return logits.index_select(1, self.open_classes)
+        return logits.index_select(1, self.present_classes)
 
 
 def soft_labels(present: Tensor, softness: float) -> Tensor:
@@ -109,7 +109,7 @@ def entropy(logits: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(1)
 
 
-def concentration(p: Tensor, prior: Tensor) -> Tensor:
+def prior_divergence(p: Tensor, prior: Tensor) -> Tensor:
     """KL divergence of mean predictions (B, C) from a prior (C,), minus ln C; low is diverse.
 
     With a uniform prior, the negative entropy of the mean.
@@ -149,7 +149,7 @@ def random_outer_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tens
     return (f @ r_f) * (p @ r_p) / math.sqrt(r_f.shape[1])
 
 
-class Multilinear(nn.Module):
+class MultilinearMap(nn.Module):
     """Features (B, d) and softmax (B, C) to their product, or to a random map of it."""
 
     r_f: Tensor
@@ -218,7 +218,7 @@ def target_views(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.target.inputs, batch.target.strong
 
 
-def forward_source_target(classifier: Classifier, *inputs: Tensor) -> list[Output]:
+def forward_together(classifier: Classifier, *inputs: Tensor) -> list[Output]:
     """The classifier's output for each of the inputs (B_i, ...), which share BatchNorm's batch."""
     output = classifier(torch.cat(inputs))
     sizes = [len(each) for each in inputs]

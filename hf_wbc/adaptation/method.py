@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import Supervised, forward_source_target
+from hf_wbc.adaptation.losses import SupervisedLoss, forward_together
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, Output
 
@@ -123,9 +123,9 @@ class TrainingInfo:
     adapt_passes: float = 0.0
     """Passes over the target's images that the second phase will make."""
     logit_adjustment: float = 0.0
-    """For `Supervised`."""
+    """For `SupervisedLoss`."""
     lineage: float = 0.0
-    """For `Supervised`."""
+    """For `SupervisedLoss`."""
 
 
 class Method(nn.Module):
@@ -181,14 +181,12 @@ class Method(nn.Module):
         """The weights that are evaluated and saved: a teacher's, in some methods."""
         return self.classifier
 
-    def setup(self, setting: TrainingInfo) -> None:
+    def setup(self, info: TrainingInfo) -> None:
         """Once, before the optimizer is made: add modules and buffers that depend on the data.
 
         ValueError for a setting that the method cannot work in.
         """
-        self.supervised = Supervised(
-            setting.class_counts, setting.logit_adjustment, setting.lineage
-        )
+        self.supervised = SupervisedLoss(info.class_counts, info.logit_adjustment, info.lineage)
 
     def forward(self, batch: Batch | TargetBatch) -> LossTerms:
         """The terms of the phase that the batch belongs to."""
@@ -217,7 +215,7 @@ class Method(nn.Module):
     def forward_source_target(self, batch: Batch) -> tuple[Output, Output]:
         """The classifier's outputs for source and target, in one pass through it."""
         assert batch.target is not None
-        output_s, output_t = forward_source_target(
+        output_s, output_t = forward_together(
             self.classifier, batch.source.inputs, batch.target.inputs
         )
         return output_s, output_t

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hf_wbc.adaptation.losses import all_gather_batch
 from hf_wbc.models import Classifier
 
-NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
+NORM_LAYERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 """timm's and transformers' variants for maps with channels first are subclasses of these."""
 
 
@@ -22,20 +22,20 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     return [norm for norm in found if norm.running_mean is not None]
 
 
-def affines(module: nn.Module) -> list[nn.Parameter]:
+def affine_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Scales and shifts of normalisation layers that learn."""
-    norms = (m for m in module.modules() if isinstance(m, NORMS))
+    norms = (m for m in module.modules() if isinstance(m, NORM_LAYERS))
     return [p for norm in norms for p in norm.parameters(recurse=False) if p.requires_grad]
 
 
-def learn_only(module: nn.Module, parameters: list[nn.Parameter]) -> None:
+def train_only(module: nn.Module, parameters: list[nn.Parameter]) -> None:
     """No other parameter of the module learns."""
     chosen = set(parameters)
     for parameter in module.parameters():
         parameter.requires_grad_(parameter in chosen)
 
 
-def restart_statistics(module: nn.Module) -> None:
+def reset_statistics(module: nn.Module) -> None:
     """The next batches' statistics replace what every BatchNorm holds, as their plain average."""
     for norm in batch_norms(module):
         assert norm.num_batches_tracked is not None
@@ -43,7 +43,7 @@ def restart_statistics(module: nn.Module) -> None:
         norm.momentum = None
 
 
-def only_batch_norm_trains(module: nn.Module) -> None:
+def use_batch_statistics(module: nn.Module) -> None:
     """Every BatchNorm takes the batch's statistics, frozen or not; no dropout anywhere."""
     module.eval()
     for norm in batch_norms(module):
@@ -52,12 +52,12 @@ def only_batch_norm_trains(module: nn.Module) -> None:
 
 def batch_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Logits (B, C) in fp32 under the batch's own statistics, which are averaged in."""
-    only_batch_norm_trains(classifier)
+    use_batch_statistics(classifier)
     logits: Tensor = classifier(inputs).logits.float()
     return logits
 
 
-def no_dropout(module: nn.Module) -> None:
+def train_without_dropout(module: nn.Module) -> None:
     """As in training, but of all modules only BatchNorm, where it is not frozen, is."""
     module.train()
     training = [norm for norm in batch_norms(module) if norm.training]
@@ -67,7 +67,7 @@ def no_dropout(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def share_statistics(module: nn.Module) -> None:
+def average_statistics(module: nn.Module) -> None:
     """Every BatchNorm's running statistics become their mean over processes.
 
     As averages over equally many batches on each process, they are then averages over all.

@@ -34,7 +34,9 @@ class PriorOptions(MethodOptions):
     """Towards the source's proportions, in each EM step."""
 
 
-def em(pi: Tensor, rows: Tensor, mu: Tensor, towards: Tensor, pull: float, steps: int) -> Tensor:
+def em_steps(
+    pi: Tensor, rows: Tensor, mu: Tensor, towards: Tensor, pull: float, steps: int
+) -> Tensor:
     """The proportions (C,) after steps of EM from `pi`, each with a pull `towards` others (C,).
 
     `rows` (C, K) are the mean predictions on each class, `mu` (K,) those on the target.
@@ -80,10 +82,10 @@ class RunningPriors(nn.Module):
         self.predicted.mul_(self.momentum).add_(p_t.sum(0))
         rows = self.joint / self.joint.sum(1, keepdim=True).clamp(min=1e-12)
         mu = self.predicted / self.predicted.sum()
-        self.pi.copy_(em(self.pi, rows, mu, self.source, self.pull, NUM_EM_STEPS))
+        self.pi.copy_(em_steps(self.pi, rows, mu, self.source, self.pull, NUM_EM_STEPS))
 
     @torch.no_grad()
-    def corrected(self, z_t: Tensor) -> Tensor:
+    def correct_for_priors(self, z_t: Tensor) -> Tensor:
         """Probabilities (B, C) of logits, as if the classes had been learnt in those proportions.
 
         They are multiplied by pi / pi_s (Saerens et al. 2002); a class that no source has

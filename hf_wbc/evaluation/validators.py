@@ -40,7 +40,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 Floats = NDArray[np.floating[Any]]
 
 
-RAREST = 1e-3
+MIN_PRIOR = 1e-3
 """Estimated priors are raised to this, as a class of which none is expected may yet occur."""
 
 
@@ -118,15 +118,15 @@ def _corr(probabilities: Floats, diagonal: Floats) -> float:
 
 
 def _raised(priors: Floats) -> NDArray[np.float64]:
-    raised: NDArray[np.float64] = np.maximum(np.asarray(priors, np.float64), RAREST)
+    raised: NDArray[np.float64] = np.maximum(np.asarray(priors, np.float64), MIN_PRIOR)
     raised /= raised.sum()
     return raised
 
 
 Float = TypeVar("Float", bound=np.floating[Any])
-NEIGHBOURS_MOST = 10_000
+MAX_SND_IMAGES = 10_000
 """Images, at most; of more, evenly spaced ones are taken."""
-CHUNK = 500
+SND_CHUNK = 500
 
 
 def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float:
@@ -135,13 +135,13 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
     Saito et al. 2021 (arXiv:2108.10860): cosines over the temperature, through a softmax that
     leaves the image itself out. The paper's `features` (N, d) are the softmax outputs.
     """
-    rows = np.asarray(features[evenly_sampled(len(features), NEIGHBOURS_MOST)], np.float32)
+    rows = np.asarray(features[evenly_spaced(len(features), MAX_SND_IMAGES)], np.float32)
     if len(rows) < 3:
         return 0.0
     rows = unit_rows(rows)
     total = 0.0
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
+    for start in range(0, len(rows), SND_CHUNK):
+        chunk = rows[start : start + SND_CHUNK]
         similarity = chunk @ rows.T / np.float32(temperature)
         itself = np.arange(len(chunk))
         similarity[itself, start + itself] = -np.inf
@@ -161,7 +161,7 @@ def unit_rows(features: NDArray[Float]) -> NDArray[Float]:
     return found
 
 
-def evenly_sampled(num: int, most: int) -> NDArray[np.int64]:
+def evenly_spaced(num: int, most: int) -> NDArray[np.int64]:
     """Indices of at most so many of `num` rows, evenly spaced.
 
     >>> evenly(7, 3).tolist(), evenly(2, 3).tolist()
@@ -172,9 +172,9 @@ def evenly_sampled(num: int, most: int) -> NDArray[np.int64]:
 
 
 Ints = NDArray[np.integer[Any]]
-MOST = 1000
+MAX_CLUSTERED_IMAGES = 1000
 """Images, at most; of more, evenly spaced ones are taken."""
-STARTS = 3
+NUM_KMEANS_STARTS = 3
 
 
 def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES) -> float:
@@ -182,7 +182,7 @@ def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES
 
     Features (N, d), predicted (N,). About 0 by chance, and 0 when all predictions are of one class.
     """
-    rows = evenly_sampled(len(features), MOST)
+    rows = evenly_spaced(len(features), MAX_CLUSTERED_IMAGES)
     clusters = k_means(features[rows].astype(np.float32), num_clusters)
     return adjusted_mutual_information(predicted[rows], clusters)
 
@@ -191,7 +191,7 @@ def k_means(features: Floats, num_clusters: int, max_iterations: int = 50) -> ND
     """Cluster of each row (N,), the tightest of a few k-means++ starts, always the same draws."""
     rng = np.random.default_rng(0)
     found = [_lloyd(features, _spread(features, num_clusters, rng), max_iterations)
-             for _ in range(STARTS)]  # fmt: skip
+             for _ in range(NUM_KMEANS_STARTS)]  # fmt: skip
     return min(found, key=lambda each: each[0])[1]
 
 
@@ -258,10 +258,10 @@ def _lloyd(
     return float(distances.min(1).sum(dtype=np.float64)), labels
 
 
-DEV_MOST = 500
+MAX_DEV_IMAGES = 500
 """Images of each domain to train one classifier on, at most."""
 PENALTIES = (0.3, 0.03, 0.003)
-LARGEST = 20.0
+MAX_LOG_ODDS = 20.0
 """Log-odds are cut here, so that weights stay finite."""
 
 
@@ -293,7 +293,7 @@ def importance_weights(features_s: Floats, features_t: Floats) -> NDArray[np.flo
     best = int(np.argmin(losses))
     for i in (0, 1):
         odds_s, _ = odds[i][best]
-        weights[i::2] = np.exp(np.clip(odds_s, -LARGEST, LARGEST))
+        weights[i::2] = np.exp(np.clip(odds_s, -MAX_LOG_ODDS, MAX_LOG_ODDS))
     return weights
 
 
@@ -301,7 +301,7 @@ def _log_odds(
     train: tuple[Floats, Floats], seen: tuple[Floats, Floats]
 ) -> list[tuple[Floats, Floats]]:
     """ln(p_t / p_s) at the seen source and target features, for each penalty."""
-    fit_s, fit_t = (features[evenly_sampled(len(features), DEV_MOST)] for features in train)
+    fit_s, fit_t = (features[evenly_spaced(len(features), MAX_DEV_IMAGES)] for features in train)
     fit = np.concatenate([fit_s, fit_t]).astype(np.float64)
     mean, std = fit.mean(0), fit.std(0)
     std[std == 0] = 1

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 UNKNOWN = "unknown"
-FRESH = "nothing: random weights"
+FROM_SCRATCH = "nothing: random weights"
 _FCMAE = "ImageNet-1k, masked without labels, then with labels: photographs, no blood cells."
 _SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no blood cells."
 

@@ -56,7 +56,7 @@ class Bottleneck(nn.Module):
         return made
 
 
-CLOSED = -1e4
+ABSENT_BIAS = -1e4
 """The bias of a class that is never predicted; finite in half precision too."""
 
 
@@ -116,8 +116,8 @@ class Classifier(nn.Module):
         target's features lie. A closed one has probability 0 and no gradient, whatever the loss. A
         class that an earlier training closed, and that is present now, starts anew.
         """
-        reopened = present & (self.head.bias.cpu() <= CLOSED / 100)
-        for rows, bias in ((~present, CLOSED), (reopened, 0.0)):
+        reopened = present & (self.head.bias.cpu() <= ABSENT_BIAS / 100)
+        for rows, bias in ((~present, ABSENT_BIAS), (reopened, 0.0)):
             self.head.weight[rows] = 0.0
             self.head.bias[rows] = bias
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import PLAIN, PreprocessingRule
-from hf_wbc.models.backbones import FRESH, find_backbone
+from hf_wbc.models.backbones import FROM_SCRATCH, find_backbone
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.pretrained import CheckpointFiles, fetch_checkpoint
@@ -222,7 +222,7 @@ def _fresh(
     _try_out(name, classifier, size)
     preprocessing = replace(known or Preprocessing(size), size=size)
     revision = f"fresh:{_digest(config, preprocessing, seed)}"
-    return PretrainedModel(classifier, make_processor(preprocessing), revision, FRESH)
+    return PretrainedModel(classifier, make_processor(preprocessing), revision, FROM_SCRATCH)
 
 
 def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:

@@ -108,7 +108,7 @@ def draw_batch(
     )
 
 
-def default_setting(**changes: object) -> TrainingInfo:
+def default_info(**changes: object) -> TrainingInfo:
     """Two sources, of which the first lacks the myeloblast; 100 target images, seen 16 times."""
     counts = torch.full((2, NUM_CLASSES), 50)
     counts[0, 3] = 0
@@ -130,21 +130,21 @@ def make_method() -> Callable[..., Method]:
     """
 
     def make(
-        name: str, classifier: nn.Module, *, setting: TrainingInfo | None = None, **options: object
+        name: str, classifier: nn.Module, *, info: TrainingInfo | None = None, **options: object
     ) -> Method:
         found = load_method(name)
         torch.manual_seed(1)
         method = found(classifier, found.parse(options))  # type: ignore[arg-type]
-        method.setup(default_setting() if setting is None else setting)
+        method.setup(default_info() if info is None else info)
         return method.train()
 
     return make
 
 
 @pytest.fixture
-def make_setting() -> Callable[..., TrainingInfo]:
-    """The default setting with changes; see `default_setting`."""
-    return default_setting
+def make_info() -> Callable[..., TrainingInfo]:
+    """The default setting with changes; see `default_info`."""
+    return default_info
 
 
 @pytest.fixture

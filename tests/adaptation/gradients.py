@@ -44,7 +44,7 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
             norm.eval()
             norm.train = lambda mode=True, norm=norm: norm  # each process has its own statistics
     method = found(classifier, found.parse(WITHOUT_DRAWS.get(name, {})))
-    method.setup(shared.default_setting())
+    method.setup(shared.default_info())
     method.train()
     for phase in range(1 + (found.adapt_passes > 0)):
         if phase:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
-from hf_wbc.adaptation.losses import Supervised, soft_labels
+from hf_wbc.adaptation.losses import SupervisedLoss, soft_labels
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id, relation
 
 COUNTS = np.arange(2 * NUM_CLASSES).reshape(2, NUM_CLASSES)
@@ -32,7 +32,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
     tau: float, lineage: float, assert_loss_is
 ) -> None:
     labels, domains = np.array([0, 7, 8, 9, 3]), np.array([0, 1, 1, 0, 1])
-    loss = Supervised(torch.from_numpy(COUNTS), tau, lineage)
+    loss = SupervisedLoss(torch.from_numpy(COUNTS), tau, lineage)
     assert_loss_is(
         lambda z: loss(z, torch.from_numpy(labels), torch.from_numpy(domains)).mean(),
         lambda z: reference(z, labels, domains, tau, lineage),
@@ -43,7 +43,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
 
 
 def test_a_neighbour_in_maturation_costs_less_than_another_lineage() -> None:
-    loss = Supervised(torch.ones(1, NUM_CLASSES), 0.0, 0.5)
+    loss = SupervisedLoss(torch.ones(1, NUM_CLASSES), 0.0, 0.5)
     band = torch.tensor([class_id("neutrophil_banded")])
     costs = {}
     for name in ("neutrophil_segmented", "eosinophil", "monocyte"):
@@ -83,16 +83,16 @@ def test_no_mass_lies_on_a_class_that_no_source_has() -> None:
 def test_open_classes_are_those_that_any_source_has() -> None:
     counts = torch.from_numpy(COUNTS).clone()
     counts[:, 5] = 0
-    loss = Supervised(counts)
+    loss = SupervisedLoss(counts)
     logits = torch.arange(NUM_CLASSES)[None].float()
-    assert loss.num_open == NUM_CLASSES - 1
-    assert loss.open(logits).tolist() == [[c for c in range(NUM_CLASSES) if c != 5]]
+    assert loss.num_present == NUM_CLASSES - 1
+    assert loss.select_present(logits).tolist() == [[c for c in range(NUM_CLASSES) if c != 5]]
 
 
 def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
     counts = torch.zeros(1, NUM_CLASSES)
     counts[0, 0] = 100_000
-    loss = Supervised(counts, 1.0, 0.0)
+    loss = SupervisedLoss(counts, 1.0, 0.0)
     assert torch.isfinite(
         loss(torch.zeros(1, NUM_CLASSES), torch.tensor([1]), torch.tensor([0]))
     ).all()

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from hf_wbc.adaptation.losses import forward_source_target, target_views
+from hf_wbc.adaptation.losses import forward_together, target_views
 from hf_wbc.data.batch import Batch
 
 
 def test_one_pass_gives_each_view_what_it_would_get_alone(small: Any) -> None:
     small.eval()
     inputs = [torch.randn(number, 6) for number in (2, 1, 4)]
-    outputs = forward_source_target(small, *inputs)
+    outputs = forward_together(small, *inputs)
     assert len(outputs) == 3
     for found, each in zip(outputs, inputs, strict=True):
         torch.testing.assert_close(found.features, small(each).features)
@@ -20,7 +20,7 @@ def test_one_pass_gives_each_view_what_it_would_get_alone(small: Any) -> None:
 
 
 def test_one_pass_moves_running_statistics_once(small: Any) -> None:
-    forward_source_target(small, torch.randn(3, 6), torch.randn(3, 6))
+    forward_together(small, torch.randn(3, 6), torch.randn(3, 6))
     assert small.norm.num_batches_tracked == 1
 
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from hf_wbc.adaptation import target_priors
 from hf_wbc.adaptation.importance_weights import WeightOptions
-from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors, em
+from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors, em_steps
 
 EVERY = torch.ones(4, dtype=torch.bool)
 
@@ -22,7 +22,7 @@ def blurred(num_classes: int, seed: int = 0) -> np.ndarray:
 
 def many(pi: torch.Tensor, rows: np.ndarray, mu: np.ndarray, pull: float = 0.0) -> np.ndarray:
     towards = torch.full_like(pi, 1 / len(pi))
-    return em(pi, torch.from_numpy(rows), torch.from_numpy(mu), towards, pull, 3000).numpy()
+    return em_steps(pi, torch.from_numpy(rows), torch.from_numpy(mu), towards, pull, 3000).numpy()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,7 +113,7 @@ def test_a_class_that_no_source_has_is_never_given_a_share() -> None:
     priors = followed(np.array([0.4, 0.3, 0, 0.3]), np.array([0.6, 0.2, 0, 0.2]), present)
     assert priors.pi[2] == 0 and priors.source[2] == 0
     np.testing.assert_allclose(priors.pi, [0.6, 0.2, 0, 0.2], atol=0.03)
-    assert torch.isfinite(priors.corrected(torch.randn(5, 4))).all()
+    assert torch.isfinite(priors.correct_for_priors(torch.randn(5, 4))).all()
 
 
 def test_corrected_probabilities_are_those_of_bayes_with_the_targets_proportions() -> None:
@@ -122,7 +122,9 @@ def test_corrected_probabilities_are_those_of_bayes_with_the_targets_proportions
     likelihood = norm.pdf(x[:, None], loc=2 * np.arange(4)) * priors.pi.numpy()
     likelihood /= priors.source.numpy()
     expected = likelihood / likelihood.sum(1, keepdims=True)
-    np.testing.assert_allclose(priors.corrected(posterior(x)), expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        priors.correct_for_priors(posterior(x)), expected, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_weighted_samples_have_the_targets_proportions() -> None:
@@ -176,7 +178,7 @@ def test_processes_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = RunningPriors(EVERY, 0.95, 0.01)
     alone.update(z_s.repeat(2, 1), labels.repeat(2), z_t.repeat(2, 1))
     expected = alone.weights(labels, 5.0)
-    monkeypatch.setattr(target_priors, "whole", lambda values: torch.cat([values, values]))
+    monkeypatch.setattr(target_priors, "all_gather_batch", lambda values: torch.cat([values, values]))
     shared = RunningPriors(EVERY, 0.95, 0.01)
     shared.update(z_s, labels, z_t)
     torch.testing.assert_close(shared.pi, alone.pi)
@@ -189,7 +191,7 @@ def test_nothing_waits_for_a_value() -> None:
     labels = torch.zeros(6, dtype=torch.int64, device="meta")
     priors.update(torch.randn(6, 4, device="meta"), labels, torch.randn(5, 4, device="meta"))
     assert priors.weights(labels, 5.0).shape == (6,)
-    assert priors.corrected(torch.randn(5, 4, device="meta")).shape == (5, 4)
+    assert priors.correct_for_priors(torch.randn(5, 4, device="meta")).shape == (5, 4)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hf_wbc.evaluation import validators as module
 from hf_wbc.evaluation.validators import (
     adjusted_mutual_information,
     class_ami,
-    evenly_sampled,
+    evenly_spaced,
     k_means,
 )
 
@@ -93,6 +93,6 @@ def test_few_images_give_a_finite_score(num):
 def test_the_score_is_the_same_every_time_and_of_evenly_spaced_images(monkeypatch):
     features, classes = blobs()
     assert class_ami(features, classes) == class_ami(features, classes)
-    monkeypatch.setattr(module, "MOST", 50)
-    rows = evenly_sampled(220, 50)
+    monkeypatch.setattr(module, "MAX_CLUSTERED_IMAGES", 50)
+    rows = evenly_spaced(220, 50)
     assert class_ami(features, classes) == class_ami(features[rows], classes[rows])

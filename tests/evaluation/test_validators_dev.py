@@ -53,7 +53,7 @@ def test_the_control_variate_lowers_the_variance():
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.0])
 def test_weights_are_the_ratio_of_the_densities(shift, monkeypatch):
-    monkeypatch.setattr(module, "MOST", 10**6)
+    monkeypatch.setattr(module, "MAX_DEV_IMAGES", 10**6)
     f_s, f_t = gaussians(20_000, shift)
     off = np.log(importance_weights(f_s, f_t)) - (shift * f_s[:, 0] - shift**2 / 2)
     assert np.sqrt((off**2).mean()) < 0.06
@@ -65,7 +65,7 @@ def test_an_image_is_not_weighted_by_a_classifier_that_was_trained_on_it():
 
 
 def test_weights_allow_for_domains_of_different_size(monkeypatch):
-    monkeypatch.setattr(module, "MOST", 10**6)
+    monkeypatch.setattr(module, "MAX_DEV_IMAGES", 10**6)
     f_s, f_t = gaussians(8000, 0.5)
     weights = importance_weights(f_s, f_t[:1000])
     assert weights.mean() == pytest.approx(1, abs=0.1)

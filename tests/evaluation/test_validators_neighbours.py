@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.evaluation import validators
-from hf_wbc.evaluation.validators import evenly_sampled, snd
+from hf_wbc.evaluation.validators import evenly_spaced, snd
 
 
 def reference(features, temperature):
@@ -30,7 +30,7 @@ def test_snd_does_not_depend_on_chunks_or_order(monkeypatch):
     features = np.random.default_rng(0).dirichlet(np.ones(5), 103)
     whole = snd(features)
     assert snd(features[::-1]) == pytest.approx(whole, rel=1e-5)
-    monkeypatch.setattr(validators, "CHUNK", 10)
+    monkeypatch.setattr(validators, "SND_CHUNK", 10)
     assert snd(features) == pytest.approx(whole, rel=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_snd_of_a_row_of_zeros_is_finite():
 
 def test_of_too_many_rows_evenly_spaced_ones_are_taken(monkeypatch):
     features = np.random.default_rng(0).normal(size=(100, 3))
-    monkeypatch.setattr(validators, "MOST", 40)
-    assert snd(features) == snd(features[evenly_sampled(100, 40)])
-    taken = evenly_sampled(100, 40)
+    monkeypatch.setattr(validators, "MAX_SND_IMAGES", 40)
+    assert snd(features) == snd(features[evenly_spaced(100, 40)])
+    taken = evenly_spaced(100, 40)
     assert len(set(taken.tolist())) == 40 and set(np.diff(taken).tolist()) == {2, 3}

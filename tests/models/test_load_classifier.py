@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hf_wbc.models import load_classifier, load_trained
-from hf_wbc.models.backbones import FRESH, UNKNOWN
+from hf_wbc.models.backbones import FROM_SCRATCH, UNKNOWN
 from hf_wbc.models.load import labels_of
 from hf_wbc.taxonomy import NAMES
 
@@ -73,7 +73,7 @@ def test_fresh_weights_come_from_the_seed_and_the_global_state_stays(folder: Pat
         assert torch.equal(a, b), name
         differ += not torch.equal(a, c) and not torch.equal(a, known.get(name, c))
     assert differ > 5
-    assert first.exposure == FRESH
+    assert first.exposure == FROM_SCRATCH
     assert first.revision == again.revision != other.revision
     assert first.classifier.head.out_features == 11
 
@@ -179,7 +179,7 @@ def test_pickled_weights_are_refused(own: Path) -> None:
     (own / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"only pytorch_model.bin.*whose weights are in model.saf"):
         load_classifier(str(own))
-    assert load_classifier(str(own), fresh=True).exposure == FRESH
+    assert load_classifier(str(own), fresh=True).exposure == FROM_SCRATCH
 
 
 def test_damaged_files_are_named(own: Path) -> None:

@@ -9,10 +9,10 @@ import torch
 from hf_wbc.adaptation.losses import entropy
 from hf_wbc.adaptation.method import LossTerms, Method, TrainingInfo
 from hf_wbc.adaptation.norm_layers import (
+    average_statistics,
     batch_logits,
     batch_norms,
-    restart_statistics,
-    share_statistics,
+    reset_statistics,
 )
 from hf_wbc.data.batch import TargetBatch
 
@@ -26,9 +26,9 @@ class AdaBN(Method):
     )
     adapt_passes = 1.0
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        if setting.is_features and self.classifier.bottleneck is None:
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        if info.is_features and self.classifier.bottleneck is None:
             raise ValueError(
                 "adabn re-estimates BatchNorm, and embedded features pass none; add one with "
                 "--bottleneck 256, or leave out --inputs features"
@@ -41,12 +41,12 @@ class AdaBN(Method):
 
     def start_adapting(self) -> None:
         self.requires_grad_(False)
-        restart_statistics(self.classifier)
+        reset_statistics(self.classifier)
 
     @torch.no_grad()
     def adapt(self, batch: TargetBatch) -> LossTerms:
         logits = batch_logits(self.classifier, batch.target.inputs)
-        share_statistics(self.classifier)
+        average_statistics(self.classifier)
         return {"loss": entropy(logits).mean()}
 
 

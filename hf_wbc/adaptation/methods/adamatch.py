@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_wbc.adaptation.losses import all_gather_batch, forward_source_target, target_views
+from hf_wbc.adaptation.losses import all_gather_batch, forward_together, target_views
 from hf_wbc.adaptation.method import Fraction, LossTerms, Method, MethodOptions, Needs, NotNegative
 from hf_wbc.data.batch import Batch
 
@@ -29,7 +29,7 @@ class Options(MethodOptions):
     """Confidence from which a prediction is a label, relative to the mean on the source."""
 
 
-def aligned(z_t: Tensor, z_s: Tensor) -> Tensor:
+def align_distribution(z_t: Tensor, z_s: Tensor) -> Tensor:
     """Target probabilities (B_t, C) times source over target class proportions, rows normalised.
 
     Proportions are mean probabilities of logits z_s (B_s, C) and z_t (B_t, C), taken in logarithms:
@@ -42,7 +42,7 @@ def aligned(z_t: Tensor, z_s: Tensor) -> Tensor:
     return torch.softmax(log_p_t + log_ratio, dim=1)
 
 
-def adamatch(
+def adamatch_loss(
     z_strong: Tensor, z_weak: Tensor, z_s: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of strong target logits (B_t, C) with aligned sure labels of the weak ones.
@@ -51,12 +51,12 @@ def adamatch(
     that is sure. Weak target and source logits (B_t, C) and (B_s, C) get no gradient.
     """
     z_weak, z_s = z_weak.detach(), z_s.detach()
-    confidence, labels = aligned(z_weak, z_s).max(1)
+    confidence, labels = align_distribution(z_weak, z_s).max(1)
     sure = (confidence >= threshold * z_s.softmax(1).amax(1).mean()).to(z_strong.dtype)
     return (sure * cross_entropy(z_strong, labels, reduction="none")).mean(), sure.mean()
 
 
-def warm_up(progress: float) -> float:
+def cosine_warm_up(progress: float) -> float:
     """From 0 to 1 in the first half of the training, as half a cosine wave."""
     return 0.5 - 0.5 * math.cos(min(math.pi, 2 * math.pi * progress))
 
@@ -72,15 +72,15 @@ class AdaMatch(Method):
         weak, strong = target_views(batch)
         assert batch.source.strong is not None
         inputs = batch.source.inputs, batch.source.strong, weak, strong
-        s_weak, s_strong, t_weak, t_strong = forward_source_target(self.classifier, *inputs)
+        s_weak, s_strong, t_weak, t_strong = forward_together(self.classifier, *inputs)
         supervised = (
             self.supervised_loss(s_weak, batch) + self.supervised_loss(s_strong, batch)
         ) / 2
         z_strong, z_weak, z_s = (
             all_gather_batch(o.logits).float() for o in (t_strong, t_weak, s_weak)
         )
-        pseudo, sure = adamatch(z_strong, z_weak, z_s, self.options.threshold)
-        loss = supervised + self.options.weight * warm_up(batch.progress) * pseudo
+        pseudo, sure = adamatch_loss(z_strong, z_weak, z_s, self.options.threshold)
+        loss = supervised + self.options.weight * cosine_warm_up(batch.progress) * pseudo
         return {
             "loss": loss, "supervised": supervised.detach(), "pseudo": pseudo.detach(),
             "sure": sure,

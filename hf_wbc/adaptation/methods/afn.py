@@ -24,7 +24,7 @@ class Options(MethodOptions):
     """By how much a norm is to grow in a step."""
 
 
-def norm_growth(norms: Tensor, delta: float) -> Tensor:
+def afn_loss(norms: Tensor, delta: float) -> Tensor:
     """Mean squared distance of norms (B,) to what they are plus delta, a constant.
 
     The value is always delta^2; the gradient pulls each norm up by the same.
@@ -43,7 +43,7 @@ class Afn(Method):
         output_s, output_t = self.forward_source_target(batch)
         supervised = self.supervised_loss(output_s, batch)
         norms = torch.cat([output_s.features, output_t.features]).float().norm(dim=1)
-        growth = norm_growth(norms, self.options.delta)
+        growth = afn_loss(norms, self.options.delta)
         loss = supervised + self.options.weight * growth
         return {"loss": loss, "supervised": supervised.detach(), "norm": norms.mean().detach()}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import Multilinear, all_gather_batch, reversal_strength
+from hf_wbc.adaptation.losses import MultilinearMap, all_gather_batch, reversal_strength
 from hf_wbc.adaptation.method import (
     Count,
     MethodOptions,
@@ -20,7 +20,7 @@ from hf_wbc.adaptation.method import (
     Positive,
     TrainingInfo,
 )
-from hf_wbc.adaptation.methods.dann import Discriminator, domain_loss, judge
+from hf_wbc.adaptation.methods.dann import Discriminator, domain_adversarial_loss, domain_logits
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
@@ -39,7 +39,7 @@ class Options(MethodOptions):
     """Of the discriminator's two hidden layers."""
 
 
-def entropy_weight(p: Tensor) -> Tensor:
+def entropy_weights(p: Tensor) -> Tensor:
     """1 + exp(-entropy) of softmax outputs (B, C), as (B,): from 1 + 1/C to 2."""
     return 1 + torch.exp(-torch.special.entr(p).sum(1))
 
@@ -51,25 +51,25 @@ class Cdan(PenaltyMethod):
     paper = "Long et al. 2018, arXiv:1705.10667"
     limitations = "class proportions differ, or first predictions on the target are mostly wrong."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.map = Multilinear(self.classifier.num_features, self.supervised.num_open)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.map = MultilinearMap(self.classifier.num_features, self.supervised.num_present)
         self.discriminator = Discriminator(self.map.width, self.options.width)
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         h_s, w_s = self.joint(output_s)
         h_t, w_t = self.joint(output_t)
         strength = reversal_strength(batch.progress, self.options.gamma)
-        z_s, z_t = judge(self.discriminator, h_s, h_t, strength)
-        return domain_loss(z_s, z_t, w_s, w_t)
+        z_s, z_t = domain_logits(self.discriminator, h_s, h_t, strength)
+        return domain_adversarial_loss(z_s, z_t, w_s, w_t)
 
     def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
         """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""
-        p = self.supervised.open(output.logits.detach()).float().softmax(1)
+        p = self.supervised.select_present(output.logits.detach()).float().softmax(1)
         h = self.map(output.features, p)
         if not self.options.entropy:
             return h, None
-        w = entropy_weight(p)
+        w = entropy_weights(p)
         return h, w / all_gather_batch(w).mean()
 
 

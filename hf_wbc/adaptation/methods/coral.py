@@ -22,7 +22,7 @@ class Options(MethodOptions):
     """Of the distance of the covariances."""
 
 
-def coral(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
+def coral_loss(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
     """Squared Frobenius distance of the covariances over 4d^2; features (B_s, d) and (B_t, d).
 
     `w_s` (B_s,) are importance weights of the source samples, not negative.
@@ -54,7 +54,7 @@ class Coral(PenaltyMethod):
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))
         w_s = self.weights(output_s, output_t, batch)
-        return coral(f_s, f_t, w_s if w_s is None else all_gather_batch(w_s))
+        return coral_loss(f_s, f_t, w_s if w_s is None else all_gather_batch(w_s))
 
 
 METHOD = Coral

@@ -32,10 +32,10 @@ def mmd(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
 
     `w_s` (B_s,) are importance weights of the source samples, not negative.
     """
-    return discrepancy(kernel(torch.cat([f_s, f_t])), len(f_s), w_s)
+    return mmd_from_kernel(multi_gaussian_kernel(torch.cat([f_s, f_t])), len(f_s), w_s)
 
 
-def kernel(f: Tensor) -> Tensor:
+def multi_gaussian_kernel(f: Tensor) -> Tensor:
     """Sum of Gaussian kernels (B, B) of samples (B, d), as wide as the samples lie apart."""
     distance = squared_distances(f)
     scale = distance.detach().mean().clamp(min=1e-12)
@@ -51,7 +51,7 @@ def squared_distances(x: Tensor) -> Tensor:
         return (norm[:, None] + norm - 2 * x @ x.T).clamp(min=0)
 
 
-def discrepancy(k: Tensor, num_s: int, w_s: Tensor | None = None) -> Tensor:
+def mmd_from_kernel(k: Tensor, num_s: int, w_s: Tensor | None = None) -> Tensor:
     """Mean kernel within each side plus minus twice that across; (B, B), source samples first.
 
     A sample is no pair with itself; a side of one sample has no pair, and adds nothing. Only ratios

@@ -52,7 +52,7 @@ class Discriminator(nn.Module):
         return logits
 
 
-def judge(
+def domain_logits(
     discriminator: nn.Module, h_s: Tensor, h_t: Tensor, strength: float
 ) -> tuple[Tensor, Tensor]:
     """Domain logits (B_s,) and (B_t,) in fp32, of what the discriminator sees, in one pass.
@@ -64,7 +64,7 @@ def judge(
     return z_s, z_t
 
 
-def domain_loss(
+def domain_adversarial_loss(
     z_s: Tensor, z_t: Tensor, w_s: Tensor | None = None, w_t: Tensor | None = None
 ) -> Tensor:
     """Binary cross-entropy of domain logits (B_s,) and (B_t,), the domains of equal weight.
@@ -84,14 +84,14 @@ class Dann(PenaltyMethod):
     paper = "Ganin et al. 2016, arXiv:1505.07818"
     limitations = "class proportions differ: it aligns them too, and must mistake classes for it."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         self.discriminator = Discriminator(self.classifier.num_features, self.options.width)
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         strength = reversal_strength(batch.progress, self.options.gamma)
-        z_s, z_t = judge(self.discriminator, output_s.features, output_t.features, strength)
-        return domain_loss(z_s, z_t, self.weights(output_s, output_t, batch))
+        z_s, z_t = domain_logits(self.discriminator, output_s.features, output_t.features, strength)
+        return domain_adversarial_loss(z_s, z_t, self.weights(output_s, output_t, batch))
 
 
 METHOD = Dann

@@ -58,14 +58,14 @@ class Eata(Tent):
     mean: Tensor
     """Moving mean of the predictions that counted (K,), zeros before the first."""
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.register_buffer("mean", torch.zeros(self.supervised.num_open))
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.register_buffer("mean", torch.zeros(self.supervised.num_present))
 
     def adapt(self, batch: TargetBatch) -> LossTerms:
         logits = all_gather_batch(batch_logits(self.classifier, batch.target.inputs))
-        logits = self.supervised.open(logits)
-        limit = self.options.threshold * math.log(self.supervised.num_open)
+        logits = self.supervised.select_present(logits)
+        limit = self.options.threshold * math.log(self.supervised.num_present)
         weights = eata_weights(logits, self.mean, limit, self.options.margin)
         counted = (weights > 0).float()
         number = counted.sum().clamp(min=1)

@@ -7,7 +7,7 @@ paper's batches hold seven unlabelled images for a labelled one; here there are 
 
 from dataclasses import dataclass
 
-from hf_wbc.adaptation.losses import forward_source_target, target_views
+from hf_wbc.adaptation.losses import forward_together, target_views
 from hf_wbc.adaptation.method import (
     Fraction,
     LossTerms,
@@ -42,8 +42,8 @@ class FixMatch(Method):
     family = "adaptation"
     limitations = "rare classes never pass the threshold, or the first labels are wrong but sure."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         decay = self.options.teacher_decay
         self.teacher = Teacher(self.classifier, decay) if decay else None
 
@@ -52,10 +52,10 @@ class FixMatch(Method):
         if self.teacher is None:
             # The weak view shares the pass, as in the paper: BatchNorm's statistics are of all.
             inputs = batch.source.inputs, strong, weak
-            output_s, output_strong, output_weak = forward_source_target(self.classifier, *inputs)
+            output_s, output_strong, output_weak = forward_together(self.classifier, *inputs)
             guide = output_weak.logits.float()
         else:
-            output_s, output_strong = forward_source_target(
+            output_s, output_strong = forward_together(
                 self.classifier, batch.source.inputs, strong
             )
             guide = self.teacher(weak)

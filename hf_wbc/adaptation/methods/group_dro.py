@@ -26,7 +26,7 @@ class Options(MethodOptions):
     """Step of the domains' weights."""
 
 
-def ascend(q: Tensor, losses: Tensor, eta: float) -> Tensor:
+def update_domain_weights(q: Tensor, losses: Tensor, eta: float) -> Tensor:
     """Weights q (D,) times exp(eta * losses) (D,), normalised; no gradient."""
     return torch.softmax(q.log() + eta * losses.detach(), dim=0)
 
@@ -43,9 +43,9 @@ class GroupDRO(Method):
     q: Tensor
     """Weights of the source domains (D,)."""
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        number = len(setting.source_domains)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        number = len(info.source_domains)
         self.register_buffer("q", torch.full((number,), 1 / number))
 
     def fit(self, batch: Batch) -> LossTerms:
@@ -55,7 +55,7 @@ class GroupDRO(Method):
         means, _ = domain_means(
             all_gather_batch(losses), all_gather_batch(source.domains), len(self.q)
         )
-        q = ascend(self.q, means, self.options.eta)
+        q = update_domain_weights(self.q, means, self.options.eta)
         self.q.copy_(q)
         return {"loss": q @ means, "worst": means.detach().amax()}
 

@@ -59,9 +59,9 @@ class IRM(Method):
         "still depend on the laboratory."
     )
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.num_domains = len(setting.source_domains)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
         source = batch.source

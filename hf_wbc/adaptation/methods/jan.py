@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_wbc.adaptation.losses import all_gather_batch
 from hf_wbc.adaptation.method import MethodOptions, Needs, NotNegative, PenaltyMethod
-from hf_wbc.adaptation.methods.dan import discrepancy, kernel, squared_distances
+from hf_wbc.adaptation.methods.dan import mmd_from_kernel, multi_gaussian_kernel, squared_distances
 from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
@@ -37,7 +37,7 @@ def joint_mmd(
     """
     distance = squared_distances(torch.cat([p_s, p_t]))
     of_softmax = torch.exp(-distance / (2 * SOFTMAX_SIGMA**2))
-    return discrepancy(kernel(torch.cat([f_s, f_t])) * of_softmax, len(f_s), w_s)
+    return mmd_from_kernel(multi_gaussian_kernel(torch.cat([f_s, f_t])) * of_softmax, len(f_s), w_s)
 
 
 class Jan(PenaltyMethod):

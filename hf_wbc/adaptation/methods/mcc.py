@@ -27,7 +27,7 @@ class Options(MethodOptions):
     """By which target logits are divided."""
 
 
-def confusion(logits: Tensor, temperature: float = 2.5) -> Tensor:
+def mcc_loss(logits: Tensor, temperature: float = 2.5) -> Tensor:
     """Mean share of other classes in a class's correlations; logits (B, C), value in [0, 1].
 
     With p the softened predictions and w weights that grow with certainty (no gradient), class j's
@@ -49,8 +49,8 @@ class Mcc(PenaltyMethod):
     limitations = "a class is rare in the target: giving it to a frequent one confuses nothing."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        logits = self.supervised.open(all_gather_batch(output_t.logits)).float()
-        return confusion(logits, self.options.temperature)
+        logits = self.supervised.select_present(all_gather_batch(output_t.logits)).float()
+        return mcc_loss(logits, self.options.temperature)
 
 
 METHOD = Mcc

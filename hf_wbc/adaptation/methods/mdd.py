@@ -41,7 +41,7 @@ class Options(MethodOptions):
     """Of the second head's hidden layer."""
 
 
-def disparity_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:
+def mdd_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:
     """Loss of the second head: gamma times -log p(y) on the source, -log(1 - p(y)) on the target.
 
     y is the class that the classifier's logits `z` (B, C) predict, p the softmax of the second
@@ -61,13 +61,13 @@ class Mdd(PenaltyMethod):
     paper = "Zhang et al. 2019, arXiv:1904.05801"
     limitations = "class proportions differ: frequent classes are split to fill rare ones."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         width = self.options.width
         self.adversary = nn.Sequential(
             nn.Linear(self.classifier.num_features, width),
             nn.ReLU(),
-            nn.Linear(width, self.supervised.num_open),
+            nn.Linear(width, self.supervised.num_present),
         )
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
@@ -75,8 +75,10 @@ class Mdd(PenaltyMethod):
         features = reverse_gradient(torch.cat([output_s.features, output_t.features]), strength)
         sizes = [len(output_s.features), len(output_t.features)]
         adv_s, adv_t = self.adversary(features).float().split(sizes)
-        z_s, z_t = (self.supervised.open(output.logits) for output in (output_s, output_t))
-        return disparity_loss(z_s, adv_s, z_t, adv_t, self.options.gamma)
+        z_s, z_t = (
+            self.supervised.select_present(output.logits) for output in (output_s, output_t)
+        )
+        return mdd_loss(z_s, adv_s, z_t, adv_t, self.options.gamma)
 
 
 METHOD = Mdd

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hf_wbc.adaptation.losses import forward_source_target, target_views
+from hf_wbc.adaptation.losses import forward_together, target_views
 from hf_wbc.adaptation.method import (
     Fraction,
     LossTerms,
@@ -40,7 +40,7 @@ class Options(MethodOptions):
     """Fraction of the training in which the weight grows; 0 for none."""
 
 
-def consistency(z: Tensor, guide: Tensor) -> Tensor:
+def consistency_loss(z: Tensor, guide: Tensor) -> Tensor:
     """Mean squared difference of the probabilities of logits (B, C); the guide gets no gradient."""
     return (z.softmax(1) - guide.detach().softmax(1)).pow(2).mean()
 
@@ -57,8 +57,8 @@ class MeanTeacher(Method):
     family = "adaptation"
     limitations = "the source-trained teacher is wrong on whole classes, which it then confirms."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
     @property
@@ -67,10 +67,10 @@ class MeanTeacher(Method):
 
     def fit(self, batch: Batch) -> LossTerms:
         weak, strong = target_views(batch)
-        output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, strong)
+        output_s, output_t = forward_together(self.classifier, batch.source.inputs, strong)
         supervised = self.supervised_loss(output_s, batch)
         of_both = output_t.logits.float(), self.teacher(weak)
-        distance = consistency(*(self.supervised.open(logits) for logits in of_both))
+        distance = consistency_loss(*(self.supervised.select_present(logits) for logits in of_both))
         ramp = gaussian_ramp(batch.progress, self.options.ramp_up)
         loss = supervised + self.options.weight * ramp * distance
         return {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from hf_wbc.adaptation.losses import forward_source_target
+from hf_wbc.adaptation.losses import forward_together
 from hf_wbc.adaptation.method import (
     Count,
     Fraction,
@@ -41,7 +41,7 @@ class Options(MethodOptions):
     """Probability that a block is masked."""
 
 
-def masked(images: Tensor, block: int, ratio: float) -> Tensor:
+def mask_blocks(images: Tensor, block: int, ratio: float) -> Tensor:
     """Normalised images (B, 3, H, W) with a part of their blocks at 0, drawn for each image.
 
     The blocks are as near to `block` pixels as makes them fill the image evenly.
@@ -52,7 +52,7 @@ def masked(images: Tensor, block: int, ratio: float) -> Tensor:
     return images * interpolate(kept.to(images.dtype), size=(height, width))
 
 
-def weighted_pseudo_label_loss(z: Tensor, guide: Tensor) -> Tensor:
+def mic_loss(z: Tensor, guide: Tensor) -> Tensor:
     """Cross-entropy of logits z (B, C) with the guide's labels, times its confidence in each.
 
     The mean over B samples. The guide's logits (B, C) get no gradient.
@@ -68,17 +68,17 @@ class Mic(Method):
     family = "adaptation"
     limitations = "the teacher is wrong from the start, or a mask hides all that tells a cell."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
     def fit(self, batch: Batch) -> LossTerms:
         assert batch.target is not None
         images = batch.target.inputs
-        hidden = masked(images, self.options.block, self.options.ratio)
-        output_s, output_t = forward_source_target(self.classifier, batch.source.inputs, hidden)
+        hidden = mask_blocks(images, self.options.block, self.options.ratio)
+        output_s, output_t = forward_together(self.classifier, batch.source.inputs, hidden)
         supervised = self.supervised_loss(output_s, batch)
-        pseudo = weighted_pseudo_label_loss(output_t.logits.float(), self.teacher(images))
+        pseudo = mic_loss(output_t.logits.float(), self.teacher(images))
         loss = supervised + self.options.weight * pseudo
         return {"loss": loss, "supervised": supervised.detach(), "masked": pseudo.detach()}
 

@@ -103,8 +103,8 @@ class MixStyle(Method):
         "ViT to mix."
     )
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         # A ViT has one, which cuts the patches, and may take images of its own size alone.
         has_maps = sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) > 1
         device = next(self.classifier.parameters()).device

@@ -31,13 +31,13 @@ from hf_wbc.adaptation.target_priors import PriorOptions, RunningPriors
 from hf_wbc.data.batch import Batch
 
 
-def fading(sums: Tensor, f: Tensor, member: Tensor, theta: float) -> Tensor:
+def update_fading_sums(sums: Tensor, f: Tensor, member: Tensor, theta: float) -> Tensor:
     """The next fading sums (K, d + 1) of features (B, d), and of ones, under `member` (B, K)."""
     with torch.autocast(f.device.type, enabled=False):
         return theta * sums + member.T @ torch.cat([f, torch.ones_like(f[:, :1])], dim=1)
 
 
-def means(sums: Tensor) -> tuple[Tensor, Tensor]:
+def fading_means(sums: Tensor) -> tuple[Tensor, Tensor]:
     """The means (K, d) in fading sums (K, d + 1), 0 of no sample, and of how many they are (K,)."""
     seen = sums[:, -1]
     return sums[:, :-1] / seen.clamp(min=1e-6)[:, None], seen
@@ -55,7 +55,7 @@ class Options(PriorOptions):
     """How fast the weight grows: by 2 / (1 + exp(-gamma progress)) - 1."""
 
 
-def semantic(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
+def mstn_loss(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
     """Mean squared difference of centroids (S, C, d) of S sources and (C, d) of the target.
 
     `matched` (S, C) in [0, 1] is what each pair counts.
@@ -78,13 +78,13 @@ class Mstn(Method):
     has: Tensor
     """1 where a source has a class (S, C)."""
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        (num_sources, num_classes), width = setting.class_counts.shape, self.classifier.num_features
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        (num_sources, num_classes), width = info.class_counts.shape, self.classifier.num_features
         self.num_classes = num_classes
         self.register_buffer("sums_s", torch.zeros(num_sources * num_classes, width + 1))
         self.register_buffer("sums_t", torch.zeros(num_classes, width + 1))
-        self.register_buffer("has", (setting.class_counts > 0).float(), persistent=False)
+        self.register_buffer("has", (info.class_counts > 0).float(), persistent=False)
         present = self.has.any(0)
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
@@ -94,10 +94,14 @@ class Mstn(Method):
         cells = batch.source.domains * self.num_classes + batch.source.labels
         member_s = one_hot(all_gather_batch(cells), self.has.numel()) * self.has.flatten()
         self.priors.update(output_s.logits, batch.source.labels, output_t.logits)
-        member_t = self.priors.corrected(all_gather_batch(output_t.logits))
+        member_t = self.priors.correct_for_priors(all_gather_batch(output_t.logits))
         theta = self.options.theta
-        sums_s = fading(self.sums_s, all_gather_batch(output_s.features).float(), member_s, theta)
-        sums_t = fading(self.sums_t, all_gather_batch(output_t.features).float(), member_t, theta)
+        sums_s = update_fading_sums(
+            self.sums_s, all_gather_batch(output_s.features).float(), member_s, theta
+        )
+        sums_t = update_fading_sums(
+            self.sums_t, all_gather_batch(output_t.features).float(), member_t, theta
+        )
         distance = self.distance(sums_s, sums_t)
         self.sums_s.copy_(sums_s.detach())
         self.sums_t.copy_(sums_t.detach())
@@ -107,9 +111,9 @@ class Mstn(Method):
 
     def distance(self, sums_s: Tensor, sums_t: Tensor) -> Tensor:
         """Of the centroids; each pair counts by what was seen of both, nothing for no sample."""
-        (c_s, seen_s), (c_t, seen_t) = means(sums_s), means(sums_t)
+        (c_s, seen_s), (c_t, seen_t) = fading_means(sums_s), fading_means(sums_t)
         counted = (seen_s / (seen_s + 1)).view_as(self.has) * (seen_t / (seen_t + 1))
-        return semantic(c_s.view(*self.has.shape, -1), c_t, counted)
+        return mstn_loss(c_s.view(*self.has.shape, -1), c_t, counted)
 
 
 METHOD = Mstn

@@ -29,7 +29,7 @@ class Options(MethodOptions):
     """Of the mean distance."""
 
 
-def multi_coral(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:
+def multi_coral_loss(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:
     """Mean over pairs of domains of ||C_i - C_j||^2 / 4d^2; features (B, d), domains (B,).
 
     Domains of fewer than two samples have no covariance and are left out.
@@ -56,9 +56,9 @@ class MultiCoral(Method):
     family = "generalisation"
     limitations = "sources hold different mixes of classes, whose covariances should then differ."
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.num_domains = len(setting.source_domains)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
         output = self.classifier(batch.source.inputs)
@@ -67,7 +67,7 @@ class MultiCoral(Method):
                 all_gather_batch(output.features.float()),
                 all_gather_batch(batch.source.domains),
             )
-            penalty = multi_coral(features, domains, self.num_domains)
+            penalty = multi_coral_loss(features, domains, self.num_domains)
         loss = self.supervised_loss(output, batch) + self.options.weight * penalty
         return {"loss": loss, "coral": penalty}
 

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hf_wbc.adaptation.losses import all_gather_batch, concentration, entropy
+from hf_wbc.adaptation.losses import all_gather_batch, entropy, prior_divergence
 from hf_wbc.adaptation.method import (
     LossTerms,
     Method,
@@ -27,7 +27,7 @@ from hf_wbc.adaptation.method import (
     NotNegative,
     TrainingInfo,
 )
-from hf_wbc.adaptation.norm_layers import no_dropout
+from hf_wbc.adaptation.norm_layers import train_without_dropout
 from hf_wbc.data.batch import TargetBatch
 
 
@@ -75,17 +75,17 @@ class Shot(Method):
     prior: Tensor
     """Class proportions (K,) that diversity wants."""
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.num_target = setting.num_target
-        if (passes := setting.adapt_passes) <= 1:
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.num_target = info.num_target
+        if (passes := info.adapt_passes) <= 1:
             times = math.ceil(self.adapt_passes / passes) if passes else 0
             more = f"make it {times} times that, or " if times else ""
             raise ValueError(
                 f"--adapt-steps gives {passes:.3g} passes over the target, and in the first one "
                 f"shot only looks; {more}leave it out, for {self.adapt_passes:g} passes"
             )
-        self.register_buffer("prior", torch.ones(self.supervised.num_open).softmax(0))
+        self.register_buffer("prior", torch.ones(self.supervised.num_present).softmax(0))
 
     def start_adapting(self) -> None:
         self.classifier.head.requires_grad_(False)
@@ -94,9 +94,9 @@ class Shot(Method):
             self.register_buffer(name, self.prior.new_zeros(self.num_target, width))
 
     def adapt(self, batch: TargetBatch) -> LossTerms:
-        no_dropout(self.classifier)
+        train_without_dropout(self.classifier)
         output = self.classifier(batch.target.inputs)
-        logits = self.supervised.open(output.logits).float()
+        logits = self.supervised.select_present(output.logits).float()
         p = logits.softmax(1)
         looks = batch.passes < 1
         self._remember(batch.target.index, output.features.detach().float(), p.detach(), looks)
@@ -104,7 +104,7 @@ class Shot(Method):
             labels = pseudo_labels(self.features, self.predictions)[batch.target.index]
         parts = {
             "entropy": entropy(logits).mean(),
-            "concentration": concentration(all_gather_batch(p), self.prior),
+            "concentration": prior_divergence(all_gather_batch(p), self.prior),
             "pseudo": nn.functional.cross_entropy(logits, labels),
         }
         weights = 1.0, self.options.diversity, self.options.beta

@@ -9,11 +9,11 @@ batches of the phase. The paper's stream is the test set; ours is the target's t
 from hf_wbc.adaptation.losses import entropy
 from hf_wbc.adaptation.method import LossTerms, Method, TrainingInfo
 from hf_wbc.adaptation.norm_layers import (
-    affines,
+    affine_parameters,
+    average_statistics,
     batch_logits,
-    learn_only,
-    restart_statistics,
-    share_statistics,
+    reset_statistics,
+    train_only,
 )
 from hf_wbc.data.batch import TargetBatch
 
@@ -27,10 +27,10 @@ class Tent(Method):
     )
     adapt_passes = 1.0
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
         self.adapting = False
-        if not affines(self.classifier):
+        if not affine_parameters(self.classifier):
             raise ValueError(
                 f"{self.name()} adapts scale and shift of normalisation layers, and none learns "
                 "here; use --trainable full, or add one with --bottleneck 256"
@@ -38,15 +38,15 @@ class Tent(Method):
 
     def start_adapting(self) -> None:
         self.adapting = True
-        learn_only(self, affines(self.classifier))
-        restart_statistics(self.classifier)
+        train_only(self, affine_parameters(self.classifier))
+        reset_statistics(self.classifier)
 
     def adapt(self, batch: TargetBatch) -> LossTerms:
         return {"loss": entropy(batch_logits(self.classifier, batch.target.inputs)).mean()}
 
     def after_step(self) -> None:
         if self.adapting:  # not in `adapt`: the gradient needs the statistics as they were
-            share_statistics(self.classifier)
+            average_statistics(self.classifier)
 
 
 METHOD = Tent

@@ -30,7 +30,7 @@ class Options(MethodOptions):
     """Fraction of training in which the weight is at most 1."""
 
 
-def risk_variance(losses: Tensor, domains: Tensor, num_domains: int) -> Tensor:
+def vrex_penalty(losses: Tensor, domains: Tensor, num_domains: int) -> Tensor:
     """Variance of the mean losses of the domains that are there; losses and domains (B,)."""
     means, counts = domain_means(losses, domains, num_domains)
     present = (counts > 0).to(losses.dtype)
@@ -48,15 +48,15 @@ class VREx(Method):
         "three sources say little about a fourth."
     )
 
-    def setup(self, setting: TrainingInfo) -> None:
-        super().setup(setting)
-        self.num_domains = len(setting.source_domains)
+    def setup(self, info: TrainingInfo) -> None:
+        super().setup(info)
+        self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
         source = batch.source
         logits = self.classifier(source.inputs).logits
         losses = self.supervised(logits, source.labels, source.domains)
-        penalty = risk_variance(
+        penalty = vrex_penalty(
             all_gather_batch(losses), all_gather_batch(source.domains), self.num_domains
         )
         weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)

@@ -41,10 +41,10 @@ def vit() -> nn.Module:
     return ViTForImageClassification(config)
 
 
-def set_up(classifier: nn.Module, setting: TrainingInfo) -> Method:
+def set_up(classifier: nn.Module, info: TrainingInfo) -> Method:
     found = load_method("adabn")
     method = found(classifier, found.parse({}))  # type: ignore[arg-type]
-    method.setup(setting)
+    method.setup(info)
     return method.train()
 
 
@@ -107,11 +107,11 @@ def test_starting_again_and_loading_the_state_continues_in_the_same_bits(
 
 @pytest.mark.parametrize("frozen", [{"trainable": "frozen"}, {"batch_norm": "frozen"}])
 def test_frozen_layers_are_re_estimated_too(
-    frozen: dict[str, Any], resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
+    frozen: dict[str, Any], resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     freeze(classifier, **frozen)
-    method = set_up(classifier, make_setting())
+    method = set_up(classifier, make_info())
     method.start_adapting()
     before = [norm.running_mean.clone() for norm in norm_layers.batch_norms(classifier)]
     method(target_batch(torch.randn(4, 3, 32, 32)))
@@ -121,11 +121,11 @@ def test_frozen_layers_are_re_estimated_too(
 
 
 def test_features_leave_the_backbones_statistics_alone(
-    resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
+    resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     classifier.add_bottleneck(4, seed=0)
-    method = set_up(classifier, make_setting(is_features=True))
+    method = set_up(classifier, make_info(is_features=True))
     for norm in norm_layers.batch_norms(classifier):
         norm.running_mean.add_(1)
     method.start_adapting()
@@ -137,23 +137,23 @@ def test_features_leave_the_backbones_statistics_alone(
 
 
 def test_features_that_pass_no_batch_norm_are_refused(
-    resnet: nn.Module, make_setting: Callable[..., TrainingInfo]
+    resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
     with pytest.raises(ValueError, match="--bottleneck 256, or leave out --inputs features"):
-        set_up(classifier, make_setting(is_features=True))
+        set_up(classifier, make_info(is_features=True))
     classifier.add_bottleneck(4, seed=0)
-    set_up(classifier, make_setting(is_features=True))
+    set_up(classifier, make_info(is_features=True))
 
 
 def test_a_vit_is_refused_until_it_has_a_bottleneck(
-    vit: nn.Module, make_setting: Callable[..., TrainingInfo]
+    vit: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(vit)
     with pytest.raises(ValueError, match="--bottleneck 256"):
-        set_up(classifier, make_setting())
+        set_up(classifier, make_info())
     classifier.add_bottleneck(4, seed=0)
-    set_up(classifier, make_setting())
+    set_up(classifier, make_info())
 
 
 def test_processes_share_the_mean_of_their_statistics(
@@ -163,7 +163,7 @@ def test_processes_share_the_mean_of_their_statistics(
     method = make_method("adabn", small)
     method.start_adapting()
     inputs = torch.randn(8, 6)
-    monkeypatch.setattr(norm_layers, "whole", lambda held: torch.cat([held, held + 2]))
+    monkeypatch.setattr(norm_layers, "all_gather_batch", lambda held: torch.cat([held, held + 2]))
     method(target_batch(inputs))
     torch.testing.assert_close(small.norm.running_mean, inputs.mean(0) + 1)
     torch.testing.assert_close(small.norm.running_var, inputs.var(0) + 1)

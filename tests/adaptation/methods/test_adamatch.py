@@ -10,7 +10,7 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.methods.adamatch import adamatch, aligned, warm_up
+from hf_wbc.adaptation.methods.adamatch import adamatch_loss, align_distribution, cosine_warm_up
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 1, 11), (4, 6, 3), (16, 9, 11)]
@@ -44,7 +44,7 @@ def test_the_loss_is_the_papers_and_only_the_strong_view_has_a_gradient(
     strong, weak = rng.normal(size=(2, num_t, num_classes), scale=2)
     source = rng.normal(size=(num_s, num_classes), scale=2)
     assert_loss_is(
-        lambda *z: adamatch(*z, threshold)[0],
+        lambda *z: adamatch_loss(*z, threshold)[0],
         lambda *z: reference(*z, threshold),
         strong,
         weak,
@@ -54,18 +54,18 @@ def test_the_loss_is_the_papers_and_only_the_strong_view_has_a_gradient(
 
 def test_a_threshold_separates_samples() -> None:
     z = torch.randn(40, 11, generator=torch.Generator().manual_seed(0)).double() * 2
-    found = [adamatch(z, z, z[:20], threshold)[1].item() for threshold in (0.0, 0.9, 1.0)]
+    found = [adamatch_loss(z, z, z[:20], threshold)[1].item() for threshold in (0.0, 0.9, 1.0)]
     assert found[0] == 1 and 0 < found[2] < found[1] < 1
 
 
 def test_alignment_changes_nothing_where_proportions_agree() -> None:
     z = torch.randn(6, 11)
-    torch.testing.assert_close(aligned(z, z.flip(0)), z.softmax(1))
+    torch.testing.assert_close(align_distribution(z, z.flip(0)), z.softmax(1))
 
 
 def test_alignment_gives_uniform_predictions_the_sources_proportions() -> None:
     z_s = torch.randn(9, 11)
-    found = aligned(torch.zeros(4, 11), z_s)
+    found = align_distribution(torch.zeros(4, 11), z_s)
     torch.testing.assert_close(found, z_s.softmax(1).mean(0).expand(4, -1))
 
 
@@ -74,20 +74,20 @@ def test_under_label_shift_alignment_relabels_target_cells() -> None:
     z_t = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
     z_s = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
     assert (z_t.argmax(1) == 1).sum() == 1
-    assert aligned(z_t, z_s).mean(0)[1] > z_t.softmax(1).mean(0)[1]
+    assert align_distribution(z_t, z_s).mean(0)[1] > z_t.softmax(1).mean(0)[1]
 
 
 def test_a_class_that_no_sample_has_stays_finite() -> None:
     z = 1e4 * torch.eye(11)
     z_strong = z[:3].clone().requires_grad_()
-    loss, _ = adamatch(z_strong, z[:3], z[3:6], 0.9)
+    loss, _ = adamatch_loss(z_strong, z[:3], z[3:6], 0.9)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(z_strong.grad).all()
-    assert torch.isfinite(aligned(z[:3], z[3:6])).all()
+    assert torch.isfinite(align_distribution(z[:3], z[3:6])).all()
 
 
 def test_the_weight_warms_up_over_half_of_the_training() -> None:
-    found = [warm_up(progress) for progress in (0.0, 0.25, 0.5, 0.8)]
+    found = [cosine_warm_up(progress) for progress in (0.0, 0.25, 0.5, 0.8)]
     assert found == pytest.approx([0, 0.5, 1, 1])
 
 

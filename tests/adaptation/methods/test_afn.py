@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.methods.afn import norm_growth
+from hf_wbc.adaptation.methods.afn import afn_loss
 
 
 @pytest.mark.parametrize(("num", "d"), [(5, 3), (1, 4), (8, 1)])
@@ -18,16 +18,16 @@ def test_value_and_gradient_are_the_papers_with_the_last_norm_as_a_constant(
     def reference(f: np.ndarray) -> float:
         return float(np.mean((np.sqrt((f**2).sum(1)) - (last + delta)) ** 2))
 
-    assert_loss_is(lambda f: norm_growth(f.norm(dim=1), delta), reference, features)
+    assert_loss_is(lambda f: afn_loss(f.norm(dim=1), delta), reference, features)
 
 
 def test_the_value_is_always_delta_squared() -> None:
-    assert norm_growth(torch.rand(7) * 9, 0.5).item() == pytest.approx(0.25)
+    assert afn_loss(torch.rand(7) * 9, 0.5).item() == pytest.approx(0.25)
 
 
 def test_a_step_lengthens_every_feature_by_the_same() -> None:
     f = torch.randn(6, 4, requires_grad=True)
-    norm_growth(f.norm(dim=1), 1.0).backward()
+    afn_loss(f.norm(dim=1), 1.0).backward()
     assert f.grad is not None
     longer = (f - 0.3 * f.grad).norm(dim=1) - f.norm(dim=1)
     torch.testing.assert_close(longer, torch.full((6,), 0.3 * 2 / 6))
@@ -35,7 +35,7 @@ def test_a_step_lengthens_every_feature_by_the_same() -> None:
 
 def test_a_feature_of_no_length_has_a_finite_gradient() -> None:
     f = torch.zeros(2, 4, requires_grad=True)
-    norm_growth(f.norm(dim=1), 1.0).backward()
+    afn_loss(f.norm(dim=1), 1.0).backward()
     assert f.grad is not None and torch.isfinite(f.grad).all()
 
 

@@ -159,11 +159,11 @@ def test_every_weight_that_learns_gets_a_gradient(
 
 
 @pytest.fixture
-def closed_setting(make_setting: Callable[..., Any]) -> Any:
+def closed_setting(make_info: Callable[..., Any]) -> Any:
     """No source has the class CLOSED."""
-    counts = make_setting().class_counts
+    counts = make_info().class_counts
     counts[:, CLOSED] = 0
-    return make_setting(class_counts=counts)
+    return make_info(class_counts=counts)
 
 
 def close(network: Any) -> Any:
@@ -200,7 +200,7 @@ def test_a_closed_class_is_as_if_it_did_not_exist(
         (cut(make_network(kind)), replace(closed_setting, class_counts=counts),
          replace(batch, source=fewer)),
     ):  # fmt: skip
-        method = make_method(name, network, setting=setting, **OPTIONS.get(name, {}))
+        method = make_method(name, network, info=setting, **OPTIONS.get(name, {}))
         found.append([])
         for seed in (3, 4):
             torch.manual_seed(seed)
@@ -229,7 +229,7 @@ def test_nothing_moves_a_closed_class(
     """Its gradient is 0, not nearly so: an optimizer that divides by its size would go far."""
     network = close(make_network(kind))
     row = network.head.weight[CLOSED].clone(), network.head.bias[CLOSED].clone()
-    method = make_method(name, network, setting=replace(closed_setting, lineage=0.5))
+    method = make_method(name, network, info=replace(closed_setting, lineage=0.5))
     for number, part in enumerate(phases(method, make_batch(images=kind == "images"))):
         if number:
             method.start_adapting()

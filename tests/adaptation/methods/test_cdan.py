@@ -10,7 +10,7 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from hf_wbc.adaptation.losses import outer_product, random_outer_product, reversal_strength
-from hf_wbc.adaptation.methods.cdan import entropy_weight
+from hf_wbc.adaptation.methods.cdan import entropy_weights
 from hf_wbc.taxonomy import NUM_CLASSES
 
 
@@ -58,14 +58,14 @@ def test_samples_weigh_one_plus_exp_of_minus_entropy(assert_loss_is) -> None:
     logits = 2 * np.random.default_rng(0).normal(size=(6, 4))
     mix = np.arange(6) - 2.0
     assert_loss_is(
-        lambda z: (torch.from_numpy(mix) * entropy_weight(z.softmax(1))).sum(),
+        lambda z: (torch.from_numpy(mix) * entropy_weights(z.softmax(1))).sum(),
         lambda z: float((mix * (1 + np.exp(-entropy(softmax(z, axis=1), axis=1)))).sum()),
         logits,
     )
 
 
 def test_the_surest_weighs_two_and_the_least_sure_one_and_a_share() -> None:
-    found = entropy_weight(torch.stack([torch.eye(5)[0], torch.ones(5) / 5]))
+    found = entropy_weights(torch.stack([torch.eye(5)[0], torch.ones(5) / 5]))
     torch.testing.assert_close(found, torch.tensor([2.0, 1.2]))
 
 

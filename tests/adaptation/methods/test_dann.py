@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit
 
 from hf_wbc.adaptation.losses import reversal_strength
-from hf_wbc.adaptation.methods.dann import Discriminator, domain_loss
+from hf_wbc.adaptation.methods.dann import Discriminator, domain_adversarial_loss
 
 
 def reference(
@@ -23,14 +23,16 @@ def test_value_and_gradient_are_the_binary_cross_entropy(
     num_s: int, num_t: int, assert_loss_is
 ) -> None:
     rng = np.random.default_rng(0)
-    assert_loss_is(domain_loss, reference, 3 * rng.normal(size=num_s), rng.normal(size=num_t))
+    assert_loss_is(
+        domain_adversarial_loss, reference, 3 * rng.normal(size=num_s), rng.normal(size=num_t)
+    )
 
 
 def test_weights_weigh_samples(assert_loss_is) -> None:
     rng = np.random.default_rng(0)
     w_s, w_t = rng.uniform(0, 2, size=5), rng.uniform(0, 2, size=4)
     assert_loss_is(
-        lambda z_s, z_t: domain_loss(z_s, z_t, torch.from_numpy(w_s), torch.from_numpy(w_t)),
+        lambda z_s, z_t: domain_adversarial_loss(z_s, z_t, torch.from_numpy(w_s), torch.from_numpy(w_t)),
         lambda z_s, z_t: reference(z_s, z_t, w_s, w_t),
         rng.normal(size=5), rng.normal(size=4),
     )  # fmt: skip
@@ -38,15 +40,21 @@ def test_weights_weigh_samples(assert_loss_is) -> None:
 
 def test_weights_of_one_change_nothing() -> None:
     z_s, z_t = torch.randn(5), torch.randn(3)
-    assert torch.equal(domain_loss(z_s, z_t, torch.ones(5)), domain_loss(z_s, z_t))
+    assert torch.equal(
+        domain_adversarial_loss(z_s, z_t, torch.ones(5)), domain_adversarial_loss(z_s, z_t)
+    )
 
 
 def test_who_does_not_know_pays_ln_2() -> None:
-    assert domain_loss(torch.zeros(3), torch.zeros(8)).item() == pytest.approx(np.log(2))
+    assert domain_adversarial_loss(torch.zeros(3), torch.zeros(8)).item() == pytest.approx(
+        np.log(2)
+    )
 
 
 def test_who_is_surely_wrong_pays_a_finite_price() -> None:
-    assert domain_loss(-1e4 * torch.ones(2), 1e4 * torch.ones(2)).item() == pytest.approx(1e4)
+    assert domain_adversarial_loss(
+        -1e4 * torch.ones(2), 1e4 * torch.ones(2)
+    ).item() == pytest.approx(1e4)
 
 
 def test_the_discriminator_gives_one_logit_per_sample() -> None:
@@ -59,7 +67,7 @@ def test_the_discriminator_gives_one_logit_per_sample() -> None:
 def plain(method, small, batch) -> torch.Tensor:
     """The discriminator's loss without reversal."""
     z_s = method.discriminator(small(batch.source.inputs).features)
-    return domain_loss(z_s, method.discriminator(small(batch.target.inputs).features))
+    return domain_adversarial_loss(z_s, method.discriminator(small(batch.target.inputs).features))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.9])

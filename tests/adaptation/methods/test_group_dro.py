@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.adaptation.losses import domain_means
-from hf_wbc.adaptation.methods.group_dro import ascend
+from hf_wbc.adaptation.methods.group_dro import update_domain_weights
 from hf_wbc.data.batch import Batch
 
 LABELS = (0, 3, 8, 9, 10, 8)
@@ -38,7 +38,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
 
     def loss(losses: torch.Tensor) -> torch.Tensor:
         found, _ = domain_means(losses, torch.tensor(domains), number)
-        return ascend(torch.from_numpy(start), found, eta) @ found
+        return update_domain_weights(torch.from_numpy(start), found, eta) @ found
 
     assert_loss_is(loss, lambda losses: float(q @ means(losses)), values)
 
@@ -61,7 +61,7 @@ def test_the_method_remembers_the_weights_of_domains(
 
 
 def test_the_worst_domain_gains_weight() -> None:
-    q = ascend(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 2.0]), 0.1)
+    q = update_domain_weights(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 2.0]), 0.1)
     assert q[1] > q[0]
     assert q.sum().item() == pytest.approx(1)
 
@@ -69,7 +69,9 @@ def test_the_worst_domain_gains_weight() -> None:
 def test_an_absent_domain_keeps_its_ratio_to_a_domain_without_loss() -> None:
     means, counts = domain_means(torch.tensor([0.0, 0.0]), torch.tensor([0, 0]), 2)
     assert counts.tolist() == [2, 0]
-    torch.testing.assert_close(ascend(torch.tensor([0.3, 0.7]), means, 1.0).tolist(), [0.3, 0.7])
+    torch.testing.assert_close(
+        update_domain_weights(torch.tensor([0.3, 0.7]), means, 1.0).tolist(), [0.3, 0.7]
+    )
 
 
 def test_equal_losses_leave_the_plain_loss(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.adaptation.methods.dann import domain_loss
+from hf_wbc.adaptation.methods.dann import domain_adversarial_loss
 from hf_wbc.adaptation.target_priors import RunningPriors
 
 LABELS = (0, 3, 8, 8, 8, 9)
@@ -51,7 +51,7 @@ def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_target
     w = priors.weights(torch.from_numpy(labels.ravel()), 10.0).numpy().reshape(labels.shape)
     z_t = torch.zeros(1)
     found = [
-        2 * domain_loss(torch.tensor(z[y]), z_t, torch.tensor(v)).item() - np.log(2)
+        2 * domain_adversarial_loss(torch.tensor(z[y]), z_t, torch.tensor(v)).item() - np.log(2)
         for y, v in zip(labels, w, strict=True)
     ]
     of_class = np.log1p(np.exp(-z))

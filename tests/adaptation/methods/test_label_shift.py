@@ -111,13 +111,13 @@ def gains() -> object:
     """Mean macro-F1 of a method less that of source_only, over the seeds."""
 
     @cache
-    def scores(name: str, shifted: bool, small: type, setting) -> np.ndarray:
-        return np.array([train(name, seed, shifted, small, setting) for seed in SEEDS[shifted]])
+    def scores(name: str, shifted: bool, small: type, info) -> np.ndarray:
+        return np.array([train(name, seed, shifted, small, info) for seed in SEEDS[shifted]])
 
-    def gain(name: str, shifted: bool, small: nn.Module, setting) -> np.ndarray:
+    def gain(name: str, shifted: bool, small: nn.Module, info) -> np.ndarray:
         kind = type(small)
-        base = scores("source_only", shifted, kind, setting)
-        found = scores(name, shifted, kind, setting) - base
+        base = scores("source_only", shifted, kind, info)
+        found = scores(name, shifted, kind, info) - base
         print(f"{name}: {found.mean():+.3f} +- {found.std():.3f} on {base.mean():.3f}")
         return found
 
@@ -125,44 +125,44 @@ def gains() -> object:
 
 
 @pytest.mark.parametrize("name", PLAIN + AWARE)
-def test_without_label_shift_every_alignment_helps(name, gains, small, make_setting) -> None:
-    found = gains(name, False, small, make_setting)
+def test_without_label_shift_every_alignment_helps(name, gains, small, make_info) -> None:
+    found = gains(name, False, small, make_info)
     assert found.mean() > 0.05 and (found > 0).all()
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_under_label_shift_plain_alignment_hurts(name, gains, small, make_setting) -> None:
-    found = gains(name, True, small, make_setting)
+def test_under_label_shift_plain_alignment_hurts(name, gains, small, make_info) -> None:
+    found = gains(name, True, small, make_info)
     assert found.mean() < -0.05
 
 
 @pytest.mark.parametrize("name", AWARE)
-def test_under_label_shift_aware_alignment_does_not(name, gains, small, make_setting) -> None:
-    found = gains(name, True, small, make_setting)
+def test_under_label_shift_aware_alignment_does_not(name, gains, small, make_info) -> None:
+    found = gains(name, True, small, make_info)
     assert found.mean() > 0
 
 
-def test_under_label_shift_matching_classes_still_helps(gains, small, make_setting) -> None:
-    assert gains("mstn", True, small, make_setting).mean() > 0.04
+def test_under_label_shift_matching_classes_still_helps(gains, small, make_info) -> None:
+    assert gains("mstn", True, small, make_info).mean() > 0.04
 
 
 @pytest.mark.parametrize(("plain", "aware"), [("dan", "iw_dan"), ("dann", "iw_dann")])
 def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
-    plain, aware, gains, small, make_setting
+    plain, aware, gains, small, make_info
 ) -> None:
-    plainly = gains(plain, True, small, make_setting)
-    awarely = gains(aware, True, small, make_setting)
+    plainly = gains(plain, True, small, make_info)
+    awarely = gains(aware, True, small, make_info)
     assert (awarely > plainly).all() and (awarely - plainly).mean() > 0.08
 
 
-def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_setting) -> None:
+def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_info) -> None:
     """By no more than .05 of macro-F1, where dan and dann lose twice that."""
-    assert gains("coral", False, small, make_setting).mean() > 0
-    assert gains("coral", True, small, make_setting).mean() > -0.05
+    assert gains("coral", False, small, make_info).mean() > 0
+    assert gains("coral", True, small, make_info).mean() > -0.05
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-def test_weights_bring_coral_nothing_measurable(shifted, gains, small, make_setting) -> None:
+def test_weights_bring_coral_nothing_measurable(shifted, gains, small, make_info) -> None:
     """Less than .03 either way, which is the spread over seeds; those of dan and dann mend .1."""
-    plainly, awarely = (gains(n, shifted, small, make_setting) for n in ("coral", "iw_coral"))
+    plainly, awarely = (gains(n, shifted, small, make_info) for n in ("coral", "iw_coral"))
     assert abs((awarely - plainly).mean()) < 0.03

@@ -9,7 +9,7 @@ import torch
 from scipy.special import softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.methods.mcc import confusion
+from hf_wbc.adaptation.methods.mcc import mcc_loss
 from hf_wbc.data.batch import Batch
 
 SHAPES = [(1, 3), (2, 11), (7, 4), (20, 11)]
@@ -38,21 +38,21 @@ def test_the_loss_and_its_gradient_are_the_papers(
     logits = np.random.default_rng(0).normal(size=shape, scale=3)
     w = weights(logits, temperature)  # the weights carry no gradient
     assert_loss_is(
-        lambda z: confusion(z, temperature), lambda z: reference(z, w, temperature), logits
+        lambda z: mcc_loss(z, temperature), lambda z: reference(z, w, temperature), logits
     )
 
 
 def test_uniform_predictions_are_confused_by_all_but_one_of_the_classes() -> None:
-    assert confusion(torch.zeros(5, 11)).item() == pytest.approx(1 - 1 / 11)
+    assert mcc_loss(torch.zeros(5, 11)).item() == pytest.approx(1 - 1 / 11)
 
 
 def test_sure_predictions_of_every_class_are_not_confused() -> None:
-    assert confusion(1e4 * torch.eye(11).repeat(3, 1)).item() == pytest.approx(0)
+    assert mcc_loss(1e4 * torch.eye(11).repeat(3, 1)).item() == pytest.approx(0)
 
 
 def test_a_class_that_no_sample_has_keeps_value_and_gradient_finite() -> None:
     logits = (1e4 * torch.eye(11)[:4]).requires_grad_()
-    loss = confusion(logits)
+    loss = mcc_loss(logits)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
 
@@ -65,7 +65,7 @@ def test_the_targets_confusion_moves_the_classifier(
     method = make_method("mcc", small, weight=2.0, temperature=1.5)
     terms = method(batch)
     _, output_t = method.forward_source_target(batch)
-    expected = confusion(output_t.logits, 1.5)
+    expected = mcc_loss(output_t.logits, 1.5)
     torch.testing.assert_close(terms["loss"] - without["loss"], 2 * expected)
     gradients = [torch.autograd.grad(t["loss"], small.head.weight)[0] for t in (terms, without)]
     assert not torch.allclose(*gradients)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 
 from hf_wbc.adaptation.losses import reversal_strength
-from hf_wbc.adaptation.methods.mdd import disparity_loss
+from hf_wbc.adaptation.methods.mdd import mdd_loss
 
 
 def reference(
@@ -28,7 +28,7 @@ def test_value_and_gradient_are_the_papers(
     rng = np.random.default_rng(0)
     shapes = [(num_s, c), (num_s, c), (num_t, c), (num_t, c)]
     assert_loss_is(
-        lambda *a: disparity_loss(*a, gamma),
+        lambda *a: mdd_loss(*a, gamma),
         lambda *a: reference(*a, gamma=gamma),
         *(2 * rng.normal(size=shape) for shape in shapes),
     )
@@ -42,13 +42,13 @@ def test_two_samples_of_two_classes_by_hand() -> None:
     z_t = torch.tensor([[0.0, 1], [0, 1]])
     adv_t = torch.tensor([[three, 0], [0, 0]])
     by_hand = 4 * (np.log(4 / 3) + np.log(2)) / 2 + (np.log(4 / 3) + np.log(2)) / 2
-    assert disparity_loss(z_s, adv_s, z_t, adv_t, 4.0).item() == pytest.approx(by_hand, rel=1e-6)
+    assert mdd_loss(z_s, adv_s, z_t, adv_t, 4.0).item() == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_full_agreement_on_the_target_is_dear_but_finite() -> None:
     z = torch.tensor([[1.0, 0, 0]])
     adv = torch.tensor([[1e4, 0, 0]], requires_grad=True)
-    loss = disparity_loss(z, torch.zeros(1, 3), z, adv, 4.0)
+    loss = mdd_loss(z, torch.zeros(1, 3), z, adv, 4.0)
     loss.backward()
     assert loss.item() == pytest.approx(4 * np.log(3) + 1e4 - np.log(2))
     torch.testing.assert_close(adv.grad, torch.tensor([[1.0, -0.5, -0.5]]))
@@ -62,7 +62,7 @@ def test_features_are_pulled_against_the_second_head_and_the_first_is_not(
     batch.target.inputs.requires_grad_()
     terms = method(batch)
     of_s, of_t = small(batch.source.inputs), small(batch.target.inputs)
-    expected = disparity_loss(
+    expected = mdd_loss(
         of_s.logits, method.adversary(of_s.features),
         of_t.logits, method.adversary(of_t.features), 3.0,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.methods.mean_teacher import consistency, gaussian_ramp
+from hf_wbc.adaptation.methods.mean_teacher import consistency_loss, gaussian_ramp
 from hf_wbc.data.batch import Batch
 
 
@@ -25,18 +25,18 @@ def test_the_loss_and_its_gradient_are_the_papers(
 ) -> None:
     z, guide = np.random.default_rng(0).normal(size=(2, *shape), scale=2)
     fixed = torch.tensor(guide)
-    assert_loss_is(lambda z: consistency(z, fixed), lambda z: reference(z, guide), z)
+    assert_loss_is(lambda z: consistency_loss(z, fixed), lambda z: reference(z, guide), z)
 
 
 def test_the_teacher_gets_no_gradient_and_agreement_costs_nothing() -> None:
     guide = torch.randn(4, 11, requires_grad=True)
-    assert consistency(guide.detach() + 1, guide).item() == pytest.approx(0, abs=1e-12)
-    assert not consistency(guide.detach(), guide).requires_grad
+    assert consistency_loss(guide.detach() + 1, guide).item() == pytest.approx(0, abs=1e-12)
+    assert not consistency_loss(guide.detach(), guide).requires_grad
 
 
 def test_opposite_certainties_cost_two_over_the_number_of_classes() -> None:
     z = 1e3 * torch.eye(11)
-    assert consistency(z, z.roll(1, 0)).item() == pytest.approx(2 / 11)
+    assert consistency_loss(z, z.roll(1, 0)).item() == pytest.approx(2 / 11)
 
 
 def test_the_weight_ramps_up_as_in_the_paper() -> None:

@@ -10,7 +10,7 @@ from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
 
 from hf_wbc.adaptation import Method
-from hf_wbc.adaptation.methods.mic import masked, weighted_pseudo_label_loss
+from hf_wbc.adaptation.methods.mic import mask_blocks, mic_loss
 from hf_wbc.data.batch import Batch, SourceView, TargetView
 from hf_wbc.models import Output
 from hf_wbc.taxonomy import NUM_CLASSES
@@ -62,8 +62,8 @@ def test_the_loss_and_its_gradient_are_the_papers(
 ) -> None:
     z, guide = np.random.default_rng(0).normal(size=(2, *shape), scale=2)
     fixed = torch.tensor(guide, requires_grad=True)
-    assert_loss_is(lambda z: weighted_pseudo_label_loss(z, fixed), lambda z: reference(z, guide), z)
-    loss = weighted_pseudo_label_loss(torch.tensor(z), fixed)
+    assert_loss_is(lambda z: mic_loss(z, fixed), lambda z: reference(z, guide), z)
+    loss = mic_loss(torch.tensor(z), fixed)
     assert not loss.requires_grad
 
 
@@ -71,13 +71,13 @@ def test_a_sure_guide_gives_plain_cross_entropy() -> None:
     z, labels = torch.randn(6, 11), torch.tensor([0, 3, 3, 10, 1, 7])
     guide = 1e3 * nn.functional.one_hot(labels, 11).float()
     plain = nn.functional.cross_entropy(z, labels)
-    torch.testing.assert_close(weighted_pseudo_label_loss(z, guide), plain)
+    torch.testing.assert_close(mic_loss(z, guide), plain)
 
 
 @pytest.mark.parametrize("size", [(224, 224), (128, 192)])
 def test_a_mask_hides_whole_blocks_of_all_channels(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    found = masked(torch.ones(50, 3, *size), 32, 0.7)
+    found = mask_blocks(torch.ones(50, 3, *size), 32, 0.7)
     grid = size[0] // 32, size[1] // 32
     blocks = found.unflatten(2, (grid[0], 32)).unflatten(4, (grid[1], 32))
     assert torch.equal(blocks, blocks[:, :1, :, :1, :, :1].expand_as(blocks))
@@ -88,19 +88,19 @@ def test_a_mask_hides_whole_blocks_of_all_channels(size: tuple[int, int]) -> Non
 
 def test_what_is_not_hidden_stays_as_it_is() -> None:
     images = torch.randn(4, 3, 56, 56) + 10
-    found = masked(images, 14, 0.5)
+    found = mask_blocks(images, 14, 0.5)
     assert torch.equal(found[found != 0], images[found != 0])
 
 
 def test_a_ratio_of_0_hides_nothing_and_of_1_all() -> None:
     images = torch.randn(2, 3, 224, 224)
-    assert torch.equal(masked(images, 64, 0.0), images)
-    assert not masked(images, 64, 1.0).any()
+    assert torch.equal(mask_blocks(images, 64, 0.0), images)
+    assert not mask_blocks(images, 64, 1.0).any()
 
 
 def test_a_small_image_has_two_blocks_to_a_side() -> None:
     torch.manual_seed(0)
-    found = masked(torch.ones(200, 3, 28, 28), 64, 0.5)[:, 0]
+    found = mask_blocks(torch.ones(200, 3, 28, 28), 64, 0.5)[:, 0]
     means = found.mean((1, 2))
     assert set(means.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
 
@@ -115,7 +115,7 @@ def test_the_masked_student_meets_the_teacher_of_the_whole_image(
     torch.manual_seed(5)
     terms = method(batch)
     torch.manual_seed(5)
-    hidden = masked(batch.target.inputs, 4, 0.7)
+    hidden = mask_blocks(batch.target.inputs, 4, 0.7)
     z = network(torch.cat([batch.source.inputs, hidden])).logits[5:].detach().numpy()
     expected = reference(z, method.teacher.classifier(batch.target.inputs).logits.numpy())
     assert (terms["loss"] - terms["supervised"]).item() == pytest.approx(2 * expected, rel=1e-4)

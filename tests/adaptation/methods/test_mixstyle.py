@@ -80,11 +80,11 @@ def images() -> Batch:
 
 
 @pytest.fixture
-def make(make_setting: Callable[..., TrainingInfo]) -> Callable[..., Method]:
+def make(make_info: Callable[..., TrainingInfo]) -> Callable[..., Method]:
     def build(classifier: Classifier, **options: float) -> Method:
         found = load_method("mixstyle")
         method = found(classifier, found.parse(options))
-        method.setup(make_setting())
+        method.setup(make_info())
         return method.train()
 
     return build

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from hf_wbc.adaptation.methods.mstn import fading, semantic
+from hf_wbc.adaptation.methods.mstn import mstn_loss, update_fading_sums
 from hf_wbc.taxonomy import NUM_CLASSES
 
 MISSING = 3
-"""Of the first source; see `default_setting`."""
+"""Of the first source; see `default_info`."""
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (2, 5, 1), (3, 2, 6)])
@@ -23,7 +23,7 @@ def test_value_and_gradient_are_the_mean_squared_difference(shape, assert_loss_i
         return float(np.average(each, weights=[matched[pair] for pair in pairs]))
 
     assert_loss_is(
-        lambda c_s, c_t: semantic(c_s, c_t, torch.from_numpy(matched)),
+        lambda c_s, c_t: mstn_loss(c_s, c_t, torch.from_numpy(matched)),
         reference, rng.normal(size=shape), rng.normal(size=shape[1:]),
     )  # fmt: skip
 
@@ -31,11 +31,11 @@ def test_value_and_gradient_are_the_mean_squared_difference(shape, assert_loss_i
 def test_with_all_matched_it_is_the_authors_loss() -> None:
     c_s, c_t = torch.randn(1, 5, 4), torch.randn(5, 4)
     expected = torch.nn.functional.mse_loss(c_s[0], c_t)
-    torch.testing.assert_close(semantic(c_s, c_t, torch.ones(1, 5)), expected)
+    torch.testing.assert_close(mstn_loss(c_s, c_t, torch.ones(1, 5)), expected)
 
 
 def test_nothing_matched_is_zero() -> None:
-    assert semantic(torch.randn(2, 5, 4), torch.randn(5, 4), torch.zeros(2, 5)) == 0
+    assert mstn_loss(torch.randn(2, 5, 4), torch.randn(5, 4), torch.zeros(2, 5)) == 0
 
 
 def test_centroids_move_as_the_paper_says_when_classes_are_equally_often_seen() -> None:
@@ -45,15 +45,15 @@ def test_centroids_move_as_the_paper_says_when_classes_are_equally_often_seen() 
     sums, moving = torch.zeros(3, 5, dtype=torch.float64), np.zeros((3, 4))
     for _ in range(120):
         f = rng.normal(size=(6, 4))
-        sums = fading(sums, torch.from_numpy(f), member, theta)
+        sums = update_fading_sums(sums, torch.from_numpy(f), member, theta)
         moving = theta * moving + (1 - theta) * (f[:3] + f[3:]) / 2
     np.testing.assert_allclose(sums[:, :4] / sums[:, 4:], moving, atol=1e-12)
 
 
 def test_a_class_that_a_batch_lacks_stays_where_it_was() -> None:
     member = torch.eye(2)
-    sums = fading(torch.zeros(2, 4), torch.randn(2, 3), member, 0.5)
-    after = fading(sums, torch.randn(2, 3), member[[0, 0]], 0.5)
+    sums = update_fading_sums(torch.zeros(2, 4), torch.randn(2, 3), member, 0.5)
+    after = update_fading_sums(sums, torch.randn(2, 3), member[[0, 0]], 0.5)
     torch.testing.assert_close(after[1, :3] / after[1, 3], sums[1, :3] / sums[1, 3])
     assert not torch.allclose(after[0, :3] / after[0, 3], sums[0, :3] / sums[0, 3])
 
@@ -86,7 +86,7 @@ def test_the_method_matches_each_source_with_the_corrected_target(
 
 
 def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
-    make_method, make_setting, small, make_batch
+    make_method, make_info, small, make_batch
 ) -> None:
     """The target sample that looks like the missing class is pulled nowhere, by that source."""
     only = torch.full((1, NUM_CLASSES), 50)
@@ -96,7 +96,7 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
     for lacks in (True, False):
         method = make_method("mstn", small)
         counts = only if lacks else torch.full_like(only, 50)
-        method.setup(make_setting(source_domains=("a",), class_counts=counts))
+        method.setup(make_info(source_domains=("a",), class_counts=counts))
         method.eval()
         with torch.no_grad():
             small.head.bias.zero_()
@@ -106,7 +106,7 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
         output_s, output_t = method.forward_source_target(batch)
         f_t = output_t.features.detach().requires_grad_()
         outputs = (output_s, output_t._replace(features=f_t))
-        method.both = lambda _, outputs=outputs: outputs
+        method.forward_source_target = lambda _, outputs=outputs: outputs
         (found[lacks],) = torch.autograd.grad(method(batch)["loss"], f_t)
     assert found[True].abs().max() < 1e-6
     assert found[False].abs().max() > 1e-2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation.methods.multi_coral import multi_coral
+from hf_wbc.adaptation.methods.multi_coral import multi_coral_loss
 from hf_wbc.data.batch import Batch
 
 
@@ -30,7 +30,7 @@ def test_the_distance_and_its_gradient_are_the_papers(
 ) -> None:
     whose = np.array(domains)
     assert_loss_is(
-        lambda f: multi_coral(f, torch.from_numpy(whose), 4),
+        lambda f: multi_coral_loss(f, torch.from_numpy(whose), 4),
         lambda f: reference(f, whose),
         np.random.default_rng(0).normal(size=(len(domains), width)),
     )
@@ -39,21 +39,21 @@ def test_the_distance_and_its_gradient_are_the_papers(
 def test_it_is_zero_for_equal_covariances_whatever_the_means() -> None:
     features = torch.randn(8, 5, dtype=torch.float64)
     both = torch.cat([features, features + 3])
-    assert multi_coral(both, torch.arange(16) // 8, 2).abs() < 1e-12
+    assert multi_coral_loss(both, torch.arange(16) // 8, 2).abs() < 1e-12
 
 
 def test_doubled_features_are_nine_squared_norms_away() -> None:
     features = torch.randn(8, 5, dtype=torch.float64)
     both = torch.cat([features, 2 * features])
     expected = 9 * torch.cov(features.T).square().sum() / (4 * 5**2)
-    torch.testing.assert_close(multi_coral(both, torch.arange(16) // 8, 2), expected)
+    torch.testing.assert_close(multi_coral_loss(both, torch.arange(16) // 8, 2), expected)
 
 
 def test_single_precision_is_enough_for_wide_features_far_from_zero() -> None:
     features = (torch.rand(64, 1280, dtype=torch.float64) + 5).requires_grad_()
     domains = torch.arange(64) % 3
-    exact = multi_coral(features, domains, 3)
-    single = multi_coral(features.float(), domains, 3)
+    exact = multi_coral_loss(features, domains, 3)
+    single = multi_coral_loss(features.float(), domains, 3)
     assert single.item() == pytest.approx(exact.item(), rel=1e-3)
 
 

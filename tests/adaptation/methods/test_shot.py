@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.adaptation.losses import concentration, entropy
+from hf_wbc.adaptation.losses import entropy, prior_divergence
 from hf_wbc.adaptation.methods.shot import pseudo_labels
 from hf_wbc.data.batch import Batch, TargetBatch, TargetView
 from hf_wbc.models import Classifier, freeze
@@ -42,7 +42,7 @@ def test_information_maximisation_is_the_papers_in_value_and_gradient(
         return float(scipy_entropy(p, axis=1).mean() + divergence - np.log(num_classes))
 
     assert_loss_is(
-        lambda z: entropy(z).mean() + concentration(z.softmax(1), torch.from_numpy(prior)),
+        lambda z: entropy(z).mean() + prior_divergence(z.softmax(1), torch.from_numpy(prior)),
         reference,
         rng.normal(size=shape),
     )
@@ -54,15 +54,15 @@ def test_balanced_certainty_is_minus_ln_c_and_uniform_is_zero() -> None:
         (100 * torch.eye(NUM_CLASSES), -math.log(NUM_CLASSES)),
         (torch.zeros(3, NUM_CLASSES), 0.0),
     ):
-        found = entropy(logits).mean() + concentration(logits.softmax(1), prior)
+        found = entropy(logits).mean() + prior_divergence(logits.softmax(1), prior)
         assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_estimated_prior_is_where_the_concentration_is_least() -> None:
     prior = torch.tensor([0.7, 0.2, 0.1])
-    least = concentration(prior[None], prior)
+    least = prior_divergence(prior[None], prior)
     for mean in ([1 / 3, 1 / 3, 1 / 3], [0.75, 0.15, 0.1], [0.65, 0.25, 0.1]):
-        assert concentration(torch.tensor([mean]), prior) > least
+        assert prior_divergence(torch.tensor([mean]), prior) > least
 
 
 def test_the_head_stays_and_the_rest_learns(
@@ -191,7 +191,7 @@ def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_de
     assert accuracy["uniform"] < 0.75
 
 
-def test_a_bottleneck_learns_under_a_frozen_head(make_setting: Callable[..., Any]) -> None:
+def test_a_bottleneck_learns_under_a_frozen_head(make_info: Callable[..., Any]) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -201,7 +201,7 @@ def test_a_bottleneck_learns_under_a_frozen_head(make_setting: Callable[..., Any
     classifier.add_bottleneck(4, seed=0)
     found = load_method("shot")
     method = found(classifier, found.parse({}))
-    method.setup(make_setting())
+    method.setup(make_info())
     method.start_adapting()
     learning = {name for name, p in classifier.named_parameters() if p.requires_grad}
     assert learning == {f"bottleneck.{part}.{kind}" for part in ("norm", "project")
@@ -215,10 +215,10 @@ def test_a_bottleneck_learns_under_a_frozen_head(make_setting: Callable[..., Any
      (1.0, "make it 16 times that")],
 )  # fmt: skip
 def test_a_second_phase_that_could_only_look_is_refused_before_training(
-    passes: float, message: str, small: Any, make_method: Any, make_setting: Callable[..., Any]
+    passes: float, message: str, small: Any, make_method: Any, make_info: Callable[..., Any]
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        make_method("shot", small, setting=make_setting(adapt_passes=passes))
+        make_method("shot", small, info=make_info(adapt_passes=passes))
 
 
 def test_the_memory_is_there_in_the_second_phase_alone(
@@ -245,11 +245,11 @@ def test_how_long_it_looks_hangs_on_passes_not_on_the_length_of_the_phase(
 
 
 def test_a_class_that_no_source_has_is_in_no_memory_and_no_prior(
-    small: Any, make_batch: Callable[..., Batch], make_method: Any, make_setting: Callable[..., Any]
+    small: Any, make_batch: Callable[..., Batch], make_method: Any, make_info: Callable[..., Any]
 ) -> None:
-    counts = make_setting().class_counts
+    counts = make_info().class_counts
     counts[:, 4] = 0
-    method = make_method("shot", small, setting=make_setting(class_counts=counts))
+    method = make_method("shot", small, info=make_info(class_counts=counts))
     method.start_adapting()
     method(target_of(make_batch()))
     assert method.predictions.shape == (100, NUM_CLASSES - 1)

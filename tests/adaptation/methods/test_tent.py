@@ -104,7 +104,7 @@ def test_there_is_no_dropout_while_adapting(
 def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
     small: Any, make_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(norm_layers, "whole", lambda held: torch.cat([held, held + 2]))
+    monkeypatch.setattr(norm_layers, "all_gather_batch", lambda held: torch.cat([held, held + 2]))
     method = make_method("tent", small)
     method.after_step()
     assert torch.equal(small.norm.running_mean, torch.zeros(6))
@@ -115,7 +115,7 @@ def test_statistics_are_shared_after_a_step_of_the_second_phase_alone(
 
 @pytest.mark.parametrize("name", ["tent", "eata"])
 def test_a_frozen_vit_is_refused_until_it_has_a_bottleneck(
-    name: str, make_setting: Callable[..., TrainingInfo]
+    name: str, make_info: Callable[..., TrainingInfo]
 ) -> None:
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -125,10 +125,10 @@ def test_a_frozen_vit_is_refused_until_it_has_a_bottleneck(
     found = load_method(name)
     freeze(classifier, "full")
     method = found(classifier, found.parse({}))
-    method.setup(make_setting())
+    method.setup(make_info())
     method.start_adapting()
     learning = {n.split(".")[-2] for n, p in method.named_parameters() if p.requires_grad}
     assert learning == {"layernorm", "layernorm_before", "layernorm_after"}
     freeze(classifier, "frozen")
     with pytest.raises(ValueError, match=f"{name} adapts .*--bottleneck 256"):
-        found(classifier, found.parse({})).setup(make_setting())
+        found(classifier, found.parse({})).setup(make_info())

@@ -10,7 +10,7 @@ import torch
 
 from hf_wbc.adaptation import Method, load_method
 from hf_wbc.adaptation.losses import ramp_up
-from hf_wbc.adaptation.methods.vrex import risk_variance
+from hf_wbc.adaptation.methods.vrex import vrex_penalty
 from hf_wbc.data.batch import Batch
 
 
@@ -23,7 +23,7 @@ def test_the_penalty_is_numpys_variance_of_the_mean_losses_that_are_there(
         return float(np.var(found))
 
     assert_loss_is(
-        lambda losses: risk_variance(losses, torch.tensor(domains), 4),
+        lambda losses: vrex_penalty(losses, torch.tensor(domains), 4),
         reference,
         np.random.default_rng(0).uniform(0, 3, len(domains)),
     )
@@ -31,8 +31,8 @@ def test_the_penalty_is_numpys_variance_of_the_mean_losses_that_are_there(
 
 def test_equal_risks_cost_nothing_and_neither_does_a_single_domain() -> None:
     losses = torch.tensor([1.0, 3.0, 2.0, 2.0])
-    assert risk_variance(losses, torch.tensor([0, 0, 1, 1]), 2) == 0
-    assert risk_variance(losses, torch.zeros(4, dtype=torch.int64), 2) == 0
+    assert vrex_penalty(losses, torch.tensor([0, 0, 1, 1]), 2) == 0
+    assert vrex_penalty(losses, torch.zeros(4, dtype=torch.int64), 2) == 0
 
 
 def test_the_method_adds_the_weighted_penalty_to_the_mean_loss(
