@@ -178,7 +178,9 @@ def test_processes_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = RunningPriors(EVERY, 0.95, 0.01)
     alone.update(z_s.repeat(2, 1), labels.repeat(2), z_t.repeat(2, 1))
     expected = alone.weights(labels, 5.0)
-    monkeypatch.setattr(target_priors, "all_gather_batch", lambda values: torch.cat([values, values]))
+    monkeypatch.setattr(
+        target_priors, "all_gather_batch", lambda values: torch.cat([values, values])
+    )
     shared = RunningPriors(EVERY, 0.95, 0.01)
     shared.update(z_s, labels, z_t)
     torch.testing.assert_close(shared.pi, alone.pi)

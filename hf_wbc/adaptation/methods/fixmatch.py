@@ -55,9 +55,7 @@ class FixMatch(Method):
             output_s, output_strong, output_weak = forward_together(self.classifier, *inputs)
             guide = output_weak.logits.float()
         else:
-            output_s, output_strong = forward_together(
-                self.classifier, batch.source.inputs, strong
-            )
+            output_s, output_strong = forward_together(self.classifier, batch.source.inputs, strong)
             guide = self.teacher(weak)
         supervised = self.supervised_loss(output_s, batch)
         pseudo, sure = pseudo_label_loss(
