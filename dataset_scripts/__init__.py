@@ -9,11 +9,11 @@ file here and a test.
 import importlib
 import inspect
 import pkgutil
-from difflib import get_close_matches
 from pathlib import Path
 
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.preparation.toy_source import to_toy_source
+from hf_wbc.text import did_you_mean
 
 
 def names() -> tuple[str, ...]:
@@ -29,8 +29,7 @@ def load(name: str, **files: Path | None) -> ArchiveSpec:
     not take, and when it needs one.
     """
     if name not in names():
-        near = get_close_matches(name.lower().replace("-", "_"), names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names())}"
+        hint = did_you_mean(name.lower().replace("-", "_"), names())
         raise ValueError(f"unknown source {name!r}; {hint}")
     module = importlib.import_module(f"{__name__}.{name}")
     configure = getattr(module, "configure", None)

@@ -12,14 +12,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
 from hf_wbc.preparation.source import require_declared
 from hf_wbc.taxonomy import class_id
-from hf_wbc.text import csv_rows, shorten_list
+from hf_wbc.text import csv_rows, did_you_mean, shorten_list
 
 NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
 """Letters and a number or two: `12`, `cell_0012`, `BloodImage_00012_1`, no date, no free text."""
@@ -126,9 +125,7 @@ def _check_keys(raw: dict[str, Any]) -> None:
     known = [key.name for key in fields(OwnMapping)]
     for key in raw:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-            raise ValueError(f"unknown key {key!r}; {hint}")
+            raise ValueError(f"unknown key {key!r}; {did_you_mean(key, known)}")
     if missing := [key for key in _REQUIRED if key not in raw]:
         raise ValueError(
             f"no {' and no '.join(missing)}; a mapping has at least {', '.join(_REQUIRED)}"

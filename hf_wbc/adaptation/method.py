@@ -13,7 +13,6 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from hf_wbc.adaptation.losses import SupervisedLoss, forward_together
 from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, Output
+from hf_wbc.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,7 @@ def load_method(name: str) -> type[Method]:
     """The class of a method; ValueError lists the names that exist."""
     names = method_names()
     if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
-        raise ValueError(f"unknown method {name!r}; {hint}")
+        raise ValueError(f"unknown method {name!r}; {did_you_mean(name, names)}")
     method: type[Method] = importlib.import_module(f"hf_wbc.adaptation.methods.{name}").METHOD
     return method
 

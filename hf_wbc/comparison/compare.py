@@ -16,6 +16,7 @@ from hf_wbc.comparison.predictions import BootstrapScores, read_predictions, res
 from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
 from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
 from hf_wbc.comparison.table import EvalSetting, ResultRow, result_rows
+from hf_wbc.text import did_you_mean
 
 BASELINE = "source_only"
 NUM_RESAMPLES = 2000
@@ -95,7 +96,7 @@ def compare(
     found = result_rows(collection.runs)
     methods = sorted({row.method for row in found})
     if baseline not in methods and baseline != BASELINE:
-        raise ValueError(f"no run of the baseline {baseline!r}; choose from {', '.join(methods)}")
+        raise ValueError(f"no run of the baseline {baseline!r}; {did_you_mean(baseline, methods)}")
     families, problems = _families(found, baseline, num_resamples, seed)
     problems = sorted({*collection.problems, *problems}, key=lambda each: (each.place, each.what))
     return Comparison(

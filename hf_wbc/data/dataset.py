@@ -21,6 +21,7 @@ from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_io import ImageFault, image_size
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
+from hf_wbc.text import did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -76,7 +77,7 @@ def load_splits(
     for what, values, known in (("split", splits, SPLITS), ("config", [config], CONFIGS)):
         for value in values:
             if value not in known:
-                raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+                raise ValueError(f"unknown {what} {value!r}; {did_you_mean(value, known)}")
     folder, revision = _locate(ref, splits, config)
     return [_load(ref, folder / config, split, revision) for split in splits]
 

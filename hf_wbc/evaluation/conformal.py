@@ -30,6 +30,7 @@ from scipy.special import softmax
 
 from hf_wbc.evaluation.calibration import NEVER, Floats, checked_labels, checked_logits
 from hf_wbc.evaluation.label_shift import checked_priors
+from hf_wbc.text import did_you_mean
 
 SCORES = ("lac", "aps", "raps")
 KINDS = ("marginal", "class", "label_shift")
@@ -120,7 +121,7 @@ def conformal_sets(
 def nonconformity(logits: ArrayLike, score: str = "lac") -> Floats:
     """How badly each class fits each image (N, C); classes of equal logits score alike."""
     if score not in SCORES:
-        raise ValueError(f"unknown conformal score {score!r}; choose from {', '.join(SCORES)}")
+        raise ValueError(f"unknown conformal score {score!r}; {did_you_mean(score, SCORES)}")
     p = softmax(checked_logits(logits, ""), axis=1)
     if score == "lac":
         rest: Floats = 1 - p
@@ -182,6 +183,6 @@ def _check(alpha: float, kind: str, priors: ArrayLike | None) -> None:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1")
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of threshold {kind!r}; choose from {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of threshold {kind!r}; {did_you_mean(kind, KINDS)}")
     if (priors is not None) != (kind == "label_shift"):
         raise ValueError(f"kind is {kind!r}; priors go with 'label_shift', and it needs them")

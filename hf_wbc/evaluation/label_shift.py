@@ -12,7 +12,6 @@ counted as whatever they resemble.
 Class priors: predictions made for them, how far two are apart, and whether only they differ."""
 
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -37,6 +36,7 @@ from hf_wbc.evaluation.prior_estimators import (
     rlls_priors,
 )
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import did_you_mean
 
 
 def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
@@ -321,9 +321,7 @@ def _filled(values: Floats, seen: NDArray[np.bool_], rest: Any) -> tuple[Any, ..
 
 def _check_options(method: str, num_resamples: int, level: float) -> None:
     if method not in METHODS:
-        near = get_close_matches(method, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(METHODS)}"
-        raise ValueError(f"unknown prior estimator {method!r}; {hint}")
+        raise ValueError(f"unknown prior estimator {method!r}; {did_you_mean(method, METHODS)}")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
     if num_resamples < 1:

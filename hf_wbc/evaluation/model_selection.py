@@ -9,13 +9,14 @@ How good a selection rule was, judged afterwards by evaluations that looked at t
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hf_wbc.text import did_you_mean
 
 Floats = NDArray[np.floating[Any]]
 Scores = Mapping[str, Any]
@@ -98,9 +99,7 @@ def selection_rule(name: str) -> SelectionRule:
         if candidate.name == name:
             return candidate
     names = [candidate.name for candidate in RULES]
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
-    raise ValueError(f"unknown selection rule {name!r}; {hint}")
+    raise ValueError(f"unknown selection rule {name!r}; {did_you_mean(name, names)}")
 
 
 def require_selection_rule(

@@ -83,6 +83,7 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
 
 
 MODULES = (
+    "text",
     "taxonomy",
     "evaluation/tally",
     "evaluation/metrics",

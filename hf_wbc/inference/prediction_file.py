@@ -24,7 +24,7 @@ from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
 from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES
-from hf_wbc.text import shorten_list
+from hf_wbc.text import did_you_mean, shorten_list
 
 Format = Literal["challenge", "csv", "parquet"]
 SUBMISSION = ("Image", "Label", "LabelID")
@@ -42,7 +42,7 @@ BETWEEN = ";"
 def check_output_file(out: Path, form: Format) -> None:
     """ValueError for a place or a name that such a file cannot have, before anything is done."""
     if form not in get_args(Format):
-        raise ValueError(f"unknown format {form!r}; choose from {', '.join(get_args(Format))}")
+        raise ValueError(f"unknown format {form!r}; {did_you_mean(form, get_args(Format))}")
     suffix = ".parquet" if form == "parquet" else ".csv"
     if out.is_dir() or out.suffix.lower() != suffix:
         raise ValueError(f"--out is {out}; the format {form} needs a file's name in {suffix}")

@@ -21,6 +21,7 @@ from hf_wbc.inference.runtimes import (
     openvino_runtime,
 )
 from hf_wbc.models import Classifier, Preprocessing
+from hf_wbc.text import did_you_mean
 
 TOLERANCE = 1e-3
 """By which a probability in fp32 may differ from torch's, on each of the images that are tried."""
@@ -167,4 +168,4 @@ def _verified(
 def _check(name: str, precision: str) -> None:
     for what, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+            raise ValueError(f"unknown {what} {value!r}; {did_you_mean(value, known)}")

@@ -18,6 +18,7 @@ from torch import nn
 
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.utils import seeded_rng
+from hf_wbc.text import did_you_mean
 
 FAMILIES = ("vit", "dinov2", "dinov2_with_registers", "swinv2", "timm_wrapper of a ViT")
 """Known to have attention layers that are linear; convolutional families have none."""
@@ -124,7 +125,7 @@ def freeze(
         ("batch_norm", batch_norm, get_args(BatchNorm)),
     ):
         if value not in words:
-            raise ValueError(f"{name} is {value!r}; choose from {', '.join(words)}")
+            raise ValueError(f"{name} is {value!r}; {did_you_mean(value, words)}")
     classifier.backbone_frozen = trainable == "frozen"
     classifier.batch_norm_frozen = batch_norm == "frozen"
     if trainable == "frozen":

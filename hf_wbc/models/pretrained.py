@@ -7,13 +7,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.models.backbones import BackboneSpec, backbone_names, find_hub_model
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
+from hf_wbc.text import did_you_mean
 
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
@@ -71,10 +71,7 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> CheckpointFiles:
         return CheckpointFiles(folder, f"sha256:{_digest(folder, weights)}")
     hub = _HUB_ID.fullmatch(name)
     if not hub or Path(name).exists():
-        near = get_close_matches(name, backbone_names(), n=1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"ready names: {', '.join(backbone_names())}"
-        )
+        hint = did_you_mean(name, backbone_names())
         raise ValueError(f"unknown model {name!r}: no ready name, no folder, no org/name; {hint}")
     folder = _download(name, hub["id"], hub["revision"], weights)
     _require_files(folder, name, weights)

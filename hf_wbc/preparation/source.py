@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from hf_wbc import taxonomy
+from hf_wbc.text import did_you_mean
 
 Status = Literal["undeclared", "declared", "expected"]
 """News; known to the source or handled when the folder was built; a property of the task."""
@@ -52,7 +53,7 @@ def require_declared(declared: Mapping[str, str]) -> None:
     """ValueError for a declaration of a kind that no finding has, or without a sentence."""
     for kind, sentence in declared.items():
         if kind not in KINDS:
-            raise ValueError(f"unknown finding {kind!r}; choose from {', '.join(KINDS)}")
+            raise ValueError(f"unknown finding {kind!r}; {did_you_mean(kind, KINDS)}")
         if not isinstance(sentence, str) or not sentence.strip():
             raise ValueError(f"the declaration of {kind} is empty; say in a sentence what is known")
 

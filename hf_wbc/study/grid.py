@@ -14,13 +14,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.study.protocols import READY
+from hf_wbc.text import did_you_mean
 
 DECIDED = ("sources", "target", "held_out", "method", "model", "seed")
 """Fields that the study itself decides."""
@@ -39,22 +39,13 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
         if not equals:
             raise ValueError(f"{setting!r} sets nothing; write --set NAME=VALUE")
         if name not in defaults:
-            raise ValueError(
-                f"the study has no parameter {name!r}; {nearest_names(name, list(defaults))}"
-            )
+            raise ValueError(f"the study has no parameter {name!r}; {did_you_mean(name, defaults)}")
         try:
             chosen[name] = _parse(text, defaults[name])
         except (KeyError, ValueError):
             kind = type(defaults[name]).__name__
             raise ValueError(f"--set {setting}: {text!r} is no {kind}") from None
     return chosen
-
-
-def nearest_names(name: str, names: Sequence[str]) -> str:
-    """A hint at what was meant by an unknown name."""
-    near = get_close_matches(name, names, n=1)
-    choices = f"choose from {', '.join(names)}" if names else "it takes none"
-    return f"did you mean {near[0]!r}?" if near else choices
 
 
 def _parse(text: str, default: object) -> object:
@@ -113,9 +104,7 @@ def _load(name: str) -> Study:
     if name in READY:
         return READY[name]
     if not _is_file(name):
-        raise ValueError(
-            f"unknown study {name!r}; {nearest_names(name, list(READY))}, or give a .py file"
-        )
+        raise ValueError(f"unknown study {name!r}; {did_you_mean(name, READY)}, or give a .py file")
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a .py file with a function {FUNCTION}")

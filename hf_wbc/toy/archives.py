@@ -20,6 +20,7 @@ from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.preparation.toy_source import NOTICE
 from hf_wbc.records import remove, remove_abandoned, set_aside
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import did_you_mean
 from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Pixels, ToyScanner, acquire
 from hf_wbc.toy.smear import draw_field
 
@@ -106,7 +107,7 @@ LABORATORIES = (
 def num_images(laboratory: Laboratory, size: str) -> dict[str, int]:
     """Images to draw by class name; ValueError for an unknown size."""
     if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}; choose from {', '.join(SIZES)}")
+        raise ValueError(f"unknown size {size!r}; {did_you_mean(size, SIZES)}")
     multiple, fewest = SIZES[size]
     total = sum(laboratory.num_real.values())
     numbers = {}

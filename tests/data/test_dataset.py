@@ -124,7 +124,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match="unknown split 'valid'; choose from train, validation"):
+    with pytest.raises(ValueError, match=r"unknown split 'valid'; did you mean 'validation'\?"):
         load_split(str(folder), "valid")
 
 

@@ -158,7 +158,7 @@ def test_nan_is_a_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "precision", "said"),
     [
-        ("opnvino", "fp32", "unknown engine 'opnvino'; choose from auto, torch"),
+        ("opnvino", "fp32", "unknown engine 'opnvino'; did you mean 'openvino'?"),
         ("torch", "fp8", "unknown precision 'fp8'; choose from fp32, bf16"),
     ],
 )

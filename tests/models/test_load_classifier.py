@@ -163,7 +163,7 @@ def test_a_model_that_cannot_be_fetched_is_named(offline: Path) -> None:
     ("name", "message"),
     [
         ("vit-tny", "did you mean 'vit-tiny'"),
-        ("xyz", "ready names: vit-tiny, convnextv2-atto"),
+        ("xyz", "choose from vit-tiny, convnextv2-atto"),
         ("/no/such/folder", "unknown model '/no/such/folder': no ready name, no folder"),
         ("a/b/c", "no ready name, no folder, no org/name"),
         ("", "unknown model ''"),

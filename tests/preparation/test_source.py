@@ -129,7 +129,7 @@ def test_a_source_declares_a_kind_for_its_own_domain_only():
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"frame_size": "x"}, "unknown finding 'frame_size'; choose from"),
+        ({"frame_size": "x"}, "unknown finding 'frame_size'; did you mean 'frame_sizes'"),
         ({"frame_sizes": " "}, "declaration of frame_sizes is empty"),
     ],
 )
