@@ -28,10 +28,10 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """How each is scored: the first two have no bands, no known scale, and few classes."""
 ON_FEATURES = {
-    "inputs": "features", "steps": 300, "batch_size": 64, "lr": 1e-3, "evaluate_every": 100
+    "inputs": "features", "steps": 300, "batch_size": 64, "learning_rate": 1e-3, "eval_steps": 100
 }  # fmt: skip
 FINE_TUNED = {
-    "image_size": 128, "steps": 100, "batch_size": 32, "lr": 5e-4, "evaluate_every": 50
+    "image_size": 128, "steps": 100, "batch_size": 32, "learning_rate": 5e-4, "eval_steps": 50
 }  # fmt: skip
 FINE_TUNED_METHODS = ("source_only", "target_stats", "iw_dan", "mstn")
 

@@ -5,7 +5,6 @@ hf-wbc study docs/toy_families.py --out toy_runs
 hf-wbc compare toy_runs
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from hf_wbc.adaptation import load_method
@@ -23,11 +22,11 @@ def study(quickstart: str = "build/quickstart", seeds: int = 3) -> list[TrainCon
         inputs="features",
         steps=200,
         batch_size=48,
-        lr=1e-3,
-        evaluate_every=50,
+        learning_rate=1e-3,
+        eval_steps=50,
         selection="last",
     )
-    images = replace(features, inputs="images", steps=60, lr=5e-4, evaluate_every=30)
+    images = features.replace(inputs="images", steps=60, learning_rate=5e-4, eval_steps=30)
     on_images = [name for name in fitting_methods(images) if load_method(name).needs.images]
     return [
         *sweep([features], (), (network,), seeds),

@@ -1,123 +1,238 @@
-"""`TrainConfig`: everything that decides the result of a run, and nothing that does not.
+"""`TrainConfig`: everything that decides the result of a run, in five groups.
 
-Where a run is written, which tracker listens and on which device it runs are no part of it.
+What does not change a result (the output folder, the trackers, the device) is not part of it.
+
+    TrainConfig(
+        data=DataConfig(sources=("build/acevedo_20",), target=("build/matek_19",)),
+        adapt=AdaptConfig(method="dann"),
+        optim=OptimConfig(learning_rate=3e-4),
+    )
+
+Field names are unique across the groups, so the constructor and `replace` also take them directly:
+
+    TrainConfig(sources=("build/acevedo_20",), target=("build/matek_19",), method="dann",
+                learning_rate=3e-4)
+
+The command line is flat in the same way (`--method dann --learning-rate 3e-4`).
 """
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+
+__all__ = [
+    "FLAT_NAMES",
+    "RENAMED",
+    "AdaptConfig",
+    "Augmentation",
+    "DataConfig",
+    "EvalConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RenamedWarning",
+    "TargetStyle",
+    "TrainConfig",
+]
 
 T = TypeVar("T")
 TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
 
 
+class RenamedWarning(FutureWarning):
+    """An old name was used; the message names the new one."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of the random changes to a training image; zero everywhere is "none"."""
+    """Strength of the random changes to a training image; all zero means none."""
 
     flips: bool = True
-    """Mirror left-right and top-bottom, each with probability one half."""
+    """Mirror left-right and top-bottom, each with probability 1/2."""
     quarter_turns: bool = True
-    """Turn by 0, 90, 180 or 270 degrees."""
+    """Rotate by 0, 90, 180 or 270 degrees."""
     rotation_deg: float = 0.0
-    """Turn further by up to this many degrees either way."""
+    """Rotate further by up to this many degrees in either direction."""
     shift_um: float = 1.0
-    """Move the frame by up to this many um in x and in y."""
+    """Shift the crop by up to this many um in x and in y."""
     scale_um: float = 1.0
-    """Widen or narrow the 25 um frame by up to this many um."""
+    """Widen or narrow the 25 um crop by up to this many um."""
     brightness: float = 0.2
-    """Multiply intensities by 1 +- this."""
+    """Multiply intensities by a factor in 1 +- this."""
     contrast: float = 0.2
-    """Stretch around the image's mean grey by 1 +- this."""
+    """Stretch intensities around the image's mean gray by a factor in 1 +- this."""
     saturation: float = 0.2
-    """Mix with the grey image by 1 +- this."""
+    """Blend with the grayscale image, by a factor in 1 +- this."""
     hue: float = 0.05
-    """Turn the hue circle by up to this fraction either way."""
+    """Rotate the hue by up to this fraction of the color circle."""
     stain: float = 0.0
     """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
     target_shift: float = 0.0
-    """Move source images by up to this fraction of the way to the unlabelled target's style."""
+    """Move source images by up to this fraction of the way to the unlabeled target's style."""
     target_style: TargetStyle = "colours"
-    """The style: mean and covariance of colours, mean and std in l alpha beta, dyes, levels of each
-    channel, or the lowest frequencies of a random target image."""
+    """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
+    each channel's histogram, or the lowest frequencies of a random target image."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self, "augmentation.")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training run."""
+class DataConfig:
+    """Which images are trained on, and what happens to them before the model."""
 
     sources: tuple[str, ...]
-    """Labelled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
+    """Labeled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
     target: tuple[str, ...] = ()
-    """Unlabelled domains to adapt to and to be scored on; none for in-domain training."""
+    """Unlabeled domains to adapt to and to score; none for in-domain training."""
     held_out: tuple[str, ...] = ()
-    """Labelled domains that are not trained on, for `selection held_out` (leave one source out)."""
-    method: str = "source_only"
-    """The training method, by the name of its file in hf_wbc/adaptation."""
-    method_options: dict[str, int | float | bool | str] = field(default_factory=dict)
-    """The method's own options, as NAME VALUE pairs; the method checks them."""
-    model: str = "vit-tiny"
-    """A ready name, a Hub model `org/name[@revision]`, or a folder of a transformers classifier."""
-    fresh: bool = False
+    """Labeled domains that are not trained on, for `selection held_out` (leave one source out)."""
+    balance: Literal["class_domain", "domain", "none"] = "class_domain"
+    """Sample uniformly over the classes of each domain, over domains, or over images."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes to training images."""
+    normalize_by: Literal["checkpoint", "domain"] = "checkpoint"
+    """Mean and std of the checkpoint, or of each domain's training images; also at prediction."""
+    sharpness: Literal["own", "common"] = "own"
+    """Leave each domain's sharpness as it is, or blur all to the least sharp; without labels."""
+    blur_um: float = 0.0
+    """Standard deviation in um of a Gaussian blur of every image, applied after `sharpness`."""
+    allow_unscaled: bool = False
+    """Accept datasets of unknown scale (the cell fills the frame)."""
+    allow_single: bool = False
+    """Accept sources with a single training image of some class."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if not self.sources:
+            raise ValueError("no sources; name at least one with --sources")
+        if not 0 <= self.blur_um <= 5:
+            raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
+        shift = self.augmentation.target_shift
+        if shift and not self.target:
+            raise ValueError(
+                f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "
+                "name one with --target, or leave it at 0"
+            )
+        if shift and self.normalize_by == "domain":
+            raise ValueError(
+                "normalize_by domain removes the colors that augmentation.target_shift adds; "
+                "use one of them"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network is trained, and which part of it."""
+
+    name: str = "vit-tiny"
+    """A built-in name, a Hub model `org/name[@revision]`, or a folder with a transformers
+    classifier."""
+    from_scratch: bool = False
     """Start from random weights: only the model's configuration is read."""
     inputs: Literal["images", "features"] = "images"
     """Train on images, or only the head on the frozen backbone's embedded features."""
     trainable: Literal["full", "frozen", "lora"] = "full"
-    """Which weights learn: all, the head alone, or the head and LoRA's updates of attention."""
+    """Which weights are trained: all, the head alone, or the head and LoRA updates of attention."""
     lora_rank: int = 8
-    """Width of LoRA's updates."""
+    """Rank of the LoRA updates."""
     lora_alpha: float = 16.0
-    """Their weight, alpha / rank."""
+    """Scale of the LoRA updates, alpha / rank."""
     batch_norm: Literal["train", "frozen"] = "train"
-    """BatchNorm statistics: follow the batches, or stay as they were pre-trained."""
+    """BatchNorm statistics: updated in training, or kept as pre-trained."""
     bottleneck: int | None = None
-    """Width of a linear bottleneck before the head, folded into it when saved; 0 is none, None is
-    256 on a frozen backbone and none on one that learns."""
+    """Width of a linear bottleneck before the head, merged into it when saved; 0 is none, None is
+    256 on a frozen backbone and none otherwise."""
     image_size: int | None = None
     """Side of the model's input in pixels; None takes the checkpoint's own."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_not_negative(self, ("bottleneck",))
+        if self.inputs == "features" and self.trainable == "lora":
+            raise ValueError("embedded features have no attention to adapt; use --inputs images")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The supervised loss, the optimizer and its schedule, and weight averaging."""
+
     steps: int = 2000
     """Optimizer steps."""
     batch_size: int = 64
     """Source images (and as many target images) per process and forward pass."""
-    accumulation: int = 1
-    """Forward passes per optimizer step."""
-    lr: float = 1e-4
+    learning_rate: float = 1e-4
     """Peak learning rate of the head and the last block."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimizer step."""
     weight_decay: float = 0.05
-    """AdamW's decay; biases and norms have none."""
+    """AdamW's weight decay; biases and norms have none."""
     layer_decay: float = 1.0
-    """Each block towards the input learns at this fraction of the next one's rate."""
-    warmup: float = 0.1
-    """Fraction of the steps in which the learning rate rises; then it falls as a cosine."""
-    clip: float = 1.0
-    """Largest gradient norm; 0 leaves gradients as they are."""
+    """Factor on the learning rate from each block to the one below it, towards the input."""
+    warmup_ratio: float = 0.1
+    """Fraction of the steps in which the learning rate rises; then it follows a cosine to 0."""
+    max_grad_norm: float = 1.0
+    """Clip gradients to this norm; 0 does not clip."""
+    mixed_precision: Literal["no", "fp32", "bf16", "fp16"] = "no"
+    """Precision of the forward pass; weights stay in fp32. fp32 is another word for no."""
     ema: float = 0.0
-    """Decay of the averaged weights that are evaluated and saved; 0 keeps the raw ones."""
+    """Decay of the moving average of the weights that is evaluated and saved; 0 is none."""
     swad: bool = False
     """Evaluate and save the mean of all weights in the valley of the sources' validation loss."""
+    logit_adjustment: float = 0.0
+    """Add this times the log class prior of each source to the logits in training; 1 is the
+    paper's."""
+    lineage: float = 0.0
+    """Soften labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Source images per process and optimizer step."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.mixed_precision == "fp32":
+            object.__setattr__(self, "mixed_precision", "no")
+        _check_positive(self, ("steps", "batch_size", "gradient_accumulation_steps"))
+        _check_not_negative(
+            self,
+            ("learning_rate", "weight_decay", "max_grad_norm", "logit_adjustment", "lineage"),
+        )
+        if self.ema and self.swad:
+            raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
+        for name in ("warmup_ratio", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; it must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """The training method and its second phase."""
+
+    method: str = "source_only"
+    """The training method; `hf-wbc methods` lists them."""
+    method_options: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """The method's own options, as NAME VALUE pairs; the method checks them."""
     adapt_steps: int | None = None
     """Steps of the method's second phase, on target images alone; None takes the method's own."""
-    adapt_lr: float | None = None
-    """Peak learning rate of the second phase; None takes a tenth of `lr`."""
-    logit_adjustment: float = 0.0
-    """Add this times the log prior of each source to the logits in training; 1 is the paper's."""
-    lineage: float = 0.0
-    """Softness of labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; weights stay fp32."""
-    balance: Literal["class_domain", "domain", "none"] = "class_domain"
-    """Draw every class of every domain alike, every domain alike, or every image alike."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """Random changes to training images."""
-    normalise_by: Literal["checkpoint", "domain"] = "checkpoint"
-    """Mean and std of the checkpoint, or of each domain's own training images, always."""
-    sharpness: Literal["own", "common"] = "own"
-    """Of each domain as it is, or as the blurriest's, always; measured without labels."""
-    blur_um: float = 0.0
-    """Standard deviation of a Gaussian blur of every image, always, after `sharpness`."""
-    evaluate_every: int = 200
+    adapt_learning_rate: float | None = None
+    """Peak learning rate of the second phase; None takes a tenth of `learning_rate`."""
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self, ("adapt_steps", "adapt_learning_rate"))
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """When and how weights are scored, chosen and corrected."""
+
+    eval_steps: int = 200
     """Steps between evaluations, each of which also saves a checkpoint."""
     patience: int = 0
     """Evaluations without a better selection score before stopping; 0 never stops early."""
@@ -128,95 +243,217 @@ class TrainConfig:
     correct_priors: Literal["none", "bbse", "em", "rlls"] = "none"
     """Correct the saved model for the target's class priors, estimated without labels."""
     test_time_flips: bool = False
-    """Predict the mean over an image, its mirror images and its half turn."""
+    """Average the prediction over an image, its mirror images and its half turn."""
     merge: tuple[str, ...] = ()
-    """Classes scored as one, as FROM=INTO, for sets that know fewer than eleven."""
+    """Classes scored as one, as FROM=INTO, for datasets with fewer than eleven."""
     classes: tuple[str, ...] = ()
     """Classes to score; none means those present in the references."""
-    allow_unscaled: bool = False
-    """Accept datasets whose scale is unknown (the cell fills the frame)."""
-    allow_single: bool = False
-    """Accept sources of which a class has one training image."""
-    seed: int = 0
-    """Seed of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("no sources; name at least one with --sources")
-        for each in fields(self):
-            words, value = get_args(each.type), getattr(self, each.name)
-            if get_origin(each.type) is Literal and value not in words:
-                raise ValueError(f"{each.name} is {value!r}; choose from {', '.join(words)}")
-        for name in ("steps", "batch_size", "accumulation", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in (
-            "lr", "weight_decay", "clip", "patience", "seed", "bottleneck", "adapt_steps",
-            "adapt_lr", "logit_adjustment", "lineage",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} is {value}; it must not be negative")
-            if value == math.inf:
-                raise ValueError(f"{name} is {value}; it must be finite")
-        if self.ema and self.swad:
-            raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
-        for name in ("warmup", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}; it must lie in (0, 1]")
-        self._check_images()
+        _check_choices(self)
+        _check_positive(self, ("eval_steps",))
+        _check_not_negative(self, ("patience",))
 
-    def _check_images(self) -> None:
-        """ValueError for treatments and changes of images that cannot be, or not together."""
-        if not 0 <= self.blur_um <= 5:
-            raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
-        shift, by_domain = self.augmentation.target_shift, self.normalise_by == "domain"
-        style, styles = self.augmentation.target_style, get_args(TargetStyle)
-        if style not in styles:
-            raise ValueError(
-                f"augmentation.target_style is {style!r}; choose from {', '.join(styles)}"
-            )
-        if shift and not self.target:
-            raise ValueError(
-                f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "
-                "name one with --target, or leave it at 0"
-            )
-        if shift and by_domain:
-            raise ValueError(
-                "normalise_by domain takes away the colours that augmentation.target_shift gives; "
-                "leave one of them out"
-            )
-        changes_images = shift or self.augmentation.stain or self.blur_um
-        if self.inputs == "features" and self.trainable == "lora":
-            raise ValueError("embedded features have no attention to adapt; use --inputs images")
-        if self.inputs == "features" and self.test_time_flips:
+
+GROUPS: Mapping[str, type[Any]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "adapt": AdaptConfig,
+    "eval": EvalConfig,
+}
+FLAT_NAMES: Mapping[str, tuple[str, str]] = {
+    "model" if (group, each.name) == ("model", "name") else each.name: (group, each.name)
+    for group, cls in GROUPS.items()
+    for each in fields(cls)
+}
+"""Flat name, as the constructor and the command line take it -> (group, field)."""
+RENAMED: Mapping[str, str] = {
+    "accumulation": "gradient_accumulation_steps",
+    "adapt_lr": "adapt_learning_rate",
+    "clip": "max_grad_norm",
+    "evaluate_every": "eval_steps",
+    "fresh": "from_scratch",
+    "lr": "learning_rate",
+    "normalise_by": "normalize_by",
+    "precision": "mixed_precision",
+    "warmup": "warmup_ratio",
+}
+"""Flat name before the groups -> flat name today: for old records, study files and flags."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        data: Domains, sampling, augmentation and normalization.
+        model: The network, and which of its weights are trained.
+        optim: Loss, optimizer, schedule and weight averaging.
+        adapt: The training method and its second phase.
+        eval: Evaluation, selection of weights and label-shift correction.
+        seed: Seed of weights, sample order and augmentation.
+    """
+
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    """Seed of weights, sample order and augmentation."""
+
+    def __init__(
+        self,
+        data: DataConfig | Iterable[str] | None = None,
+        model: ModelConfig | str | None = None,
+        optim: OptimConfig | None = None,
+        adapt: AdaptConfig | None = None,
+        eval: EvalConfig | None = None,
+        seed: int = 0,
+        **flat: Any,
+    ) -> None:
+        """Build a configuration from groups, from flat field names, or from both.
+
+        Args:
+            data: The group, or the sources.
+            model: The group, or the model's name.
+            optim: The group.
+            adapt: The group.
+            eval: The group.
+            seed: Seed of weights, sample order and augmentation.
+            **flat: Fields of any group by name, which override the group's; names of before the
+                groups are understood too, with a `RenamedWarning`.
+
+        Raises:
+            ValueError: For an unknown name or a value out of range.
+        """
+        if data is not None and not isinstance(data, DataConfig):
+            flat, data = {"sources": tuple(data), **flat}, None
+        if isinstance(model, str):
+            flat, model = {"model": model, **flat}, None
+        given = {"data": data, "model": model, "optim": optim, "adapt": adapt, "eval": eval}
+        changes = _by_group(_current_names(flat))
+        for group, cls in GROUPS.items():
+            nothing: dict[str, Any] = {"sources": ()} if group == "data" else {}
+            values = nothing if given[group] is None else _values(given[group])
+            object.__setattr__(self, group, cls(**{**values, **changes.get(group, {})}))
+        object.__setattr__(self, "seed", seed)
+        self._check()
+
+    def _check(self) -> None:
+        """ValueError for values that exclude each other across groups."""
+        _check_not_negative(self, ("seed",))
+        if self.model.inputs == "images":
+            return
+        if self.eval.test_time_flips:
             raise ValueError("embedded features cannot be flipped; use --inputs images")
-        if self.inputs == "features" and (changes_images or by_domain or self.sharpness != "own"):
+        data = self.data
+        shift, stain = data.augmentation.target_shift, data.augmentation.stain
+        is_plain = data.normalize_by == "checkpoint" and data.sharpness == "own"
+        if shift or stain or data.blur_um or not is_plain:
             raise ValueError(
-                "embedded features are of plain images; for stain, target_shift, normalise_by, "
-                "sharpness and blur_um use --inputs images"
+                "embedded features are of unchanged images; for stain, target_shift, "
+                "normalize_by, sharpness and blur_um use --inputs images"
             )
+
+    def replace(self, **flat: Any) -> Self:
+        """A copy with some fields, by flat name, or whole groups changed."""
+        return type(self)(**{**_values(self), **_current_names(flat)})
+
+    def flat(self) -> dict[str, Any]:
+        """Every field as a plain JSON value, by its flat name."""
+        nested = self.to_dict()
+        found = {name: nested[group][inner] for name, (group, inner) in FLAT_NAMES.items()}
+        return {**found, "seed": self.seed}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; tuples become lists."""
+        """Plain JSON values by group; tuples become lists."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; ValueError for keys that no field has."""
-        return _build(cls, values)
+        """The inverse of `to_dict`; also reads the flat form that older records hold.
+
+        Raises:
+            ValueError: For an unknown name or a value out of range.
+        """
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            if name in GROUPS and isinstance(value, Mapping):
+                own = {f: flat_name for flat_name, (g, f) in FLAT_NAMES.items() if g == name}
+                _require_known(value, own, f"{name}.")
+                flat |= {own[inner]: each for inner, each in value.items()}
+            else:
+                flat[RENAMED.get(name, name)] = value
+        if isinstance(strength := flat.get("augmentation"), Mapping):
+            _require_known(strength, [f.name for f in fields(Augmentation)], "augmentation.")
+            flat["augmentation"] = Augmentation(**strength)
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in flat.items()}
+        return cls(**given)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The configuration in a run's record, in today's or the older flat form."""
+        return cls.from_dict(record["config"])
 
 
-def _build(cls: type[T], values: Mapping[str, Any]) -> T:
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}")
-    made = {}
-    for name, value in values.items():
-        kind = known[name].type
-        if isinstance(kind, type) and is_dataclass(kind):
-            value = _build(kind, value)
-        made[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**made)
+def _current_names(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values under today's flat names; old names are replaced, with a warning."""
+    for name in flat.keys() & RENAMED.keys():
+        group, inner = FLAT_NAMES[RENAMED[name]]
+        warnings.warn(
+            f"{name} is now {inner} (TrainConfig.{group}.{inner})",
+            RenamedWarning,
+            stacklevel=3,
+        )
+    return {RENAMED.get(name, name): value for name, value in flat.items()}
+
+
+def _by_group(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values under flat names as {group: {field: value}}."""
+    _require_known(flat, FLAT_NAMES)
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        group, inner = FLAT_NAMES[name]
+        found.setdefault(group, {})[inner] = value
+    return found
+
+
+def _require_known(names: Iterable[str], known: Iterable[str], prefix: str = "") -> None:
+    """ValueError for names that no field has."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, [*known, *RENAMED] if not prefix else known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+            raise ValueError(f"TrainConfig has no field {prefix + name!r}; {hint}")
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """A dataclass's own fields, not converted."""
+    return {each.name: getattr(config, each.name) for each in fields(config)}
+
+
+def _check_choices(group: Any, prefix: str = "") -> None:
+    """ValueError for a value that its field's Literal does not list."""
+    for each in fields(group):
+        choices, value = get_args(each.type), getattr(group, each.name)
+        if get_origin(each.type) is Literal and value not in choices:
+            raise ValueError(f"{prefix}{each.name} is {value!r}; choose from {', '.join(choices)}")
+
+
+def _check_positive(group: Any, names: Iterable[str]) -> None:
+    for name in names:
+        if getattr(group, name) < 1:
+            raise ValueError(f"{name} is {getattr(group, name)}; it must be at least 1")
+
+
+def _check_not_negative(group: Any, names: Iterable[str]) -> None:
+    """ValueError for values that are negative, infinite or not a number; None is allowed."""
+    for name in names:
+        value = getattr(group, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} is {value}; it must not be negative")
+        if value == math.inf:
+            raise ValueError(f"{name} is {value}; it must be finite")

@@ -18,6 +18,7 @@ from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.service import PageModel, Service, model_title
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.slide_state import Slide
+from hf_wbc.config import TrainConfig
 from hf_wbc.evaluation.validators import (
     class_ami,
     nearest_neighbours,
@@ -169,7 +170,9 @@ def _fit(model: PageModel, answers: list[CellPrediction], is_this: bool) -> Mode
     features = np.stack([answer.features for answer in answers])
     return ModelFit(
         name=model_title(model.name),
-        method="unknown" if model.record is None else str(model.record["config"]["method"]),
+        method="unknown"
+        if model.record is None
+        else TrainConfig.from_record(model.record).adapt.method,
         class_ami=class_ami(features, p.argmax(1)),
         softmax_corr=softmax_corr(p),
         rejected=float(np.mean([answer.rejected for answer in answers])),

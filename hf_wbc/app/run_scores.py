@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.config import TrainConfig
 from hf_wbc.records import RunFolder
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run_scores(record: Mapping[str, Any]) -> Scores:
     try:
         return Scores(
             direction=direction(record),
-            method=str(record["config"]["method"]),
+            method=TrainConfig.from_record(record).adapt.method,
             how_chosen=how_chosen(record),
             warnings=tuple(warnings(record)),
             table=score_table(record),

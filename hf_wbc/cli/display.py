@@ -46,7 +46,7 @@ class TrainingDisplay:
     def __init__(self, config: TrainConfig) -> None:
         self.is_main = os.environ.get("RANK", "0") == "0"
         self._progress = Progress(
-            TextColumn(config.method),
+            TextColumn(config.adapt.method),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -54,7 +54,7 @@ class TrainingDisplay:
             console=Console(stderr=True),
             disable=not self.is_main,
         )
-        self._task = self._progress.add_task("", total=config.steps, status="")
+        self._task = self._progress.add_task("", total=config.optim.steps, status="")
 
     def __enter__(self) -> Self:
         return self

@@ -5,11 +5,13 @@ import importlib
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tyro
 
+from hf_wbc.config import RenamedWarning
 from hf_wbc.hub.environment import keep_within
 
 COMMANDS = (
@@ -24,6 +26,8 @@ REMEDIES = {
     errno.EROFS: "choose a place that you may write to",
     errno.ENOSPC: "free some space and repeat the command",
 }
+_SHOW_WARNING = warnings.showwarning
+HELP_ALL = "--help-all"
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
@@ -33,14 +37,32 @@ def load_command(name: str) -> Callable[..., Any]:
     return command
 
 
-def prefilled(name: str, arguments: Sequence[str]) -> Callable[..., Any]:
-    """A command's function with the defaults that its arguments decide on.
+def build_command(name: str, arguments: Sequence[str]) -> tuple[Callable[..., Any], list[str]]:
+    """A command's function and arguments as tyro parses them.
 
-    The command's file has a `prefilled` of its own where there are such.
+    Two names in a command's file change them: `RENAMED_FLAGS` maps old flags to new ones, and
+    `build_command(arguments)` builds a function whose flags depend on the arguments.
     """
-    fill = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "prefilled", None)
-    command: Callable[..., Any] = fill(arguments) if fill else load_command(name)
-    return command
+    module = importlib.import_module(f"hf_wbc.cli.{name}")
+    arguments = current_flags(arguments, getattr(module, "RENAMED_FLAGS", {}))
+    build = getattr(module, "build_command", None)
+    command: Callable[..., Any] = build(arguments) if build else load_command(name)
+    return command, ["--help" if each == HELP_ALL else each for each in arguments]
+
+
+def current_flags(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """The arguments with renamed flags replaced; each is reported in one line on stderr."""
+    found = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        flag = flag.replace("_", "-") if flag.startswith("--") else flag
+        off = "no-" if flag.startswith("--no-") else ""
+        if new := renamed.get(f"--{flag[2 + len(off) :]}" if flag.startswith("--") else ""):
+            new = f"--{off}{new[2:]}"
+            print(f"hf-wbc: {flag} is now {new}", file=sys.stderr)
+            argument = new + equals + value
+        found.append(argument)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         keep_within(os.environ)
+        warnings.showwarning = _show_warning
         return parse_and_run(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and reader_has_left():
@@ -70,9 +93,8 @@ def parse_and_run(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else ""
     try:
         if name in COMMANDS:
-            prog = f"hf-wbc {name}"
-            command = prefilled(name, arguments[1:])
-            status = tyro.cli(command, prog=prog, args=arguments[1:], config=STYLE)
+            command, arguments = build_command(name, arguments[1:])
+            status = tyro.cli(command, prog=f"hf-wbc {name}", args=arguments, config=STYLE)
         else:
             status = tyro.extras.subcommand_cli_from_dict(
                 {name: load_command(name) for name in COMMANDS},
@@ -85,6 +107,16 @@ def parse_and_run(arguments: Sequence[str]) -> int:
         return status if isinstance(status, int) else 0
     finally:
         sys.stdout.flush()
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *place: Any, **others: Any
+) -> None:
+    """Print a renamed field in one line, and every other warning as Python does."""
+    if issubclass(category, RenamedWarning):
+        print(f"hf-wbc: {message}", file=sys.stderr)
+    else:
+        _SHOW_WARNING(message, category, *place, **others)
 
 
 def reader_has_left() -> bool:

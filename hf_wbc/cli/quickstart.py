@@ -48,11 +48,11 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         sources=(folders[HOME],),
         target=tuple(folders[name] for name in AWAY),
         model=str(write_backbone(out / "backbone")),
-        fresh=True,
+        from_scratch=True,
         steps=STEPS,
         batch_size=BATCH_SIZE,
-        lr=PEAK_LR,
-        evaluate_every=STEPS // 2,
+        learning_rate=PEAK_LR,
+        eval_steps=STEPS // 2,
         seed=seed,
     )
     with TrainingDisplay(config) as display:

@@ -40,7 +40,8 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
     from hf_wbc.study.plan import duration
 
     keys = [
-        (r.direction, r.network, r.asked.inputs, r.asked.selection, r.asked.method) for r in runs
+        (r.direction, r.network, r.asked.model.inputs, r.asked.eval.selection, r.asked.adapt.method)
+        for r in runs
     ]
     headings = ("direction", "network", "inputs", "selection", "method")
     shown = [i for i in range(len(headings)) if len({key[i] for key in keys}) > 1]

@@ -33,11 +33,11 @@ def make_toy_model(out: Path, work: Path) -> None:
         sources=sources,
         target=tuple(str(folder) for name, folder in prepared.items() if name not in HOME),
         model=str(write_network(work / "network")),
-        fresh=True,
+        from_scratch=True,
         steps=STEPS,
         batch_size=BATCH_SIZE,
-        lr=PEAK_LR,
-        evaluate_every=STEPS // 5,
+        learning_rate=PEAK_LR,
+        eval_steps=STEPS // 5,
     )
     with TrainingDisplay(config) as display:
         finished = run(config, work / "runs", work / "features", (), display.report)

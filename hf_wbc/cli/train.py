@@ -1,48 +1,81 @@
 """`hf-wbc train`, and `accelerate launch train.py`: train, score, and leave a run folder."""
 
+import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from hf_wbc.config import TrainConfig
+from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
 
 Tracker = Literal["tensorboard", "trackio"]
+COMMON = frozenset(
+    [
+        "sources",
+        "target",
+        "method",
+        "model",
+        "from_scratch",
+        "inputs",
+        "trainable",
+        "image_size",
+        "steps",
+        "batch_size",
+        "learning_rate",
+        "mixed_precision",
+        "eval_steps",
+        "selection",
+        "seed",
+        "output_dir",
+        "config",
+    ]
+)
+"""Parameters that `--help` shows; `--help-all` shows every one."""
+RENAMED_FLAGS = {
+    **{f"--{old}".replace("_", "-"): f"--{new}".replace("_", "-") for old, new in RENAMED.items()},
+    "--out": "--output-dir",
+    "--licence": "--license",
+}
 
 
 def train(
     config: TrainConfig,
-    out: Path = Path("runs"),
+    output_dir: Path = Path("runs"),
+    like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
     cache: Path = Path("build/features"),
     trackers: tuple[Tracker, ...] = (),
-    like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
     push_to: str | None = None,
     public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     tag: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     card: Literal["refuse", "keep", "replace"] = "refuse",
 ) -> None:
-    """Train a classifier on labelled sources and score it on every domain.
+    """Train a classifier on labeled sources and score it on every domain.
 
-    The same command continues a run that was interrupted, and does nothing when it is finished.
+    Example: hf-wbc train --sources build/acevedo_20 --target build/matek_19 --method dann
+
+    The same command resumes an interrupted run and does nothing when the run is finished.
+    --help shows the common flags, --help-all every one.
 
     Args:
         config: What to train.
-        out: Where run folders lie; a run's name is the digest of its configuration and data.
-        cache: Where embedded features are kept (--inputs features).
-        trackers: Where the curves go besides the run folder's history.jsonl.
+        output_dir: Folder for run folders; a run's name is the digest of its configuration and
+            data.
         like: Train as a published run did, org/name[@revision], or one in a folder; other flags
-            change what they say.
+            override its values.
+        cache: Folder for embedded features (--inputs features).
+        trackers: Where to log the curves besides the run folder's history.jsonl.
         push_to: Publish on the Hub: checkpoints on the branch training-RUN, from which the same
-            command goes on elsewhere, and the model at the end. A folder gets the model.
-        public: Let anybody see what is pushed. Otherwise the licence of the images decides.
-        private: Let nobody see it but its owners.
-        tag: The model's tag there; the next of v1, v2 and so on when not given.
-        licence: The model's licence.
-        card: What to do about a card that was edited there: refuse, before anything is trained,
-            keep its text, or replace it.
+            command resumes on another machine, and the model at the end. A folder gets the model.
+        public: Make what is pushed public. Without this flag the images' license decides.
+        private: Make what is pushed private.
+        tag: The model's tag on the Hub; the next of v1, v2, ... by default.
+        license: The model's license.
+        card: What to do with a card that was edited on the Hub: refuse before training, keep its
+            text, or replace it.
     """
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.engine.run import run
@@ -50,7 +83,7 @@ def train(
 
     seen = is_public_requested(public, private)
     if push_to is None:
-        asked = {"public": public, "private": private, "tag": tag, "licence": licence}
+        asked = {"public": public, "private": private, "tag": tag, "license": license}
         asked["card"] = card != "refuse"
         if given := [f"--{name}" for name, value in asked.items() if value]:
             raise ValueError(
@@ -69,51 +102,107 @@ def train(
                 dataset_scripts.known(),
                 display.say,
                 public=seen,
-                licence=licence,
+                licence=license,
                 tag=tag,
                 card=card,
             )
-        folder = run(config, out, cache, trackers, display.report, push)
+        folder = run(config, output_dir, cache, trackers, display.report, push)
         if push:
             push.finish(folder)
     if display.is_main:
         record = folder.read_record()
         print_results(folder.path, record["results"])
-        shifts = record["label_shift"].values() if config.correct_priors != "none" else ()
+        shifts = record["label_shift"].values() if config.eval.correct_priors != "none" else ()
         for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
             if note:
                 print(note)
 
 
-def config_defaults(arguments: Sequence[str]) -> Callable[..., None]:
-    """`train` with the defaults of the run that `--config` names, where it names one."""
-    import functools
-    import inspect
-    from dataclasses import replace
+def build_command(arguments: Sequence[str]) -> Callable[..., None]:
+    """`train` as tyro parses it: a group of flags for each group of `TrainConfig`.
 
+    Defaults are those of the run that `--config` names, if any. Where the arguments ask for
+    `--help`, only the common flags are left.
+    """
     ref = _value("--config", arguments)
-    if ref is None:
-        return train
-    from hf_wbc.hub.publish_model import published_config, require_locations
+    published = None
+    if ref is not None:
+        from hf_wbc.hub.publish_model import published_config, require_locations
 
-    published = published_config(ref)
+        published = published_config(ref)
+    only_common = "--help" in arguments or "-h" in arguments
 
-    @functools.wraps(train)
-    def like_it(config: TrainConfig, *more: Any, **named: Any) -> None:
-        if config.method == published.method:
-            options = {**published.method_options, **config.method_options}
-            config = replace(config, method_options=options)
-        require_locations(config, ref)
-        train(config, *more, **named)
+    def command(seed: int, **values: Any) -> None:
+        flat: dict[str, Any] = {"seed": seed}
+        for name, (group, inner) in FLAT_NAMES.items():
+            flat[name] = getattr(values[group], inner)
+        config = TrainConfig(**flat)
+        if published is not None:
+            if config.adapt.method == published.adapt.method:
+                options = {**published.adapt.method_options, **config.adapt.method_options}
+                config = config.replace(method_options=options)
+            require_locations(config, str(ref))
+        others = {name: value for name, value in values.items() if name not in GROUPS}
+        train(config, **others)
 
-    signature = inspect.signature(train)
-    default = replace(published, method_options={})  # tyro would make a flag of each option in it
-    parameters = [
-        each.replace(default=default) if each.name == "config" else each
-        for each in signature.parameters.values()
-    ]
-    like_it.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return like_it
+    parameters = []
+    for each in inspect.signature(train).parameters.values():
+        if each.name == "config":
+            parameters += _config_parameters(published, only_common)
+        else:
+            shown = "config" if each.name == "like" else each.name
+            kind = (
+                _hide(each.annotation) if only_common and shown not in COMMON else each.annotation
+            )
+            parameters.append(each.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = train.__doc__
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
+
+
+def _config_parameters(published: TrainConfig | None, only_common: bool) -> list[inspect.Parameter]:
+    """One parameter for each group of `TrainConfig`, and one for the seed."""
+    parameters = []
+    for group in GROUPS:
+        view = _flags(group, only_common)
+        parameter = inspect.Parameter(group, inspect.Parameter.KEYWORD_ONLY, annotation=view)
+        if published:
+            values = vars(getattr(published, group))
+            if group == "adapt":  # tyro would make a flag of each option
+                values = {**values, "method_options": {}}
+            parameter = parameter.replace(default=view(**values))
+        parameters.append(parameter)
+    seed = published.seed if published else 0
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [*parameters, inspect.Parameter("seed", keyword, annotation=int, default=seed)]
+
+
+def _flags(group: str, only_common: bool) -> type[Any]:
+    """A group's class with the names of flags, and without those that are not common."""
+    cls, specs = GROUPS[group], []
+    flags = {inner: flat for flat, (of, inner) in FLAT_NAMES.items() if of == group}
+    for each in fields(cls):
+        kind: Any = each.type
+        if only_common and flags[each.name] not in COMMON:
+            kind = _hide(kind)
+        elif flags[each.name] != each.name:
+            kind = Annotated[kind, tyro.conf.arg(name=flags[each.name])]
+        specs.append((each.name, kind, _copy(each)))
+    made = make_dataclass(cls.__name__, specs, bases=(cls,), frozen=True)
+    made.__module__, made.__doc__ = __name__, cls.__doc__
+    return made
+
+
+def _copy(one: Any) -> Any:
+    """A dataclass field with another one's default."""
+    if one.default_factory is not MISSING:
+        return field(default_factory=one.default_factory)
+    return field() if one.default is MISSING else field(default=one.default)
+
+
+def _hide(kind: Any) -> Any:
+    return Annotated[kind, tyro.conf.Suppress]
 
 
 def _value(flag: str, arguments: Sequence[str]) -> str | None:

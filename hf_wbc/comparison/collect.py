@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.config import TrainConfig
 from hf_wbc.records import RECORD_VERSION, RunFolder, digest
 
 if TYPE_CHECKING:
@@ -39,14 +40,13 @@ class Run:
         return str(self.record["run"])
 
     @cached_property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> TrainConfig:
         """As it was resolved."""
-        config: Mapping[str, Any] = self.record["config"]
-        return config
+        return TrainConfig.from_record(self.record)
 
     @property
     def method(self) -> str:
-        return str(self.config["method"])
+        return self.config.adapt.method
 
     @cached_property
     def network(self) -> str:
@@ -63,7 +63,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return int(self.config["seed"])
+        return self.config.seed
 
     @property
     def rule(self) -> str:
@@ -121,7 +121,9 @@ def collect(roots: Sequence[Path]) -> Collection:
     ValueError for a root that does not exist or under which no run folder lies.
     """
     if not roots:
-        raise ValueError("no folder is given; name the --out of `hf-wbc train`, or run folders")
+        raise ValueError(
+            "no folder is given; name the --output-dir of `hf-wbc train`, or run folders"
+        )
     found: dict[str, list[tuple[Run, str]]] = {}
     problems = []
     for path, place in _folders(roots):
@@ -160,7 +162,9 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
                 place = path.relative_to(root).as_posix()
                 yield path, real.name if place == "." else place
         if not any_here:
-            raise ValueError(f"no run folder lies in {root}; name the --out of `hf-wbc train`")
+            raise ValueError(
+                f"no run folder lies in {root}; name the --output-dir of `hf-wbc train`"
+            )
 
 
 def _run_folders(path: Path) -> Iterator[Path]:

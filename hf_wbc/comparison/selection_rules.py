@@ -92,8 +92,8 @@ def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
     for sheet in sorted({row.sheet for row in headline}):
         judged: list[Candidate] = []
         for row, run in _trainings([row for row in headline if row.sheet == sheet]):
-            (asked if run.config["oracle"] else without).add(run.name)
-            if run.config["oracle"]:
+            (asked if run.config.eval.oracle else without).add(run.name)
+            if run.config.eval.oracle:
                 judged.append((row, run))
         verdicts = [evaluate_criteria(last_phase(run)) for _, run in judged]
         within += _within(sheet, [("", "")] * len(judged), verdicts)

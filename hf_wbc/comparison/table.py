@@ -30,7 +30,7 @@ _SHOWN_DIGITS = 8
 def decisions(run: Run) -> dict[str, Any]:
     """All that decides a run's result and has no column of its own, under plain names."""
     found: dict[str, Any] = {}
-    for name, value in run.config.items():
+    for name, value in run.config.flat().items():
         if name in _ELSEWHERE or name in _WITHOUT_EFFECT:
             continue
         if name == "method_options":
@@ -64,19 +64,19 @@ def variants(runs: Sequence[Run]) -> list[str]:
 
 def trained(run: Run) -> str:
     """How much of the network learned: full, lora, frozen, or features (embedded once)."""
-    return "features" if run.config["inputs"] == "features" else str(run.config["trainable"])
+    return "features" if run.config.model.inputs == "features" else run.config.model.trainable
 
 
 def prefer_judged(runs: Sequence[Run]) -> list[Run]:
     """One run for each seed, by seed: of two that differ in no weight, the one that tells more."""
-    ordered = sorted(runs, key=lambda run: (run.seed, bool(run.config["oracle"]), run.name))
+    ordered = sorted(runs, key=lambda run: (run.seed, run.config.eval.oracle, run.name))
     return list({run.seed: run for run in ordered}.values())
 
 
 def _weights(run: Run) -> str:
     """The version of the weights that training began with; drawn ones differ by the seed alone."""
     model = run.record["model"]
-    if run.config["fresh"]:
+    if run.config.model.from_scratch:
         return f"{model['num_parameters']:,} drawn"
     return _short(model["revision"])
 

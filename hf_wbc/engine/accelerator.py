@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 PROJECT = "hf_wbc"
 
 
-def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "Accelerator":
+def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) -> "Accelerator":
     """The accelerator of this process.
 
     ValueError when a tracker is not installed, when the launch started fewer processes than it
@@ -38,13 +37,15 @@ def make_accelerator(precision: str = "fp32", trackers: Sequence[str] = ()) -> "
                 f"{tracker} is not installed; install hf_wbc with its extra: pip install '.[track]'"
             )
     has_device = torch.accelerator.is_available()
-    if precision == "fp16" and not has_device:
-        raise ValueError("precision is fp16, which needs a GPU; use --precision bf16 or fp32")
+    if mixed_precision == "fp16" and not has_device:
+        raise ValueError(
+            "mixed_precision is fp16, which needs a GPU; use --mixed-precision bf16 or no"
+        )
     _refuse_lone_process()
     AcceleratorState._reset_state()  # else a second run here must have the first one's precision
     accelerator = Accelerator(
         cpu=not has_device,  # unless told so, processes on a CPU do not look for each other
-        mixed_precision=MIXED_PRECISION[precision],
+        mixed_precision=mixed_precision,
         log_with=list(trackers) or None,
         project_dir=".",  # where nothing is written: `start_trackers` knows the folder
         step_scheduler_with_optimizer=False,

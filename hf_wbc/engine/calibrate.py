@@ -71,7 +71,7 @@ class LabelShift:
                 "class_names": list(NAMES),
                 "note": self.doubt(splits.name),
                 "uncorrected": headline(
-                    test, uncorrected.argmax(1), config.merge, config.classes, config.seed
+                    test, uncorrected.argmax(1), config.eval.merge, config.eval.classes, config.seed
                 ),
             }
             for kind in ESTIMATORS:
@@ -79,7 +79,9 @@ class LabelShift:
                 guessed = (scale * uncorrected + bias).argmax(1)
                 entry[kind] = {
                     **self._estimates[splits.name][kind].to_dict(),
-                    "scores": headline(test, guessed, config.merge, config.classes, config.seed),
+                    "scores": headline(
+                        test, guessed, config.eval.merge, config.eval.classes, config.seed
+                    ),
                 }
             found[splits.name] = entry
         return found
@@ -142,8 +144,8 @@ class AbstentionReport:
                 self.final[key].logits,
                 domain.labels,
                 before=self.raw[key].logits,
-                merge=() if is_source else config.merge,
-                classes=() if is_source else config.classes,
+                merge=() if is_source else config.eval.merge,
+                classes=() if is_source else config.eval.classes,
             )
         return {
             **self.abstention.to_dict(),
@@ -181,7 +183,7 @@ def _held_out(context: RunContext, predicted: Scored) -> tuple[np.ndarray, np.nd
 
 def _notes(context: RunContext, raw: Scored, label_shift: LabelShift | None) -> Sequence[str]:
     notes = []
-    before = _before_adapting(context.folder.read_history(), context.config.selection)
+    before = _before_adapting(context.folder.read_history(), context.config.eval.selection)
     after = _balanced_accuracy(context, raw)
     if before is not None and before - after > FORGOTTEN:
         notes.append(
@@ -189,7 +191,7 @@ def _notes(context: RunContext, raw: Scored, label_shift: LabelShift | None) -> 
             f"validation images fell from {before:.3f} to {after:.3f}, and temperature and "
             "thresholds, which are fitted there, are those of images that the model no longer fits"
         )
-    if context.config.correct_priors != "none":
+    if context.config.eval.correct_priors != "none":
         notes.append(
             f"the model is corrected for the priors of {context.corpus.targets[0].name}, so that "
             "its probabilities on source images are not calibrated"

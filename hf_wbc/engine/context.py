@@ -41,13 +41,13 @@ class RunContext:
 
     def embed_all(self) -> None:
         """Embed every domain, where features are asked for, before the model changes."""
-        if self.config.inputs == "features":
+        if self.config.model.inputs == "features":
             for splits in self.corpus.all:
                 for domain in (splits.train, splits.validation, splits.test):
                     self.table(domain)
 
     def _load(self, domain: DomainSplit) -> Table:
-        if self.config.inputs == "features":
+        if self.config.model.inputs == "features":
             return embed(self.loaded, domain, self.cache, self.accelerator)
         with self.accelerator.main_process_first():
             return load_images(self.loaded, domain)
@@ -70,4 +70,4 @@ class RunContext:
     ) -> Predictions:
         """A classifier's predictions for a whole domain, its images treated as in training."""
         table, treatment = self.table(domain), treatment or self.treatments.by_domain[domain.name]
-        return predict(classifier, table, treatment, self.accelerator, self.config.batch_size)
+        return predict(classifier, table, treatment, self.accelerator, self.config.optim.batch_size)

@@ -65,8 +65,10 @@ def measure_preprocessing(
     of all domains together.
     """
     tables = {**sources, **targets}
-    rule = PreprocessingRule(config.normalise_by, None, config.blur_um, config.test_time_flips)
-    if config.sharpness == "common":
+    rule = PreprocessingRule(
+        config.data.normalize_by, None, config.data.blur_um, config.eval.test_time_flips
+    )
+    if config.data.sharpness == "common":
         rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
     by_domain = {
         name: rule.treat(table, preprocessing.mean, preprocessing.std)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hf_wbc.config import TrainConfig
 from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.evaluation.metrics import confusion_counts
@@ -83,39 +82,58 @@ def require_scale(domains: Sequence[DomainSplit], allow_unscaled: bool) -> None:
             )
 
 
-def load_domains(config: TrainConfig) -> DomainSet:
-    """Load every domain of a configuration and check them against each other.
+def load_domains(
+    sources: Sequence[str],
+    target: Sequence[str] = (),
+    held_out: Sequence[str] = (),
+    *,
+    merge: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    oracle: bool = False,
+    allow_unscaled: bool = False,
+    allow_single: bool = False,
+) -> DomainSet:
+    """Load domains by reference and check them against each other.
 
-    ValueError for a source without labels or with a single image of a class, a domain without
-    scale, one named twice, two that share an image, or one of which `merge` and `classes` leave
-    nothing to score.
+    Args:
+        sources: Labeled domains: prepared folders or Hub datasets.
+        target: Unlabeled domains.
+        held_out: Labeled domains that are not trained on.
+        merge: Classes scored as one, as FROM=INTO.
+        classes: Classes to score; none means those present.
+        oracle: Require labels on the targets' validation images.
+        allow_unscaled: Accept domains of unknown scale.
+        allow_single: Accept sources with a single training image of some class.
+
+    Raises:
+        ValueError: For a source without labels or with a single image of a class, a domain without
+            scale, a domain named twice, two that share an image, or one in which `merge` and
+            `classes` leave nothing to score.
     """
-    sources, targets, held_out = (
-        tuple(load_domain(ref) for ref in refs)
-        for refs in (config.sources, config.target, config.held_out)
+    domain_set = DomainSet(
+        *(tuple(load_domain(ref) for ref in refs) for refs in (sources, target, held_out))
     )
-    corpus = DomainSet(sources, targets, held_out)
     names: dict[str, str] = {}
-    for splits in corpus.all:
+    for splits in domain_set.all:
         if splits.name in names:
             raise ValueError(
                 f"{names[splits.name]} and {splits.train.ref} are both {splits.name!r}; "
                 "name each domain once among --sources, --target and --held-out"
             )
         names[splits.name] = splits.train.ref
-    require_scale([splits.train for splits in corpus.all], config.allow_unscaled)
-    for splits in (*sources, *held_out):
+    require_scale([splits.train for splits in domain_set.all], allow_unscaled)
+    for splits in (*domain_set.sources, *domain_set.held_out):
         _require_labels(splits)
-    for splits in sources:
-        _require_pairs(splits.train, config.allow_single)
-    _require_apart(corpus)
-    if config.oracle:
-        for splits in targets:
+    for splits in domain_set.sources:
+        _require_pairs(splits.train, allow_single)
+    _require_apart(domain_set)
+    if oracle:
+        for splits in domain_set.targets:
             if (splits.validation.labels == UNLABELLED).all():
                 raise ValueError(f"{splits.train.ref} has no labels for --oracle; leave it out")
-    for _, _, domain in corpus.scored():
-        require_scorable(domain, config.merge, config.classes)
-    return corpus
+    for _, _, domain in domain_set.scored():
+        require_scorable(domain, merge, classes)
+    return domain_set
 
 
 def _require_labels(splits: Domain) -> None:
@@ -141,10 +159,10 @@ def _require_pairs(train: DomainSplit, allowed: bool) -> None:
         )
 
 
-def _require_apart(corpus: DomainSet) -> None:
+def _require_apart(domain_set: DomainSet) -> None:
     """ValueError when an image of one domain, whatever its split, lies in another one too."""
     seen: dict[str, tuple[str, str]] = {}
-    for splits in corpus.all:
+    for splits in domain_set.all:
         mine, shared = {}, []
         for domain in (splits.train, splits.validation, splits.test):
             hashes = domain.dataset.with_format(None)["pixel_sha256"][:]

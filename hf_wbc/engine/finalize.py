@@ -51,10 +51,10 @@ def finalize(
     classifier.apply_logit_affine(1 / temperature, torch.from_numpy(never))
     predicted = _changed(raw, 1 / temperature, never)
     # From here on logits are those of the calibrated head; priors only add to them what is missing.
-    label_shift = LabelShift(context, predicted) if config.target else None
+    label_shift = LabelShift(context, predicted) if config.data.target else None
     shifts = label_shift.facts(predicted) if label_shift else {}
-    if label_shift and config.correct_priors != "none":
-        scale, bias = label_shift.change(context.corpus.targets[0].name, config.correct_priors)
+    if label_shift and config.eval.correct_priors != "none":
+        scale, bias = label_shift.change(context.corpus.targets[0].name, config.eval.correct_priors)
         classifier.apply_logit_affine(scale, torch.from_numpy(bias))
         predicted = _changed(predicted, scale, bias)
     doubts = abstention_report(context, temperature, raw, predicted, label_shift)
@@ -64,7 +64,7 @@ def finalize(
         found = predicted[splits.name, domain.split]
         entry = results.setdefault(splits.name, {"role": role})
         entry[domain.split] = score_predictions(
-            [domain], found.classes, config.merge, config.classes, config.seed
+            [domain], found.classes, config.eval.merge, config.eval.classes, config.seed
         )
         predictions.append(prediction_rows(domain, found))
         features.append(feature_rows(domain, _narrowed(found, bottleneck)))
@@ -104,7 +104,7 @@ def _score_all(context: RunContext, splits: Domain, predicted: Scored) -> dict[s
     """
     config, domains = context.config, (splits.train, splits.validation, splits.test)
     found = np.concatenate([predicted[splits.name, domain.split].classes for domain in domains])
-    return score_predictions(domains, found, config.merge, config.classes, config.seed)
+    return score_predictions(domains, found, config.eval.merge, config.eval.classes, config.seed)
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def _images(context: RunContext) -> dict[str, Any]:
         if domain.split == "test" and treatments.by_domain[splits.name] != treatments.plain:
             found = context.predict(context.loaded.classifier, domain, treatments.plain)
             facts["pipeline_scores"][splits.name] = score_predictions(
-                [domain], found.classes, config.merge, config.classes, config.seed
+                [domain], found.classes, config.eval.merge, config.eval.classes, config.seed
             )
     return facts
 
@@ -135,7 +135,7 @@ def _model(context: RunContext, num_trained: int) -> dict[str, Any]:
     """What was trained, and how much of it."""
     config, loaded = context.config, context.loaded
     return {
-        "name": config.model,
+        "name": config.model.name,
         "revision": loaded.revision,
         "exposure": loaded.exposure,
         "exposed_to": list(loaded.exposed_to),
@@ -163,7 +163,7 @@ def _record(
 ) -> dict[str, Any]:
     """The whole record; `found` are its parts on model, images, results and label shift."""
     config, num_processes = context.config, context.accelerator.num_processes
-    num_images = progress.num_steps * config.batch_size * config.accumulation * num_processes
+    num_images = progress.num_steps * config.optim.images_per_step * num_processes
     return {
         "kind": "training",
         "run": context.folder.path.name,

@@ -53,15 +53,15 @@ def make_phases(
     config: TrainConfig, method: type[Method], stream: BatchStream
 ) -> tuple[Phase, ...]:
     """The phases of a method, with batches from a stream."""
-    phases = [Phase("fit", 0, 0, config.steps, config.lr, stream.batch)]
-    if method.adapt_passes and config.adapt_steps:
-        assert config.adapt_lr is not None
-        num_steps = config.adapt_steps
+    phases = [Phase("fit", 0, 0, config.optim.steps, config.optim.learning_rate, stream.batch)]
+    if method.adapt_passes and config.adapt.adapt_steps:
+        rate, num_steps = config.adapt.adapt_learning_rate, config.adapt.adapt_steps
+        assert rate is not None
 
         def target_batch(step: int, micro: int) -> TargetBatch:
             return stream.target_batch(step, num_steps, micro)
 
-        phases.append(Phase("adapt", 1, config.steps, num_steps, config.adapt_lr, target_batch))
+        phases.append(Phase("adapt", 1, config.optim.steps, num_steps, rate, target_batch))
     return tuple(phases)
 
 
@@ -117,26 +117,27 @@ def optimize(
     plain = accelerator.unwrap_model(method)
     world, rank = accelerator.num_processes, accelerator.process_index
     learning = [p for group in optimizer.param_groups for p in group["params"]] if optimizer else []
+    num_micro = config.optim.gradient_accumulation_steps
     method.train()
     for step in range(max(first_step, phase.first), phase.stop):
         own = step - phase.first
         if optimizer:
-            set_rate(optimizer, rate_factor(own, phase.num_steps, config.warmup))
+            set_rate(optimizer, rate_factor(own, phase.num_steps, config.optim.warmup_ratio))
         means: dict[str, Tensor] = {}
-        for micro in range(config.accumulation):
+        for micro in range(num_micro):
             batch = phase.batch(own, micro)
-            draw = (step * config.accumulation + micro) * world + rank
+            draw = (step * num_micro + micro) * world + rank
             _seed_dropout(accelerator.device, config.seed, draw)
-            last = micro == config.accumulation - 1
+            last = micro == num_micro - 1
             with nullcontext() if last else accelerator.no_sync(method):
                 terms = method(batch)
                 if optimizer:
-                    accelerator.backward(terms["loss"] / config.accumulation)
+                    accelerator.backward(terms["loss"] / num_micro)
             for name, term in terms.items():
-                means[name] = means.get(name, 0) + term.detach() / config.accumulation
+                means[name] = means.get(name, 0) + term.detach() / num_micro
         if optimizer:
-            if config.clip:
-                accelerator.clip_grad_norm_(learning, config.clip)
+            if config.optim.max_grad_norm:
+                accelerator.clip_grad_norm_(learning, config.optim.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         plain.after_step()
@@ -178,7 +179,7 @@ class MetricAccumulator:
         means = {name: sums[i] / self.num_steps for i, name in enumerate(self.sums)}
         self.train_s = time.perf_counter() - self.start
         if not all(map(math.isfinite, means.values())):
-            raise ValueError(f"the loss at step {step} is {means['loss']}; lower --lr")
+            raise ValueError(f"the loss at step {step} is {means['loss']}; lower --learning-rate")
         return means
 
     @property

@@ -1,85 +1,199 @@
-"""From what the user asked for to what will be done: recipes, defaults, and what cannot be.
+"""Resolve a configuration: apply the method's overrides, fill in defaults, and name the run.
 
-Everything is checked here, before anything is trained.
+`resolve` serves training and study planning alike. Everything that can be checked without training
+is checked here. `run_identity` decides the name of a run's folder.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.config import TrainConfig
+from hf_wbc.config import FLAT_NAMES, RENAMED, TrainConfig
 from hf_wbc.data.augment import check_strength
-from hf_wbc.engine.domains import DomainSet
+from hf_wbc.engine.domains import DomainSet, load_domains
 from hf_wbc.evaluation.model_selection import require_selection_rule, selection_rule
-from hf_wbc.models import Classifier, PretrainedModel
+from hf_wbc.models import Classifier, PretrainedModel, load_classifier
+from hf_wbc.records import digest
+
+__all__ = [
+    "ResolvedRun",
+    "check_config",
+    "require_trainable_features",
+    "resolve",
+    "run_identity",
+    "stable_values",
+    "with_config_overrides",
+]
 
 BOTTLENECK = 256
-"""Width on embedded features, as in the reference library of most methods."""
-ADAPT_LR = 0.1
-"""Rate of a second phase as a fraction of the first one's."""
+"""Default bottleneck width on embedded features, as in the Transfer-Learning-Library."""
+ADAPT_LR_FACTOR = 0.1
+"""Default learning rate of the second phase, as a fraction of the first one's."""
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A run with nothing left to decide, its data and its pre-trained model."""
+
+    asked: TrainConfig
+    """As the user gave it."""
+    config: TrainConfig
+    """With the method's overrides and every default filled in."""
+    method: type[Method]
+    domain_set: DomainSet
+    pretrained: PretrainedModel
+    identity: Mapping[str, Any]
+    """What decides the result: see `run_identity`."""
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder: twelve hex digits of the identity's SHA-256."""
+        return digest(self.identity)
+
+
+def resolve(
+    config: TrainConfig,
+    num_processes: int = 1,
+    *,
+    domains_loader: Callable[..., DomainSet] = load_domains,
+    model_loader: Callable[..., PretrainedModel] = load_classifier,
+) -> ResolvedRun:
+    """Resolve a configuration; reads data and weights, trains and writes nothing.
+
+    Args:
+        config: As the user gave it.
+        num_processes: Processes that train together.
+        domains_loader: `load_domains`, or a caching stand-in where many runs share data.
+        model_loader: `load_classifier`, or a caching stand-in.
+
+    Raises:
+        ValueError: If the method, the data, the model or their combination cannot be used.
+    """
+    method = check_config(config)
+    asked, config = config, with_config_overrides(config, method.config_overrides)
+    data, evaluation = config.data, config.eval
+    domain_set = domains_loader(
+        data.sources,
+        data.target,
+        data.held_out,
+        merge=evaluation.merge,
+        classes=evaluation.classes,
+        oracle=evaluation.oracle,
+        allow_unscaled=data.allow_unscaled,
+        allow_single=data.allow_single,
+    )
+    pretrained = model_loader(
+        config.model.name,
+        fresh=config.model.from_scratch,
+        image_size=config.model.image_size,
+        seed=config.seed,
+    )
+    config = _fill_in_defaults(config, method, pretrained, domain_set, num_processes)
+    _check_batches(config, num_processes)
+    identity = run_identity(config, domain_set, pretrained.revision, num_processes)
+    return ResolvedRun(asked, config, method, domain_set, pretrained, identity)
+
+
+def run_identity(
+    config: TrainConfig, domain_set: DomainSet, revision: str, num_processes: int
+) -> dict[str, Any]:
+    """What decides the result of a run; its digest is the name of the run's folder.
+
+    Data and weights are identified by their contents, not by where they are stored.
+
+    Args:
+        config: The resolved configuration.
+        domain_set: The data; enters by name, revision and fingerprints.
+        revision: Of the pre-trained weights.
+        num_processes: Processes that train together.
+
+    Returns:
+        Plain JSON values under `stable_values`' keys, with data and weights replaced.
+    """
+    return {
+        **stable_values(config),
+        "sources": [domain.identity() for domain in domain_set.sources],
+        "target": [domain.identity() for domain in domain_set.targets],
+        "held_out": [domain.identity() for domain in domain_set.held_out],
+        "model": revision,
+        "num_processes": num_processes,
+    }
+
+
+def stable_values(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as digests see it: flat, under keys that never change.
+
+    Renaming a field must not rename the runs that are already finished, so a renamed field keeps
+    its first name here (`RENAMED` in config.py), and fp32 stays "fp32".
+    """
+    first_names = {new: old for old, new in RENAMED.items()}
+    values = {first_names.get(name, name): value for name, value in config.flat().items()}
+    return {**values, "precision": values["precision"].replace("no", "fp32")}
 
 
 def check_config(config: TrainConfig) -> type[Method]:
     """The method of a configuration; ValueError for what no data is needed to refuse."""
-    method = load_method(config.method)
-    method.parse(config.method_options)
-    check_strength(config.augmentation)
-    if method.sees_target() and not config.target:
-        raise ValueError(f"{config.method} adapts to a target; name one with --target")
-    if method.needs.images and config.inputs == "features":
-        raise ValueError(f"{config.method} needs images; leave out --inputs features")
-    if len(config.sources) < method.needs.num_sources:
+    method = load_method(config.adapt.method)
+    method.parse(config.adapt.method_options)
+    check_strength(config.data.augmentation)
+    if method.sees_target() and not config.data.target:
+        raise ValueError(f"{config.adapt.method} adapts to a target; name one with --target")
+    if method.needs.images and config.model.inputs == "features":
+        raise ValueError(f"{config.adapt.method} needs images; leave out --inputs features")
+    if len(config.data.sources) < method.needs.num_sources:
         raise ValueError(
-            f"{config.method} compares {method.needs.num_sources} sources or more, and "
-            f"{len(config.sources)} is given; name more with --sources"
+            f"{config.adapt.method} compares {method.needs.num_sources} sources or more, and "
+            f"{len(config.data.sources)} is given; name more with --sources"
         )
-    if config.correct_priors != "none" and len(config.target) != 1:
+    if config.eval.correct_priors != "none" and len(config.data.target) != 1:
         raise ValueError(
-            f"correct_priors {config.correct_priors} makes a model for one target, and "
-            f"{len(config.target)} are given; name one with --target, or leave it at none"
+            f"correct_priors {config.eval.correct_priors} makes a model for one target, and "
+            f"{len(config.data.target)} are given; name one with --target, or leave it at none"
         )
-    if config.logit_adjustment and config.balance == "class_domain":
+    adjustment = config.optim.logit_adjustment
+    if adjustment and config.data.balance == "class_domain":
         raise ValueError(
-            f"logit_adjustment {config.logit_adjustment} and balance class_domain would correct "
-            "for the class proportions twice; use --balance none, or leave one of them out"
+            f"logit_adjustment {adjustment} and balance class_domain would correct for the class "
+            "proportions twice; use --balance none, or leave one of them out"
         )
-    if config.adapt_steps and not method.adapt_passes:
-        raise ValueError(f"{config.method} has no second phase; leave out --adapt-steps")
-    if config.adapt_steps == 0 and method.adapt_passes:
+    if config.adapt.adapt_steps and not method.adapt_passes:
+        raise ValueError(f"{config.adapt.method} has no second phase; leave out --adapt-steps")
+    if config.adapt.adapt_steps == 0 and method.adapt_passes:
         raise ValueError(
-            f"{config.method} adapts in its second phase, and adapt_steps is 0; leave out "
+            f"{config.adapt.method} adapts in its second phase, and adapt_steps is 0; leave out "
             "--adapt-steps for one pass, or use --method source_only"
         )
     require_selection_rule(
-        selection_rule(config.selection),
-        has_target=bool(config.target),
-        has_held_out=bool(config.held_out),
-        oracle=config.oracle,
+        selection_rule(config.eval.selection),
+        has_target=bool(config.data.target),
+        has_held_out=bool(config.data.held_out),
+        oracle=config.eval.oracle,
     )
-    if config.oracle and not config.target:
+    if config.eval.oracle and not config.data.target:
         raise ValueError("oracle scores target labels; name a target with --target")
     return method
 
 
-def check_batches(config: TrainConfig, num_processes: int) -> None:
+def _check_batches(config: TrainConfig, num_processes: int) -> None:
     """ValueError for batches in which a source would be missing, or whose norm has no variance."""
-    size = config.batch_size * num_processes
-    for what, domains in (("sources", config.sources), ("targets", config.target)):
+    batch_size = config.optim.batch_size
+    size = batch_size * num_processes
+    for what, domains in (("sources", config.data.sources), ("targets", config.data.target)):
         if size < len(domains):
             raise ValueError(
-                f"batch_size {config.batch_size} x {num_processes} processes is {size}, fewer than "
+                f"batch_size {batch_size} x {num_processes} processes is {size}, fewer than "
                 f"the {len(domains)} {what}; raise --batch-size"
             )
-    if config.bottleneck and config.batch_size < 2:
+    if config.model.bottleneck and config.optim.batch_size < 2:
         raise ValueError(
             "a bottleneck standardises over the batch, and one image has no variance; "
             "raise --batch-size, or use --bottleneck 0"
         )
 
 
-def require_moving_features(method: type[Method], classifier: Classifier) -> None:
+def require_trainable_features(method: type[Method], classifier: Classifier) -> None:
     """ValueError for a method that moves features where nothing before the head learns."""
     head = {id(parameter) for parameter in classifier.head.parameters()}
     if method.needs.features and all(
@@ -91,65 +205,56 @@ def require_moving_features(method: type[Method], classifier: Classifier) -> Non
         )
 
 
-def with_config_overrides(config: TrainConfig, recipe: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with a method's recipe where the user left a field at its default."""
-    inner = _where_default(config.augmentation, recipe.get("augmentation", {}))
-    outer = {name: value for name, value in recipe.items() if name != "augmentation"}
-    augmentation = replace(config.augmentation, **inner)
-    return replace(config, augmentation=augmentation, **_where_default(config, outer))
-
-
-def resolve_defaults(
+def _fill_in_defaults(
     config: TrainConfig,
     method: type[Method],
-    loaded: PretrainedModel,
-    corpus: DomainSet,
+    pretrained: PretrainedModel,
+    domain_set: DomainSet,
     num_processes: int,
 ) -> TrainConfig:
-    """Every default that depends on method, model or data replaced, as the record tells it."""
-    is_features = config.inputs == "features"
-    per_step = config.batch_size * config.accumulation * num_processes
-    num_target = sum(len(splits.train) for splits in corpus.targets)
-    passes = math.ceil(method.adapt_passes * num_target / per_step)
-    is_frozen = is_features or config.trainable == "frozen"
-    default = BOTTLENECK if is_frozen else 0
-    config = replace(
-        config,
-        method_options=asdict(method.parse(config.method_options)),
-        image_size=loaded.preprocessing.size,
-        trainable="frozen" if is_features else config.trainable,
-        bottleneck=default if config.bottleneck is None else config.bottleneck,
-        adapt_steps=passes if config.adapt_steps is None else config.adapt_steps,
-        adapt_lr=ADAPT_LR * config.lr if config.adapt_lr is None else config.adapt_lr,
+    """Replace every default that depends on the method, the model or the data."""
+    model, optim, adapt = config.model, config.optim, config.adapt
+    trainable = "frozen" if model.inputs == "features" else model.trainable
+    bottleneck = BOTTLENECK if trainable == "frozen" else 0
+    per_step = optim.images_per_step * num_processes
+    num_target = sum(len(domain.train) for domain in domain_set.targets)
+    adapt_steps = math.ceil(method.adapt_passes * num_target / per_step)
+    adapt_rate = ADAPT_LR_FACTOR * optim.learning_rate
+    return config.replace(
+        method_options=asdict(method.parse(adapt.method_options)),
+        image_size=pretrained.preprocessing.size,
+        trainable=trainable,
+        bottleneck=bottleneck if model.bottleneck is None else model.bottleneck,
+        adapt_steps=adapt_steps if adapt.adapt_steps is None else adapt.adapt_steps,
+        adapt_learning_rate=(
+            adapt_rate if adapt.adapt_learning_rate is None else adapt.adapt_learning_rate
+        ),
     )
-    check_batches(config, num_processes)
-    return config
 
 
-def run_identity(
-    config: TrainConfig, corpus: DomainSet, revision: str, num_processes: int
-) -> dict[str, Any]:
-    """What decides the result of a run, whose digest names its folder.
-
-    `config` is resolved; data and weights stand for what they are, not for where they lie.
-    """
-    return {
-        **config.to_dict(),
-        "sources": [splits.identity() for splits in corpus.sources],
-        "target": [splits.identity() for splits in corpus.targets],
-        "held_out": [splits.identity() for splits in corpus.held_out],
-        "model": revision,
-        "num_processes": num_processes,
+def with_config_overrides(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
+    """Apply a method's overrides (by flat name) where the user left a field at its default."""
+    strength = config.data.augmentation
+    changed = {
+        name: value
+        for name, value in overrides.get("augmentation", {}).items()
+        if getattr(strength, name) == _default(type(strength), name)
     }
-
-
-def _where_default(values: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes of those fields that are as the class has them."""
-    defaults = {field.name: _default(field) for field in fields(values)}
-    return {
-        name: value for name, value in changes.items() if getattr(values, name) == defaults[name]
+    flat = {
+        name: value
+        for name, value in overrides.items()
+        if name != "augmentation" and _is_default(config, name)
     }
+    return config.replace(augmentation=replace(strength, **changed), **flat)
 
 
-def _default(field: Any) -> Any:
-    return field.default_factory() if field.default_factory is not MISSING else field.default
+def _is_default(config: TrainConfig, name: str) -> bool:
+    """Whether a field, by flat name, has its class's default."""
+    group, inner = FLAT_NAMES[name]
+    values = getattr(config, group)
+    return bool(getattr(values, inner) == _default(type(values), inner))
+
+
+def _default(cls: type[Any], name: str) -> Any:
+    found = next(each for each in fields(cls) if each.name == name)
+    return found.default_factory() if found.default_factory is not MISSING else found.default

@@ -8,18 +8,11 @@ from typing import Any, Protocol
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import RunContext
-from hf_wbc.engine.domains import load_domains
 from hf_wbc.engine.finalize import finalize
-from hf_wbc.engine.resolve import (
-    check_config,
-    require_moving_features,
-    resolve_defaults,
-    run_identity,
-    with_config_overrides,
-)
+from hf_wbc.engine.resolve import check_config, require_trainable_features, resolve
 from hf_wbc.engine.trainer import Report, Trainer
 from hf_wbc.evaluation.model_selection import selection_rule
-from hf_wbc.models import Lora, freeze, load_classifier
+from hf_wbc.models import Lora, freeze
 from hf_wbc.records import RunFolder, remove
 
 
@@ -49,18 +42,16 @@ def run(
     The run's folder lies in `root`, embedded features in `cache`. ValueError for whatever the user
     can mend, before anything is trained.
     """
-    asked, method_class = config.to_dict(), check_config(config)
-    config = with_config_overrides(config, method_class.config_overrides)
-    lora, selection = Lora(config.lora_rank, config.lora_alpha), selection_rule(config.selection)
-    accelerator = make_accelerator(config.precision, trackers)
-    is_main, num_processes = accelerator.is_main_process, accelerator.num_processes
+    asked = config.to_dict()
+    check_config(config)  # before processes are started for a run that cannot be
+    accelerator = make_accelerator(config.optim.mixed_precision, trackers)
+    is_main = accelerator.is_main_process
     with accelerator.main_process_first():
-        corpus = load_domains(config)
-        loaded = load_classifier(
-            config.model, fresh=config.fresh, image_size=config.image_size, seed=config.seed
-        )
-    config = resolve_defaults(config, method_class, loaded, corpus, num_processes)
-    identity = run_identity(config, corpus, loaded.revision, num_processes)
+        resolved = resolve(config, accelerator.num_processes)
+    config, method_class, identity = resolved.config, resolved.method, resolved.identity
+    corpus, loaded = resolved.domain_set, resolved.pretrained
+    lora = Lora(config.model.lora_rank, config.model.lora_alpha)
+    selection = selection_rule(config.eval.selection)
     folder = RunFolder.find(root, identity)
     if folder.finished:
         if is_main:
@@ -71,12 +62,12 @@ def run(
     loaded.classifier.to(accelerator.device)
     context = RunContext(config, accelerator, folder, corpus, loaded, cache)
     context.embed_all()
-    if config.bottleneck:
-        loaded.classifier.add_bottleneck(config.bottleneck, config.seed)
-    freeze(loaded.classifier, config.trainable, config.batch_norm, lora, config.seed)
-    require_moving_features(method_class, loaded.classifier)
+    if config.model.bottleneck:
+        loaded.classifier.add_bottleneck(config.model.bottleneck, config.seed)
+    freeze(loaded.classifier, config.model.trainable, config.model.batch_norm, lora, config.seed)
+    require_trainable_features(method_class, loaded.classifier)
     num_trained = sum(p.numel() for p in loaded.classifier.parameters() if p.requires_grad)
-    method = method_class(loaded.classifier, method_class.parse(config.method_options))
+    method = method_class(loaded.classifier, method_class.parse(config.adapt.method_options))
 
     def told(row: Mapping[str, Any]) -> None:
         report(row)

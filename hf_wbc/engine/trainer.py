@@ -67,14 +67,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         method.setup(
             TrainingInfo(
-                num_steps=config.steps,
+                num_steps=config.optim.steps,
                 source_domains=tuple(splits.name for splits in corpus.sources),
                 class_counts=counts,
                 num_target=sum(map(len, targets)),
-                is_features=config.inputs == "features",
+                is_features=config.model.inputs == "features",
                 adapt_passes=self._adapt_passes(sum(map(len, targets))),
-                logit_adjustment=config.logit_adjustment,
-                lineage=config.lineage,
+                logit_adjustment=config.optim.logit_adjustment,
+                lineage=config.optim.lineage,
             )
         )
         method.to(context.accelerator.device)
@@ -114,10 +114,10 @@ class Trainer:
             self.averaged = None
         else:
             self.averaged = make_weight_averager(
-                self.plain.eval_model, ema=config.ema, swad=config.swad
+                self.plain.eval_model, ema=config.optim.ema, swad=config.optim.swad
             )
         self.method, self.optimizer = prepare_phase(
-            self.plain, phase, config.weight_decay, config.layer_decay, accelerator
+            self.plain, phase, config.optim.weight_decay, config.optim.layer_decay, accelerator
         )
 
     def _take(self, phase: Phase, progress: Progress) -> Progress:
@@ -132,7 +132,7 @@ class Trainer:
         ):  # fmt: skip
             window.add(terms)
             self.report({"step": step, "of": self.phases[-1].stop})
-            if (step - phase.first) % config.evaluate_every and step < phase.stop:
+            if (step - phase.first) % config.eval.eval_steps and step < phase.stop:
                 continue
             row = {"step": step, "phase": phase.name, "loss": window.means(step)}
             progress = self._keep(progress, row | self.evaluate(), window)
@@ -152,7 +152,7 @@ class Trainer:
 
     def _is_over(self, progress: Progress) -> bool:
         """Whether further steps of this phase would change nothing that is kept."""
-        stopped = stopped_early(progress, self.context.config.patience)
+        stopped = stopped_early(progress, self.context.config.eval.patience)
         return stopped or (self.averaged is not None and self.averaged.ended)
 
     def _share_buffers(self) -> None:
@@ -225,8 +225,8 @@ class Trainer:
     def _adapt_passes(self, num_target: int) -> float:
         """Passes over the target's images that the second phase will make."""
         config = self.context.config
-        per_step = config.batch_size * config.accumulation * self.context.accelerator.num_processes
-        passes: float = (config.adapt_steps or 0) * per_step / max(1, num_target)
+        per_step = config.optim.images_per_step * self.context.accelerator.num_processes
+        passes: float = (config.adapt.adapt_steps or 0) * per_step / max(1, num_target)
         return passes
 
     def _stream(self, source: Table, targets: list[Table]) -> BatchStream:
@@ -237,15 +237,15 @@ class Trainer:
             source,
             concatenate(targets) if sees else None,
             paired=needs.target,
-            batch_size=config.batch_size,
-            accumulation=config.accumulation,
-            balance=config.balance,
-            augmentation=config.augmentation if config.inputs == "images" else None,
+            batch_size=config.optim.batch_size,
+            accumulation=config.optim.gradient_accumulation_steps,
+            balance=config.data.balance,
+            augmentation=config.data.augmentation if config.model.inputs == "images" else None,
             treatments=context.treatments.by_domain,
             towards=targets,
             strong=needs.strong,
             seed=config.seed,
-            num_steps=config.steps,
+            num_steps=config.optim.steps,
             rank=context.accelerator.process_index,
             world=context.accelerator.num_processes,
             device=context.accelerator.device,

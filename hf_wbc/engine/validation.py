@@ -49,10 +49,13 @@ class Validation:
         if corpus.targets:
             targets = {splits.name: self._predict(classifier, splits) for splits in corpus.targets}
             row["unlabelled"] = self._unlabelled(sources, targets)
-        if config.oracle:
+        if config.eval.oracle:
             row["oracle"] = {
                 splits.name: _headline(
-                    splits.validation.labels, targets[splits.name], config.merge, config.classes
+                    splits.validation.labels,
+                    targets[splits.name],
+                    config.eval.merge,
+                    config.eval.classes,
                 )
                 for splits in corpus.targets
             }

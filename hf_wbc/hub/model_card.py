@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import Strong, Table, count, listed, three_decimals
 from hf_wbc.comparison.export import markdown_table
+from hf_wbc.config import TrainConfig
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, SPLITS
 from hf_wbc.hub import model_card_text as words
 from hf_wbc.hub.card import CardLocation, render_card
@@ -134,7 +135,7 @@ def model_card(
     `seen` is what its weights have seen, `sources` are known by their domain, `licence` is what the
     publisher gives the weights, `picture` a confusion matrix of `pictured`.
     """
-    config, selection = record["config"], record["selection"]
+    config, selection = TrainConfig.from_record(record), record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)
     unseen = words.unseen_classes(record)
     retrain, at_hand = words.retraining(record, place.ref)
@@ -145,8 +146,8 @@ def model_card(
         network=network(record),
         place=place,
         trained_on=words.trained_on(record),
-        method=config["method"],
-        paper=load_method(config["method"]).paper,
+        method=config.adapt.method,
+        paper=load_method(config.adapt.method).paper,
         warnings=list(words.warnings(record)),
         scaled=scale is not None,
         um_per_px=f"{scale or 0:.6g}",

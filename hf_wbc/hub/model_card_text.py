@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import ARROW, count, listed
+from hf_wbc.config import TrainConfig
 from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_location
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
@@ -81,7 +82,7 @@ def warnings(record: Record) -> Iterator[str]:
         )
     if note := record["images"]["note"]:
         yield f"**More than a pipeline does.** {str(note).replace('model/', 'It', 1)}."
-    if record["config"]["correct_priors"] != "none":
+    if TrainConfig.from_record(record).eval.correct_priors != "none":
         yield (
             f"**For one target.** It is corrected for the class proportions of {listed(targets)}, "
             "estimated without labels; elsewhere its probabilities are wrong."
@@ -92,8 +93,8 @@ def warnings(record: Record) -> Iterator[str]:
             f"**Scale unknown.** In {listed(unscaled)} the cell fills the frame, and nobody knows "
             "how many um a pixel is; there the whole frame was used."
         )
-    if record["config"]["merge"]:
-        pairs = listed([pair.replace("=", " as ") for pair in record["config"]["merge"]])
+    if merge := TrainConfig.from_record(record).eval.merge:
+        pairs = listed([pair.replace("=", " as ") for pair in merge])
         yield f"**Merged classes.** Scored as one: {pairs}. The model itself knows all eleven."
 
 
@@ -105,7 +106,7 @@ def part_of(record: Record, role: str) -> str:
         chose = record["selection"]["rule"] == "held_out"
         return f"held out: {'chose the weights, with labels' if chose else 'scored alone'}"
     uses = []
-    if load_method(record["config"]["method"]).sees_target():
+    if load_method(TrainConfig.from_record(record).adapt.method).sees_target():
         uses.append("adapted to without labels")
     if record["selection"]["sees"] != "no target":
         uses.append(f"chose the weights by {record['selection']['sees']}")
@@ -116,7 +117,7 @@ def trained_on(record: Record) -> str:
     """`trained on a and b with their labels, adapted to c without labels`."""
     said = f"of {listed([domain['name'] for domain in record['sources']])} with their labels"
     if targets := [domain["name"] for domain in record["target"]]:
-        kinds = load_method(record["config"]["method"])
+        kinds = load_method(TrainConfig.from_record(record).adapt.method)
         how = "adapted to" if kinds.sees_target() else "meant for"
         said += f", {how} {listed(targets)} without labels"
     return said
@@ -145,21 +146,22 @@ def notes(record: Record) -> Iterator[str]:
 
 def training(record: Record) -> dict[str, str]:
     """The run in a table of few rows."""
-    config, cost, machine = record["config"], record["cost"], record["machine"]
-    options = ", ".join(f"{name} {value}" for name, value in config["method_options"].items())
-    model, processes = record["model"], count(machine["num_processes"], "process", "processes")
-    per_step = config["batch_size"] * config["accumulation"] * machine["num_processes"]
+    config, cost, machine = TrainConfig.from_record(record), record["cost"], record["machine"]
+    model, optim = config.model, config.optim
+    options = ", ".join(f"{name} {value}" for name, value in config.adapt.method_options.items())
+    weights, processes = record["model"], count(machine["num_processes"], "process", "processes")
+    per_step = optim.images_per_step * machine["num_processes"]
     learns = {"full": "all weights", "frozen": "the head alone", "lora": "LoRA and the head"}
     return {
-        "run": f"`{record['run']}`, seed {config['seed']}",
-        "method": f"`{config['method']}`" + (f" ({options})" if options else ""),
-        "what learns": learns[config["trainable"]]
-        + (", on embedded features" if config["inputs"] == "features" else ""),
+        "run": f"`{record['run']}`, seed {config.seed}",
+        "method": f"`{config.adapt.method}`" + (f" ({options})" if options else ""),
+        "what learns": learns[model.trainable]
+        + (", on embedded features" if model.inputs == "features" else ""),
         "steps": f"{cost['steps']:,} of {per_step} source images",
-        "learning rate": f"{config['lr']:g}, weight decay {config['weight_decay']:g}",
-        "sampling": config["balance"].replace("_", " and "),
-        "parameters": f"{model['num_parameters']:,}; {model['num_trained']:,} learned",
-        "input": f"{config['image_size']} px",
+        "learning rate": f"{optim.learning_rate:g}, weight decay {optim.weight_decay:g}",
+        "sampling": config.data.balance.replace("_", " and "),
+        "parameters": f"{weights['num_parameters']:,}; {weights['num_trained']:,} learned",
+        "input": f"{model.image_size} px",
         "cost": f"{cost['elapsed_s'] / 3600:.2f} h on {machine['device']}, {processes}, "
         f"{cost['images_per_s']:,.0f} images/s",
         "software": ", ".join(f"{name} {version}" for name, version in record["packages"].items()),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from hf_wbc.config import TrainConfig
 from hf_wbc.models.backbones import find_backbone
 
 ROLES = ("sources", "target", "held_out")
@@ -59,8 +60,10 @@ def strip_local_paths(record: Mapping[str, Any]) -> dict[str, Any]:
     """A run's record as others may read it; `config` trains the same anew where data is at hand."""
     public = copy.deepcopy(dict(record))
     for role in ROLES:
-        public["config"][role] = [dataset_location(domain) for domain in record[role]]
         for domain in public[role]:
             domain["ref"] = dataset_location(domain)
-    public["config"]["model"] = public["model"]["name"] = model_location(record["model"])
+    public["model"]["name"] = model_location(record["model"])
+    places = {role: tuple(domain["ref"] for domain in public[role]) for role in ROLES}
+    config = TrainConfig.from_record(record).replace(**places, model=public["model"]["name"])
+    public["config"] = config.to_dict()
     return public

@@ -172,7 +172,7 @@ def published_config(ref: str) -> TrainConfig:
     if record.get("kind") != "training":
         raise ValueError(f"{ref} is of kind {record.get('kind')!r}, and no training; {_REMEDY}")
     try:
-        return TrainConfig.from_dict(record["config"])
+        return TrainConfig.from_record(record)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{ref} was trained with another hf_wbc ({error}); its record names the version: "
@@ -182,9 +182,9 @@ def published_config(ref: str) -> TrainConfig:
 
 def require_locations(config: TrainConfig, ref: str) -> None:
     """ValueError when the configuration of `ref` still names what its owner had in folders."""
-    places = {role: getattr(config, role) for role in ROLES}
-    if not find_backbone(config.model):
-        places["model"] = (config.model,)
+    places = {role: getattr(config.data, role) for role in ROLES}
+    if not find_backbone(config.model.name):
+        places["model"] = (config.model.name,)
     needed = [
         f"--{role.replace('_', '-')} {' '.join(names)}"
         for role, names in places.items()

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-from hf_wbc.config import TrainConfig
+from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
 from hf_wbc.study.protocols import READY
 from hf_wbc.text import did_you_mean
 
@@ -38,6 +38,9 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
         name, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"{setting!r} sets nothing; write --set NAME=VALUE")
+        if name not in defaults and RENAMED.get(name) in defaults:
+            print(f"--set {name} is now --set {RENAMED[name]}", file=sys.stderr)
+            name = RENAMED[name]
         if name not in defaults:
             raise ValueError(f"the study has no parameter {name!r}; {did_you_mean(name, defaults)}")
         try:
@@ -65,12 +68,13 @@ def _defaults(study: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     parameters = inspect.signature(study).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        for field in fields(TrainConfig):
-            if field.name in DECIDED or field.default is MISSING:
+        for name, (group, inner) in FLAT_NAMES.items():
+            field = next(each for each in fields(GROUPS[group]) if each.name == inner)
+            if name in DECIDED or field.default is MISSING:
                 continue
-            found[field.name] = field.default
+            found[name] = field.default
             if field.default is None:  # `int | None` takes an int
-                found[field.name] = get_args(field.type)[0]()
+                found[name] = get_args(field.type)[0]()
     for parameter in parameters:
         if parameter.kind is not parameter.VAR_KEYWORD:
             found[parameter.name] = parameter.default

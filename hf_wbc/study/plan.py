@@ -13,14 +13,9 @@ from statistics import median
 from typing import Any, Literal
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.engine.domains import DomainSet, load_domains
+from hf_wbc.engine.domains import load_domains
 from hf_wbc.engine.features import features_path
-from hf_wbc.engine.resolve import (
-    check_config,
-    resolve_defaults,
-    run_identity,
-    with_config_overrides,
-)
+from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.records import RunFolder, digest, read_json
 
@@ -51,7 +46,7 @@ class PlannedRun:
         """`acevedo_20 -> matek_19`."""
         sources, targets, held_out = (
             "+".join(Path(ref.partition("@")[0]).name for ref in refs)
-            for refs in (self.asked.sources, self.asked.target, self.asked.held_out)
+            for refs in (self.asked.data.sources, self.asked.data.target, self.asked.data.held_out)
         )
         direction = f"{sources} -> {targets}" if targets else sources
         return f"{direction} ({held_out} selects)" if held_out else direction
@@ -59,17 +54,17 @@ class PlannedRun:
     @property
     def network(self) -> str:
         """The model's name without a path or a revision."""
-        return Path(self.asked.model.partition("@")[0]).name
+        return Path(self.asked.model.name.partition("@")[0]).name
 
     @property
     def name(self) -> str:
         """Method, direction and seed, for a reader."""
-        return f"{self.asked.method}  {self.direction}  seed {self.asked.seed}"
+        return f"{self.asked.adapt.method}  {self.direction}  seed {self.asked.seed}"
 
     @property
     def num_steps(self) -> int:
         """Of both phases."""
-        return self.config.steps + (self.config.adapt_steps or 0)
+        return self.config.optim.steps + (self.config.adapt.adapt_steps or 0)
 
 
 def plan(
@@ -84,10 +79,10 @@ def plan(
     Two configurations that resolve to the same run are one. A configuration that cannot be used is
     refused by itself; the others go on.
     """
-    corpus_of, model_of = cache(_corpus), cache(load_classifier)
+    loaders = _shared_loaders()
     found: dict[Path, PlannedRun] = {}
     for number, config in enumerate(configs):
-        planned = _plan_one(config, root, features, num_processes, corpus_of, model_of)
+        planned = _plan_one(config, root, features, num_processes, loaders)
         found.setdefault(planned.folder.path, planned)
         report(number + 1, len(configs))
     return list(found.values())
@@ -109,7 +104,7 @@ def state_of(folder: RunFolder) -> tuple[State, str]:
 
 def refused_folder(root: Path, asked: TrainConfig) -> RunFolder:
     """Where it is kept why a configuration was refused, whose run has no name."""
-    return RunFolder(root / f"refused-{digest(asked.to_dict())}")
+    return RunFolder(root / f"refused-{digest(stable_values(asked))}")
 
 
 def _plan_one(
@@ -117,59 +112,40 @@ def _plan_one(
     root: Path,
     features: Path,
     num_processes: int,
-    corpus_of: Callable[..., DomainSet],
-    model_of: Callable[..., PretrainedModel],
+    loaders: Mapping[str, Callable[..., Any]],
 ) -> PlannedRun:
     try:
-        method = check_config(asked)
-        config = with_config_overrides(asked, method.config_overrides)
-        corpus = corpus_of(
-            config.sources, config.target, config.held_out, config.merge, config.classes,
-            config.allow_unscaled, config.allow_single,
-        )  # fmt: skip
-        seed = config.seed if config.fresh else 0  # which names no other weights
-        loaded = model_of(config.model, fresh=config.fresh, image_size=config.image_size, seed=seed)
-        config = resolve_defaults(config, method, loaded, corpus, num_processes)
-        identity = run_identity(config, corpus, loaded.revision, num_processes)
-        folder = RunFolder.find(root, identity)
+        run = resolve(asked, num_processes, **loaders)
+        folder = RunFolder.find(root, run.identity)
         state, failure = state_of(folder)
     except (ValueError, OSError) as error:
         what = " ".join(str(error).split())
         folder = refused_folder(root, asked)
         return PlannedRun(asked, asked, {}, folder, "refused", what, num_processes)
     to_embed = 0
-    if config.inputs == "features":
-        domains = (d for s in corpus.all for d in (s.train, s.validation, s.test))
-        to_embed = sum(len(d) for d in domains if not features_path(loaded, d, features).exists())
-    return PlannedRun(asked, config, identity, folder, state, failure, num_processes, to_embed)
-
-
-def _corpus(
-    sources: tuple[str, ...],
-    target: tuple[str, ...],
-    held_out: tuple[str, ...],
-    merge: tuple[str, ...],
-    classes: tuple[str, ...],
-    allow_unscaled: bool,
-    allow_single: bool,
-) -> DomainSet:
-    """All that a corpus depends on, so that runs that agree in it share one."""
-    return load_domains(
-        TrainConfig(
-            sources=sources,
-            target=target,
-            held_out=held_out,
-            merge=merge,
-            classes=classes,
-            allow_unscaled=allow_unscaled,
-            allow_single=allow_single,
-        )
+    if run.config.model.inputs == "features":
+        domains = (d for s in run.domain_set.all for d in (s.train, s.validation, s.test))
+        paths = ((d, features_path(run.pretrained, d, features)) for d in domains)
+        to_embed = sum(len(domain) for domain, path in paths if not path.exists())
+    return PlannedRun(
+        asked, run.config, dict(run.identity), folder, state, failure, num_processes, to_embed
     )
 
 
+def _shared_loaders() -> dict[str, Callable[..., Any]]:
+    """Loaders for `resolve` that read data and weights once for all runs that share them."""
+    domains, classifier = cache(load_domains), cache(load_classifier)
+
+    def model(name: str, *, fresh: bool, image_size: int | None, seed: int) -> PretrainedModel:
+        seed = seed if fresh else 0  # pre-trained weights do not depend on it
+        return classifier(name, fresh=fresh, image_size=image_size, seed=seed)
+
+    return {"domains_loader": domains, "model_loader": model}
+
+
 LIKENESS = (
-    ("method", ("model", "fresh", "inputs", "trainable", "image_size", "method")),
-    ("network", ("model", "fresh", "inputs", "trainable", "image_size")),
+    ("method", ("model", "from_scratch", "inputs", "trainable", "image_size", "method")),
+    ("network", ("model", "from_scratch", "inputs", "trainable", "image_size")),
     ("inputs", ("inputs", "trainable", "image_size")),
 )
 """What a measured run must share to tell of another; the most alike first."""
@@ -201,7 +177,7 @@ class CostEstimator:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Learn from a finished run's record."""
-        config, cost = record["config"], record["cost"]
+        config, cost = TrainConfig.from_record(record).flat(), record["cost"]
         num = cost["steps"] * _per_step(config, record["machine"]["num_processes"])
         if num:
             for likeness, names in LIKENESS:
@@ -210,7 +186,7 @@ class CostEstimator:
 
     def estimate(self, planned: PlannedRun) -> Estimate:
         """The median rate of the most alike runs, for the images that this one will draw."""
-        config = planned.config.to_dict()
+        config = planned.config.flat()
         num = planned.num_steps * _per_step(config, planned.num_processes)
         for likeness, names in LIKENESS:
             rates = self._rates.get((likeness, *(config[name] for name in names)))
@@ -278,4 +254,4 @@ def duration(seconds: float) -> str:
 
 
 def _per_step(config: Mapping[str, Any], num_processes: int) -> int:
-    return int(config["batch_size"] * config["accumulation"] * num_processes)
+    return int(config["batch_size"] * config["gradient_accumulation_steps"] * num_processes)

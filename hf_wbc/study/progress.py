@@ -127,4 +127,4 @@ class StudyProgress:
 
 def _images(run: PlannedRun) -> float:
     config = run.config
-    return float(run.num_steps * config.batch_size * config.accumulation * run.num_processes)
+    return float(run.num_steps * config.optim.images_per_step * run.num_processes)

@@ -6,7 +6,6 @@ all that fit: those that need images are left out on features, those that need a
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hf_wbc.config import TrainConfig
@@ -16,7 +15,7 @@ TOY_DATA = "build/study_toy"
 TOY_METHODS = ("source_only", "coral", "dann", "cdan", "mcc", "bnm")
 TOY_DOMAINS = ("toy_acevedo_20", "toy_matek_19")
 TOY_BACKBONE = "backbone"
-TOY_FIELDS = {"fresh": True, "batch_size": 48, "lr": 2e-3}
+TOY_FIELDS = {"from_scratch": True, "batch_size": 48, "learning_rate": 2e-3}
 NETWORKS = ("convnextv2-tiny",)
 
 
@@ -25,7 +24,7 @@ def sweep(
 ) -> list[TrainConfig]:
     """Every method x network x seed of some directions; no methods are all that fit."""
     return [
-        replace(config, method=method, model=network, seed=seed)
+        config.replace(method=method, model=network, seed=seed)
         for config in configs
         for network in networks
         for method in (methods or fitting_methods(config))
@@ -40,9 +39,9 @@ def fitting_methods(config: TrainConfig) -> list[str]:
     found = []
     for name in method_names():
         method = load_method(name)
-        has_target = bool(config.target) or not method.sees_target()
-        has_images = config.inputs == "images" or not method.needs.images
-        if has_target and has_images and len(config.sources) >= method.needs.num_sources:
+        has_target = bool(config.data.target) or not method.sees_target()
+        has_images = config.model.inputs == "images" or not method.needs.images
+        if has_target and has_images and len(config.data.sources) >= method.needs.num_sources:
             found.append(name)
     return found
 
@@ -142,7 +141,7 @@ def toy(
 ) -> list[TrainConfig]:
     """Six methods x two directions between drawn laboratories x two seeds, in minutes on a CPU."""
     home, away = TOY_DOMAINS
-    fields = {**TOY_FIELDS, "evaluate_every": max(1, steps // 4), **fields, "steps": steps}
+    fields = {**TOY_FIELDS, "eval_steps": max(1, steps // 4), **fields, "steps": steps}
     directions = [
         _direction(f"{data}/data", source, target, fields)
         for source, target in ((home, away), (away, home))
