@@ -1,11 +1,30 @@
-"""A configuration survives JSON, and refuses what cannot be meant."""
+"""A configuration survives JSON, reads its older forms, and rejects invalid values."""
 
+import dataclasses
 import json
-from dataclasses import replace
+import warnings
 
 import pytest
 
-from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.config import (
+    FLAT_NAMES,
+    GROUPS,
+    RENAMED,
+    AdaptConfig,
+    Augmentation,
+    DataConfig,
+    OptimConfig,
+    RenamedWarning,
+    TrainConfig,
+)
+
+OLD = {
+    "sources": ["a"], "target": ["b"], "method": "coral", "model": "vit-tiny", "fresh": True,
+    "lr": 3e-4, "accumulation": 2, "clip": 0.5, "warmup": 0.2, "precision": "fp32",
+    "evaluate_every": 5, "normalise_by": "domain", "adapt_lr": 0.1, "merge": ["x=y"], "seed": 3,
+    "augmentation": {"hue": 0.1},
+}  # fmt: skip
+"""A configuration in the flat form of before the groups."""
 
 
 def test_a_configuration_survives_json() -> None:
@@ -13,11 +32,57 @@ def test_a_configuration_survives_json() -> None:
         sources=("a", "b"), method_options={"tau": 1.0}, augmentation=Augmentation(hue=0.1)
     )
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.flat()))) == config
+
+
+def test_groups_and_flat_names_build_the_same_configuration() -> None:
+    grouped = TrainConfig(
+        data=DataConfig(sources=("a",)),
+        optim=OptimConfig(learning_rate=0.1, steps=3),
+        adapt=AdaptConfig(method="coral"),
+    )
+    flat = TrainConfig(sources=("a",), learning_rate=0.1, steps=3, method="coral")
+    assert grouped == flat == flat.replace(steps=9).replace(optim=grouped.optim)
+
+
+def test_flat_names_are_unique() -> None:
+    assert len(FLAT_NAMES) == sum(len(dataclasses.fields(group)) for group in GROUPS.values())
+    assert set(RENAMED.values()) <= set(FLAT_NAMES) and not set(RENAMED) & set(FLAT_NAMES)
+
+
+def test_a_flat_record_of_an_older_version_is_read_in_silence() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = TrainConfig.from_record({"config": OLD})
+    assert config.model.name == "vit-tiny" and config.model.from_scratch
+    assert config.optim == OptimConfig(
+        learning_rate=3e-4,
+        gradient_accumulation_steps=2,
+        max_grad_norm=0.5,
+        warmup_ratio=0.2,
+        mixed_precision="no",
+    )
+    assert config.eval.eval_steps == 5 and config.eval.merge == ("x=y",) and config.seed == 3
+    assert config.data.normalize_by == "domain" and config.data.augmentation.hue == 0.1
+    assert config.adapt.adapt_learning_rate == 0.1
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_in_python_works_and_is_reported(old: str) -> None:
+    value = OLD[old]
+    with pytest.warns(RenamedWarning, match=f"^{old} is now {RENAMED[old]} ") as caught:
+        built = TrainConfig(("a",), **{old: value})
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with pytest.warns(RenamedWarning):
+        replaced = dataclasses.replace(TrainConfig(("a",)), **{old: value})
+    assert built == replaced == TrainConfig(("a",), **{RENAMED[old]: value})
 
 
 def test_unknown_keys_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown TrainConfig keys: nope"):
-        TrainConfig.from_dict({"sources": ["a"], "nope": 1})
+    with pytest.raises(ValueError, match="no field 'learning_rat'; did you mean 'learning_rate'?"):
+        TrainConfig(("a",), learning_rat=1)
+    with pytest.raises(ValueError, match="no field 'optim.nope'"):
+        TrainConfig.from_dict({"data": {"sources": ["a"]}, "optim": {"nope": 1}})
 
 
 @pytest.mark.parametrize(
@@ -25,17 +90,18 @@ def test_unknown_keys_are_named() -> None:
     [
         ({"sources": ()}, "--sources"),
         ({"steps": 0}, "steps is 0"),
-        ({"lr": float("nan")}, "lr is nan"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"layer_decay": 0.0}, "layer_decay is 0.0"),
         ({"lineage": -0.1}, "lineage is -0.1; it must not be negative"),
         ({"logit_adjustment": -1.0}, "logit_adjustment is -1.0"),
-        ({"adapt_lr": -1.0}, "adapt_lr is -1.0"),
+        ({"adapt_learning_rate": -1.0}, "adapt_learning_rate is -1.0"),
         ({"ema": 0.9, "swad": True}, "both average weights, choose one"),
         ({"correct_priors": "mlls"}, "choose from none, bbse, em, rlls"),
         ({"inputs": "features", "test_time_flips": True}, "cannot be flipped"),
+        ({"inputs": "features", "blur_um": 1.0}, "embedded features are of unchanged images"),
     ],
 )
 def test_a_value_out_of_range_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(TrainConfig(sources=("a",)), **change)
+        TrainConfig(sources=("a",)).replace(**change)

@@ -53,8 +53,8 @@ def test_the_scores_are_those_of_the_card() -> None:
 
 def test_another_versions_record_does_not_keep_the_page_shut() -> None:
     record = json.loads(RECORD.read_text())
-    del record["config"]["correct_priors"]
-    with pytest.raises(ValueError, match=r"lacks 'correct_priors': another version"):
+    del record["selection"]
+    with pytest.raises(ValueError, match=r"lacks 'selection': another version"):
         run_scores(record)
     desk = Service(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
     assert "They cannot be shown: its record.json lacks" in about_html(desk)

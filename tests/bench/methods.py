@@ -10,7 +10,6 @@ one model; a ratio is the median over the pairs. Pixels are random.
 
 import argparse
 import copy
-from dataclasses import replace
 
 from turns import CLOCKS, drawn_table, loop_steps, table_batches, take_turns, timed
 
@@ -38,7 +37,7 @@ def main() -> None:
         sources=("source",),
         batch_size=num,
         steps=10**5,
-        precision=options.precision,
+        mixed_precision=options.precision,
     )
     accelerator = make_accelerator(options.precision)
     loaded = load_classifier(options.model, fresh=True, image_size=options.image_size)
@@ -58,7 +57,7 @@ def main() -> None:
         "|---|--:|--:|--:|--:|"
     )
     for name in options.methods:
-        config = replace(plain, method=name, batch_size=options.batch_size)
+        config = plain.replace(method=name, batch_size=options.batch_size)
         batches = table_batches(
             config, source, target if load_method(name).needs.target else None, device
         )

@@ -96,7 +96,9 @@ def same_network(example: Any, method: Any, config: TrainConfig, device: torch.d
     ).to(device)
     discriminator = nn.Sequential(ours.discriminator.layers, nn.Sigmoid())
     adversary = example.DomainAdversarialLoss(discriminator).to(device)
-    groups = param_groups(nn.ModuleList([model, adversary]), config.lr, config.weight_decay)
+    groups = param_groups(
+        nn.ModuleList([model, adversary]), config.optim.learning_rate, config.optim.weight_decay
+    )
     optimizer = torch.optim.AdamW(groups, fused=True)
     return Theirs(example, model, adversary, optimizer, _schedule(optimizer, 1.0))
 

@@ -26,11 +26,15 @@ def bare_steps(
 ) -> Steps:
     """Forward, backward, step on a batch in memory."""
     classifier.to(device).train()
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=config.lr, fused=True)
-    images = torch.randn(config.batch_size, 3, size, size, device=device)
-    labels = torch.arange(config.batch_size, device=device) % NUM_CLASSES
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), lr=config.optim.learning_rate, fused=True
+    )
+    images = torch.randn(config.optim.batch_size, 3, size, size, device=device)
+    labels = torch.arange(config.optim.batch_size, device=device) % NUM_CLASSES
     while True:
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=config.optim.mixed_precision == "bf16"
+        ):
             logits = classifier(images).logits
         cross_entropy(logits.float(), labels).backward()
         optimizer.step()
@@ -52,9 +56,9 @@ def main() -> None:
         sources=("source",),
         batch_size=options.batch_size,
         steps=10**5,
-        precision=options.precision,
+        mixed_precision=options.precision,
     )
-    accelerator = make_accelerator(config.precision)
+    accelerator = make_accelerator(config.optim.mixed_precision)
     loaded = load_classifier(options.model, fresh=True, image_size=options.image_size)
     freeze(loaded.classifier)
     size, device = loaded.preprocessing.size, accelerator.device

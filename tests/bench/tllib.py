@@ -92,7 +92,7 @@ class Contest:
             method_options={"gamma": 1.0},
             batch_size=self.batch_size,
             steps=NUM_STEPS,
-            precision=precision,
+            mixed_precision=precision,
         )
         accelerator = make_accelerator(precision)
         device = accelerator.device

@@ -98,9 +98,9 @@ def loop_steps(
     if state is not None:
         method.load_state_dict(state)
     method.to(accelerator.device)
-    phase = Phase("fit", 0, 0, config.steps, config.lr, batches)
+    phase = Phase("fit", 0, 0, config.optim.steps, config.optim.learning_rate, batches)
     prepared, optimizer = prepare_phase(
-        method, phase, config.weight_decay, config.layer_decay, accelerator
+        method, phase, config.optim.weight_decay, config.optim.layer_decay, accelerator
     )
     window = MetricAccumulator(accelerator)
     for _, terms in optimize(prepared, optimizer, phase, None, config, accelerator):
@@ -110,11 +110,11 @@ def loop_steps(
 
 def make_method(classifier: Classifier, config: TrainConfig) -> Any:
     """The method of a configuration around a classifier, with one source of equal classes."""
-    kind = load_method(config.method)
-    method = kind(classifier, kind.parse(config.method_options))
+    kind = load_method(config.adapt.method)
+    method = kind(classifier, kind.parse(config.adapt.method_options))
     counts = torch.full((1, NUM_CLASSES), 100)
     torch.manual_seed(config.seed)
-    method.setup(TrainingInfo(config.steps, ("source",), counts, num_target=1100))
+    method.setup(TrainingInfo(config.optim.steps, ("source",), counts, num_target=1100))
     return method
 
 
@@ -126,11 +126,11 @@ def table_batches(
     stream = BatchStream(
         source,
         target,
-        batch_size=config.batch_size,
-        num_steps=config.steps,
-        augmentation=config.augmentation,
+        batch_size=config.optim.batch_size,
+        num_steps=config.optim.steps,
+        augmentation=config.data.augmentation,
         treatments=dict.fromkeys(names, ImagePreprocessing(MEAN, STD)),
-        strong=load_method(config.method).needs.strong,
+        strong=load_method(config.adapt.method).needs.strong,
         device=device,
     )
     return stream.batch

@@ -1,7 +1,6 @@
 """`hf-wbc compare`: what it says and leaves, of runs that were really trained."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,12 +25,12 @@ def runs(
         inputs="features",
         steps=4,
         batch_size=16,
-        evaluate_every=2,
+        eval_steps=2,
         oracle=True,
     )
     for method in ("source_only", "coral", "shot"):
         for seed in (0, 1):
-            run(replace(config, method=method, seed=seed), root, cache)
+            run(config.replace(method=method, seed=seed), root, cache)
     return root
 
 

@@ -29,11 +29,11 @@ def test_every_split_is_embedded_once_and_training_uses_it(
     assert embed(tiny_model, cache, home) == 0
     words = f"--sources {home} --target {away} --model {tiny_model} --inputs features".split()
     places = f"--cache {cache} --out {tmp_path}/runs".split()
-    assert main(["train", *words, *places, "--steps", "2", "--evaluate-every", "1",
+    assert main(["train", *words, *places, "--steps", "2", "--eval-steps", "1",
                  "--bottleneck", "0"]) == 0  # fmt: skip
     assert times(cache) == before
     (run,) = (tmp_path / "runs").iterdir()
-    assert RunFolder(run).read_record()["config"]["trainable"] == "frozen"
+    assert RunFolder(run).read_record()["config"]["model"]["trainable"] == "frozen"
     known = {
         row["image_id"]: row["features"]
         for path in cache.iterdir()

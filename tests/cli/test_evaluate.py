@@ -22,8 +22,8 @@ def trained(
 ) -> RunFolder:
     """A finished run that has learned something at home."""
     out = tmp_path_factory.mktemp("runs")
-    words = f"--sources {laboratories[0]} --model {tiny_model} --out {out} --lr 1e-2".split()
-    more = ["--steps", "60", "--batch-size", "22", "--evaluate-every", "30"]
+    words = f"--sources {laboratories[0]} --model {tiny_model} --output-dir {out} --learning-rate 1e-2".split()
+    more = ["--steps", "60", "--batch-size", "22", "--eval-steps", "30"]
     assert main(["train", *words, *more]) == 0
     (path,) = out.iterdir()
     return RunFolder(path)

@@ -85,7 +85,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
         (["train", "--sources", "x", "--stepz", "3"], "--steps"),
         (["train", "--sources", "x", "--steps", "0"], "steps is 0; it must be at least 1"),
         (["train", "--sources", "x", "--seed", "-1"], "seed is -1; it must not be negative"),
-        (["train", "--sources", "x", "--precision", "int8"], "bf16"),
+        (["train", "--sources", "x", "--mixed-precision", "int8"], "bf16"),
         (["evaluate", "only-a-model"], "data"),
     ],
 )

@@ -30,7 +30,7 @@ def model(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     """A run's model that has learned to tell colours apart."""
-    config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=40)
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=40)
     out = tmp_path_factory.mktemp("runs")
     return str(run(config, out, out / "cache").model)
 

@@ -1,7 +1,6 @@
 """`hf-wbc study` from the command line: what it says, what it returns, what it leaves."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,13 @@ def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
         model=tiny_model,
         steps=4,
         batch_size=8,
-        evaluate_every=2,
+        eval_steps=2,
     )
-    configs = [config, replace(config, lr=1e30, clip=0.0), replace(config, method="corall")]
+    configs = [
+        config,
+        config.replace(learning_rate=1e30, max_grad_norm=0.0),
+        config.replace(method="corall"),
+    ]
     path = tmp_path / "grid.py"
     path.write_text(
         "from hf_wbc.config import TrainConfig\n"

@@ -31,9 +31,9 @@ def train(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> Tra
 
     def run(*more: str, model: str = tiny_model, target: str = laboratories[1]) -> RunFolder:
         out = tmp_path / f"runs{len([*tmp_path.glob('runs*')])}"
-        words = f"--sources {laboratories[0]} --target {target} --model {model} --out {out}".split()
-        words += f"--cache {tmp_path}/cache --steps 6 --batch-size 8 --evaluate-every 2".split()
-        words += ["--lr", "1e-2", *more]
+        words = f"--sources {laboratories[0]} --target {target} --model {model} --output-dir {out}".split()
+        words += f"--cache {tmp_path}/cache --steps 6 --batch-size 8 --eval-steps 2".split()
+        words += ["--learning-rate", "1e-2", *more]
         assert main(["train", *words]) == 0
         (folder,) = out.iterdir()
         return RunFolder(folder)
@@ -60,8 +60,8 @@ def test_the_folder_is_what_the_design_says(
     run = train("--seed", "7")
     assert {path.name for path in run.path.iterdir()} == FILES
     record = run.read_record()
-    assert record["config"]["method_options"] == {}
-    assert record["config"]["image_size"] == 28 and record["config"]["seed"] == 7
+    assert record["config"]["adapt"]["method_options"] == {}
+    assert record["config"]["model"]["image_size"] == 28 and record["config"]["seed"] == 7
     for role, where in (("sources", laboratories[0]), ("target", laboratories[1])):
         (facts,) = record[role]
         assert facts["ref"] == where and facts["revision"] is None
@@ -113,35 +113,37 @@ def test_the_same_command_again_does_nothing(
     run = train()
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     words = f"--sources {laboratories[0]} --target {laboratories[1]} --model {tiny_model}".split()
-    words += f"--out {run.path.parent} --steps 6 --batch-size 8 --evaluate-every 2".split()
-    assert main(["train", *words, "--lr", "1e-2"]) == 0
+    words += f"--output-dir {run.path.parent} --steps 6 --batch-size 8 --eval-steps 2".split()
+    assert main(["train", *words, "--learning-rate", "1e-2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
 def test_patience_stops_at_the_named_rule(train: Train) -> None:
-    stuck = ("--steps", "100", "--lr", "0", "--patience", "2")
+    stuck = ("--steps", "100", "--learning-rate", "0", "--patience", "2")
     record = train(*stuck, "--selection", "source_val").read_record()
     assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 2
-    record = train("--lr", "0", "--patience", "2", "--selection", "last").read_record()
+    record = train("--learning-rate", "0", "--patience", "2", "--selection", "last").read_record()
     assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 6
 
 
 def test_averaged_weights_lag_behind_the_raw_ones(train: Train, tiny_model: str) -> None:
-    last = ("--selection", "last", "--warmup", "0")
+    last = ("--selection", "last", "--warmup-ratio", "0")
     averaged, raw = train(*last, "--ema", "0.999"), train(*last)
     name = "vit.embeddings.patch_embeddings.projection.weight"
     assert 0 < moved(averaged, tiny_model, name) < moved(raw, tiny_model, name)
 
 
 def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
-    parts = saved(train(*UNCHANGED, "--accumulation", "2", "--lr", "1e-3"))
-    whole = saved(train(*UNCHANGED, "--batch-size", "16", "--lr", "1e-3"))
+    parts = saved(
+        train(*UNCHANGED, "--gradient-accumulation-steps", "2", "--learning-rate", "1e-3")
+    )
+    whole = saved(train(*UNCHANGED, "--batch-size", "16", "--learning-rate", "1e-3"))
     for name in whole:
         np.testing.assert_allclose(parts[name], whole[name], atol=2e-5, err_msg=name)
 
 
 def test_bf16_computes_otherwise_and_saves_fp32(train: Train) -> None:
-    exact, rounded = train(), train("--precision", "bf16")
+    exact, rounded = train(), train("--mixed-precision", "bf16")
     assert all(values.dtype == np.float32 for values in saved(rounded).values())
     losses = [[row["loss"]["loss"] for row in run.read_history()] for run in (exact, rounded)]
     assert losses[0] != losses[1]
@@ -187,5 +189,5 @@ def test_a_set_without_scale_is_used_when_allowed_and_recorded(
 ) -> None:
     unscaled = str(make_domain(tmp_path / "unscaled", name="unscaled", um_per_px=None))
     record = train("--allow-unscaled", target=unscaled).read_record()
-    assert record["config"]["allow_unscaled"] is True
+    assert record["config"]["data"]["allow_unscaled"] is True
     assert record["target"][0]["um_per_px"] is None

@@ -15,14 +15,14 @@ from hf_wbc.engine.checkpoint import load_checkpoint
 from hf_wbc.records import RunFolder
 
 Refused = Callable[..., str]
-FLAGS = ["--steps", "4", "--batch-size", "4", "--evaluate-every", "2"]
+FLAGS = ["--steps", "4", "--batch-size", "4", "--eval-steps", "2"]
 
 
 @pytest.fixture
 def words(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> list[str]:
     """A command that would succeed."""
     home, away = laboratories
-    places = f"--out {tmp_path}/runs --cache {tmp_path}/cache"
+    places = f"--output-dir {tmp_path}/runs --cache {tmp_path}/cache"
     return ["train", *f"--sources {home} --target {away} --model {tiny_model}".split(), *FLAGS,
             *places.split()]  # fmt: skip
 
@@ -68,7 +68,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ("--merge banded=segmented", "unknown class 'banded'"),
         ("--classes monocyt", "unknown class 'monocyt'"),
         ("--hue 2", "hue is 2.0; it must lie in 0..0.5"),
-        ("--precision fp16", "precision is fp16, which needs a GPU"),
+        ("--mixed-precision fp16", "mixed_precision is fp16, which needs a GPU"),
         ("--image-size 30", "image size 30 is no multiple of its patches' 14 px"),
     ],
 )
@@ -105,7 +105,9 @@ def test_a_tracker_that_is_not_installed_is_an_error(
 
 
 def test_a_loss_that_is_no_number_is_said(refused: Refused) -> None:
-    assert "the loss at step 2 is nan; lower --lr" in refused("--lr", "1e30", "--clip", "0")
+    assert "the loss at step 2 is nan; lower --learning-rate" in refused(
+        "--learning-rate", "1e30", "--max-grad-norm", "0"
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def write_run(
     groups of a domain's images; `changes` are fields of its configuration.
     """
     domains = {source: "source"} | ({target: "target"} if target else {})
-    config = TrainConfig(
+    built = TrainConfig(
         sources=(f"data/{source}",),
         target=(f"data/{target}",) if target else (),
         method=method,
@@ -81,11 +81,12 @@ def write_run(
         seed=seed,
         selection=rule,
         **{"oracle": bool(target), **changes},
-    ).to_dict()
+    )
+    config, flat = built.to_dict(), built.flat()
     facts = {name: _facts(name, (versions or {}).get(name, name)) for name in domains}
-    drawn = {"weights of": model} | ({"seed": seed} if config["fresh"] else {})
-    revision = f"{'fresh' if config['fresh'] else 'sha256'}:{digest(drawn)}"
-    identity = {**config, "model": revision, "num_processes": 1} | {
+    drawn = {"weights of": model} | ({"seed": seed} if built.model.from_scratch else {})
+    revision = f"{'fresh' if built.model.from_scratch else 'sha256'}:{digest(drawn)}"
+    identity = {**flat, "model": revision, "num_processes": 1} | {
         part: [facts[name] for name, role in domains.items() if role == kind]
         for part, kind in (("sources", "source"), ("target", "target"))
     }
@@ -102,11 +103,11 @@ def write_run(
             found = (
                 guess(labels, skill if role == "target" else 0.9, salt) if mine is None else mine
             )
-            entry[split] = _scores(labels, found, config)
+            entry[split] = _scores(labels, found, flat)
             tables.append(_rows(name, split, labels, found, groups and groups(name)))
         if role == "target":
             entry["transductive"] = entry["test"]
-    history = list(history or _history(source, target, config["oracle"]))
+    history = list(history or _history(source, target, built.eval.oracle))
     rows = [{**row, "selection": criterion_values(row)} for row in history]
     kept = next(row for row in rows if row["step"] == kept_step)
     chosen = selection_rule(rule)

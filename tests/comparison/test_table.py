@@ -83,7 +83,7 @@ def test_the_best_is_first_on_its_sheet(tmp_path: Path, make_run: MakeRun) -> No
 def test_settings_that_differ_make_rows_that_say_so(tmp_path: Path, make_run: MakeRun) -> None:
     for lr in (0.1, 0.2):
         for seed in (0, 1):
-            make_run(tmp_path, "coral", seed=seed, lr=lr)
+            make_run(tmp_path, "coral", seed=seed, learning_rate=lr)
     make_run(tmp_path, "source_only")
     found = headline(tmp_path)
     assert {row.name for row in found} == {"coral (lr 0.1)", "coral (lr 0.2)", "source_only"}
@@ -111,7 +111,7 @@ def test_networks_whose_weights_were_drawn_share_a_row_over_seeds(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
     for seed in (0, 1):
-        make_run(tmp_path, seed=seed, fresh=True)
+        make_run(tmp_path, seed=seed, from_scratch=True)
     (row,) = headline(tmp_path)
     assert row.seeds == (0, 1)
 

@@ -20,10 +20,10 @@ def config(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
         model=tiny_model,
         steps=6,
         batch_size=8,
-        evaluate_every=2,
-        lr=1e-2,
+        eval_steps=2,
+        learning_rate=1e-2,
         ema=0.5,
-        accumulation=2,
+        gradient_accumulation_steps=2,
     )
 
 

@@ -1,7 +1,6 @@
 """The saved model is calibrated once, whoever loads it, and says how far it may be believed."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from hf_wbc.records import RunFolder
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
     """A head on embedded features, so sure of itself that it has to be calibrated."""
-    return replace(config, inputs="features", steps=60, evaluate_every=30, batch_size=22, lr=0.1,
-                   ema=0.0, accumulation=1)  # fmt: skip
+    return config.replace(inputs="features", steps=60, eval_steps=30, batch_size=22, learning_rate=0.1,
+                   ema=0.0, gradient_accumulation_steps=1)  # fmt: skip
 
 
 def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +44,7 @@ def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path
 
 def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_path: Path) -> None:
     """The last evaluation scored the logits as they were trained."""
-    last = replace(short, selection="last")
+    last = short.replace(selection="last")
     record = run(last, tmp_path / "runs", tmp_path / "cache").read_record()
     before = record["history"][-1]["source_val"]["home"]["macro_f1"]
     assert record["results"]["home"]["validation"]["macro_f1"] == before
@@ -57,7 +56,7 @@ def test_a_model_corrected_for_priors_is_calibrated_once(
     """Temperature, then biases and priors, is what bias-corrected temperature alone would be."""
     cache = tmp_path / "cache"
     plain = run(short, tmp_path / "runs", cache)
-    corrected = run(replace(short, correct_priors="em"), tmp_path / "runs", cache)
+    corrected = run(short.replace(correct_priors="em"), tmp_path / "runs", cache)
     temperature = plain.read_record()["calibration"]["temperature"]
     assert corrected.read_record()["calibration"]["temperature"] == temperature
     logits, labels = scored(plain, "home", "validation")
@@ -85,8 +84,10 @@ def test_the_model_brings_along_what_the_record_says(short: TrainConfig, tmp_pat
 
 
 def test_an_evaluation_finds_what_the_run_found(short: TrainConfig, tmp_path: Path) -> None:
-    folder = run(replace(short, inputs="images", steps=4), tmp_path / "runs", tmp_path / "cache")
-    again = evaluate_model(str(folder.model), short.target[0], tmp_path, ["test"]).read_record()
+    folder = run(short.replace(inputs="images", steps=4), tmp_path / "runs", tmp_path / "cache")
+    again = evaluate_model(
+        str(folder.model), short.data.target[0], tmp_path, ["test"]
+    ).read_record()
     mine = folder.read_record()["calibration"]["domains"]["away"]["test"]
     assert again["calibration"]["rejected"] == mine["rejected"]
     assert again["calibration"]["ece"]["after"] == pytest.approx(mine["ece"]["after"], abs=1e-4)
@@ -101,9 +102,9 @@ def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
 
 def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    wild = replace(short, method="shot", adapt_steps=40, adapt_lr=0.1, bottleneck=8)
+    wild = short.replace(method="shot", adapt_steps=40, adapt_learning_rate=0.1, bottleneck=8)
     note = run(wild, tmp_path / "runs", cache).read_record()["calibration"]["note"]
     assert "moved the model away from its sources" in note
-    still = replace(wild, method="source_only", adapt_steps=None, adapt_lr=None)
+    still = wild.replace(method="source_only", adapt_steps=None, adapt_learning_rate=None)
     note = run(still, tmp_path / "runs", cache).read_record()["calibration"]["note"]
     assert "away from its sources" not in note

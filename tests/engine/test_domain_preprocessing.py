@@ -21,7 +21,7 @@ from hf_wbc.inference.evaluate import evaluate_model
 from hf_wbc.models import load_classifier, load_trained
 from hf_wbc.records import RunFolder
 
-TREATED: dict[str, Any] = {"normalise_by": "domain", "sharpness": "common", "blur_um": 0.5}
+TREATED: dict[str, Any] = {"normalize_by": "domain", "sharpness": "common", "blur_um": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
     """Two steps at home, scored away."""
     home, away = laboratories
     return TrainConfig(
-        sources=(home,), target=(away,), model=tiny_model, steps=2, batch_size=8, lr=1e-2
+        sources=(home,), target=(away,), model=tiny_model, steps=2, batch_size=8, learning_rate=1e-2
     )
 
 
@@ -37,7 +37,7 @@ def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 def treated(short: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run with every treatment; nobody may change it."""
     root = tmp_path_factory.mktemp("treated")
-    return run(replace(short, **TREATED), root / "runs", root / "cache")
+    return run(short.replace(**TREATED), root / "runs", root / "cache")
 
 
 def logits_of(folder: RunFolder, domain: str) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_a_plain_run_scores_what_a_pipeline_scores_and_says_nothing(
     images = folder.read_record()["images"]
     assert images["note"] == "" and images["pipeline_scores"] == {}
     assert "hf_wbc_images" not in json.loads((folder.model / "config.json").read_text())
-    expected = plain_logits(folder, short.target[0])
+    expected = plain_logits(folder, short.data.target[0])
     np.testing.assert_allclose(logits_of(folder, "away"), expected, atol=1e-4)
 
 
@@ -73,9 +73,9 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
     short: TrainConfig, treated: RunFolder
 ) -> None:
     images = treated.read_record()["images"]
-    loaded = load_classifier(short.model)
+    loaded = load_classifier(short.model.name)
     levels = []
-    for ref, name in ((short.sources[0], "home"), (short.target[0], "away")):
+    for ref, name in ((short.data.sources[0], "home"), (short.data.target[0], "away")):
         table = load_images(loaded, load_split(ref, "train"))
         colours = color_statistics(table)
         assert images["domains"][name]["mean"] == list(colours.mean)
@@ -99,8 +99,8 @@ def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_nam
 ) -> None:
     images = treated.read_record()["images"]
     assert set(images["pipeline_scores"]) == {"home", "away"}
-    logits = plain_logits(treated, short.target[0])
-    labels = load_split(short.target[0], "test").labels
+    logits = plain_logits(treated, short.data.target[0])
+    labels = load_split(short.data.target[0], "test").labels
     accuracy = float((logits.argmax(1) == labels).mean())
     assert images["pipeline_scores"]["away"]["accuracy"] == pytest.approx(accuracy)
     assert not np.allclose(logits, logits_of(treated, "away"), atol=1e-3)
@@ -109,9 +109,9 @@ def test_a_plain_pipeline_on_a_treated_model_gets_the_scores_that_the_record_nam
 def test_by_domain_alone_the_saved_processor_is_right_for_the_only_target(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    by_domain = replace(short, normalise_by="domain")
+    by_domain = short.replace(normalize_by="domain")
     folder = run(by_domain, tmp_path / "runs", tmp_path / "cache")
-    expected = plain_logits(folder, short.target[0])
+    expected = plain_logits(folder, short.data.target[0])
     np.testing.assert_allclose(logits_of(folder, "away"), expected, atol=1e-4)
     images = folder.read_record()["images"]
     assert set(images["pipeline_scores"]) == {"home"}
@@ -121,7 +121,7 @@ def test_by_domain_alone_the_saved_processor_is_right_for_the_only_target(
 def test_evaluating_a_treated_model_obeys_its_rule(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
-    folder = evaluate_model(str(treated.model), short.target[0], tmp_path / "scored", ["test"])
+    folder = evaluate_model(str(treated.model), short.data.target[0], tmp_path / "scored", ["test"])
     np.testing.assert_allclose(logits_of(folder, "away"), logits_of(treated, "away"), atol=1e-5)
     images = folder.read_record()["images"]
     assert images["measured_on"]["split"] == "train"
@@ -132,7 +132,7 @@ def test_evaluating_a_treated_model_obeys_its_rule(
 
 def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFolder) -> None:
     loaded = load_trained(str(treated.model))
-    domain = load_split(short.target[0], "test")
+    domain = load_split(short.data.target[0], "test")
     how = treated.read_record()["images"]["domains"]["away"]
     treatment = ImagePreprocessing(tuple(how["mean"]), tuple(how["std"]), how["blur_um"])
     pixels = load_images(loaded, domain).batch(np.arange(len(domain)))
@@ -146,7 +146,7 @@ def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
 ) -> None:
     from hf_wbc.engine.accelerator import make_accelerator
 
-    loaded, domain = load_trained(str(treated.model)), load_split(short.target[0], "test")
+    loaded, domain = load_trained(str(treated.model)), load_split(short.data.target[0], "test")
     with pytest.raises(ValueError, match="images treated by domain"):
         embed(loaded, domain, tmp_path / "cache", make_accelerator())
 
@@ -154,7 +154,7 @@ def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
 def test_training_further_without_treatments_leaves_the_rule_behind(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
-    further = run(replace(short, model=str(treated.model)), tmp_path / "r", tmp_path / "cache")
+    further = run(short.replace(model=str(treated.model)), tmp_path / "r", tmp_path / "cache")
     assert load_trained(str(treated.model)).rule.measures
     assert load_trained(str(further.model)).rule.is_plain
 
@@ -165,7 +165,7 @@ def test_the_target_is_looked_at_without_its_labels(
     away = {"name": "away", "seed": 2, "background": (180, 200, 240)}
     unlabelled = str(make_domain(tmp_path / "unlabelled", labelled=False, **away))
     strength = Augmentation(stain=0.1, target_shift=0.8)
-    shifted = replace(short, augmentation=strength, sharpness="common")
+    shifted = short.replace(augmentation=strength, sharpness="common")
     first = run(shifted, tmp_path / "runs", tmp_path / "cache")
     second = run(replace(shifted, target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
     assert first.path != second.path
@@ -186,10 +186,10 @@ def test_the_target_is_looked_at_without_its_labels(
     [
         ({"target": (), "augmentation": Augmentation(target_shift=0.5)}, "one with --target"),
         (
-            {"normalise_by": "domain", "augmentation": Augmentation(target_shift=0.5)},
+            {"normalize_by": "domain", "augmentation": Augmentation(target_shift=0.5)},
             "takes away the colours",
         ),
-        ({"normalise_by": "image"}, "normalise_by is 'image'; choose from checkpoint, domain"),
+        ({"normalize_by": "image"}, "normalize_by is 'image'; choose from checkpoint, domain"),
         ({"sharpness": "high"}, "sharpness is 'high'; choose from own, common"),
         ({"blur_um": -1.0}, "blur_um is -1.0"),
         ({"inputs": "features", "sharpness": "common"}, "use --inputs images"),
@@ -200,4 +200,4 @@ def test_what_cannot_be_is_refused_with_its_remedy(
     config: TrainConfig, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(config, **change)
+        config.replace(**change)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "train.py")
-SHORT = ("--steps", "2", "--batch-size", "8", "--evaluate-every", "1", "--image-size", "32")
+SHORT = ("--steps", "2", "--batch-size", "8", "--eval-steps", "1", "--image-size", "32")
 CASES = [
     (name, inputs)
     for name in method_names()
@@ -75,7 +75,7 @@ def test_a_method_is_started_by_its_name(
 ) -> None:
     run = launch(method, convolutional, domains, tmp_path, "--inputs", inputs)
     assert run.finished
-    assert run.read_record()["config"]["method"] == method
+    assert run.read_record()["config"]["adapt"]["method"] == method
     assert (run.path / "model" / "model.safetensors").exists()
 
 

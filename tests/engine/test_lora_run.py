@@ -1,7 +1,6 @@
 """A run with LoRA leaves a plain model, resumes to the same bits, and averages its updates."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ class Interrupted(Exception):
 @pytest.fixture
 def adapted(config: TrainConfig) -> TrainConfig:
     """With averaged weights and layer-wise rates, as they come together in practice."""
-    return replace(config, trainable="lora", lora_rank=2, layer_decay=0.8, ema=0.5)
+    return config.replace(trainable="lora", lora_rank=2, layer_decay=0.8, ema=0.5)
 
 
 def weights(folder: RunFolder) -> dict[str, np.ndarray]:
@@ -37,7 +36,7 @@ def test_only_attention_and_head_have_moved_and_the_record_counts_them(
     adapted: TrainConfig, tmp_path: Path
 ) -> None:
     folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
-    before, after = load_file(Path(adapted.model) / "model.safetensors"), weights(folder)
+    before, after = load_file(Path(adapted.model.name) / "model.safetensors"), weights(folder)
     assert before.keys() == after.keys()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     kinds = {name.rpartition("attention.")[2] for name in moved if "attention" in name}
@@ -84,4 +83,4 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 def test_features_have_no_attention_to_adapt(adapted: TrainConfig) -> None:
     with pytest.raises(ValueError, match="use --inputs images"):
-        replace(adapted, inputs="features")
+        adapted.replace(inputs="features")

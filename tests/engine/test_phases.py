@@ -17,8 +17,8 @@ from hf_wbc.records import RunFolder
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
     """On embedded features: 4 steps, then 4 on the target alone."""
-    return replace(
-        config, inputs="features", steps=4, adapt_steps=4, bottleneck=8, batch_size=22, ema=0.0
+    return config.replace(
+        inputs="features", steps=4, adapt_steps=4, bottleneck=8, batch_size=22, ema=0.0
     )
 
 
@@ -30,12 +30,14 @@ def test_the_second_phase_starts_from_the_best_weights_of_the_first(
     short: TrainConfig, tmp_path: Path
 ) -> None:
     """Without a learning rate it changes nothing, and the run is that of the first phase."""
-    still = replace(short, method="shot", adapt_lr=0.0, weight_decay=0.0)
+    still = short.replace(method="shot", adapt_learning_rate=0.0, weight_decay=0.0)
     two = run(still, tmp_path, tmp_path / "cache")
     one = run(replace(still, method="source_only", adapt_steps=None), tmp_path, tmp_path / "cache")
     assert [row["phase"] for row in two.read_history()] == ["fit", "fit", "adapt", "adapt"]
     assert two.read_history()[:2] == one.read_history()
-    assert two.read_record()["selection"]["step"] > short.steps, "only the last phase competes"
+    assert two.read_record()["selection"]["step"] > short.optim.steps, (
+        "only the last phase competes"
+    )
     assert two.read_record()["cost"]["steps"] == 8
 
 
@@ -44,7 +46,7 @@ def test_the_second_phase_starts_from_the_best_weights_of_the_first(
 def test_an_interrupted_second_phase_resumes_to_the_same_weights(
     short: TrainConfig, tmp_path: Path, method: str, step: int, interrupt: Callable[..., None]
 ) -> None:
-    config = replace(short, method=method)
+    config = short.replace(method=method)
     whole = run(config, tmp_path / "whole", tmp_path / "cache")
     interrupt(step, config, tmp_path / "halves", tmp_path / "cache")
     halves = run(config, tmp_path / "halves", tmp_path / "cache")
@@ -58,8 +60,8 @@ def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
 ) -> None:
     """Its statistics are folded into the head of the plain model."""
     cache = tmp_path / "cache"
-    adapted = weights(run(replace(short, method="adabn"), tmp_path, cache))
-    plain = weights(run(replace(short, method="source_only", adapt_steps=None), tmp_path, cache))
+    adapted = weights(run(short.replace(method="adabn"), tmp_path, cache))
+    plain = weights(run(short.replace(method="source_only", adapt_steps=None), tmp_path, cache))
     moved = {name for name in plain if not np.array_equal(plain[name], adapted[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
 
@@ -67,7 +69,9 @@ def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
 def test_a_phase_that_ends_early_is_followed_by_the_next(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    stuck = replace(short, method="shot", lr=0.0, patience=1, steps=100, adapt_lr=1e-3)
+    stuck = short.replace(
+        method="shot", learning_rate=0.0, patience=1, steps=100, adapt_learning_rate=1e-3
+    )
     record = run(stuck, tmp_path, tmp_path / "cache").read_record()
     steps = [row["step"] for row in record["history"]]
     assert steps[:3] == [2, 4, 102]
@@ -85,10 +89,10 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
     from hf_wbc.engine.features import embed
     from hf_wbc.models import load_classifier, load_trained
 
-    folder = run(replace(short, method="coral", adapt_steps=None), tmp_path, tmp_path / "cache")
+    folder = run(short.replace(method="coral", adapt_steps=None), tmp_path, tmp_path / "cache")
     trained = load_trained(str(folder.model)).classifier
-    backbone = load_classifier(short.model, seed=short.seed)
-    domain = load_split(short.target[0], "test")
+    backbone = load_classifier(short.model.name, seed=short.seed)
+    domain = load_split(short.data.target[0], "test")
     features = embed(backbone, domain, tmp_path / "cache", make_accelerator()).chunks[0]
     head = trained.head
     logits = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
@@ -100,5 +104,5 @@ def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_pa
 
 
 def test_every_method_leaves_a_record_that_is_json(short: TrainConfig, tmp_path: Path) -> None:
-    folder = run(replace(short, method="eata", oracle=True), tmp_path, tmp_path / "cache")
+    folder = run(short.replace(method="eata", oracle=True), tmp_path, tmp_path / "cache")
     json.dumps(folder.read_record(), allow_nan=False)

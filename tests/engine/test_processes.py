@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +34,8 @@ SHORTER = 16
 
 def command(launcher: tuple[str, ...], config: TrainConfig, out: Path) -> list[str]:
     """The words that train `config`, every field of which becomes a flag."""
-    values = config.to_dict()
-    values |= {**values.pop("augmentation"), "out": out, "cache": out / "cache"}
+    values = config.flat()
+    values |= {**values.pop("augmentation"), "output_dir": out, "cache": out / "cache"}
     words = [*launcher] if TRAIN in launcher else [*launcher, "train"]
     for name, value in values.items():
         flag = name.replace("_", "-")
@@ -164,11 +163,11 @@ def long(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
         target=(away,),
         model=tiny_model,
         steps=LONG,
-        evaluate_every=1,
+        eval_steps=1,
         batch_size=4,
-        accumulation=2,
+        gradient_accumulation_steps=2,
         ema=0.5,
-        lr=1e-3,
+        learning_rate=1e-3,
         augmentation=Augmentation(rotation_deg=20),
     )
 
@@ -176,7 +175,7 @@ def long(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 @pytest.fixture(scope="module")
 def shorter(long: TrainConfig) -> TrainConfig:
     """That run in fewer steps."""
-    return replace(long, steps=SHORTER)
+    return long.replace(steps=SHORTER)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +223,7 @@ def test_two_processes_see_what_one_with_twice_the_batch_sees(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """Colour and geometry are drawn for each image, whichever process holds it."""
-    doubled = replace(shorter, batch_size=2 * shorter.batch_size)
+    doubled = shorter.replace(batch_size=2 * shorter.optim.batch_size)
     assert main(command((), doubled, tmp_path)) == 0
     one, two = only_run(tmp_path), only_run(by_two)
     assert two.read_record()["machine"]["num_processes"] == 2

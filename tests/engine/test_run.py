@@ -1,7 +1,6 @@
 """A run learns, is recorded, is not repeated, and continues to the same bits."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ def test_a_run_leaves_what_the_design_promises(config: TrainConfig, tmp_path: Pa
 
 
 def test_a_run_learns_to_tell_the_classes_at_home(config: TrainConfig, tmp_path: Path) -> None:
-    longer = replace(config, steps=150, evaluate_every=50, accumulation=1, batch_size=22, ema=0.0)
+    longer = config.replace(
+        steps=150, eval_steps=50, gradient_accumulation_steps=1, batch_size=22, ema=0.0
+    )
     record = run(longer, tmp_path / "runs", tmp_path / "cache").read_record()
     assert record["results"]["home"]["test"]["macro_f1"] > 0.6
 
@@ -62,7 +63,7 @@ def test_a_finished_run_is_not_repeated(config: TrainConfig, tmp_path: Path) -> 
 def test_an_interrupted_run_resumes_to_the_same_weights(
     config: TrainConfig, tmp_path: Path, step: int, inputs: Any, interrupt: Callable[..., None]
 ) -> None:
-    config = replace(config, inputs=inputs)
+    config = config.replace(inputs=inputs)
     whole = run(config, tmp_path / "whole", tmp_path / "cache")
     interrupt(step, config, tmp_path / "halves", tmp_path / "cache")
     halves = run(config, tmp_path / "halves", tmp_path / "cache")
@@ -73,16 +74,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 def test_patience_stops_a_run_that_gets_no_better(config: TrainConfig, tmp_path: Path) -> None:
-    stuck = replace(config, lr=0.0, patience=1, steps=100)
+    stuck = config.replace(learning_rate=0.0, patience=1, steps=100)
     record = run(stuck, tmp_path / "runs", tmp_path / "cache").read_record()
     assert record["cost"]["steps"] == 4
     assert record["selection"]["step"] == 2
 
 
 def test_training_on_features_moves_only_the_head(config: TrainConfig, tmp_path: Path) -> None:
-    features = replace(config, inputs="features", ema=0.0)
+    features = config.replace(inputs="features", ema=0.0)
     trained = weights(run(features, tmp_path / "runs", tmp_path / "cache"))
-    before = load_file(Path(config.model) / "model.safetensors")
+    before = load_file(Path(config.model.name) / "model.safetensors")
     moved = {name for name in before if not np.array_equal(before[name], trained[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
 
@@ -93,15 +94,15 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
     """One loop and one method file: the two ways differ only in where features come from."""
     from hf_wbc.data.loader import NO_CHANGE
 
-    plain = replace(config, trainable="frozen", augmentation=NO_CHANGE, ema=0.0, bottleneck=0)
+    plain = config.replace(trainable="frozen", augmentation=NO_CHANGE, ema=0.0, bottleneck=0)
     slow = weights(run(plain, tmp_path / "runs", tmp_path / "cache"))
-    quick = weights(run(replace(plain, inputs="features"), tmp_path / "runs", tmp_path / "cache"))
+    quick = weights(run(plain.replace(inputs="features"), tmp_path / "runs", tmp_path / "cache"))
     for name in slow:
         np.testing.assert_allclose(slow[name], quick[name], atol=1e-5, err_msg=name)
 
 
 def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
-    twice = replace(config, target=config.sources)
+    twice = config.replace(target=config.data.sources)
     with pytest.raises(ValueError, match="both 'home'"):
         run(twice, tmp_path / "runs", tmp_path / "cache")
 
@@ -111,14 +112,14 @@ def test_an_unlabelled_source_is_refused(
 ) -> None:
     unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
     with pytest.raises(ValueError, match="a source needs labels"):
-        run(replace(config, sources=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+        run(config.replace(sources=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
 
 
 def test_an_unlabelled_target_is_predicted_and_not_scored(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
-    folder = run(replace(config, target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+    folder = run(config.replace(target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
     assert folder.read_record()["results"]["unlabelled"]["test"] is None
     assert "unlabelled" in pq.read_table(folder.predictions)["domain"].to_pylist()
 
@@ -126,9 +127,9 @@ def test_an_unlabelled_target_is_predicted_and_not_scored(
 def test_the_same_data_elsewhere_is_the_same_run(config: TrainConfig, tmp_path: Path) -> None:
     import shutil
 
-    moved = shutil.copytree(config.sources[0], tmp_path / "moved")
+    moved = shutil.copytree(config.data.sources[0], tmp_path / "moved")
     first = run(config, tmp_path / "runs", tmp_path / "cache")
-    again = run(replace(config, sources=(str(moved),)), tmp_path / "runs", tmp_path / "cache")
+    again = run(config.replace(sources=(str(moved),)), tmp_path / "runs", tmp_path / "cache")
     assert again.path == first.path
 
 
@@ -137,8 +138,7 @@ def test_two_targets_are_adapted_to_and_each_is_scored(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
     third = str(make_domain(tmp_path / "third", name="third", seed=3, labelled=False))
-    both = replace(
-        config, method=method, target=(*config.target, third), inputs="features", bottleneck=8,
+    both = config.replace(method=method, target=(*config.data.target, third), inputs="features", bottleneck=8,
         selection="im",
     )  # fmt: skip
     record = run(both, tmp_path / "runs", tmp_path / "cache").read_record()

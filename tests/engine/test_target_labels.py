@@ -47,8 +47,7 @@ def test_poisoned_target_labels_change_nothing(
     config: TrainConfig, poisoned: str, tmp_path: Path, name: str
 ) -> None:
     images = load_method(name).needs.images
-    short = replace(
-        config,
+    short = config.replace(
         method=name,
         inputs="images" if images else "features",
         steps=2,
@@ -60,7 +59,7 @@ def test_poisoned_target_labels_change_nothing(
     )
     cache = tmp_path / "cache"
     weights, history, priors = outcome(short, tmp_path / "true", cache)
-    others = outcome(replace(short, target=(poisoned,)), tmp_path / "poisoned", cache)
+    others = outcome(short.replace(target=(poisoned,)), tmp_path / "poisoned", cache)
     assert others[1] == history and others[2] == priors
     for key, values in weights.items():
         np.testing.assert_array_equal(others[0][key], values, err_msg=key)
@@ -71,8 +70,7 @@ def test_asking_for_the_oracle_lets_it_alone_see_target_labels(
     config: TrainConfig, poisoned: str, tmp_path: Path, selection: Any
 ) -> None:
     """Weights, every evaluation and every other rule are what they are with poisoned labels."""
-    asked = replace(
-        config, method="dann", inputs="features", oracle=True, selection=selection,
+    asked = config.replace(method="dann", inputs="features", oracle=True, selection=selection,
         correct_priors="em", ema=0.0,
     )  # fmt: skip
     cache = tmp_path / "cache"
@@ -95,12 +93,10 @@ def test_poisoned_labels_do_change_the_oracle(
     config: TrainConfig, poisoned: str, tmp_path: Path
 ) -> None:
     """Else the test above could not fail."""
-    short = replace(config, oracle=True, inputs="features", ema=0.0)
+    short = config.replace(oracle=True, inputs="features", ema=0.0)
     scores = [
-        run(replace(short, target=(ref,)), tmp_path, tmp_path / "cache").read_history()[-1][
-            "oracle"
-        ]
-        for ref in (config.target[0], poisoned)
+        run(short.replace(target=(ref,)), tmp_path, tmp_path / "cache").read_history()[-1]["oracle"]
+        for ref in (config.data.target[0], poisoned)
     ]
     assert scores[0] != scores[1]
 
@@ -110,9 +106,9 @@ def test_styles_see_images_alone(
     config: TrainConfig, poisoned: str, tmp_path: Path, style: Any
 ) -> None:
     moved = Augmentation(target_shift=0.5, target_style=style)
-    short = replace(config, augmentation=moved, steps=2, ema=0.0)
+    short = config.replace(augmentation=moved, steps=2, ema=0.0)
     weights, history, _ = outcome(short, tmp_path / "true", tmp_path / "cache")
-    others = outcome(replace(short, target=(poisoned,)), tmp_path / "poisoned", tmp_path / "cache")
+    others = outcome(short.replace(target=(poisoned,)), tmp_path / "poisoned", tmp_path / "cache")
     assert others[1] == history
     for key, values in weights.items():
         np.testing.assert_array_equal(others[0][key], values, err_msg=key)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -195,8 +195,8 @@ def config(prepared: Mapping[str, Path], tiny_model: str) -> TrainConfig:
         model=tiny_model,
         steps=4,
         batch_size=4,
-        evaluate_every=2,
-        lr=1e-2,
+        eval_steps=2,
+        learning_rate=1e-2,
     )
 
 
@@ -206,7 +206,7 @@ def runs(
 ) -> Mapping[str, Path]:
     """Finished runs of a ViT and a ConvNeXt."""
     root = tmp_path_factory.mktemp("runs")
-    configs = {"vit": config, "convnext": replace(config, model=tiny_convnext)}
+    configs = {"vit": config, "convnext": config.replace(model=tiny_convnext)}
     return {name: run(each, root, root / "cache").path for name, each in configs.items()}
 
 

@@ -27,7 +27,7 @@ def test_a_published_model_answers_as_its_folder_does(
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # it has its own tests
-    config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=4)
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=4)
     trained = run(config, tmp_path / "runs", tmp_path / "cache")
     if with_reference:
         build_reference_set(trained.model, laboratories[:1], per_class=1)

@@ -33,7 +33,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.shipped import shipped
 
 print(hf_wbc.__file__, dataset_scripts.__file__, shipped("model_cards/model.md"), sep="\\n")
-print(dataset_scripts.known()["acevedo_20"].um_per_px, TrainConfig(sources=("a",)).method)
+print(dataset_scripts.known()["acevedo_20"].um_per_px, TrainConfig(sources=("a",)).adapt.method)
 """
 TO = parse_destination("lab/wbc", "space")
 ROOT = Path(__file__).resolve().parents[2]

@@ -164,7 +164,14 @@ def test_the_command_asks_before_anything_is_embedded_or_trained(
         raise AssertionError("it goes on")
 
     monkeypatch.setattr(RunContext, "embed_all", embed)
-    words = ["--sources", *config.sources, "--model", config.model, "--out", str(tmp_path / "runs")]
+    words = [
+        "--sources",
+        *config.data.sources,
+        "--model",
+        config.model.name,
+        "--out",
+        str(tmp_path / "runs"),
+    ]
     command = ["train", *words, "--push-to", "lab/wbc-vit"]
     assert main(command) == 1
     assert "is public, and this publication is private" in capsys.readouterr().err

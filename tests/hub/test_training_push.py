@@ -42,7 +42,7 @@ def on_hub(
     for name, folder in prepared.items():
         to = parse_destination(f"lab/{labs[name].repo}", "dataset")
         publish(dataset_publication(folder, labs[name], public=False), to)
-    return replace(config, sources=("lab/wbc-lab-a@v1",), target=("lab/wbc-lab-b",))
+    return config.replace(sources=("lab/wbc-lab-a@v1",), target=("lab/wbc-lab-b",))
 
 
 @pytest.fixture
@@ -215,12 +215,12 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     for revision in ("v1", branch_of(folder)):
         for name in api.list_repo_files("lab/wbc-vit", revision=revision):
             data = hub.repo("model", "lab/wbc-vit").content(revision, name)
-            for trace in (str(tmp_path.parent), str(Path.home()), config.sources[0]):
+            for trace in (str(tmp_path.parent), str(Path.home()), config.data.sources[0]):
                 assert trace.encode() not in data, f"{trace} in {name}"
             seen += 1
     assert seen > 8
     record = json.loads(hub.repo("model", "lab/wbc-vit").content("v1", "record.json"))
-    assert record["config"]["sources"] == ["lab_a"]
+    assert record["config"]["data"]["sources"] == ["lab_a"]
 
 
 def test_a_folder_gets_the_model_and_no_checkpoints(
@@ -248,7 +248,7 @@ def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
 ) -> None:  # fmt: skip
     to = parse_destination(str(tmp_path / "shared"), "model")
     publish(model_publication(runs["vit"], to, labs), to)
-    assert main(["train", "--config", str(to), "--target", config.target[0]]) == 1
+    assert main(["train", "--config", str(to), "--target", config.data.target[0]]) == 1
     words = "give yours in place of these: --sources lab_a --model tiny_vit"
     assert words in capsys.readouterr().err
 

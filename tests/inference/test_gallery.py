@@ -25,7 +25,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 def trained(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
-    config = TrainConfig(sources=laboratories[:1], model=tiny_model, lr=1e-2, steps=10)
+    config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=10)
     out = tmp_path_factory.mktemp("runs")
     return run(config, out, out / "cache")
 

@@ -38,7 +38,7 @@ def home(laboratories: tuple[str, str]) -> str:
 @pytest.fixture(scope="module")
 def model(home: str, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run's model that has learned to tell colours apart."""
-    config = TrainConfig(sources=(home,), model=tiny_model, lr=1e-2, steps=80)
+    config = TrainConfig(sources=(home,), model=tiny_model, learning_rate=1e-2, steps=80)
     out = tmp_path_factory.mktemp("runs")
     return str(run(config, out, out / "cache").model)
 

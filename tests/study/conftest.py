@@ -1,7 +1,6 @@
 """A small grid between two tiny laboratories, shared by the tests of a study that runs."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,15 +31,15 @@ def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
         model=tiny_model,
         steps=6,
         batch_size=8,
-        evaluate_every=2,
-        lr=1e-2,
+        eval_steps=2,
+        learning_rate=1e-2,
     )
 
 
 @pytest.fixture
 def failing(short: TrainConfig) -> TrainConfig:
     """A run whose loss leaves all numbers behind."""
-    return replace(short, lr=1e30, clip=0.0)
+    return short.replace(learning_rate=1e30, max_grad_norm=0.0)
 
 
 @pytest.fixture(scope="session")

@@ -24,21 +24,25 @@ def write(tmp_path: Path) -> Write:
 
 def test_parameters_are_set_in_the_type_of_their_default(write: Write) -> None:
     path = write(
-        HEAD + "def study(data='build', seeds=1, lr=1.0, fresh=False, names=('a',)):\n"
-        "    return [TrainConfig((f'{data}/{n}',), lr=lr, fresh=fresh, seed=s)\n"
+        HEAD + "def study(data='build', seeds=1, rate=1.0, scratch=False, names=('a',)):\n"
+        "    return [TrainConfig((f'{data}/{n}',), learning_rate=rate, from_scratch=scratch, seed=s)\n"
         "            for n in names for s in range(seeds)]\n"
     )
-    found = load_grid(path, ["data=here", "seeds=2", "lr=.5", "fresh=true", "names=x,y"])
-    assert [(run.sources, run.seed) for run in found] == [
+    found = load_grid(path, ["data=here", "seeds=2", "rate=.5", "scratch=true", "names=x,y"])
+    assert [(run.data.sources, run.seed) for run in found] == [
         (("here/x",), 0), (("here/x",), 1), (("here/y",), 0), (("here/y",), 1)
     ]  # fmt: skip
-    assert all(run.lr == 0.5 and run.fresh for run in found)
+    assert all(run.optim.learning_rate == 0.5 and run.model.from_scratch for run in found)
 
 
 def test_a_function_that_takes_fields_can_be_given_any_of_a_configuration(write: Write) -> None:
     path = write(HEAD + "def study(**fields):\n    return [TrainConfig(('a',), **fields)]\n")
-    (run,) = load_grid(path, ["steps=7", "adapt_lr=.25", "image_size=32", "inputs=features"])
-    assert run == TrainConfig(("a",), steps=7, adapt_lr=0.25, image_size=32, inputs="features")
+    (run,) = load_grid(
+        path, ["steps=7", "adapt_learning_rate=.25", "image_size=32", "inputs=features"]
+    )
+    assert run == TrainConfig(
+        ("a",), steps=7, adapt_learning_rate=0.25, image_size=32, inputs="features"
+    )
 
 
 def test_the_same_configuration_twice_is_one_run(write: Write) -> None:

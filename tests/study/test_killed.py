@@ -5,7 +5,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -28,7 +27,7 @@ def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
     write_grid: Callable[..., str],
     assert_same_run: Callable[[RunFolder, RunFolder], None],
 ) -> None:
-    config = replace(short, steps=40)
+    config = short.replace(steps=40)
     command = [
         "study", write_grid(config, method=METHODS, seed=SEEDS), "--out", str(tmp_path / "runs"),
         "--cache", str(tmp_path / "features"), "--workers", "2",
@@ -44,7 +43,7 @@ def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
     assert len(found) == len(METHODS) * len(SEEDS)
     for method in METHODS:
         for seed in SEEDS:
-            whole = run(replace(config, method=method, seed=seed), tmp_path / "whole", tmp_path)
+            whole = run(config.replace(method=method, seed=seed), tmp_path / "whole", tmp_path)
             assert_same_run(whole, RunFolder(tmp_path / "runs" / whole.path.name))
             assert whole.history.read_bytes() == history(tmp_path / "runs" / whole.path.name)
 
@@ -54,7 +53,7 @@ def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
 def test_no_worker_outlives_the_study(
     short: TrainConfig, tmp_path: Path, write_grid: Callable[..., str], number: signal.Signals
 ) -> None:
-    grid = write_grid(replace(short, steps=5000), seed=SEEDS)
+    grid = write_grid(short.replace(steps=5000), seed=SEEDS)
     study = start(["study", grid, "--out", str(tmp_path / "runs"), "--workers", "2"])
     wait_for_lines(tmp_path / "runs", 2, study)
     workers = study.children(recursive=True)

@@ -1,7 +1,6 @@
 """Leave one source out: a labelled domain that trains nothing picks the weights, end to end."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,13 @@ def third(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"inputs": "features"}, {"normalise_by": "domain", "sharpness": "common"}],
+    [{}, {"inputs": "features"}, {"normalize_by": "domain", "sharpness": "common"}],
     ids=["images", "features", "treated"],
 )
 def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
     short: TrainConfig, third: str, tmp_path: Path, how: dict[str, Any]
 ) -> None:
-    config = replace(short, held_out=(third,), selection="held_out", **how)
+    config = short.replace(held_out=(third,), selection="held_out", **how)
     record = run(config, tmp_path / "runs", tmp_path / "cache").read_record()
     scores = [row["held_out"]["third"]["macro_f1"] for row in record["history"]]
     assert record["selection"]["sees"] == "no target"
@@ -46,9 +45,9 @@ def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
 def test_what_is_held_out_has_no_say_in_how_the_others_are_treated(
     short: TrainConfig, third: str, tmp_path: Path
 ) -> None:
-    config = replace(short, steps=2, normalise_by="domain", sharpness="common")
+    config = short.replace(steps=2, normalize_by="domain", sharpness="common")
     without = run(config, tmp_path / "runs", tmp_path / "cache").read_record()["images"]
-    held = replace(config, held_out=(third,))
+    held = config.replace(held_out=(third,))
     images = run(held, tmp_path / "runs", tmp_path / "cache").read_record()["images"]
     assert images["domains"].pop("third") != without["domains"]["away"]
     assert images["domains"] == without["domains"]

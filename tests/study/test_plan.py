@@ -29,7 +29,7 @@ def planned(configs: list[TrainConfig], root: Path) -> list[PlannedRun]:
 def test_the_folder_that_is_planned_is_the_one_that_is_made(
     short: TrainConfig, tmp_path: Path, method: str, inputs: str
 ) -> None:
-    config = replace(short, method=method, inputs=inputs, steps=2)  # type: ignore[arg-type]
+    config = short.replace(method=method, inputs=inputs, steps=2)  # type: ignore[arg-type]
     (before,) = planned([config], tmp_path)
     made = run(config, tmp_path, tmp_path / "features")
     (after,) = planned([config], tmp_path)
@@ -39,12 +39,12 @@ def test_the_folder_that_is_planned_is_the_one_that_is_made(
 
 
 def test_two_ways_to_ask_for_one_run_are_one(short: TrainConfig, tmp_path: Path) -> None:
-    explicit = replace(short, image_size=28, bottleneck=0)
+    explicit = short.replace(image_size=28, bottleneck=0)
     assert len(planned([short, explicit], tmp_path)) == 1
 
 
 def test_fresh_weights_of_two_seeds_are_two_runs(short: TrainConfig, tmp_path: Path) -> None:
-    fresh = replace(short, fresh=True)
+    fresh = short.replace(from_scratch=True)
     other = replace(fresh, seed=1)
     found = planned([fresh, other], tmp_path)
     assert len({run.identity["model"] for run in found}) == 2
@@ -53,7 +53,7 @@ def test_fresh_weights_of_two_seeds_are_two_runs(short: TrainConfig, tmp_path: P
 
 def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: Path) -> None:
     found = planned(
-        [replace(short, method="corall"), replace(short, sources=("nowhere",)), short], tmp_path
+        [short.replace(method="corall"), short.replace(sources=("nowhere",)), short], tmp_path
     )
     assert [run.state for run in found] == ["refused", "refused", "new"]
     assert "did you mean 'coral'" in found[0].failure and "nowhere" in found[1].failure
@@ -68,10 +68,10 @@ def test_what_cannot_be_used_is_refused_by_itself(short: TrainConfig, tmp_path: 
 def test_failed_runs_wait_for_a_retry_and_killed_ones_do_not(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    runs = planned([short, replace(short, seed=1)], tmp_path)
+    runs = planned([short, short.replace(seed=1)], tmp_path)
     for each, killed in zip(runs, (False, True), strict=True):
         keep_failure(make_task(each, tmp_path), "because", killed=killed)
-    again = planned([short, replace(short, seed=1)], tmp_path)
+    again = planned([short, short.replace(seed=1)], tmp_path)
     assert [run.state for run in again] == ["failed", "unfinished"]
     assert again[0].failure == "because"
     assert pending_tasks(again, retry=False) == again[1:]
@@ -87,10 +87,10 @@ def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Pat
     measured = CostEstimator([record, slower])
     same, twice, other, unlike = planned(
         [
-            replace(short, seed=5),
-            replace(short, steps=12),
-            replace(short, method="dann"),
-            replace(short, inputs="features"),
+            short.replace(seed=5),
+            short.replace(steps=12),
+            short.replace(method="dann"),
+            short.replace(inputs="features"),
         ],
         tmp_path,
     )

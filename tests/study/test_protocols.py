@@ -17,36 +17,36 @@ def test_every_run_of_a_ready_study_can_be_done(name: str, inputs: str) -> None:
 @pytest.mark.parametrize("name", READY)
 def test_a_domain_has_one_part_in_a_run(name: str) -> None:
     for config in load_grid(name):
-        parts = [*config.sources, *config.target, *config.held_out]
+        parts = [*config.data.sources, *config.data.target, *config.data.held_out]
         assert len(set(parts)) == len(parts)
-        assert config.selection != "oracle" and not config.oracle
+        assert config.eval.selection != "oracle" and not config.eval.oracle
 
 
 def test_leaving_one_out_has_every_domain_as_the_unseen_one_with_all_others_in_use() -> None:
     domains = {"build/a", "build/b", "build/c", "build/d"}
     runs = load_grid("leave_one_out", ["domains=a,b,c,d", "methods=source_only", "seeds=1"])
-    assert {run.target for run in runs} == {(domain,) for domain in domains}
-    assert all({*run.sources, *run.target, *run.held_out} == domains for run in runs)
-    selecting = [run for run in runs if run.selection == "held_out"]
-    assert {(run.target, run.held_out) for run in selecting} == {
+    assert {run.data.target for run in runs} == {(domain,) for domain in domains}
+    assert all({*run.data.sources, *run.data.target, *run.data.held_out} == domains for run in runs)
+    selecting = [run for run in runs if run.eval.selection == "held_out"]
+    assert {(run.data.target, run.data.held_out) for run in selecting} == {
         ((target,), (other,)) for target in domains for other in domains - {target}
     }
-    assert all(not run.held_out for run in runs if run.selection == "source_val")
+    assert all(not run.data.held_out for run in runs if run.eval.selection == "source_val")
     assert len(runs) == 4 + 12
 
 
 def test_the_toy_study_is_six_methods_two_directions_two_seeds() -> None:
     runs = load_grid("toy")
     assert len(runs) == len(set(map(str, runs))) == 24
-    assert len({run.method for run in runs}) == 6
-    assert len({(run.sources, run.target) for run in runs}) == 2
+    assert len({run.adapt.method for run in runs}) == 6
+    assert len({(run.data.sources, run.data.target) for run in runs}) == 2
     assert {run.seed for run in runs} == {0, 1}
 
 
 def test_methods_without_what_they_need_are_left_out() -> None:
-    on_features = {run.method for run in load_grid("acevedo_to_matek", ["inputs=features"])}
-    on_images = {run.method for run in load_grid("acevedo_to_matek")}
+    on_features = {run.adapt.method for run in load_grid("acevedo_to_matek", ["inputs=features"])}
+    on_images = {run.adapt.method for run in load_grid("acevedo_to_matek")}
     assert "mixstyle" in on_images - on_features
     assert not {"group_dro", "irm"} & on_images
-    assert "group_dro" in {run.method for run in load_grid("acevedo_matek_to_others")}
-    assert {run.method for run in load_grid("ceilings")} == {"source_only"}
+    assert "group_dro" in {run.adapt.method for run in load_grid("acevedo_matek_to_others")}
+    assert {run.adapt.method for run in load_grid("ceilings")} == {"source_only"}

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -46,7 +45,7 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     assert_same_run: Callable[[RunFolder, RunFolder], None],
     workers: Callable[[], list[psutil.Process]],
 ) -> None:
-    configs = [short, failing, replace(short, seed=1)]
+    configs = [short, failing, short.replace(seed=1)]
     tasks = tasks_of(configs, tmp_path)
     events: list[Event] = []
     outcomes = run_tasks(tasks, ONE, tmp_path / BESIDE, events.append)
@@ -69,8 +68,8 @@ def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
     assert_same_run: Callable[[RunFolder, RunFolder], None],
     workers: Callable[[], list[psutil.Process]],
 ) -> None:
-    long = replace(short, steps=60)
-    tasks = tasks_of([long, replace(short, seed=1)], tmp_path)
+    long = short.replace(steps=60)
+    tasks = tasks_of([long, short.replace(seed=1)], tmp_path)
 
     def kill(event: Event) -> None:
         if event.kind == "step" and event.number == 0 and event.step >= 2:
@@ -95,7 +94,7 @@ def test_an_error_of_the_watcher_leaves_no_worker(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_tasks(tasks_of([replace(short, steps=500)], tmp_path), ONE, tmp_path / BESIDE, stop)
+        run_tasks(tasks_of([short.replace(steps=500)], tmp_path), ONE, tmp_path / BESIDE, stop)
     assert not workers()
 
 
@@ -149,7 +148,7 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("hf_wbc.study.progress.time.monotonic", lambda: clock[0])
-    runs = plan([replace(short, steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
+    runs = plan([short.replace(steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
     standing = StudyProgress(runs, runs, [Estimate(50.0, "method")] * 4, 2)
     assert standing.remaining_s() == 100
     standing.tell(Event("started", 0))

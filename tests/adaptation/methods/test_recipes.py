@@ -1,7 +1,5 @@
 """Recipes name fields that exist, and give way to what the user says."""
 
-from dataclasses import replace
-
 import pytest
 
 from hf_wbc.adaptation import load_method, method_names
@@ -23,14 +21,14 @@ def test_a_recipe_changes_a_configuration_that_was_left_alone(name: str) -> None
     assert made != CONFIG
     for field, value in recipe.items():
         if field == "augmentation":
-            assert all(getattr(made.augmentation, part) == value[part] for part in value)
+            assert all(getattr(made.data.augmentation, part) == value[part] for part in value)
         else:
-            assert getattr(made, field) == value
+            assert made.flat()[field] == value
 
 
 def test_what_the_user_says_stays() -> None:
-    mine = replace(CONFIG, ema=0.5, augmentation=Augmentation(hue=0.02, stain=0.3))
-    assert with_config_overrides(mine, load_method("ema").config_overrides).ema == 0.5
+    mine = CONFIG.replace(ema=0.5, augmentation=Augmentation(hue=0.02, stain=0.3))
+    assert with_config_overrides(mine, load_method("ema").config_overrides).optim.ema == 0.5
     made = with_config_overrides(mine, load_method("strong_augmentation").config_overrides)
-    assert made.augmentation.hue == 0.02 and made.augmentation.stain == 0.3
-    assert made.augmentation.brightness == 0.4
+    assert made.data.augmentation.hue == 0.02 and made.data.augmentation.stain == 0.3
+    assert made.data.augmentation.brightness == 0.4

@@ -22,7 +22,7 @@ def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: 
     inner = recipe.pop("augmentation")
     check_strength(Augmentation(**inner))
     plain, strength = TrainConfig(sources=("a",), target=("b",)), asdict(Augmentation())
-    config = replace(plain, augmentation=Augmentation(**inner), **recipe)
+    config = plain.replace(augmentation=Augmentation(**inner), **recipe)
     assert TrainConfig.from_dict(config.to_dict()) == config
     assert all(value > strength[field] for field, value in inner.items())
 

@@ -30,4 +30,4 @@ def test_other_styles_of_the_target_can_be_asked_for() -> None:
             "augmentation": {**inner, "target_style": "reinhard"},
         }
     )
-    assert config.augmentation.target_style == "reinhard"
+    assert config.data.augmentation.target_style == "reinhard"

@@ -1,0 +1,37 @@
+"""The name of a run depends on what decides its result, and survives a renamed field."""
+
+from pathlib import Path
+
+from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.engine.resolve import resolve, stable_values
+from hf_wbc.engine.run import run
+from hf_wbc.records import digest
+
+
+def test_renamed_fields_do_not_rename_finished_runs() -> None:
+    """Digests that were computed before the fields were grouped and renamed."""
+    plain = TrainConfig(sources=("a",))
+    changed = TrainConfig(
+        sources=("a",),
+        target=("b",),
+        learning_rate=3e-4,
+        gradient_accumulation_steps=2,
+        max_grad_norm=0.5,
+        warmup_ratio=0.2,
+        mixed_precision="bf16",
+        eval_steps=5,
+        from_scratch=True,
+        adapt_learning_rate=0.1,
+        normalize_by="domain",
+        augmentation=Augmentation(hue=0.1),
+    )
+    assert [digest(stable_values(each)) for each in (plain, changed)] == ["1a7260bfa4d2", "17f240a5f4da"]
+
+
+def test_training_writes_to_the_folder_that_resolving_names(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    resolved = resolve(config)
+    assert run(config, tmp_path / "runs", tmp_path / "cache").path.name == resolved.name
+    assert resolve(config, num_processes=2).name != resolved.name
+    assert resolve(resolved.config).name == resolved.name
