@@ -86,7 +86,11 @@ def test_settings_that_differ_make_rows_that_say_so(tmp_path: Path, make_run: Ma
             make_run(tmp_path, "coral", seed=seed, learning_rate=lr)
     make_run(tmp_path, "source_only")
     found = headline(tmp_path)
-    assert {row.name for row in found} == {"coral (learning_rate 0.1)", "coral (learning_rate 0.2)", "source_only"}
+    assert {row.name for row in found} == {
+        "coral (learning_rate 0.1)",
+        "coral (learning_rate 0.2)",
+        "source_only",
+    }
     assert {len(row.seeds) for row in found if row.method == "coral"} == {2}
 
 

@@ -25,7 +25,10 @@ def test_renamed_fields_do_not_rename_finished_runs() -> None:
         normalize_by="domain",
         augmentation=Augmentation(hue=0.1),
     )
-    assert [digest(stable_values(each)) for each in (plain, changed)] == ["1a7260bfa4d2", "17f240a5f4da"]
+    assert [digest(stable_values(each)) for each in (plain, changed)] == [
+        "1a7260bfa4d2",
+        "17f240a5f4da",
+    ]
 
 
 def test_training_writes_to_the_folder_that_resolving_names(
