@@ -79,7 +79,9 @@ def test_an_old_name_in_python_works_and_is_reported(old: str) -> None:
 
 
 def test_unknown_keys_are_named() -> None:
-    with pytest.raises(ValueError, match=r"no field 'learning_rat'; did you mean 'learning_rate'\?"):
+    with pytest.raises(
+        ValueError, match=r"no field 'learning_rat'; did you mean 'learning_rate'\?"
+    ):
         TrainConfig(("a",), learning_rat=1)
     with pytest.raises(ValueError, match=r"no field 'optim\.nope'"):
         TrainConfig.from_dict({"data": {"sources": ["a"]}, "optim": {"nope": 1}})
