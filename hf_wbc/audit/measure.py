@@ -21,7 +21,7 @@ from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
 from hf_wbc.preparation.duplicates import thumbnail
-from hf_wbc.preparation.scan import Report
+from hf_wbc.preparation.scan import ProgressCallback
 from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
@@ -220,7 +220,9 @@ def _open(path: str) -> Folder:
 
 
 def read_folder(
-    folders: Sequence[Folder], num_proc: int | None = None, report: Report | None = None
+    folders: Sequence[Folder],
+    num_proc: int | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> FolderReading:
     """Decode and measure every frame; `num_proc` None takes every core.
 
@@ -242,8 +244,8 @@ def read_folder(
         for job, result in workers.run(_measure_rows, jobs):
             found[job] = result
             done += len(result)
-            if report:
-                report("read", done, total)
+            if on_progress:
+                on_progress("read", done, total)
     return _stack(tuple(folders), [measures for part in found for measures in part])
 
 

@@ -11,7 +11,7 @@ from hf_wbc.audit.confounds import BackgroundProbe, background_probes, confound_
 from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
 from hf_wbc.audit.leaks import DuplicateGroups, duplicate_findings, find_duplicate_groups
 from hf_wbc.audit.measure import FolderReading
-from hf_wbc.preparation.scan import Report
+from hf_wbc.preparation.scan import ProgressCallback
 from hf_wbc.preparation.source import Finding, with_declaration
 
 _ORDER = ("undeclared", "declared", "expected")
@@ -52,23 +52,23 @@ def run_audit(
     features: Mapping[str, NDArray[np.float32]],
     *,
     seed: int = 0,
-    report: Report | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Audit:
     """Ask everything; `features` are further views of the N cells, (N, d) each, by their name."""
-    report = report or (lambda stage, done, total: None)
-    report("repeats", 0, 1)
+    on_progress = on_progress or (lambda stage, done, total: None)
+    on_progress("repeats", 0, 1)
     repeats = find_duplicate_groups(reading)
-    report("repeats", 1, 1)
-    report("background", 0, 1)
+    on_progress("repeats", 1, 1)
+    on_progress("background", 0, 1)
     guesses = background_probes(reading, repeats, seed)
-    report("background", 1, 1)
+    on_progress("background", 1, 1)
     pixels = reading.small.reshape(len(reading), -1).astype(np.float32)
     views = []
     for number, (name, values) in enumerate({"pixels": pixels, **features}.items()):
-        report("map", number, 1 + len(features))
+        on_progress("map", number, 1 + len(features))
         if drawn := embed(values, seed):
             views.append(_view(reading, name, drawn))
-    report("map", 1 + len(features), 1 + len(features))
+    on_progress("map", 1 + len(features), 1 + len(features))
     declarations = {folder.name: folder.declared for folder in reading.folders}
     found = [*duplicate_findings(reading, repeats), *confound_findings(reading, guesses)]
     findings = [with_declaration(finding, declarations) for finding in found]

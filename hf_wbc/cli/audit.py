@@ -47,10 +47,12 @@ def audit(
     check_output_folder(out)
     opened = open_folders(folders)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work, stage_progress() as report:
+    with replacing(out) as work, stage_progress() as on_progress:
         work.mkdir()
         features = _features(model, opened, cache) if model else {}
-        found = run_audit(read_folder(opened, num_proc, report), features, seed=seed, report=report)
+        found = run_audit(
+            read_folder(opened, num_proc, on_progress), features, seed=seed, on_progress=on_progress
+        )
         write_audit(work, found)
     _print(out, found)
     return FOUND if found.undeclared else 0

@@ -46,7 +46,7 @@ def prepare(
     name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name
     folder = out or Path("build") / name
     was_there = (folder / PROVENANCE).is_file()
-    with stage_progress() as report:
+    with stage_progress() as on_progress:
         build(
             chosen,
             archive,
@@ -55,7 +55,7 @@ def prepare(
             skip_bad=skip_bad,
             num_proc=num_proc,
             seed=seed,
-            report=report,
+            on_progress=on_progress,
         )
     made = read_json(folder / PROVENANCE)
     numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())

@@ -30,8 +30,8 @@ def toy(
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.toy.archives import draw_archives
 
-    with stage_progress() as report:
-        archives = draw_archives(out, seed, size, report=partial(report, "draw"))
+    with stage_progress() as on_progress:
+        archives = draw_archives(out, seed, size, on_progress=partial(on_progress, "draw"))
     for source, archive in archives.items():
         print(f"{source}: {archive}")
 
@@ -44,8 +44,8 @@ def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
     """The archives of three toy laboratories in `out`, by source; those that lie there are kept."""
     from hf_wbc.toy.archives import draw_archives
 
-    with stage_progress() as report:
-        return draw_archives(out, seed, size, report=partial(report, "draw"))
+    with stage_progress() as on_progress:
+        return draw_archives(out, seed, size, on_progress=partial(on_progress, "draw"))
 
 
 def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict[str, Path]:
@@ -57,8 +57,8 @@ def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict
     folders = {}
     for name, archive in archives.items():
         folder = out / toy_name(name)
-        with stage_progress() as report:
-            prepare(dataset_scripts.load(name), archive, folder, seed=seed, report=report)
+        with stage_progress() as on_progress:
+            prepare(dataset_scripts.load(name), archive, folder, seed=seed, on_progress=on_progress)
         folders[name] = folder
     return folders
 

@@ -1,1 +1,1 @@
-"""Turn a source's archive into a prepared folder: list, check, deduplicate, split, crop, write."""
+"""Preparation of datasets: from a downloaded archive to a folder that `datasets` loads."""

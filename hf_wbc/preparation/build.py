@@ -1,7 +1,7 @@
-"""From an archive to a folder that `datasets.load_dataset` reads: scan, check, split, write.
+"""Build a dataset folder from an archive: scan, check, split, write.
 
-The folder appears at once when it is whole. An interrupted build goes on where it was, and its
-bytes depend neither on that nor on the number of processes.
+The folder appears in one step once it is complete. An interrupted build resumes where it stopped.
+The resulting bytes depend neither on interruptions nor on the number of processes.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from hf_wbc.preparation.card import CardFacts, write_card
 from hf_wbc.preparation.duplicates import Duplicates, find_duplicates, keep_together
 from hf_wbc.preparation.listing import EntryList, list_entries
 from hf_wbc.preparation.rows import Row, Selection, image_ids_sha256, select
-from hf_wbc.preparation.scan import BATCH, Report, Scan, scan
+from hf_wbc.preparation.scan import BATCH, ProgressCallback, Scan, scan
 from hf_wbc.preparation.shards import (
     ROWS_PER_SHARD,
     Shard,
@@ -47,16 +47,16 @@ from hf_wbc.records import digest, write_json
 from hf_wbc.taxonomy import NAMES
 
 FORMAT = 1
-"""Raised when another version of this code would write other rows."""
-_BESIDES = ("title", "homepage", "citation", "description", "notes", "walk")
-"""Fields of a source that decide no row: texts may be improved, and of code its entries count."""
+"""Increased whenever a new version of this code would write different rows."""
+_NOT_IN_PLAN = ("title", "homepage", "citation", "description", "notes", "walk")
+"""Fields of a source that affect no row: texts, and code whose effect is in the entries."""
 _PNG_SHARE = 0.5
-"""Of the raw pixels' bytes, at most, in a PNG of a stained cell."""
+"""Upper bound of the size of a stained cell's PNG, relative to its raw pixels."""
 
 
 @dataclass(frozen=True)
 class _Builder:
-    """What is known once the archive has been scanned."""
+    """What is known after the archive has been scanned."""
 
     source: ArchiveSpec
     seed: int
@@ -79,24 +79,38 @@ def prepare(
     skip_bad: bool = False,
     num_proc: int | None = None,
     seed: int = 0,
-    report: Report | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> Path:
-    """Build the dataset of a source from an archive, and return its folder `out`.
+    """Build the dataset of a source from an archive and return its folder.
 
-    A folder that holds the same build already is left alone. `subset` takes what is there instead
-    of the whole archive, `skip_bad` goes on without bad images; the card says so. `num_proc` None
-    uses every core.
+    A folder that already holds the same build is left untouched.
 
-    ValueError for an archive, image or folder that is not as it should be, naming everything that
-    is wrong; OSError when the disk is full; ChildProcessError when a worker died.
+    Args:
+        source: The facts of the archive; toy archives are recognized and use `to_toy_source`.
+        archive: Folder, .zip, .tar or compressed .tar.
+        out: The dataset's folder.
+        subset: Accept an incomplete archive and build from what it contains; the card says so.
+        skip_bad: Leave out bad images instead of failing; the card lists them.
+        num_proc: Number of processes; None uses every core.
+        seed: Seed of the splits and of the order of rows.
+        on_progress: Called with the stage, the images done and their total.
+
+    Returns:
+        The resolved path of `out`.
+
+    Raises:
+        ValueError: The archive, an image or the output folder is not as expected; names every
+            problem.
+        OSError: The disk is full.
+        ChildProcessError: A worker process died.
     """
-    report = report or _silent
+    on_progress = on_progress or _silent
     num_proc = num_cores() if num_proc is None else num_proc
     if num_proc < 1:
         raise ValueError(f"--num-proc is {num_proc}; give 1 or more")
     out = out.resolve()
     if out.is_relative_to(archive.resolve()) and archive.is_dir():
-        raise ValueError(f"{out} lies inside the archive {archive}; choose another --out")
+        raise ValueError(f"{out} is inside the archive {archive}; choose another --out")
     with (
         report_full_disk(out),
         lock_work_folder(out) as work,
@@ -105,7 +119,7 @@ def prepare(
         if is_toy(opened.names):
             if out.name == source.name:
                 raise ValueError(
-                    f"{archive} is a toy, and {out} bears the real dataset's name; give --out "
+                    f"{archive} is a toy archive, but {out} has the real dataset's name; use --out "
                     f"{out.with_name(toy_name(source.name))}"
                 )
             source = to_toy_source(source)
@@ -116,10 +130,10 @@ def prepare(
             return out
         folder = work.build({**plan, **_versions()})
         with WorkerPool(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
-            scanned = _scan_once(workers, entries, folder, report)
+            scanned = _scan_once(workers, entries, folder, on_progress)
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
-            build = _decide(source, entries, selection, scanned, seed, report)
-            written = _write(workers, build, scanned, folder, report)
+            build = _decide(source, entries, selection, scanned, seed, on_progress)
+            written = _write(workers, build, scanned, folder, on_progress)
         provenance, facts = _provenance(build, plan), _card_facts(build, written, subset)
         write_card(folder / "temporary" / "README.md", source, facts, provenance)
         write_json(folder / "temporary" / PROVENANCE, provenance)
@@ -142,8 +156,8 @@ def _plan(
     skip_bad: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """All that decides the rows, in words that an error can name."""
-    facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _BESIDES}
+    """Return everything that determines the rows, under names that an error can mention."""
+    facts = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in _NOT_IN_PLAN}
     facts["licence"] = facts.pop("license")  # the key in plans of folders that exist already
     facts["declared"] = sorted(source.declared)
     facts["faults"] = [(fault.image_ids, fault.kind, fault.action) for fault in source.faults]
@@ -160,7 +174,7 @@ def _plan(
 
 
 def _plain(value: object) -> object:
-    """A source's sets and mappings for JSON."""
+    """Convert a source's sets and mappings for JSON."""
     assert isinstance(value, frozenset | Mapping), value
     return sorted(value) if isinstance(value, frozenset) else dict(value)
 
@@ -170,10 +184,12 @@ def _versions() -> dict[str, str]:
     return {"hf_wbc": __version__} | {name: version(name) for name in libraries}
 
 
-def _scan_once(workers: WorkerPool, entries: EntryList, folder: Path, report: Report) -> Scan:
+def _scan_once(
+    workers: WorkerPool, entries: EntryList, folder: Path, on_progress: ProgressCallback
+) -> Scan:
     path = folder / "scan.npz"
     if not path.exists():
-        scan(workers, entries.used, report).save(path)
+        scan(workers, entries.used, on_progress).save(path)
     return Scan.load(path)
 
 
@@ -183,14 +199,14 @@ def _decide(
     selection: Selection,
     scanned: Scan,
     seed: int,
-    report: Report,
+    on_progress: ProgressCallback,
 ) -> _Builder:
     """Find duplicates and assign splits."""
     rows = selection.rows
-    report("compare", 0, len(rows))
+    on_progress("compare", 0, len(rows))
     thumbnails = scanned.thumbnails[list(selection.index)]
     duplicates = find_duplicates([row.pixel_sha256 for row in rows], thumbnails)
-    report("compare", len(rows), len(rows))
+    on_progress("compare", len(rows), len(rows))
     ids = [row.entry.image_id for row in rows]
     together = keep_together(ids, [row.entry.group for row in rows], duplicates)
     splits = assign_splits(
@@ -203,9 +219,9 @@ def _decide(
 
 
 def _write(
-    workers: WorkerPool, build: _Builder, scanned: Scan, folder: Path, report: Report
+    workers: WorkerPool, build: _Builder, scanned: Scan, folder: Path, on_progress: ProgressCallback
 ) -> list[tuple[Shard, Written]]:
-    """Write the shards that are not there yet."""
+    """Write the shards that do not exist yet."""
     shards = plan_shards(build.rows, build.splits, build.seed)
     form = ShardFormat(
         str(folder), build.source.name, build.source.um_per_px, row_features().arrow_schema
@@ -217,12 +233,12 @@ def _write(
     for number, result in workers.run(write_shard, [(form, shard) for shard in missing]):
         written[missing[number].name] = result
         done += result.num_rows
-        report("write", done, len(build.rows))
+        on_progress("write", done, len(build.rows))
     return [(shard, note) for shard in shards if (note := written[shard.name])]
 
 
 def _estimate(build: _Builder, scanned: Scan, num_rows: int) -> int:
-    """Bytes that `num_rows` rows take in both configs, rather too many than too few."""
+    """Estimate the bytes that `num_rows` rows take in both configs, erring on the high side."""
     index = list(build.selection.index)
     raw = 3 * scanned.sizes[index].astype("int64").prod(axis=1)
     frame = scanned.num_bytes[index].clip(max=(_PNG_SHARE * raw).astype("int64"))
@@ -261,7 +277,7 @@ def _card_facts(
 
 
 def _content(build: _Builder) -> str:
-    """Digest of what the rows say."""
+    """Return a digest of the content of the rows."""
     rows = [
         [row.entry.image_id, row.label, row.entry.group, split, row.pixel_sha256]
         for row, split in zip(build.rows, build.splits, strict=True)
@@ -270,7 +286,7 @@ def _content(build: _Builder) -> str:
 
 
 def _provenance(build: _Builder, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What the folder was made from, for people and for `is_finished`."""
+    """Return what the folder was made from, for people and for `is_finished`."""
     ids = [row.entry.image_id for row in build.rows]
 
     def named(groups: Sequence[Sequence[int]]) -> list[list[str]]:

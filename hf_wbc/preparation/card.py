@@ -1,4 +1,4 @@
-"""The README.md of a prepared dataset: what datasets and the Hub read, and what people read."""
+"""Write the README.md of a prepared dataset: metadata for `datasets` and the Hub, text for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class CardFacts:
     subset: bool
     seed: int
     counts: Mapping[str, Mapping[str, int]]
-    """Rows by class name or `UNLABELLED`, and split."""
+    """Number of rows by class name or `UNLABELLED`, then by split."""
     num_bytes: Mapping[str, Mapping[str, int]]
     """Bytes in memory by config and split."""
     file_bytes: Mapping[str, int]
@@ -35,28 +35,28 @@ class CardFacts:
     """Hex digest of all rows."""
     has_groups: bool
     num_identical: int
-    """Images with the pixels of another one."""
+    """Number of images that have the same pixels as another one."""
     num_overlapping: int
-    """Pairs that show the same scene."""
+    """Number of pairs that show the same scene."""
     outside: Mapping[str, int]
-    """Images of codes outside the eleven classes."""
+    """Number of images by code outside the eleven classes."""
     other_frames: Mapping[str, int]
-    """Images left out by frame size."""
+    """Number of images left out, by frame size."""
     skipped: Sequence[str]
     """Ids of declared faults that were left out."""
     bad: Mapping[str, str]
-    """Reasons of bad images that were left out, by id."""
+    """Why bad images were left out, by id."""
 
     @property
     def num_rows(self) -> Mapping[str, int]:
-        """By split."""
+        """Number of rows by split."""
         return {split: sum(row[split] for row in self.counts.values()) for split in SPLITS}
 
 
 def write_card(
     path: Path, source: ArchiveSpec, facts: CardFacts, provenance: Mapping[str, Any]
 ) -> None:
-    """Write the dataset card of a build; `provenance` is what stands in provenance.json."""
+    """Write the dataset card of a build; `provenance` is the content of provenance.json."""
     from huggingface_hub import DatasetCard
 
     card = DatasetCard.from_template(
@@ -85,7 +85,7 @@ def write_card(
 
 
 def card_data(source: ArchiveSpec, facts: CardFacts) -> "DatasetCardData":
-    """The card's YAML: configs with their files, features and sizes, license and tags."""
+    """Return the card's YAML: configs with their files, features and sizes, license and tags."""
     from datasets.info import DatasetInfo, DatasetInfosDict
     from datasets.splits import SplitDict, SplitInfo
     from datasets.utils.metadata import MetadataConfigs
@@ -99,7 +99,7 @@ def card_data(source: ArchiveSpec, facts: CardFacts) -> "DatasetCardData":
         tags=["biology", "medical", "microscopy", "blood", "white-blood-cells", "hf_wbc"],
         size_categories=[next((name for limit, name in _SIZES if total < limit), "100K<n<1M")],
     )
-    # datasets caches a local folder by this front matter alone: other rows need another version.
+    # `datasets` caches a local folder by this front matter only, so new rows need a new version.
     version = f"1.0.{int(facts.content[:7], 16)}"
     there = {split: number for split, number in facts.num_rows.items() if number}
     files = {config: _data_files(config, there, version) for config in CONFIGS}
@@ -129,7 +129,7 @@ def _data_files(config: str, splits: Iterable[str], version: str) -> dict[str, o
 
 
 def _matrix(source: ArchiveSpec, facts: CardFacts) -> dict[str, list[str]]:
-    """By class the archive's codes, and its count and share by split and in all; and the sums."""
+    """Return by class the archive codes, and the count and share in each split and in total."""
     totals = [*facts.num_rows.values(), sum(facts.num_rows.values())]
     table = {}
     for name in (*NAMES, UNLABELLED):
@@ -143,44 +143,45 @@ def _matrix(source: ArchiveSpec, facts: CardFacts) -> dict[str, list[str]]:
 
 
 def _count(number: int, total: int) -> str:
-    """`817 (8.2%)`; a bare 0 for nothing."""
+    """Format `817 (8.2%)`, and 0 without a share."""
     return f"{number:,} ({number / total:.1%})" if number else "0"
 
 
 def _scale(source: ArchiveSpec) -> str:
     if source.um_per_px is None:
-        return "unknown: the cell fills the frame"
+        return "unknown; the cell fills the frame"
     return f"{source.um_per_px:.6g} um per pixel"
 
 
 def _cropped(source: ArchiveSpec) -> str:
     if source.um_per_px is None:
-        return "the whole frame, as the scale is unknown"
+        return "the whole frame, because the scale is unknown"
     side = round(CROP_UM / source.um_per_px)
-    return f"the central {CROP_UM:g} x {CROP_UM:g} um, which are {side}x{side} px, as PNG"
+    return f"the central {CROP_UM:g} x {CROP_UM:g} um ({side}x{side} px) as PNG"
 
 
 def _split_rules(facts: CardFacts) -> list[str]:
-    """One sentence each."""
+    """Return the rules of the split, one sentence each."""
     shares = ", ".join(f"{s} {share:.0%}" for s, share in zip(SPLITS, FRACTIONS, strict=True))
     rules = [
         f"{shares}, stratified by class.",
-        f"Images are dealt in the order of the SHA-256 of the seed, {facts.seed}, and their id; "
-        "rows lie in a mixed order.",
-        "A class of three or more images is in all three splits, unless they must stay together.",
+        "Images are assigned in the order of the SHA-256 of the seed "
+        f"({facts.seed}) and their id; rows are shuffled.",
+        "A class with three or more images is in all three splits, unless images must stay "
+        "together.",
     ]
     if facts.has_groups:
         rules.append("Images of one group stay in one split.")
     if facts.num_identical:
         rules.append(
-            f"Images with the same pixels stay in one split; {facts.num_identical:,} images have "
-            "the pixels of another one."
+            f"Images with the same pixels stay in one split; {facts.num_identical:,} images share "
+            "their pixels with another one."
         )
     if number := facts.num_overlapping:
         pairs = "1 such pair is" if number == 1 else f"{number:,} such pairs are"
         rules.append(
             "Frames that show the same scene, shifted or not, stay in one split; "
-            f"{pairs} known. Turned or mirrored copies were not looked for."
+            f"{pairs} known. Rotated or mirrored copies are not detected."
         )
     if facts.num_identical or facts.num_overlapping:
         rules.append("`provenance.json` lists the images that stay together.")
@@ -188,13 +189,13 @@ def _split_rules(facts: CardFacts) -> list[str]:
 
 
 def _left_out(facts: CardFacts) -> list[str]:
-    """What of the archive is not in the dataset, and why."""
+    """List what the archive contains but the dataset does not, and why."""
     lines = [
-        f"{_images(number)} of the code {code}, which is outside the eleven classes"
+        f"{_images(number)} with the code {code}, which is outside the eleven classes"
         for code, number in facts.outside.items()
     ]
     lines += [
-        f"{_images(number)} of {size.replace('x', ' x ')} px, another frame size"
+        f"{_images(number)} with a different frame size, {size.replace('x', ' x ')} px"
         for size, number in facts.other_frames.items()
     ]
     lines += [f"`{image_id}`, a declared fault of the archive" for image_id in facts.skipped]

@@ -1,14 +1,13 @@
-"""Which images must not be torn apart by a split: identical ones, and those that share a scene.
+"""Find images that a split must keep together: identical ones, and frames of the same scene.
 
-Frames that show the same piece of a smear: the same pixels, whole or shifted.
+Besides identical files, Acevedo's archive contains about a hundred pairs of frames that were cut
+from one photograph around two neighboring cells. Correlating whole frames finds none of them. Here,
+each frame becomes a thumbnail whose darkest spots (nuclei) are anchors. Frames with similar anchors
+are aligned at these anchors and compared tile by tile.
 
-Acevedo's archive holds, besides identical files, about a hundred pairs of frames that were cut from
-one photograph around two neighbouring cells. A correlation of whole frames sees none of them. Here
-each frame is a thumbnail whose darkest spots (nuclei) are anchors. Frames with anchors that look
-alike are laid over each other accordingly and compared tile by tile.
-
-Among Acevedo's 14,291 frames the score leaves no doubt: the 97 pairs that share a scene without
-being identical reach .87 and more, the next best pair .43."""
+The score separates well: among Acevedo's 14,291 frames, the 97 pairs that overlap without being
+identical score .87 or more; the next best pair scores .43.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ MIN_SCORE = 0.7
 
 _NUM_ANCHORS = 6
 _RADIUS = 5
-"""Cells around an anchor that describe it."""
+"""Thumbnail pixels around an anchor that describe it."""
 _MIN_CONTRAST = 10.0
-"""Standard deviation in grey levels below which a patch is background."""
+"""Standard deviation in gray levels below which a patch is background."""
 _MAX_STEP = 6.0
-"""Grey levels by which the mean of the same patch may differ between two frames."""
+"""Gray levels by which the mean of the same patch may differ between two frames."""
 _MIN_LIKENESS = 0.95
 _MIN_ROUGH = 0.8
 _TILE = 8
@@ -40,7 +39,7 @@ Ints = NDArray[np.int64]
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) as slightly blurred grey cells (48, 48), uint8."""
+    """Reduce a frame (H, W, 3) to slightly blurred gray levels (48, 48), uint8."""
     grey = Image.fromarray(pixels).convert("L")
     small = np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
     cells: NDArray[np.uint8] = (_blur(small[None].astype(np.float32))[0] + 0.5).astype(np.uint8)
@@ -48,10 +47,16 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def overlapping_pairs(thumbnails: NDArray[np.uint8]) -> Ints:
-    """Pairs of N frames that share a scene, as rows (i, j, dy, dx) with i < j, sorted.
+    """Find pairs of N frames that show the same scene.
 
-    `thumbnails` is (N, 48, 48); cell (y, x) of frame i lies at (y - dy, x - dx) in frame j. Found
-    are shifts of up to half a frame. Turned or mirrored copies are not.
+    Finds shifts of up to half a frame, but not rotated or mirrored copies.
+
+    Args:
+        thumbnails: Gray thumbnails (N, 48, 48) as `thumbnail` makes them.
+
+    Returns:
+        Rows (i, j, dy, dx) with i < j, sorted; pixel (y, x) of frame i is at (y - dy, x - dx) in
+        frame j.
     """
     candidates = _alike(*_anchors(thumbnails))
     candidates = candidates[(np.abs(candidates[:, 2:]) <= THUMBNAIL_PX // 2).all(axis=1)]
@@ -65,7 +70,7 @@ def overlapping_pairs(thumbnails: NDArray[np.uint8]) -> Ints:
 
 
 def _blur(images: Floats) -> Floats:
-    """(N, H, W) smoothed by 1-2-1 both ways, edges repeated."""
+    """Smooth (N, H, W) with a 1-2-1 filter in both directions, repeating edges."""
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth: Floats = (rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]) / np.float32(16)
@@ -73,7 +78,7 @@ def _blur(images: Floats) -> Floats:
 
 
 def _anchors(thumbnails: NDArray[np.uint8]) -> tuple[Floats, Floats, Ints, Ints]:
-    """Patches (A, D) of zero mean and unit norm, their means (A,), owners (A,), places (A, 2)."""
+    """Return patches (A, D) of zero mean and unit norm, means (A,), owners (A,) and places (A, 2)."""
     found = [
         _anchors_of(thumbnails[start : start + _BLOCK].astype(np.float32), start)
         for start in range(0, len(thumbnails), _BLOCK)
@@ -105,14 +110,14 @@ def _anchors_of(images: Floats, offset: int) -> tuple[Floats, Floats, Ints, Ints
 
 
 def _lowest_around(images: Floats, margin: int) -> Floats:
-    """The lowest of each cell's 3 x 3 neighbourhood, without `margin` cells at the edges."""
+    """Return the minimum of each 3 x 3 neighborhood, without `margin` pixels at the edges."""
     low = np.minimum(np.minimum(images[:, :-2], images[:, 1:-1]), images[:, 2:])
     low = np.minimum(np.minimum(low[:, :, :-2], low[:, :, 1:-1]), low[:, :, 2:])
     return low[:, margin - 1 : 1 - margin, margin - 1 : 1 - margin]
 
 
 def _alike(patches: Floats, means: Floats, owners: Ints, places: Ints) -> Ints:
-    """Candidate pairs (i, j, dy, dx), i < j, from anchors sorted by their means."""
+    """Return candidate pairs (i, j, dy, dx), i < j, from anchors sorted by their means."""
     found = [np.empty((0, 4), dtype=np.int64)]
     for start in range(0, len(patches), _BLOCK):
         stop = min(start + _BLOCK, len(patches))
@@ -131,7 +136,7 @@ def _by_shift(
     pairs: Ints,
     score: Callable[[NDArray[np.uint8], NDArray[np.uint8]], Floats],
 ) -> Floats:
-    """`score` of the shared parts of each pair (P,); pairs of one shift are scored together."""
+    """Apply `score` to the shared part of each pair (P,), pairs with the same shift together."""
     scores = np.full(len(pairs), -1, dtype=np.float32)
     order = np.lexsort((pairs[:, 3], pairs[:, 2]))
     edges = np.flatnonzero(np.diff(pairs[order, 2:], axis=0).any(axis=1)) + 1
@@ -146,22 +151,22 @@ def _by_shift(
 
 
 def _part(thumbnails: NDArray[np.uint8], index: Ints, dy: int, dx: int) -> NDArray[np.uint8]:
-    """What frames share with frames shifted by (dy, dx)."""
+    """Return the part of frames that overlaps with frames shifted by (dy, dx)."""
     rows = slice(max(0, dy), THUMBNAIL_PX + min(0, dy))
     columns = slice(max(0, dx), THUMBNAIL_PX + min(0, dx))
     return thumbnails[index, rows, columns]
 
 
 def _rough_score(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
-    """Correlation (P,) over every second cell each way."""
+    """Return the correlation (P,) over every second pixel in both directions."""
     a, b = (x[:, ::2, ::2].reshape(len(x), -1).astype(np.float32) for x in (first, second))
     return _correlation(a, b)
 
 
 def _tile_score(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
-    """Lower quartile (P,) of the correlations of tiles; -1 where too few tiles show anything.
+    """Return the lower quartile (P,) of the correlations of tiles; -1 with too few textured tiles.
 
-    Tiles are what a black bar or a bright background in both frames cannot deceive.
+    Unlike whole frames, tiles are not misled by a black bar or a bright background in both frames.
     """
     a, b = (_tiles(x) for x in (first, second))
     textured = np.maximum(a.std(axis=2), b.std(axis=2)) > _MIN_TEXTURE
@@ -172,7 +177,7 @@ def _tile_score(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
 
 
 def _tiles(images: NDArray[np.uint8]) -> Floats:
-    """(P, H, W) to (P, tiles, cells); what is left over at the lower right is dropped."""
+    """Cut (P, H, W) into (P, tiles, pixels); the remainder at the lower right is dropped."""
     height, width = (side // _TILE for side in images.shape[1:])
     cut = images[:, : height * _TILE, : width * _TILE].astype(np.float32)
     blocks = cut.reshape(len(images), height, _TILE, width, _TILE).transpose(0, 1, 3, 2, 4)
@@ -180,7 +185,7 @@ def _tiles(images: NDArray[np.uint8]) -> Floats:
 
 
 def _correlation(a: Floats, b: Floats) -> Floats:
-    """Pearson's correlation along the last axis; 0 where one of the two is constant."""
+    """Return Pearson's correlation along the last axis; 0 if one of the two is constant."""
     a = a - a.mean(axis=-1, keepdims=True)
     b = b - b.mean(axis=-1, keepdims=True)
     norm: Floats = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
@@ -191,18 +196,22 @@ def _correlation(a: Floats, b: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Rows that repeat others."""
+    """Rows that repeat other rows."""
 
     identical: tuple[tuple[int, ...], ...]
-    """Rows of the same pixels, two or more, in rising order."""
+    """Rows with the same pixels, two or more, in ascending order."""
     overlapping: tuple[tuple[int, int], ...]
-    """Pairs of rows of different pixels that show the same scene."""
+    """Pairs of rows with different pixels that show the same scene."""
 
 
 def find_duplicates(digests: Sequence[str], thumbnails: NDArray[np.uint8]) -> Duplicates:
-    """Duplicates among N images by their pixel digests and thumbnails (N, 48, 48), uint8.
+    """Find duplicates among N images.
 
-    Of identical images only the first appears in overlapping pairs.
+    Of identical images, only the first appears in overlapping pairs.
+
+    Args:
+        digests: SHA-256 of the pixels (N,).
+        thumbnails: Gray thumbnails (N, 48, 48), uint8.
     """
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(digests):
@@ -216,7 +225,7 @@ def find_duplicates(digests: Sequence[str], thumbnails: NDArray[np.uint8]) -> Du
 
 
 def components(num_rows: int, ties: Iterable[Iterable[int]]) -> NDArray[np.int64]:
-    """The lowest row that each row is tied to, directly or through others (N,).
+    """Return the lowest row that each row is tied to, directly or through others (N,).
 
     >>> components(5, [(3, 4), (1, 3)]).tolist()
     [0, 1, 2, 1, 1]
@@ -239,9 +248,9 @@ def components(num_rows: int, ties: Iterable[Iterable[int]]) -> NDArray[np.int64
 def keep_together(
     image_ids: Sequence[str], groups: Sequence[str | None], duplicates: Duplicates
 ) -> list[str]:
-    """For each row the name of what must stay on one side: the lowest image id it is tied to.
+    """Name, for each row, the set of rows that must stay in one split: the lowest image id in it.
 
-    Rows of one group (patient, slide, session) and duplicates are tied.
+    Rows of one group (patient, slide, session) and duplicates belong together.
     """
     by_group: dict[str, list[int]] = {}
     for row, group in enumerate(groups):

@@ -1,10 +1,11 @@
-"""What an archive lists, checked against what its source states, before any image is read.
+"""List the images of an archive and check the list against its `ArchiveSpec`.
 
-Finding the images of an archive whose classes are folders: `.../FOLDER/CODE_number.suffix`.
-
-Copies of one archive differ in where its folders lie, in upper and lower case, and in what was
-added to file names on the way; a zip that was unpacked into a folder of its own name has that
-folder twice. The entries are the same for all of them."""
+No image is read at this stage. `list_entries` makes the checks. `class_folders` walks archives
+whose folders are classes: `.../FOLDER/CODE_number.suffix`. Copies of one archive differ in where
+these folders are, in upper and lower case, and in what was added to file names; a zip that was
+unpacked into a folder of its own name contains that folder twice. All of them give the same
+entries.
+"""
 
 import hashlib
 import re
@@ -23,19 +24,25 @@ class EntryList:
     """The images of an archive."""
 
     used: tuple[Entry, ...]
-    """Those whose code is one of the eleven classes or unlabelled, sorted by image id."""
+    """Images with one of the eleven classes or without a label, sorted by image id."""
     outside: Mapping[str, int]
-    """Number of the others by code."""
+    """Number of images with other codes, by code."""
     skipped: tuple[str, ...]
-    """Image ids that are there, and declared as faults to skip."""
+    """Ids of images that are present but declared as faults to skip."""
     digest: str
     """SHA-256 over the facts of all entries."""
 
 
 def list_entries(source: ArchiveSpec, archive: Archive, *, subset: bool = False) -> EntryList:
-    """The archive's entries; ValueError for whatever the source does not state, named all at once.
+    """List and check the images of an archive.
 
-    Checked are codes, image ids and, unless `subset`, the number of images of each code.
+    Args:
+        source: The facts of the archive.
+        archive: The opened archive.
+        subset: Do not check the number of images of each code.
+
+    Raises:
+        ValueError: Codes, image ids or counts differ from `source`; names every difference.
     """
     entries, skipped = [], []
     for entry in source.walk(archive):
@@ -52,8 +59,8 @@ def list_entries(source: ArchiveSpec, archive: Archive, *, subset: bool = False)
     used = tuple(entry for entry in entries if source.labels[entry.source_label] is not None)
     if not used:
         raise ValueError(
-            f"{archive.path} has no image of a class that {source.name} uses; check that it is "
-            "the archive of this source"
+            f"{archive.path} contains no image of a class that {source.name} uses; check that it "
+            "is the archive of this source"
         )
     outside = Counter(entry.source_label for entry in entries)
     for code, cell in source.labels.items():
@@ -63,7 +70,7 @@ def list_entries(source: ArchiveSpec, archive: Archive, *, subset: bool = False)
 
 
 def count_differences(stated: Mapping[str, int], found: Mapping[str, int]) -> str:
-    """Every count that is not as stated: `BA 3 instead of 1,218; EO 0 instead of 3,117`."""
+    """List every count that differs: `BA 3 instead of 1,218; EO 0 instead of 3,117`."""
     return "; ".join(
         f"{name} {found.get(name, 0):,} instead of {number:,}"
         for name, number in stated.items()
@@ -82,23 +89,24 @@ def _check_codes(source: ArchiveSpec, archive: Archive, entries: Iterable[Entry]
             for code, members in sorted(unknown.items())
         ]
         raise ValueError(
-            f"{archive.path}: class codes that {source.name} does not know: {shorten_list(named, 20)}; it "
-            f"knows {', '.join(source.labels)}. Check that it is the archive of this source"
+            f"{archive.path}: unknown class codes for {source.name}: {shorten_list(named, 20)}; "
+            f"known are {', '.join(source.labels)}. Check that it is the archive of this source"
         )
 
 
 def _check_ids(source: ArchiveSpec, archive: Archive, entries: list[Entry]) -> None:
     pattern = re.compile(source.image_id)
-    if strange := [entry.member for entry in entries if not pattern.fullmatch(entry.image_id)]:
+    if unexpected := [entry.member for entry in entries if not pattern.fullmatch(entry.image_id)]:
         raise ValueError(
-            f"{archive.path}: {len(strange):,} file names are not as in {source.name}, whose names "
-            f"match {source.image_id}: {shorten_list(strange, 20)}; give them their published names"
+            f"{archive.path}: {len(unexpected):,} file names do not match the pattern of "
+            f"{source.name}, {source.image_id}: {shorten_list(unexpected, 20)}; restore their "
+            "published names"
         )
     counts = Counter(entry.image_id for entry in entries)
-    if twice := [image_id for image_id, number in counts.items() if number > 1]:
+    if repeated := [image_id for image_id, number in counts.items() if number > 1]:
         raise ValueError(
-            f"{archive.path}: {len(twice):,} image ids stand for several files: {shorten_list(twice, 20)}; "
-            "keep one file of each"
+            f"{archive.path}: {len(repeated):,} image ids belong to more than one file: "
+            f"{shorten_list(repeated, 20)}; keep one file of each"
         )
 
 
@@ -109,8 +117,8 @@ def _check_counts(source: ArchiveSpec, archive: Archive, entries: list[Entry]) -
         different = f"{len(entries):,} images instead of {source.num_images:,}"
     if different:
         raise ValueError(
-            f"{archive.path} is not the whole archive of {source.name}: {different}. Fetch it "
-            "again, or build from what is there with --subset"
+            f"{archive.path} is not the complete archive of {source.name}: {different}. Download "
+            "it again, or use --subset to build from what it contains"
         )
 
 
@@ -131,15 +139,24 @@ def class_folders(
     folders: Mapping[str, Collection[str]],
     published: Callable[[str], str] = str,
 ) -> Iterator[Entry]:
-    """Entries in the order of their image ids.
+    """List the images of an archive whose folders are classes, in the order of their image ids.
 
-    `folders` maps a folder, in lower case, to the codes that it may hold. `published` turns a
-    copy's file name into the one that the archive was published with; its code is what stands
-    before its last underscore. A code that nobody knows is yielded as it stands, so that the
-    builder names it; files beside the class folders are passed over unless they are images.
+    A file with an unknown code is yielded, so that `list_entries` reports it. Files outside the
+    class
+    folders are ignored unless they are images.
 
-    ValueError when it is another archive, when the folders are there twice, when a file lies in
-    the folder of another class, and when two files are one image id.
+    Args:
+        archive: The archive.
+        title: Name of the archive in errors.
+        folders: Folder name, in lower case, to the codes that the folder may contain.
+        published: Turns the file name of a copy into the published one. The code is what precedes
+            the
+            last underscore of the published name.
+
+    Raises:
+        ValueError: It is a different archive, it contains the folders twice, a file is in the
+            folder of
+            another class, or two files have the same image id.
     """
     known = {code for codes in folders.values() for code in codes}
     root = _root(archive.names, title, folders, published)
@@ -156,30 +173,32 @@ def class_folders(
         code = entry.source_label
         if code in known and code not in (codes or ()):
             belongs = " or ".join(folder for folder, held in folders.items() if code in held)
-            raise ValueError(f"{name} says {code}, which belongs into the folder {belongs}")
+            raise ValueError(f"{name} has the code {code}, which belongs in the folder {belongs}")
         if other := entries.get(entry.image_id):
             raise ValueError(
-                f"{other.member} and {name} are both {entry.image_id}; keep the original one"
+                f"{other.member} and {name} are both {entry.image_id}; keep only the original"
             )
         entries[entry.image_id] = entry
     return (entries[image_id] for image_id in sorted(entries))
 
 
 def listing(names: Collection[str]) -> str:
-    """What an archive of these paths holds, in a few words, for an error."""
+    """Summarize the contents of an archive with these paths, for an error message."""
     counts = Counter(name.rpartition("/")[0] for name in names)
-    shown = [f"{folder or 'the top'} ({number} files)" for folder, number in counts.most_common(5)]
+    shown = [
+        f"{folder or 'the top level'} ({number} files)" for folder, number in counts.most_common(5)
+    ]
     more = [f"{len(counts) - 5} other folders"] if len(counts) > 5 else []
     text = ", ".join([*shown, *more]) + f", such as {min(names)}"
     packed = [name for name in names if name.lower().endswith(_PACKED_SUFFIXES)]
     if not packed:
         return text
     others = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
-    return f"{text}; unpack {packed[0]}{others} and give what is in it"
+    return f"{text}; unpack {packed[0]}{others} and use what is inside"
 
 
 def _place(name: str) -> str:
-    """The path without a folder that repeats the one around it."""
+    """Return the path without folders that repeat the name of their parent."""
     *parents, file_name = name.split("/")
     around = ["", *(folder.lower() for folder in parents)]
     kept = (own for own, outer in zip(parents, around, strict=False) if own.lower() != outer)
@@ -197,7 +216,7 @@ def _root(
     folders: Mapping[str, Collection[str]],
     published: Callable[[str], str],
 ) -> str:
-    """What stands before the class folders in every path, with its slash."""
+    """Return what precedes the class folders in every path, including the slash."""
     roots = set()
     for name in names:
         above, slash, folder = _place(name).rpartition("/")[0].rpartition("/")
@@ -209,8 +228,8 @@ def _root(
             f"{_example(folders)}, and found {listing(names)}"
         )
     if len(roots) > 1:
-        places = ", ".join(root or "the top" for root in sorted(roots))
-        raise ValueError(f"{title} lies here more than once: {places}; give one of them")
+        places = ", ".join(root or "the top level" for root in sorted(roots))
+        raise ValueError(f"{title} occurs more than once here: {places}; choose one of them")
     return roots.pop()
 
 

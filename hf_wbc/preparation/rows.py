@@ -1,4 +1,4 @@
-"""From the images of an archive to the rows of a dataset, or to the reasons why not."""
+"""Select the images of an archive that become rows of the dataset."""
 
 import hashlib
 from collections import Counter
@@ -22,22 +22,22 @@ class Row:
     entry: Entry
     label: int
     pixel_sha256: str
-    """Of the frame."""
+    """SHA-256 of the frame's pixels."""
     train_only: bool
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows, and what was left out on the way."""
+    """The selected rows, and what was left out."""
 
     rows: tuple[Row, ...]
     """Sorted by image id."""
     index: tuple[int, ...]
-    """Each row's place in the scan."""
+    """Each row's position in the scan."""
     other_frames: Mapping[str, int]
-    """Number of images left out by frame size, `366x369`."""
+    """Number of images left out, by frame size such as `366x369`."""
     bad: Mapping[str, str]
-    """What is wrong with the images that were left out because of it, by image id."""
+    """Why bad images were left out, by image id."""
 
 
 def select(
@@ -48,11 +48,20 @@ def select(
     subset: bool = False,
     skip_bad: bool = False,
 ) -> Selection:
-    """The images that the source uses.
+    """Select the images that the source uses.
 
-    ValueError, naming all of them, for bad images unless `skip_bad`, and for counts and names that
-    differ from what the source states unless `subset`. Bad is also one image under two labels
-    that the source does not declare.
+    An image whose pixels occur under two labels is bad unless the source declares it.
+
+    Args:
+        source: The facts of the archive.
+        entries: Its images.
+        scan: What the first pass found, in the order of `entries.used`.
+        subset: Do not check counts and names.
+        skip_bad: Leave out bad images instead of failing.
+
+    Raises:
+        ValueError: There are bad images, or counts or names differ from `source`; names all of
+            them.
     """
     bad: dict[str, str] = {}
     rows: dict[int, Row] = {}
@@ -65,8 +74,8 @@ def select(
             other_frames[f"{width}x{height}"] += 1
         elif source.um_per_px and min(width, height) < crop_side(source.um_per_px):
             bad[entry.image_id] = (
-                f"{entry.member}: {width}x{height} px are less than {CROP_UM} um; check the scale "
-                "of the source, or go on without it with --skip-bad"
+                f"{entry.member}: {width}x{height} px is less than {CROP_UM} um; check the scale "
+                "of the source, or leave it out with --skip-bad"
             )
         else:
             rows[place] = _row(source, entry, str(scan.digests[place]))
@@ -83,7 +92,7 @@ def select(
         _check_whole(source, [*rows.values()], entries, bad)
     if not rows:
         sizes = shorten_list([f"{size} px ({number:,})" for size, number in other_frames.items()])
-        raise ValueError(f"no image is left; frames are {sizes or 'all bad'}")
+        raise ValueError(f"no images remain; frames are {sizes or 'all bad'}")
     return Selection(
         tuple(rows.values()),
         tuple(rows),
@@ -93,7 +102,7 @@ def select(
 
 
 def image_ids_sha256(rows: Sequence[Row]) -> str:
-    """SHA-256 of the sorted image ids, joined by newlines."""
+    """Return the SHA-256 of the sorted image ids, joined by newlines."""
     return hashlib.sha256(
         "\n".join(sorted(row.entry.image_id for row in rows)).encode()
     ).hexdigest()
@@ -110,7 +119,7 @@ def _row(source: ArchiveSpec, entry: Entry, digest: str) -> Row:
 def _check_whole(
     source: ArchiveSpec, rows: Sequence[Row], entries: EntryList, bad: Mapping[str, str]
 ) -> None:
-    """Counts by class and the digest of all names; bad images may be missing from both."""
+    """Check the counts by class and the digest of all names, allowing for bad images."""
     missing = Counter(_class(source, e) for e in entries.used if e.image_id in bad)
     found = Counter(_class(source, row.entry) for row in rows)
     stated = {
@@ -119,14 +128,14 @@ def _check_whole(
     }
     if different := count_differences(stated, found):
         raise ValueError(
-            f"not the images that {source.name} is made of: {different}. Fetch the archive again, "
-            "or build from what is there with --subset"
+            f"these are not the images of {source.name}: {different}. Download the archive again, "
+            "or use --subset to build from what it contains"
         )
     if source.names_sha256 and not bad and image_ids_sha256(rows) != source.names_sha256:
         raise ValueError(
-            f"the numbers of images are those of {source.name}, their names are not: SHA-256 "
-            f"{image_ids_sha256(rows)} instead of {source.names_sha256}. Fetch the archive again, or "
-            "build from what is there with --subset"
+            f"the counts match {source.name} but the file names do not: SHA-256 "
+            f"{image_ids_sha256(rows)} instead of {source.names_sha256}. Download the archive "
+            "again, or use --subset to build from what it contains"
         )
 
 
@@ -135,7 +144,7 @@ def _class(source: ArchiveSpec, entry: Entry) -> str:
 
 
 def _two_labels(source: ArchiveSpec, rows: Mapping[int, Row]) -> dict[int, str]:
-    """What is wrong, by place, with equal pixels under several labels that no fault declares."""
+    """Find images, by position, whose pixels occur under several labels without a declared fault."""
     by_pixels: dict[str, list[int]] = {}
     for place, row in rows.items():
         by_pixels.setdefault(row.pixel_sha256, []).append(place)
@@ -150,8 +159,8 @@ def _two_labels(source: ArchiveSpec, rows: Mapping[int, Row]) -> dict[int, str]:
                 entry = rows[place].entry
                 others = shorten_list(sorted(same - {entry.image_id}))
                 reasons[place] = (
-                    f"{entry.member}: {entry.source_label}, but the same pixels as {others} of "
-                    "another label; remove the wrong one, declare them among the source's faults, "
-                    "or go on without them with --skip-bad"
+                    f"{entry.member}: labelled {entry.source_label}, but has the same pixels as "
+                    f"{others} with another label; remove the wrong one, declare them in the "
+                    "source's faults, or leave them out with --skip-bad"
                 )
     return reasons

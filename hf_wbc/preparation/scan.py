@@ -1,4 +1,4 @@
-"""The first pass: every image is decoded once, and what a build has to know of it is kept."""
+"""First pass over an archive: decode every image and keep what the build needs to know."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,36 +14,36 @@ from hf_wbc.preparation.duplicates import THUMBNAIL_PX, thumbnail
 from hf_wbc.preparation.source import Entry
 from hf_wbc.preparation.work_folder import flush_to_disk
 
-Report = Callable[[str, int, int], None]
-"""Called with a stage (scan, compare, write), what is done of it and how much it is, in images."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with a stage (scan, compare, write), the images done in it and their total."""
 
 BATCH = 32
-"""Images of a job."""
+"""Images per job."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """N images in the order of their entries."""
+    """Facts about N images, in the order of their entries."""
 
     sizes: NDArray[np.int32]
-    """Width and height in px (N, 2); 0 where the image is bad."""
+    """Width and height in px (N, 2); 0 for bad images."""
     num_bytes: NDArray[np.int64]
-    """Of the file in the archive (N,)."""
+    """Size of the file in the archive (N,)."""
     digests: NDArray[np.str_]
     """SHA-256 of the pixels (N,)."""
     thumbnails: NDArray[np.uint8]
-    """(N, 48, 48)."""
+    """Gray thumbnails (N, 48, 48) for `find_duplicates`."""
     faults: NDArray[np.str_]
-    """What is wrong with the image (N,), naming it; empty when nothing is."""
+    """What is wrong with the image (N,); empty if nothing is."""
 
     @classmethod
     def load(cls, path: Path) -> "Scan":
-        """What `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
     def save(self, path: Path) -> None:
-        """Write a file that is whole when it is there."""
+        """Write the file atomically."""
         temporary = path.with_suffix(".partial.npz")
         try:
             np.savez(temporary, **vars(self))
@@ -61,8 +61,8 @@ class _Scanned:
     thumbnail: NDArray[np.uint8]
 
 
-def scan(workers: WorkerPool, entries: Sequence[Entry], report: Report) -> Scan:
-    """Decode every image of an archive, which is the workers' state."""
+def scan(workers: WorkerPool, entries: Sequence[Entry], on_progress: ProgressCallback) -> Scan:
+    """Decode every image of the archive that is the workers' state."""
     num = len(entries)
     sizes = np.zeros((num, 2), dtype=np.int32)
     num_bytes = np.zeros(num, dtype=np.int64)
@@ -81,7 +81,7 @@ def scan(workers: WorkerPool, entries: Sequence[Entry], report: Report) -> Scan:
             digests[row] = found.digest
             thumbnails[row] = found.thumbnail
         done += len(results)
-        report("scan", done, num)
+        on_progress("scan", done, num)
     return Scan(sizes, num_bytes, digests, thumbnails, np.array(faults, dtype=np.str_))
 
 
@@ -90,14 +90,14 @@ def _scan_batch(archive: Archive, entries: Sequence[Entry]) -> list[_Scanned | s
 
 
 def _scan_one(archive: Archive, entry: Entry) -> _Scanned | str:
-    """What is known of an image, or what is wrong with it."""
+    """Return the facts about an image, or what is wrong with it."""
     try:
         data = archive.read(entry.member)
         pixels = decode_rgb(data, entry.member)
     except ImageFault as error:
         return str(error)
-    except ValueError as error:  # the archive's: a card must not tell where that lies
+    except ValueError as error:  # raised by the archive: cards must not contain its path
         reason = str(error).removeprefix(str(archive.path)).lstrip(": ")
-        return f"{entry.member}: {reason}, or go on without it with --skip-bad"
+        return f"{entry.member}: {reason}, or leave it out with --skip-bad"
     height, width = pixels.shape[:2]
     return _Scanned(width, height, len(data), pixel_sha256(pixels), thumbnail(pixels))

@@ -1,6 +1,6 @@
-"""The second pass: Parquet shards, each written by one process and whole when it is there.
+"""Second pass over an archive: write Parquet shards, each by one process and atomically.
 
-A shard's bytes depend on its rows and on the versions of Pillow and pyarrow alone.
+The bytes of a shard depend only on its rows and on the versions of Pillow and pyarrow.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ from hf_wbc.preparation.work_folder import flush_to_disk
 
 ROWS_PER_SHARD = 512
 ROWS_PER_GROUP = 64
-"""Of a row group, which a viewer or a stream reads at once: some 4 MB."""
-# Page borders that depend on the content, as datasets writes them: the Hub stores a page once.
+"""Rows per row group, the unit that a viewer or a stream reads at once: about 4 MB."""
+# Content-defined page boundaries, as `datasets` writes them, let the Hub deduplicate pages.
 _CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 _IMAGE_LEAVES = ("image.bytes", "image.path")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive rows of a split; a file in each config."""
+    """Consecutive rows of a split; one file in each config."""
 
     split: str
     number: int
@@ -41,37 +41,37 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """`train-00000-of-00020`."""
+        """File name without suffix: `train-00000-of-00020`."""
         return f"{self.split}-{self.number:05d}-of-{self.total:05d}"
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is known of a shard that is on disk."""
+    """Facts about a shard on disk."""
 
     num_rows: int
     num_bytes: dict[str, int]
-    """In memory, by config."""
+    """Bytes in memory, by config."""
     file_bytes: dict[str, int]
-    """On disk, by config."""
+    """Bytes on disk, by config."""
 
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """What all shards of a dataset share."""
+    """What all shards of a dataset have in common."""
 
     folder: str
-    """A `WorkFolder`'s."""
+    """The build folder of a `WorkFolder`."""
     domain: str
     um_per_px: float | None
     schema: pa.Schema
 
 
 def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[Shard]:
-    """Shards of up to `ROWS_PER_SHARD` rows, in an order that mixes the classes.
+    """Divide the rows of each split into shards of up to `ROWS_PER_SHARD`, with classes mixed.
 
-    The order comes from the SHA-256 of seed and image id. A split without rows has no shard: a
-    file without rows is one that `datasets` cannot load.
+    The order follows the SHA-256 of seed and image id. A split without rows gets no shard, because
+    `datasets` cannot load a file without rows.
     """
     shards = []
     for split in SPLITS:
@@ -88,7 +88,7 @@ def plan_shards(rows: Sequence[Row], splits: Sequence[str], seed: int) -> list[S
 
 
 def find_written(folder: Path, shard: Shard) -> Written | None:
-    """What `write_shard` said of the shard, if it has finished and its files are still whole."""
+    """Return what `write_shard` recorded if the shard is finished and its files are intact."""
     note = folder / "done" / f"{shard.name}.json"
     try:
         written = Written(**json.loads(note.read_text()))
@@ -99,7 +99,11 @@ def find_written(folder: Path, shard: Shard) -> Written | None:
 
 
 def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
-    """Write a shard's file of each config; ValueError when an image is not what was scanned."""
+    """Write a shard's file of each config.
+
+    Raises:
+        ValueError: An image is not the one that was scanned.
+    """
     folder = Path(form.folder)
     temporary = {
         config: folder / "temporary" / f"{config}-{shard.name}.{os.getpid()}" for config in CONFIGS
@@ -129,7 +133,7 @@ def _place(folder: Path, config: str, shard: Shard) -> Path:
 
 @contextmanager
 def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet file that is whole afterwards; an error deletes it."""
+    """Open a Parquet file that is complete afterwards; an error deletes it."""
     plain = [name for name in schema.names if name != "image"]
     writer = pq.ParquetWriter(
         path,
@@ -144,7 +148,7 @@ def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         yield writer
         writer.close()
     except BaseException:
-        writer.is_open = False  # or it would try again to write its end on a full disk
+        writer.is_open = False  # otherwise it retries writing the footer on a full disk
         path.unlink(missing_ok=True)
         raise
 
@@ -152,18 +156,18 @@ def _writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 def _columns(
     archive: Archive, form: ShardFormat, rows: Sequence[Row]
 ) -> tuple[list[Mapping[str, Any]], ...]:
-    """The rows of each config."""
+    """Return the rows of each config."""
     return tuple(zip(*(_both(archive, form, row) for row in rows), strict=True))
 
 
 def _both(archive: Archive, form: ShardFormat, row: Row) -> Iterator[dict[str, Any]]:
-    """A row in each config: the frame, and its central 25 um."""
+    """Yield a row in each config: the frame, and its central 25 um."""
     data = archive.read(row.entry.member)
     pixels = decode_rgb(data, row.entry.member)
     if pixel_sha256(pixels) != row.pixel_sha256:
         raise ValueError(
-            f"{archive.path}: {row.entry.member} changed while it was being read; leave the "
-            "archive alone and run the same command again"
+            f"{archive.path}: {row.entry.member} changed while it was being read; do not modify "
+            "the archive during a build, and run the same command again"
         )
     frame = clean_bytes(data, pixels)
     if form.um_per_px is None:  # the cell fills the frame
@@ -176,7 +180,7 @@ def _both(archive: Archive, form: ShardFormat, row: Row) -> Iterator[dict[str, A
 
 
 def _row(form: ShardFormat, row: Row, encoded: bytes, digest: str) -> dict[str, Any]:
-    """As `hf_wbc.data.schema` has it."""
+    """Assemble a row as `hf_wbc.data.schema` defines it."""
     suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpg"
     return {
         "image": {

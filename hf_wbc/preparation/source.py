@@ -1,9 +1,8 @@
-"""A source: the facts of one archive, stated once.
+"""The facts of one archive (`ArchiveSpec`) and the findings that an audit reports about it.
 
-Each file in dataset_scripts/ defines one `SOURCE`. It states; `hf_wbc.preparation.build` checks, crops,
-splits and writes.
-
-A finding: what was seen, what it means, what to do, and whether the source said so before."""
+Each file in dataset_scripts/ defines one `SOURCE = ArchiveSpec(...)`. It only states facts;
+`hf_wbc.preparation.build` checks, crops, splits and writes.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,55 +12,63 @@ from hf_wbc import taxonomy
 from hf_wbc.text import did_you_mean
 
 Status = Literal["undeclared", "declared", "expected"]
-"""News; known to the source or handled when the folder was built; a property of the task."""
+"""Unknown before; known to the source or handled when the folder was built; a property of the task."""
 
 KINDS = {
-    "two_labels": "one image stands under two labels",
-    "identical_across_splits": "the same image lies in two splits",
-    "overlapping_across_splits": "frames that share a scene lie in two splits",
-    "group_across_splits": "one patient, slide or session lies in two splits",
-    "identical": "the same image is there more than once",
-    "overlapping": "several frames share a scene",
+    "two_labels": "one image has two labels",
+    "identical_across_splits": "the same image is in two splits",
+    "overlapping_across_splits": "overlapping frames are in two splits",
+    "group_across_splits": "one patient, slide or session is in two splits",
+    "identical": "the same image occurs more than once",
+    "overlapping": "several frames overlap",
     "shared_between_datasets": "two datasets share images",
-    "frame_sizes": "frames of several sizes, perhaps several sessions",
-    "background_class": "the background gives the class away",
-    "class_missing_in_split": "a split lacks a class that the dataset has",
+    "frame_sizes": "frames of several sizes, possibly several sessions",
+    "background_class": "the background reveals the class",
+    "class_missing_in_split": "a class of the dataset is missing from a split",
 }
-"""Kinds that a source may declare: `declared={"background_class": "a sentence"}`."""
+"""Kinds of findings that a source can declare: `declared={"background_class": "a sentence"}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a reader should know before training."""
+    """One fact about a dataset that a reader should know before training."""
 
     kind: str
-    """One of `KINDS`, or of the expected kinds that no source needs to declare."""
+    """One of `KINDS`, or an expected kind that no source has to declare."""
     domains: tuple[str, ...]
     number: int
-    """How often, in images, pairs or classes as `title` says."""
+    """Number of images, pairs or classes; `title` says which."""
     title: str
     meaning: str
     remedy: str
     status: Status = "undeclared"
     declared: str = ""
-    """Where it was said before."""
+    """Where the finding was stated before; empty when it was not."""
     rows: tuple[tuple[int, ...], ...] = ()
-    """Rows that show it, some that belong together at a time; undeclared ones first."""
+    """Example rows, grouped when they belong together; undeclared ones come first."""
 
 
 def require_declared(declared: Mapping[str, str]) -> None:
-    """ValueError for a declaration of a kind that no finding has, or without a sentence."""
+    """Check that every declaration has a known kind and a sentence.
+
+    Raises:
+        ValueError: A kind is not in `KINDS`, or a sentence is empty.
+    """
     for kind, sentence in declared.items():
         if kind not in KINDS:
             raise ValueError(f"unknown finding {kind!r}; {did_you_mean(kind, KINDS)}")
         if not isinstance(sentence, str) or not sentence.strip():
-            raise ValueError(f"the declaration of {kind} is empty; say in a sentence what is known")
+            raise ValueError(
+                f"the declaration of {kind} is empty; describe in a sentence what is known"
+            )
 
 
 def with_declaration(finding: Finding, declarations: Mapping[str, Mapping[str, str]]) -> Finding:
-    """The finding as declared when a source of its domains declares its kind.
+    """Return the finding marked as declared if the source of one of its domains declares its kind.
 
-    `declarations` maps a domain to its source's `declared`.
+    Args:
+        finding: The finding; returned unchanged unless its status is `undeclared`.
+        declarations: The `declared` mapping of each source, by domain.
     """
     if finding.status != "undeclared":
         return finding
@@ -73,31 +80,33 @@ def with_declaration(finding: Finding, declarations: Mapping[str, Mapping[str, s
 
 
 UNLABELLED = "unlabelled"
-"""Stands for a class's name where nobody has named the cells; their label is -1."""
+"""Used in place of a class name for cells without a label; their label id is -1."""
 
 
 def label_id(cell_class: str) -> int:
-    """The label of a class name or of `UNLABELLED`; ValueError for any other name."""
+    """Return the label id of a class name or of `UNLABELLED`; ValueError for any other name."""
     return taxonomy.UNLABELLED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
 
 
 class ReadableArchive(Protocol):
-    """What a source may see of an archive: the sorted paths of its files, and their bytes."""
+    """What a source can access of an archive: the sorted paths of its files, and their bytes."""
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Paths of all files, sorted."""
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str) -> bytes:
+        """Return the bytes of one file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of an archive before it is read."""
+    """One image of an archive, before it is read."""
 
     member: str
     """Path inside the archive."""
     image_id: str
-    """The file name that the archive was published with, also where a copy changed it."""
+    """The file name under which the archive was published, even if a copy renamed the file."""
     source_label: str
     """The archive's own class code."""
     group: str | None = None
@@ -106,7 +115,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class KnownFault:
-    """A known fault of an archive, and what is done about it."""
+    """A known fault of an archive, and how it is handled."""
 
     image_ids: tuple[str, ...]
     kind: Literal["not_an_image", "two_labels"]
@@ -116,51 +125,56 @@ class KnownFault:
 
 @dataclass(frozen=True)
 class ArchiveSpec:
-    """Facts of an archive."""
+    """Everything the builder has to know about one archive."""
 
     name: str
-    """The domain's name, `acevedo_20`."""
+    """Name of the domain, `acevedo_20`."""
     repo: str
-    """The dataset's repository name, `wbc-acevedo-20`."""
+    """Name of the dataset's repository, `wbc-acevedo-20`."""
     title: str
     homepage: str
     license: str
     """The license identifier on the Hub, such as `cc-by-4.0`."""
     redistributable: bool
-    """False: built from the owner's own copy and never published to the public."""
+    """False: each user builds it from their own copy, and it is never published openly."""
     citation: str
     """BibTeX."""
     description: str
-    """Where and how the images were taken; a paragraph for the dataset card."""
+    """Where and how the images were taken; one paragraph for the dataset card."""
     um_per_px: float | None
-    """Scale; None says that the cell fills the frame and the scale is unknown."""
+    """Scale in um per pixel; None if it is unknown because the cell fills the frame."""
     image_id: str
-    """Regular expression that a whole image id matches; it keeps patients' names out."""
+    """Regular expression that every image id matches in full; it keeps patient names out of the
+    rows.
+    """
     labels: Mapping[str, str | None]
-    """Archive code to class name or `UNLABELLED`; None: known, and outside the eleven."""
+    """Archive code to class name or `UNLABELLED`; None for a known code outside the eleven classes."""
     walk: Callable[[ReadableArchive], Iterator[Entry]]
-    """The archive's images, in the order of their ids; ValueError when it is another archive."""
+    """Yields the archive's images in the order of their ids; ValueError if it is a different
+    archive.
+    """
     archive_counts: Mapping[str, int]
-    """Images in the whole archive by archive code, without declared faults that are skipped.
+    """Images in the complete archive by archive code, without declared faults that are skipped.
 
-    Empty: not known, and not checked."""
+    Empty if unknown; then the counts are not checked.
+    """
     used_counts: Mapping[str, int]
-    """Images that become rows, by class name or `UNLABELLED`; empty: not known."""
+    """Images that become rows, by class name or `UNLABELLED`; empty if unknown."""
     num_images: int | None = None
-    """Images in the whole archive, where `archive_counts` does not know them by code."""
+    """Images in the complete archive, if `archive_counts` does not give them by code."""
     frame_px: frozenset[tuple[int, int]] = frozenset()
-    """Width x height of the frames that are used; empty: every size."""
+    """Width and height of the frames to use; empty uses every size."""
     names_sha256: str | None = None
     """SHA-256 of the sorted image ids of all rows, joined by newlines."""
     faults: tuple[KnownFault, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """Known problems and choices, one sentence each, for the dataset card."""
     declared: Mapping[str, str] = field(default_factory=dict)
-    """What `hf-wbc audit` finds and is known: a kind of finding to a sentence for the card."""
+    """Findings of `hf-wbc audit` that are already known: kind to a sentence for the card."""
 
     def __post_init__(self) -> None:
         require_declared(self.declared)
 
     def fault_of(self, image_id: str) -> KnownFault | None:
-        """The declared fault of an image, if it has one."""
+        """Return the declared fault of an image, or None."""
         return next((fault for fault in self.faults if image_id in fault.image_ids), None)

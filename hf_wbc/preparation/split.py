@@ -1,7 +1,7 @@
-"""Train, validation and test: stratified by class x domain, and no group on two sides.
+"""Assign rows to train, validation and test by class and domain without dividing groups.
 
-The order in which groups are dealt comes from the SHA-256 of seed and group name, so that a split
-depends neither on the order of the rows nor on a library's random numbers.
+Groups are ordered by the SHA-256 of seed and group name, so a split depends neither on the order of
+rows nor on a library's random numbers.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hf_wbc.data.schema import SPLITS
 
 FRACTIONS = (0.7, 0.1, 0.2)
-"""Of train, validation and test."""
+"""Shares of train, validation and test."""
 
 
 def assign_splits(
@@ -25,18 +25,31 @@ def assign_splits(
     seed: int = 0,
     fractions: tuple[float, float, float] = FRACTIONS,
 ) -> NDArray[np.str_]:
-    """The split of each of N rows, "train", "validation" or "test" (N,).
+    """Assign each of N rows to "train", "validation" or "test".
 
-    A stratum is a class of a domain. Rows of one group share a split; a group with a `train_only`
-    row is in train. A stratum of three or more groups of its own is in all three splits, and its
-    sizes are the nearest whole numbers to `fractions` when its groups are single rows. ValueError
-    for fractions that do not sum to one or arguments of other lengths.
+    A stratum is a class of a domain. Rows of one group share a split. A stratum with three or more
+    groups of its own occurs in all three splits. If its groups are single rows, its sizes are the
+    nearest whole numbers to `fractions`.
+
+    Args:
+        labels: Class ids (N,).
+        groups: Names of what has to stay together (N,).
+        domains: Domain names (N,); None for one domain.
+        train_only: Rows whose group must be in train (N,).
+        seed: Seed of the order in which groups are assigned.
+        fractions: Shares of train, validation and test, which sum to 1.
+
+    Returns:
+        Names of splits (N,).
+
+    Raises:
+        ValueError: The fractions do not sum to 1, or the lengths of the arguments differ.
     """
     for name, values in (("groups", groups), ("domains", domains), ("train_only", train_only)):
         if values is not None and len(values) != len(labels):
             raise ValueError(f"{len(labels)} labels but {len(values)} {name}; give one for each")
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise ValueError(f"fractions are {fractions}; three positive numbers that sum to 1")
+        raise ValueError(f"fractions are {fractions}; use three positive numbers that sum to 1")
     keys = list(zip(domains or [""] * len(labels), labels, strict=True))
     strata = {key: number for number, key in enumerate(sorted(set(keys)))}
     names, group_of = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
@@ -62,10 +75,11 @@ def _rank(seed: int, name: str) -> bytes:
 def _deal(
     content: NDArray[np.int64], fixed: NDArray[np.bool_], fractions: tuple[float, float, float]
 ) -> NDArray[np.int64]:
-    """The split number of each group, given its rows by stratum (groups, strata).
+    """Return the split number of each group, given its rows by stratum (groups, strata).
 
-    The stratum with the fewest undealt groups comes first. Its groups, largest first, go where the
-    most rows are missing; the last ones go to a split that would otherwise have none of it.
+    The stratum with the fewest unassigned groups comes first. Its groups, largest first, go to the
+    split that lacks the most rows; the last ones go to a split that would otherwise have none of
+    it.
     """
     quota = np.stack([_quota(int(rows), fractions) for rows in content.sum(axis=0)], axis=1)
     split_of = np.where(fixed, 0, -1)
@@ -89,7 +103,7 @@ def _deal(
 
 
 def _quota(rows: int, fractions: tuple[float, float, float]) -> NDArray[np.int64]:
-    """Whole numbers nearest to the fractions that sum to `rows`; from 3 rows on none is 0."""
+    """Round `fractions * rows` to whole numbers that sum to `rows`; none is 0 from 3 rows on."""
     exact = np.asarray(fractions) * rows
     quota: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     quota[np.argsort(-(exact - quota), kind="stable")[: rows - quota.sum()]] += 1

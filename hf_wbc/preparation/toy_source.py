@@ -1,4 +1,4 @@
-"""The source of a toy archive: the real one's layout under a name of its own."""
+"""The `ArchiveSpec` of a toy archive: the real archive's layout under a name of its own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,21 +7,21 @@ from pathlib import PurePosixPath
 from hf_wbc.preparation.source import ArchiveSpec
 
 NOTICE = "TOY.txt"
-"""The file that lies in every toy archive."""
+"""A file in every toy archive."""
 
 
 def is_toy(names: Sequence[str]) -> bool:
-    """Whether an archive with these members says of itself that it is a toy."""
+    """Return whether an archive with these members is marked as a toy archive."""
     return any(PurePosixPath(name).name == NOTICE for name in names)
 
 
 def toy_name(name: str) -> str:
-    """The domain of toy cells in the layout of the source `name`."""
+    """Return the domain name of toy cells in the layout of the source `name`."""
     return f"toy_{name}"
 
 
 def to_toy_source(source: ArchiveSpec) -> ArchiveSpec:
-    """The source with everything taken out that is true of the real archive alone."""
+    """Return the source without everything that is true only of the real archive."""
     return replace(
         source,
         name=toy_name(source.name),
@@ -32,9 +32,9 @@ def to_toy_source(source: ArchiveSpec) -> ArchiveSpec:
         redistributable=True,
         citation="",
         description=(
-            "**Toy data.** These cells are drawings, made by `hf-wbc toy`; none is of a person. "
-            f"Layout, scale and share of each class follow {source.name}, stain and sharpness "
-            "resemble it. No number that a model reaches here says anything about blood."
+            "**Toy data.** These cells are drawings made by `hf-wbc toy`, not cells of a person. "
+            f"Layout, scale and class shares follow {source.name}; stain and sharpness resemble "
+            "it. Scores on these images say nothing about real blood."
         ),
         archive_counts={},
         used_counts={},

@@ -1,12 +1,12 @@
-"""Where a dataset grows until it is whole: OUT.partial beside OUT.
+"""The folder in which a dataset is built until it is complete: OUT.partial beside OUT.
 
-OUT.partial/lock          held while a process works here; gone with the process
+OUT.partial/lock          held while a process works here; released when the process ends
 OUT.partial/scratch/      a decompressed archive
-OUT.partial/PLAN/         one build, named by the digest of all that decides its bytes
+OUT.partial/PLAN/         one build, named by the digest of everything that determines its bytes
     scan.npz              the first pass
-    done/                 a note for each shard that is whole
+    done/                 a note for each finished shard
     temporary/            shards that are being written
-    out/                  becomes OUT, by one rename
+    out/                  renamed to OUT at the end
 """
 
 import errno
@@ -22,28 +22,27 @@ from hf_wbc.data.schema import CONFIGS
 from hf_wbc.records import digest, read_json, remove
 
 PROVENANCE = "provenance.json"
-_REMEDY = (
-    "free some space and run the same command, which goes on where it was, or choose an --out on "
-    "another disk"
-)
+_REMEDY = "free some space and run the same command to resume, or choose an --out on another disk"
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """The unfinished neighbour of `out`."""
+    """The unfinished neighbor of `out`."""
 
     out: Path
 
     @property
     def root(self) -> Path:
+        """The folder OUT.partial."""
         return self.out.with_name(f"{self.out.name}.partial")
 
     @property
     def scratch(self) -> Path:
+        """Where a compressed archive is unpacked."""
         return self.root / "scratch"
 
     def build(self, plan: Mapping[str, Any]) -> Path:
-        """The folder of this plan with its empty parts, as an earlier process left it.
+        """Return the folder of this plan with its subfolders, as an earlier process left it.
 
         Folders of other plans are deleted.
         """
@@ -61,7 +60,7 @@ class WorkFolder:
         remove(self.root)
 
     def finish(self, folder: Path) -> None:
-        """Let OUT appear."""
+        """Rename the finished build to `out`."""
         if self.out.is_dir():
             self.out.rmdir()  # it is empty, or `is_finished` would have refused it
         (folder / "out").rename(self.out)
@@ -70,24 +69,28 @@ class WorkFolder:
 
 @contextmanager
 def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
-    """The work folder of `out`, for this process alone; ValueError when another one holds it.
+    """Lock the work folder of `out` for this process.
 
-    What an interrupted process left there stays for the next one. A mistake of the user's, a
-    ValueError, leaves nothing new behind.
+    What an interrupted process left there stays. A ValueError (a mistake of the user) leaves
+    nothing
+    new behind.
+
+    Raises:
+        ValueError: Another process holds the folder, or it cannot be written.
     """
     from filelock import FileLock, Timeout
 
     work = WorkFolder(out)
     new = [folder for folder in (work.root, *work.root.parents) if not folder.exists()]
     if out.is_mount():
-        raise ValueError(f"{out} is the root of a disk; choose a folder on it: {out / 'cells'}")
+        raise ValueError(f"{out} is a mount point; choose a folder on it: {out / 'cells'}")
     lock = FileLock(work.root / "lock", timeout=0)
     try:
         work.root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise ValueError(
-            f"another process is building {out}; wait until it is done, or choose another --out"
+            f"another process is building {out}; wait until it finishes, or choose another --out"
         ) from error
     except OSError as error:
         raise ValueError(
@@ -99,7 +102,7 @@ def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
         if new:
             remove(work.root)
         for folder in new[1:]:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # another process has put something there
                 folder.rmdir()
         raise
     finally:
@@ -108,40 +111,40 @@ def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
 
 @contextmanager
 def report_full_disk(out: Path) -> Iterator[None]:
-    """Give an error of a full disk the words that tell what to do about it."""
+    """Add a remedy to the error of a full disk."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
             raise
-        words = f"{os.strerror(error.errno)}; {_REMEDY}"
-        raise OSError(error.errno, words, str(out)) from error
+        message = f"{os.strerror(error.errno)}; {_REMEDY}"
+        raise OSError(error.errno, message, str(out)) from error
 
 
 def is_finished(out: Path, plan: Mapping[str, Any]) -> bool:
-    """Whether `out` holds what `plan` asks for; ValueError when it holds anything else."""
+    """Return whether `out` holds the build of `plan`; ValueError if it holds anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     remedy = "choose another --out or delete it"
     if not (out / PROVENANCE).is_file():
-        raise ValueError(f"{out} is not a folder that `hf-wbc prepare` made; {remedy}")
+        raise ValueError(f"{out} was not created by `hf-wbc prepare`; {remedy}")
     made = read_json(out / PROVENANCE).get("plan", {})
     if other := [name for name in plan if made.get(name) != plan[name]]:
-        raise ValueError(f"{out} was made with another {', '.join(other)}; {remedy}")
+        raise ValueError(f"{out} was built with a different {', '.join(other)}; {remedy}")
     return True
 
 
 def check_disk(folder: Path, num_bytes: int) -> None:
-    """OSError when the disk has no room for `num_bytes` more."""
+    """Raise OSError if the disk has less than `num_bytes` free."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         needed, there = -(-num_bytes // 10**6), free // 10**6
-        words = f"about {needed:,} MB are needed and {there:,} MB are free; {_REMEDY}"
-        raise OSError(errno.ENOSPC, words, str(folder))
+        message = f"about {needed:,} MB are needed and {there:,} MB are free; {_REMEDY}"
+        raise OSError(errno.ENOSPC, message, str(folder))
 
 
 def flush_to_disk(temporary: Path, path: Path) -> None:
-    """Move a file to its place once a power cut can no longer take its content."""
+    """Sync a file to disk, then move it to its place, so that a power failure cannot corrupt it."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)

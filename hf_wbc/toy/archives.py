@@ -134,12 +134,12 @@ def draw_archives(
     seed: int = 0,
     size: str = "small",
     num_proc: int | None = None,
-    report: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
     """Draw the archives into the folder `out`; each archive's folder by the name of its source.
 
     `size` is tiny (6 images a class), small (some 600 a laboratory) or full (some 2,000).
-    `report` is told the number of images that are done and their total. Archives of the same
+    `on_progress` is told the number of images that are done and their total. Archives of the same
     recipe that lie there already are kept. Nothing is left behind when drawing fails.
 
     ValueError for a negative seed, an unknown size, fewer than one process, and a folder in which
@@ -160,7 +160,7 @@ def draw_archives(
     try:
         for folder in {(scratch / _member(job)).parent for job in jobs}:
             folder.mkdir(parents=True, exist_ok=True)
-        _draw_all(jobs, scratch, seed, num_proc, report)
+        _draw_all(jobs, scratch, seed, num_proc, on_progress)
         _annotate(scratch, jobs)
         for laboratory in LABORATORIES:
             (scratch / laboratory.archive / NOTICE).write_text(notice, "utf-8")
@@ -231,14 +231,14 @@ def _draw_all(
     scratch: Path,
     seed: int,
     num_proc: int | None,
-    report: Callable[[int, int], None] | None,
+    on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Draw and write every image, in this process or in several."""
     limit = -(-len(jobs) // IMAGES_PER_PROCESS)
     with WorkerPool(num_proc or min(limit, num_cores()), (scratch, seed)) as workers:
         for done, _ in enumerate(workers.run(_write, jobs)):
-            if report:
-                report(done + 1, len(jobs))
+            if on_progress:
+                on_progress(done + 1, len(jobs))
 
 
 def _write(state: tuple[Path, int], *job: *Job) -> None:

@@ -71,17 +71,17 @@ def test_files_of_another_source_among_them_are_yielded_for_the_builder_to_name(
 
 
 def test_a_class_in_the_folder_of_another_is_an_error() -> None:
-    with pytest.raises(ValueError, match="says monocyte, which belongs into the folder monocyte"):
+    with pytest.raises(ValueError, match="has the code monocyte, which belongs in the folder monocyte"):
         walk("basophil/basophil_0001.TIF", "basophil/monocyte_0001.TIF")
 
 
 def test_a_class_that_was_unpacked_twice_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"are both basophil_0001\.TIF; keep the original one"):
+    with pytest.raises(ValueError, match=r"are both basophil_0001\.TIF; keep only the original"):
         walk("basophil/basophil_0001.TIF", "basophil/basophil/basophil_0001.TIF")
 
 
 def test_packed_classes_are_to_be_unpacked() -> None:
-    with pytest.raises(ValueError, match=r"unpack basophil\.zip and 1 more and give what is in"):
+    with pytest.raises(ValueError, match=r"unpack basophil\.zip and 1 more and use what is inside"):
         walk("basophil.zip", "monocyte.zip")
 
 

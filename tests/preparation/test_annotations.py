@@ -60,8 +60,8 @@ def test_lines_that_cannot_be_used_are_named_and_unknown_codes_counted(table: Pa
     assert found.bad_lines == (
         "line 6: 3 fields instead of 4 (path, annotation, two re-annotations)",
         "line 7: unknown annotation 'XXX' of EOS/EOS_0002.tiff",
-        "line 9: BAS_0001.tiff has a line already",
-        "line 10: EOS/EOS_0003.tiff is annotated as BAS, and lies in the folder of another class",
+        "line 9: BAS_0001.tiff already has a line",
+        "line 10: EOS/EOS_0003.tiff is annotated as BAS but is in the folder of another class",
     )
     assert found.unknown == {"???": 1}
     assert found.image_ids[-1] == "EOS_0004.tiff"
@@ -81,7 +81,7 @@ def test_it_is_found_in_the_archive_that_holds_it(table: Path, tmp_path: Path) -
 @pytest.mark.parametrize("content", ["", "a,b,c\n1,2,3\n", "path BAS BAS BAS BAS\n"])
 def test_another_file_is_refused(table: Path, content: str) -> None:
     table.write_text(content)
-    with pytest.raises(ValueError, match=r"annotations\.dat holds no annotations; a line is"):
+    with pytest.raises(ValueError, match=r"annotations\.dat contains no annotations; a line consists of"):
         read_annotations(table, LABELS)
 
 

@@ -172,7 +172,11 @@ def test_a_finished_folder_is_left_alone(built: Path, lab: Lab, tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
     seen: list[str] = []
     again = prepare(
-        lab(), tmp_path / "archive", built, num_proc=1, report=lambda stage, *_: seen.append(stage)
+        lab(),
+        tmp_path / "archive",
+        built,
+        num_proc=1,
+        on_progress=lambda stage, *_: seen.append(stage),
     )
     assert again == built and not seen
     assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
@@ -205,7 +209,7 @@ def test_another_build_into_a_finished_folder_is_refused_by_name(
         os.utime(archive / name, ns=(0, 0))
     if name := change.pop("more", None):
         (archive / name).write_bytes(png(99))
-    with pytest.raises(ValueError, match=f"lab_a was made with another {named}; choose another"):
+    with pytest.raises(ValueError, match=f"lab_a was built with a different {named}; choose another"):
         prepare(lab(**facts), archive, built, num_proc=1, **change)
     assert digests(built) == before
     assert not built.with_name("lab_a.partial").exists()
@@ -215,7 +219,7 @@ def test_progress_is_told_in_images(lab: Lab, write: Write, files: Files, tmp_pa
     seen: dict[str, list[tuple[int, int]]] = {}
     prepare(
         lab(), write(files), tmp_path / "out", num_proc=1,
-        report=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)),
+        on_progress=lambda stage, done, total: seen.setdefault(stage, []).append((done, total)),
     )  # fmt: skip
     assert list(seen) == ["scan", "compare", "write"]
     assert all(calls[-1] == (25, 25) for calls in seen.values())

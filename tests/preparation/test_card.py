@@ -99,10 +99,10 @@ def test_it_tells_scale_splits_and_what_was_left_out(
     text = text_of(build({"faults": (skipped,)}, more, seed=3))
     for words in (
         "| Scale | 1.04167 um per pixel |",
-        "the central 25 x 25 um, which are 24x24 px, as PNG",
+        "the central 25 x 25 um (24x24 px) as PNG",
         "- train 70%, validation 10%, test 20%, stratified by class.",
-        "SHA-256 of the seed, 3, and their id",
-        "2 images have the pixels of another one.",
+        "SHA-256 of the seed (3) and their id",
+        "2 images share their pixels with another one.",
         "- 2 images of the code PLT, which is outside the eleven classes",
         "- `BA_77.png`, a declared fault of the archive",
         "- All of it is drawn.",
@@ -124,8 +124,8 @@ def test_a_source_without_scale_or_labels_says_so(build: Build) -> None:
     labels = {"BA": UNLABELLED, "EO": UNLABELLED, "MY": UNLABELLED, "PLT": None}
     facts = {"um_per_px": None, "labels": labels, "used_counts": {UNLABELLED: 25}}
     text = text_of(build(facts))
-    assert "unknown: the cell fills the frame" in text
-    assert "holds the whole frame, as the scale is unknown" in text
+    assert "unknown; the cell fills the frame" in text
+    assert "holds the whole frame, because the scale is unknown" in text
     assert set(table(text)) - {"class", "---"} == {UNLABELLED, "**all**"}
 
 

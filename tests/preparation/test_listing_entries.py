@@ -52,7 +52,7 @@ def test_unknown_codes_are_named_with_their_files(
 ) -> None:
     archive = write({**files, "QX/QX_1.png": b"", "QX/QX_2.png": b"", "MY/my_1.png": b""})
     words = r"QX \(2 files, such as QX/QX_1\.png\), my \(1 files, such as MY/my_1\.png\)"
-    with pytest.raises(ValueError, match=f"{words}.*it knows BA, EO, MY, PLT"):
+    with pytest.raises(ValueError, match=f"{words}.*known are BA, EO, MY, PLT"):
         listed(lab(), archive, subset=subset)
 
 
@@ -60,14 +60,14 @@ def test_names_that_are_not_published_ones_are_refused(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
     archive = write({**files, "BA/BA_Jane Doe.png": b""})
-    with pytest.raises(ValueError, match=r"BA/BA_Jane Doe\.png; give them their published names"):
+    with pytest.raises(ValueError, match=r"BA/BA_Jane Doe\.png; restore their published names"):
         listed(lab(), archive)
 
 
 def test_two_files_of_one_id_are_refused(
     lab: Lab, write: Write, files: Mapping[str, bytes]
 ) -> None:
-    with pytest.raises(ValueError, match=r"1 image ids stand for several files: BA_00\.png"):
+    with pytest.raises(ValueError, match=r"1 image ids belong to more than one file: BA_00\.png"):
         listed(lab(), write({**files, "again/BA_00.png": b""}))
 
 

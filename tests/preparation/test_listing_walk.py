@@ -45,12 +45,12 @@ def test_tables_and_other_data_beside_the_folders_are_passed_over() -> None:
 
 @pytest.mark.parametrize("name", ["PBC/ig/BA_1.JPG", "PBC/BA_1.JPG", "PBC/basophil/old/BA_1.JPG"])
 def test_a_file_in_the_folder_of_another_class_is_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name} says BA, .* into the folder basophil"):
+    with pytest.raises(ValueError, match=rf"{name} has the code BA, .* in the folder basophil"):
         walk("PBC/ig/MY_1.JPG", name)
 
 
 def test_two_copies_in_one_archive_are_an_error() -> None:
-    with pytest.raises(ValueError, match="more than once: the top, train/; give one"):
+    with pytest.raises(ValueError, match="more than once here: the top level, train/; choose one"):
         walk("ig/MY_1.JPG", "train/ig/MY_2.JPG")
 
 
@@ -70,5 +70,5 @@ def test_another_archive_is_an_error_that_says_what_was_found() -> None:
 
 
 def test_an_archive_in_an_archive_is_named() -> None:
-    with pytest.raises(ValueError, match=r"unpack A dataset/PBC\.zip and give what is in it"):
+    with pytest.raises(ValueError, match=r"unpack A dataset/PBC\.zip and use what is inside"):
         walk("A dataset/PBC.zip", "A dataset/README.txt")

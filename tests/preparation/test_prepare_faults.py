@@ -167,7 +167,7 @@ def test_an_undeclared_pair_of_two_labels_is_refused(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write({**files, "EO/EO_03.png": files["BA/BA_06.png"]})
-    with pytest.raises(ValueError, match=r"BA/BA_06\.png: BA, but the same pixels as EO_03\.png"):
+    with pytest.raises(ValueError, match=r"BA/BA_06\.png: labelled BA, but has the same pixels as EO_03\.png"):
         prepare(lab(), archive, tmp_path / "out", num_proc=1)
     folder = prepare(lab(), archive, tmp_path / "out", num_proc=1, skip_bad=True)
     assert set(read_json(folder / PROVENANCE)["bad"]) == {"BA_06.png", "EO_03.png"}
@@ -179,7 +179,7 @@ def test_no_processes_and_an_out_inside_the_archive_are_refused(
     archive = write(files)
     with pytest.raises(ValueError, match="--num-proc is 0; give 1 or more"):
         prepare(lab(), archive, tmp_path / "out", num_proc=0)
-    with pytest.raises(ValueError, match="lies inside the archive"):
+    with pytest.raises(ValueError, match="is inside the archive"):
         prepare(lab(), archive, archive / "out", num_proc=1)
     assert {path.name for path in archive.iterdir()} == {"BA", "EO", "MY", "PLT"}
 
@@ -221,7 +221,7 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
     seen: list[str] = []
     folder = prepare(
         lab(), archive, disk / "out", num_proc=num_proc, subset=True,
-        report=lambda stage, *_: seen.append(stage),
+        on_progress=lambda stage, *_: seen.append(stage),
     )  # fmt: skip
     assert "scan" not in seen  # it was done already
     for path in expected.rglob("*.*"):

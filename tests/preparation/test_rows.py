@@ -60,7 +60,7 @@ def test_every_bad_image_is_named_at_once(lab: Lab, entries: EntryList) -> None:
     assert lines[0] == "3 of 25 images are bad:"
     assert [line.strip().partition(";")[0] for line in lines[1:]] == [
         "a.png: zero bytes",
-        "BA/BA_07.png: 23x90 px are less than 25.0 um",
+        "BA/BA_07.png: 23x90 px is less than 25.0 um",
         "b.png: CMYK",
     ]
 
@@ -88,7 +88,7 @@ def test_other_frames_are_counted_and_missed(lab: Lab, entries: EntryList) -> No
     chosen = select(source, entries, scan, subset=True)
     assert chosen.other_frames == {"41x32": 2, "50x50": 1}
     whole = lab(frame_px=frozenset({(40, 32)}), used_counts={"basophil": 7}, names_sha256="x" * 64)
-    with pytest.raises(ValueError, match=r"their names are not: SHA-256 [0-9a-f]{64} instead"):
+    with pytest.raises(ValueError, match=r"the file names do not: SHA-256 [0-9a-f]{64} instead"):
         select(whole, entries, scan)
     named = lab(
         frame_px=frozenset({(40, 32)}),
@@ -100,10 +100,10 @@ def test_other_frames_are_counted_and_missed(lab: Lab, entries: EntryList) -> No
 
 def test_no_image_left_is_an_error(lab: Lab, entries: EntryList) -> None:
     source = lab(frame_px=frozenset({(99, 99)}))
-    with pytest.raises(ValueError, match=r"no image is left; frames are 40x32 px \(25\)"):
+    with pytest.raises(ValueError, match=r"no images remain; frames are 40x32 px \(25\)"):
         select(source, entries, scanned(25), subset=True)
     faults = {place: "bad" for place in range(25)}
-    with pytest.raises(ValueError, match="no image is left; frames are all bad"):
+    with pytest.raises(ValueError, match="no images remain; frames are all bad"):
         select(lab(), entries, scanned(25, faults=faults), subset=True, skip_bad=True)
 
 
@@ -116,7 +116,7 @@ def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
     with pytest.raises(ValueError) as error:
         select(lab(), entries, scan)
     for path, other in (("BA/BA_02.png: BA", pair[1]), ("EO/EO_05.png: EO", pair[0])):
-        assert f"{path}, but the same pixels as {other} of another label;" in str(error.value)
+        assert f"{path}, but the same pixels as {other} with another label;" in str(error.value)
     skipped = select(lab(), entries, scan, skip_bad=True)
     assert set(skipped.bad) == set(pair) and len(skipped.rows) == 23
     declared = select(lab(faults=(two_labels(*pair),)), entries, scan)

@@ -56,8 +56,8 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import working_on\n"
-        "with working_on(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import lock_work_folder\n"
+        "with lock_work_folder(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     out = tmp_path / "lab"
     other = subprocess.Popen(
@@ -113,14 +113,14 @@ def test_a_finished_folder_of_another_plan_is_refused_by_name(tmp_path: Path) ->
     out.mkdir()
     write_json(out / PROVENANCE, {"plan": PLAN})
     assert is_finished(out, PLAN)
-    with pytest.raises(ValueError, match="made with another archive, seed; choose another --out"):
+    with pytest.raises(ValueError, match="built with a different archive, seed; choose another --out"):
         is_finished(out, {**PLAN, "seed": 1, "archive": "abd"})
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     for path in (tmp_path, tmp_path / "thesis.tex"):
-        with pytest.raises(ValueError, match="is not a folder that `hf-wbc prepare` made"):
+        with pytest.raises(ValueError, match="was not created by `hf-wbc prepare`"):
             is_finished(path, PLAN)
 
 
@@ -148,7 +148,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_root_of_a_disk_is_refused_before_anything_is_done(disk: Path) -> None:
-    with pytest.raises(ValueError, match=f"{disk} is the root of a disk; choose a folder on it"):
+    with pytest.raises(ValueError, match=f"{disk} is a mount point; choose a folder on it"):
         enter(disk)
     assert [path.name for path in disk.parent.iterdir()] == ["disk"]
 

@@ -200,7 +200,10 @@ def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(archives, "_write", lambda *_: None)
     seen: list[tuple[int, int]] = []
     draw_archives(
-        tmp_path, size="tiny", num_proc=1, report=lambda done, total: seen.append((done, total))
+        tmp_path,
+        size="tiny",
+        num_proc=1,
+        on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(i + 1, 192) for i in range(192)]
 
