@@ -71,7 +71,9 @@ def test_files_of_another_source_among_them_are_yielded_for_the_builder_to_name(
 
 
 def test_a_class_in_the_folder_of_another_is_an_error() -> None:
-    with pytest.raises(ValueError, match="has the code monocyte, which belongs in the folder monocyte"):
+    with pytest.raises(
+        ValueError, match="has the code monocyte, which belongs in the folder monocyte"
+    ):
         walk("basophil/basophil_0001.TIF", "basophil/monocyte_0001.TIF")
 
 

@@ -81,7 +81,9 @@ def test_it_is_found_in_the_archive_that_holds_it(table: Path, tmp_path: Path) -
 @pytest.mark.parametrize("content", ["", "a,b,c\n1,2,3\n", "path BAS BAS BAS BAS\n"])
 def test_another_file_is_refused(table: Path, content: str) -> None:
     table.write_text(content)
-    with pytest.raises(ValueError, match=r"annotations\.dat contains no annotations; a line consists of"):
+    with pytest.raises(
+        ValueError, match=r"annotations\.dat contains no annotations; a line consists of"
+    ):
         read_annotations(table, LABELS)
 
 

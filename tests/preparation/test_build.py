@@ -209,7 +209,9 @@ def test_another_build_into_a_finished_folder_is_refused_by_name(
         os.utime(archive / name, ns=(0, 0))
     if name := change.pop("more", None):
         (archive / name).write_bytes(png(99))
-    with pytest.raises(ValueError, match=f"lab_a was built with a different {named}; choose another"):
+    with pytest.raises(
+        ValueError, match=f"lab_a was built with a different {named}; choose another"
+    ):
         prepare(lab(**facts), archive, built, num_proc=1, **change)
     assert digests(built) == before
     assert not built.with_name("lab_a.partial").exists()

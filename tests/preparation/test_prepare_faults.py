@@ -167,7 +167,9 @@ def test_an_undeclared_pair_of_two_labels_is_refused(
     lab: Lab, write: Write, files: Files, tmp_path: Path
 ) -> None:
     archive = write({**files, "EO/EO_03.png": files["BA/BA_06.png"]})
-    with pytest.raises(ValueError, match=r"BA/BA_06\.png: labelled BA, but has the same pixels as EO_03\.png"):
+    with pytest.raises(
+        ValueError, match=r"BA/BA_06\.png: labelled BA, but has the same pixels as EO_03\.png"
+    ):
         prepare(lab(), archive, tmp_path / "out", num_proc=1)
     folder = prepare(lab(), archive, tmp_path / "out", num_proc=1, skip_bad=True)
     assert set(read_json(folder / PROVENANCE)["bad"]) == {"BA_06.png", "EO_03.png"}

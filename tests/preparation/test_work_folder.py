@@ -113,7 +113,9 @@ def test_a_finished_folder_of_another_plan_is_refused_by_name(tmp_path: Path) ->
     out.mkdir()
     write_json(out / PROVENANCE, {"plan": PLAN})
     assert is_finished(out, PLAN)
-    with pytest.raises(ValueError, match="built with a different archive, seed; choose another --out"):
+    with pytest.raises(
+        ValueError, match="built with a different archive, seed; choose another --out"
+    ):
         is_finished(out, {**PLAN, "seed": 1, "archive": "abd"})
 
 
