@@ -79,7 +79,7 @@ def prepare(
     folder = Path(out) if out is not None else Path("build") / name
     build(
         spec, archive, folder, subset=subset, skip_bad=skip_bad, num_proc=num_proc, seed=seed,
-        report=on_progress or (lambda stage, done, total: None),
+        on_progress=on_progress,
     )  # fmt: skip
     return folder
 

@@ -103,7 +103,7 @@ def test_it_tells_scale_splits_and_what_was_left_out(
         "- train 70%, validation 10%, test 20%, stratified by class.",
         "SHA-256 of the seed (3) and their id",
         "2 images share their pixels with another one.",
-        "- 2 images of the code PLT, which is outside the eleven classes",
+        "- 2 images with the code PLT, which is outside the eleven classes",
         "- `BA_77.png`, a declared fault of the archive",
         "- All of it is drawn.",
         "- Declared fault: BA_77.png is a text.",

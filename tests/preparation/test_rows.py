@@ -115,8 +115,11 @@ def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
     scan = scanned(25, digests=dict.fromkeys(places, "f" * 64))
     with pytest.raises(ValueError) as error:
         select(lab(), entries, scan)
-    for path, other in (("BA/BA_02.png: BA", pair[1]), ("EO/EO_05.png: EO", pair[0])):
-        assert f"{path}, but the same pixels as {other} with another label;" in str(error.value)
+    for path, other in (
+        ("BA/BA_02.png: labelled BA", pair[1]),
+        ("EO/EO_05.png: labelled EO", pair[0]),
+    ):
+        assert f"{path}, but has the same pixels as {other} with another label;" in str(error.value)
     skipped = select(lab(), entries, scan, skip_bad=True)
     assert set(skipped.bad) == set(pair) and len(skipped.rows) == 23
     declared = select(lab(faults=(two_labels(*pair),)), entries, scan)
