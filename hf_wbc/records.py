@@ -36,13 +36,13 @@ def digest(values: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_replace(path: Path) -> Iterator[Path]:
     """A temporary sibling to write (a file or a folder); it takes `path`'s place at the end.
 
     An error or a crash leaves `path` as it was; what a killed process left beside it is removed.
     """
     remove_abandoned(path)
-    temporary, old = set_aside(path), set_aside(path, "old")
+    temporary, old = temporary_sibling(path), temporary_sibling(path, "old")
     try:
         yield temporary
         if path.is_dir():
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(old)
 
 
-def set_aside(path: Path, what: str = "partial") -> Path:
+def temporary_sibling(path: Path, what: str = "partial") -> Path:
     """Where this process writes what is to become `path`, or keeps what was."""
     return path.with_name(f".{path.name}.{os.getpid()}.{what}")
 
@@ -91,7 +91,7 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write readable JSON, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -225,7 +225,7 @@ class RunFolder:
     def rewind_history(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines after `step`, which a resumed run writes again; the lines that stay."""
         rows = [row for row in self.read_history() if row["step"] <= step]
-        with replacing(self.history) as temporary:
+        with atomic_replace(self.history) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return rows
 

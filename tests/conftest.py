@@ -14,7 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
-from hf_wbc.taxonomy import NAMES, UNLABELLED
+from hf_wbc.taxonomy import NAMES, UNLABELED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported: tiny networks gain nothing by threads, and processes that tests start
@@ -160,7 +160,7 @@ def _row(
     image_id = f"{name}_{split}_{cell}_{number}.png"
     return {
         "image": {"bytes": encoded.getvalue(), "path": image_id},
-        "label": NAMES.index(cell) if labelled else UNLABELLED,
+        "label": NAMES.index(cell) if labelled else UNLABELED,
         "source_label": cell[:3].upper() if labelled else None,
         "domain": name,
         "image_id": image_id,

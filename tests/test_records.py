@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_wbc.records import RunFolder, digest, replacing
+from hf_wbc.records import RunFolder, digest, atomic_replace
 
 
 def started(root: Path, identity: dict[str, Any]) -> RunFolder:
@@ -24,7 +24,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
 def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_replace(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -101,7 +101,7 @@ def test_an_interrupted_swap_leaves_the_old_folder_whole(
     def interrupted(self: Path, target: Path) -> Path:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), replacing(old) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_replace(old) as new:
         new.mkdir()
         monkeypatch.setattr(Path, "replace", interrupted)
     assert {path.name: path.read_text() for path in old.iterdir()} == {"a": "a", "b": "b"}
@@ -115,7 +115,7 @@ def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_n
     dead.wait()
     for pid in (dead.pid, os.getppid()):
         (tmp_path / f".report.{pid}.partial").mkdir()
-    with replacing(tmp_path / "report") as new:
+    with atomic_replace(tmp_path / "report") as new:
         new.mkdir()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"report", f".report.{os.getppid()}.partial"}

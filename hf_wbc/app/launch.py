@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.records import remove, remove_abandoned, set_aside
+from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 
 if TYPE_CHECKING:
     from hf_wbc.app.service import Service
@@ -35,7 +35,7 @@ def keep_private() -> Iterator[Path]:
     """
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
-    folder = set_aside(place)
+    folder = temporary_sibling(place)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         folder.mkdir(mode=0o700)

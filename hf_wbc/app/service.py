@@ -173,7 +173,7 @@ class Service:
         if um_per_px is None:
             um_per_px, is_assumed = _guessed([one.picture for one in every], slide.scale)
         # A model that measures a laboratory's stain has to see all of its cells together.
-        measures = self.predictor.loaded.rule.measures
+        measures = self.predictor.loaded.rule.needs_images
         is_other = slide.scale not in (None, (um_per_px, is_guess))
         anew = is_other or (measures and bool(slide.cases and slide.waiting))
         todo = every if anew else slide.waiting

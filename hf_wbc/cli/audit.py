@@ -42,12 +42,12 @@ def audit(
     from hf_wbc.audit.report import check_output_folder, write_audit
     from hf_wbc.audit.run import run_audit
     from hf_wbc.cli.display import stage_progress
-    from hf_wbc.records import replacing
+    from hf_wbc.records import atomic_replace
 
     check_output_folder(out)
     opened = open_folders(folders)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work, stage_progress() as on_progress:
+    with atomic_replace(out) as work, stage_progress() as on_progress:
         work.mkdir()
         features = _features(model, opened, cache) if model else {}
         found = run_audit(

@@ -25,7 +25,7 @@ def make_toy_model(out: Path, work: Path) -> None:
     from hf_wbc.engine.run import run
     from hf_wbc.inference.build_gallery import build_reference_set
     from hf_wbc.inference.gallery import reference_set_path
-    from hf_wbc.records import replacing
+    from hf_wbc.records import atomic_replace
 
     prepared = prepare_toys(draw_toys(work / "archives"), work / "data")
     sources = tuple(str(prepared[name]) for name in HOME)
@@ -43,7 +43,7 @@ def make_toy_model(out: Path, work: Path) -> None:
         finished = run(config, work / "runs", work / "features", (), display.report)
     print_results(finished.path, finished.read_record()["results"])
     build_reference_set(finished.model, sources, per_class=REFERENCE_PER_CLASS)
-    with replacing(out) as partial:
+    with atomic_replace(out) as partial:
         shutil.copytree(finished.model, partial)
         found = reference_set_path(finished.model)
         shutil.copy(found, partial / found.name)

@@ -19,7 +19,7 @@ from hf_wbc.comparison.document import Section, Strong, Table
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
 from hf_wbc.comparison.table import EvalSetting, ResultRow
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 
 _SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -245,7 +245,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
     """Make the folder `out`, in the place of an earlier comparison, whole or not at all."""
     check_output_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work:
+    with atomic_replace(out) as work:
         work.mkdir()
         said = list(sections(comparison))
         (work / PAGE).write_text(markdown(said), encoding="utf-8")

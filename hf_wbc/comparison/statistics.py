@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.evaluation.metrics import merged_labels
-from hf_wbc.taxonomy import NAMES, UNLABELLED
+from hf_wbc.taxonomy import NAMES, UNLABELED
 
 Floats = NDArray[np.float64]
 
@@ -96,8 +96,8 @@ def resampled_macro_f1(
     images is.
     """
     into = merged_labels(scoring.merge)
-    true = np.where(scoring.labels == UNLABELLED, UNLABELLED, into[scoring.labels])
-    kept = true != UNLABELLED
+    true = np.where(scoring.labels == UNLABELED, UNLABELED, into[scoring.labels])
+    kept = true != UNLABELED
     if scoring.classes:
         kept &= np.isin(true, [NAMES.index(name) for name in scoring.classes])
     true, present = true[kept], np.unique(true[kept])

@@ -34,7 +34,7 @@ COMPRESSED: dict[bytes, Callable[..., Any]] = {
 _CHUNK_BYTES = 2**20
 
 
-def is_plain_tar(path: Path, scratch: Path) -> Path:
+def decompress_tar(path: Path, scratch: Path) -> Path:
     """The decompressed tar in the folder `scratch`, where an earlier one is used again.
 
     It appears whole or not at all. ValueError when the file is truncated, damaged, or compressed
@@ -178,7 +178,7 @@ def open_archive(path: Path, scratch: Path) -> Archive:
     if head.startswith(_ZIP_HEADS):
         return _Zip(path)
     if head.startswith(tuple(COMPRESSED)):
-        return _Tar(is_plain_tar(path, scratch))
+        return _Tar(decompress_tar(path, scratch))
     return _Tar(path)
 
 

@@ -28,7 +28,7 @@ from hf_wbc.data.augment_ops import (
     stain_affine,
 )
 from hf_wbc.data.image_statistics import blur
-from hf_wbc.data.preprocessing import Levels, cached_slices, normalize
+from hf_wbc.data.preprocessing import ChannelValues, cache_sized_slices, normalize
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.style_transfer import StyleTransfer
 
@@ -47,8 +47,8 @@ NO_CHANGE = Augmentation(
 def augment(
     pixels: Tensor,
     strength: Augmentation,
-    mean: Levels,
-    std: Levels,
+    mean: ChannelValues,
+    std: ChannelValues,
     generator: torch.Generator,
     um: float = CROP_UM,
 ) -> Tensor:
@@ -64,8 +64,8 @@ def apply_augmentation(
     pixels: Tensor,
     changes: Tensor,
     strength: Augmentation,
-    mean: Levels,
-    std: Levels,
+    mean: ChannelValues,
+    std: ChannelValues,
     um: float = CROP_UM,
     *,
     blur_um: Tensor | None = None,
@@ -94,7 +94,7 @@ def apply_augmentation(
     colours = draw_color_params(changes, strength, mean, std, towards).to(device, non_blocking=True)
     images = torch.empty(num, 3, side * side, device=device)
     with torch.autocast(device.type, enabled=False):
-        for some in cached_slices(pixels):
+        for some in cache_sized_slices(pixels):
             plain = pixels[some].float().permute(0, 3, 1, 2)
             if way is not None:
                 plain = way.take(plain, some)
@@ -109,7 +109,7 @@ def apply_augmentation(
     return images.view(num, 3, side, side)
 
 
-def two_views(strength: Augmentation) -> Augmentation:
+def stronger_augmentation(strength: Augmentation) -> Augmentation:
     """Every range twice as wide, as far as it can be; for a strong view."""
     return replace(
         strength,

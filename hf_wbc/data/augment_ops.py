@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from hf_wbc.config import Augmentation
-from hf_wbc.data.preprocessing import Levels, slope_and_offset
+from hf_wbc.data.preprocessing import ChannelValues, slope_and_offset
 
 MIRROR_X, MIRROR_Y, TURN, ROTATION, SHIFT_X, SHIFT_Y, SCALE = range(7)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7, 11)
@@ -86,7 +86,7 @@ def draw_crop_params(changes: Tensor, strength: Augmentation, um: float) -> Tens
     mirror_x, mirror_y, turns = _codes(changes, strength)
     sign_x, sign_y = 1.0 - 2.0 * mirror_x, 1.0 - 2.0 * mirror_y
     cosine, sine = (turns * (math.pi / 2)).cos().round(), (turns * (math.pi / 2)).sin().round()
-    turn = central_crop([[sign_x * cosine, -sign_x * sine], [sign_y * sine, sign_y * cosine]])
+    turn = stack_matrix([[sign_x * cosine, -sign_x * sine], [sign_y * sine, sign_y * cosine]])
     angle = signed_uniform(changes, ROTATION, math.radians(strength.rotation_deg))
     width = 1 + signed_uniform(changes, SCALE, strength.scale_um / um)
     cosine, sine = width * angle.cos(), width * angle.sin()
@@ -94,7 +94,7 @@ def draw_crop_params(changes: Tensor, strength: Augmentation, um: float) -> Tens
         signed_uniform(changes, draw, 2 * strength.shift_um / um) for draw in (SHIFT_X, SHIFT_Y)
     ]
     frame = torch.cat(
-        [central_crop([[cosine, -sine], [sine, cosine]]), torch.stack(shift, 1)[:, :, None]], 2
+        [stack_matrix([[cosine, -sine], [sine, cosine]]), torch.stack(shift, 1)[:, :, None]], 2
     )
     return (turn.double() @ frame).float()
 
@@ -116,7 +116,7 @@ def resample_crop(images: Tensor, frames: Tensor) -> Tensor:
     )
 
 
-def central_crop(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+def stack_matrix(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     """Matrices (B, n, n) from their entries (B,)."""
     return torch.stack([torch.stack(list(row), 1) for row in rows], 1)
 
@@ -139,8 +139,8 @@ _YIQ = (
 def draw_color_params(
     changes: Tensor,
     strength: Augmentation,
-    mean: Levels,
-    std: Levels,
+    mean: ChannelValues,
+    std: ChannelValues,
     towards: Tensor | None = None,
 ) -> Tensor:
     """Maps (B, 3, 7) from 0..255 to changed normalised colours.
@@ -156,7 +156,7 @@ def draw_color_params(
     angle = signed_uniform(changes, HUE, 2 * math.pi * strength.hue)
     cosine, sine = saturation * angle.cos(), saturation * angle.sin()
     one, none = torch.ones_like(cosine), torch.zeros_like(cosine)
-    chroma = central_crop([[one, none, none], [none, cosine, -sine], [none, sine, cosine]])
+    chroma = stack_matrix([[one, none, none], [none, cosine, -sine], [none, sine, cosine]])
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     pixel = (brightness * contrast)[:, None, None] * (yiq.inverse() @ chroma @ yiq)
     grey = (brightness * (1 - contrast))[:, None, None] * yiq[0].expand(3, 3)

@@ -52,5 +52,5 @@ class TargetBatch:
     target: TargetView
     progress: float = 0.0
     """Fraction of the second phase's steps that is done, in [0, 1)."""
-    passes: float = 0.0
+    epochs: float = 0.0
     """Passes over the target's images that this phase has made so far."""

@@ -20,7 +20,7 @@ from hf_wbc.data.crop import crop_side
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_io import ImageFault, image_size
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 from hf_wbc.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _only(ref: str, column: str, values: Sequence[Any]) -> Any:
 
 def _labels(ref: str, values: Sequence[int | None]) -> np.ndarray:
     """Class ids (N,), int64."""
-    if unknown := set(values) - set(range(UNLABELLED, NUM_CLASSES)):
+    if unknown := set(values) - set(range(UNLABELED, NUM_CLASSES)):
         raise ValueError(
             f"{ref}: labels {', '.join(map(str, unknown))} are none of -1..{NUM_CLASSES - 1}; "
             f"{_REBUILD}"

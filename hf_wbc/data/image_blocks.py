@@ -23,7 +23,7 @@ from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
 from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.parallel import WorkerPool
-from hf_wbc.data.pixel_cache import num_processes
+from hf_wbc.data.pixel_cache import choose_num_processes
 from hf_wbc.data.table import Table
 from hf_wbc.text import shorten_list
 
@@ -44,7 +44,7 @@ class ImageFolder:
     path: Path
     names: tuple[str, ...]
     """POSIX paths within the folder, sorted."""
-    others: tuple[str, ...]
+    skipped: tuple[str, ...]
     """Files that are hidden or no image by their suffix, which are passed over."""
     um_per_px: float | None
     """Scale of all of them; None where the cell fills the frame."""
@@ -63,7 +63,7 @@ class ImageBlock:
 
     def table(self, name: str) -> Table:
         """Its squares as unlabelled rows of the domain `name`; ValueError where there are none."""
-        return Table.unlabelled(self.pixels, self.names, name)
+        return Table.unlabeled(self.pixels, self.names, name)
 
 
 def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
@@ -104,7 +104,7 @@ def read_blocks(
     `num_proc` None takes every core where the images are many; `numbers` names the blocks that are
     wanted, in that order.
     """
-    num = num_processes(len(folder.names), num_proc) or 1
+    num = choose_num_processes(len(folder.names), num_proc) or 1
     wanted = range(num_blocks(len(folder.names))) if numbers is None else numbers
     with WorkerPool(num, (folder, geometry)) as workers:
         for start in (number * BLOCK for number in wanted):

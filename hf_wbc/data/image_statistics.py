@@ -167,9 +167,9 @@ def blur_to(spectrum: Spectrum, wanted: float) -> float:
     return high
 
 
-LOOK = Geometry(size=128, resample=3)
+APPEARANCE_GEOMETRY = Geometry(size=128, resample=3)
 """At which squares are measured."""
-NUM_COLOURS = 6
+NUM_COLORS = 6
 FARTHER = 1.25
 """A stain is unlike a source when it lies so much farther from it than nearly all of its cells."""
 NEARLY_ALL = 0.995
@@ -189,7 +189,7 @@ def image_appearance(square: NDArray[np.uint8]) -> Floats:
 def _sharpness(square: NDArray[np.uint8]) -> float:
     """In cycles per um; NaN for a plain square, which has none."""
     try:
-        return sharpness(spectrum(Table.unlabelled(square[None])))
+        return sharpness(spectrum(Table.unlabeled(square[None])))
     except ValueError:
         return float("nan")
 
@@ -207,14 +207,14 @@ class SourceAppearance:
     blurred_per_um: float
     """Sharpness below which a cell is blurred."""
 
-    def is_foreign(self, look: Floats) -> bool:
+    def is_out_of_distribution(self, look: Floats) -> bool:
         """Whether the stain is unlike that of every source."""
-        gaps = look[:NUM_COLOURS] - self.means
+        gaps = look[:NUM_COLORS] - self.means
         return bool((_distances(gaps, self.inverses) > self.limits).all())
 
     def is_blurred(self, look: Floats) -> bool:
         """Whether the cell is less sharp than the sources' are."""
-        return bool(look[NUM_COLOURS] < self.blurred_per_um)
+        return bool(look[NUM_COLORS] < self.blurred_per_um)
 
 
 def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> SourceAppearance:
@@ -222,12 +222,12 @@ def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> Sourc
     found = []
     for name in np.unique(sources):
         mine = looks[sources == name]
-        colours = mine[:, :NUM_COLOURS]
-        covariance = np.asarray(np.cov(colours.T), np.float64) + _RIDGE * np.eye(NUM_COLOURS)
+        colours = mine[:, :NUM_COLORS]
+        covariance = np.asarray(np.cov(colours.T), np.float64) + _RIDGE * np.eye(NUM_COLORS)
         mean = colours.mean(0)
         inverse = np.asarray(np.linalg.inv(covariance), np.float64)
         limit = FARTHER * np.quantile(_distances(colours - mean, inverse), NEARLY_ALL)
-        sharp = np.nanquantile(mine[:, NUM_COLOURS], 1 - NEARLY_ALL)
+        sharp = np.nanquantile(mine[:, NUM_COLORS], 1 - NEARLY_ALL)
         found.append((mean, inverse, limit, sharp))
     means, inverses, limits, sharps = (np.array(part) for part in zip(*found, strict=True))
     return SourceAppearance(means, inverses, limits, LESS_SHARP * float(sharps.min()))

@@ -24,14 +24,14 @@ from hf_wbc.data.augment import (
     check_strength,
     draw_feature_dropout,
     drop_features,
-    two_views,
+    stronger_augmentation,
 )
 from hf_wbc.data.augment_ops import draw_augmentation_params
 from hf_wbc.data.batch import Batch, SourceView, TargetBatch, TargetView
 from hf_wbc.data.image_statistics import color_statistics, color_transfer_map
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import CROP_UM
-from hf_wbc.data.style_transfer import TargetStyleSampler, make_style, style_maps
+from hf_wbc.data.style_transfer import TargetStyleSampler, build_style_sampler, style_maps
 from hf_wbc.data.table import Table
 
 Balance = Literal["class_domain", "domain", "none"]
@@ -121,7 +121,7 @@ _WEAK, _STRONG = 0, 1
 _UNTREATED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-class BatchStream:
+class BatchLoader:
     """Batches of a source table and, when there is one, a target table of the same shape."""
 
     def __init__(
@@ -184,7 +184,7 @@ class BatchStream:
         if self._augmentation.target_shift and self._augmentation.target_style == "colours":
             self._maps = style_maps(source, towards, color_statistics, color_transfer_map)
         elif self._augmentation.target_shift:
-            self._style = make_style(self._augmentation.target_style, source, towards)
+            self._style = build_style_sampler(self._augmentation.target_style, source, towards)
         self._strong, self._paired, self._seed = strong, paired, seed
         self._accumulation, self._rank, self._world = accumulation, rank, world
         self._device = torch.device(device)
@@ -219,7 +219,7 @@ class BatchStream:
         assert self._target
         view = self._target_view(step, micro, _ADAPTING)
         done = (step * self._accumulation + micro) * self._world * self._batch_size
-        return TargetBatch(target=view, progress=step / num_steps, passes=done / len(self._target))
+        return TargetBatch(target=view, progress=step / num_steps, epochs=done / len(self._target))
 
     def _target_view(self, step: int, micro: int, side: int) -> TargetView:
         assert self._target
@@ -257,7 +257,7 @@ class BatchStream:
         """Treated and augmented images (B, 3, H, W) float32."""
         strength = self._augmentation
         if key[-1] == _STRONG:
-            strength = two_views(strength)
+            strength = stronger_augmentation(strength)
         look, is_source, way = self._looks[table], key[2] == _SOURCE, None
         mine = self._share(
             draw_augmentation_params(self._world * self._batch_size, self._generator(key))

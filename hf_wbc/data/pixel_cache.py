@@ -22,7 +22,7 @@ from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import num_cores
 from hf_wbc.data.table import Table
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,8 +76,8 @@ def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int 
     from datasets import Features, Value
 
     num_bytes = 3 * geometry.size**2
-    processes = num_processes(len(domain), num_proc)
-    with replacing(folder) as part:
+    processes = choose_num_processes(len(domain), num_proc)
+    with atomic_replace(folder) as part:
         part.mkdir()
         rows = domain.dataset.with_format("arrow")
         rows.map(
@@ -93,7 +93,7 @@ def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int 
         )
 
 
-def num_processes(num_rows: int, num_proc: int | None) -> int | None:
+def choose_num_processes(num_rows: int, num_proc: int | None) -> int | None:
     """How many processes `num_rows` are worth, at most `num_proc` or all cores; None for one."""
     num = min(num_proc or num_cores(), max(1, num_rows // _ROWS_PER_PROCESS))
     return num if num > 1 else None

@@ -19,38 +19,38 @@ from hf_wbc.data.image_statistics import blur, blur_to, color_statistics, sharpn
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 
-Levels = Sequence[float] | Tensor
+ChannelValues = Sequence[float] | Tensor
 """A value a channel, (3,), or one a channel of each sample, (B, 3), for intensities in [0, 1]."""
 _CACHED_BYTES = 2**20
 """Float images that go together through all operations on a CPU, so that its cache holds them."""
 
 
-def normalize(pixels: Tensor, mean: Levels, std: Levels) -> Tensor:
+def normalize(pixels: Tensor, mean: ChannelValues, std: ChannelValues) -> Tensor:
     """Pixels (B, H, W, 3) uint8 to (x / 255 - mean) / std, (B, 3, H, W) float32."""
     num, height, width, _ = pixels.shape
     images = torch.empty(num, 3, height, width, device=pixels.device)
     normal = slope_and_offset(mean, std, num).float().to(pixels.device, non_blocking=True)
     slope, offset = normal[:, :, :, None, None].unbind(1)
-    for some in cached_slices(pixels):
+    for some in cache_sized_slices(pixels):
         part = images[some].copy_(pixels[some].permute(0, 3, 1, 2))
         part.mul_(slope[some]).add_(offset[some])
     return images
 
 
-def slope_and_offset(mean: Levels, std: Levels, num: int) -> Tensor:
+def slope_and_offset(mean: ChannelValues, std: ChannelValues, num: int) -> Tensor:
     """What takes 0..255 to normalised intensities, (num, 2, 3) float64, on the CPU."""
     mean, std = (torch.as_tensor(level, dtype=torch.float64, device="cpu") for level in (mean, std))
     return torch.stack([1 / (255 * std), -mean / std], -2).expand(num, 2, 3)
 
 
-def cached_slices(pixels: Tensor) -> list[slice]:
+def cache_sized_slices(pixels: Tensor) -> list[slice]:
     """A CPU takes a batch in cache-sized parts, any other device at once."""
     num = len(pixels)
     step = max(1, _CACHED_BYTES // (4 * pixels[0].numel())) if pixels.is_cpu else max(1, num)
     return [slice(first, first + step) for first in range(0, num, step)]
 
 
-NormaliseBy = Literal["checkpoint", "domain"]
+NormalizeBy = Literal["checkpoint", "domain"]
 Channels = tuple[float, float, float]
 
 
@@ -76,7 +76,7 @@ class ImagePreprocessing:
 class PreprocessingRule:
     """How a domain's treatment follows from its images."""
 
-    normalise_by: NormaliseBy = "checkpoint"
+    normalize_by: NormalizeBy = "checkpoint"
     """Mean and std of the checkpoint, or of the domain's own training images."""
     sharpness_per_um: float | None = None
     """Sharper domains are blurred to this root mean square frequency; None leaves them as is."""
@@ -90,7 +90,7 @@ class PreprocessingRule:
         """Whether the image processor alone does all there is to do."""
         return self == PLAIN
 
-    def treat(self, table: Table | None, mean: Channels, std: Channels) -> ImagePreprocessing:
+    def fit(self, table: Table | None, mean: Channels, std: Channels) -> ImagePreprocessing:
         """The treatment of the domain whose training images are `table`.
 
         `mean` and `std` are the checkpoint's; a rule that measures nothing needs no table.
@@ -100,16 +100,16 @@ class PreprocessingRule:
             assert table is not None
             own = blur_to(spectrum(table), self.sharpness_per_um)
             blur_um = (own**2 + blur_um**2) ** 0.5
-        if self.normalise_by == "domain":
+        if self.normalize_by == "domain":
             assert table is not None
             colours = color_statistics(table)
             mean, std = colours.mean, colours.std
         return ImagePreprocessing(mean, std, blur_um, self.flips)
 
     @property
-    def measures(self) -> bool:
+    def needs_images(self) -> bool:
         """Whether a domain's images decide its treatment."""
-        return self.normalise_by == "domain" or self.sharpness_per_um is not None
+        return self.normalize_by == "domain" or self.sharpness_per_um is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -118,8 +118,9 @@ class PreprocessingRule:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`; ValueError for what another version wrote."""
+        renamed = {"normalise_by": "normalize_by"}  # the key of earlier versions
         try:
-            return cls(**values)
+            return cls(**{renamed.get(name, name): value for name, value in values.items()})
         except TypeError as error:
             raise ValueError(
                 f"unknown treatment of images {dict(values)} ({error}); "
@@ -136,7 +137,7 @@ def common_sharpness(tables: Sequence[Table]) -> float:
     return min(sharpness(spectrum(table)) for table in tables)
 
 
-def pooled(treatments: Sequence[ImagePreprocessing]) -> ImagePreprocessing:
+def pool_preprocessing(treatments: Sequence[ImagePreprocessing]) -> ImagePreprocessing:
     """One mean and std for all, every domain counting alike, and no blur: a processor's share."""
     if len(treatments) == 1:
         return replace(treatments[0], blur_um=0.0)

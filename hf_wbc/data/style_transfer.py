@@ -59,12 +59,12 @@ from hf_wbc.data.table import Table, concatenate
 MAX_SIDE = 32
 """Pixels in a row and in a column that stand for an image: a million for a domain."""
 _ROWS_AT_ONCE = 64
-Colours = npt.NDArray[np.uint8]
+Colors = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float64]
 S = TypeVar("S")
 
 
-def color_sample(table: Table, domain: int | None = None) -> Colours:
+def color_sample(table: Table, domain: int | None = None) -> Colors:
     """Colours (N, 3) of a table of pixels, or of one domain in it by its index.
 
     From evenly spaced pixels of evenly spaced images; no label is looked at.
@@ -76,7 +76,7 @@ def color_sample(table: Table, domain: int | None = None) -> Colours:
         table.batch(rows[start : start + _ROWS_AT_ONCE]).numpy()[:, height[:, None], width]
         for start in range(0, len(rows), _ROWS_AT_ONCE)
     ]
-    colours: Colours = np.concatenate(parts).reshape(-1, 3)
+    colours: Colors = np.concatenate(parts).reshape(-1, 3)
     return colours
 
 
@@ -119,7 +119,7 @@ NUM_LEVELS = 256
 Counts = npt.NDArray[np.int64]
 
 
-def count_levels(colours: Colours) -> Counts:
+def count_levels(colours: Colors) -> Counts:
     """How often each channel of colours (N, 3) has each level (3, 256)."""
     return np.stack([np.bincount(channel, minlength=NUM_LEVELS) for channel in colours.T])
 
@@ -162,7 +162,7 @@ class LabStatistics:
     """At least a grey level's, so that a domain of one colour has a map too."""
 
 
-def lab_statistics(colours: Colours) -> LabStatistics:
+def lab_statistics(colours: Colors) -> LabStatistics:
     """Of colours (N, 3)."""
     lms = (colours.astype(np.float64) @ RGB_TO_LMS.T).clip(min=_DARKEST)
     lab = np.log(lms) @ LMS_TO_LAB.T
@@ -209,7 +209,7 @@ class StainMatrix:
     """Extreme amounts of the two dyes (2,)."""
 
 
-def find_stains(colours: Colours) -> StainMatrix:
+def find_stains(colours: Colors) -> StainMatrix:
     """Of colours (N, 3). Where they show fewer than two dyes, the directions of a Giemsa stain."""
     intensity = colours.astype(np.float64).clip(min=_macenko_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
@@ -293,7 +293,7 @@ class TargetStyleSampler:
         return StyleTransfer(self.restyle, values, part)
 
 
-def make_style(name: str, source: Table, targets: Sequence[Table]) -> TargetStyleSampler:
+def build_style_sampler(name: str, source: Table, targets: Sequence[Table]) -> TargetStyleSampler:
     """Of an `Augmentation.target_style` other than "colours", from the training images."""
     if name == "fourier":
         return TargetStyleSampler(_swap, _random_images(targets), len(targets))
@@ -319,7 +319,7 @@ def _swap(images: Tensor, pixels: Tensor) -> Tensor:
     return swap_amplitudes(images, pixels.permute(0, 3, 1, 2).float())
 
 
-_BY_MAPS: dict[str, tuple[Callable[[Colours], Any], Callable[[Any, Any], Map], Restyle]] = {
+_BY_MAPS: dict[str, tuple[Callable[[Colors], Any], Callable[[Any, Any], Map], Restyle]] = {
     "reinhard": (lab_statistics, transfer_lab, reinhard),
     "macenko": (find_stains, transfer_stains, macenko),
     "histogram": (count_levels, transfer_levels, match_levels),

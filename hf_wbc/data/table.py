@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_wbc.taxonomy import NUM_CLASSES, UNLABELLED
+from hf_wbc.taxonomy import NUM_CLASSES, UNLABELED
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +41,18 @@ class Table:
         kinds = {(chunk.shape[1:], chunk.dtype) for chunk in self.chunks}
         if len(kinds) != 1:
             raise ValueError(f"rows differ in shape or type: {sorted(map(str, kinds))}")
-        if self.labels.min() < UNLABELLED or self.labels.max() >= NUM_CLASSES:
+        if self.labels.min() < UNLABELED or self.labels.max() >= NUM_CLASSES:
             raise ValueError(f"labels must lie in -1..{NUM_CLASSES - 1}")
         assert self.domains.min() >= 0 and self.domains.max() < len(self.domain_names)
 
     @classmethod
-    def unlabelled(
+    def unlabeled(
         cls, rows: np.ndarray, image_ids: Sequence[str] | None = None, name: str = "images"
     ) -> Self:
         """Rows (N, ...) of one domain whose labels nobody knows; `image_ids` None names none."""
         zeros = np.zeros(len(rows), np.int64)
         ids = [""] * len(rows) if image_ids is None else list(image_ids)
-        return cls((rows,), zeros + UNLABELLED, zeros, ids, (name,))
+        return cls((rows,), zeros + UNLABELED, zeros, ids, (name,))
 
     @cached_property
     def _starts(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_wbc.records import read_json, remove, replacing, write_json
+from hf_wbc.records import read_json, remove, atomic_replace, write_json
 
 STATE = "state.safetensors"
 BEST = "best.safetensors"
@@ -84,7 +84,7 @@ def save_checkpoint(
     """Write `folder/STEP`, then drop the older ones; `best` None keeps the best weights so far."""
     older = list(folder.iterdir()) if folder.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / f"{progress.step:08d}") as temporary:
+    with atomic_replace(folder / f"{progress.step:08d}") as temporary:
         temporary.mkdir()
         flat = {f"{part}/{name}": t for part in state for name, t in state[part].items()}
         _save(temporary / STATE, flat)

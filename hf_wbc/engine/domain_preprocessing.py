@@ -16,7 +16,7 @@ from hf_wbc.data.preprocessing import (
     ImagePreprocessing,
     PreprocessingRule,
     common_sharpness,
-    pooled,
+    pool_preprocessing,
 )
 from hf_wbc.data.table import Table
 from hf_wbc.engine.features import load_images
@@ -71,12 +71,12 @@ def measure_preprocessing(
     if config.data.sharpness == "common":
         rule = replace(rule, sharpness_per_um=common_sharpness(list(tables.values())))
     by_domain = {
-        name: rule.treat(table, preprocessing.mean, preprocessing.std)
+        name: rule.fit(table, preprocessing.mean, preprocessing.std)
         for name, table in {**tables, **held_out}.items()
     }
-    if rule.normalise_by == "domain":
+    if rule.normalize_by == "domain":
         only = list(targets) if len(targets) == 1 else list(tables)
-        together = pooled([by_domain[name] for name in only])
+        together = pool_preprocessing([by_domain[name] for name in only])
         preprocessing = replace(preprocessing, mean=together.mean, std=together.std)
     return DomainPreprocessing(rule, by_domain, preprocessing)
 
@@ -89,9 +89,9 @@ def preprocessing_for(
     Measured on the dataset's training split, without labels, when the model's rule asks for it.
     """
     rule, preprocessing = loaded.rule, loaded.preprocessing
-    measured: DomainSplit | None = load_split(ref, "train") if rule.measures else None
+    measured: DomainSplit | None = load_split(ref, "train") if rule.needs_images else None
     table = load_images(loaded, measured) if measured else None
-    how = rule.treat(table, preprocessing.mean, preprocessing.std)
+    how = rule.fit(table, preprocessing.mean, preprocessing.std)
     facts = {"rule": rule.to_dict(), "treatment": how.to_dict()}
     if measured:
         facts["measured_on"] = {"split": measured.split, "fingerprint": measured.fingerprint}
@@ -103,7 +103,7 @@ def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
     if rule.is_plain:
         return ""
     parts = []
-    if rule.normalise_by == "domain":
+    if rule.normalize_by == "domain":
         whose = targets[0] if len(targets) == 1 else "all domains together"
         parts.append(
             "normalised by their own domain's mean and std (the saved processor has those of "

@@ -9,7 +9,7 @@ import numpy as np
 from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.evaluation.metrics import confusion_counts
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def load_domains(
     _require_apart(domain_set)
     if oracle:
         for splits in domain_set.targets:
-            if (splits.validation.labels == UNLABELLED).all():
+            if (splits.validation.labels == UNLABELED).all():
                 raise ValueError(f"{splits.train.ref} has no labels for --oracle; leave it out")
     for _, _, domain in domain_set.scored():
         require_scorable(domain, merge, classes)
@@ -138,7 +138,7 @@ def load_domains(
 
 def _require_labels(splits: Domain) -> None:
     for domain in (splits.train, splits.validation):
-        if num_missing := int((domain.labels == UNLABELLED).sum()):
+        if num_missing := int((domain.labels == UNLABELED).sum()):
             raise ValueError(
                 f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
                 "name it as --target"
@@ -181,7 +181,7 @@ def _require_apart(domain_set: DomainSet) -> None:
 
 def require_scorable(domain: DomainSplit, merge: Sequence[str], classes: Sequence[str]) -> None:
     """ValueError when merged and chosen classes do not exist or leave none of its labels."""
-    if (domain.labels != UNLABELLED).any():
+    if (domain.labels != UNLABELED).any():
         try:
             confusion_counts(domain.labels, domain.labels, merge=merge, classes=classes)
         except ValueError as error:

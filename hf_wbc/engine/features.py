@@ -21,7 +21,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table, feature_table
 from hf_wbc.engine.forward import Report, predict, without_progress_bars
 from hf_wbc.models import PretrainedModel
-from hf_wbc.records import digest, replacing
+from hf_wbc.records import digest, atomic_replace
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -86,7 +86,7 @@ def _write(path: Path, domain: DomainSplit, features: npt.NDArray[np.float32]) -
         "features": fixed_rows(features),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False)
 
 

@@ -19,7 +19,7 @@ from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
 from hf_wbc.evaluation.model_selection import SelectionRule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
-from hf_wbc.records import remove, replacing
+from hf_wbc.records import remove, atomic_replace
 
 PER_PROCESS = (
     "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
@@ -77,7 +77,7 @@ def finalize(
         abstention = doubts.abstention.to_dict()
         save_classifier(classifier, treatments.processor, folder.model, notes, exposure, abstention)
         for path, tables in ((folder.predictions, predictions), (folder.features, features)):
-            with replacing(path) as temporary:
+            with atomic_replace(path) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
         parts = {
             "model": _model(context, num_trained),

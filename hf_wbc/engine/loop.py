@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.engine.weight_averaging import WeightAverager
 from hf_wbc.models import param_groups
 
@@ -50,7 +50,7 @@ class Phase:
 
 
 def make_phases(
-    config: TrainConfig, method: type[Method], stream: BatchStream
+    config: TrainConfig, method: type[Method], stream: BatchLoader
 ) -> tuple[Phase, ...]:
     """The phases of a method, with batches from a stream."""
     phases = [Phase("fit", 0, 0, config.optim.steps, config.optim.learning_rate, stream.batch)]

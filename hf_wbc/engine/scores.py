@@ -12,7 +12,7 @@ from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.taxonomy import NAMES, UNLABELLED
+from hf_wbc.taxonomy import NAMES, UNLABELED
 
 HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
 
@@ -29,9 +29,9 @@ def score_predictions(
     `predicted` is (N,). Where the group of every image is known, the bootstrap draws groups.
     """
     labels = np.concatenate([domain.labels for domain in domains])
-    if (labels == UNLABELLED).all():
+    if (labels == UNLABELED).all():
         return None
-    groups = _groups(domains, labels != UNLABELLED)
+    groups = _groups(domains, labels != UNLABELED)
     return {
         **score(labels, predicted, merge=merge, classes=classes),
         "intervals": bootstrap_intervals(

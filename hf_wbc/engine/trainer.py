@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_wbc.adaptation import Method, TrainingInfo
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.table import Table, concatenate
 from hf_wbc.engine.accelerator import peak_memory_bytes
 from hf_wbc.engine.checkpoint import (
@@ -229,11 +229,11 @@ class Trainer:
         passes: float = (config.adapt.adapt_steps or 0) * per_step / max(1, num_target)
         return passes
 
-    def _stream(self, source: Table, targets: list[Table]) -> BatchStream:
+    def _stream(self, source: Table, targets: list[Table]) -> BatchLoader:
         """The batches of both phases."""
         context, config, needs = self.context, self.context.config, self.plain.needs
         sees = needs.target or self.plain.adapt_passes
-        return BatchStream(
+        return BatchLoader(
             source,
             concatenate(targets) if sees else None,
             paired=needs.target,

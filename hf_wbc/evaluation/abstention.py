@@ -33,7 +33,7 @@ from hf_wbc.evaluation.selective import (
     review,
     review_scores,
 )
-from hf_wbc.taxonomy import CLASSES, UNLABELLED, class_id
+from hf_wbc.taxonomy import CLASSES, UNLABELED, class_id
 
 ALPHA = 0.1
 REJECTED = 0.05
@@ -148,9 +148,9 @@ def abstention_scores(
     one of them holds their union. Sets for the priors of other targets are passed over.
     """
     into = merged_labels(merge)
-    true = np.where(labels == UNLABELLED, UNLABELLED, into[labels])
+    true = np.where(labels == UNLABELED, UNLABELED, into[labels])
     ids = [class_id(name) for name in classes] or np.unique(into)
-    chosen = (true != UNLABELLED) & np.isin(true, ids)
+    chosen = (true != UNLABELED) & np.isin(true, ids)
     if not chosen.any():
         return None
     labels, true = labels[chosen], true[chosen]

@@ -24,7 +24,7 @@ from hf_wbc.hub.change import Card, Change, manifest_of, plan_change
 from hf_wbc.hub.client import Report
 from hf_wbc.hub.publication import MANIFEST, Publication, PublishFolder, file_sha256, total_size
 from hf_wbc.hub.repository import next_tag
-from hf_wbc.records import digest, remove, remove_abandoned, set_aside
+from hf_wbc.records import digest, remove, remove_abandoned, temporary_sibling
 
 _AT_FDCWD = -100
 _EXCHANGE = 2
@@ -204,10 +204,10 @@ def _replace(place: Path, change: Change, report: Report) -> None:
             built.rename(place)
         elif not swap_folders(built, place):
             report(f"{place} is away for a moment: its disk cannot swap folders in one step")
-            place.rename(set_aside(place, "old"))
+            place.rename(temporary_sibling(place, "old"))
             built.rename(place)
     _sync(place.parent)
-    remove(set_aside(place, "old"))
+    remove(temporary_sibling(place, "old"))
 
 
 def _recover(place: Path) -> None:
@@ -226,7 +226,7 @@ def _building(
 
     `other` files are not as in the head; the rest of the large ones can be links of those there.
     """
-    built = set_aside(place)
+    built = temporary_sibling(place)
     try:
         for path, content in change.files.items():
             is_at_hand = total_size(content) >= _LINKED_BYTES and path not in other

@@ -21,7 +21,7 @@ from hf_wbc.hub.repository import inspect_repository, require_account, require_r
 from hf_wbc.hub.to_folder import locked
 from hf_wbc.hub.to_hub import connect, create
 from hf_wbc.preparation.source import ArchiveSpec
-from hf_wbc.records import RunFolder, remove, replacing
+from hf_wbc.records import RunFolder, remove, atomic_replace
 
 Report = Callable[[str], None]
 CHECKPOINT = "checkpoint"
@@ -84,7 +84,7 @@ class TrainingPush:
             self.destination.repo_id, "model", branch, [f"{CHECKPOINT}/*", HISTORY]
         )
         shutil.copyfile(found / HISTORY, folder.history)
-        with replacing(folder.checkpoint) as temporary:
+        with atomic_replace(folder.checkpoint) as temporary:
             shutil.copytree(found / CHECKPOINT, temporary)
         steps = ", ".join(path.name for path in sorted(folder.checkpoint.iterdir()))
         self.report(f"going on from step {int(steps)} of {self.destination}, branch {branch}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, CropFrame, extract_crop
-from hf_wbc.data.image_statistics import LOOK, SourceAppearance, image_appearance
+from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, SourceAppearance, image_appearance
 from hf_wbc.taxonomy import CLASSES
 
 
@@ -103,11 +103,11 @@ def image_warnings(
         )
     if not found.inside(*pixels.shape[:2]):
         said.append(SMALL)
-    look = image_appearance(extract_crop(pixels, found, LOOK))
+    look = image_appearance(extract_crop(pixels, found, APPEARANCE_GEOMETRY))
     if looks is None:
         is_blurred, is_foreign = bool(look[-1] < BLURRED_PER_UM), False
     else:
-        is_blurred, is_foreign = looks.is_blurred(look), looks.is_foreign(look)
+        is_blurred, is_foreign = looks.is_blurred(look), looks.is_out_of_distribution(look)
     return (*said, *([BLURRED] if is_blurred else []), *([FOREIGN] if is_foreign else []))
 
 

@@ -26,8 +26,8 @@ from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
 from hf_wbc.models import PretrainedModel, load_trained
-from hf_wbc.records import RunFolder, replacing
-from hf_wbc.taxonomy import UNLABELLED
+from hf_wbc.records import RunFolder, atomic_replace
+from hf_wbc.taxonomy import UNLABELED
 
 
 def evaluate_model(
@@ -52,7 +52,7 @@ def evaluate_model(
     domains = load_splits(ref, splits)
     require_scale(domains, allow_unscaled)
     labels = np.concatenate([domain.labels for domain in domains])
-    if (labels == UNLABELLED).all():
+    if (labels == UNLABELED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
     confusion_counts(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
     treatment, images = preprocessing_for(loaded, ref)
@@ -84,7 +84,7 @@ def evaluate_model(
     abstention = fit_run_abstention(loaded)
     if accelerator.is_main_process:
         with folder.writing(asked | options, identity):
-            with replacing(folder.predictions) as temporary:
+            with atomic_replace(folder.predictions) as temporary:
                 pq.write_table(pa.concat_tables(tables), temporary)
             folder.write_record(
                 {

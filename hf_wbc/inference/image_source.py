@@ -23,7 +23,7 @@ from hf_wbc.data.image_blocks import (
     read_dataset_blocks,
     sample_images,
 )
-from hf_wbc.data.pixel_cache import num_processes
+from hf_wbc.data.pixel_cache import choose_num_processes
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
@@ -80,8 +80,8 @@ def folder_source(
 ) -> ImageSource:
     """A folder's images, bad ones among them."""
     geometry, rule, preprocessing = crop_geometry(loaded), loaded.rule, loaded.preprocessing
-    measured = sample_images(folder, geometry) if rule.measures else None
-    how = rule.treat(measured, preprocessing.mean, preprocessing.std)
+    measured = sample_images(folder, geometry) if rule.needs_images else None
+    how = rule.fit(measured, preprocessing.mean, preprocessing.std)
     images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": how.to_dict()}
     if measured is not None:
         images["measured_on"] = {"num_images": len(measured)}
@@ -96,7 +96,7 @@ def folder_source(
         size=geometry.size,
         listing=_listing(folder),
         facts={"data": {"um_per_px": folder.um_per_px}, "images": images},
-        passed_over=folder.others,
+        passed_over=folder.skipped,
     )
 
 
@@ -133,7 +133,7 @@ def dataset_source(
         )
     how, images = preprocessing_for(loaded, ref)
     total = sum(map(len, domains))
-    num = num_processes(total, num_proc) or 1
+    num = choose_num_processes(total, num_proc) or 1
     data = {
         "name": first.name,
         "revision": first.revision,

@@ -22,7 +22,7 @@ from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean, shorten_list
 
@@ -80,7 +80,7 @@ def write_predictions(answers: BatchPredictions, out: Path, form: Format) -> Non
     table = table.append_column("logits", fixed_rows(answers.logits))
     table = table.replace_schema_metadata({"hf_wbc": json.dumps(answers.facts)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
+    with atomic_replace(out) as temporary:
         pq.write_table(table, temporary)
 
 
@@ -100,7 +100,10 @@ def _flags(flags: npt.NDArray[np.bool_] | None, num: int) -> list[bool | None]:
 
 def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_replace(out) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(titles)
         writer.writerows(rows)

@@ -251,12 +251,12 @@ class Predictor:
         """
         rule, preprocessing = self.loaded.rule, self.loaded.preprocessing
         plain = ImagePreprocessing(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
-        if not rule.measures:
+        if not rule.needs_images:
             return plain, True
         if len(squares) < ENOUGH:
             return plain, False
-        table = Table.unlabelled(squares)
-        return rule.treat(table, preprocessing.mean, preprocessing.std), True
+        table = Table.unlabeled(squares)
+        return rule.fit(table, preprocessing.mean, preprocessing.std), True
 
     def _answers(
         self,

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.engine.forward import FLIPS
 from hf_wbc.models import Classifier
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 
 Precision = Literal["fp32", "bf16"]
 Features = Callable[[Tensor], Tensor]
@@ -114,7 +114,7 @@ def converted(facts: dict[str, object] | None, convert: Callable[[Path], None]) 
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(folder) as part:
+        with atomic_replace(folder) as part:
             part.mkdir()
             convert(part)
     except OSError:

@@ -16,7 +16,7 @@ from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.freeze import merge_lora
 from hf_wbc.models.utils import quiet_transformers
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 
 NOTES = "hf_wbc_images"
 """Key in config.json for how images are preprocessed; transformers ignores it."""
@@ -84,7 +84,7 @@ def save_classifier(
         OSError: If the weights cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder) as temporary:
+    with atomic_replace(folder) as temporary:
         temporary.mkdir()
         config = vars(classifier.model.config)
         # With timm's own settings in the config, transformers would load timm's processor.

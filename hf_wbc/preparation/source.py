@@ -85,7 +85,7 @@ UNLABELLED = "unlabelled"
 
 def label_id(cell_class: str) -> int:
     """Return the label id of a class name or of `UNLABELLED`; ValueError for any other name."""
-    return taxonomy.UNLABELLED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
+    return taxonomy.UNLABELED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
 
 
 class ReadableArchive(Protocol):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.preparation.toy_source import NOTICE
-from hf_wbc.records import remove, remove_abandoned, set_aside
+from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean
 from hf_wbc.toy.acquisition import ACEVEDO, MATEK, MLL23, Pixels, ToyScanner, acquire
@@ -156,7 +156,7 @@ def draw_archives(
         return archives
     out.mkdir(parents=True, exist_ok=True)
     remove_abandoned(out / "drawing")
-    scratch = set_aside(out / "drawing")
+    scratch = temporary_sibling(out / "drawing")
     try:
         for folder in {(scratch / _member(job)).parent for job in jobs}:
             folder.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
             labels, images = (0, 3, 8, 9, 10, 8, 8, 3), found.needs.images
             batch = shared.draw_batch(labels, seed=seed, images=images)
             target = share(batch.target, rank, world)
-            part: Batch | TargetBatch = TargetBatch(target=target, progress=0.5, passes=5.0)
+            part: Batch | TargetBatch = TargetBatch(target=target, progress=0.5, epochs=5.0)
             if not phase:
                 source = share(batch.source, rank, world)
                 seen = target if found.needs.target else None

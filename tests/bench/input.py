@@ -30,7 +30,7 @@ from conftest import write_domain
 from hf_wbc.config import Augmentation
 from hf_wbc.data.crop import Geometry
 from hf_wbc.data.dataset import DomainSplit, load_split
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.pixel_cache import cache_pixels
 from hf_wbc.data.preprocessing import ImagePreprocessing
 
@@ -92,7 +92,7 @@ def example(domain: DomainSplit, transform: v2.Compose) -> Batches:
         yield from loader
 
 
-def ours(stream: BatchStream) -> Batches:
+def ours(stream: BatchLoader) -> Batches:
     """Batches without end of ours."""
     step = 0
     while True:
@@ -142,7 +142,7 @@ def main() -> None:
             )
         domain = load_split(str(folder), "train")
         table = cache_pixels(domain, Geometry(SIZE, BILINEAR))
-        stream = BatchStream(
+        stream = BatchLoader(
             table,
             batch_size=BATCH,
             num_steps=1,

@@ -17,7 +17,7 @@ from torch import Tensor
 from hf_wbc.adaptation import TrainingInfo, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table
 from hf_wbc.engine.loop import MetricAccumulator, Phase, optimize, prepare_phase
@@ -123,7 +123,7 @@ def table_batches(
 ) -> Batches:
     """Batches of pixels in memory, changed and normalised as in training."""
     names = {name for table in (source, target) if table for name in table.domain_names}
-    stream = BatchStream(
+    stream = BatchLoader(
         source,
         target,
         batch_size=config.optim.batch_size,

@@ -114,7 +114,7 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
 
 def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path: Path) -> None:
     loaded = load_trained(model)
-    notes = {"rule": PreprocessingRule(normalise_by="domain").to_dict()}
+    notes = {"rule": PreprocessingRule(normalize_by="domain").to_dict()}
     seen = Exposure(loaded.exposure, loaded.exposed_to)
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes, seen)
     out = tmp_path / "a.parquet"

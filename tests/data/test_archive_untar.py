@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_wbc.data.archive import is_plain_tar, open_archive
+from hf_wbc.data.archive import decompress_tar, open_archive
 
 NOISE = np.random.default_rng(0).bytes(300_000)
 
@@ -36,19 +36,19 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 
 def test_it_is_decompressed_once(packed: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
-    first = is_plain_tar(packed, scratch)
+    first = decompress_tar(packed, scratch)
     inode = first.stat().st_ino
-    assert is_plain_tar(packed, scratch) == first and first.stat().st_ino == inode
+    assert decompress_tar(packed, scratch) == first and first.stat().st_ino == inode
     assert list(scratch.iterdir()) == [first]
     with tarfile.open(first, "r:") as file:
         assert file.getnames() == ["BA_1.jpg"]
 
 
 def test_a_changed_archive_is_decompressed_again(packed: Path, tmp_path: Path) -> None:
-    first = is_plain_tar(packed, tmp_path / "scratch")
+    first = decompress_tar(packed, tmp_path / "scratch")
     with tarfile.open(packed, f"w:{packed.suffix[1:]}") as file:
         file.add(tmp_path / "BA_1.jpg", "BA_2.jpg")
-    assert is_plain_tar(packed, tmp_path / "scratch") != first
+    assert decompress_tar(packed, tmp_path / "scratch") != first
     assert open_archive(packed, tmp_path / "scratch").names == ("BA_2.jpg",)
 
 

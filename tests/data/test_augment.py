@@ -12,7 +12,13 @@ from torchvision.transforms.v2 import functional as tv
 
 import hf_wbc.data.preprocessing as module
 from hf_wbc.config import Augmentation
-from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, augment, check_strength, two_views
+from hf_wbc.data.augment import (
+    NO_CHANGE,
+    apply_augmentation,
+    augment,
+    check_strength,
+    stronger_augmentation,
+)
 from hf_wbc.data.augment_ops import NUM_DRAWS, draw_augmentation_params
 from hf_wbc.data.preprocessing import normalize
 
@@ -213,10 +219,12 @@ def test_every_sample_has_its_own_draw(pixels: Tensor) -> None:
 
 
 def test_a_strong_view_has_twice_the_ranges_as_far_as_they_go() -> None:
-    strong = two_views(Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7))
+    strong = stronger_augmentation(
+        Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7)
+    )
     assert (strong.brightness, strong.shift_um, strong.hue) == (1.0, 3.0, 0.1)
     assert (strong.stain, strong.target_shift) == (0.1, 1.0)
-    assert two_views(NO_CHANGE) == NO_CHANGE
+    assert stronger_augmentation(NO_CHANGE) == NO_CHANGE
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hf_wbc.data.image_statistics import LOOK, image_appearance, measure_source_appearance
+from hf_wbc.data.image_statistics import (
+    APPEARANCE_GEOMETRY,
+    image_appearance,
+    measure_source_appearance,
+)
 
 
 def cell(rng: np.random.Generator, tint: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
     """A textured disc on a light ground, of LOOK's size."""
-    side = LOOK.size
+    side = APPEARANCE_GEOMETRY.size
     y, x = np.mgrid[:side, :side] / side - 0.5
     inside = (x**2 + y**2 < rng.uniform(0.25, 0.35) ** 2)[..., None]
     grain = gaussian_filter(rng.normal(0, 1, (side, side)), 1.2)[..., None] * 60
@@ -31,13 +35,15 @@ def test_cells_of_either_source_are_at_home(sources: tuple[np.ndarray, np.ndarra
     found = [
         image_appearance(cell(rng, tint)) for tint in ((1, 1, 1), (1, 0.9, 0.8)) for _ in range(20)
     ]
-    assert sum(looks.is_foreign(one) for one in found) <= 1
+    assert sum(looks.is_out_of_distribution(one) for one in found) <= 1
     assert not any(looks.is_blurred(one) for one in found)
 
 
 def test_another_stain_is_foreign(sources: tuple[np.ndarray, np.ndarray]) -> None:
     looks, rng = measure_source_appearance(*sources), np.random.default_rng(2)
-    assert all(looks.is_foreign(image_appearance(cell(rng, (0.7, 0.9, 1)))) for _ in range(20))
+    assert all(
+        looks.is_out_of_distribution(image_appearance(cell(rng, (0.7, 0.9, 1)))) for _ in range(20)
+    )
 
 
 def test_a_blurred_cell_is_blurred(sources: tuple[np.ndarray, np.ndarray]) -> None:
@@ -50,5 +56,7 @@ def test_a_blurred_cell_is_blurred(sources: tuple[np.ndarray, np.ndarray]) -> No
 def test_a_plain_image_has_no_sharpness_and_is_not_called_blurred(
     sources: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    plain = image_appearance(np.full((LOOK.size, LOOK.size, 3), 200, np.uint8))
+    plain = image_appearance(
+        np.full((APPEARANCE_GEOMETRY.size, APPEARANCE_GEOMETRY.size, 3), 200, np.uint8)
+    )
     assert np.isnan(plain[-1]) and not measure_source_appearance(*sources).is_blurred(plain)

@@ -11,7 +11,7 @@ from hf_wbc.config import Augmentation
 from hf_wbc.data.augment import NO_CHANGE
 from hf_wbc.data.batch import Batch, DomainView
 from hf_wbc.data.image_statistics import color_statistics
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.preprocessing import ImagePreprocessing, normalize
 from hf_wbc.data.table import Table, concatenate, feature_table
 from hf_wbc.taxonomy import NUM_CLASSES
@@ -42,9 +42,9 @@ def target() -> Table:
     return images("c", 30, 2, labelled=False)
 
 
-def stream(source: Table, target: Table | None = None, **options: Any) -> BatchStream:
+def stream(source: Table, target: Table | None = None, **options: Any) -> BatchLoader:
     defaults: dict[str, Any] = {"batch_size": 8, "num_steps": 10, "augmentation": STRENGTH}
-    return BatchStream(source, target, **{**defaults, **options})
+    return BatchLoader(source, target, **{**defaults, **options})
 
 
 def assert_same(first: DomainView | None, second: DomainView | None) -> None:

@@ -13,7 +13,7 @@ from transformers import ViTImageProcessor
 import hf_wbc.data.pixel_cache as module
 from hf_wbc.data.crop import Geometry, crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_split
-from hf_wbc.data.pixel_cache import cache_pixels, num_processes
+from hf_wbc.data.pixel_cache import cache_pixels, choose_num_processes
 from hf_wbc.data.table import Table
 
 MakeDomain = Callable[..., Path]
@@ -114,10 +114,10 @@ def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_a_process_more_has_to_be_worth_it() -> None:
-    assert num_processes(100, 8) is None
-    assert num_processes(10_000, 1) is None
-    assert num_processes(10_000, 8) == 8
-    assert num_processes(2_000, 8) == 3
+    assert choose_num_processes(100, 8) is None
+    assert choose_num_processes(10_000, 1) is None
+    assert choose_num_processes(10_000, 8) == 8
+    assert choose_num_processes(2_000, 8) == 3
 
 
 def test_pixels_know_their_rows(folder: Path) -> None:

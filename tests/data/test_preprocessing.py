@@ -14,7 +14,7 @@ from hf_wbc.data.preprocessing import (
     PreprocessingRule,
     common_sharpness,
     normalize,
-    pooled,
+    pool_preprocessing,
     preprocess,
 )
 from hf_wbc.data.table import Table
@@ -42,8 +42,8 @@ SHARP, BLURRY = lab("sharp", 0, 0.8), lab("blurry", 1, 2.0)
 
 def test_a_plain_rule_is_the_checkpoints_normalising_and_looks_at_nothing() -> None:
     rule = PreprocessingRule()
-    assert rule.is_plain and not rule.measures
-    assert rule.treat(None, MEAN, STD) == ImagePreprocessing(MEAN, STD)
+    assert rule.is_plain and not rule.needs_images
+    assert rule.fit(None, MEAN, STD) == ImagePreprocessing(MEAN, STD)
     pixels = SHARP.batch(np.arange(4))
     assert torch.equal(
         preprocess(pixels, ImagePreprocessing(MEAN, STD)), normalize(pixels, MEAN, STD)
@@ -51,9 +51,9 @@ def test_a_plain_rule_is_the_checkpoints_normalising_and_looks_at_nothing() -> N
 
 
 def test_by_domain_every_domain_has_mean_zero_and_deviation_one() -> None:
-    rule = PreprocessingRule(normalise_by="domain")
+    rule = PreprocessingRule(normalize_by="domain")
     for table in (SHARP, BLURRY):
-        images = preprocess(table.batch(np.arange(len(table))), rule.treat(table, MEAN, STD))
+        images = preprocess(table.batch(np.arange(len(table))), rule.fit(table, MEAN, STD))
         torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
         std = images.std((0, 2, 3), correction=0)
         torch.testing.assert_close(std, torch.ones(3), atol=1e-4, rtol=0)
@@ -63,8 +63,8 @@ def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
     level = common_sharpness([SHARP, BLURRY])
     assert level == sharpness(spectrum(BLURRY))
     rule = PreprocessingRule(sharpness_per_um=level)
-    assert rule.treat(BLURRY, MEAN, STD).blur_um == 0.0
-    treatment = rule.treat(SHARP, (0.0,) * 3, (1.0,) * 3)
+    assert rule.fit(BLURRY, MEAN, STD).blur_um == 0.0
+    treatment = rule.fit(SHARP, (0.0,) * 3, (1.0,) * 3)
     images = preprocess(SHARP.batch(np.arange(len(SHARP))), treatment)
     pixels = (255 * images).round().byte().permute(0, 2, 3, 1).numpy()
     found = sharpness(spectrum(replace(SHARP, chunks=(pixels,))))
@@ -74,10 +74,10 @@ def test_common_sharpness_is_the_blurriests_and_brings_all_to_it() -> None:
 
 def test_a_blur_for_all_adds_up_in_variance() -> None:
     level = common_sharpness([SHARP, BLURRY])
-    own = PreprocessingRule(sharpness_per_um=level).treat(SHARP, MEAN, STD).blur_um
-    both = PreprocessingRule(sharpness_per_um=level, blur_um=0.4).treat(SHARP, MEAN, STD).blur_um
+    own = PreprocessingRule(sharpness_per_um=level).fit(SHARP, MEAN, STD).blur_um
+    both = PreprocessingRule(sharpness_per_um=level, blur_um=0.4).fit(SHARP, MEAN, STD).blur_um
     assert both == pytest.approx((own**2 + 0.4**2) ** 0.5)
-    assert PreprocessingRule(blur_um=0.4).treat(None, MEAN, STD).blur_um == 0.4
+    assert PreprocessingRule(blur_um=0.4).fit(None, MEAN, STD).blur_um == 0.4
 
 
 def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
@@ -90,12 +90,12 @@ def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
 
 
 def test_pooled_is_the_mean_and_deviation_of_domains_that_count_alike() -> None:
-    rule = PreprocessingRule(normalise_by="domain")
-    found = pooled([rule.treat(table, MEAN, STD) for table in (SHARP, BLURRY)])
+    rule = PreprocessingRule(normalize_by="domain")
+    found = pool_preprocessing([rule.fit(table, MEAN, STD) for table in (SHARP, BLURRY)])
     colours = np.concatenate([table.chunks[0].reshape(-1, 3) for table in (SHARP, BLURRY)]) / 255
     np.testing.assert_allclose(found.mean, colours.mean(0), atol=1e-9)
     np.testing.assert_allclose(found.std, colours.std(0), atol=1e-9)
-    same = pooled([ImagePreprocessing(MEAN, STD, 0.3)] * 2)
+    same = pool_preprocessing([ImagePreprocessing(MEAN, STD, 0.3)] * 2)
     np.testing.assert_allclose(same.mean + same.std, MEAN + STD)
     assert same.blur_um == 0.0
 

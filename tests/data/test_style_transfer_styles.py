@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from hf_wbc.config import Augmentation, TargetStyle, TrainConfig
-from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, check_strength, two_views
+from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, check_strength, stronger_augmentation
 from hf_wbc.data.augment_ops import (
     NUM_DRAWS,
     draw_augmentation_params,
     draw_target_fraction,
     draw_uniform,
 )
-from hf_wbc.data.loader import BatchStream
+from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.style_transfer import (
     TargetStyleSampler,
     color_sample,
     count_levels,
-    make_style,
+    build_style_sampler,
     swap_amplitudes,
     transfer_levels,
 )
@@ -61,17 +61,17 @@ def moved(
 
 def stream(
     source: Table, targets: Sequence[Table], name: TargetStyle, **options: Any
-) -> BatchStream:
+) -> BatchLoader:
     strength = replace(NO_CHANGE, target_shift=0.5, target_style=name)
     defaults: dict[str, Any] = {"batch_size": 8, "num_steps": 5, "augmentation": strength}
-    return BatchStream(source, concatenate(targets), towards=targets, **(defaults | options))
+    return BatchLoader(source, concatenate(targets), towards=targets, **(defaults | options))
 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_none_of_the_way_is_exactly_the_image(
     name: str, source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
-    style = make_style(name, source, targets)
+    style = build_style_sampler(name, source, targets)
     assert torch.equal(moved(style, source, changes, 0.0), images(source))
 
 
@@ -87,13 +87,13 @@ def test_a_style_without_a_shift_is_refused(
 @pytest.mark.parametrize("name", STYLES[:3])
 def test_a_domain_moves_to_itself_unchanged(name: str, domain: Draw) -> None:
     table, changes = domain(0), torch.full((40, NUM_DRAWS), 0.9)
-    style = make_style(name, table, [table])
+    style = build_style_sampler(name, table, [table])
     torch.testing.assert_close(moved(style, table, changes), images(table), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_the_way_is_straight(name: str, source: Table, targets: list[Table]) -> None:
-    style = make_style(name, source, targets)
+    style = build_style_sampler(name, source, targets)
     ends = torch.full((len(source), NUM_DRAWS), 0.5)
     third, half, whole = (moved(style, source, ends, 2 * part) for part in (0.3, 0.5, 1.0))
     start = images(source)
@@ -106,7 +106,7 @@ def test_the_way_is_straight(name: str, source: Table, targets: list[Table]) -> 
 def test_the_whole_way_brings_the_targets_mean(
     name: str, domain: Draw, source: Table, targets: list[Table]
 ) -> None:
-    style = make_style(name, source, targets[1:])
+    style = build_style_sampler(name, source, targets[1:])
     found = moved(style, source, torch.ones(len(source), NUM_DRAWS) * (1 - 2**-24))
     end = images(targets[1]).mean((0, 2, 3))
     for start in (0, 1):
@@ -130,7 +130,7 @@ def test_targets_and_their_images_are_drawn_alike() -> None:
 def test_every_sample_goes_by_its_domain_target_and_part(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
-    found = moved(make_style("histogram", source, targets), source, changes, 0.8)
+    found = moved(build_style_sampler("histogram", source, targets), source, changes, 0.8)
     counts = [count_levels(color_sample(source, domain)) for domain in (0, 1)]
     ends = [count_levels(color_sample(target)) for target in targets]
     chosen = set()
@@ -148,7 +148,7 @@ def test_every_sample_goes_by_its_domain_target_and_part(
 def test_amplitudes_come_from_random_images_of_the_drawn_target(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
-    style = make_style("fourier", source, targets)
+    style = build_style_sampler("fourier", source, targets)
     way = style.draw(changes, torch.from_numpy(source.domains), 1.0, CPU)
     chosen = set()
     for sample, row in enumerate(changes.double().numpy()):
@@ -204,7 +204,7 @@ def test_blank_domains_and_images_stay_finite_and_in_range(name: str, domain: Dr
     tables = [blank(0), blank(255), domain(0, num=6, spread=0.0), domain(1, num=6)]
     changes = draw_augmentation_params(6, torch.Generator().manual_seed(0))
     for start in tables:
-        style = make_style(name, start, tables)
+        style = build_style_sampler(name, start, tables)
         for shown in tables:  # also images unlike any that was measured
             found = moved(style, shown, changes)
             assert found.isfinite().all() and found.min() >= 0 and found.max() <= 255
@@ -216,7 +216,7 @@ def test_it_combines_with_all_other_changes(
 ) -> None:
     strength = Augmentation(rotation_deg=20.0, stain=0.2, target_shift=1.0, target_style=name)
     pixels = source.batch(np.arange(len(source)))
-    way = make_style(name, source, targets).draw(
+    way = build_style_sampler(name, source, targets).draw(
         changes, torch.from_numpy(source.domains), 1.0, CPU
     )
     blur_um = torch.full((len(source),), 0.5)
@@ -231,7 +231,7 @@ def test_it_combines_with_all_other_changes(
 def test_the_style_comes_before_mirrors_and_colours(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
-    style = make_style("histogram", source, targets)
+    style = build_style_sampler("histogram", source, targets)
     way = style.draw(changes, torch.from_numpy(source.domains), 1.0, CPU)
     strength = replace(NO_CHANGE, flips=True, brightness=0.2, target_shift=1.0)
     found = apply_augmentation(
@@ -249,7 +249,7 @@ def test_the_style_comes_before_mirrors_and_colours(
 def test_a_strong_view_keeps_the_style() -> None:
     strength = replace(NO_CHANGE, target_shift=0.3, target_style="macenko")
     check_strength(strength)
-    assert two_views(strength) == replace(strength, target_shift=0.6)
+    assert stronger_augmentation(strength) == replace(strength, target_shift=0.6)
 
 
 def test_styles_that_cannot_be_are_refused() -> None:

@@ -82,7 +82,7 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
         assert images["domains"][name]["std"] == list(colours.std)
         levels.append(sharpness(spectrum(table)))
     assert images["rule"] == {
-        "normalise_by": "domain",
+        "normalize_by": "domain",
         "sharpness_per_um": min(levels),
         "blur_um": 0.5,
         "flips": False,
@@ -155,7 +155,7 @@ def test_training_further_without_treatments_leaves_the_rule_behind(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
     further = run(short.replace(model=str(treated.model)), tmp_path / "r", tmp_path / "cache")
-    assert load_trained(str(treated.model)).rule.measures
+    assert load_trained(str(treated.model)).rule.needs_images
     assert load_trained(str(further.model)).rule.is_plain
 
 

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, expected_calibration_error
 from hf_wbc.evaluation.selective import aurc
-from hf_wbc.taxonomy import NAMES, UNLABELLED, class_id
+from hf_wbc.taxonomy import NAMES, UNLABELED, class_id
 
 BLAST, BAND, SEGMENTED = map(class_id, ("myeloblast", "neutrophil_banded", "neutrophil_segmented"))
 
@@ -85,7 +85,7 @@ def test_merged_classes_share_probability_and_place_in_a_set(found):
 
 def test_only_labelled_images_of_the_chosen_classes_count(found):
     logits, labels = images(300, seed=5)
-    hidden = np.where(labels == BLAST, UNLABELLED, labels)
+    hidden = np.where(labels == BLAST, UNLABELED, labels)
     chosen = [name for name in NAMES if name != "myeloblast"]
     scores = [
         abstention_scores(found, "home", logits, hidden),
@@ -94,7 +94,7 @@ def test_only_labelled_images_of_the_chosen_classes_count(found):
     ]
     assert scores[0] == scores[1] == scores[2]
     assert scores[0]["review"]["myeloblast"]["found"] is None
-    assert abstention_scores(found, "home", logits, np.full(300, UNLABELLED)) is None
+    assert abstention_scores(found, "home", logits, np.full(300, UNLABELED)) is None
 
 
 def test_a_class_that_was_never_taught_is_said_to_be_so():

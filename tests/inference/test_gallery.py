@@ -90,7 +90,7 @@ def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
     trained: RunFolder, tmp_path: Path
 ) -> None:
     loaded = load_trained(str(trained.model))
-    notes = {"rule": PreprocessingRule(normalise_by="domain").to_dict()}
+    notes = {"rule": PreprocessingRule(normalize_by="domain").to_dict()}
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes)
     predictor = Predictor.load(str(tmp_path / "model"), engine="torch")
     rng = np.random.default_rng(0)

@@ -98,7 +98,7 @@ class Shot(Method):
         output = self.classifier(batch.target.inputs)
         logits = self.supervised.select_present(output.logits).float()
         p = logits.softmax(1)
-        looks = batch.passes < 1
+        looks = batch.epochs < 1
         self._remember(batch.target.index, output.features.detach().float(), p.detach(), looks)
         with torch.autocast(logits.device.type, enabled=False):
             labels = pseudo_labels(self.features, self.predictions)[batch.target.index]

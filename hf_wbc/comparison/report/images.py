@@ -25,7 +25,7 @@ from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.plots.html import data_uri
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED, class_id
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED, class_id
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -74,8 +74,8 @@ def read_scored(
     )
     into = merged_labels(merge)
     true = _ids(table, "label")
-    true = np.where(true == UNLABELLED, UNLABELLED, into[true])
-    kept = true != UNLABELLED
+    true = np.where(true == UNLABELED, UNLABELED, into[true])
+    kept = true != UNLABELED
     if classes:
         kept &= np.isin(true, [class_id(name) for name in classes])
     raw = np.stack([table[f"p_{name}"].to_numpy() for name in NAMES], 1)
@@ -222,7 +222,7 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     if found is None:
         return None
     into, labels = merged_labels(merge), predictions["label"].to_numpy().astype(np.int64)[kept]
-    labels = np.where(labels == UNLABELLED, UNLABELLED, into[labels])
+    labels = np.where(labels == UNLABELED, UNLABELED, into[labels])
     return FeatureMap(
         map=found,
         labels=labels,

@@ -24,7 +24,7 @@ from hf_wbc.comparison.report.tables import (
 )
 from hf_wbc.comparison.sections import reference_sections
 from hf_wbc.plots.html import render_page
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES, Relation
 
 TEMPLATE = "model_cards/study.html"
@@ -68,7 +68,7 @@ def render(collection: Collection, out: Path, comparison: Comparison | None = No
     bare = _page(compared, found, [ReportImages() for _ in found])
     exhibits = make_report_images(found, LIMIT_BYTES - SPARE_BYTES - len(bare.encode()))
     page = _page(compared, found, exhibits)
-    with replacing(out) as temporary:
+    with atomic_replace(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return out
 

@@ -50,7 +50,7 @@ def phases(method: Method, batch: Batch) -> list[Batch | TargetBatch]:
     assert batch.target is not None
     found: list[Batch | TargetBatch] = [batch if method.needs.target else only_source(batch)]
     if method.adapt_passes:
-        found.append(TargetBatch(target=batch.target, progress=batch.progress, passes=5.0))
+        found.append(TargetBatch(target=batch.target, progress=batch.progress, epochs=5.0))
     return found
 
 

@@ -22,7 +22,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 
 def target_of(batch: Batch, passes: float = 5.0) -> TargetBatch:
     assert batch.target is not None
-    return TargetBatch(target=batch.target, progress=passes / 16, passes=passes)
+    return TargetBatch(target=batch.target, progress=passes / 16, epochs=passes)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (5, 3), (8, NUM_CLASSES)])
@@ -182,7 +182,7 @@ def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_de
         learning = [p for p in method.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=0.05)
         for step in range(150):
-            method(TargetBatch(target=view, passes=float(step)))["loss"].backward()
+            method(TargetBatch(target=view, epochs=float(step)))["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
         found = network.eval()(inputs).logits.argmax(1)
@@ -240,7 +240,7 @@ def test_how_long_it_looks_hangs_on_passes_not_on_the_length_of_the_phase(
     method.start_adapting()
     batch = target_of(make_batch())
     for progress, passes, learns in ((0.9, 0.99, False), (0.0, 1.0, True)):
-        loss = method(replace(batch, progress=progress, passes=passes))["loss"]
+        loss = method(replace(batch, progress=progress, epochs=passes))["loss"]
         assert (loss.item() != 0) == learns
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from hf_wbc.adaptation import load_method
 from hf_wbc.config import Augmentation, TrainConfig
-from hf_wbc.data.augment import check_strength, two_views
+from hf_wbc.data.augment import check_strength, stronger_augmentation
 
 
 def test_every_default_range_is_doubled_and_any_angle_occurs() -> None:
     made = Augmentation(**load_method("strong_augmentation").config_overrides["augmentation"])
     check_strength(made)
-    assert made == replace(two_views(Augmentation()), rotation_deg=45.0)
+    assert made == replace(stronger_augmentation(Augmentation()), rotation_deg=45.0)
     assert made.quarter_turns
 
 
