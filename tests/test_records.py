@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_wbc.records import RunFolder, digest, atomic_replace
+from hf_wbc.records import RunFolder, atomic_replace, digest
 
 
 def started(root: Path, identity: dict[str, Any]) -> RunFolder:

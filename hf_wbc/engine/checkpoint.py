@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_wbc.records import read_json, remove, atomic_replace, write_json
+from hf_wbc.records import atomic_replace, read_json, remove, write_json
 
 STATE = "state.safetensors"
 BEST = "best.safetensors"

@@ -21,7 +21,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table, feature_table
 from hf_wbc.engine.forward import Report, predict, without_progress_bars
 from hf_wbc.models import PretrainedModel
-from hf_wbc.records import digest, atomic_replace
+from hf_wbc.records import atomic_replace, digest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -19,7 +19,7 @@ from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
 from hf_wbc.evaluation.model_selection import SelectionRule
 from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
-from hf_wbc.records import remove, atomic_replace
+from hf_wbc.records import atomic_replace, remove
 
 PER_PROCESS = (
     "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "

@@ -21,7 +21,7 @@ from hf_wbc.hub.repository import inspect_repository, require_account, require_r
 from hf_wbc.hub.to_folder import locked
 from hf_wbc.hub.to_hub import connect, create
 from hf_wbc.preparation.source import ArchiveSpec
-from hf_wbc.records import RunFolder, remove, atomic_replace
+from hf_wbc.records import RunFolder, atomic_replace, remove
 
 Report = Callable[[str], None]
 CHECKPOINT = "checkpoint"

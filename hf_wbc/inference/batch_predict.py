@@ -39,7 +39,7 @@ from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
 from hf_wbc.inference.runtimes import eager_runtime
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
-from hf_wbc.records import digest, atomic_replace
+from hf_wbc.records import atomic_replace, digest
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 from hf_wbc.text import shorten_list
 

@@ -19,9 +19,9 @@ from hf_wbc.data.augment_ops import (
 from hf_wbc.data.loader import BatchLoader
 from hf_wbc.data.style_transfer import (
     TargetStyleSampler,
+    build_style_sampler,
     color_sample,
     count_levels,
-    build_style_sampler,
     swap_amplitudes,
     transfer_levels,
 )
