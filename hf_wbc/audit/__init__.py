@@ -1,5 +1,5 @@
-"""The audit of prepared datasets: what is in them that a score would not show.
+"""Audit of prepared datasets: properties that a score does not reveal.
 
-`read` decodes every frame once; the other files each answer one question about what was read, and
-`findings` says which answers are news: not declared by the dataset's source.
+`measure` decodes every frame once. `leaks` and `confounds` derive findings from these measurements,
+`composition` and `embedding` describe the data, `run` combines them and `report` writes the result.
 """

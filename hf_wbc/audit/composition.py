@@ -1,6 +1,4 @@
-"""Colour and sharpness by domain, and by session where frames of one domain differ in size.
-
-Who has which classes, in which split, and how far domains differ in it."""
+"""Composition of datasets: appearance of the images and distribution of the classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,25 +14,25 @@ from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 @dataclass(frozen=True)
 class Appearance:
-    """How the images of a domain, or of one frame size of it, look."""
+    """Appearance of the images of a domain, or of one frame size of it."""
 
     domain: str
     frame_px: tuple[int, int] | None
-    """Width and height; None for sizes that vary or for the whole domain."""
+    """Width and height; None if sizes vary or for the whole domain."""
     number: int
     um_per_px: float | None
     background: tuple[float, ...]
-    """Median colour of the border, red, green, blue of 0 to 255."""
+    """Median color of the border: red, green, blue from 0 to 255."""
     cell: tuple[float, ...]
-    """Median colour of the centre."""
+    """Median color of the center: red, green, blue from 0 to 255."""
     contrast: tuple[float, float, float]
-    """Quartiles of the standard deviation of grey levels in the 25 um square."""
+    """Quartiles of the standard deviation of gray levels in the 25 um square."""
     sharpness: tuple[float, float, float]
-    """Quartiles of fine detail over contrast, at one scale for all domains."""
+    """Quartiles of fine detail relative to contrast, at one scale for all domains."""
 
 
 def frame_sizes(reading: FolderReading, folder: int) -> dict[tuple[int, int], NDArray[np.int64]]:
-    """Rows by frame size, the commonest first."""
+    """Return the rows of each frame size of a folder, the most common size first."""
     rows = reading.where(folder)
     sizes, which = np.unique(reading.size_px[rows], axis=0, return_inverse=True)
     which = which.reshape(-1)
@@ -46,9 +44,9 @@ def frame_sizes(reading: FolderReading, folder: int) -> dict[tuple[int, int], ND
 
 
 def appearances(reading: FolderReading) -> list[Appearance]:
-    """One for each domain, followed by one for each frame size where there are several.
+    """Describe each domain, followed by each of its frame sizes if there are several.
 
-    Where the cell fills the frame, sizes vary by nature and are not told apart.
+    If cells fill the frame, sizes vary naturally and are not listed separately.
     """
     return list(_appearances(reading))
 
@@ -83,7 +81,7 @@ def _appearance(
 
 
 def class_counts(reading: FolderReading) -> NDArray[np.int64]:
-    """Labelled images (folders, splits, 11)."""
+    """Count the labelled images (folders, splits, 11)."""
     counts = np.zeros((len(reading.folders), len(SPLITS), NUM_CLASSES), dtype=np.int64)
     labelled = reading.labels >= 0
     places = (reading.folder[labelled], reading.split[labelled], reading.labels[labelled])
@@ -92,7 +90,7 @@ def class_counts(reading: FolderReading) -> NDArray[np.int64]:
 
 
 def group_by_domain(reading: FolderReading) -> dict[str, dict[str, int]]:
-    """{domain: {class name: images}}, for domains with labels."""
+    """Count images as {domain: {class name: images}}, for domains with labels."""
     counts = class_counts(reading).sum(axis=1)
     return {
         folder.name: dict(zip(NAMES, row.tolist(), strict=True))
@@ -102,7 +100,7 @@ def group_by_domain(reading: FolderReading) -> dict[str, dict[str, int]]:
 
 
 def missing_in_splits(reading: FolderReading, folder: int) -> dict[str, tuple[int, list[str]]]:
-    """Classes that a folder has and one of its splits lacks: {class: (images, splits)}."""
+    """Find classes of a folder that one of its splits lacks: {class: (images, splits)}."""
     counts = class_counts(reading)[folder]
     return {
         NAMES[label]: (
@@ -115,7 +113,7 @@ def missing_in_splits(reading: FolderReading, folder: int) -> dict[str, tuple[in
 
 
 def prior_distances(reading: FolderReading) -> dict[tuple[str, str], float]:
-    """Total variation distance of the class shares of each two labelled domains, 0 to 1."""
+    """Return the total variation distance, 0 to 1, of the class shares of each pair of domains."""
     shares = {
         name: np.array([counts[cell] for cell in NAMES]) / sum(counts.values())
         for name, counts in group_by_domain(reading).items()

@@ -1,10 +1,9 @@
-"""Findings about what goes along with a class or a laboratory without being the cell.
+"""Confounders: what correlates with a class or a laboratory without being the cell.
 
-Does the background alone say what it should not: the class, the laboratory, the session?
-
-A linear discriminant sees colours and grain of the frame's border, where no cell is, and is tested
-on images that it was not fitted on. What it gets right beyond guessing, a network can get right
-without looking at the cell."""
+A linear discriminant sees only color and grain of the frame's border, which does not show the cell,
+and is tested on images that it was not fitted on. Whatever it predicts better than chance, a
+network can also predict without looking at the cell.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,34 +24,36 @@ from hf_wbc.taxonomy import NAMES
 
 NUM_FOLDS = 5
 MIN_ADVANTAGE = 0.05
-"""Part of the way from guessing to certainty below which nothing is given away."""
+"""Smallest relevant gain over chance, relative to the gain of a perfect prediction."""
 _NUM_DRAWS = 2000
+_NUM_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
 class BackgroundProbe:
-    """How well the background tells K kinds of images apart."""
+    """How well the background distinguishes K kinds of images."""
 
     names: tuple[str, ...]
     numbers: tuple[int, ...]
-    """Images of each kind."""
+    """Number of images of each kind."""
     recall: tuple[float, ...]
-    """Part of each kind that is recognised."""
+    """Share of each kind that is recognized."""
     recall_interval: tuple[tuple[float, float], ...]
+    """95 % interval of each recall."""
     balanced_accuracy: float
     """Mean of `recall`."""
     interval: tuple[float, float]
-    """95 % interval of `balanced_accuracy`, by drawing images again."""
+    """95 % interval of `balanced_accuracy`, by resampling images."""
     chance: float
-    """What guessing reaches."""
+    """Balanced accuracy of guessing."""
     shuffled: float
-    """What the same procedure reaches when the names are dealt at random."""
+    """Balanced accuracy of the same procedure with shuffled kinds."""
     left_out: tuple[str, ...]
-    """Kinds with too few images to ask."""
+    """Kinds with too few images."""
 
     @property
     def gives_away(self) -> bool:
-        """Whether it is better than guessing, beyond doubt and by enough to matter."""
+        """Whether the prediction is significantly better than chance, and by a relevant amount."""
         advantage = (self.balanced_accuracy - self.chance) / (1 - self.chance)
         return self.interval[0] > self.chance and advantage >= MIN_ADVANTAGE
 
@@ -64,37 +65,46 @@ def probe_background(
     ties: NDArray[np.int64],
     seed: int = 0,
 ) -> BackgroundProbe | None:
-    """Tell the kinds of N images apart by their borders (N, d), by cross-validation.
+    """Predict the kind of N images from their borders, by cross-validation.
 
-    `kinds` (N,) index `names`; rows of one tie (N,) are never parted. None when fewer than two
-    kinds have an image for every fold.
+    Args:
+        border: Border features (N, d) of `measure`.
+        kinds: Index into `names` (N,).
+        names: Names of the kinds.
+        ties: Sets of rows (N,) that share a fold, such as duplicates.
+        seed: Seed of folds and intervals.
+
+    Returns:
+        None if fewer than two kinds have an image for every fold.
     """
     rng = np.random.default_rng(seed)
     folds = _folds(kinds, ties, rng)
     present, counts = np.unique(kinds, return_counts=True)
     enough = np.array([len(np.unique(folds[kinds == kind])) == NUM_FOLDS for kind in present], bool)
-    asked = present[enough]
-    if len(asked) < 2:
+    queries = present[enough]
+    if len(queries) < 2:
         return None
-    rows = np.isin(kinds, asked)
-    answers = _cross_validated(border[rows], kinds[rows], folds[rows])
-    right = answers == kinds[rows]
+    rows = np.isin(kinds, queries)
+    predicted = _cross_validated(border[rows], kinds[rows], folds[rows])
+    right = predicted == kinds[rows]
     numbers = counts[enough]
-    recall = np.array([right[kinds[rows] == kind].mean() for kind in asked])
-    draws = rng.binomial(numbers, recall, (_NUM_DRAWS, len(asked))) / numbers
+    recall = np.array([right[kinds[rows] == kind].mean() for kind in queries])
+    draws = rng.binomial(numbers, recall, (_NUM_DRAWS, len(queries))) / numbers
     shuffled = rng.permutation(kinds[rows])
     control = _cross_validated(border[rows], shuffled, _folds(shuffled, ties[rows], rng))
     low, high = np.quantile(draws, (0.025, 0.975), axis=0)
     bounds = np.quantile(draws.mean(axis=1), (0.025, 0.975))
     return BackgroundProbe(
-        names=tuple(names[kind] for kind in asked),
+        names=tuple(names[kind] for kind in queries),
         numbers=tuple(numbers.tolist()),
         recall=tuple(recall.tolist()),
         recall_interval=tuple(zip(low.tolist(), high.tolist(), strict=True)),
         balanced_accuracy=float(recall.mean()),
         interval=(float(bounds[0]), float(bounds[1])),
-        chance=1 / len(asked),
-        shuffled=float(np.mean([(control == shuffled)[shuffled == kind].mean() for kind in asked])),
+        chance=1 / len(queries),
+        shuffled=float(
+            np.mean([(control == shuffled)[shuffled == kind].mean() for kind in queries])
+        ),
         left_out=tuple(names[kind] for kind in present[~enough]),
     )
 
@@ -102,7 +112,7 @@ def probe_background(
 def _folds(
     kinds: NDArray[np.int64], ties: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """A fold for each image (N,): ties are dealt in random order, each kind's evenly."""
+    """Assign a fold to each image (N,); ties are assigned in random order, evenly for each kind."""
     _, first, tie = np.unique(ties, return_index=True, return_inverse=True)
     folds = np.empty(len(first), dtype=np.int64)
     order = rng.permutation(len(first))
@@ -115,46 +125,46 @@ def _folds(
 def _cross_validated(
     border: NDArray[np.float32], kinds: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The kind that is guessed for each image by a model of the other folds (N,)."""
-    answers = np.full(len(kinds), -1)
+    """Predict the kind of each image with a model of the other folds (N,)."""
+    predicted = np.full(len(kinds), -1)
     for fold in range(NUM_FOLDS):
         held_out = folds == fold
         if held_out.any() and not held_out.all():
-            answers[held_out] = _discriminate(border[~held_out], kinds[~held_out], border[held_out])
-    return answers
+            predicted[held_out] = _discriminate(
+                border[~held_out], kinds[~held_out], border[held_out]
+            )
+    return predicted
 
 
 def _discriminate(
-    known: NDArray[np.float32], kinds: NDArray[np.int64], asked: NDArray[np.float32]
+    known: NDArray[np.float32], kinds: NDArray[np.int64], queries: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """Fisher's linear discriminant with equal priors and a little shrinkage."""
+    """Apply Fisher's linear discriminant with equal priors and slight shrinkage."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     spread = known.std(axis=0)
     spread[spread == 0] = 1
     present = np.unique(kinds)
     if len(present) == 1:
-        return np.full(len(asked), present[0])
+        return np.full(len(queries), present[0])
     model = LinearDiscriminantAnalysis(
         solver="lsqr", shrinkage=1e-3, priors=np.full(len(present), 1 / len(present))
     )
     model.fit((known / spread).astype(np.float64), kinds)
-    answers: NDArray[np.int64] = model.predict((asked / spread).astype(np.float64))
-    return answers
-
-
-_NUM_EXAMPLES = 4
+    predicted: NDArray[np.int64] = model.predict((queries / spread).astype(np.float64))
+    return predicted
 
 
 def background_probes(
-    reading: FolderReading, repeats: DuplicateGroups, seed: int = 0
+    reading: FolderReading, duplicates: DuplicateGroups, seed: int = 0
 ) -> dict[str, BackgroundProbe]:
-    """What the background tells: the class by domain, the session by domain, and the domain.
+    """Probe the background for the class and the session of each domain, and for the domain.
 
-    Keys are `class of NAME`, `frame size of NAME` and `domain`; what cannot be asked is missing.
-    Where the cell fills the frame, its border shows the cell, and the class is not asked for.
+    Keys are `class of NAME`, `frame size of NAME` and `domain`; probes with too few images are
+    missing.
+    The class is not probed if cells fill the frame, because the border then shows the cell.
     """
-    tied, found = group_ties(reading, repeats), {}
+    tied, found = group_ties(reading, duplicates), {}
     for number, folder in enumerate(reading.folders):
         if folder.um_per_px is None:
             continue
@@ -174,45 +184,45 @@ def background_probes(
     if len(reading.folders) > 1:
         domains = [folder.name for folder in reading.folders]
         found["domain"] = probe_background(reading.border, reading.folder, domains, tied, seed)
-    return {question: answer for question, answer in found.items() if answer is not None}
+    return {name: probe for name, probe in found.items() if probe is not None}
 
 
 def confound_findings(
-    reading: FolderReading, answers: Mapping[str, BackgroundProbe]
+    reading: FolderReading, probes: Mapping[str, BackgroundProbe]
 ) -> Iterator[Finding]:
-    """Backgrounds and frames that give a class away, and classes that are not where they should."""
+    """Yield findings about revealing backgrounds, frame sizes, and missing or unequal classes."""
     for number, folder in enumerate(reading.folders):
-        if (answer := answers.get(f"class of {folder.name}")) and answer.gives_away:
-            yield _class_from_background(folder.name, answer)
+        if (probe := probes.get(f"class of {folder.name}")) and probe.gives_away:
+            yield _class_from_background(folder.name, probe)
         if folder.um_per_px is not None:
-            yield from _sessions(reading, number, answers.get(f"frame size of {folder.name}"))
+            yield from _sessions(reading, number, probes.get(f"frame size of {folder.name}"))
         yield from _missing(reading, number)
         yield from _unlabelled(reading, number)
-    if (answer := answers.get("domain")) and answer.gives_away:
-        yield _domain_from_background(answer)
+    if (probe := probes.get("domain")) and probe.gives_away:
+        yield _domain_from_background(probe)
     yield from _priors(reading)
 
 
-def _class_from_background(name: str, answer: BackgroundProbe) -> Finding:
-    order = np.argsort(answer.recall)[::-1][:3]
-    best = ", ".join(f"{_words(answer.names[i])} ({answer.recall[i]:.0%})" for i in order)
+def _class_from_background(name: str, probe: BackgroundProbe) -> Finding:
+    order = np.argsort(probe.recall)[::-1][:3]
+    best = ", ".join(f"{_words(probe.names[i])} ({probe.recall[i]:.0%})" for i in order)
     return Finding(
         kind="background_class",
         domains=(name,),
-        number=len(answer.names),
-        title=f"the background alone tells the class in {answer.balanced_accuracy:.0%} of cases; "
-        f"guessing would in {answer.chance:.0%}",
-        meaning="The border of a frame, where the cell is not, goes along with the class: another "
-        "day, stain, person or place on the smear. It is right most often for "
-        f"{best}. A model can use this instead of the cell, and fails where it is otherwise.",
-        remedy="Distrust scores within this dataset and judge a model on another laboratory's "
-        "cells. Train with stain and brightness jitter. When it is understood, declare "
+        number=len(probe.names),
+        title=f"the background alone predicts the class with {probe.balanced_accuracy:.0%} "
+        f"balanced accuracy; chance is {probe.chance:.0%}",
+        meaning="The border of a frame, which does not show the cell, correlates with the class, "
+        "for example because of another day, stain, person or place on the smear. Recall is "
+        f"highest for {best}. A model can use this instead of the cell, and then fails elsewhere.",
+        remedy="Do not rely on scores within this dataset; test models on another laboratory's "
+        "cells. Train with stain and brightness jitter. Once the cause is understood, declare "
         "`background_class` in the source.",
     )
 
 
 def _sessions(
-    reading: FolderReading, number: int, answer: BackgroundProbe | None
+    reading: FolderReading, number: int, probe: BackgroundProbe | None
 ) -> Iterator[Finding]:
     sizes = frame_sizes(reading, number)
     if len(sizes) < 2:
@@ -225,27 +235,28 @@ def _sessions(
     classes = (
         ", ".join(f"{_words(name)} {count:,}" for name, count in counts.items()) or "unlabelled"
     )
-    colours = [np.median(reading.background[of], axis=0) for of in (sizes[main], rows)]
-    shades = " and ".join("RGB " + ", ".join(f"{value:.0f}" for value in c) for c in colours)
-    told = ""
-    if answer:
-        told = (
-            f" The background tells the sizes apart in {answer.balanced_accuracy:.0%} of cases, "
-            "where guessing reaches 50%, so this looks like another session."
-            if answer.gives_away
-            else " The background does not tell the sizes apart."
+    colors = [np.median(reading.background[of], axis=0) for of in (sizes[main], rows)]
+    shades = " and ".join("RGB " + ", ".join(f"{value:.0f}" for value in c) for c in colors)
+    verdict = ""
+    if probe:
+        verdict = (
+            " The background distinguishes the sizes with "
+            f"{probe.balanced_accuracy:.0%} balanced accuracy (chance is 50%), so they are "
+            "probably from different sessions."
+            if probe.gives_away
+            else " The background does not distinguish the sizes."
         )
     yield Finding(
         kind="frame_sizes",
         domains=(reading.folders[number].name,),
         number=len(rows),
-        title=f"{len(rows):,} frames are not {_px(main)} like the others, but "
+        title=f"{len(rows):,} frames are not {_px(main)} like the others but "
         + ", ".join(f"{_px(size)} ({len(sizes[size]):,})" for size in others),
-        meaning=f"They are of the classes {classes}. Their background is {shades} in the usual "
-        f"frames and in these.{told} Whatever marks a session marks the classes that were taken "
-        "in it.",
+        meaning=f"Their classes are {classes}. The background is {shades} in the usual "
+        f"frames and in these, respectively.{verdict} Anything that is typical of a session is "
+        "also typical of the classes photographed in it.",
         remedy="Leave the session out (`frame_px` in the source or mapping names the sizes to "
-        "keep), or make sure that it holds every class.",
+        "keep), or make sure that it contains every class.",
         rows=tuple((int(of[0]),) for of in sizes.values())[:_NUM_EXAMPLES],
     )
 
@@ -256,7 +267,7 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
         cells = {name: of for name, of in missing.items() if (of[0] < 3) == is_rare}
         if cells:
             words = "; ".join(
-                f"{_words(name)} ({count:,} in all) in {', '.join(splits)}"
+                f"{_words(name)} ({count:,} in total) in {', '.join(splits)}"
                 for name, (count, splits) in cells.items()
             )
             yield Finding(
@@ -264,8 +275,8 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
                 domains=(reading.folders[number].name,),
                 number=len(cells),
                 title=f"missing: {words}",
-                meaning="No score of such a split says anything about the class.",
-                remedy="Gather more images of it."
+                meaning="Scores on such a split say nothing about the class.",
+                remedy="Collect more images of the class."
                 if is_rare
                 else "Build the dataset again with "
                 "`hf-wbc prepare`: three images are enough for three splits.",
@@ -281,23 +292,22 @@ def _unlabelled(reading: FolderReading, number: int) -> Iterator[Finding]:
             domains=(reading.folders[number].name,),
             number=count,
             title=f"{count:,} of {len(rows):,} images have no label",
-            meaning="They can be a target of adaptation, but nothing that needs a class was asked "
-            "of them.",
-            remedy="Nothing has to be done.",
+            meaning="They can be an adaptation target, but checks that need a class skip them.",
+            remedy="No action is needed.",
             status="expected",
         )
 
 
-def _domain_from_background(answer: BackgroundProbe) -> Finding:
+def _domain_from_background(probe: BackgroundProbe) -> Finding:
     return Finding(
         kind="background_domain",
-        domains=answer.names,
-        number=len(answer.names),
-        title=f"the background alone tells the laboratory in {answer.balanced_accuracy:.0%} of "
-        f"cases; guessing would in {answer.chance:.0%}",
-        meaning="Stain, lamp and camera differ between laboratories. This is what makes a model "
-        "fail elsewhere, and the reason for this project.",
-        remedy="Judge every model on a laboratory that it was not trained on.",
+        domains=probe.names,
+        number=len(probe.names),
+        title=f"the background alone predicts the laboratory with {probe.balanced_accuracy:.0%} "
+        f"balanced accuracy; chance is {probe.chance:.0%}",
+        meaning="Stain, lamp and camera differ between laboratories. This is why models fail in "
+        "other laboratories.",
+        remedy="Test every model on a laboratory that it was not trained on.",
         status="expected",
     )
 
@@ -314,20 +324,19 @@ def _priors(reading: FolderReading) -> Iterator[Finding]:
         if sum(bool(of[cell]) for of in counts.values()) == 1
     }
     lone = "".join(
-        f" {_words(cell).capitalize()} is found in {name} alone." for cell, name in only.items()
+        f" {_words(cell).capitalize()} occurs only in {name}." for cell, name in only.items()
     )
     if lone:
-        lone += (
-            " Such a class goes along with its laboratory: what looks like one may be the other."
-        )
+        lone += " Such a class cannot be distinguished from the appearance of its laboratory."
     yield Finding(
         kind="class_shares",
         domains=tuple(counts),
         number=len(distances),
-        title=f"classes are shared out differently: {one} and {other} differ by {largest:.2f} of 1",
-        meaning="The number is the part of one dataset that would have to change class to look "
-        f"like the other.{lone}",
-        remedy="Balance batches by class and domain (`--balance`), and read scores class by class.",
+        title=f"class shares differ: {one} and {other} have a total variation distance of "
+        f"{largest:.2f}",
+        meaning="The distance is the share of one dataset that would have to change class to match "
+        f"the other.{lone}",
+        remedy="Balance batches by class and domain (`--balance`), and compare scores by class.",
         status="expected",
     )
 

@@ -1,7 +1,7 @@
-"""A map of all cells before any training, and how their nearest neighbours are mixed.
+"""Map all cells before any training, and measure how their nearest neighbors mix.
 
-UMAP (McInnes et al. 2018, arXiv:1802.03426) on the first principal components. The neighbours are
-searched once, exactly, and serve the map and the numbers beside it.
+The map is UMAP (McInnes et al. 2018, arXiv:1802.03426) on the first principal components. The
+neighbors are searched once, exactly, and are used for both the map and the mixing.
 """
 
 import warnings
@@ -16,18 +16,18 @@ NUM_NEIGHBOURS = 15
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingMap:
-    """N cells in the plane, and their neighbours in the space before it."""
+    """N cells in the plane, and their neighbors in the space of principal components."""
 
     xy: NDArray[np.float32]
-    """(N, 2)."""
+    """Positions (N, 2)."""
     neighbours: NDArray[np.int64]
-    """Rows of the nearest other cells (N, k), the nearest first."""
+    """Rows of the nearest other cells (N, k), nearest first."""
 
 
 def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
-    """Map N cells by their features (N, d); the same seed draws the same map.
+    """Map N cells by their features (N, d); the result depends only on the features and the seed.
 
-    None for fewer cells than a map needs.
+    Returns None if there are too few cells for a map.
     """
     num, width = features.shape
     k = min(NUM_NEIGHBOURS, num - 1)
@@ -51,7 +51,7 @@ def _umap(
     seed: int,
 ) -> NDArray[np.float32]:
     with warnings.catch_warnings():
-        # It says that new cells could not be added to the map, and none will be.
+        # The warning says that new cells cannot be added to the map, which is not needed here.
         warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)
         warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
         from umap import UMAP
@@ -68,7 +68,7 @@ def _umap(
 
 
 def _without_self(found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Neighbours (N, k) without the cell itself; identical cells may stand before it."""
+    """Remove the cell itself from its neighbors (N, k); identical cells may precede it."""
     is_self = found == np.arange(len(found))[:, None]
     is_self[~is_self.any(axis=1), -1] = True
     others: NDArray[np.int64] = found[~is_self].reshape(len(found), -1)
@@ -77,16 +77,24 @@ def _without_self(found: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class DomainMixing:
-    """Whom the nearest neighbours of a cell are like."""
+    """How often the nearest neighbors of a cell are of its own kind."""
 
     alike: float
-    """Part of the neighbours that are of the cell's own kind."""
+    """Share of the neighbors that are of the cell's own kind."""
     by_chance: float
-    """The same if neighbours were drawn at random."""
+    """The same share for random neighbors."""
 
 
 def domain_mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> DomainMixing | None:
-    """How much cells of a kind (N,) keep to themselves; -1 has no kind. None below two kinds."""
+    """Measure how much cells of one kind cluster.
+
+    Args:
+        neighbours: Rows of each cell's nearest neighbors (N, k).
+        kinds: Kind of each cell (N,), such as its class; -1 for unknown.
+
+    Returns:
+        None if there are fewer than two kinds.
+    """
     known = kinds >= 0
     shares = np.bincount(kinds[known]) / max(1, known.sum())
     if (shares > 0).sum() < 2:

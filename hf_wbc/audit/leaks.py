@@ -1,9 +1,8 @@
-"""Findings about images that repeat others: what they do to a score, and what to do about them.
+"""Repeated images within a dataset and between two, and the findings they lead to.
 
-Images that repeat others: identical ones and frames of one scene, in a dataset and between two.
-
-Within a dataset whole frames are compared, between datasets their 25 um squares, which lie at one
-scale."""
+Within a dataset, whole frames are compared; between datasets their 25 um squares, which have a
+common scale.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from hf_wbc.preparation.duplicates import THUMBNAIL_PX, components, overlapping_
 from hf_wbc.preparation.source import Finding
 
 SAME_CELL_UM = 3.0
-"""By how much two frames around one cell may be shifted; two cells' centres are further apart."""
+"""Largest shift between two frames of one cell; the centers of two cells are further apart."""
 _FILLED_UM = 15.0
-"""What a frame that the cell fills is taken to show."""
-SAME_COLOUR = 25.0
-"""Levels of 0 to 255 by which the mean of each colour may differ between two photographs of it."""
+"""Assumed width of a frame that the cell fills."""
+SAME_COLOR = 25.0
+"""Largest difference (0 to 255) of the mean of each color between two photographs of one cell."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,18 @@ class DuplicateGroups:
     """Rows of a `FolderReading` that repeat others."""
 
     identical: tuple[tuple[int, ...], ...]
-    """Rows of the same pixels, two or more, in rising order."""
+    """Rows with the same pixels, two or more, in ascending order."""
     overlapping: tuple[tuple[int, int], ...]
-    """Pairs of rows of different pixels that show the same scene."""
+    """Pairs of rows with different pixels that show the same scene."""
     same_cell: frozenset[tuple[int, int]]
-    """Those of `overlapping` that are hardly shifted and of one colour: one cell, taken twice."""
+    """Pairs in `overlapping` with a small shift and the same color: one cell, saved twice."""
 
 
 def find_duplicate_groups(reading: FolderReading) -> DuplicateGroups:
-    """All repeats in and between the folders; of identical images the first stands for all."""
+    """Find all duplicates within and between folders.
+
+    Of identical images, only the first is compared with others.
+    """
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(reading.digests):
         rows_of.setdefault(digest, []).append(row)
@@ -62,20 +64,23 @@ def find_duplicate_groups(reading: FolderReading) -> DuplicateGroups:
             (one, other)
             for (one, other), shift_um in found.items()
             if shift_um <= SAME_CELL_UM
-            and _colour_step(reading.small[one], reading.small[other]) <= SAME_COLOUR
+            and _color_difference(reading.small[one], reading.small[other]) <= SAME_COLOR
         ),
     )
 
 
 def _firsts(digests: NDArray[np.str_], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first of the rows of each digest, in rising order."""
+    """Return the first row of each digest, in ascending order."""
     return np.sort(rows[np.unique(digests[rows], return_index=True)[1]])
 
 
 def _shifts_um(
     thumbnails: NDArray[np.uint8], rows: NDArray[np.int64], um: float
 ) -> dict[tuple[int, int], float]:
-    """Pairs of `rows`, frames of `um`, that share a scene, with the larger of their two shifts."""
+    """Find pairs of `rows` that share a scene, with the larger of their two shifts in um.
+
+    Frames are `um` wide.
+    """
     if len(rows) < 2:
         return {}
     pairs = overlapping_pairs(thumbnails[rows])
@@ -85,32 +90,32 @@ def _shifts_um(
     }
 
 
-def group_ties(reading: FolderReading, repeats: DuplicateGroups) -> NDArray[np.int64]:
-    """What each row must not be parted from when something is learned and tested (N,)."""
+def group_ties(reading: FolderReading, duplicates: DuplicateGroups) -> NDArray[np.int64]:
+    """Return for each row (N,) the set that cross-validation must keep together."""
     groups: dict[tuple[int, str], list[int]] = {}
     for row, group in enumerate(reading.groups):
         if group is not None:
             groups.setdefault((int(reading.folder[row]), group), []).append(row)
-    tied = [*groups.values(), *repeats.identical, *repeats.overlapping]
+    tied = [*groups.values(), *duplicates.identical, *duplicates.overlapping]
     return components(len(reading), tied)
 
 
-def _colour_step(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Largest difference of the mean colours of two small pictures, in levels."""
+def _color_difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the largest difference of the mean colors of two small images, in levels."""
     return float(np.abs(one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))).max())
 
 
 @dataclass(frozen=True)
 class SharedImages:
-    """What two datasets have in common."""
+    """The images that two datasets have in common."""
 
     domains: tuple[str, str]
     identical: tuple[tuple[int, ...], ...]
     overlapping: tuple[tuple[int, int], ...]
 
 
-def shared_between(reading: FolderReading, repeats: DuplicateGroups) -> list[SharedImages]:
-    """For each two folders the images that both have; empty for one folder."""
+def shared_between(reading: FolderReading, duplicates: DuplicateGroups) -> list[SharedImages]:
+    """Return the shared images of each pair of folders; empty for one folder."""
     names = [folder.name for folder in reading.folders]
     found = []
     for one, other in combinations(range(len(names)), 2):
@@ -123,20 +128,20 @@ def shared_between(reading: FolderReading, repeats: DuplicateGroups) -> list[Sha
                 (names[one], names[other]),
                 tuple(
                     tuple(row for row in rows if reading.folder[row] in (one, other))
-                    for rows in repeats.identical
+                    for rows in duplicates.identical
                     if both(rows)
                 ),
-                tuple(pair for pair in repeats.overlapping if both(pair)),
+                tuple(pair for pair in duplicates.overlapping if both(pair)),
             )
         )
     return found
 
 
 def conflicting_labels(
-    reading: FolderReading, repeats: DuplicateGroups
+    reading: FolderReading, duplicates: DuplicateGroups
 ) -> tuple[tuple[int, ...], ...]:
-    """Rows that show one cell and do not agree on its class; unlabelled rows have no say."""
-    cells = (*repeats.identical, *sorted(repeats.same_cell))
+    """Return rows that show one cell with different labels; unlabelled rows are ignored."""
+    cells = (*duplicates.identical, *sorted(duplicates.same_cell))
     return tuple(
         rows for rows in cells if len({int(reading.labels[row]) for row in rows} - {-1}) > 1
     )
@@ -145,32 +150,34 @@ def conflicting_labels(
 def in_folder(
     reading: FolderReading, ties: Sequence[tuple[int, ...]], folder: int
 ) -> list[tuple[int, ...]]:
-    """Those of `ties` that lie in one folder, with the rows of this folder alone."""
+    """Restrict `ties` to the rows of one folder, and drop those with fewer than two rows left."""
     mine = [tuple(row for row in rows if reading.folder[row] == folder) for rows in ties]
     return [rows for rows in mine if len(rows) > 1]
 
 
 def across_splits(reading: FolderReading, rows: Sequence[int]) -> bool:
-    """Whether rows lie in more than one split."""
+    """Return whether rows are in more than one split."""
     return any(reading.split[one] != reading.split[other] for one, other in pairwise(rows))
 
 
 Rows = tuple[int, ...]
 _PREPARE_AGAIN = "Build the dataset again with `hf-wbc prepare`, which keeps such images together."
-_NOTED = "listed in provenance.json when the dataset was built"
+_NOTED = "listed in provenance.json since the dataset was built"
 
 
-def duplicate_findings(reading: FolderReading, repeats: DuplicateGroups) -> Iterator[Finding]:
-    """Everything that repeats within a dataset and between two."""
-    labels = conflicting_labels(reading, repeats)
+def duplicate_findings(reading: FolderReading, duplicates: DuplicateGroups) -> Iterator[Finding]:
+    """Yield findings about duplicates within each dataset and between each pair."""
+    labels = conflicting_labels(reading, duplicates)
     for number, folder in enumerate(reading.folders):
         yield from _labels(reading, folder, in_folder(reading, labels, number))
-        yield from _repeated(reading, folder, in_folder(reading, repeats.identical, number), True)
         yield from _repeated(
-            reading, folder, in_folder(reading, repeats.overlapping, number), False
+            reading, folder, in_folder(reading, duplicates.identical, number), True
+        )
+        yield from _repeated(
+            reading, folder, in_folder(reading, duplicates.overlapping, number), False
         )
         yield from _groups(reading, number)
-    for shared in shared_between(reading, repeats):
+    for shared in shared_between(reading, duplicates):
         yield from _shared(reading, shared, labels)
 
 
@@ -185,11 +192,11 @@ def _labels(reading: FolderReading, folder: Folder, found: list[Rows]) -> Iterat
             kind="two_labels",
             domains=(folder.name,),
             number=len(rows),
-            title=_count(rows, "image stands", "images stand") + " under two labels",
-            meaning="The same cell was named twice, differently. One of the names is wrong, and a "
-            "score that counts it is wrong as well.",
-            remedy="Ask an expert which name is right and remove the other file. Where nobody "
-            "knows, declare the pair among the source's faults: it is then used for training only.",
+            title=_count(rows, "image has", "images have") + " two labels",
+            meaning="The same cell was labelled twice, with different classes. One of the labels "
+            "is wrong, and so is every score that counts it.",
+            remedy="Ask an expert which label is right and remove the other file. If it cannot be "
+            "decided, declare the pair in the source's faults; it is then used only for training.",
             status="declared" if is_known else "undeclared",
             declared="a declared fault of the source; kept in the training split" * is_known,
             rows=rows,
@@ -209,12 +216,10 @@ def _repeated(
             domains=(folder.name,),
             number=len(torn),
             title=(
-                _count(torn, "image lies", "images lie")
-                if identical
-                else _pairs(torn, "lies", "lie")
+                _count(torn, "image is", "images are") if identical else _pairs(torn, "is", "are")
             )
             + " in more than one split",
-            meaning="A model is tested on what it has learned by heart, so its score is too high.",
+            meaning="The model is tested on images that it has memorized, so its score is too high.",
             remedy=_PREPARE_AGAIN,
             rows=tuple(torn),
         )
@@ -224,13 +229,13 @@ def _repeated(
             domains=(folder.name,),
             number=len(rows),
             title=(
-                _count(rows, "image is", "images are") + " there more than once"
+                _count(rows, "image occurs", "images occur") + " more than once"
                 if identical
-                else _pairs(rows, "lies", "lie") + " in one split"
+                else _pairs(rows, "is", "are") + " in one split"
             ),
-            meaning="They count twice, and are no independent evidence; scores stay fair, as they "
-            "lie on one side of the split.",
-            remedy="Nothing has to be done." if is_known else _PREPARE_AGAIN,
+            meaning="They count twice and are not independent evidence. Scores are still fair, "
+            "because they are in one split.",
+            remedy="No action is needed." if is_known else _PREPARE_AGAIN,
             status="declared" if is_known else "undeclared",
             declared=_NOTED * is_known,
             rows=rows,
@@ -238,7 +243,7 @@ def _repeated(
 
 
 def _groups(reading: FolderReading, number: int) -> Iterator[Finding]:
-    """Patients, slides or sessions that were torn apart."""
+    """Yield a finding about patients, slides or sessions that are divided between splits."""
     members: dict[str, list[int]] = {}
     for row in reading.where(number).tolist():
         if (group := reading.groups[row]) is not None:
@@ -249,9 +254,9 @@ def _groups(reading: FolderReading, number: int) -> Iterator[Finding]:
             kind="group_across_splits",
             domains=(reading.folders[number].name,),
             number=len(torn),
-            title=f"{len(torn):,} of {len(members):,} groups lie in more than one split",
-            meaning="Cells of one patient, slide or session look alike. A model that knows the "
-            "patient is tested on nothing new, so its score is too high.",
+            title=f"{len(torn):,} of {len(members):,} groups are in more than one split",
+            meaning="Cells of one patient, slide or session look alike. A model that was trained "
+            "on the patient is not tested on anything new, so its score is too high.",
             remedy=_PREPARE_AGAIN,
         )
 
@@ -269,8 +274,8 @@ def _shared(
         number=len(rows),
         title=f"{one} and {other} share {len(shared.identical):,} identical images and "
         f"{len(shared.overlapping):,} scenes",
-        meaning="Whoever trains on one and tests on the other tests on known images.",
-        remedy="Leave the shared images out of the training set; audit.json names them.",
+        meaning="A model that is trained on one and tested on the other is tested on known images.",
+        remedy="Leave the shared images out of the training set; audit.json lists them.",
         rows=rows,
     )
     if split := tuple(cell for cell in labels if cell in set(rows)):
@@ -280,8 +285,8 @@ def _shared(
             number=len(split),
             title=_count(split, "image has", "images have") + f" one label in {one} and another "
             f"in {other}",
-            meaning="The two laboratories name the same cell differently.",
-            remedy="Ask an expert which name is right; until then score neither.",
+            meaning="The two laboratories label the same cell differently.",
+            remedy="Ask an expert which label is right; until then, exclude these cells from scores.",
             rows=split,
         )
 
@@ -289,7 +294,7 @@ def _shared(
 def _parted(
     found: Sequence[Rows], is_known: Callable[[Rows], bool]
 ) -> Iterator[tuple[bool, tuple[Rows, ...]]]:
-    """News first, then what was known, each where there is any."""
+    """Yield undeclared rows first, then declared ones, if there are any."""
     for wanted in (False, True):
         if rows := tuple(rows for rows in found if is_known(rows) == wanted):
             yield wanted, rows
@@ -302,6 +307,6 @@ def _count(rows: Sequence[Rows], one: str, many: str) -> str:
 def _pairs(rows: Sequence[Rows], one: str, many: str) -> str:
     return _count(
         rows,
-        f"pair of frames that share a scene {one}",
-        f"pairs of frames that share a scene {many}",
+        f"pair of overlapping frames {one}",
+        f"pairs of overlapping frames {many}",
     )

@@ -1,9 +1,8 @@
-"""Read prepared folders: what their rows say, and one pass over every frame, in parallel.
+"""Read prepared folders and measure every frame in one parallel pass.
 
-Whole frames are read where a folder has them (`original`); the border of a 25 um square may touch
-the cell.
-
-What the audit keeps of one decoded frame: a few thumbnails and numbers, never the frame."""
+Whole frames (config `original`) are used if a folder has them, because the border of a 25 um square
+may touch the cell. Of each decoded frame, only a few thumbnails and numbers are kept.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,45 +25,45 @@ from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
 SMALL_PX = 32
-"""Side of the 25 um square as the audit's map of pixels sees it."""
+"""Side in px of the 25 um square in the audit's pixel map."""
 SHARP_PX = 128
-"""Side of the 25 um square on which sharpness is measured, so that scales can be compared."""
+"""Side in px at which the sharpness of the 25 um square is measured, equal for all scales."""
 RING = 0.08
-"""Width of the border as a part of the frame's sides; narrow enough that no cell reaches it."""
+"""Width of the border as a fraction of the frame's sides; narrow enough to exclude the cell."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NUM_BORDER = 3 * (len(QUANTILES) + 1)
 _CENTRE = 0.15
-"""Half the side of the central square, where the nucleus lies, as a part of the 25 um square."""
+"""Half the side of the central square, which shows the nucleus, relative to the 25 um square."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageMeasures:
-    """One frame, or, in a `Reading`, N of them stacked."""
+    """Measurements of one frame."""
 
     size_px: NDArray[np.int32]
     """Width and height (2,)."""
     digest: str
     """SHA-256 of the pixels."""
     scene: NDArray[np.uint8]
-    """Grey thumbnail of the frame (48, 48)."""
+    """Gray thumbnail of the frame (48, 48)."""
     square: NDArray[np.uint8]
-    """Grey thumbnail of the 25 um square (48, 48), which frames of other scales share."""
+    """Gray thumbnail of the 25 um square (48, 48), comparable between scales."""
     small: NDArray[np.uint8]
-    """The 25 um square in colour (32, 32, 3)."""
+    """The 25 um square in color (32, 32, 3)."""
     border: NDArray[np.float32]
-    """Quantiles of each colour in the frame's border, and its grain (NUM_BORDER,)."""
+    """Quantiles of each color in the frame's border, and its grain (NUM_BORDER,)."""
     background: NDArray[np.float32]
-    """The border's median colour (3,), 0 to 255."""
+    """Median color of the border (3,), 0 to 255."""
     cell: NDArray[np.float32]
-    """The centre's mean colour (3,), 0 to 255."""
+    """Mean color of the center (3,), 0 to 255."""
     contrast: float
-    """Standard deviation of the 25 um square's grey levels."""
+    """Standard deviation of the gray levels in the 25 um square."""
     sharpness: float
-    """Standard deviation of the Laplacian at 5.12 px per um, over `contrast`."""
+    """Standard deviation of the Laplacian at 5.12 px per um, divided by `contrast`."""
 
 
 def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> ImageMeasures:
-    """Measure a frame (H, W, 3); without a scale its short side stands for 25 um."""
+    """Measure a frame (H, W, 3); without a scale, its short side counts as 25 um."""
     height, width = pixels.shape[:2]
     square = crop_um(pixels, um_per_px or CROP_UM / min(height, width))
     image = Image.fromarray(square)
@@ -88,7 +87,7 @@ def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> ImageMeasures
 
 
 def _border(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Each colour's quantiles in the border, then each colour's mean step between neighbours."""
+    """Return each color's quantiles in the border, then each color's mean neighbor difference."""
     height, width = pixels.shape[:2]
     y, x = max(1, round(RING * height)), max(1, round(RING * width))
     strips = [pixels[:y], pixels[-y:], pixels[y:-y, :x], pixels[y:-y, -x:]]
@@ -108,7 +107,7 @@ def _centre(small: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _detail(grey: NDArray[np.float32]) -> float:
-    """Standard deviation of the Laplacian of (H, W)."""
+    """Return the standard deviation of the Laplacian of (H, W)."""
     centre = 4 * grey[1:-1, 1:-1]
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
     return float((centre - around).std())
@@ -124,17 +123,17 @@ class Folder:
 
     path: str
     name: str
-    """Its domain."""
+    """Name of its domain."""
     config: str
-    """Which frames were read: `original` or `cropped`."""
+    """The config that was read: `original` or `cropped`."""
     um_per_px: float | None
     provenance: dict[str, Any]
-    """What `hf-wbc prepare` noted; empty where the file is not there."""
+    """Content of provenance.json; empty if the file does not exist."""
     splits: tuple[DomainSplit, ...]
 
     @property
     def declared(self) -> dict[str, str]:
-        """Findings that the source declares: a kind to a sentence about it."""
+        """Findings that the source declares: kind to a sentence."""
         notes: dict[str, str] = self.provenance.get("declared", {})
         return notes
 
@@ -144,7 +143,7 @@ class Folder:
 
 @dataclass(frozen=True, eq=False)
 class FolderReading:
-    """N cells of all folders, folder by folder and split by split."""
+    """Measurements of N cells of all folders, ordered by folder and split."""
 
     folders: tuple[Folder, ...]
     folder: NDArray[np.int64]
@@ -158,7 +157,7 @@ class FolderReading:
     digests: list[str]
     """SHA-256 of the frames' pixels."""
     size_px: NDArray[np.int32]
-    """(N, 2); this and the following as in `Measures`."""
+    """Width and height (N, 2); this and the following fields stack those of `ImageMeasures`."""
     scene: NDArray[np.uint8]
     square: NDArray[np.uint8]
     small: NDArray[np.uint8]
@@ -172,37 +171,39 @@ class FolderReading:
         return len(self.labels)
 
     def where(self, folder: int) -> NDArray[np.int64]:
-        """The rows of a folder."""
+        """Return the rows of a folder."""
         return np.flatnonzero(self.folder == folder)
 
     def domain(self, row: int) -> str:
-        """A row's domain."""
+        """Return the domain of a row."""
         return self.folders[int(self.folder[row])].name
 
 
 def open_folders(paths: Sequence[str]) -> tuple[Folder, ...]:
-    """The prepared datasets in `paths`.
+    """Open prepared datasets.
 
-    ValueError for no folder, for more than a map can show, for a path that is no prepared dataset,
-    and for a domain that is named twice.
+    Raises:
+        ValueError: No folder or more than a map can show, a path that is not a prepared dataset, or
+            a
+            domain that occurs twice.
     """
     if not 0 < len(paths) <= len(DOMAIN_COLOURS):
         raise ValueError(
-            f"{len(paths)} folders to audit; name 1 to {len(DOMAIN_COLOURS)} that `hf-wbc prepare` "
-            "wrote"
+            f"{len(paths)} folders to audit; give 1 to {len(DOMAIN_COLOURS)} folders that "
+            "`hf-wbc prepare` wrote"
         )
     folders: list[Folder] = []
     for path in paths:
         if not Path(path).is_dir():
             raise ValueError(
-                f"{path}: no such folder; give one that `hf-wbc prepare` wrote, or fetch one with "
+                f"{path}: no such folder; give one that `hf-wbc prepare` wrote, or download one with "
                 "`hf download ORG/NAME --repo-type dataset --local-dir FOLDER`"
             )
         folder = _open(path)
         for other in folders:
             if folder.name == other.name:
                 raise ValueError(
-                    f"{other.path} and {path} are both {folder.name!r}; name each dataset once"
+                    f"{other.path} and {path} are both {folder.name!r}; give each dataset once"
                 )
         folders.append(folder)
     return tuple(folders)
@@ -215,7 +216,7 @@ def _open(path: str) -> Folder:
     provenance = read_json(note) if note.exists() else {}
     first = splits[0]
     if len({(split.name, split.um_per_px) for split in splits}) != 1:
-        raise ValueError(f"{path}: its splits are of several domains or scales; prepare it again")
+        raise ValueError(f"{path}: its splits differ in domain or scale; prepare it again")
     return Folder(path, first.name, config, first.um_per_px, provenance, splits)
 
 
@@ -224,10 +225,16 @@ def read_folder(
     num_proc: int | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> FolderReading:
-    """Decode and measure every frame; `num_proc` None takes every core.
+    """Decode and measure every frame.
 
-    ValueError names a frame that is damaged, that is smaller than 25 um, or that is a PNG of other
-    pixels than its `pixel_sha256` says.
+    Args:
+        folders: The opened datasets.
+        num_proc: Number of processes; None uses every core.
+        on_progress: Called with the stage, the images done and their total.
+
+    Raises:
+        ValueError: A frame is damaged, smaller than 25 um, or a PNG whose pixels do not match its
+            `pixel_sha256`; names the frame.
     """
     num_proc = num_cores() if num_proc is None else num_proc
     if num_proc < 1:
@@ -261,7 +268,7 @@ def _measure_rows(
 def _measure_row(domain: DomainSplit, row: dict[str, Any]) -> ImageMeasures:
     name, data = f"{domain.ref}: {row['image_id']}", row["image"]["bytes"]
     if data is None:
-        raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
+        raise ValueError(f"{name} contains only the path of an image; embed the image's bytes")
     pixels = decode_rgb(data, name)
     try:
         measures = measure(pixels, domain.um_per_px)
@@ -269,7 +276,7 @@ def _measure_row(domain: DomainSplit, row: dict[str, Any]) -> ImageMeasures:
         raise ValueError(f"{name}: {error}") from error
     if data.startswith(_PNG) and measures.digest != row["pixel_sha256"]:
         raise ValueError(
-            f"{name} does not have the pixels that its pixel_sha256 names; fetch it again"
+            f"{name}: the pixels do not match pixel_sha256; download the dataset again"
         )
     return measures
 

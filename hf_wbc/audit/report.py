@@ -1,8 +1,8 @@
-"""The audit as a folder: index.html with every picture inside, audit.json, pictures, maps.parquet.
+"""Write an audit as a folder: index.html with every picture embedded, audit.json, pictures, maps.
 
-The page is one file that can be sent by mail; it loads nothing.
-
-The audit as JSON, for machines: every number of the page and every image of every finding."""
+The page is one file that loads nothing else, so it can be sent by e-mail. audit.json contains every
+number of the page and every image of every finding, for machines.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -29,11 +29,38 @@ if TYPE_CHECKING:
 
 
 RECORD_VERSION = 1
+PAGE = "index.html"
+RECORD = "audit.json"
+TEMPLATE = "model_cards/audit.html"
 _LIBRARIES = ("numpy", "pillow", "scikit-learn", "umap-learn")
+_NUM_EXAMPLES = 4
+_EXAMPLE_PX = 150
+_MAX_PICTURE_PX = 1600
+_MAX_FULL_COLOR_BYTES = 250_000
+
+
+def check_output_folder(out: Path) -> None:
+    """Raise ValueError unless `out` is a previous audit, empty or absent."""
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not (out / RECORD).is_file() and not is_empty:
+        raise ValueError(f"{out} was not created by `hf-wbc audit`; choose another --out")
+
+
+def write_audit(folder: Path, audit: Audit) -> None:
+    """Write the audit into the empty folder `folder`."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    drawn = _draw(audit, pictures)
+    write_json(folder / RECORD, to_record(audit))
+    _write_maps(folder / "maps.parquet", audit)
+    (folder / PAGE).write_text(render(audit, drawn), encoding="utf-8")
 
 
 def to_record(audit: Audit) -> dict[str, Any]:
-    """Plain values; `undeclared` says how many findings stop a continuous integration."""
+    """Return the audit as plain values for audit.json.
+
+    `undeclared` is the number of findings that CI should fail on.
+    """
     reading = audit.reading
     return {
         "version": RECORD_VERSION,
@@ -73,12 +100,12 @@ def to_record(audit: Audit) -> dict[str, Any]:
                 "identical": len(shared.identical),
                 "overlapping": len(shared.overlapping),
             }
-            for shared in shared_between(reading, audit.repeats)
+            for shared in shared_between(reading, audit.duplicates)
         ],
         "appearance": [asdict(appearance) for appearance in audit.appearances],
         "background": {
-            question: {**asdict(guess), "gives_away": guess.gives_away}
-            for question, guess in audit.guesses.items()
+            question: {**asdict(probe), "gives_away": probe.gives_away}
+            for question, probe in audit.probes.items()
         },
         "neighbours": {
             view.name: {
@@ -92,7 +119,10 @@ def to_record(audit: Audit) -> dict[str, Any]:
 
 
 def not_found(audit: Audit) -> list[str]:
-    """Kinds of findings that were looked for in vain; not those that could not be looked for."""
+    """Return the kinds of findings that were checked without a result.
+
+    Kinds that could not be checked, for example without labels, are not included.
+    """
     reading = audit.reading
     has_labels = bool((reading.labels >= 0).any())
     can_be = {
@@ -101,14 +131,14 @@ def not_found(audit: Audit) -> list[str]:
         "group_across_splits": any(group is not None for group in reading.groups),
         "shared_between_datasets": len(reading.folders) > 1,
         "frame_sizes": any(folder.um_per_px is not None for folder in reading.folders),
-        "background_class": any(question.startswith("class of") for question in audit.guesses),
+        "background_class": any(question.startswith("class of") for question in audit.probes),
     }
     found = {finding.kind for finding in audit.findings}
     return [kind for kind in KINDS if kind not in found and can_be.get(kind, True)]
 
 
 def named(reading: FolderReading, rows: Iterable[int]) -> list[dict[str, Any]]:
-    """Rows as people find them again."""
+    """Describe rows by domain, split, image id and label."""
     return [
         {
             "domain": reading.domain(row),
@@ -120,37 +150,8 @@ def named(reading: FolderReading, rows: Iterable[int]) -> list[dict[str, Any]]:
     ]
 
 
-PAGE = "index.html"
-RECORD = "audit.json"
-TEMPLATE = "model_cards/audit.html"
-_NUM_EXAMPLES = 4
-_EXAMPLE_PX = 150
-_MAX_PICTURE_PX = 1600
-_MAX_FULL_COLOUR_BYTES = 250_000
-
-
-def check_output_folder(out: Path) -> None:
-    """ValueError when `out` is something else than an audit of before, or nothing."""
-    if (
-        out.exists()
-        and not (out / RECORD).is_file()
-        and not (out.is_dir() and not any(out.iterdir()))
-    ):
-        raise ValueError(f"{out} is not a folder that `hf-wbc audit` wrote; choose another --out")
-
-
-def write_audit(folder: Path, audit: Audit) -> None:
-    """Write everything into `folder`, which is empty."""
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    drawn = _draw(audit, pictures)
-    write_json(folder / RECORD, to_record(audit))
-    _write_maps(folder / "maps.parquet", audit)
-    (folder / PAGE).write_text(render(audit, drawn), encoding="utf-8")
-
-
 def render(audit: Audit, pictures: dict[str, Path]) -> str:
-    """The page with its pictures, by their name in `pictures`."""
+    """Render the page; `pictures` maps their names to files."""
     values = {
         "record": to_record(audit),
         "audit": audit,
@@ -165,8 +166,7 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
 
 
 def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
-    """The pictures as files, by name."""
-    from hf_wbc.audit.composition import group_by_domain
+    """Draw the pictures and return their files by name."""
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
     from hf_wbc.plots.class_distribution import draw_background, draw_class_matrix
     from hf_wbc.plots.style import save
@@ -177,9 +177,9 @@ def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
         figures["classes"] = draw_class_matrix(counts)
     for folder_read in reading.folders:
         name = folder_read.name
-        if guess := audit.guesses.get(f"class of {name}"):
+        if probe := audit.probes.get(f"class of {name}"):
             figures[f"background_{name}"] = draw_background(
-                guess.names, guess.recall, guess.recall_interval, guess.numbers, guess.chance
+                probe.names, probe.recall, probe.recall_interval, probe.numbers, probe.chance
             )
     domains = [folder_read.name for folder_read in reading.folders]
     for number, view in enumerate(audit.views):
@@ -193,7 +193,7 @@ def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
 
 
 def _write_maps(path: Path, audit: Audit) -> None:
-    """Where each cell lies in each map, for pictures of one's own."""
+    """Write the position of each cell in each map, for users' own plots."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -210,7 +210,7 @@ def _write_maps(path: Path, audit: Audit) -> None:
 
 
 def _examples(reading: FolderReading, finding: Finding) -> list[list[dict[str, Any]]]:
-    """The first rows of a finding, with their frames."""
+    """Return the first rows of a finding, with their frames."""
     return [
         [
             {**facts, "image": _frame(reading, row)}
@@ -221,7 +221,7 @@ def _examples(reading: FolderReading, finding: Finding) -> list[list[dict[str, A
 
 
 def _frame(reading: FolderReading, row: int) -> str:
-    """A frame as a small JPEG in a data URI."""
+    """Encode a frame as a small JPEG in a data URI."""
     number = reading.folder[row]
     domain = reading.folders[number].splits[reading.split[row]]
     same = (reading.folder == number) & (reading.split == reading.split[row])
@@ -232,11 +232,14 @@ def _frame(reading: FolderReading, row: int) -> str:
 
 
 def _embedded(path: Path) -> dict[str, Any]:
-    """A picture as a data URI, a large one in 256 colours; its size on screens of two dots a px."""
+    """Encode a picture as a data URI, with its size on high-density screens.
+
+    Large pictures are reduced to 256 colors.
+    """
     with Image.open(path) as image:
         picture = image.convert("RGB")
     picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
-    if path.stat().st_size > _MAX_FULL_COLOUR_BYTES:
+    if path.stat().st_size > _MAX_FULL_COLOR_BYTES:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     uri = data_uri(picture, "PNG", optimize=True)
     return {"uri": uri, "width": picture.width // 2, "height": picture.height // 2}

@@ -1,4 +1,4 @@
-"""All questions of the audit, asked of one reading."""
+"""Run all parts of the audit on one `FolderReading`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,31 +19,31 @@ _ORDER = ("undeclared", "declared", "expected")
 
 @dataclass(frozen=True, eq=False)
 class AuditView:
-    """The cells as one kind of features shows them before any training."""
+    """The cells in one feature space before any training."""
 
     name: str
     map: EmbeddingMap
     classes: DomainMixing | None
-    """How much a cell's neighbours are of its class; None without two classes."""
+    """How often a cell's neighbors are of its class; None without two classes."""
     domains: DomainMixing | None
-    """How much they are of its domain; None for one domain."""
+    """How often they are of its domain; None for one domain."""
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What was found."""
+    """The result of an audit."""
 
     reading: FolderReading
-    repeats: DuplicateGroups
+    duplicates: DuplicateGroups
     findings: tuple[Finding, ...]
-    """News first."""
-    guesses: dict[str, BackgroundProbe]
+    """Undeclared findings first."""
+    probes: dict[str, BackgroundProbe]
     appearances: tuple[Appearance, ...]
     views: tuple[AuditView, ...]
 
     @property
     def undeclared(self) -> tuple[Finding, ...]:
-        """Findings that no source declares: what a continuous integration should stop at."""
+        """Findings that no source declares; CI should fail on these."""
         return tuple(finding for finding in self.findings if finding.status == "undeclared")
 
 
@@ -54,13 +54,20 @@ def run_audit(
     seed: int = 0,
     on_progress: ProgressCallback | None = None,
 ) -> Audit:
-    """Ask everything; `features` are further views of the N cells, (N, d) each, by their name."""
+    """Run the audit.
+
+    Args:
+        reading: Measurements of N cells.
+        features: Further feature spaces for maps, (N, d) by name.
+        seed: Seed of the maps and of the background probes.
+        on_progress: Called with the stage, the work done and its total.
+    """
     on_progress = on_progress or (lambda stage, done, total: None)
     on_progress("repeats", 0, 1)
-    repeats = find_duplicate_groups(reading)
+    duplicates = find_duplicate_groups(reading)
     on_progress("repeats", 1, 1)
     on_progress("background", 0, 1)
-    guesses = background_probes(reading, repeats, seed)
+    probes = background_probes(reading, duplicates, seed)
     on_progress("background", 1, 1)
     pixels = reading.small.reshape(len(reading), -1).astype(np.float32)
     views = []
@@ -70,13 +77,13 @@ def run_audit(
             views.append(_view(reading, name, drawn))
     on_progress("map", 1 + len(features), 1 + len(features))
     declarations = {folder.name: folder.declared for folder in reading.folders}
-    found = [*duplicate_findings(reading, repeats), *confound_findings(reading, guesses)]
+    found = [*duplicate_findings(reading, duplicates), *confound_findings(reading, probes)]
     findings = [with_declaration(finding, declarations) for finding in found]
     return Audit(
         reading=reading,
-        repeats=repeats,
+        duplicates=duplicates,
         findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.status))),
-        guesses=guesses,
+        probes=probes,
         appearances=tuple(appearances(reading)),
         views=tuple(views),
     )

@@ -1,4 +1,4 @@
-"""`hf-wbc audit FOLDER...`: what is in prepared datasets that a score would not show."""
+"""`hf-wbc audit FOLDER...`: properties of prepared datasets that a score does not reveal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,29 +14,30 @@ if TYPE_CHECKING:
     from hf_wbc.audit.run import Audit
 
 FOUND = 3
-"""Exit status for findings that no source declares; 1 is an error, 2 a wrong command line."""
+"""Exit status for undeclared findings; 1 is an error, 2 a wrong command line."""
 
 
 def audit(
     folders: Annotated[tuple[str, ...], tyro.conf.Positional],
     out: Path = Path("build/audit"),
-    model: str | None = None,
+    model: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None,
     cache: Path = Path("build/features"),
-    num_proc: int | None = None,
+    num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     seed: int = 0,
 ) -> int:
-    """Look for what spoils a score: repeats, wrong labels, telling backgrounds, unlike datasets.
+    """Check datasets for duplicates, wrong labels, confounders and differences.
 
-    Writes a page (index.html), audit.json, pictures and the maps' points. The exit status is 0
-    when nothing was found that the sources do not declare, 3 when something was, 1 for an error.
+    Exits with 3 if there are findings that the sources do not declare, with 0 otherwise.
+
+    Example: hf-wbc audit build/acevedo_20 build/matek_19
 
     Args:
-        folders: Folders that `hf-wbc prepare` wrote.
-        out: The report's folder; an earlier report there is replaced.
-        model: A ready name, a folder or a Hub model whose frozen features are mapped as well.
-        cache: Where features lie once they are computed, as of `hf-wbc embed`.
-        num_proc: Processes; every core when not given.
-        seed: The same seed draws the same maps.
+        folders: Folders written by `hf-wbc prepare`.
+        out: Folder of the report; replaces a previous report.
+        model: Backbone name, folder or Hub model whose features are mapped too.
+        cache: Cache of computed features, as in `hf-wbc embed`.
+        num_proc: Number of processes; default: all cores.
+        seed: Seed of the maps.
     """
     from hf_wbc.audit.measure import open_folders, read_folder
     from hf_wbc.audit.report import check_output_folder, write_audit
@@ -61,7 +62,7 @@ def audit(
 def _features(
     model: str, folders: Sequence["Folder"], cache: Path
 ) -> dict[str, "npt.NDArray[np.float32]"]:
-    """A frozen backbone's features of all cells (N, d), in the order in which they are read."""
+    """Compute a frozen backbone's features of all cells (N, d), in the order of `read_folder`."""
     import numpy as np
 
     from hf_wbc.data.dataset import load_split
@@ -77,8 +78,8 @@ def _features(
             domain = load_split(folder.path, split)
             if domain.image_ids != frames.image_ids:
                 raise ValueError(
-                    f"{folder.path}: {folder.config} and {split} of the default config hold other "
-                    "images or another order; build it again with `hf-wbc prepare`"
+                    f"{folder.path}: {split} differs between {folder.config} and the default "
+                    "config; build the dataset again with `hf-wbc prepare`"
                 )
             table = embed(loaded, domain, cache, accelerator)
             parts.append(table.batch(np.arange(len(table))).numpy())
@@ -86,7 +87,7 @@ def _features(
 
 
 def _print(out: Path, found: "Audit") -> None:
-    """One line for each finding, and where the page is."""
+    """Print one line for each finding, and the location of the page."""
     from rich.console import Console
     from rich.table import Table
 
@@ -98,5 +99,5 @@ def _print(out: Path, found: "Audit") -> None:
     if found.findings:
         console.print(table)
     number = len(found.undeclared)
-    words = f"{number} undeclared findings" if number != 1 else "1 undeclared finding"
-    console.print(f"{words}; {out / 'index.html'}", highlight=False, soft_wrap=True)
+    summary = f"{number} undeclared findings" if number != 1 else "1 undeclared finding"
+    console.print(f"{summary}; {out / 'index.html'}", highlight=False, soft_wrap=True)

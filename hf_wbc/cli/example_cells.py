@@ -1,4 +1,4 @@
-"""Some cells of each class of a dataset, as a sample sheet shows them."""
+"""Example cells of each class of a dataset, for sample sheets."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from hf_wbc.taxonomy import NAMES
 
 
 def example_frames(ref: str, per_class: int, split: str = "train") -> Iterator[Frame]:
-    """The first `per_class` whole frames of each class, in the classes' order."""
+    """Yield the first `per_class` whole frames of each class, in the order of the classes."""
     domain = load_split(ref, split, "original")
     for label, name in enumerate(NAMES):
         for row in np.flatnonzero(domain.labels == label)[:per_class]:

@@ -11,30 +11,28 @@ from hf_wbc.records import read_json
 def prepare(
     source: Annotated[str, tyro.conf.Positional],
     archive: Path,
-    out: Path | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
     subset: bool = False,
     skip_bad: bool = False,
-    num_proc: int | None = None,
+    num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     seed: int = 0,
-    labels: Path | None = None,
-    mapping: Path | None = None,
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
+    mapping: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
 ) -> None:
-    """Build a dataset folder from a laboratory's archive.
+    """Build a dataset folder from an archive, or resume an interrupted build.
 
-    The archive is checked against what is known of it and read in place. The folder appears when
-    it is whole; the same command continues a build that was interrupted, and does nothing when it
-    is finished. `datasets.load_dataset(FOLDER, "cropped")` reads it.
+    Example: hf-wbc prepare acevedo_20 --archive PBC_dataset_normal_DIB.zip
 
     Args:
-        source: The source: acevedo_20, matek_19, mll_23, wbc_1, wbc_2 or class_folders.
-        archive: The archive as it was downloaded: a folder, .zip, .tar or compressed .tar.
-        out: The dataset's folder; build/SOURCE when not given.
-        subset: Build from what is there when it is not the whole archive; the card says so.
-        skip_bad: Go on without bad images; the card names them.
-        num_proc: Processes; every core when not given.
-        seed: The same seed makes the same splits.
-        labels: The owner's labels, for sources that come without.
-        mapping: What your class folders hold, for class_folders.
+        source: acevedo_20, matek_19, mll_23, wbc_1, wbc_2 or class_folders.
+        archive: A folder, .zip, .tar or compressed .tar.
+        out: The dataset's folder; default: build/SOURCE.
+        subset: Accept an incomplete archive; the card says so.
+        skip_bad: Leave out bad images; the card lists them.
+        num_proc: Processes; default: all cores.
+        seed: Seed of the splits.
+        labels: Labels, for sources without any.
+        mapping: Mapping file for class_folders.
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
@@ -59,7 +57,7 @@ def prepare(
         )
     made = read_json(folder / PROVENANCE)
     numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())
-    end = " (was there already)" if was_there else ""
+    end = " (already built)" if was_there else ""
     print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
     for reason in made["bad"].values():
         print(f"left out: {reason.partition('; ')[0]}")

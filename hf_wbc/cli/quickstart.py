@@ -1,7 +1,7 @@
-"""`hf-wbc quickstart`: the whole way once, on drawn cells, in a few minutes and without a network.
+"""`hf-wbc quickstart`: the complete workflow on drawn cells, in a few minutes and offline.
 
-Draws toy archives of three laboratories, prepares and audits them, trains a small network on one
-laboratory, and scores it there and in the two others.
+It draws toy archives of three laboratories, prepares and audits them, trains a small network on one
+laboratory, and evaluates it there and in the other two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,19 @@ HOME = "acevedo_20"
 AWAY = ("matek_19", "mll_23")
 SIZE = "small"
 STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
-"""What a network of 1.2 million weights needs to learn some 400 drawings."""
+"""Enough for a network of 1.2 million weights to learn some 400 drawings."""
 
 
 def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
-    """See in a few minutes how a classifier that is good at home fails in the next laboratory.
+    """See in a few minutes how a classifier fails in another laboratory.
 
-    The cells are drawings (see `hf-wbc toy`), so the scores say nothing about blood. The same
-    command goes on where it was interrupted.
+    The cells are drawings. The same command resumes an interrupted run.
+
+    Example: hf-wbc quickstart --out build/quickstart
 
     Args:
-        out: The folder for archives, datasets, audit, run and pictures.
-        seed: Seed of the drawings, the splits, the weights and the order of images.
+        out: Folder for archives, datasets, audit, run and pictures.
+        seed: Seed of drawings, splits, weights and batches.
     """
     from hf_wbc.cli.audit import audit
     from hf_wbc.cli.display import TrainingDisplay, print_results
@@ -32,18 +33,18 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     from hf_wbc.engine.run import run
     from hf_wbc.preparation.toy_source import toy_name
 
-    _say(1, "draw the archives of three toy laboratories")
+    _announce(1, "draw the archives of three toy laboratories")
     archives = draw_toys(out / "archives", seed, SIZE)
 
-    _say(2, "prepare them: check, split, crop to 25 um")
+    _announce(2, "prepare them: check, split, crop to 25 um")
     prepared = prepare_toys(archives, out / "data", seed)
     folders = {name: str(folder) for name, folder in prepared.items()}
     print(*folders.values(), sep="\n")
 
-    _say(3, "audit them")
+    _announce(3, "audit them")
     audit(tuple(folders.values()), out / "audit")
 
-    _say(4, f"train on {toy_name(HOME)}, score there and in the other laboratories")
+    _announce(4, f"train on {toy_name(HOME)}, evaluate there and in the other laboratories")
     config = TrainConfig(
         sources=(folders[HOME],),
         target=tuple(folders[name] for name in AWAY),
@@ -60,7 +61,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     results = finished.read_record()["results"]
     print_results(finished.path, results)
 
-    _say(5, "draw what came out")
+    _announce(5, "plot the results")
     pictures = out / "pictures"
     pictures.mkdir(exist_ok=True)
     _draw_cells(list(folders.values()), pictures / "cells.png")
@@ -68,12 +69,12 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     print(f"{pictures}\n\n{_closing(results, out, finished.path / 'model')}")
 
 
-def _say(number: int, what: str) -> None:
+def _announce(number: int, what: str) -> None:
     print(f"\n{number}/5 {what}", flush=True)
 
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:
-    """Frames of each class and domain with their 25 um squares."""
+    """Draw frames of each class and domain with their 25 um squares."""
     from hf_wbc.cli.example_cells import example_frames
     from hf_wbc.plots.sample_sheet import draw_sample_sheet
     from hf_wbc.plots.style import save
@@ -91,12 +92,12 @@ def _draw_confusions(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def _closing(results: Mapping[str, Any], out: Path, model: Path) -> str:
-    """What was seen, and what to do next."""
+    """Summarize the scores, and say what to do next."""
     home, *away = (entry["test"]["macro_f1"] for entry in results.values())
     scores = " and ".join(f"{score:.2f}" for score in away)
     return (
-        f"macro-F1 is {home:.2f} at home and {scores} in the next laboratories (toy cells). The "
-        f"model is {model}.\n"
+        f"macro-F1 is {home:.2f} at home and {scores} in the other laboratories (toy cells). The "
+        f"model is in {model}.\n"
         f"Next: open {out / 'audit' / 'index.html'} and {out / 'pictures'}, then build a dataset "
         "of real cells: hf-wbc prepare --help"
     )

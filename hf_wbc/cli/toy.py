@@ -1,6 +1,7 @@
-"""`hf-wbc toy`: draw archives of toy cells, for trying everything without a download.
+"""`hf-wbc toy`: draw archives of toy cells to try everything without a download.
 
-Toy laboratories from nothing: what `quickstart` and the toy study train on."""
+Also the preparation of toy laboratories for `quickstart` and the toy study.
+"""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from hf_wbc.cli.display import stage_progress
+
+SIZE = "small"
+IMAGE_SIZE = 64
 
 
 def toy(
@@ -17,31 +21,24 @@ def toy(
 ) -> None:
     """Draw toy archives of three laboratories in the layouts of the real ones.
 
-    The cells are drawings, and what a model reaches on them says nothing about blood. `hf-wbc
-    prepare SOURCE --archive FOLDER` reads them like the archives that they stand for.
+    Scores on these drawings say nothing about real blood.
+
+    Example: hf-wbc toy --size tiny --out build/toy
 
     Args:
-        out: The folder for the archives; the same archives that lie there already are kept.
-        seed: The same seed draws the same cells.
-        size: Images in all: tiny 192, small 1,700 (0.2 GB), full 6,100 (0.7 GB).
+        out: Folder for the archives; existing identical archives are kept.
+        seed: Seed of the drawings.
+        size: Total number of images: tiny 192, small 1,700 (0.2 GB), full 6,100 (0.7 GB).
     """
-    from functools import partial
-
-    from hf_wbc.cli.display import stage_progress
-    from hf_wbc.toy.archives import draw_archives
-
-    with stage_progress() as on_progress:
-        archives = draw_archives(out, seed, size, on_progress=partial(on_progress, "draw"))
-    for source, archive in archives.items():
+    for source, archive in draw_toys(out, seed, size).items():
         print(f"{source}: {archive}")
 
 
-SIZE = "small"
-IMAGE_SIZE = 64
-
-
 def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
-    """The archives of three toy laboratories in `out`, by source; those that lie there are kept."""
+    """Draw the archives of three toy laboratories into `out`; return their folders by source.
+
+    Archives that exist already are kept.
+    """
     from hf_wbc.toy.archives import draw_archives
 
     with stage_progress() as on_progress:
@@ -49,7 +46,7 @@ def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:
 
 
 def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict[str, Path]:
-    """The datasets of toy archives in `out`, by source; those that lie there are kept."""
+    """Prepare toy archives in `out`; return the datasets' folders by source."""
     import dataset_scripts
     from hf_wbc.preparation.build import prepare
     from hf_wbc.preparation.toy_source import toy_name
@@ -64,7 +61,7 @@ def prepare_toys(archives: Mapping[str, Path], out: Path, seed: int = 0) -> dict
 
 
 def write_backbone(folder: Path) -> Path:
-    """The configuration of a small residual network (He et al. 2016), without weights."""
+    """Write the configuration of a small residual network (He et al. 2016), without weights."""
     from transformers import ResNetConfig, ViTImageProcessor
 
     config = ResNetConfig(
@@ -77,7 +74,7 @@ def write_backbone(folder: Path) -> Path:
 
 
 def make_toy_study(data: Path, domains: Iterable[str], backbone: str) -> None:
-    """Draw and prepare what the ready study `toy` asks for, where it is not there yet."""
+    """Draw and prepare what the toy study needs, unless it exists."""
     from hf_wbc.preparation.toy_source import toy_name
 
     wanted = set(domains)

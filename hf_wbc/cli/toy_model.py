@@ -1,9 +1,9 @@
-"""The toy model that ships with the page, made from nothing in three minutes of CPU time:
+"""Train the toy model that ships with the page, in three minutes of CPU time.
 
     python -m hf_wbc.cli.toy_model spaces/wbc/toy_model
 
-It ships, and is not trained at the first start, so that a visitor waits for nothing and everyone
-sees the same answers. It has seen drawings alone: its 660 kB say nothing about blood.
+Shipping the trained model lets visitors start without waiting and gives everyone the same
+predictions. It has only seen drawings; its 660 kB say nothing about real blood.
 """
 
 import shutil
@@ -18,7 +18,7 @@ REFERENCE_PER_CLASS = 6
 
 
 def make_toy_model(out: Path, work: Path) -> None:
-    """Draw, prepare, train and gather the reference cells in `work`; put the model to `out`."""
+    """Draw, prepare, train and build the reference set in `work`; write the model to `out`."""
     from hf_wbc.cli.display import TrainingDisplay, print_results
     from hf_wbc.cli.toy import draw_toys, prepare_toys
     from hf_wbc.config import TrainConfig
@@ -50,7 +50,7 @@ def make_toy_model(out: Path, work: Path) -> None:
 
 
 def write_network(folder: Path) -> Path:
-    """The configuration of a residual network (He et al. 2016) of 67,000 weights."""
+    """Write the configuration of a residual network (He et al. 2016) with 67,000 weights."""
     from transformers import ResNetConfig, ViTImageProcessor
 
     config = ResNetConfig(

@@ -12,8 +12,8 @@ from hf_wbc.audit.leaks import (
 from hf_wbc.preparation.source import Finding, require_declared, with_declaration
 
 
-def _found(reading, repeats):
-    return {(f.kind, f.status): f for f in duplicate_findings(reading, repeats)}
+def _found(reading, duplicates):
+    return {(f.kind, f.status): f for f in duplicate_findings(reading, duplicates)}
 
 
 def _repeats(identical=(), overlapping=(), same_cell=()):
@@ -58,8 +58,8 @@ def test_one_image_under_two_labels_is_known_when_it_is_for_training_only(make_r
 
 def test_a_cell_that_was_saved_twice_may_have_two_labels_and_a_neighbour_may_not(make_reading):
     reading = make_reading([1, 2, 3, 4])
-    repeats = _repeats(overlapping=[(0, 1), (2, 3)], same_cell=[(0, 1)])
-    found = _found(reading, repeats)
+    duplicates = _repeats(overlapping=[(0, 1), (2, 3)], same_cell=[(0, 1)])
+    found = _found(reading, duplicates)
     assert found["two_labels", "undeclared"].rows == ((0, 1),)
     assert found["overlapping", "undeclared"].number == 2
 
@@ -84,10 +84,10 @@ def test_the_same_patient_name_in_two_datasets_is_two_patients(make_reading):
 
 def test_images_of_two_datasets_are_counted_and_their_labels_compared(make_reading):
     reading = make_reading([1, 1, 2, 1], folder=[0, 0, 1, 1], digests=["x", "y", "x", "y"])
-    repeats = find_duplicate_groups(reading)
-    (shared,) = shared_between(reading, repeats)
+    duplicates = find_duplicate_groups(reading)
+    (shared,) = shared_between(reading, duplicates)
     assert shared.domains == ("a", "b") and shared.identical == ((0, 2), (1, 3))
-    found = _found(reading, repeats)
+    found = _found(reading, duplicates)
     assert set(found) == {("shared_between_datasets", "undeclared"), ("two_labels", "undeclared")}
     assert found["two_labels", "undeclared"].rows == ((0, 2),)
 
@@ -112,8 +112,8 @@ def test_frames_that_the_cell_fills_may_have_any_size(make_reading):
 def test_a_class_that_a_split_lacks_is_news_unless_it_is_too_rare_for_three(make_reading):
     reading = make_reading([0, 0, 0, 1, 1, 2, 2, 2], split=[0, 0, 1, 0, 1, 0, 1, 2])
     found = {f.status: f for f in confound_findings(reading, {}) if "missing" in f.kind}
-    assert found["undeclared"].title == "missing: basophil (3 in all) in test"
-    assert found["expected"].title == "missing: eosinophil (2 in all) in test"
+    assert found["undeclared"].title == "missing: basophil (3 in total) in test"
+    assert found["expected"].title == "missing: eosinophil (2 in total) in test"
 
 
 def test_a_source_declares_a_kind_for_its_own_domain_only():

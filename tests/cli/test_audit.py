@@ -213,7 +213,7 @@ def test_bad_folders_are_named(make_domain, tmp_path, capsys):
         ([str(folder), f"{folder}/../toy"], "are both 'toy_a'"),
         ([str(folder), "--num-proc", "0"], "num_proc is 0"),
         ([str(folder), "--model", "nowhere/at_all", "--out", "/proc/report"], "/proc/.report"),
-        ([str(folder), "--out", str(folder)], "not a folder that `hf-wbc audit` wrote"),
+        ([str(folder), "--out", str(folder)], "was not created by `hf-wbc audit`"),
     ):
         assert main(["audit", *arguments, *([] if "--out" in arguments else ["--out", out])]) == 1
         assert message in capsys.readouterr().err
@@ -226,5 +226,5 @@ def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, 
     _edit(folder, "test", lambda rows: [{**row, "pixel_sha256": "0" * 64} for row in rows])
     report = tmp_path / "report"
     assert main(["audit", str(folder), "--out", str(report), "--num-proc", "1"]) == 1
-    assert "toy_a_test_basophil_0.png does not have the pixels" in capsys.readouterr().err
+    assert "toy_a_test_basophil_0.png: the pixels do not match" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]

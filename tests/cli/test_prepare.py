@@ -77,7 +77,7 @@ def test_a_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
     before = contents(whole)
     done = run(command(lab, whole))
     assert done.returncode == 0
-    assert done.stdout.endswith("test 98 (was there already)\n")
+    assert done.stdout.endswith("test 98 (already built)\n")
     assert contents(whole) == before
 
 
