@@ -1,35 +1,9 @@
-"""The loss on labels that every method shares: cross-entropy, adjusted for priors and lineage.
+"""Loss terms and tensor operations that several methods share.
 
-Logit adjustment (Menon et al. 2021, arXiv:2007.07314, eq. 10): while training, tau log prior of the
-sample's own domain is added to the logits, so that rare classes keep a wide margin. It assumes that
-samples are drawn as they come: use it with --balance none.
-
-Lineage (soft labels of Bertinetto et al. 2020, arXiv:1912.09393, eq. 5): the label's mass is spread
-over the classes as softmax(-distance / softness), where one step of maturation is a distance of 1,
-another class of the lineage 2, another lineage 3. To take a band for a segmented neutrophil then
-costs less than to take it for a lymphocyte.
-
-How sure predictions on the target are, and how diverse, for second phases.
-
-Risks of the source domains in a batch, for methods that compare them.
-
-A domain that a batch lacks has a mean of 0 and a count of 0; whoever compares leaves it out.
-
-Features times predictions, which CDAN's discriminator sees (Long et al. 2018, arXiv:1705.10667).
-
-Where the product would be too wide, a random map of it keeps inner products on average.
-
-Gradient reversal (Ganin et al. 2016, arXiv:1505.07818): one optimizer for two opponents.
-
-What follows the reversal learns to tell the domains apart, what precedes it to confuse them.
-
-Statistics of the whole batch, whatever the number of processes that share it.
-
-A covariance, a kernel mean or a class marginal of half a batch is not half of that of the whole.
-`whole` gives every process all samples, so that each computes the same loss as one process with
-the doubled batch would, value and gradient.
-
-Several views of a batch in one pass through the classifier, for methods with a strong view."""
+All functions work on plain tensors. B is the number of samples in a batch, d the width of the
+features, C the number of classes, K the number of classes that at least one source contains, D the
+number of source domains.
+"""
 
 import math
 from typing import Any
@@ -42,21 +16,59 @@ from hf_wbc.data.batch import Batch
 from hf_wbc.models import Classifier, Output
 from hf_wbc.taxonomy import NUM_CLASSES, relation
 
+__all__ = [
+    "MultilinearMap",
+    "SupervisedLoss",
+    "all_gather_batch",
+    "domain_means",
+    "entropy",
+    "forward_together",
+    "outer_product",
+    "prior_divergence",
+    "ramp_up",
+    "random_outer_product",
+    "reversal_strength",
+    "reverse_gradient",
+    "soft_labels",
+    "target_views",
+]
+
+
+# Supervised loss
+
 
 class SupervisedLoss(nn.Module):
-    """Cross-entropy of each sample; see above."""
+    """Cross-entropy on source labels, adjusted for class priors and cell lineage.
+
+    Logit adjustment (Menon et al. 2021, arXiv:2007.07314, eq. 10) adds `tau * log prior` of the
+    sample's own domain to the logits during training, so that rare classes keep a wide margin. It
+    assumes that samples are drawn at their natural frequency: use it with `--balance none`.
+
+    Lineage uses the soft labels of Bertinetto et al. 2020 (arXiv:1912.09393, eq. 5): the label's
+    mass is spread over the classes as `softmax(-distance / softness)`. The distance is 1 for one
+    step of maturation, 2 for another class of the same lineage, and 3 for another lineage. Taking
+    a band for a segmented neutrophil then costs less than mistaking it for a lymphocyte.
+
+    Attributes:
+        log_prior: Log class priors of each source domain (D, C), smoothed by one image.
+        soft_labels: Target distribution of each class (C, C).
+        present_classes: Ids of the classes that at least one source contains (K,).
+    """
 
     log_prior: Tensor
-    """Of each source domain and class (domains, C), smoothed by one image."""
     soft_labels: Tensor
-    """Target distribution of each class (C, C)."""
     present_classes: Tensor
-    """Ids of the classes that any source has (K,)."""
 
     def __init__(
         self, class_counts: Tensor, logit_adjustment: float = 0.0, lineage: float = 0.0
     ) -> None:
-        """`class_counts` (domains, C); `logit_adjustment` is tau, `lineage` the softness."""
+        """Prepare the loss for a set of source domains.
+
+        Args:
+            class_counts: Training images of each source domain and class (D, C).
+            logit_adjustment: tau; 0 disables logit adjustment.
+            lineage: Softness of the labels; 0 gives one-hot labels.
+        """
         super().__init__()
         counts = class_counts.double() + 1
         self.tau = logit_adjustment
@@ -68,7 +80,13 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("present_classes", present.nonzero().squeeze(1), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
-        """Logits (B, C), labels and domains (B,) to losses (B,), in fp32."""
+        """Return the loss of each sample (B,) in fp32.
+
+        Args:
+            logits: Class scores (B, C).
+            labels: Class ids (B,).
+            domains: Index of each sample's source domain (B,).
+        """
         logits = logits.float()
         if self.tau:
             logits = logits + self.tau * self.log_prior[domains]
@@ -78,22 +96,25 @@ class SupervisedLoss(nn.Module):
 
     @property
     def num_present(self) -> int:
-        """Of the classes that any source has, K."""
+        """Number of classes that at least one source contains, K."""
         return len(self.present_classes)
 
     def select_present(self, logits: Tensor) -> Tensor:
-        """Logits (B, C) of the classes that any source has (B, K).
+        """Return the logits (B, K) of the classes that at least one source contains.
 
-        The others are never predicted, and must not count where a loss is a mean over the classes,
-        or knows how many there are.
+        The other classes are never predicted. They must not count in a loss that averages over
+        classes or depends on their number.
         """
         return logits.index_select(1, self.present_classes)
 
 
 def soft_labels(present: Tensor, softness: float) -> Tensor:
-    """Rows of target distributions (C, C), float32; a softness of 0 is one-hot.
+    """Return the target distribution of each class (C, C) in float32.
 
-    No mass is on a class that is not `present` (C,) bool: it can never be predicted.
+    Args:
+        present: Whether at least one source contains the class (C,), bool. Absent classes, which
+            are never predicted, get no mass.
+        softness: Scale of the lineage distance; 0 gives one-hot rows.
     """
     if not softness:
         return torch.eye(len(present))
@@ -103,59 +124,94 @@ def soft_labels(present: Tensor, softness: float) -> Tensor:
     return torch.softmax((-distance / softness).masked_fill(~present, -torch.inf), dim=1)
 
 
+# Certainty and diversity of predictions
+
+
 def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy in nats of the softmax of logits (B, C), (B,)."""
+    """Return the Shannon entropy (B,) in nats of the softmax of `logits` (B, C)."""
     log_p = logits.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1)
 
 
 def prior_divergence(p: Tensor, prior: Tensor) -> Tensor:
-    """KL divergence of mean predictions (B, C) from a prior (C,), minus ln C; low is diverse.
+    """Return KL(mean prediction || prior) - ln C, (); low values mean diverse predictions.
 
-    With a uniform prior, the negative entropy of the mean.
+    For a uniform prior this is the negative entropy of the mean prediction, the diversity term of
+    SHOT (Liang et al. 2020, arXiv:2002.08546, eq. 3).
+
+    Args:
+        p: Class probabilities (B, C).
+        prior: Class proportions (C,).
     """
     mean = p.mean(0)
     log_mean = mean.clamp(min=1e-12).log()
     return (mean * (log_mean - prior.log())).sum() - math.log(len(prior))
 
 
+# Source domains
+
+
 def domain_means(values: Tensor, domains: Tensor, num_domains: int) -> tuple[Tensor, Tensor]:
-    """Mean of values (B,) in each domain, and the number of samples in each, both (D,)."""
+    """Return the mean of `values` in each domain and the number of its samples, both (D,).
+
+    A domain without samples in the batch has mean 0 and count 0; callers have to leave it out.
+
+    Args:
+        values: One value per sample (B,).
+        domains: Domain index of each sample (B,).
+        num_domains: D.
+    """
     member = nn.functional.one_hot(domains, num_domains).to(values.dtype)
     counts = member.sum(0)
     return (values @ member) / counts.clamp(min=1), counts
 
 
 def ramp_up(weight: float, anneal: float, progress: float) -> float:
-    """A penalty's weight: at most 1 in the first fraction `anneal` of training, then `weight`."""
+    """Return a penalty's weight: at most 1 while `progress` < `anneal`, then `weight`."""
     return weight if progress >= anneal else min(1.0, weight)
 
 
+# Features times predictions (CDAN)
+
 LARGEST_PRODUCT = 4096
-"""Of classes times features; above it the product is projected at random."""
+"""Maximum width, classes times features, of an exact product; wider ones are projected."""
 RANDOM_WIDTH = 1024
+"""Width of the random projection."""
 
 
 def outer_product(f: Tensor, p: Tensor) -> Tensor:
-    """Features (B, d) times softmax (B, C), as (B, C * d): a block of features for each class."""
+    """Return features (B, d) times softmax (B, C) as (B, C * d), one block per class.
+
+    This is the multilinear map of Long et al. 2018, arXiv:1705.10667, eq. 5.
+    """
     return (p[:, :, None] * f[:, None, :]).flatten(1)
 
 
 def random_outer_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tensor:
-    """(B, d) and (B, C) to (B, k), by fixed normal matrices (d, k) and (C, k).
+    """Return a random projection (B, k) of `outer_product` that keeps inner products on average.
 
-    Inner products are in expectation those of `product`.
+    The randomized multilinear map of Long et al. 2018, arXiv:1705.10667, eq. 6.
+
+    Args:
+        f: Features (B, d).
+        p: Softmax outputs (B, C).
+        r_f: Fixed matrix of standard normal draws (d, k).
+        r_p: Likewise (C, k).
     """
     return (f @ r_f) * (p @ r_p) / math.sqrt(r_f.shape[1])
 
 
 class MultilinearMap(nn.Module):
-    """Features (B, d) and softmax (B, C) to their product, or to a random map of it."""
+    """Features (B, d) and softmax (B, C) to their outer product or, if too wide, a projection.
+
+    Attributes:
+        width: Width of the output.
+        r_f: Random projection of the features (d, k), drawn once and saved.
+        r_p: Random projection of the softmax outputs (C, k), likewise.
+    """
 
     r_f: Tensor
-    """Of a random map (d, k); drawn once, and saved."""
     r_p: Tensor
-    """Likewise (C, k)."""
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
@@ -166,13 +222,17 @@ class MultilinearMap(nn.Module):
             self.register_buffer("r_p", torch.randn(num_classes, RANDOM_WIDTH))
 
     def forward(self, f: Tensor, p: Tensor) -> Tensor:
+        """Return the map (B, width) of features `f` (B, d) and softmax outputs `p` (B, C)."""
         return (
             random_outer_product(f, p, self.r_f, self.r_p) if self.random else outer_product(f, p)
         )
 
 
+# Gradient reversal
+
+
 class _Reversal(torch.autograd.Function):
-    """Identity forward, gradient times -strength backward."""
+    """Identity in the forward pass; multiplies the gradient by -strength in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
@@ -185,21 +245,35 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(values: Tensor, strength: float) -> Tensor:
-    """The values themselves; their gradient is that of what follows, times -strength."""
+    """Return `values` unchanged, but multiply their gradient by -`strength`.
+
+    With gradient reversal (Ganin et al. 2016, arXiv:1505.07818) a single optimizer trains two
+    opponents: the layers after it learn to tell the domains apart, the layers before it to confuse
+    them.
+    """
     reversed_: Tensor = _Reversal.apply(values, strength)
     return reversed_
 
 
 def reversal_strength(progress: float, gamma: float) -> float:
-    """From 0 at progress 0 towards 1, the faster the larger gamma: 2 / (1 + exp(-gamma p)) - 1."""
+    """Return 2 / (1 + exp(-gamma * progress)) - 1, which grows from 0 towards 1 with progress."""
     return math.tanh(gamma * progress / 2)
 
 
-def all_gather_batch(values: Tensor) -> Tensor:
-    """Samples (B, ...) of this process to those of all (world * B, ...), in order of rank.
+# Batches: several processes, several views
 
-    Gradients reach this process's own samples, times the number of processes: the mean over
-    processes that DistributedDataParallel takes of them is then the gradient of the loss.
+
+def all_gather_batch(values: Tensor) -> Tensor:
+    """Return the samples of all processes (world * B, ...) in order of rank.
+
+    A covariance, a kernel mean or a class marginal of half a batch is not half of that of the
+    whole batch. With this function every process computes the same loss as one process with the
+    whole batch would, in value and in gradient. Gradients reach this process's own samples,
+    multiplied by the number of processes: the mean that DistributedDataParallel takes over
+    processes is then the gradient of the loss.
+
+    Args:
+        values: This process's samples (B, ...); B must be the same in every process.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return values
@@ -213,13 +287,16 @@ def all_gather_batch(values: Tensor) -> Tensor:
 
 
 def target_views(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The target's weak and strong view (B, ...)."""
+    """Return the weakly and the strongly augmented target inputs, both (B, ...)."""
     assert batch.target is not None and batch.target.strong is not None
     return batch.target.inputs, batch.target.strong
 
 
 def forward_together(classifier: Classifier, *inputs: Tensor) -> list[Output]:
-    """The classifier's output for each of the inputs (B_i, ...), which share BatchNorm's batch."""
+    """Return the classifier's output for each of the inputs (B_i, ...), from a single pass.
+
+    BatchNorm therefore uses the statistics of all inputs together.
+    """
     output = classifier(torch.cat(inputs))
     sizes = [len(each) for each in inputs]
     parts = zip(output.features.split(sizes), output.logits.split(sizes), strict=True)

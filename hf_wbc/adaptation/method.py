@@ -1,11 +1,9 @@
-"""What a method is, what it declares, and how it is found by name.
+"""The method contract: what a training method declares, computes, and how it is found by name.
 
-What an option may be is said once, by its type: `weight: NotNegative = 1.0`.
-
-Options come from a command line or a file, as int | float | bool | str. `Checked` refuses a value
-of another type, one out of its range, and NaN.
-
-What most methods that see the target are: the supervised loss plus `weight` times a penalty."""
+A method is a loss around a classifier. It lives in a file of `hf_wbc.adaptation.methods`, declares
+what it needs (`Needs`), its options (`MethodOptions`) and its limitations, and computes the terms
+of a loss from a batch. The training loop owns optimizer, schedule and precision.
+"""
 
 import dataclasses
 import importlib
@@ -22,14 +20,36 @@ from hf_wbc.data.batch import Batch, TargetBatch
 from hf_wbc.models import Classifier, Output
 from hf_wbc.text import did_you_mean
 
+__all__ = [
+    "AtLeastOne",
+    "Count",
+    "Family",
+    "Fraction",
+    "LossTerms",
+    "Method",
+    "MethodOptions",
+    "Needs",
+    "NotNegative",
+    "PenaltyMethod",
+    "Positive",
+    "PositiveFraction",
+    "ProperFraction",
+    "Range",
+    "TrainingInfo",
+    "load_method",
+    "method_names",
+    "range_error",
+]
+
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers an option may be."""
+    """The numbers that an option accepts."""
 
     must: str
-    """In words, as they follow "it must"."""
+    """Completes the sentence "it must ..." of the error message."""
     holds: Callable[[float], bool]
+    """Whether a number is in the range."""
 
 
 AT_LEAST_ONE = Range("be at least 1", lambda value: value >= 1)
@@ -52,168 +72,199 @@ KINDS = {
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Base of frozen dataclasses of options, and itself the options of who has none.
+    """Base class of a method's options, and the options of a method that has none.
 
-    A field is a bool, int, float or str, `Annotated` with ranges or not, or one of `Literal` texts.
+    Subclasses are frozen dataclasses. The type of a field defines the values it accepts: bool, int,
+    float, str, one of these `Annotated` with ranges (`weight: NotNegative = 1.0`), or a `Literal`
+    of texts. Values come from a command line or a file.
     """
 
     def __post_init__(self) -> None:
-        """ValueError for a value that its type excludes; an int becomes the float that is meant."""
+        """Check every option, and convert an int to float where the option is a float.
+
+        Raises:
+            ValueError: If a value has the wrong type, is out of range, or is not finite.
+        """
         hints = get_type_hints(type(self), include_extras=True)
         for name in (field.name for field in fields(self)):
             value, hint = getattr(self, name), hints[name]
             kind, *ranges = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             if wrong := range_error(value, kind, ranges):
                 raise ValueError(f"{name} is {value!r}; {wrong}")
-            if kind is float:  # 1 and 1.0 are one setting of one run
+            if kind is float:  # 1 and 1.0 must give the same run name
                 object.__setattr__(self, name, float(value))
 
 
 def range_error(value: Any, kind: Any, ranges: Sequence[Range] = ()) -> str:
-    """What is wrong with the value of an option; empty when nothing is."""
+    """Return what is wrong with an option's value, or an empty string if it is valid.
+
+    Args:
+        value: The value to check.
+        kind: Its expected type: bool, int, float, str or a `Literal` of texts.
+        ranges: The ranges it has to be in.
+    """
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         return "" if value in choices else f"choose from {', '.join(choices)}"
-    if not _is(value, kind):
+    if not _has_type(value, kind):
         return f"it must {KINDS[kind]}"
     return next((f"it must {each.must}" for each in ranges if not each.holds(value)), "")
 
 
-def _is(value: Any, kind: Any) -> bool:
+def _has_type(value: Any, kind: Any) -> bool:
     if kind is float:
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # and no NaN
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # excludes NaN
     return type(value) is kind
 
 
 Family = Literal["generalisation", "adaptation", "source-free"]
 LossTerms = dict[str, Tensor]
-"""Named scalar terms of a loss; `loss` is the one to minimise."""
+"""Named scalar terms of a loss; `loss` is the one to minimize, the others are logged."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method asks of the loader."""
+    """What a method needs from the data loader and the model."""
 
     target: bool = False
-    """Unlabelled target images in `fit`; a second phase has them in any case."""
+    """Unlabelled target samples in `fit`. A second phase always gets them."""
     strong: bool = False
-    """A second, more strongly augmented view."""
+    """A second, more strongly augmented view of each sample."""
     index: bool = False
-    """The row of each sample, to remember something of it between steps."""
+    """The row of each sample, for methods that remember it between steps."""
     images: bool = False
-    """Images themselves: it cannot run on embedded features."""
+    """Images: the method cannot train on embedded features."""
     features: bool = False
-    """Features that learn: on a frozen backbone, a bottleneck before the head."""
+    """Trainable features: a frozen backbone gets a bottleneck before the head."""
     num_sources: int = 1
-    """Labelled domains, at least."""
+    """Minimum number of labelled domains."""
 
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """What a method may know before the first step; nothing of it comes from target labels."""
+    """What a method may know before the first step; nothing is derived from target labels."""
 
     num_steps: int
+    """Optimizer steps of the first phase."""
     source_domains: tuple[str, ...]
+    """Names of the source domains."""
     class_counts: Tensor
-    """Training images of each source domain and class (domains, classes), int64."""
+    """Training images of each source domain and class (D, C), int64."""
     num_target: int
-    """Unlabelled training images in all target domains: `index` of a target view is below it."""
+    """Unlabelled training images in all target domains; `index` of a target view is below it."""
     is_features: bool = False
-    """Inputs are embedded features, which pass no layer of the backbone."""
+    """Whether inputs are embedded features, which bypass the backbone."""
     adapt_passes: float = 0.0
-    """Passes over the target's images that the second phase will make."""
+    """Passes over the target's images in the second phase."""
     logit_adjustment: float = 0.0
-    """For `SupervisedLoss`."""
+    """See `SupervisedLoss`."""
     lineage: float = 0.0
-    """For `SupervisedLoss`."""
+    """See `SupervisedLoss`."""
 
 
 class Method(nn.Module):
-    """A loss around a classifier. The loop owns optimizer, schedule and precision.
+    """A loss around a classifier.
 
-    A method trains in `fit`, on source and target, and then, where it has a second phase, in
-    `adapt`, on target images alone.
+    A method trains in `fit`, on source and target batches. If it has a second phase
+    (`adapt_passes` > 0), it then trains in `adapt`, on target batches only.
+
+    Attributes:
+        classifier: The classifier that learns.
+        options: An instance of `Options`.
+        supervised: The supervised loss, available after `setup`.
     """
 
     needs: ClassVar[Needs] = Needs()
+    """What the method needs from the data loader and the model."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
-    """A frozen dataclass derived from `Checked`, with the paper's defaults."""
+    """Frozen dataclass derived from `MethodOptions`, with the paper's defaults."""
     paper: ClassVar[str]
     """Authors, year and arXiv id."""
     family: ClassVar[Family]
-    """Generalisation sees no target, adaptation does while it trains, source-free only then."""
+    """Generalization never sees a target, adaptation sees it during training, and source-free
+    methods see it only in a second phase without the sources."""
     limitations: ClassVar[str]
-    """One sentence for `hf-wbc methods`."""
+    """When the method fails, in one sentence for `hf-wbc methods`."""
     config_overrides: ClassVar[Mapping[str, Any]] = {}
-    """Fields of `TrainConfig`, and of its augmentation, that it sets where the user did not."""
+    """Fields of `TrainConfig`, and of its augmentation, to set where the user did not."""
     adapt_passes: ClassVar[float] = 0.0
-    """Passes over the target's training images in the second phase; 0 is no second phase."""
+    """Default passes over the target's training images in the second phase; 0 for no such phase."""
 
     def __init__(self, classifier: Classifier, options: Any) -> None:
-        """Around a classifier, with options from `parse`."""
+        """Wrap a classifier.
+
+        Args:
+            classifier: The classifier to train.
+            options: Options as returned by `parse`.
+        """
         super().__init__()
         self.classifier = classifier
         self.options = options
 
     @classmethod
     def name(cls) -> str:
-        """The name of its file."""
+        """Return the method's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Any:
-        """Options by name as `Options`; ValueError when one is unknown or out of its range."""
+        """Return an instance of `Options` from values by name.
+
+        Raises:
+            ValueError: If an option is unknown or its value is invalid.
+        """
         known = [field.name for field in dataclasses.fields(cls.Options)]
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(
                 f"{cls.name()} has no option {', '.join(unknown)}; "
-                f"it knows {', '.join(known) or 'none'}"
+                f"its options are: {', '.join(known) or 'none'}"
             )
         return cls.Options(**options)
 
     @classmethod
     def sees_target(cls) -> bool:
-        """Whether either phase needs a target's images."""
+        """Return whether the method needs images of a target in either phase."""
         return cls.needs.target or cls.adapt_passes > 0
 
     @property
     def eval_model(self) -> Classifier:
-        """The weights that are evaluated and saved: a teacher's, in some methods."""
+        """The model to evaluate and save; some methods return a teacher."""
         return self.classifier
 
     def setup(self, info: TrainingInfo) -> None:
-        """Once, before the optimizer is made: add modules and buffers that depend on the data.
+        """Add modules and buffers that depend on the data, before the optimizer is created.
 
-        ValueError for a setting that the method cannot work in.
+        Raises:
+            ValueError: If the method cannot train in this setting.
         """
         self.supervised = SupervisedLoss(info.class_counts, info.logit_adjustment, info.lineage)
 
     def forward(self, batch: Batch | TargetBatch) -> LossTerms:
-        """The terms of the phase that the batch belongs to."""
+        """Return the loss terms of the phase that the batch belongs to."""
         return self.adapt(batch) if isinstance(batch, TargetBatch) else self.fit(batch)
 
     def fit(self, batch: Batch) -> LossTerms:
-        """Terms of a batch of both; a method without a first phase of its own trains plainly."""
+        """Return the loss terms of a source and target batch; by default the supervised loss."""
         return {"loss": self.supervised_loss(self.classifier(batch.source.inputs), batch)}
 
     def start_adapting(self) -> None:
-        """Before the second phase's optimizer is made: say which weights learn in it, say."""
+        """Prepare the second phase before its optimizer is created, e.g. freeze weights."""
 
     def adapt(self, batch: TargetBatch) -> LossTerms:
-        """Terms of a batch of target images; where no weight learns, `loss` needs no gradient."""
+        """Return the loss terms of a target batch; without trainable weights, no gradient."""
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """After each optimizer step: move an averaged teacher, say."""
+        """Run after each optimizer step, e.g. to update an averaged teacher."""
 
     def supervised_loss(self, output: Output, batch: Batch) -> Tensor:
-        """Mean supervised loss of the source samples, as every method has it."""
+        """Return the mean supervised loss () of the source samples."""
         source = batch.source
         loss: Tensor = self.supervised(output.logits, source.labels, source.domains).mean()
         return loss
 
     def forward_source_target(self, batch: Batch) -> tuple[Output, Output]:
-        """The classifier's outputs for source and target, in one pass through it."""
+        """Return the classifier's outputs for source and target, from a single pass."""
         assert batch.target is not None
         output_s, output_t = forward_together(
             self.classifier, batch.source.inputs, batch.target.inputs
@@ -221,32 +272,16 @@ class Method(nn.Module):
         return output_s, output_t
 
 
-def method_names() -> tuple[str, ...]:
-    """All methods, in alphabetical order."""
-    import hf_wbc.adaptation.methods as package
-
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
-
-
-def load_method(name: str) -> type[Method]:
-    """The class of a method; ValueError lists the names that exist."""
-    names = method_names()
-    if name not in names:
-        raise ValueError(f"unknown method {name!r}; {did_you_mean(name, names)}")
-    method: type[Method] = importlib.import_module(f"hf_wbc.adaptation.methods.{name}").METHOD
-    return method
-
-
 class PenaltyMethod(Method):
-    """Adds a penalty on the outputs of both sides; its options have a `weight`."""
+    """The supervised loss plus `options.weight` times a penalty on source and target outputs."""
 
     needs = Needs(target=True)
     family: ClassVar[Family] = "adaptation"
     penalty_name: ClassVar[str]
-    """Among the terms."""
+    """Name of the penalty among the loss terms."""
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted penalty, and both terms alone."""
         output_s, output_t = self.forward_source_target(batch)
         supervised = self.supervised_loss(output_s, batch)
         penalty = self.penalty(output_s, output_t, batch)
@@ -255,9 +290,30 @@ class PenaltyMethod(Method):
         return {**terms, self.penalty_name: penalty.detach()}
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        """What is minimised along with the supervised loss, ()."""
+        """Return the penalty ()."""
         raise NotImplementedError
 
     def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor | None:
-        """Importance of this process's source samples (B_s,); None where all are equal."""
+        """Return importance weights of this process's source samples (B_s,), or None if equal."""
         return None
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods in alphabetical order."""
+    import hf_wbc.adaptation.methods as package
+
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def load_method(name: str) -> type[Method]:
+    """Return the class of a method.
+
+    Raises:
+        ValueError: If there is no such method; the message suggests the nearest name.
+    """
+    names = method_names()
+    if name not in names:
+        raise ValueError(f"unknown method {name!r}; {did_you_mean(name, names)}")
+    method: type[Method] = importlib.import_module(f"hf_wbc.adaptation.methods.{name}").METHOD
+    return method

@@ -19,5 +19,5 @@ def test_an_unknown_method_is_met_with_the_nearest_name() -> None:
 
 
 def test_an_unknown_option_is_met_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="source_only has no option nope; it knows none"):
+    with pytest.raises(ValueError, match="source_only has no option nope; its options are: none"):
         load_method("source_only").parse({"nope": 1})

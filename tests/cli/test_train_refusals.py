@@ -51,8 +51,11 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
     [
         ("--method nope", "unknown method 'nope'; choose from "),
         ("--method source_onli", "did you mean 'source_only'?"),
-        ("--method-options tau 1", "source_only has no option tau; it knows none"),
-        ("--method mcc --method-options weigth 1", "no option weigth; it knows weight, temp"),
+        ("--method-options tau 1", "source_only has no option tau; its options are: none"),
+        (
+            "--method mcc --method-options weigth 1",
+            "no option weigth; its options are: weight, temp",
+        ),
         ("--method mcc --method-options weight -1", "weight is -1; it must not be negative"),
         ("--method vrex", "vrex compares 2 sources or more, and 1 is given"),
         ("--method target_stats --inputs features", "target_stats needs images"),

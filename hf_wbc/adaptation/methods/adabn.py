@@ -1,7 +1,8 @@
-"""AdaBN: BatchNorm statistics re-estimated on the target (Li et al. 2016, arXiv:1603.04779).
+"""AdaBN: re-estimate BatchNorm statistics on the target (Li et al. 2016, arXiv:1603.04779).
 
-No weight learns. Every layer's mean and variance become averages over the target batches of one
-pass, --batch-norm frozen and a frozen backbone notwithstanding: that is all that the method is.
+No weights are trained. The mean and variance of every BatchNorm layer become averages over the
+target batches of one pass, even with `--batch-norm frozen` or a frozen backbone, because these
+statistics are all that the method changes.
 """
 
 import torch
@@ -18,33 +19,38 @@ from hf_wbc.data.batch import TargetBatch
 
 
 class AdaBN(Method):
+    """Re-estimates BatchNorm statistics on the target."""
+
     paper = "Li et al. 2016, arXiv:1603.04779"
     family = "source-free"
     limitations = (
-        "class proportions differ: the statistics are of the mix of classes, and the target's mix "
-        "is taken for the source's; a ViT has no BatchNorm at all."
+        "class proportions differ, because the statistics depend on the mix of classes; a ViT has "
+        "no BatchNorm to re-estimate."
     )
     adapt_passes = 1.0
 
     def setup(self, info: TrainingInfo) -> None:
+        """Check that the classifier has BatchNorm layers that inputs pass through."""
         super().setup(info)
         if info.is_features and self.classifier.bottleneck is None:
             raise ValueError(
-                "adabn re-estimates BatchNorm, and embedded features pass none; add one with "
-                "--bottleneck 256, or leave out --inputs features"
+                "adabn re-estimates BatchNorm, but embedded features pass through none; add one "
+                "with --bottleneck 256, or omit --inputs features"
             )
         if not batch_norms(self.classifier):
             raise ValueError(
-                "adabn re-estimates BatchNorm, and this classifier has none (no ViT does); "
+                "adabn re-estimates BatchNorm, but this classifier has none (no ViT does); "
                 "add one with --bottleneck 256"
             )
 
     def start_adapting(self) -> None:
+        """Freeze all weights and reset the running statistics."""
         self.requires_grad_(False)
         reset_statistics(self.classifier)
 
     @torch.no_grad()
     def adapt(self, batch: TargetBatch) -> LossTerms:
+        """Update the running statistics; the entropy is only logged."""
         logits = batch_logits(self.classifier, batch.target.inputs)
         average_statistics(self.classifier)
         return {"loss": entropy(logits).mean()}

@@ -1,10 +1,11 @@
 """AdaMatch: FixMatch for two domains (Berthelot et al. 2021, arXiv:2106.04732).
 
-Pseudo-labels are first aligned with the class proportions that the classifier predicts on the
-source, and the threshold on their confidence is relative to its confidence there. Of the paper,
-random logit interpolation is left out: it mixes the source's logits with those of a second pass
-over the source alone, which differ only by BatchNorm's statistics of the batch. Proportions are the
-batch's; the authors' code averages them over past batches.
+Pseudo-labels are aligned with the class proportions that the classifier predicts on the source, and
+the confidence threshold is relative to the confidence on the source.
+
+Differences from the paper: random logit interpolation is omitted, because it mixes the source's
+logits with those of a second, source-only pass, which differ only in BatchNorm's batch statistics.
+Class proportions are those of the batch; the authors' code averages them over past batches.
 """
 
 import math
@@ -21,19 +22,24 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of AdaMatch."""
+    """Hyper-parameters of AdaMatch."""
 
     weight: NotNegative = 1.0
-    """Of the loss on pseudo-labels, once it has grown."""
+    """Weight of the pseudo-label loss at the end of its warm-up."""
     threshold: Fraction = 0.9
-    """Confidence from which a prediction is a label, relative to the mean on the source."""
+    """Confidence threshold of pseudo-labels, relative to the mean confidence on the source."""
 
 
 def align_distribution(z_t: Tensor, z_s: Tensor) -> Tensor:
-    """Target probabilities (B_t, C) times source over target class proportions, rows normalised.
+    """Return target probabilities (B_t, C) rescaled to the source's class proportions.
 
-    Proportions are mean probabilities of logits z_s (B_s, C) and z_t (B_t, C), taken in logarithms:
-    a class that no sample has stays finite.
+    Each row is multiplied by the ratio of mean source to mean target probabilities and normalized
+    (distribution alignment, arXiv:2106.04732, sec. 3.3). The ratio is computed from logarithms, so
+    that it stays finite for a class that no sample has.
+
+    Args:
+        z_t: Target logits (B_t, C).
+        z_s: Source logits (B_s, C).
     """
     log_p_s, log_p_t = z_s.log_softmax(1), z_t.log_softmax(1)
     log_ratio = (log_p_s.logsumexp(0) - math.log(len(z_s))) - (
@@ -45,10 +51,17 @@ def align_distribution(z_t: Tensor, z_s: Tensor) -> Tensor:
 def adamatch_loss(
     z_strong: Tensor, z_weak: Tensor, z_s: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of strong target logits (B_t, C) with aligned sure labels of the weak ones.
+    """Return AdaMatch's pseudo-label loss (arXiv:2106.04732, eq. 5) and its fraction of labels.
 
-    The mean over all B_t samples, where those below the threshold count zero; and the fraction
-    that is sure. Weak target and source logits (B_t, C) and (B_s, C) get no gradient.
+    Args:
+        z_strong: Target logits (B_t, C) on the strong view.
+        z_weak: Target logits (B_t, C) on the weak view, which give the labels; no gradient.
+        z_s: Source logits (B_s, C) on the weak view; no gradient.
+        threshold: Confidence threshold in [0, 1], relative to the mean confidence on the source.
+
+    Returns:
+        The cross-entropy (), averaged over all B_t samples with those below the threshold counting
+        zero, and the fraction () of samples above the threshold.
     """
     z_weak, z_s = z_weak.detach(), z_s.detach()
     confidence, labels = align_distribution(z_weak, z_s).max(1)
@@ -57,18 +70,23 @@ def adamatch_loss(
 
 
 def cosine_warm_up(progress: float) -> float:
-    """From 0 to 1 in the first half of the training, as half a cosine wave."""
+    """Return a weight that grows from 0 to 1 along a half cosine in the first half of training."""
     return 0.5 - 0.5 * math.cos(min(math.pi, 2 * math.pi * progress))
 
 
 class AdaMatch(Method):
+    """FixMatch with distribution alignment and a relative confidence threshold."""
+
     needs = Needs(target=True, strong=True)
     Options = Options
     paper = "Berthelot et al. 2021, arXiv:2106.04732"
     family = "adaptation"
-    limitations = "class proportions differ: it relabels target cells until they have the source's."
+    limitations = (
+        "class proportions differ: it relabels target cells until they match the source's."
+    )
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the pseudo-label loss."""
         weak, strong = target_views(batch)
         assert batch.source.strong is not None
         inputs = batch.source.inputs, batch.source.strong, weak, strong

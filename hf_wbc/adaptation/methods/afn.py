@@ -1,8 +1,8 @@
-"""SAFN: let every feature norm grow, step by step (Xu et al. 2019, arXiv:1811.07456).
+"""SAFN: let the norm of every feature grow step by step (Xu et al. 2019, arXiv:1811.07456).
 
-Target features have smaller norms than the source's and transfer badly: each sample's norm is drawn
-to what it just was plus delta. The mean is over the samples of both domains, as in the paper's
-formula; the authors' code adds a mean for each, which is twice that.
+Target features have smaller norms than source features and transfer badly. Each sample's norm is
+pulled towards its current value plus delta. The mean is over the samples of both domains, as in the
+paper's formula; the authors' code adds one mean per domain, which is twice as much.
 """
 
 from dataclasses import dataclass
@@ -16,30 +16,38 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of SAFN."""
+    """Hyper-parameters of SAFN."""
 
     weight: NotNegative = 0.05
-    """Of the loss on norms."""
+    """Weight of the norm loss."""
     delta: Positive = 1.0
-    """By how much a norm is to grow in a step."""
+    """Growth of a norm per step."""
 
 
 def afn_loss(norms: Tensor, delta: float) -> Tensor:
-    """Mean squared distance of norms (B,) to what they are plus delta, a constant.
+    """Return the mean squared distance of feature norms to their current value plus delta.
 
-    The value is always delta^2; the gradient pulls each norm up by the same.
+    Stepwise adaptive feature norm loss (Xu et al. 2019, arXiv:1811.07456, eq. 7). Its value is
+    always `delta ** 2`; its gradient increases every norm by the same amount.
+
+    Args:
+        norms: L2 norms of the features (B,), e.g. `features.norm(dim=1)`.
+        delta: Growth of a norm per step.
     """
     return (norms - (norms.detach() + delta)).pow(2).mean()
 
 
 class Afn(Method):
+    """Stepwise adaptive feature norm: source and target features grow in norm."""
+
     needs = Needs(target=True, features=True)
     Options = Options
     paper = "Xu et al. 2019, arXiv:1811.07456"
     family = "adaptation"
-    limitations = "features come through a linear layer alone: it can only scale them up."
+    limitations = "features come from a linear layer only, which can do no more than scale them up."
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the norm loss."""
         output_s, output_t = self.forward_source_target(batch)
         supervised = self.supervised_loss(output_s, batch)
         norms = torch.cat([output_s.features, output_t.features]).float().norm(dim=1)

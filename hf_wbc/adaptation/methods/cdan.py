@@ -1,8 +1,11 @@
-"""CDAN: a discriminator that sees features times predictions (Long et al. 2018, arXiv:1705.10667).
+"""CDAN: a discriminator of features times predictions (Long et al. 2018, arXiv:1705.10667).
 
-As DANN, but what has to look alike is each class's features, as far as predictions tell the class.
-With entropy (CDAN+E) samples of sure predictions weigh more, up to twice. No gradient goes through
-the predictions. All sources together are one side, the target is the other.
+As DANN, but the discriminator sees the outer product of features and class probabilities, so that
+features have to match class by class, as far as predictions reveal the class. With entropy
+conditioning (CDAN+E), confident samples weigh up to twice as much. No gradient flows through the
+predictions. All sources together form one side, the target the other.
+
+The loss is `domain_adversarial_loss` on the domain logits of a `MultilinearMap`.
 """
 
 from dataclasses import dataclass
@@ -27,36 +30,40 @@ from hf_wbc.models import Output
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of CDAN."""
+    """Hyper-parameters of CDAN."""
 
     weight: NotNegative = 1.0
-    """Of the discriminator's loss."""
+    """Weight of the discriminator's loss."""
     entropy: bool = False
-    """CDAN+E: each sample weighs 1 + exp(-entropy of its prediction)."""
+    """Use CDAN+E: weight each sample by 1 + exp(-entropy of its prediction)."""
     gamma: Positive = 10.0
-    """How fast the reversal grows: its strength is 2 / (1 + exp(-gamma progress)) - 1."""
+    """Growth rate of the reversal strength, 2 / (1 + exp(-gamma * progress)) - 1."""
     width: Count = 1024
-    """Of the discriminator's two hidden layers."""
+    """Width of the discriminator's two hidden layers."""
 
 
 def entropy_weights(p: Tensor) -> Tensor:
-    """1 + exp(-entropy) of softmax outputs (B, C), as (B,): from 1 + 1/C to 2."""
+    """Return 1 + exp(-entropy) (B,), in [1 + 1/C, 2], of softmax outputs `p` (B, C)."""
     return 1 + torch.exp(-torch.special.entr(p).sum(1))
 
 
 class Cdan(PenaltyMethod):
+    """Conditional domain-adversarial training."""
+
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "domain"
     paper = "Long et al. 2018, arXiv:1705.10667"
-    limitations = "class proportions differ, or first predictions on the target are mostly wrong."
+    limitations = "class proportions differ, or early predictions on the target are mostly wrong."
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the multilinear map and the discriminator."""
         super().setup(info)
         self.map = MultilinearMap(self.classifier.num_features, self.supervised.num_present)
         self.discriminator = Discriminator(self.map.width, self.options.width)
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        """Return the domain-adversarial loss of the multilinear maps."""
         h_s, w_s = self.joint(output_s)
         h_t, w_t = self.joint(output_t)
         strength = reversal_strength(batch.progress, self.options.gamma)
@@ -64,7 +71,7 @@ class Cdan(PenaltyMethod):
         return domain_adversarial_loss(z_s, z_t, w_s, w_t)
 
     def joint(self, output: Output) -> tuple[Tensor, Tensor | None]:
-        """What the discriminator sees of a domain (B, k), and weights (B,) with --entropy."""
+        """Return the discriminator's input (B, k), and sample weights (B,) for CDAN+E."""
         p = self.supervised.select_present(output.logits.detach()).float().softmax(1)
         h = self.map(output.features, p)
         if not self.options.entropy:

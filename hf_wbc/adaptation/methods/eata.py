@@ -1,9 +1,9 @@
 """EATA: TENT on reliable, non-redundant samples (Niu et al. 2022, arXiv:2204.02610).
 
-A sample counts when its entropy is below `threshold` ln C, weighted by exp(threshold ln C - H), and
-when its prediction differs from the moving mean of earlier ones. The Fisher regulariser is left out
-(the paper calls the method then ETA): it is there to keep the source's accuracy, which is no aim
-here, and needs each sample's gradient at the start of the phase.
+A sample counts if its entropy H is below `threshold * ln C` and its prediction differs from the
+moving mean of earlier predictions; its weight is exp(threshold * ln C - H). The Fisher regularizer
+is omitted (the paper then calls the method ETA): it preserves accuracy on the source, which is not
+a goal here, and needs each sample's gradient at the start of the phase.
 """
 
 import math
@@ -27,19 +27,27 @@ from hf_wbc.data.batch import TargetBatch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
+    """Hyper-parameters of EATA."""
+
     threshold: PositiveFraction = 0.4
-    """Entropy above which a sample is unreliable, as a fraction of ln C."""
+    """Entropy limit of a reliable sample, as a fraction of ln C."""
     margin: PositiveFraction = 0.4
-    """Cosine to the mean prediction from which a sample is redundant; .4 for ten classes."""
+    """Cosine similarity with the mean prediction that makes a sample redundant; the paper uses 0.4
+    for ten classes."""
     momentum: ProperFraction = 0.9
-    """Of the mean prediction."""
+    """Momentum of the mean prediction."""
 
 
 def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) -> Tensor:
-    """Weights (B,) of samples with logits (B, C), 0 for those that do not count; no gradient.
+    """Return sample weights (B,) without gradient, 0 for unreliable and redundant samples.
 
-    `mean` (C,) is the mean prediction so far, or zeros, to which nothing is similar; `threshold`
-    is in nats.
+    Niu et al. 2022, arXiv:2204.02610, eq. 2-5.
+
+    Args:
+        logits: Target logits (B, C).
+        mean: Mean prediction so far (C,), or zeros, to which no prediction is similar.
+        threshold: Entropy limit in nats.
+        margin: Cosine similarity with the mean that makes a sample redundant.
     """
     logits = logits.detach()
     found = entropy(logits)
@@ -48,35 +56,50 @@ def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) 
     return (threshold - found).exp() * counts
 
 
+def eata_loss(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean entropy () over the samples with a positive weight.
+
+    Args:
+        logits: Target logits (B, C).
+        weights: Sample weights (B,), see `eata_weights`.
+    """
+    number = (weights > 0).float().sum().clamp(min=1)
+    return (weights * entropy(logits)).sum() / number
+
+
 class Eata(Tent):
+    """Entropy minimization on reliable, non-redundant target samples."""
+
     Options = Options
     paper = "Niu et al. 2022, arXiv:2204.02610 (without the Fisher regulariser)"
     limitations = (
-        "few target predictions are below the threshold, or one class makes up most of the target: "
-        "its samples are then redundant, and rare and wrong predictions lead."
+        "few target predictions pass the threshold, or one class makes up most of the target: its "
+        "samples become redundant, and rare and wrong predictions dominate."
     )
     mean: Tensor
-    """Moving mean of the predictions that counted (K,), zeros before the first."""
+    """Moving mean of the predictions that counted (K,); zeros before the first."""
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the moving mean prediction."""
         super().setup(info)
         self.register_buffer("mean", torch.zeros(self.supervised.num_present))
 
     def adapt(self, batch: TargetBatch) -> LossTerms:
+        """Return the weighted entropy, and the fraction of samples that counted."""
         logits = all_gather_batch(batch_logits(self.classifier, batch.target.inputs))
         logits = self.supervised.select_present(logits)
         limit = self.options.threshold * math.log(self.supervised.num_present)
         weights = eata_weights(logits, self.mean, limit, self.options.margin)
         counted = (weights > 0).float()
-        number = counted.sum().clamp(min=1)
         self._remember(logits.detach().softmax(1), counted)
-        loss = (weights * entropy(logits)).sum() / number
-        return {"loss": loss, "counted": counted.mean()}
+        return {"loss": eata_loss(logits, weights), "counted": counted.mean()}
 
     def _remember(self, predictions: Tensor, counted: Tensor) -> None:
-        """Move the mean towards that of the samples that count, if any does."""
+        """Update the mean prediction with that of the samples that count, if any."""
         new = (predictions * counted[:, None]).sum(0) / counted.sum().clamp(min=1)
-        momentum = self.options.momentum * (self.mean.sum() > 0)  # the first replaces the zeros
+        momentum = self.options.momentum * (
+            self.mean.sum() > 0
+        )  # the first update replaces the zeros
         moved = momentum * self.mean + (1 - momentum) * new
         self.mean.copy_(torch.where(counted.sum() > 0, moved, self.mean))
 

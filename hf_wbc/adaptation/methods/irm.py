@@ -1,9 +1,9 @@
-"""IRMv1: one head that is best for every source at once (Arjovsky et al. 2019, arXiv:1907.02893).
+"""IRMv1: invariant risk minimization (Arjovsky et al. 2019, arXiv:1907.02893).
 
-The penalty is each domain's squared gradient of the cross-entropy in a scale w of the logits, at
-w = 1. That gradient is known in closed form: E_p[z] - z_y in each sample. Its square is estimated
-without bias, as the paper's code does by two halves of a batch, but from all pairs of different
-samples, so that no split is drawn; like theirs, an estimate may be negative.
+One head has to be optimal for every source at once. The penalty is each domain's squared gradient
+of the cross-entropy with respect to a scale w of the logits, at w = 1. This gradient has a closed
+form, E_p[z] - z_y for each sample. Its square is estimated without bias from all pairs of different
+samples; the paper's code uses two halves of a batch instead. As there, an estimate may be negative.
 """
 
 from dataclasses import dataclass
@@ -25,22 +25,37 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
+    """Hyper-parameters of IRM."""
+
     weight: NotNegative = 100.0
-    """Of the penalty; DomainBed's."""
+    """Weight of the penalty, as in DomainBed."""
     anneal: Fraction = 0.1
-    """Fraction of training in which the weight is at most 1; DomainBed's."""
+    """Initial fraction of training in which the weight is at most 1, as in DomainBed."""
 
 
 def scale_gradients(logits: Tensor, labels: Tensor) -> Tensor:
-    """d/dw of the cross-entropy of w * logits (B, C) at w = 1, for each sample (B,)."""
+    """Return the derivative (B,) of the cross-entropy of w * logits with respect to w, at w = 1.
+
+    Args:
+        logits: Class scores (B, C).
+        labels: Class ids (B,).
+    """
     mean = (logits.softmax(1) * logits).sum(1)
     return mean - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def irm_penalty(gradients: Tensor, domains: Tensor, num_domains: int) -> Tensor:
-    """Mean over domains of the squared mean gradient, estimated without bias; both inputs (B,).
+    """Return the mean over domains of the squared mean gradient, estimated without bias.
 
-    A domain of fewer than two samples says nothing and is left out.
+    IRMv1 penalty (Arjovsky et al. 2019, arXiv:1907.02893, sec. 3.1).
+
+    Args:
+        gradients: See `scale_gradients` (B,).
+        domains: Domain index of each sample (B,). Domains with fewer than two samples are ignored.
+        num_domains: Number of domains.
+
+    Returns:
+        A scalar; it can be negative.
     """
     means, counts = domain_means(gradients, domains, num_domains)
     squares, _ = domain_means(gradients.square(), domains, num_domains)
@@ -50,20 +65,24 @@ def irm_penalty(gradients: Tensor, domains: Tensor, num_domains: int) -> Tensor:
 
 
 class IRM(Method):
+    """Invariant risk minimization over source domains."""
+
     needs = Needs(num_sources=2)
     Options = Options
     paper = "Arjovsky et al. 2019, arXiv:1907.02893"
     family = "generalisation"
     limitations = (
-        "sources are few or the model can fit them all: the penalty then vanishes while features "
+        "there are few sources or the model can fit them all: the penalty vanishes while features "
         "still depend on the laboratory."
     )
 
     def setup(self, info: TrainingInfo) -> None:
+        """Store the number of source domains."""
         super().setup(info)
         self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted penalty."""
         source = batch.source
         output = self.classifier(source.inputs)
         gradients = scale_gradients(output.logits.float(), source.labels)

@@ -1,7 +1,8 @@
-"""IWDAN: DANN against a source that has the target's proportions (Tachet des Combes et al. 2020).
+"""IWDAN: DANN with a reweighted source (Tachet des Combes et al. 2020, arXiv:2003.04475).
 
-DANN (Ganin et al. 2016, arXiv:1505.07818) with the source's part of the discriminator's loss under
-the class weights of arXiv:2003.04475, as `_running_priors` estimates them.
+DANN (Ganin et al. 2016, arXiv:1505.07818) with the discriminator's loss on the source
+reweighted to the target's class proportions. The class weights of Tachet des Combes et al. 2020
+(arXiv:2003.04475) are estimated by `hf_wbc.adaptation.target_priors`.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from hf_wbc.adaptation.methods import dann as base
 
 @dataclass(frozen=True)
 class Options(WeightOptions, base.Options):
-    """Of DANN, and of the weights."""
+    """Hyper-parameters of DANN and of the importance weights."""
 
 
 class IwDann(ImportanceWeightedMethod, base.Dann):
+    """DANN with importance-weighted source samples."""
+
     Options = Options
     paper = "Tachet des Combes et al. 2020, arXiv:2003.04475 (IWDAN); Ganin et al. 2016"
 

@@ -1,8 +1,8 @@
 """JAN: match features and predictions jointly (Long et al. 2017, arXiv:1605.06636).
 
-As DAN, with the product of the features' kernel and one of the softmax outputs: what has to match
-is which features go with which predictions, not features alone. All sources together are one side,
-the target is the other.
+As DAN, with the product of a kernel of the features and a kernel of the softmax outputs: the joint
+distribution of features and predictions has to match, not that of features alone. All sources
+together form one side, the target the other.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,33 @@ from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
 SOFTMAX_SIGMA = 0.92
-"""Fixed bandwidth of the kernel of softmax outputs; the authors' code has 2 sigma^2 = 1.68."""
+"""Fixed bandwidth of the softmax kernel; the authors' code uses 2 sigma^2 = 1.68."""
 
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of JAN."""
+    """Hyper-parameters of JAN."""
 
     weight: NotNegative = 1.0
-    """Of the discrepancy."""
+    """Weight of the discrepancy."""
 
 
 def joint_mmd(
     f_s: Tensor, p_s: Tensor, f_t: Tensor, p_t: Tensor, w_s: Tensor | None = None
 ) -> Tensor:
-    """Unbiased squared joint MMD; features (B_s, d), (B_t, d), softmax (B_s, C), (B_t, C).
+    """Return the unbiased squared joint MMD of features and predictions.
 
-    `w_s` (B_s,) are importance weights of the source samples, not negative.
+    Long et al. 2017, arXiv:1605.06636, eq. 9, with an unbiased estimate.
+
+    Args:
+        f_s: Source features (B_s, d).
+        p_s: Source softmax outputs (B_s, C).
+        f_t: Target features (B_t, d).
+        p_t: Target softmax outputs (B_t, C).
+        w_s: Nonnegative importance weights of the source samples (B_s,).
+
+    Returns:
+        A scalar with mean 0 for equal distributions; it can be negative.
     """
     distance = squared_distances(torch.cat([p_s, p_t]))
     of_softmax = torch.exp(-distance / (2 * SOFTMAX_SIGMA**2))
@@ -41,13 +51,16 @@ def joint_mmd(
 
 
 class Jan(PenaltyMethod):
+    """Minimizes the joint maximum mean discrepancy of features and predictions."""
+
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "joint_mmd"
     paper = "Long et al. 2017, arXiv:1605.06636"
-    limitations = "class proportions differ: predictions are to be as frequent as in the source."
+    limitations = "class proportions differ: it makes predictions as frequent as in the source."
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        """Return the joint MMD of the batch."""
         f_s, f_t = (all_gather_batch(output.features).float() for output in (output_s, output_t))
         p_s, p_t = (
             all_gather_batch(output.logits).float().softmax(1) for output in (output_s, output_t)

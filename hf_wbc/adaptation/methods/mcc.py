@@ -1,9 +1,8 @@
-"""MCC: classes that are not confused with each other on the target (Jin et al. 2020,
-arXiv:1912.03699).
+"""MCC: minimize class confusion on the target (Jin et al. 2020, arXiv:1912.03699).
 
-Softened predictions of a target batch are correlated class by class; each class's share of
-correlation with other classes is its confusion, and their mean over the classes is minimised. There
-is nothing to align and no other network, only the batch has to be large enough to hold classes.
+Softened predictions of a target batch are correlated class by class. The confusion of a class is
+the share of its correlation that falls on other classes; MCC minimizes the mean over the classes.
+It needs no alignment and no second network, but a batch large enough to contain the classes.
 """
 
 from dataclasses import dataclass
@@ -19,21 +18,28 @@ from hf_wbc.models import Output
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of MCC."""
+    """Hyper-parameters of MCC."""
 
     weight: NotNegative = 1.0
-    """Of the confusion."""
+    """Weight of the confusion."""
     temperature: Positive = 2.5
-    """By which target logits are divided."""
+    """Divisor of the target logits."""
 
 
 def mcc_loss(logits: Tensor, temperature: float = 2.5) -> Tensor:
-    """Mean share of other classes in a class's correlations; logits (B, C), value in [0, 1].
+    """Return the minimum class confusion loss (Jin et al. 2020, arXiv:1912.03699, eq. 8).
 
-    With p the softened predictions and w weights that grow with certainty (no gradient), class j's
-    correlation with k is sum_i w_i p_ij p_ik. Summed over k it is sum_i w_i p_ij, so what class j
-    keeps for itself is the mean of p_ij under weights w_i p_ij. Normalising those in logarithms
-    stays finite for a class that no sample of the batch has.
+    With p the softened predictions and w weights that grow with certainty (no gradient), the
+    correlation of classes j and k is sum_i w_i p_ij p_ik. Its sum over k is sum_i w_i p_ij, so the
+    share that class j keeps is the mean of p_ij under the weights w_i p_ij. These are normalized in
+    logarithms, which stays finite for a class that no sample of the batch has.
+
+    Args:
+        logits: Logits of unlabelled target samples (B, C).
+        temperature: Divisor of the logits.
+
+    Returns:
+        A scalar in [0, 1]; 0 when no two classes are confused.
     """
     log_p = torch.log_softmax(logits / temperature, dim=1)
     p = log_p.exp()
@@ -43,12 +49,17 @@ def mcc_loss(logits: Tensor, temperature: float = 2.5) -> Tensor:
 
 
 class Mcc(PenaltyMethod):
+    """Minimum class confusion on target predictions."""
+
     Options = Options
     penalty_name = "confusion"
     paper = "Jin et al. 2020, arXiv:1912.03699"
-    limitations = "a class is rare in the target: giving it to a frequent one confuses nothing."
+    limitations = (
+        "a class is rare in the target: assigning it to a frequent one causes no confusion."
+    )
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        """Return the class confusion of the target batch."""
         logits = self.supervised.select_present(all_gather_batch(output_t.logits)).float()
         return mcc_loss(logits, self.options.temperature)
 

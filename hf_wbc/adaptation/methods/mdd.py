@@ -1,8 +1,8 @@
 """MDD: margin disparity discrepancy (Zhang et al. 2019, arXiv:1904.05801).
 
 A second head learns to agree with the classifier on the source, weighted by gamma, and to disagree
-with it on the target. Through gradient reversal the features learn to leave it no room for that.
-All sources together are one side, the target is the other.
+with it on the target. Through gradient reversal the features learn to make that impossible. All
+sources together form one side, the target the other.
 """
 
 from dataclasses import dataclass
@@ -24,28 +24,39 @@ from hf_wbc.data.batch import Batch
 from hf_wbc.models import Output
 
 GAMMA_OF_STRENGTH = 10.0
-"""The reversal grows as DANN's does."""
+"""Growth rate of the reversal strength, as in DANN."""
 
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of MDD."""
+    """Hyper-parameters of MDD."""
 
     weight: NotNegative = 1.0
-    """Of the second head's loss."""
+    """Weight of the second head's loss."""
     gamma: Positive = 4.0
-    """Weight of agreement on the source; the margin is its logarithm."""
+    """Weight of the agreement on the source; the margin is ln gamma."""
     strength: NotNegative = 0.1
-    """Of the gradient reversal at the end of training; it grows from 0."""
+    """Strength of the gradient reversal at the end of training; it grows from 0."""
     width: Count = 1024
-    """Of the second head's hidden layer."""
+    """Width of the second head's hidden layer."""
 
 
 def mdd_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:
-    """Loss of the second head: gamma times -log p(y) on the source, -log(1 - p(y)) on the target.
+    """Return the loss of the second head, the negative margin disparity discrepancy.
 
-    y is the class that the classifier's logits `z` (B, C) predict, p the softmax of the second
-    head's logits `adv` (B, C). Its negative is the discrepancy.
+    Zhang et al. 2019, arXiv:1904.05801, eq. 30: gamma times -log p(y) on the source plus
+    -log(1 - p(y)) on the target, where y is the class that the classifier predicts and p the
+    softmax of the second head's logits.
+
+    Args:
+        z_s: The classifier's source logits (B_s, C).
+        adv_s: The second head's source logits (B_s, C).
+        z_t: The classifier's target logits (B_t, C).
+        adv_t: The second head's target logits (B_t, C).
+        gamma: Weight of the source term.
+
+    Returns:
+        A nonnegative scalar.
     """
     y_s, y_t = z_s.argmax(1, keepdim=True), z_t.argmax(1, keepdim=True)
     agree = adv_s.logsumexp(1) - adv_s.gather(1, y_s).squeeze(1)
@@ -55,13 +66,16 @@ def mdd_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: floa
 
 
 class Mdd(PenaltyMethod):
+    """Minimizes the margin disparity discrepancy with a second head."""
+
     needs = Needs(target=True, features=True)
     Options = Options
     penalty_name = "disparity"
     paper = "Zhang et al. 2019, arXiv:1904.05801"
-    limitations = "class proportions differ: frequent classes are split to fill rare ones."
+    limitations = "class proportions differ: it splits frequent classes to fill rare ones."
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the second head."""
         super().setup(info)
         width = self.options.width
         self.adversary = nn.Sequential(
@@ -71,6 +85,7 @@ class Mdd(PenaltyMethod):
         )
 
     def penalty(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
+        """Return the loss of the second head, with reversed gradients to the features."""
         strength = self.options.strength * reversal_strength(batch.progress, GAMMA_OF_STRENGTH)
         features = reverse_gradient(torch.cat([output_s.features, output_t.features]), strength)
         sizes = [len(output_s.features), len(output_t.features)]

@@ -1,8 +1,8 @@
-"""MIC: with blocks of it masked, a target image is what a teacher takes the whole one for (Hoyer et
-al. 2022, arXiv:2212.01322).
+"""MIC: masked image consistency (Hoyer et al. 2022, arXiv:2212.01322).
 
-So context has to make up for what is hidden. The paper adds this to CDAN with MCC; here it stands
-alone beside the supervised loss, and images are only masked, not coloured anew.
+On target images with masked blocks, the student learns to predict what a teacher predicts on the
+whole image, so that it has to use context. The paper adds this loss to CDAN with MCC; here it is
+used alone beside the supervised loss, and images are masked but not color-augmented.
 """
 
 from dataclasses import dataclass
@@ -29,50 +29,61 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of MIC."""
+    """Hyper-parameters of MIC."""
 
     weight: NotNegative = 1.0
-    """Of the loss on masked images."""
+    """Weight of the loss on masked images."""
     decay: ProperFraction = 0.9
-    """Of the teacher."""
+    """Decay of the teacher."""
     block: Count = 64
-    """Side of a masked block in pixels; an image has at least two blocks to a side."""
+    """Side of a masked block in pixels; an image has at least two blocks per side."""
     ratio: Fraction = 0.7
     """Probability that a block is masked."""
 
 
 def mask_blocks(images: Tensor, block: int, ratio: float) -> Tensor:
-    """Normalised images (B, 3, H, W) with a part of their blocks at 0, drawn for each image.
+    """Return normalized images with random blocks set to 0 (arXiv:2212.01322, eq. 4-5).
 
-    The blocks are as near to `block` pixels as makes them fill the image evenly.
+    Args:
+        images: Normalized images (B, 3, H, W).
+        block: Approximate side of a block in pixels, adjusted so that blocks tile the image.
+        ratio: Probability that a block is masked.
     """
     height, width = images.shape[-2:]
     grid = max(2, round(height / block)), max(2, round(width / block))
-    kept = torch.rand(len(images), 1, *grid, device=images.device) >= ratio
-    return images * interpolate(kept.to(images.dtype), size=(height, width))
+    visible = torch.rand(len(images), 1, *grid, device=images.device) >= ratio
+    return images * interpolate(visible.to(images.dtype), size=(height, width))
 
 
 def mic_loss(z: Tensor, guide: Tensor) -> Tensor:
-    """Cross-entropy of logits z (B, C) with the guide's labels, times its confidence in each.
+    """Return the mean cross-entropy () with the teacher's labels, weighted by its confidence.
 
-    The mean over B samples. The guide's logits (B, C) get no gradient.
+    After Hoyer et al. 2022, arXiv:2212.01322, eq. 6, with the maximum probability as the weight.
+
+    Args:
+        z: The student's logits on masked images (B, C).
+        guide: The teacher's logits on the whole images (B, C); no gradient.
     """
     confidence, labels = guide.detach().softmax(1).max(1)
     return (confidence * cross_entropy(z, labels, reduction="none")).mean()
 
 
 class Mic(Method):
+    """Consistency between masked and whole target images."""
+
     needs = Needs(target=True, images=True)
     Options = Options
     paper = "Hoyer et al. 2022, arXiv:2212.01322"
     family = "adaptation"
-    limitations = "the teacher is wrong from the start, or a mask hides all that tells a cell."
+    limitations = "the teacher is wrong from the start, or a mask hides what identifies a cell."
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the teacher."""
         super().setup(info)
         self.teacher = Teacher(self.classifier, self.options.decay)
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the loss on masked target images."""
         assert batch.target is not None
         images = batch.target.inputs
         hidden = mask_blocks(images, self.options.block, self.options.ratio)
@@ -83,6 +94,7 @@ class Mic(Method):
         return {"loss": loss, "supervised": supervised.detach(), "masked": pseudo.detach()}
 
     def after_step(self) -> None:
+        """Update the teacher."""
         self.teacher.update(self.classifier)
 
 

@@ -1,15 +1,11 @@
-"""MixStyle: channel statistics mixed between images (Zhou et al. 2021, arXiv:2104.02008).
+"""MixStyle: mix channel statistics between images (Zhou et al. 2021, arXiv:2104.02008).
 
-After each early stage of a CNN, in training only, a map's channel means and deviations become a
-random mix of its own and another image's: colour and texture of one laboratory on cells of another.
-Partners are drawn from the whole batch, as the paper does where domains are unknown, so that one
-source is enough. The early stages are the first half (see `early_stages`), which in a ResNet is the
-paper's first two.
-
-The early stages of a CNN, found by what they do to an image.
-
-A stage ends where the map's side is about to shrink, in whatever way a family names its parts.
-Stages are counted from a quarter of the image's side on, where a ResNet's first one works."""
+During training, after each early stage of a CNN, a feature map's channel means and standard
+deviations are replaced by a random mix of its own and another image's: color and texture of one
+laboratory on cells of another. Partners are drawn from the whole batch, as in the paper where
+domains are unknown, so that a single source suffices. The early stages are the first half (see
+`early_stages`), which in a ResNet are the paper's first two.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,9 +28,15 @@ from hf_wbc.data.batch import Batch
 
 
 def early_stages(model: nn.Module, image: Tensor) -> list[str]:
-    """Names of the modules that end the first half of the stages, for an image (1, 3, H, W).
+    """Return the names of the modules that end the first half of a CNN's stages.
 
-    None in a ViT.
+    Stages are found by what they do to an image, not by name: a stage ends where the side of the
+    feature map is about to shrink. They are counted from a quarter of the image's side, where the
+    first stage of a ResNet operates.
+
+    Args:
+        model: Any image model; a ViT has no stages.
+        image: An image to pass through the model (1, 3, H, W).
     """
     sides: dict[nn.Module, tuple[int, int]] = {}
 
@@ -58,7 +60,7 @@ def early_stages(model: nn.Module, image: Tensor) -> list[str]:
 
 
 def _blocks(module: nn.Module, sides: dict[nn.Module, tuple[int, int]]) -> Iterator[nn.Module]:
-    """Outermost modules with convolutions that at most halve a map's side."""
+    """Yield the outermost modules with convolutions that at most halve a map's side."""
     convolves = any(isinstance(m, nn.Conv2d) for m in module.modules())
     given, out = sides.get(module, (0, 0))
     if convolves and out and given <= 2 * out and not isinstance(module, nn.Conv2d):
@@ -69,21 +71,30 @@ def _blocks(module: nn.Module, sides: dict[nn.Module, tuple[int, int]]) -> Itera
 
 
 SIDE = 224
-"""Of the image that is passed to find the stages; a CNN has the same ones at any side."""
+"""Side in pixels of the image used to find the stages, which do not depend on it."""
 
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
+    """Hyper-parameters of MixStyle."""
+
     alpha: Positive = 0.1
-    """Of the Beta distribution of the mix; small is mostly one or the other."""
+    """Parameter of the Beta distribution of the mix; small values mostly pick one of the two."""
     p: Fraction = 0.5
-    """Probability that a batch is mixed at a stage."""
+    """Probability that a batch is mixed after a stage."""
 
 
 def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> Tensor:
-    """Maps (B, K, H, W) with the statistics of `own` (B,) parts themselves, the rest of partners.
+    """Return feature maps with mixed channel statistics (Zhou et al. 2021, eq. 4-6).
 
-    `partner` (B,) are rows. Statistics have no gradient.
+    Args:
+        maps: Feature maps (B, K, H, W).
+        partner: Row of each map's partner (B,), int64.
+        own: Weight of each map's own statistics (B,), in [0, 1]; its partner's get the rest.
+        eps: Added to variances.
+
+    Returns:
+        Feature maps (B, K, H, W); no gradient flows through the statistics.
     """
     var, mean = torch.var_mean(maps.detach(), dim=(2, 3), correction=0, keepdim=True)
     std = (var + eps).sqrt()
@@ -94,36 +105,40 @@ def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> 
 
 
 class MixStyle(Method):
+    """Mixes feature statistics of images in the early stages of a CNN."""
+
     needs = Needs(images=True)
     Options = Options
     paper = "Zhou et al. 2021, arXiv:2104.02008"
     family = "generalisation"
     limitations = (
-        "colour and texture tell classes apart, as granules do; and there are no early maps in a "
-        "ViT to mix."
+        "color and texture distinguish classes, as granules do; a ViT has no early feature maps "
+        "to mix."
     )
 
     def setup(self, info: TrainingInfo) -> None:
+        """Find the early stages."""
         super().setup(info)
-        # A ViT has one, which cuts the patches, and may take images of its own size alone.
+        # A ViT has one, the patch embedding, and may only accept images of its own size.
         has_maps = sum(isinstance(m, nn.Conv2d) for m in self.classifier.modules()) > 1
         device = next(self.classifier.parameters()).device
         image = torch.zeros(1, 3, SIDE, SIDE, device=device)
         self.stages = early_stages(self.classifier, image) if has_maps else []
         if not self.stages:
             raise ValueError(
-                "mixstyle mixes the maps of a CNN's early stages, and this classifier has none; "
-                "choose a CNN, mobilenetv2 or convnextv2-atto say, or another --method"
+                "mixstyle mixes the feature maps of a CNN's early stages, but this classifier has "
+                "none; choose a CNN, e.g. mobilenetv2 or convnextv2-atto, or another --method"
             )
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss, with mixed statistics in training mode."""
         with self._mixing():
             output = self.classifier(batch.source.inputs)
         return {"loss": self.supervised_loss(output, batch)}
 
     @contextmanager
     def _mixing(self) -> Iterator[None]:
-        """Hooked anew for each pass: a lasting hook would be shared by deep copies."""
+        """Mix statistics during one pass; a permanent hook would be shared by deep copies."""
         with ExitStack() as stack:
             for name in self.stages if self.training else []:
                 stage = self.classifier.get_submodule(name)
@@ -131,7 +146,7 @@ class MixStyle(Method):
             yield
 
     def _mix(self, module: nn.Module, inputs: Any, maps: Tensor) -> Tensor:
-        """Draws on the maps' device, so that nothing waits for it."""
+        """Forward hook; draws on the maps' device to avoid a synchronization."""
         number, device = len(maps), maps.device
         alpha = torch.full((number,), self.options.alpha, device=device)
         own = torch.distributions.Beta(alpha, alpha, validate_args=False).sample()

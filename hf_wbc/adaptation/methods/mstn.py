@@ -1,15 +1,14 @@
 """MSTN: match the centroids of each class (Xie et al. 2018, ICML, PMLR 80).
 
-A class's centroid in the target is that of the samples taken for it. Class by class, proportions do
-not matter, and a class that a source lacks has no centroid there: it is neither moved nor matched.
-Several sources are matched each on its own classes.
+The centroid of a class in the target is that of the samples that are assigned to it. Because
+classes are matched one by one, class proportions do not matter. A class that a source lacks has no
+centroid there and is ignored. Each source is matched separately, on its own classes.
 
-Where this differs from the paper: pseudo-labels are soft and corrected for the target's class
-proportions, without which the leavings of common classes are a rare one's centroid; means fade by
-samples, not by batches, so a class that a batch lacks stays where it was, and counts by what was
-seen of it; the adversarial term, which aligns proportions, is left out.
-
-Means of features that forget: sums that fade by samples, each with the number it is a sum of."""
+Differences from the paper: pseudo-labels are soft and corrected for the target's class proportions;
+otherwise the misclassified samples of common classes form a rare class's centroid. Moving averages
+decay by samples instead of batches, so that a class that a batch lacks keeps its centroid, and each
+class counts by how much was seen of it. The adversarial term, which aligns proportions, is omitted.
+"""
 
 from dataclasses import dataclass
 
@@ -32,53 +31,75 @@ from hf_wbc.data.batch import Batch
 
 
 def update_fading_sums(sums: Tensor, f: Tensor, member: Tensor, theta: float) -> Tensor:
-    """The next fading sums (K, d + 1) of features (B, d), and of ones, under `member` (B, K)."""
+    """Return exponentially decaying sums (K, d + 1) after another batch.
+
+    The first d columns are sums of features, the last one is the number of samples.
+
+    Args:
+        sums: The sums so far (K, d + 1).
+        f: Features (B, d).
+        member: Weight of each sample in each of the K sums (B, K).
+        theta: Decay of the sums per batch.
+    """
     with torch.autocast(f.device.type, enabled=False):
         return theta * sums + member.T @ torch.cat([f, torch.ones_like(f[:, :1])], dim=1)
 
 
 def fading_means(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """The means (K, d) in fading sums (K, d + 1), 0 of no sample, and of how many they are (K,)."""
+    """Return the means (K, d) and sample counts (K,) of decaying sums (K, d + 1).
+
+    The mean of no samples is 0.
+    """
     seen = sums[:, -1]
     return sums[:, :-1] / seen.clamp(min=1e-6)[:, None], seen
 
 
 @dataclass(frozen=True)
 class Options(PriorOptions):
-    """Of MSTN, and of the target's proportions."""
+    """Hyper-parameters of MSTN and of the estimated target priors."""
 
     weight: NotNegative = 1.0
-    """Of the distance of the centroids."""
+    """Weight of the centroid distance."""
     theta: ProperFraction = 0.7
-    """What a batch counts after the next one, in the moving centroids."""
+    """Decay of the moving centroids per batch."""
     gamma: Positive = 10.0
-    """How fast the weight grows: by 2 / (1 + exp(-gamma progress)) - 1."""
+    """Growth rate of the weight, 2 / (1 + exp(-gamma * progress)) - 1."""
 
 
 def mstn_loss(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
-    """Mean squared difference of centroids (S, C, d) of S sources and (C, d) of the target.
+    """Return the weighted mean squared difference () of class centroids.
 
-    `matched` (S, C) in [0, 1] is what each pair counts.
+    The semantic transfer loss of Xie et al. 2018, eq. 3, as a mean instead of a sum.
+
+    Args:
+        c_s: Centroids of S sources (S, C, d).
+        c_t: Centroids of the target (C, d).
+        matched: Weight of each pair (S, C), in [0, 1].
     """
     distance = (c_s - c_t).pow(2).mean(2)
     return (matched * distance).sum() / matched.sum().clamp(min=1e-12)
 
 
 class Mstn(Method):
+    """Matches moving class centroids of source and target."""
+
     needs = Needs(target=True, features=True)
     Options = Options
     paper = "Xie et al. 2018, ICML (PMLR 80)"
     family = "adaptation"
-    limitations = "the target is full of a class that no source has, or is mostly misread at first."
+    limitations = (
+        "no source contains a frequent target class, or most early target predictions are wrong."
+    )
 
     sums_s: Tensor
-    """Fading sums of features and of ones, of each source's classes (S * C, d + 1)."""
+    """Decaying sums of each source's classes (S * C, d + 1), see `update_fading_sums`."""
     sums_t: Tensor
-    """The same of the target's (C, d + 1)."""
+    """Decaying sums of the target's classes (C, d + 1)."""
     has: Tensor
-    """1 where a source has a class (S, C)."""
+    """1 where a source contains a class, else 0 (S, C)."""
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the moving centroids and the prior estimate."""
         super().setup(info)
         (num_sources, num_classes), width = info.class_counts.shape, self.classifier.num_features
         self.num_classes = num_classes
@@ -89,6 +110,7 @@ class Mstn(Method):
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted centroid distance."""
         output_s, output_t = self.forward_source_target(batch)
         supervised = self.supervised_loss(output_s, batch)
         cells = batch.source.domains * self.num_classes + batch.source.labels
@@ -110,7 +132,7 @@ class Mstn(Method):
         return {"loss": loss, "supervised": supervised.detach(), "semantic": distance.detach()}
 
     def distance(self, sums_s: Tensor, sums_t: Tensor) -> Tensor:
-        """Of the centroids; each pair counts by what was seen of both, nothing for no sample."""
+        """Return the centroid distance; each pair counts by the samples seen of both."""
         (c_s, seen_s), (c_t, seen_t) = fading_means(sums_s), fading_means(sums_t)
         counted = (seen_s / (seen_s + 1)).view_as(self.has) * (seen_t / (seen_t + 1))
         return mstn_loss(c_s.view(*self.has.shape, -1), c_t, counted)

@@ -1,9 +1,9 @@
 """CORAL between every pair of sources (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
 
-DomainBed's use of it for generalisation, with the paper's formula: DomainBed's own adds a distance
-of means and divides otherwise. Covariances are never formed: with G the Gram matrix of samples,
-each centred on its domain, the inner product of two covariances is a sum of squares in G, which is
-the cheaper the wider the features are.
+This is DomainBed's use of CORAL for domain generalization, with the paper's formula: DomainBed adds
+a distance of means and normalizes differently. The covariances are never formed. With G the Gram
+matrix of samples, each centered on its domain, the inner product of two covariances is a sum of
+squares in G, which is cheaper for wide features.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,20 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
+    """Hyper-parameters of CORAL between sources."""
+
     weight: NotNegative = 1.0
-    """Of the mean distance."""
+    """Weight of the mean covariance distance."""
 
 
 def multi_coral_loss(features: Tensor, domains: Tensor, num_domains: int) -> Tensor:
-    """Mean over pairs of domains of ||C_i - C_j||^2 / 4d^2; features (B, d), domains (B,).
+    """Return the mean of ||C_i - C_j||^2 / (4 d^2) over all pairs of domains, ().
 
-    Domains of fewer than two samples have no covariance and are left out.
+    Args:
+        features: Features (B, d).
+        domains: Domain index of each sample (B,). Domains with fewer than two samples have no
+            covariance and are ignored.
+        num_domains: Number of domains.
     """
     member = nn.functional.one_hot(domains, num_domains).to(features.dtype)
     counts = member.sum(0)
@@ -48,19 +54,25 @@ def multi_coral_loss(features: Tensor, domains: Tensor, num_domains: int) -> Ten
 
 
 class MultiCoral(Method):
+    """Matches the feature covariances of all pairs of sources."""
+
     needs = Needs(num_sources=2, features=True)
     Options = Options
     paper = (
         "Sun & Saenko 2016, arXiv:1607.01719, as in Gulrajani & Lopez-Paz 2021, arXiv:2007.01434"
     )
     family = "generalisation"
-    limitations = "sources hold different mixes of classes, whose covariances should then differ."
+    limitations = (
+        "sources contain different mixes of classes, so that their covariances should differ."
+    )
 
     def setup(self, info: TrainingInfo) -> None:
+        """Store the number of source domains."""
         super().setup(info)
         self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted covariance distance."""
         output = self.classifier(batch.source.inputs)
         with torch.autocast(output.features.device.type, enabled=False):
             features, domains = (

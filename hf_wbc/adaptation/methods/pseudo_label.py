@@ -1,7 +1,7 @@
-"""Pseudo-label: the classifier's own sure predictions on the target are its labels (Lee 2013).
+"""Pseudo-label: train on the classifier's own confident target predictions (Lee 2013).
 
-The loss on them grows from nothing, once the classifier has learned something from the source. The
-paper takes every prediction for a label; the threshold on confidence is FixMatch's.
+The weight of the loss grows from 0 after the classifier has learned from the source. The paper uses
+every prediction as a label; the confidence threshold is FixMatch's.
 """
 
 from dataclasses import dataclass
@@ -23,28 +23,37 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
-    """Of pseudo-labels."""
+    """Hyper-parameters of pseudo-labels."""
 
     weight: NotNegative = 3.0
-    """Of the loss on pseudo-labels, once it has grown."""
+    """Final weight of the pseudo-label loss."""
     threshold: Fraction = 0.95
-    """Confidence from which a prediction is a label; 0 takes all, as the paper does."""
+    """Confidence threshold of pseudo-labels; 0 uses all predictions, as in the paper."""
     start: ProperFraction = 0.1
-    """Progress at which the weight begins to grow (the paper's epoch 100)."""
+    """Progress at which the weight begins to grow (epoch 100 in the paper)."""
     full: Fraction = 0.6
-    """Progress from which the weight is whole (the paper's epoch 600)."""
+    """Progress at which the weight is final (epoch 600 in the paper)."""
 
     def __post_init__(self) -> None:
+        """Check that the ramp has a positive length."""
         super().__post_init__()
         if self.full <= self.start:
             raise ValueError(f"full is {self.full}; it must be above start, which is {self.start}")
 
 
 def pseudo_label_loss(z: Tensor, guide: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits z (B, C) with what the guide's logits (B, C) are sure of.
+    """Return the cross-entropy with confident pseudo-labels, and their fraction.
 
-    The mean over all B samples, where one whose greatest probability is below the threshold counts
-    zero; and the fraction that is sure. The guide gets no gradient.
+    Lee 2013, eq. 15-16, with the threshold of FixMatch (arXiv:2001.07685, eq. 4).
+
+    Args:
+        z: Logits to train (B, C).
+        guide: Logits that give the labels (B, C), e.g. `z` itself; no gradient.
+        threshold: Minimum confidence of a label, in [0, 1].
+
+    Returns:
+        The cross-entropy (), averaged over all B samples with those below the threshold counting
+        zero, and the fraction () of samples above the threshold.
     """
     confidence, labels = guide.detach().softmax(1).max(1)
     sure = (confidence >= threshold).to(z.dtype)
@@ -52,18 +61,23 @@ def pseudo_label_loss(z: Tensor, guide: Tensor, threshold: float) -> tuple[Tenso
 
 
 def linear_ramp(progress: float, start: float, full: float) -> float:
-    """0 up to `start`, 1 from `full`, a line between."""
+    """Return 0 up to `start`, 1 from `full`, and a linear ramp between them."""
     return min(max((progress - start) / (full - start), 0.0), 1.0)
 
 
 class PseudoLabel(Method):
+    """Self-training on confident target predictions."""
+
     needs = Needs(target=True)
     Options = Options
     paper = "Lee 2013, ICML workshop on challenges in representation learning"
     family = "adaptation"
-    limitations = "a class is mistaken with confidence, as rare ones are: it learns its own errors."
+    limitations = (
+        "errors are confident, as they are on rare classes: the classifier learns its own errors."
+    )
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted pseudo-label loss."""
         options = self.options
         output_s, output_t = self.forward_source_target(batch)
         supervised = self.supervised_loss(output_s, batch)

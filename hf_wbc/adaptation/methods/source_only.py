@@ -1,15 +1,19 @@
-"""Source only: cross-entropy on the labelled sources, which everything else has to beat.
+"""Source only: cross-entropy on the labelled sources, the baseline for all other methods.
 
-With --logit-adjustment and --lineage as for every method.
+`--logit-adjustment` and `--lineage` apply as for every method.
 """
 
 from hf_wbc.adaptation.method import Method
 
 
 class SourceOnly(Method):
+    """Supervised training on the sources."""
+
     paper = "Menon et al. 2021, arXiv:2007.07314 (--logit-adjustment)"
     family = "generalisation"
-    limitations = "the target's cells look unlike every source's, which is the rule."
+    limitations = (
+        "the target's cells do not look like those of any source, which is the usual case."
+    )
 
 
 METHOD = SourceOnly

@@ -1,9 +1,10 @@
-"""Strong augmentation: source only, on images that are changed twice as far.
+"""Strong augmentation: source only, with twice the default augmentation.
 
-Zhang et al. 2019, arXiv:1906.03347: many changes on top of each other stand in for the laboratories
-that nobody has seen. Every default range is doubled, and with quarter turns 45 degrees either way
-are any angle: frames are off by up to 2 um and 8 %, brightness, contrast and saturation by 40 %,
-hues by a tenth of the circle. Nuclei stay blue to purple; more would turn a dye into another.
+Many stacked augmentations stand in for unseen laboratories (Zhang et al. 2019, arXiv:1906.03347).
+Every default range is doubled. Together with rotations by 90 degrees, 45 degrees in either
+direction cover any angle; crops are off by up to 2 um and 8 %, brightness, contrast and saturation
+by 40 %, and hues by a tenth of the circle. Nuclei stay blue to purple; a wider range would turn one
+dye into another.
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,11 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 
 
 class StrongAugmentation(SourceOnly):
+    """Source-only training with strong augmentation."""
+
     needs = Needs(images=True)
     paper = "Zhang et al. 2019, arXiv:1906.03347"
-    limitations = "classes differ by the very hue or size that is jittered, or training is short."
+    limitations = "classes differ in the hue or size that is jittered, or training is short."
     config_overrides: ClassVar[Mapping[str, Any]] = {
         "augmentation": {
             "rotation_deg": 45.0,

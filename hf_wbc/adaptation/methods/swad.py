@@ -1,7 +1,7 @@
-"""SWAD: source only, with the mean of all weights in a valley of the sources' validation loss.
+"""SWAD: source only, with weights averaged over a flat minimum (Cha et al. 2021, arXiv:2102.08604).
 
-Cha et al. 2021, arXiv:2102.08604: flat minima carry over to other domains. The averaging is the
-loop's own (--swad) and goes with any method; this is it with plain training.
+Flat minima transfer better to other domains. The training loop computes the average (`--swad`) for
+any method; this method is plain training with it.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,10 @@ from hf_wbc.adaptation.methods.source_only import SourceOnly
 
 
 class Swad(SourceOnly):
+    """Source-only training with SWAD weight averaging."""
+
     paper = "Cha et al. 2021, arXiv:2102.08604"
-    limitations = "evaluations are too few to see where the valley of the loss begins and ends."
+    limitations = "there are too few evaluations to see where the flat region begins and ends."
     config_overrides: ClassVar[Mapping[str, Any]] = {"swad": True, "selection": "last"}
 
 

@@ -1,15 +1,15 @@
-"""Target statistics: source only, on images in the unlabelled target's colours.
+"""Target statistics: source only, on images in the colors of the unlabelled target.
 
-The recipe that won the challenge of 2022 on these cells: hue and mean taken from the target, heavy
-augmentation, balanced classes, flips at test time, and no loss of adaptation. Here the hue goes
-with the mean colour, and both along the linear map of colours that gives the target's mean and
-covariance (Pitié & Kokaram 2007, eq. 5). A target_shift of 1 is a random part of that way, anything
-from the source's own colours to the target's, half on average: the target's class proportions are
-in its statistics too, so that always going all of it would be trusting them too far.
+The recipe that won the 2022 challenge on these cells: hue and mean from the target, heavy
+augmentation, balanced classes, test-time flips, and no adaptation loss. Here hue and mean color are
+transferred together, by the linear color map that gives the target's mean and covariance (Pitié &
+Kokaram 2007, eq. 5). With a `target_shift` of 1, each image moves a random fraction of the way from
+the source's colors to the target's, half on average: the statistics also depend on the target's
+class proportions, so always moving all the way would trust them too much.
 
-Heavy are the changes of the frame, at any angle and twice as far as by default, and the dyes'.
-Brightness, contrast, saturation and hue vary as by default: the target says what they should be,
-and doubling them would drown it.
+Geometric augmentation (any angle, twice the default range) and stain augmentation are strong.
+Brightness, contrast, saturation and hue keep their defaults: the target defines them, and doubling
+them would mask it.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,12 @@ from hf_wbc.adaptation.method import Method, Needs
 
 
 class TargetStats(Method):
+    """Source-only training on images in the target's colors."""
+
     needs = Needs(images=True)
-    paper = "Pitié & Kokaram 2007 (the map of colours)"
+    paper = "Pitié & Kokaram 2007 (linear color transfer)"
     family = "adaptation"
-    limitations = "the target's mean colour is that of other classes, not of other dyes."
+    limitations = "the target's mean color differs because of its classes rather than its dyes."
     config_overrides: ClassVar[Mapping[str, Any]] = {
         "balance": "class_domain",
         "test_time_flips": True,
@@ -37,7 +39,7 @@ class TargetStats(Method):
 
     @classmethod
     def sees_target(cls) -> bool:
-        """By its colours alone, which the stream of batches measures."""
+        """Return True: the data loader measures the target's colors."""
         return True
 
 

@@ -1,8 +1,8 @@
-"""V-REx: the sources' risks should be equal (Krueger et al. 2021, arXiv:2003.00688).
+"""V-REx: equalize the risks of the sources (Krueger et al. 2021, arXiv:2003.00688).
 
-The variance of the domains' risks is penalised; weight and annealing are DomainBed's, which has the
-penalty's weight at 1 for the first tenth. The paper adds the sum of risks, here as everywhere the
-mean over samples.
+The variance of the domains' risks is penalized. Weight and annealing follow DomainBed, where the
+weight is 1 for the first tenth of training. The paper adds the sum of risks; here, as in all
+methods, it is the mean over samples.
 """
 
 from dataclasses import dataclass
@@ -24,35 +24,47 @@ from hf_wbc.data.batch import Batch
 
 @dataclass(frozen=True)
 class Options(MethodOptions):
+    """Hyper-parameters of V-REx."""
+
     weight: NotNegative = 10.0
-    """Of the variance."""
+    """Weight of the variance."""
     anneal: Fraction = 0.1
-    """Fraction of training in which the weight is at most 1."""
+    """Initial fraction of training in which the weight is at most 1."""
 
 
 def vrex_penalty(losses: Tensor, domains: Tensor, num_domains: int) -> Tensor:
-    """Variance of the mean losses of the domains that are there; losses and domains (B,)."""
+    """Return the variance () of the domains' mean losses (arXiv:2003.00688, eq. 8).
+
+    Args:
+        losses: Loss of each sample (B,).
+        domains: Domain index of each sample (B,); domains without samples are ignored.
+        num_domains: Number of domains.
+    """
     means, counts = domain_means(losses, domains, num_domains)
     present = (counts > 0).to(losses.dtype)
-    centre = means.sum() / present.sum()
-    return (present * (means - centre).square()).sum() / present.sum()
+    center = means.sum() / present.sum()
+    return (present * (means - center).square()).sum() / present.sum()
 
 
 class VREx(Method):
+    """Risk extrapolation over source domains."""
+
     needs = Needs(num_sources=2)
     Options = Options
     paper = "Krueger et al. 2021, arXiv:2003.00688"
     family = "generalisation"
     limitations = (
-        "sources differ in how hard their classes are, for then equal risks cost accuracy; two or "
-        "three sources say little about a fourth."
+        "sources differ in difficulty, so that equal risks cost accuracy; two or three sources say "
+        "little about a fourth."
     )
 
     def setup(self, info: TrainingInfo) -> None:
+        """Store the number of source domains."""
         super().setup(info)
         self.num_domains = len(info.source_domains)
 
     def fit(self, batch: Batch) -> LossTerms:
+        """Return the supervised loss plus the weighted variance of the risks."""
         source = batch.source
         logits = self.classifier(source.inputs).logits
         losses = self.supervised(logits, source.labels, source.domains)

@@ -140,7 +140,7 @@ def test_features_that_pass_no_batch_norm_are_refused(
     resnet: nn.Module, make_info: Callable[..., TrainingInfo]
 ) -> None:
     classifier = Classifier(deepcopy(resnet))
-    with pytest.raises(ValueError, match="--bottleneck 256, or leave out --inputs features"):
+    with pytest.raises(ValueError, match="--bottleneck 256, or omit --inputs features"):
         set_up(classifier, make_info(is_features=True))
     classifier.add_bottleneck(4, seed=0)
     set_up(classifier, make_info(is_features=True))

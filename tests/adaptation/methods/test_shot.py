@@ -210,9 +210,9 @@ def test_a_bottleneck_learns_under_a_frozen_head(make_info: Callable[..., Any]) 
 
 @pytest.mark.parametrize(
     ("passes", "message"),
-    [(0.0, "gives 0 passes .* shot only looks; leave it out, for 16 passes"),
-     (0.4, "gives 0.4 passes .* make it 40 times that, or leave it out"),
-     (1.0, "make it 16 times that")],
+    [(0.0, "gives 0 passes .* after the first one; omit it for 16 passes"),
+     (0.4, "gives 0.4 passes .* use 40 times as many steps, or omit it"),
+     (1.0, "use 16 times as many steps")],
 )  # fmt: skip
 def test_a_second_phase_that_could_only_look_is_refused_before_training(
     passes: float, message: str, small: Any, make_method: Any, make_info: Callable[..., Any]

@@ -130,5 +130,5 @@ def test_a_frozen_vit_is_refused_until_it_has_a_bottleneck(
     learning = {n.split(".")[-2] for n, p in method.named_parameters() if p.requires_grad}
     assert learning == {"layernorm", "layernorm_before", "layernorm_after"}
     freeze(classifier, "frozen")
-    with pytest.raises(ValueError, match=f"{name} adapts .*--bottleneck 256"):
+    with pytest.raises(ValueError, match=f"{name} trains scale and shift .*--bottleneck 256"):
         found(classifier, found.parse({})).setup(make_info())
