@@ -13,7 +13,7 @@ import numpy as np
 from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
-from hf_wbc.comparison.document import count, listed
+from hf_wbc.comparison.document import count, join_names
 from hf_wbc.evaluation.smear_flags import smear_flags
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
@@ -83,7 +83,7 @@ class CellCount:
             out.append(f"{self.num_rejected:,} unlike the cells that the model knows (until named)")
         if self.num_outside:
             out.append(f"{self.num_outside:,} that you called {OUTSIDE_NAME}")
-        return f"{said}. Left out: {listed(out)}." if out else f"{said}; none is left out."
+        return f"{said}. Left out: {join_names(out)}." if out else f"{said}; none is left out."
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -166,6 +166,6 @@ def _flags(desk: Service, cases: Sequence[SlideCell], found: "Differential") -> 
 def _notes(found: "Differential") -> list[str]:
     notes = []
     if missing := [cell_name(c) for c, s in enumerate(found.shares) if not s.identifiable]:
-        notes.append(f"The model was never taught {listed(missing)}: these are not counted.")
+        notes.append(f"The model was never taught {join_names(missing)}: these are not counted.")
     notes.append("An interval tells what another slide of the same blood might have shown.")
     return notes

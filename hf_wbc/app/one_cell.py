@@ -20,7 +20,7 @@ from hf_wbc.app.page_text import (
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
-from hf_wbc.comparison.document import listed
+from hf_wbc.comparison.document import join_names
 from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
@@ -126,7 +126,7 @@ def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
             "width": width,
             "height": height,
             "box": answer.box,
-            "untaught": listed([cell_name(label) for label in desk.untaught], "or"),
+            "untaught": join_names([cell_name(label) for label in desk.untaught], "or"),
             "rows": [_row(answer, label, desk.always_in_set) for label in ORDER],
             "lineages": list(answer.lineage.items()),
             "confusables": confusables(answer),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hf_wbc.app.html_fragments import share
-from hf_wbc.comparison.document import listed
-from hf_wbc.evaluation.smear_flags import LOOK_AT, MYELOBLAST
+from hf_wbc.comparison.document import join_names
+from hf_wbc.evaluation.smear_flags import BLAST_PROBABILITY, MYELOBLAST
 from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.style import display_names
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
@@ -64,7 +64,7 @@ def set_sentences(
     fitting = [label for label in answer.conformal if label not in always]
     said = []
     if answer.label in always:
-        also = f"; it may be {listed([with_article(label) for label in fitting], 'or')}"
+        also = f"; it may be {join_names([with_article(label) for label in fitting], 'or')}"
         said.append(
             "Too few cells of its class were held out to say how well it fits"
             f"{also if fitting else ', and no other class that can be judged does'}."
@@ -72,14 +72,14 @@ def set_sentences(
     elif not fitting:
         said.append("None of the classes that can be judged fits this image well.")
     elif answer.label not in answer.conformal:
-        others = listed([with_article(label) for label in fitting], "or")
+        others = join_names([with_article(label) for label in fitting], "or")
         said.append(f"It fits worse than most held-out cells of its class; it may be {others}.")
     elif fitting == [answer.label]:
         said.append(f"Nothing but {with_article(answer.label)} fits.")
     else:
-        said.append(f"It may be {listed([with_article(label) for label in fitting], 'or')}.")
+        said.append(f"It may be {join_names([with_article(label) for label in fitting], 'or')}.")
     if kept := [label for label in sorted(always) if label in answer.conformal]:
-        names = listed([cell_name(label) for label in kept])
+        names = join_names([cell_name(label) for label in kept])
         said.append(f"Too few cells were held out to ever leave out {names}.")
     right = round(100 * (1 - alpha))
     said.append(
@@ -143,13 +143,13 @@ def reasons_to_look(
     if answer.rejected:
         found.append("unlike the cells the model knows")
     if others:
-        found.append(f"may be {listed([cell_name(label) for label in others], 'or')}")
+        found.append(f"may be {join_names([cell_name(label) for label in others], 'or')}")
     if answer.conformal and answer.label not in answer.conformal:
         found.append("its own class fits badly")
     if answer.label == MYELOBLAST:
         found.append("a blast is never left to a classifier")
     elif MYELOBLAST not in others and (
-        answer.probabilities[MYELOBLAST] >= (LOOK_AT if blasts_from is None else blasts_from)
+        answer.probabilities[MYELOBLAST] >= (BLAST_PROBABILITY if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
     warned = (each for each in remaining_warnings(answer) if each not in said)

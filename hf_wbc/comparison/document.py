@@ -63,7 +63,7 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def between(low: float, high: float) -> str:
+def difference_interval(low: float, high: float) -> str:
     """An interval of differences."""
     return f"[{signed(low)}, {signed(high)}]"
 
@@ -78,7 +78,7 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
+def join_names(names: Sequence[str], last: str = "and") -> str:
     """A list in a sentence.
 
     >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
@@ -87,6 +87,6 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def arrowed(direction: str) -> str:
+def with_arrow(direction: str) -> str:
     """A direction with a real arrow."""
     return direction.replace("->", ARROW)

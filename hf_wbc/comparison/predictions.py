@@ -48,7 +48,7 @@ def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Pro
     return tables, problems
 
 
-def resample(
+def bootstrap_setting(
     sheet: EvalSetting,
     runs: Sequence[Run],
     tables: dict[str, pa.Table],

@@ -10,10 +10,10 @@ from hf_wbc.comparison.document import (
     Section,
     Strong,
     Table,
-    arrowed,
-    between,
+    with_arrow,
+    difference_interval,
     count,
-    listed,
+    join_names,
     p_value,
     signed,
     three_decimals,
@@ -85,7 +85,7 @@ def cost_section(comparison: Comparison) -> Section:
 def heading(sheet: EvalSetting) -> str:
     """The direction, and the domain where it is not plain which one is scored."""
     several = len(sheet.targets) != 1
-    return arrowed(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
+    return with_arrow(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
 
 
 def _facts(sheet: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _scores(
         {name for row in members for name in families[row.sheet, row.backbone, sees].untested}
     )
     if untested:
-        words.append(f"Without predictions, and so without a test: {listed(untested)}.")
+        words.append(f"Without predictions, and so without a test: {join_names(untested)}.")
     wide = (
         "Δ 95 %", "its F1", "worst class", "balanced", "± seeds", "seeds", "p", "accuracy",
         "other lineage", "rule",
@@ -194,7 +194,7 @@ def _test_cells(tested: Difference | None) -> tuple[str, str, str]:
     if tested is None:
         return "", "", ""
     value = f"{signed(tested.value)}{'*' if tested.is_real else ''}"
-    return value, between(tested.low, tested.high), p_value(tested.p_holm)
+    return value, difference_interval(tested.low, tested.high), p_value(tested.p_holm)
 
 
 def _side_by_side(here: Sequence[ResultRow]) -> Section:

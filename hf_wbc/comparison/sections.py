@@ -16,7 +16,7 @@ from hf_wbc.comparison.document import (
     Section,
     Table,
     count,
-    listed,
+    join_names,
     p_value,
     signed,
     three_decimals,
@@ -39,7 +39,7 @@ RANKS = (
 )
 
 
-def real_sections(comparison: Comparison) -> Iterator[Section]:
+def significance_sections(comparison: Comparison) -> Iterator[Section]:
     """Of pairs on the same images, then of ranks over directions and seeds."""
     yield Section("Which differences are real", is_short=True)
     cells = tuple(
@@ -74,9 +74,9 @@ def _ranks(test: RankTest) -> Section:
     notes = []
     if test.left_out_blocks:
         names = [f"{heading(sheet)} seed {seed}" for sheet, seed in test.left_out_blocks]
-        notes.append(f"Left out, as half of the methods are missing: {listed(names)}.")
+        notes.append(f"Left out, as half of the methods are missing: {join_names(names)}.")
     if test.left_out:
-        notes.append(f"Left out, as they lack a block: {listed(test.left_out)}.")
+        notes.append(f"Left out, as they lack a block: {join_names(test.left_out)}.")
     if test.ranking is None:
         words = "Too few to rank: it takes three methods that are complete on two blocks."
         return Section(title, 3, (words, *notes))
@@ -279,7 +279,7 @@ def _left_out(ceiling: Mapping[str, Any]) -> Iterator[str]:
     if ceiling["num_outside"]:
         yield f"{count(ceiling['num_outside'], 'image')} of no class of the eleven left out."
     if unknown:
-        codes = listed([f"{code} ({number})" for code, number in unknown.items()])
+        codes = join_names([f"{code} ({number})" for code, number in unknown.items()])
         yield f"Codes that nobody declared, taken as no second look: {codes}."
     if bad:
         more = f", and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -348,7 +348,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         paragraphs=(HOW_TO_READ, f"The runs were made with {made}."),
     )
     yield from score_sections(comparison)
-    yield from real_sections(comparison)
+    yield from significance_sections(comparison)
     yield from rule_sections(comparison)
     domains = {name for row in comparison.rows for name in (*row.sheet.sources, row.sheet.domain)}
     yield from reference_sections(domains, comparison.ceiling)
@@ -364,7 +364,7 @@ def _made_with(comparison: Comparison) -> str:
             packages: dict[str, Any] = run.record["packages"]
             for name in ("hf_wbc", "torch", "transformers"):
                 versions.setdefault(name, set()).add(str(packages.get(name)))
-    return listed([f"{name} {' or '.join(sorted(each))}" for name, each in versions.items()])
+    return join_names([f"{name} {' or '.join(sorted(each))}" for name, each in versions.items()])
 
 
 def _problems(comparison: Comparison) -> Section:

@@ -21,7 +21,7 @@ from hf_wbc.engine.scores import headline
 from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.label_shift import METHODS as ESTIMATORS
-from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, folded_priors
+from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, prior_correction
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
@@ -55,7 +55,7 @@ class LabelShift:
         estimate = self._estimates[target][kind]
         floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
         priors = np.maximum(estimate.priors, floor)
-        return folded_priors(estimate.calibration, priors / priors.sum())
+        return prior_correction(estimate.calibration, priors / priors.sum())
 
     def priors(self, target: str) -> tuple[float, ...]:
         """Of a target (11,), by maximum likelihood."""

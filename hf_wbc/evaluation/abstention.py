@@ -25,10 +25,10 @@ from hf_wbc.evaluation.conformal import ConformalSets, conformal_sets, set_score
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.evaluation.selective import (
     Rejection,
-    ReviewCurve,
+    ReviewThreshold,
     aurc,
     lineage_losses,
-    random_curve,
+    wanted_probability,
     rejection,
     review,
     review_scores,
@@ -59,7 +59,7 @@ class Abstention:
     sets: Mapping[str, ConformalSets]
     """By kind; of `label_shift` there is one for each target, named `label_shift/TARGET`."""
     rejection: Rejection
-    reviews: Mapping[str, ReviewCurve]
+    reviews: Mapping[str, ReviewThreshold]
     """By what is not to be missed."""
     num_images: tuple[int, ...]
     """Validation images of the sources, by class (C,)."""
@@ -92,7 +92,7 @@ class Abstention:
                 sets={name: ConformalSets.from_dict(v) for name, v in values["sets"].items()},
                 rejection=Rejection(**values["rejection"]),
                 reviews={
-                    name: ReviewCurve(**{**found, "wanted": tuple(found["wanted"])})
+                    name: ReviewThreshold(**{**found, "wanted": tuple(found["wanted"])})
                     for name, found in values["reviews"].items()
                 },
                 num_images=tuple(values["num_images"]),
@@ -155,10 +155,10 @@ def abstention_scores(
         return None
     labels, true = labels[chosen], true[chosen]
     own = np.asarray(logits, np.float64)[chosen]
-    values = pooled(own, into)
+    values = merge_logits(own, into)
     predicted = into[own.argmax(1)]
     confidence = softmax(values, axis=1)[np.arange(len(true)), predicted]
-    raw = None if before is None else pooled(np.asarray(before, np.float64)[chosen], into)
+    raw = None if before is None else merge_logits(np.asarray(before, np.float64)[chosen], into)
     sides = {"before": raw, "after": values}
     wrong = predicted != true
     return {
@@ -173,7 +173,7 @@ def abstention_scores(
         "confidence": float(confidence.mean()),
         "overconfidence": float(confidence.mean() - (~wrong).mean()),
         "conformal": {
-            kind: set_scores(unions(sets.sets(own), into), true)
+            kind: set_scores(merge_sets(sets.sets(own), into), true)
             for kind, sets in found.sets.items()
             if kind in ("marginal", "class", f"label_shift/{domain}")
         },
@@ -184,7 +184,7 @@ def abstention_scores(
     }
 
 
-def pooled(logits: Floats, into: Ids) -> Floats:
+def merge_logits(logits: Floats, into: Ids) -> Floats:
     """Logits (N, 11) of which a class holds what is merged `into` (11,) it, the merged none."""
     values = np.full(logits.shape, NEVER)
     for kept in np.unique(into):
@@ -192,7 +192,7 @@ def pooled(logits: Floats, into: Ids) -> Floats:
     return values
 
 
-def unions(sets: np.ndarray, into: Ids) -> np.ndarray:
+def merge_sets(sets: np.ndarray, into: Ids) -> np.ndarray:
     """Sets (N, 11) that hold a class when they held one of those merged `into` (11,) it."""
     joined = np.zeros_like(sets)
     for kept in np.unique(into):
@@ -208,5 +208,5 @@ def _reviewed(found: Abstention, name: str, logits: Floats, labels: Ids) -> dict
         "taught": any(found.num_images[i] for i in review.wanted),
         "sent": float(sent.mean()),
         "found": float(sent[wanted].mean()) if wanted.any() else None,
-        "ranking": review_scores(random_curve(logits, review.wanted), wanted),
+        "ranking": review_scores(wanted_probability(logits, review.wanted), wanted),
     }

@@ -37,7 +37,7 @@ from hf_wbc.evaluation.slide import (
     Slide,
     estimate,
     lost_cells,
-    make_slide,
+    check_slide,
 )
 
 LEVEL = 0.95
@@ -133,7 +133,7 @@ def differential(
     >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
     ([80, 20], [0.5, 0.5])
     """
-    slide = make_slide(probabilities, corrections, rejected)
+    slide = check_slide(probabilities, corrections, rejected)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
     counts = slide.numbers(slide.counted)

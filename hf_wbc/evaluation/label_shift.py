@@ -41,11 +41,11 @@ from hf_wbc.text import did_you_mean
 
 def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
     """Calibrated logits (N, C) + log(priors); their softmax is the posterior under the priors."""
-    scale, bias = folded_priors(calibration, priors)
+    scale, bias = prior_correction(calibration, priors)
     return checked_logits(logits, "", len(bias)) * scale + bias
 
 
-def folded_priors(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
+def prior_correction(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
     """The scale and the bias (C,) by which `correct` moves logits; finite for a prior of 0 too.
 
     A linear head is corrected for good by weight * scale and bias * scale + this bias.

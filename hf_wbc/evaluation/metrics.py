@@ -1,12 +1,15 @@
-"""Macro-F1 and its company, all from one confusion matrix.
+"""Macro-F1 and related scores, all computed from one confusion matrix.
 
-macro-F1 is the mean F1 over the classes that occur in the references. A prediction into a class
-that does not occur is an error of the class it came from, and adds no class to the mean. The number
-of classes stands beside the score, because scores over different classes cannot be compared.
+Macro-F1 is the mean F1 over the classes that occur in the references. A prediction of a class that
+does not occur counts as an error of the true class and adds no class to the mean. The number of
+classes is reported with the score, because scores over different classes are not comparable.
 
-Counting which references were predicted as what: the confusion matrix that all scores share.
+Labels are class ids, indices into `taxonomy.NAMES`. Images with the label -1 are unlabelled: they
+are excluded and counted. `confusion_counts` validates and counts; the score functions take any
+stack of confusion matrices, so that the bootstrap computes all its resamples at once.
 
-Labels are class ids, the index into `taxonomy.NAMES`; a label of -1 is left out and counted."""
+Shape suffixes: N images, K classes left after merging, G groups.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,31 +20,50 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED, Relation, class_id, relation
 
+__all__ = [
+    "ConfusionCounts",
+    "Counts",
+    "accuracy",
+    "balanced_accuracy",
+    "confusion_counts",
+    "f1",
+    "macro_f1",
+    "merged_labels",
+    "score",
+    "summarize",
+]
+
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ConfusionCounts:
-    """Which references were predicted as what, after merging and choosing classes."""
+    """Confusion matrices of one or more groups of images, after merging and selecting classes.
+
+    Attributes:
+        names: Names of the K classes that remain after merging, in taxonomy order.
+        members: For each of them, the original class ids that it includes.
+        confusions: Number of images, (G, K, K): group, true class, predicted class. G is 1 where
+            no groups are given.
+        grouped: Whether groups are given.
+        merge: The FROM=INTO pairs that were applied.
+        classes: Names of the classes that are scored; empty if all that occur.
+        num_unlabelled: Images excluded because their label is -1.
+        num_other: Images excluded because their class is not among `classes`.
+    """
 
     names: tuple[str, ...]
-    """The K classes that merging left, in the order of the taxonomy."""
     members: tuple[tuple[int, ...], ...]
-    """The class ids that each of them stands for."""
     confusions: Counts
-    """Images (G, K, K): group, true, predicted; G is 1 where no groups are given."""
     grouped: bool
-    """Whether groups are given."""
     merge: tuple[str, ...]
     classes: tuple[str, ...]
     num_unlabelled: int
-    """Rows left out because their label is -1."""
     num_other: int
-    """Rows left out because their label is none of the chosen classes."""
 
     @property
     def confusion(self) -> Counts:
-        """Images (K, K): true, predicted."""
+        """Number of images (K, K): true class, predicted class."""
         total: Counts = self.confusions.sum(0)
         return total
 
@@ -54,11 +76,19 @@ def confusion_counts(
     classes: Sequence[str] = (),
     groups: ArrayLike | None = None,
 ) -> ConfusionCounts:
-    """Count labels against predictions, class ids (N,), for each group (N,) when they are given.
+    """Count labels against predictions, for each group of images if groups are given.
 
-    `merge` holds FROM=INTO pairs, applied to both sides; `classes` leaves out the images of every
-    other class, though not predictions into one. ValueError for ids, names or merges that do not
-    exist, lengths that differ, and when nothing is left to score.
+    Args:
+        labels: True class ids (N,); -1 for unlabelled images.
+        predictions: Predicted class ids (N,).
+        merge: Classes to score as one, as FROM=INTO pairs; applied to labels and predictions.
+        classes: Names of the classes to score. Images of other classes are excluded; predictions
+            of other classes are kept as errors. Empty: all classes that occur.
+        groups: Patient or slide of each image (N,), of any type.
+
+    Raises:
+        ValueError: For unknown ids, names or merges, for lengths that differ, and when no image is
+            left to score.
     """
     into = merged_labels(merge)
     true, predicted = _ids(labels, "label", UNLABELED), _ids(predictions, "prediction", 0)
@@ -86,9 +116,14 @@ def confusion_counts(
 
 
 def merged_labels(merge: Sequence[str]) -> Counts:
-    """The class id that each of the eleven is scored as (11,), from FROM=INTO pairs.
+    """Return the class id (11,) as which each of the eleven classes is scored.
 
-    ValueError names a pair that is not one, a class that is unknown, merged twice or merged on.
+    Args:
+        merge: FROM=INTO pairs of class names.
+
+    Raises:
+        ValueError: For a malformed pair, an unknown class, a class that is merged twice, and a
+            chain of merges.
     """
     into = np.arange(NUM_CLASSES)
     for pair in _listed(merge, "merge"):
@@ -113,7 +148,7 @@ def merged_labels(merge: Sequence[str]) -> Counts:
 
 
 def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bool_]:
-    """Which of the images (N,) are labelled and of the chosen classes; ValueError when none is."""
+    """Select the images (N,) that are labelled and of the chosen classes."""
     labelled: NDArray[np.bool_] = true != UNLABELED
     if not labelled.any():
         raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
@@ -135,7 +170,7 @@ def _listed(names: Sequence[str], what: str) -> Sequence[str]:
 
 
 def _ids(values: ArrayLike, what: str, lowest: int) -> Counts:
-    """A vector of class ids from `lowest` to 10, as int64."""
+    """Validate a vector of class ids from `lowest` to 10 and return it as int64."""
     ids = np.asarray(values)
     if ids.ndim != 1:
         raise ValueError(f"{what}s have shape {ids.shape}; give one class id per image (argmax)")
@@ -154,13 +189,15 @@ def _ids(values: ArrayLike, what: str, lowest: int) -> Counts:
 
 
 def _numbered(groups: ArrayLike) -> Counts:
-    """Groups (N,) of any kind as whole numbers from 0."""
+    """Number the groups (N,) from 0."""
     values = np.asarray(groups, dtype=object)
     if values.ndim != 1:
         raise ValueError(f"groups have shape {values.shape}; give one group per image")
     unknown = [row for row, value in enumerate(values) if value is None]
     if unknown:
-        raise ValueError(f"the group in row {unknown[0]} is not known; leave all groups out")
+        raise ValueError(
+            f"the group in row {unknown[0]} is missing; give every image a group, or pass no groups"
+        )
     return np.unique(values.astype(str), return_inverse=True)[1]
 
 
@@ -171,19 +208,23 @@ def score(
     merge: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Every score of N predictions, as values for JSON; labels and predictions (N,) class ids.
+    """Compute every score of N predictions as JSON values.
 
-    Options and errors are those of `tally`.
+    Arguments and errors are those of `confusion_counts`; the result is that of `summarize`.
 
     >>> scores = score([2, 2, 9, 9], [2, 2, 9, 10])
     >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
     (0.833, 2, 'monocyte')
     """
-    return summary(confusion_counts(labels, predictions, merge=merge, classes=classes))
+    return summarize(confusion_counts(labels, predictions, merge=merge, classes=classes))
 
 
-def summary(counted: ConfusionCounts) -> dict[str, Any]:
-    """Every score of a tally, as values for JSON; fractions in [0, 1]."""
+def summarize(counted: ConfusionCounts) -> dict[str, Any]:
+    """Compute every score of a confusion matrix as JSON values; fractions are in [0, 1].
+
+    `lineage_errors` are fractions of all images: mistaken for the neighboring stage of maturation
+    (`one_step`), for another class of the same lineage, or for a class of another lineage.
+    """
     confusion = counted.confusion
     num_images = int(confusion.sum())
     support, predicted, hits = confusion.sum(1), confusion.sum(0), np.diagonal(confusion)
@@ -218,25 +259,29 @@ def summary(counted: ConfusionCounts) -> dict[str, Any]:
 
 
 def f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of each class (..., K) of confusions (..., K, K); 0 for a class that is never hit."""
+    """Compute F1 of each class (..., K) of confusions (..., K, K); 0 where no image is right."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2))
 
 
 def macro_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean F1 over the classes present in the references (...,) of confusions (..., K, K)."""
+    """Compute the mean F1 (...,) over the classes present in the references.
+
+    Args:
+        confusion: Number of images (..., K, K): true class, predicted class.
+    """
     return _mean(f1(confusion), confusion.sum(-1) > 0)
 
 
 def balanced_accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean recall over the classes present in the references (...,)."""
+    """Compute the mean recall (...,) over the classes present; confusions (..., K, K)."""
     support = confusion.sum(-1)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _mean(_ratio(hits, support), support > 0)
 
 
 def accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Fraction of the images that are right (...,)."""
+    """Compute the fraction of correct predictions (...,) of confusions (..., K, K)."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
 
 
@@ -245,14 +290,14 @@ def _mean(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """part / whole, and 0 where there is nothing."""
+    """Divide, with 0 where the denominator is 0."""
     ratio = np.zeros(np.shape(part))
     np.divide(part, whole, out=ratio, where=np.asarray(whole) > 0)
     return ratio
 
 
 def _relations(members: tuple[tuple[int, ...], ...]) -> NDArray[np.int64]:
-    """Relation of every two classes (K, K); of merged ones the mildest, as the image may be any."""
+    """Relation of each pair of classes (K, K); the mildest one for merged classes."""
     return np.array(
         [
             [

@@ -24,7 +24,7 @@ from hf_wbc.evaluation.calibration import Floats, Ids, checked_logits
 from hf_wbc.evaluation.conformal import threshold
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, relation
 
-GRAVITY: Floats = np.array(
+LINEAGE_LOSS: Floats = np.array(
     [[relation(a, b) for b in range(NUM_CLASSES)] for a in range(NUM_CLASSES)], dtype=np.float64
 ) / max(Relation)
 """The loss (11, 11) of a true class taken for another: 0 right, 1/3 one step of maturation off, 2/3
@@ -37,7 +37,7 @@ CURVE = tuple(i / 20 for i in range(21))
 
 
 @dataclass(frozen=True)
-class ReviewCurve:
+class ReviewThreshold:
     """Which cells a human has to see so that few of the wanted ones are missed."""
 
     wanted: tuple[int, ...]
@@ -50,22 +50,22 @@ class ReviewCurve:
     def reviews(self, logits: ArrayLike) -> NDArray[np.bool_]:
         """Whether each image (N,) goes to a human; logits (N, C)."""
         limit = -np.inf if self.threshold is None else self.threshold
-        goes: NDArray[np.bool_] = random_curve(logits, self.wanted) >= limit
+        goes: NDArray[np.bool_] = wanted_probability(logits, self.wanted) >= limit
         return goes
 
 
 def review(
     logits: ArrayLike, labels: ArrayLike, wanted: Sequence[int], recall: float = 0.95
-) -> ReviewCurve:
+) -> ReviewThreshold:
     """The threshold from the wanted ones among held-out images; logits (N, C), labels (N,)."""
     if not 0 < recall < 1:
         raise ValueError(f"recall is {recall}; it must lie between 0 and 1")
-    chances = random_curve(logits, wanted)[np.isin(np.asarray(labels), list(wanted))]
+    chances = wanted_probability(logits, wanted)[np.isin(np.asarray(labels), list(wanted))]
     limit = threshold(-chances, 1 - recall)
-    return ReviewCurve(tuple(wanted), recall, None if limit is None else -limit)
+    return ReviewThreshold(tuple(wanted), recall, None if limit is None else -limit)
 
 
-def random_curve(logits: ArrayLike, wanted: Sequence[int]) -> Floats:
+def wanted_probability(logits: ArrayLike, wanted: Sequence[int]) -> Floats:
     """The probability (N,) of being one of the wanted class ids; logits (N, C)."""
     total: Floats = softmax(checked_logits(logits, ""), axis=1)[:, list(wanted)].sum(1)
     return total
@@ -119,7 +119,7 @@ def review_scores(scores: ArrayLike, wanted: ArrayLike) -> dict[str, Any] | None
 
 def lineage_losses(labels: Ids, predicted: Ids) -> Floats:
     """How grave each confusion is, in [0, 1]; class ids (N,), of the eleven."""
-    losses: Floats = GRAVITY[labels, predicted]
+    losses: Floats = LINEAGE_LOSS[labels, predicted]
     return losses
 
 

@@ -108,7 +108,7 @@ class SlideEstimate:
     """Of the cells that it is estimated from; None without such cells."""
 
 
-def make_slide(
+def check_slide(
     probabilities: ArrayLike, names: ArrayLike | None, rejected: ArrayLike | None
 ) -> Slide:
     """Of probabilities (N, C), names (N,) and flags (N,); ValueError for what is none of these."""

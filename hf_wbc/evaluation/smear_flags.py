@@ -24,9 +24,9 @@ LEFT_SHIFT = 0.1
 """Share of bands and younger neutrophils beyond which it is one."""
 IMMATURE = 0.02
 """Share of promyelocytes to metamyelocytes that healthy blood does not have."""
-LOOK_AT = 0.2
+BLAST_PROBABILITY = 0.2
 """Probability of a blast from which a single cell is worth a look."""
-FEW = 100
+MIN_CELLS = 100
 """Cells below which a count is a first impression."""
 Level = Literal["yes", "possible", "unseen", "doubt"]
 
@@ -80,7 +80,7 @@ def _blasts(count: "Differential", chances: np.ndarray, blasts_from: float | Non
             "unseen",
             "Blasts cannot be seen: the model was never taught myeloblasts. Look yourself.",
         )
-    limit = LOOK_AT if blasts_from is None else blasts_from
+    limit = BLAST_PROBABILITY if blasts_from is None else blasts_from
     cells = _rows(chances[:, MYELOBLAST], limit)
     if share.low * count.num_cells >= 1:
         return Flag("blasts", "yes", f"Blasts: {_said(share)} of the cells.", cells)
@@ -140,9 +140,13 @@ def _doubts(count: "Differential") -> list[Flag]:
                 "them, and the intervals know of chance alone.",
             )
         )
-    if count.num_cells < FEW:
+    if count.num_cells < MIN_CELLS:
         found.append(
-            Flag("few", "doubt", f"Only {count.num_cells} cells: count {FEW} or more, better 200.")
+            Flag(
+                "few",
+                "doubt",
+                f"Only {count.num_cells} cells: count {MIN_CELLS} or more, better 200.",
+            )
         )
     return found
 

@@ -1,15 +1,14 @@
-"""`WbcMacroF1`: the scores as a metric of the evaluate library.
+"""`WbcMacroF1`: the scores as a metric of the `evaluate` library, and the files of its Space.
 
-The same file is the metric's Space (`hf_wbc.evaluation.wbc_macro_f1` writes it there), which
-`evaluate.load` reads. That copies the siblings which this file itself imports, each on a line
-without a comment, and takes the first metric class it finds, so evaluate is imported whole.
+The Space must work without hf_wbc, so it contains copies of the modules in `MODULES` with their
+imports made local. Never edit the copies by hand; after a change to one of these modules, run
 
-The Python files of the metric's Space: the package's own, with their imports made local.
+    python -m hf_wbc.evaluation.wbc_macro_f1 spaces/wbc_macro_f1
 
-`evaluate.load` copies a metric's file and the siblings that it imports, and the Space must work
-without hf_wbc, so it holds copies, never edited by hand. After a change to one of `MODULES`:
-
-    python -m hf_wbc.evaluation.wbc_macro_f1 spaces/wbc_macro_f1"""
+`evaluate.load` constrains this file: it copies only the siblings that this file itself imports,
+each on a line without a comment, and it takes the first metric class that it finds. That is why
+`evaluate` is imported as a whole module, and `did_you_mean`, which `taxonomy` needs, here too.
+"""
 
 import re
 import sys
@@ -22,31 +21,34 @@ import evaluate
 from numpy.typing import ArrayLike
 
 from hf_wbc.evaluation.bootstrap import bootstrap_scores
-from hf_wbc.evaluation.metrics import confusion_counts, summary
+from hf_wbc.evaluation.metrics import confusion_counts, summarize
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import did_you_mean as did_you_mean
+
+__all__ = ["WbcMacroF1", "space_files", "with_local_imports"]
 
 DESCRIPTION = """\
 Scores a classifier of white blood cells over the eleven classes of the 2022 challenge "Help a
 hematologist out!". macro_f1 is the mean F1 over the classes that occur in the references;
-num_classes says how many those are. Beside it: accuracy, balanced accuracy, a table by class, the
-confusion matrix, and how far errors lie from the truth in the lineage of blood cells.
+num_classes is their number. It also returns accuracy, balanced accuracy, scores per class, the
+confusion matrix, and how far errors are from the truth in the lineage of blood cells.
 """
 INPUTS = f"""
 Args:
     predictions: class ids from 0 to 10, in this order: {", ".join(NAMES)}.
-    references: class ids in the same order; images with -1 are left out.
-    merge: classes to score as one, as ["FROM=INTO", ...], for sets that know fewer than eleven.
-    classes: names of the classes to score; images of all others are left out.
-    intervals: True adds bootstrap intervals, [low, high] at 95 %.
-    groups: patient or slide of each image; the intervals then draw whole groups.
-    seed: of the bootstrap.
+    references: class ids in the same order; images with -1 are excluded.
+    merge: classes to score as one, as ["FROM=INTO", ...], for data with fewer than eleven classes.
+    classes: names of the classes to score; images of all other classes are excluded.
+    intervals: True adds 95 % bootstrap intervals, [low, high].
+    groups: patient or slide of each image; the bootstrap then draws whole groups.
+    seed: seed of the bootstrap.
 Returns:
-    A dict of plain numbers, lists and dicts; fractions, not percents.
+    A dict of plain numbers, lists and dicts; fractions, not percentages.
 """
 
 
 class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
-    """`compute(predictions=..., references=...)` gives what `hf_wbc.evaluation.metrics.score` does.
+    """Macro-F1 and related scores; `compute` returns what `hf_wbc.evaluation.metrics.score` does.
 
     >>> metric = WbcMacroF1()
     >>> scores = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])
@@ -55,7 +57,7 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        ids = datasets.Value("float64")  # evaluate would cut a probability to an integer id
+        ids = datasets.Value("float64")  # an integer type would silently truncate a probability
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation="",
@@ -76,7 +78,7 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
         counted = confusion_counts(
             references, predictions, merge=merge, classes=classes, groups=groups
         )
-        scores = summary(counted)
+        scores = summarize(counted)
         if intervals:
             scores["intervals"] = bootstrap_scores(counted, seed=seed)
         return scores
@@ -85,24 +87,28 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
 MODULES = (
     "text",
     "taxonomy",
-    "evaluation/tally",
     "evaluation/metrics",
-    "evaluation/intervals",
+    "evaluation/bootstrap",
     "evaluation/wbc_macro_f1",
 )
+"""The modules that the Space contains, below the package."""
 
 
 def space_files() -> dict[str, str]:
-    """The text of each file by its name in the Space."""
+    """Return the text of each Python file of the Space, by file name."""
     package = Path(__file__).parents[1]
     return {
-        Path(module).name + ".py": localised((package / f"{module}.py").read_text())
+        Path(module).name + ".py": with_local_imports((package / f"{module}.py").read_text())
         for module in MODULES
     }
 
 
-def localised(text: str) -> str:
-    """The text with `from hf_wbc.room.file import x` turned into `from .file import x`."""
+def with_local_imports(text: str) -> str:
+    """Turn `from hf_wbc.package.file import x` into `from .file import x`.
+
+    >>> with_local_imports("from hf_wbc.taxonomy import NAMES")
+    'from .taxonomy import NAMES'
+    """
     return re.sub(r"^from hf_wbc(?:\.\w+)*\.(\w+) import ", r"from .\1 import ", text, flags=re.M)
 
 

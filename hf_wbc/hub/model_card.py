@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.comparison.document import Strong, Table, count, listed, three_decimals
+from hf_wbc.comparison.document import Strong, Table, count, join_names, three_decimals
 from hf_wbc.comparison.export import markdown_table
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, SPLITS
@@ -166,7 +166,7 @@ def model_card(
         belief_table=markdown_table(calibration_table(record)),
         calibration=words.calibration(record),
         notes=list(words.notes(record)),
-        unseen=listed(unseen),
+        unseen=join_names(unseen),
         several_unseen=len(unseen) > 1,
         retrain=retrain,
         at_hand=at_hand,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.comparison.document import ARROW, count, listed
+from hf_wbc.comparison.document import ARROW, count, join_names
 from hf_wbc.config import TrainConfig
 from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_location
 from hf_wbc.preparation.source import ArchiveSpec
@@ -66,13 +66,13 @@ def warnings(record: Record) -> Iterator[str]:
     targets = [domain["name"] for domain in record["target"]]
     if record["selection"]["sees"] == "target labels":
         yield (
-            f"**Oracle.** Labels of {listed(targets)} picked these weights. Its scores there tell "
+            f"**Oracle.** Labels of {join_names(targets)} picked these weights. Its scores there tell "
             "how much choosing costs, and are no result."
         )
     before = record["model"]["exposed_to"]
     if known := [name for name in targets if name in before]:
         yield (
-            f"**Exposed.** The backbone had seen images of {listed(known)} before: the scores "
+            f"**Exposed.** The backbone had seen images of {join_names(known)} before: the scores "
             "there are no evidence of transfer to a laboratory that it has not seen."
         )
     elif str(record["model"]["exposure"]).endswith("unknown"):
@@ -84,17 +84,17 @@ def warnings(record: Record) -> Iterator[str]:
         yield f"**More than a pipeline does.** {str(note).replace('model/', 'It', 1)}."
     if TrainConfig.from_record(record).eval.correct_priors != "none":
         yield (
-            f"**For one target.** It is corrected for the class proportions of {listed(targets)}, "
+            f"**For one target.** It is corrected for the class proportions of {join_names(targets)}, "
             "estimated without labels; elsewhere its probabilities are wrong."
         )
     unscaled = [d["name"] for role in ROLES for d in record[role] if d["um_per_px"] is None]
     if unscaled:
         yield (
-            f"**Scale unknown.** In {listed(unscaled)} the cell fills the frame, and nobody knows "
+            f"**Scale unknown.** In {join_names(unscaled)} the cell fills the frame, and nobody knows "
             "how many um a pixel is; there the whole frame was used."
         )
     if merge := TrainConfig.from_record(record).eval.merge:
-        pairs = listed([pair.replace("=", " as ") for pair in merge])
+        pairs = join_names([pair.replace("=", " as ") for pair in merge])
         yield f"**Merged classes.** Scored as one: {pairs}. The model itself knows all eleven."
 
 
@@ -115,11 +115,11 @@ def part_of(record: Record, role: str) -> str:
 
 def trained_on(record: Record) -> str:
     """`trained on a and b with their labels, adapted to c without labels`."""
-    said = f"of {listed([domain['name'] for domain in record['sources']])} with their labels"
+    said = f"of {join_names([domain['name'] for domain in record['sources']])} with their labels"
     if targets := [domain["name"] for domain in record["target"]]:
         kinds = load_method(TrainConfig.from_record(record).adapt.method)
         how = "adapted to" if kinds.sees_target() else "meant for"
-        said += f", {how} {listed(targets)} without labels"
+        said += f", {how} {join_names(targets)} without labels"
     return said
 
 
@@ -182,7 +182,7 @@ def retraining(record: Record, ref: str) -> tuple[str, str]:
     if not folders:
         return " ".join(flags), "Data and base are fetched at the commits that it names."
     return " ".join(flags), (
-        f"{listed(folders)} came from folders: give yours in their place; the fingerprints tell "
+        f"{join_names(folders)} came from folders: give yours in their place; the fingerprints tell "
         "whether they hold the same."
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_wbc.comparison.document import listed
+from hf_wbc.comparison.document import join_names
 from hf_wbc.comparison.export import PAGE, PAPER
 from hf_wbc.hub.card import CardLocation, card_location, render_card
 from hf_wbc.hub.publication import CARD, Destination, Publication
@@ -51,7 +51,7 @@ def comparison_publication(
     forbidden = [d for d in domains if d in sources and not sources[d].redistributable]
     if public and shows and forbidden:
         raise ValueError(
-            f"{what / REPORT} shows cells of {listed(forbidden)}, which must not be passed on; "
+            f"{what / REPORT} shows cells of {join_names(forbidden)}, which must not be passed on; "
             "compare again with --no-report, or publish it privately"
         )
     may_show = all(d in sources and sources[d].redistributable for d in domains)
@@ -111,7 +111,7 @@ def _card(
         TEMPLATE,
         _card_data(title.strip("# "), tables),
         title=title.strip("# "),
-        domains=listed(domains),
+        domains=join_names(domains),
         methods=", ".join(f"`{name}`" for name in _names(rows, "method")),
         num_runs=len(_names(rows, "runs")),
         report=shows,

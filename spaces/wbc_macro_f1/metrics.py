@@ -1,18 +1,204 @@
-"""Macro-F1 and its company, all from one confusion matrix.
+"""Macro-F1 and related scores, all computed from one confusion matrix.
 
-macro-F1 is the mean F1 over the classes that occur in the references. A prediction into a class
-that does not occur is an error of the class it came from, and adds no class to the mean. The number
-of classes stands beside the score, because scores over different classes cannot be compared.
+Macro-F1 is the mean F1 over the classes that occur in the references. A prediction of a class that
+does not occur counts as an error of the true class and adds no class to the mean. The number of
+classes is reported with the score, because scores over different classes are not comparable.
+
+Labels are class ids, indices into `taxonomy.NAMES`. Images with the label -1 are unlabelled: they
+are excluded and counted. `confusion_counts` validates and counts; the score functions take any
+stack of confusion matrices, so that the bootstrap computes all its resamples at once.
+
+Shape suffixes: N images, K classes left after merging, G groups.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .tally import Tally, tally
-from .taxonomy import Relation, relation
+from .taxonomy import NAMES, NUM_CLASSES, UNLABELLED, Relation, class_id, relation
+
+__all__ = [
+    "ConfusionCounts",
+    "Counts",
+    "accuracy",
+    "balanced_accuracy",
+    "confusion_counts",
+    "f1",
+    "macro_f1",
+    "merged_labels",
+    "score",
+    "summarize",
+]
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ConfusionCounts:
+    """Confusion matrices of one or more groups of images, after merging and selecting classes.
+
+    Attributes:
+        names: Names of the K classes that remain after merging, in taxonomy order.
+        members: For each of them, the original class ids that it includes.
+        confusions: Number of images, (G, K, K): group, true class, predicted class. G is 1 where
+            no groups are given.
+        grouped: Whether groups are given.
+        merge: The FROM=INTO pairs that were applied.
+        classes: Names of the classes that are scored; empty if all that occur.
+        num_unlabelled: Images excluded because their label is -1.
+        num_other: Images excluded because their class is not among `classes`.
+    """
+
+    names: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+    confusions: Counts
+    grouped: bool
+    merge: tuple[str, ...]
+    classes: tuple[str, ...]
+    num_unlabelled: int
+    num_other: int
+
+    @property
+    def confusion(self) -> Counts:
+        """Number of images (K, K): true class, predicted class."""
+        total: Counts = self.confusions.sum(0)
+        return total
+
+
+def confusion_counts(
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    merge: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    groups: ArrayLike | None = None,
+) -> ConfusionCounts:
+    """Count labels against predictions, for each group of images if groups are given.
+
+    Args:
+        labels: True class ids (N,); -1 for unlabelled images.
+        predictions: Predicted class ids (N,).
+        merge: Classes to score as one, as FROM=INTO pairs; applied to labels and predictions.
+        classes: Names of the classes to score. Images of other classes are excluded; predictions
+            of other classes are kept as errors. Empty: all classes that occur.
+        groups: Patient or slide of each image (N,), of any type.
+
+    Raises:
+        ValueError: For unknown ids, names or merges, for lengths that differ, and when no image is
+            left to score.
+    """
+    into = merged_labels(merge)
+    true, predicted = _ids(labels, "label", UNLABELLED), _ids(predictions, "prediction", 0)
+    group = np.zeros(len(true), np.int64) if groups is None else _numbered(groups)
+    if not len(true) == len(predicted) == len(group):
+        lengths = f"{len(true)} labels, {len(predicted)} predictions"
+        lengths += "" if groups is None else f", {len(group)} groups"
+        raise ValueError(f"{lengths}; there must be one of each for every image")
+    scored = _scored(true, classes, into)
+    kept, place = np.unique(into, return_inverse=True)
+    k = len(kept)
+    group = np.unique(group[scored], return_inverse=True)[1]
+    cell = (group * k + place[true[scored]]) * k + place[predicted[scored]]
+    num_unlabelled = int((true == UNLABELLED).sum())
+    return ConfusionCounts(
+        names=tuple(NAMES[i] for i in kept),
+        members=tuple(tuple(np.flatnonzero(into == i).tolist()) for i in kept),
+        confusions=np.bincount(cell, minlength=(group.max() + 1) * k * k).reshape(-1, k, k),
+        grouped=groups is not None,
+        merge=tuple(merge),
+        classes=tuple(classes),
+        num_unlabelled=num_unlabelled,
+        num_other=len(true) - num_unlabelled - int(scored.sum()),
+    )
+
+
+def merged_labels(merge: Sequence[str]) -> Counts:
+    """Return the class id (11,) as which each of the eleven classes is scored.
+
+    Args:
+        merge: FROM=INTO pairs of class names.
+
+    Raises:
+        ValueError: For a malformed pair, an unknown class, a class that is merged twice, and a
+            chain of merges.
+    """
+    into = np.arange(NUM_CLASSES)
+    for pair in _listed(merge, "merge"):
+        source, equals, target = pair.partition("=")
+        if not equals:
+            raise ValueError(
+                f"merge {pair!r} is not FROM=INTO, like neutrophil_banded=neutrophil_segmented"
+            )
+        a, b = class_id(source.strip()), class_id(target.strip())
+        if a == b:
+            raise ValueError(f"merge {pair!r} merges a class into itself; leave it out")
+        if into[a] != a:
+            raise ValueError(f"merge {pair!r}: {NAMES[a]} is already merged into {NAMES[into[a]]}")
+        into[a] = b
+    for a, b in enumerate(into.tolist()):
+        if into[b] != b:
+            raise ValueError(
+                f"merge {NAMES[a]}={NAMES[b]}: {NAMES[b]} is itself merged into {NAMES[into[b]]}; "
+                f"merge {NAMES[a]} into the class that is kept"
+            )
+    return into
+
+
+def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bool_]:
+    """Select the images (N,) that are labelled and of the chosen classes."""
+    labelled: NDArray[np.bool_] = true != UNLABELLED
+    if not labelled.any():
+        raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
+    ids = [class_id(name) for name in _listed(classes, "classes")]
+    for i in ids:
+        if into[i] != i:
+            raise ValueError(f"class {NAMES[i]!r} is merged; choose {NAMES[into[i]]!r}")
+    scored = labelled & np.isin(into[true], ids) if ids else labelled
+    if not scored.any():
+        found = ", ".join(NAMES[i] for i in np.unique(into[true[labelled]]))
+        raise ValueError(f"no image of the classes {', '.join(classes)}; there are {found}")
+    return scored
+
+
+def _listed(names: Sequence[str], what: str) -> Sequence[str]:
+    if isinstance(names, str):
+        raise ValueError(f"{what} is the text {names!r}; give a list, such as [{names!r}]")
+    return names
+
+
+def _ids(values: ArrayLike, what: str, lowest: int) -> Counts:
+    """Validate a vector of class ids from `lowest` to 10 and return it as int64."""
+    ids = np.asarray(values)
+    if ids.ndim != 1:
+        raise ValueError(f"{what}s have shape {ids.shape}; give one class id per image (argmax)")
+    if not ids.size:
+        raise ValueError(f"no {what}s; there must be at least one")
+    if ids.dtype.kind not in "iuf":
+        raise ValueError(f"{what}s are {ids.dtype}; give class ids, not names or masks")
+    valid = (ids >= lowest) & (ids < NUM_CLASSES) & (ids == np.floor(ids))
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{what} {ids[row]:g} in row {row} is not a class id; "
+            f"ids are whole numbers from {lowest} to {NUM_CLASSES - 1}"
+        )
+    return ids.astype(np.int64)
+
+
+def _numbered(groups: ArrayLike) -> Counts:
+    """Number the groups (N,) from 0."""
+    values = np.asarray(groups, dtype=object)
+    if values.ndim != 1:
+        raise ValueError(f"groups have shape {values.shape}; give one group per image")
+    unknown = [row for row, value in enumerate(values) if value is None]
+    if unknown:
+        raise ValueError(
+            f"the group in row {unknown[0]} is missing; give every image a group, or pass no groups"
+        )
+    return np.unique(values.astype(str), return_inverse=True)[1]
 
 
 def score(
@@ -22,19 +208,23 @@ def score(
     merge: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Every score of N predictions, as values for JSON; labels and predictions (N,) class ids.
+    """Compute every score of N predictions as JSON values.
 
-    Options and errors are those of `tally`.
+    Arguments and errors are those of `confusion_counts`; the result is that of `summarize`.
 
     >>> scores = score([2, 2, 9, 9], [2, 2, 9, 10])
     >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
     (0.833, 2, 'monocyte')
     """
-    return summary(tally(labels, predictions, merge=merge, classes=classes))
+    return summarize(confusion_counts(labels, predictions, merge=merge, classes=classes))
 
 
-def summary(counted: Tally) -> dict[str, Any]:
-    """Every score of a tally, as values for JSON; fractions in [0, 1]."""
+def summarize(counted: ConfusionCounts) -> dict[str, Any]:
+    """Compute every score of a confusion matrix as JSON values; fractions are in [0, 1].
+
+    `lineage_errors` are fractions of all images: mistaken for the neighboring stage of maturation
+    (`one_step`), for another class of the same lineage, or for a class of another lineage.
+    """
     confusion = counted.confusion
     num_images = int(confusion.sum())
     support, predicted, hits = confusion.sum(1), confusion.sum(0), np.diagonal(confusion)
@@ -69,25 +259,29 @@ def summary(counted: Tally) -> dict[str, Any]:
 
 
 def f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of each class (..., K) of confusions (..., K, K); 0 for a class that is never hit."""
+    """Compute F1 of each class (..., K) of confusions (..., K, K); 0 where no image is right."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2))
 
 
 def macro_f1(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean F1 over the classes present in the references (...,) of confusions (..., K, K)."""
+    """Compute the mean F1 (...,) over the classes present in the references.
+
+    Args:
+        confusion: Number of images (..., K, K): true class, predicted class.
+    """
     return _mean(f1(confusion), confusion.sum(-1) > 0)
 
 
 def balanced_accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean recall over the classes present in the references (...,)."""
+    """Compute the mean recall (...,) over the classes present; confusions (..., K, K)."""
     support = confusion.sum(-1)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _mean(_ratio(hits, support), support > 0)
 
 
 def accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Fraction of the images that are right (...,)."""
+    """Compute the fraction of correct predictions (...,) of confusions (..., K, K)."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
 
 
@@ -96,14 +290,14 @@ def _mean(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """part / whole, and 0 where there is nothing."""
+    """Divide, with 0 where the denominator is 0."""
     ratio = np.zeros(np.shape(part))
     np.divide(part, whole, out=ratio, where=np.asarray(whole) > 0)
     return ratio
 
 
 def _relations(members: tuple[tuple[int, ...], ...]) -> NDArray[np.int64]:
-    """Relation of every two classes (K, K); of merged ones the mildest, as the image may be any."""
+    """Relation of each pair of classes (K, K); the mildest one for merged classes."""
     return np.array(
         [
             [

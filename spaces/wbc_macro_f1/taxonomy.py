@@ -6,8 +6,9 @@ index into `NAMES`. `maturation` counts the stages of neutrophil granulopoiesis,
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
+
+from .text import did_you_mean
 
 UNLABELLED = -1
 
@@ -51,9 +52,7 @@ def class_id(name: str) -> int:
     """The id of a class name; ValueError names the nearest known name."""
     if name in NAMES:
         return NAMES.index(name)
-    near = get_close_matches(name, NAMES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(NAMES)}"
-    raise ValueError(f"unknown class {name!r}; {hint}")
+    raise ValueError(f"unknown class {name!r}; {did_you_mean(name, NAMES)}")
 
 
 def relation(true: int, predicted: int) -> Relation:

@@ -9,7 +9,7 @@ from scipy.stats import ks_2samp
 from hf_wbc.evaluation.calibration import NEVER, Calibration
 from hf_wbc.evaluation.label_shift import (
     correct_priors,
-    folded_priors,
+    prior_correction,
     jensen_shannon,
     label_shift_ks,
     total_variation,
@@ -29,7 +29,7 @@ def test_corrected_logits_are_the_posterior_of_bayes():
 def test_a_correction_folds_into_a_linear_head():
     generator = np.random.default_rng(0)
     features, weight, own = (generator.normal(size=s) for s in ((20, 8), (4, 8), 4))
-    scale, bias = folded_priors(CALIBRATION, [0.5, 0.2, 0.3, 0])
+    scale, bias = prior_correction(CALIBRATION, [0.5, 0.2, 0.3, 0])
     head = features @ (weight * scale).T + (own * scale + bias)
     logits = features @ weight.T + own
     assert head == pytest.approx(correct_priors(logits, CALIBRATION, [0.5, 0.2, 0.3, 0]))
@@ -42,7 +42,7 @@ def test_equal_priors_change_no_prediction():
 
 
 def test_a_prior_of_zero_is_finite_and_never_predicted():
-    scale, bias = folded_priors(CALIBRATION, [1, 0, 0, 0])
+    scale, bias = prior_correction(CALIBRATION, [1, 0, 0, 0])
     assert np.isfinite(bias).all() and bias[1:].tolist() == [NEVER] * 3
     assert correct_priors([[0.0, 500, 500, 500]], CALIBRATION, [1, 0, 0, 0]).argmax() == 0
     assert scale == 0.5
@@ -88,6 +88,6 @@ def test_source_images_count_for_the_misfit_as_often_as_the_priors_say():
 )
 def test_priors_that_are_none_are_named(priors, message):
     with pytest.raises(ValueError, match=message):
-        folded_priors(CALIBRATION, priors)
+        prior_correction(CALIBRATION, priors)
     with pytest.raises(ValueError, match=message):
         total_variation([0.25] * 4, priors)

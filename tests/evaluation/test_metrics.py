@@ -159,10 +159,10 @@ def test_the_order_of_images_does_not_matter():
 
 
 def test_a_grouped_tally_scores_as_a_plain_one():
-    from hf_wbc.evaluation.metrics import summary
+    from hf_wbc.evaluation.metrics import summarize
 
     true, predicted = [0, 0, 9, 9], [0, 9, 9, 9]
-    assert summary(confusion_counts(true, predicted, groups=["a", "b", "a", "b"])) == score(
+    assert summarize(confusion_counts(true, predicted, groups=["a", "b", "a", "b"])) == score(
         true, predicted
     )
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from hf_wbc.evaluation.selective import (
-    GRAVITY,
-    ReviewCurve,
+    LINEAGE_LOSS,
+    ReviewThreshold,
     aurc,
     lineage_losses,
-    random_curve,
+    wanted_probability,
     rate_for,
     recall_at,
     review,
@@ -58,7 +58,7 @@ def test_a_wrong_lineage_weighs_three_times_a_step_of_maturation():
     ids = [class_id(name) for name in ("myelocyte", "metamyelocyte", "basophil", "monocyte")]
     found = lineage_losses(np.array([ids[0]] * 4), np.array(ids))
     assert found == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert (GRAVITY == GRAVITY.T).all()
+    assert (LINEAGE_LOSS == LINEAGE_LOSS.T).all()
 
 
 def test_recall_and_rate_are_counted_by_hand():
@@ -103,7 +103,7 @@ def test_with_too_few_blasts_every_cell_is_reviewed():
 
 
 def test_the_chance_is_the_sum_over_what_is_wanted():
-    assert random_curve(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
+    assert wanted_probability(np.log([[0.5, 0.3, 0.2]]), [1, 2]) == pytest.approx([0.5])
 
 
 def test_scores_for_the_record_lie_on_one_curve():
@@ -130,4 +130,4 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"recall is 1\.5"):
         review([[0.0, 1.0]], [1], [1], 1.5)
     with pytest.raises(ValueError, match="not all finite"):
-        ReviewCurve((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])
+        ReviewThreshold((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])

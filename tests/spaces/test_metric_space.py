@@ -1,4 +1,4 @@
-"""The metric's folder works on its own, without hf_wbc."""
+"""The metric's Space works on its own, without hf_wbc."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import yaml
 
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.wbc_macro_f1 import localised, space_files
+from hf_wbc.evaluation.wbc_macro_f1 import with_local_imports, space_files
 from hf_wbc.shipped import shipped
 
 SPACE = shipped("spaces/wbc_macro_f1")
@@ -82,9 +82,9 @@ def test_the_spaces_files_know_nothing_of_the_package():
 
 
 def test_imports_become_local_ones():
-    assert localised("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
-    assert localised("from hf_wbc.evaluation.metrics import a, b") == "from .tally import a, b"
-    assert localised("import numpy as np\n") == "import numpy as np\n"
+    assert with_local_imports("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
+    assert with_local_imports("from hf_wbc.evaluation.metrics import a, b") == "from .metrics import a, b"
+    assert with_local_imports("import numpy as np\n") == "import numpy as np\n"
 
 
 def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):

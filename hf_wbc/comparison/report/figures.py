@@ -64,7 +64,7 @@ class ReportSection:
         return read_scored(chosen.run, place, "test", sheet.merge, sheet.classes)
 
 
-def sections(comparison: Comparison) -> list[ReportSection]:
+def report_sections(comparison: Comparison) -> list[ReportSection]:
     """A section for each headline sheet and backbone, in the order of the table."""
     headline = [row for row in comparison.rows if row.sheet.is_headline]
     keys = dict.fromkeys((row.sheet, row.backbone) for row in headline)

@@ -215,7 +215,7 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     features, predictions = features.filter(is_test), predictions.filter(is_test)
     names = (*run.sources, *run.targets, *(d["name"] for d in run.record["held_out"]))
     domains = np.array([names.index(name) for name in features["domain"].to_pylist()], np.int64)
-    kept = sample(domains, MAX_CELLS)
+    kept = balanced_sample(domains, MAX_CELLS)
     column = features["features"].combine_chunks()
     rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)[kept]
     found = embed(rows.astype(np.float32))
@@ -234,7 +234,7 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     )
 
 
-def sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Rows (n,), at most `most`, in order: as many of each domain as there are, or like many.
 
     >>> sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]

@@ -11,7 +11,7 @@ from hf_wbc.comparison.report.figures import (
     ReportImages,
     ReportSection,
     make_report_images,
-    sections,
+    report_sections,
 )
 from hf_wbc.comparison.report.tables import (
     abstention_summaries,
@@ -64,7 +64,7 @@ def render(collection: Collection, out: Path, comparison: Comparison | None = No
     run is finished.
     """
     compared = compare(collection) if comparison is None else comparison
-    found = sections(compared)
+    found = report_sections(compared)
     bare = _page(compared, found, [ReportImages() for _ in found])
     exhibits = make_report_images(found, LIMIT_BYTES - SPARE_BYTES - len(bare.encode()))
     page = _page(compared, found, exhibits)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.report.images import read_scored, sample
+from hf_wbc.comparison.report.images import read_scored, balanced_sample
 from hf_wbc.taxonomy import class_id
 
 MakeRun = Callable[..., Path]
@@ -40,7 +40,7 @@ def test_merged_classes_are_one_and_chosen_classes_are_left(
 
 def test_a_sample_holds_a_small_domain_whole_and_is_always_the_same() -> None:
     domains = np.array([0] * 900 + [1] * 30 + [2] * 500)
-    rows = sample(domains, 300)
+    rows = balanced_sample(domains, 300)
     assert np.bincount(domains[rows]).tolist() == [135, 30, 135]
-    assert (sample(domains, 300) == rows).all()
-    assert sample(domains, 5000).tolist() == list(range(1430))
+    assert (balanced_sample(domains, 300) == rows).all()
+    assert balanced_sample(domains, 5000).tolist() == list(range(1430))

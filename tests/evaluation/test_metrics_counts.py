@@ -86,7 +86,7 @@ def test_whole_numbers_count_as_ids_whatever_their_type():
         ([], [], {}, "no labels"),
         ([0, 1], [0], {}, "2 labels, 1 predictions; there must be one of each"),
         ([0, 1], [0, 1], {"groups": ["a"]}, "1 groups"),
-        ([0, 1], [0, 1], {"groups": ["a", None]}, "group in row 1 is not known"),
+        ([0, 1], [0, 1], {"groups": ["a", None]}, "group in row 1 is missing"),
         ([0, 1], [0, 1], {"groups": [["a", "b"]]}, "groups have shape"),
         ([-1, -1], [0, 1], {}, "none of the 2 images has a label"),
         ([0, 11], [0, 1], {}, "label 11 in row 1"),

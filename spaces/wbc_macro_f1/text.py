@@ -1,0 +1,76 @@
+"""Small helpers for text that people write and read: CSV tables, lists and hints in errors."""
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+
+__all__ = ["csv_rows", "did_you_mean", "shorten_list"]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name: the closest known name, or else all of them.
+
+    The hint completes an error message: `f"unknown method {name!r}; {did_you_mean(name, known)}"`.
+
+    >>> did_you_mean("corall", ["coral", "dann"])
+    "did you mean 'coral'?"
+    >>> did_you_mean("xyz", ["coral", "dann"])
+    'choose from coral, dann'
+    """
+    names = list(known)
+    if close := get_close_matches(name, names, n=1):
+        return f"did you mean {close[0]!r}?"
+    return f"choose from {', '.join(names)}" if names else "there are none to choose from"
+
+
+def csv_rows(
+    data: bytes, name: str, columns: Collection[str]
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Yield the line number and the cells of each row of a CSV table.
+
+    Cells are stripped of surrounding whitespace, and empty lines are skipped.
+
+    Args:
+        data: A comma-separated UTF-8 table whose first line names the columns.
+        name: The file's name, for error messages.
+        columns: Required columns; others are allowed.
+
+    Raises:
+        ValueError: If `data` is anything else; the message names the file and the line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
+        ) from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [title.strip() for title in next(reader, [])]
+        if missing := [column for column in columns if column not in header]:
+            raise ValueError(
+                f"{name} has no column {', '.join(missing)}; its columns are "
+                f"{', '.join(header) or 'none'}; name the columns in the first line, separated by "
+                "commas"
+            )
+        if len(set(header)) < len(header):
+            raise ValueError(f"{name} has two columns of the same name: {', '.join(header)}")
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"{name}, line {reader.line_num}: {len(cells)} cells in a table of "
+                    f"{len(header)} columns; fix the line"
+                )
+            row = zip(header, (cell.strip() for cell in cells), strict=True)
+            yield reader.line_num, dict(row)
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {reader.line_num}: {error}; fix the line") from error
+
+
+def shorten_list(values: Collection[object], num: int = 5) -> str:
+    """Format the first `num` values and how many are left out: `1, 2, 3 and 14 more`."""
+    shown = ", ".join(str(value) for value in list(values)[:num])
+    return shown + (f" and {len(values) - num} more" if len(values) > num else "")
