@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.comparison.collect import Collection, Problem, Run
-from hf_wbc.comparison.predictions import BootstrapScores, read_predictions, bootstrap_setting
+from hf_wbc.comparison.predictions import BootstrapScores, bootstrap_setting, read_predictions
 from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
 from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
 from hf_wbc.comparison.table import EvalSetting, ResultRow, result_rows
@@ -127,7 +127,9 @@ def _families(
     families = []
     for sheet in dict.fromkeys(row.sheet for row in headline):
         here = [row for row in headline if row.sheet == sheet]
-        resampled, contradicting = bootstrap_setting(sheet, _runs(here), tables, num_resamples, seed)
+        resampled, contradicting = bootstrap_setting(
+            sheet, _runs(here), tables, num_resamples, seed
+        )
         problems += contradicting
         for backbone, sees in dict.fromkeys((row.backbone, row.sees) for row in here):
             members = [row for row in here if (row.backbone, row.sees) == (backbone, sees)]

@@ -10,13 +10,13 @@ from hf_wbc.comparison.document import (
     Section,
     Strong,
     Table,
-    with_arrow,
-    difference_interval,
     count,
+    difference_interval,
     join_names,
     p_value,
     signed,
     three_decimals,
+    with_arrow,
 )
 from hf_wbc.comparison.statistics import Difference
 from hf_wbc.comparison.table import EvalSetting, ResultRow

@@ -28,10 +28,10 @@ from hf_wbc.evaluation.selective import (
     ReviewThreshold,
     aurc,
     lineage_losses,
-    wanted_probability,
     rejection,
     review,
     review_scores,
+    wanted_probability,
 )
 from hf_wbc.taxonomy import CLASSES, UNLABELED, class_id
 

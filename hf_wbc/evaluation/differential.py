@@ -35,9 +35,9 @@ from hf_wbc.evaluation.slide import (
     Flags,
     HeldOut,
     Slide,
+    check_slide,
     estimate,
     lost_cells,
-    check_slide,
 )
 
 LEVEL = 0.95

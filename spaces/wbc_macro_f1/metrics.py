@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .taxonomy import NAMES, NUM_CLASSES, UNLABELLED, Relation, class_id, relation
+from .taxonomy import NAMES, NUM_CLASSES, UNLABELED, Relation, class_id, relation
 
 __all__ = [
     "ConfusionCounts",
@@ -91,7 +91,7 @@ def confusion_counts(
             left to score.
     """
     into = merged_labels(merge)
-    true, predicted = _ids(labels, "label", UNLABELLED), _ids(predictions, "prediction", 0)
+    true, predicted = _ids(labels, "label", UNLABELED), _ids(predictions, "prediction", 0)
     group = np.zeros(len(true), np.int64) if groups is None else _numbered(groups)
     if not len(true) == len(predicted) == len(group):
         lengths = f"{len(true)} labels, {len(predicted)} predictions"
@@ -102,7 +102,7 @@ def confusion_counts(
     k = len(kept)
     group = np.unique(group[scored], return_inverse=True)[1]
     cell = (group * k + place[true[scored]]) * k + place[predicted[scored]]
-    num_unlabelled = int((true == UNLABELLED).sum())
+    num_unlabelled = int((true == UNLABELED).sum())
     return ConfusionCounts(
         names=tuple(NAMES[i] for i in kept),
         members=tuple(tuple(np.flatnonzero(into == i).tolist()) for i in kept),
@@ -149,7 +149,7 @@ def merged_labels(merge: Sequence[str]) -> Counts:
 
 def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bool_]:
     """Select the images (N,) that are labelled and of the chosen classes."""
-    labelled: NDArray[np.bool_] = true != UNLABELLED
+    labelled: NDArray[np.bool_] = true != UNLABELED
     if not labelled.any():
         raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
     ids = [class_id(name) for name in _listed(classes, "classes")]

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from .text import did_you_mean
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 @dataclass(frozen=True)

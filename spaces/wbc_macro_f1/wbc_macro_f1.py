@@ -5,8 +5,8 @@ imports made local. Never edit the copies by hand; after a change to one of thes
 
     python -m hf_wbc.evaluation.wbc_macro_f1 spaces/wbc_macro_f1
 
-`evaluate.load` constrains this file: it copies only the siblings that this file itself imports, each
-on a line without a comment, and it takes the first metric class that it finds. That is why
+`evaluate.load` constrains this file: it copies only the siblings that this file itself imports,
+each on a line without a comment, and it takes the first metric class that it finds. That is why
 `evaluate` is imported as a whole module, and `did_you_mean`, which `taxonomy` needs, here too.
 """
 

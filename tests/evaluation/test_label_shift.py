@@ -9,9 +9,9 @@ from scipy.stats import ks_2samp
 from hf_wbc.evaluation.calibration import NEVER, Calibration
 from hf_wbc.evaluation.label_shift import (
     correct_priors,
-    prior_correction,
     jensen_shannon,
     label_shift_ks,
+    prior_correction,
     total_variation,
 )
 

@@ -8,12 +8,12 @@ from hf_wbc.evaluation.selective import (
     ReviewThreshold,
     aurc,
     lineage_losses,
-    wanted_probability,
     rate_for,
     recall_at,
     review,
     review_scores,
     risk_coverage,
+    wanted_probability,
 )
 from hf_wbc.taxonomy import class_id
 

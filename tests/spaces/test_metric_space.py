@@ -13,7 +13,7 @@ import yaml
 
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.wbc_macro_f1 import with_local_imports, space_files
+from hf_wbc.evaluation.wbc_macro_f1 import space_files, with_local_imports
 from hf_wbc.shipped import shipped
 
 SPACE = shipped("spaces/wbc_macro_f1")
@@ -82,8 +82,13 @@ def test_the_spaces_files_know_nothing_of_the_package():
 
 
 def test_imports_become_local_ones():
-    assert with_local_imports("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
-    assert with_local_imports("from hf_wbc.evaluation.metrics import a, b") == "from .metrics import a, b"
+    assert (
+        with_local_imports("from hf_wbc.taxonomy import NAMES\n") == "from .taxonomy import NAMES\n"
+    )
+    assert (
+        with_local_imports("from hf_wbc.evaluation.metrics import a, b")
+        == "from .metrics import a, b"
+    )
     assert with_local_imports("import numpy as np\n") == "import numpy as np\n"
 
 

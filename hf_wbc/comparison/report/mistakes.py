@@ -141,8 +141,8 @@ def _usual_confidence(p: Floats, labels: Ids) -> Floats:
     return usual
 
 
-UNLABELLED = tuple(rule.name for rule in RULES if rule.sees == "unlabelled target")
-NUM_UNLABELLED = 2
+UNLABELED = tuple(rule.name for rule in RULES if rule.sees == "unlabelled target")
+NUM_UNLABELED = 2
 BY_LABELS = "chosen with target labels after all was scored, to show the range"
 
 
@@ -178,7 +178,7 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
             reasons.setdefault(number, []).append(("the baseline", False))
     has_target = any(row.targets for row in rows)
     if (ranked := _by_unlabelled_rules(rows)) and len(rows) > 1:
-        for place, (number, num_rules) in enumerate(ranked[:NUM_UNLABELLED]):
+        for place, (number, num_rules) in enumerate(ranked[:NUM_UNLABELED]):
             words = f"{('first', 'second')[place]} of {len(ranked)} by the mean rank over "
             words += f"{num_rules} rules that see target images without labels"
             reasons.setdefault(number, []).append((words, False))
@@ -219,7 +219,7 @@ def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
     None are ranked where no rule has a value.
     """
     tables = [_mean_values(row) for row in rows]
-    rules = [name for name in UNLABELLED if any(name in table for table in tables)]
+    rules = [name for name in UNLABELED if any(name in table for table in tables)]
     if not rules:
         return []
     from scipy.stats import rankdata

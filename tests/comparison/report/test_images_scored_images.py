@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.report.images import read_scored, balanced_sample
+from hf_wbc.comparison.report.images import balanced_sample, read_scored
 from hf_wbc.taxonomy import class_id
 
 MakeRun = Callable[..., Path]
