@@ -149,7 +149,8 @@ def reasons_to_look(
     if answer.label == MYELOBLAST:
         found.append("a blast is never left to a classifier")
     elif MYELOBLAST not in others and (
-        answer.probabilities[MYELOBLAST] >= (BLAST_PROBABILITY if blasts_from is None else blasts_from)
+        answer.probabilities[MYELOBLAST]
+        >= (BLAST_PROBABILITY if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
     warned = (each for each in remaining_warnings(answer) if each not in said)
