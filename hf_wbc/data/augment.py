@@ -1,15 +1,14 @@
-"""Random changes to a whole batch on its device, every sample its own draw.
+"""Random augmentation of a whole batch on its device, each sample with its own parameters.
 
-The way of an image: towards a target's style (where that is more than a linear map of colours),
-its domain's blur (not random), one resampling for all geometry, stain jitter in optical density,
-and one product for all colour, normalising included. What is off costs nothing, and strengths of
-zero leave exactly `normalise`.
+The steps for images: style transfer (unless it is a linear color map), the domain's fixed blur, one
+resampling for all geometry, stain jitter in optical density, and one affine map for all color
+changes including normalization. Steps that are off cost nothing, and zero strengths give exactly
+`normalize`.
 
-A strong view of embedded features: some entries are left out at random, the rest made larger.
-
-Nothing is known of what an image's changes do to its features, so the view is that of dropout
-(Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"): the
-same cell told by fewer of its features, right in expectation."""
+A strong view of embedded features uses dropout (Srivastava et al. 2014, "Dropout: a simple way to
+prevent neural networks from overfitting"), because the effect of image changes on features is
+unknown.
+"""
 
 from dataclasses import fields, replace
 
@@ -52,9 +51,9 @@ def augment(
     generator: torch.Generator,
     um: float = CROP_UM,
 ) -> Tensor:
-    """Pixels (B, H, H, 3) uint8, `um` wide, to changed normalised images (B, 3, H, H) float32.
+    """Augment pixels (B, H, H, 3), uint8, to normalized images (B, 3, H, H), float32.
 
-    Samples take their numbers from `generator` in turn, and as many whatever the strengths.
+    Each sample consumes the same number of draws from `generator`, whatever the strengths.
     """
     changes = draw_augmentation_params(len(pixels), generator)
     return apply_augmentation(pixels, changes, strength, mean, std, um)
@@ -69,14 +68,25 @@ def apply_augmentation(
     um: float = CROP_UM,
     *,
     blur_um: Tensor | None = None,
-    towards: Tensor | None = None,
-    way: StyleTransfer | None = None,
+    color_maps: Tensor | None = None,
+    style_transfer: StyleTransfer | None = None,
 ) -> Tensor:
-    """`augment` with the rows of `draw_augmentation_params` in hand.
+    """Augment with given rows of `draw_augmentation_params`.
 
-    `blur_um` (B,) is each sample's own, always; `towards` (B, T, 3, 4) are maps of its colours in
-    0..1 to each of T targets', of which `strength.target_shift` goes a random part; `way` is that
-    of another style, with its parts drawn.
+    Args:
+        pixels: Images (B, H, H, 3), uint8.
+        changes: Uniform numbers (B, draws).
+        strength: Ranges of the random changes.
+        mean: Mean per channel, (3,) or (B, 3).
+        std: Standard deviation per channel, (3,) or (B, 3).
+        um: Side of the images in um.
+        blur_um: Standard deviation (B,) of a fixed blur of each sample.
+        color_maps: Affine color maps (B, T, 3, 4) to each of T targets, for intensities in [0, 1];
+            a random fraction of `strength.target_shift` is applied.
+        style_transfer: A style transfer whose fractions are already drawn.
+
+    Returns:
+        Normalized images (B, 3, H, H), float32.
     """
     num, side = pixels.shape[:2]
     assert pixels.dtype == torch.uint8 and pixels.shape == (num, side, side, 3)
@@ -86,18 +96,20 @@ def apply_augmentation(
     elif strength.flips or strength.quarter_turns:
         pixels = flip_rotate90(pixels, changes, strength)
     is_blurred = blur_um is not None and bool(blur_um.any())
-    is_coloured = way is not None or _is_coloured(strength, towards)
-    if frames is None and not is_blurred and not is_coloured:
+    is_color_changed = style_transfer is not None or _is_color_changed(strength, color_maps)
+    if frames is None and not is_blurred and not is_color_changed:
         return normalize(pixels, mean, std)
     if strength.stain:
         stains = draw_stain_params(changes, strength.stain).to(device, non_blocking=True)
-    colours = draw_color_params(changes, strength, mean, std, towards).to(device, non_blocking=True)
+    colors = draw_color_params(changes, strength, mean, std, color_maps).to(
+        device, non_blocking=True
+    )
     images = torch.empty(num, 3, side * side, device=device)
     with torch.autocast(device.type, enabled=False):
         for some in cache_sized_slices(pixels):
             plain = pixels[some].float().permute(0, 3, 1, 2)
-            if way is not None:
-                plain = way.take(plain, some)
+            if style_transfer is not None:
+                plain = style_transfer.apply(plain, some)
             if is_blurred and blur_um is not None:
                 plain = blur(plain, blur_um[some] * (side / um))
             if frames is not None:
@@ -105,12 +117,12 @@ def apply_augmentation(
             flat = plain.flatten(2)
             if stains is not None:
                 flat = stain_affine(flat, stains[some])
-            color_affine(flat, colours[some], out=images[some])
+            color_affine(flat, colors[some], out=images[some])
     return images.view(num, 3, side, side)
 
 
 def stronger_augmentation(strength: Augmentation) -> Augmentation:
-    """Every range twice as wide, as far as it can be; for a strong view."""
+    """Return an augmentation with twice the ranges, within their limits, for a strong view."""
     return replace(
         strength,
         rotation_deg=min(180.0, 2 * strength.rotation_deg),
@@ -126,7 +138,7 @@ def stronger_augmentation(strength: Augmentation) -> Augmentation:
 
 
 def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
-    """ValueError for a range that is no number, negative, or wider than it can be."""
+    """Raise ValueError for a range that is negative, not a number or too wide."""
     limits = {"rotation_deg": 180.0, "shift_um": um / 4, "scale_um": um / 4, "hue": 0.5}
     for field in fields(strength):
         if field.name == "target_style":
@@ -136,21 +148,21 @@ def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
             raise ValueError(f"augmentation.{field.name} is {value}; it must lie in 0..{limit:g}")
 
 
-def _is_coloured(strength: Augmentation, towards: Tensor | None) -> bool:
+def _is_color_changed(strength: Augmentation, color_maps: Tensor | None) -> bool:
     is_jittered = strength.brightness or strength.contrast or strength.saturation or strength.hue
-    return bool(is_jittered or strength.stain or (strength.target_shift and towards is not None))
+    return bool(is_jittered or strength.stain or (strength.target_shift and color_maps is not None))
 
 
 FRACTION = 0.2
-"""Of the entries that are left out."""
+"""Dropout rate of features."""
 
 
 def drop_features(features: Tensor, uniform: Tensor, fraction: float = FRACTION) -> Tensor:
-    """Features (B, d): zero where the uniform number (B, d) is below `fraction`, else scaled up."""
+    """Zero features (B, d) where `uniform` (B, d) is below `fraction` and scale up the others."""
     kept = (uniform >= fraction).to(features.dtype)
     return features * (kept / (1 - fraction))
 
 
 def draw_feature_dropout(num: int, num_features: int, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in [0, 1), one row a sample (num, num_features), rows drawn in order."""
+    """Draw uniform numbers in [0, 1), (num, num_features), row by row."""
     return torch.rand(num, num_features, generator=generator, device=generator.device)

@@ -265,7 +265,7 @@ class StyleTransfer:
     part: Tensor
     """Of the way that each sample goes (B, 1, 1, 1)."""
 
-    def take(self, images: Tensor, some: slice) -> Tensor:
+    def apply(self, images: Tensor, some: slice) -> Tensor:
         """Images (b, 3, H, W), a slice of the batch, part of the way; straight, pixel by pixel."""
         end = self.restyle(images, self.values[some]).clamp(0, _WHITE)
         return images.lerp(end, self.part[some])

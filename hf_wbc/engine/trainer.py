@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_wbc.adaptation import Method, TrainingInfo
-from hf_wbc.data.loader import BatchLoader
+from hf_wbc.data.loader import BatchLoader, LoaderConfig
 from hf_wbc.data.table import Table, concatenate
 from hf_wbc.engine.accelerator import peak_memory_bytes
 from hf_wbc.engine.checkpoint import (
@@ -233,22 +233,25 @@ class Trainer:
         """The batches of both phases."""
         context, config, needs = self.context, self.context.config, self.plain.needs
         sees = needs.target or self.plain.adapt_passes
+        loader_config = LoaderConfig(
+            batch_size=config.optim.batch_size,
+            num_steps=config.optim.steps,
+            balance=config.data.balance,
+            augmentation=config.data.augmentation if config.model.inputs == "images" else None,
+            strong_views=needs.strong,
+            pair_target=needs.target,
+            seed=config.seed,
+            gradient_accumulation_steps=config.optim.gradient_accumulation_steps,
+            rank=context.accelerator.process_index,
+            world_size=context.accelerator.num_processes,
+            device=context.accelerator.device,
+        )
         return BatchLoader(
             source,
             concatenate(targets) if sees else None,
-            paired=needs.target,
-            batch_size=config.optim.batch_size,
-            accumulation=config.optim.gradient_accumulation_steps,
-            balance=config.data.balance,
-            augmentation=config.data.augmentation if config.model.inputs == "images" else None,
-            treatments=context.treatments.by_domain,
-            towards=targets,
-            strong=needs.strong,
-            seed=config.seed,
-            num_steps=config.optim.steps,
-            rank=context.accelerator.process_index,
-            world=context.accelerator.num_processes,
-            device=context.accelerator.device,
+            loader_config,
+            preprocessing=context.treatments.by_domain,
+            style_targets=targets,
         )
 
 

@@ -30,7 +30,7 @@ from conftest import write_domain
 from hf_wbc.config import Augmentation
 from hf_wbc.data.crop import Geometry
 from hf_wbc.data.dataset import DomainSplit, load_split
-from hf_wbc.data.loader import BatchLoader
+from hf_wbc.data.loader import BatchLoader, LoaderConfig
 from hf_wbc.data.pixel_cache import cache_pixels
 from hf_wbc.data.preprocessing import ImagePreprocessing
 
@@ -144,10 +144,9 @@ def main() -> None:
         table = cache_pixels(domain, Geometry(SIZE, BILINEAR))
         stream = BatchLoader(
             table,
-            batch_size=BATCH,
-            num_steps=1,
-            augmentation=STRENGTH,
-            treatments={domain.name: ImagePreprocessing(MEAN, STD)},
+            None,
+            LoaderConfig(batch_size=BATCH, num_steps=1, augmentation=STRENGTH),
+            preprocessing={domain.name: ImagePreprocessing(MEAN, STD)},
         )
         print(f"{len(domain)} images of {domain.name}, batches of {BATCH}, {SIZE} px, one thread")
         print("| task | example, images/s | ours, images/s | ratio | lowest..highest |")

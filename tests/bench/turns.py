@@ -17,7 +17,7 @@ from torch import Tensor
 from hf_wbc.adaptation import TrainingInfo, load_method
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.batch import Batch, TargetBatch
-from hf_wbc.data.loader import BatchLoader
+from hf_wbc.data.loader import BatchLoader, LoaderConfig
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table
 from hf_wbc.engine.loop import MetricAccumulator, Phase, optimize, prepare_phase
@@ -126,12 +126,14 @@ def table_batches(
     stream = BatchLoader(
         source,
         target,
-        batch_size=config.optim.batch_size,
-        num_steps=config.optim.steps,
-        augmentation=config.data.augmentation,
-        treatments=dict.fromkeys(names, ImagePreprocessing(MEAN, STD)),
-        strong=load_method(config.adapt.method).needs.strong,
-        device=device,
+        LoaderConfig(
+            batch_size=config.optim.batch_size,
+            num_steps=config.optim.steps,
+            augmentation=config.data.augmentation,
+            strong_views=load_method(config.adapt.method).needs.strong,
+            device=device,
+        ),
+        preprocessing=dict.fromkeys(names, ImagePreprocessing(MEAN, STD)),
     )
     return stream.batch
 

@@ -99,7 +99,7 @@ def towards(table: Table, *targets: Table) -> torch.Tensor:
 
 def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: Table) -> None:
     pixels, changes = home.batch(np.arange(len(home))), torch.ones(len(home), 19) * (1 - 2**-24)
-    images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, towards=towards(home, away))
+    images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, color_maps=towards(home, away))
     colours = images.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     target = color_statistics(away)
     np.testing.assert_allclose(colours.mean(0), target.mean, atol=1e-5)
@@ -111,7 +111,7 @@ def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, aw
     changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     strength = replace(SHIFT, target_shift=0.6)
     pixels, maps = home.batch(np.arange(len(home))), towards(home, away, third)
-    images = apply_augmentation(pixels, changes, strength, *PLAIN, towards=maps)
+    images = apply_augmentation(pixels, changes, strength, *PLAIN, color_maps=maps)
     chosen = set()
     for sample, row in enumerate(changes.double().numpy()):
         colours, target = pixels[sample].numpy() / 255, int(row[18] * 2)
@@ -126,5 +126,5 @@ def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, aw
 def test_no_strength_is_exactly_normalise(home: Table, away: Table) -> None:
     changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     pixels = home.batch(np.arange(len(home)))
-    images = apply_augmentation(pixels, changes, NO_CHANGE, *PLAIN, towards=towards(home, away))
+    images = apply_augmentation(pixels, changes, NO_CHANGE, *PLAIN, color_maps=towards(home, away))
     assert torch.equal(images, normalize(pixels, *PLAIN))

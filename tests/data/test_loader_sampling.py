@@ -83,7 +83,7 @@ def test_small_batches_mix_cells_anew_in_every_round(
 
 def test_unlabelled_rows_cannot_be_balanced_by_class(domains: np.ndarray) -> None:
     labels = np.full(50, -1)
-    with pytest.raises(ValueError, match="50 rows are unlabelled and cannot be balanced by class"):
+    with pytest.raises(ValueError, match="50 rows are unlabeled and cannot be balanced by class"):
         Sampler(labels, domains, "class_domain", 0)
     assert len(Sampler(labels, domains, "domain", 0).draw(8, 0)) == 8
 

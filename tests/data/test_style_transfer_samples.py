@@ -20,7 +20,7 @@ def test_a_small_domain_is_its_own_sample(domain: Draw) -> None:
 
 def test_a_large_domain_is_sampled_evenly(domain: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SIDE", 4)
-    monkeypatch.setattr(module, "MAX_IMAGES", 3)
+    monkeypatch.setattr(module, "MAX_COLOR_IMAGES", 3)
     table = domain(0, num=41)
     places = [0, 4, 7, 11]
     expected = table.chunks[0][[0, 20, 40]][:, places][:, :, places]

@@ -16,7 +16,7 @@ from hf_wbc.data.augment_ops import (
     draw_target_fraction,
     draw_uniform,
 )
-from hf_wbc.data.loader import BatchLoader
+from hf_wbc.data.loader import BatchLoader, LoaderConfig
 from hf_wbc.data.style_transfer import (
     TargetStyleSampler,
     build_style_sampler,
@@ -56,7 +56,7 @@ def moved(
     style: TargetStyleSampler, table: Table, changes: torch.Tensor, strength: float = 1.0
 ) -> torch.Tensor:
     way = style.draw(changes, torch.from_numpy(table.domains), strength, CPU)
-    return way.take(images(table), slice(0, len(table)))
+    return way.apply(images(table), slice(0, len(table)))
 
 
 def stream(
@@ -64,7 +64,8 @@ def stream(
 ) -> BatchLoader:
     strength = replace(NO_CHANGE, target_shift=0.5, target_style=name)
     defaults: dict[str, Any] = {"batch_size": 8, "num_steps": 5, "augmentation": strength}
-    return BatchLoader(source, concatenate(targets), towards=targets, **(defaults | options))
+    config = LoaderConfig(**(defaults | options))
+    return BatchLoader(source, concatenate(targets), config, style_targets=targets)
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -80,7 +81,9 @@ def test_a_style_without_a_shift_is_refused(
     name: TargetStyle, source: Table, targets: list[Table]
 ) -> None:
     strength = replace(NO_CHANGE, target_style=name)
-    with pytest.raises(ValueError, match=f"target_style is {name}, but nothing moves to it"):
+    with pytest.raises(
+        ValueError, match=f"target_style {name} has no effect at a target_shift of 0"
+    ):
         stream(source, targets, name, augmentation=strength)
 
 
@@ -161,7 +164,7 @@ def test_amplitudes_come_from_random_images_of_the_drawn_target(
     pixels = way.values.permute(0, 3, 1, 2).float()
     ends = swap_amplitudes(images(source), pixels).clamp(0, 255)
     expected = images(source) + way.part * (ends - images(source))
-    torch.testing.assert_close(way.take(images(source), slice(0, len(source))), expected)
+    torch.testing.assert_close(way.apply(images(source), slice(0, len(source))), expected)
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -176,12 +179,16 @@ def test_labels_change_nothing(name: str, domain: Draw, source: Table) -> None:
 def test_a_batch_depends_on_its_step_alone_and_ranks_share_one_draw(
     name: TargetStyle, source: Table, targets: list[Table]
 ) -> None:
-    made, again = (stream(source, targets, name, batch_size=16, strong=True) for _ in range(2))
+    made, again = (
+        stream(source, targets, name, batch_size=16, strong_views=True) for _ in range(2)
+    )
     batches = [made.batch(step) for step in range(3)]
     for view in ("inputs", "strong"):
         whole = getattr(again.batch(2).source, view)
         assert torch.equal(whole, getattr(batches[2].source, view))
-        ranks = (stream(source, targets, name, strong=True, rank=r, world=2) for r in range(2))
+        ranks = (
+            stream(source, targets, name, strong_views=True, rank=r, world_size=2) for r in range(2)
+        )
         halves = torch.cat([getattr(rank.batch(2).source, view) for rank in ranks])
         torch.testing.assert_close(halves, whole, atol=1e-5, rtol=0)
 
@@ -220,11 +227,15 @@ def test_it_combines_with_all_other_changes(
         changes, torch.from_numpy(source.domains), 1.0, CPU
     )
     blur_um = torch.full((len(source),), 0.5)
-    found = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
+    found = apply_augmentation(
+        pixels, changes, strength, *PLAIN, blur_um=blur_um, style_transfer=way
+    )
     before = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um)
     assert found.isfinite().all() and not torch.equal(found, before)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        again = apply_augmentation(pixels, changes, strength, *PLAIN, blur_um=blur_um, way=way)
+        again = apply_augmentation(
+            pixels, changes, strength, *PLAIN, blur_um=blur_um, style_transfer=way
+        )
     assert torch.equal(again, found)
 
 
@@ -235,7 +246,7 @@ def test_the_style_comes_before_mirrors_and_colours(
     way = style.draw(changes, torch.from_numpy(source.domains), 1.0, CPU)
     strength = replace(NO_CHANGE, flips=True, brightness=0.2, target_shift=1.0)
     found = apply_augmentation(
-        source.batch(np.arange(len(source))), changes, strength, *PLAIN, way=way
+        source.batch(np.arange(len(source))), changes, strength, *PLAIN, style_transfer=way
     )
     expected = moved(style, source, changes)
     for sample, row in enumerate(changes.double()):
