@@ -1,4 +1,4 @@
-"""`hf-wbc methods`: what there is to adapt with, what it needs, and when it fails."""
+"""`hf-wbc methods`: the training methods, what they need, and their limitations."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,11 +12,11 @@ def methods(
     name: Annotated[str, tyro.conf.Positional] = "",
     format: Literal["table", "markdown", "json"] = "table",
 ) -> None:
-    """List the training methods, or say all that is known of one.
+    """List the training methods, or show one in detail.
 
     Args:
-        name: A method, to see its idea and its options; all are listed without.
-        format: How the list is printed.
+        name: A method to show in detail; without a name, list all methods.
+        format: Format of the list.
     """
     from hf_wbc.adaptation import load_method, method_names
 
@@ -51,6 +51,7 @@ def facts(method: "type[Method]") -> dict[str, Any]:
     return {
         "method": method.name(),
         "family": method.family,
+        "summary": (method.__doc__ or "").partition("\n")[0],
         "needs": [word for needed, word in words if needed],
         "paper": method.paper,
         "limitations": method.limitations,
@@ -58,29 +59,23 @@ def facts(method: "type[Method]") -> dict[str, Any]:
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
-    """The list as a table as wide as the terminal, family by family."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    """Print name and one-line summary of every method, grouped by family."""
+    import textwrap
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("method", no_wrap=True)
-    for heading in ("needs", "paper", "fails when"):
-        table.add_column(heading)
+    width = max(len(row["method"]) for row in rows) + 4
     for family in dict.fromkeys(row["family"] for row in rows):
-        table.add_section()
-        table.add_row(f"[bold]{family}[/bold]")
+        print(f"{family}:")
         for row in rows:
             if row["family"] == family:
-                needs = ", ".join(row["needs"])
-                table.add_row(f"  {row['method']}", needs, row["paper"], row["limitations"])
-    console = Console()
-    console.print(table)
-    console.print("hf-wbc methods NAME tells a method's idea and options", highlight=False)
+                text = textwrap.fill(row["summary"], 80, initial_indent=" " * width,
+                                     subsequent_indent=" " * width)  # fmt: skip
+                print(f"  {row['method']:<{width - 2}}{text[width:]}")
+        print()
+    print("hf-wbc methods NAME shows what a method needs, its limitations and its options")
 
 
 def describe(method: "type[Method]") -> None:
-    """A method's idea, facts, options and recipe."""
+    """Print a method's idea, facts, options and configuration overrides."""
     import dataclasses
     import sys
 

@@ -1,31 +1,18 @@
-"""How certain and how diverse predictions are: scores of N unlabelled images, higher is better.
+"""Unsupervised validators: scores of a classifier on N unlabelled images; higher is better.
 
-A score that rewards diversity takes a target with equally many images of every class for granted.
-Each has a form for known or estimated priors, which for uniform priors orders evaluations as the
-plain one does. `probabilities` (N, C) have rows that sum to 1, and so have `priors` (C,).
+All work on plain arrays. `probabilities` (N, C) and `priors` (C,) have rows that sum to 1. A score
+that rewards diversity assumes equally many images of every class; its `_prior` form takes known or
+estimated class priors instead, and orders evaluations alike for uniform priors.
 
-Do predicted classes follow the clusters of the features? ClassAMI, with what it is made of.
-
-Musgrave et al. 2022, Three new validators (arXiv:2208.07360). In numpy, as importing scikit-learn
-takes longer than a hundred evaluations; its own k-means and AMI are the reference in the tests.
-
-Deep embedded validation: the target's risk from labelled source images that resemble it.
-
-You et al. 2019 (Towards accurate model selection in deep unsupervised domain adaptation, ICML).
-Source validation losses are weighted by p_t(f) / p_s(f), read off a classifier that tells target
-from source features; a control variate lowers the variance. Under label shift the weights still
-hold, as long as features of a class look alike in both domains.
-
-The classifier is a logistic regression instead of the paper's small network. Each half of the
-images is weighted by one that was trained on the other half, since only validation images are at
-hand; the strength of its ridge is chosen by the likelihood of what it was not trained on.
-
-Who is alike: features at unit length, and the soft neighbourhood density of a target.
-
-The plane of largest variance of known cells' features, in which new ones find their place.
-
-Principal components (Hotelling 1933): unlike UMAP the plane is fixed by the known cells alone, so
-that a new cell moves none of them, and is drawn at once."""
+- Certainty and diversity: `entropy`, `info_max`, `bnm`, `softmax_corr`, `agreement`.
+- Neighborhoods: `snd`.
+- Clusters: `class_ami` (Musgrave et al. 2022, Three new validators, arXiv:2208.07360), in numpy,
+  because importing scikit-learn takes longer than a hundred evaluations.
+- Target risk: `dev` (You et al. 2019, ICML). Source losses are weighted by p_t(f) / p_s(f), from a
+  classifier of the domains, with a control variate. The classifier is a logistic regression instead
+  of the paper's small network, trained on one half of the images to weight the other. Under label
+  shift the weights hold if the features of a class look alike in both domains.
+"""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar

@@ -17,6 +17,13 @@ def test_every_method_is_listed(format: str, capsys: pytest.CaptureFixture[str])
     assert all(name in said for name in method_names())
 
 
+def test_the_list_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("  ") for line in lines) == len(method_names())  # one line each
+
+
 def test_needs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     main(["methods", "--format", "json"])
     needs = {row["method"]: row["needs"] for row in json.loads(capsys.readouterr().out)}
