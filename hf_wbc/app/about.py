@@ -22,7 +22,7 @@ def about_html(desk: Service) -> str:
         "about.html",
         {
             "desk": desk,
-            "card": desk.predictor.card,
+            "card": desk.predictor.info,
             "scores": scores,
             "unread": unread,
             "classes": [_class(label) for label in lineage_order(NAMES)],

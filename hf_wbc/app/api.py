@@ -47,7 +47,7 @@ def classify(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> d
             raise ValueError(f"{len(uploads.pictures)} images; /classify takes one, /count many")
         return {
             **_json(desk.answer(uploads.pictures[0], um_per_px)),
-            "model": desk.predictor.loaded.revision,
+            "model": desk.predictor.pretrained.revision,
         }
 
 
@@ -64,14 +64,14 @@ def count(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> dict
             "refused": [{"image": one.name, "why": one.why} for one in slide.refused],
             "num_left": len(slide.waiting),
             "differential": None if counted is None else counted.to_dict(),
-            "model": desk.predictor.loaded.revision,
+            "model": desk.predictor.pretrained.revision,
         }
 
 
 def about(desk: Service) -> dict[str, Any]:
     """The model, its classes, scales by name and limits."""
     return {
-        "model": {"name": desk.title, **desk.predictor.card},
+        "model": {"name": desk.title, **desk.predictor.info},
         "is_toy": desk.is_toy,
         "classes": list(NAMES),
         "scales_um_per_px": dict(desk.laboratories),
@@ -116,7 +116,7 @@ def _json(answer: CellPrediction) -> dict[str, Any]:
             name: round(float(p), DIGITS)
             for name, p in zip(NAMES, answer.probabilities, strict=True)
         },
-        "conformal_set": [NAMES[label] for label in answer.conformal],
+        "conformal_set": [NAMES[label] for label in answer.conformal_set],
         "rejected": answer.rejected,
         "lineage": {name: round(p, DIGITS) for name, p in answer.lineage.items()},
         "um_per_px": answer.um_per_px,

@@ -88,7 +88,7 @@ def domain_map(desk: Service, slide: Slide) -> DomainMap | None:
     """None where the model was saved without training cells."""
     from hf_wbc.plots.cell_map import draw_domains_map
 
-    gallery = desk.predictor.reference.gallery
+    gallery = desk.predictor.reference_set.gallery
     if gallery is None:
         return None
     mine = unit_rows(np.stack([case.answer.features for case in slide.cases]).astype(np.float64))

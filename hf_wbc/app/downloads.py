@@ -55,7 +55,7 @@ def write_report_download(desk: Service, slide: Slide) -> dict[str, str]:
                 if case.corrected is not None
             },
             "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-            "revision": desk.predictor.loaded.revision,
+            "revision": desk.predictor.pretrained.revision,
         },
     )
     return {"name": "report.html", "kind": "text/html", "text": text}
@@ -76,7 +76,7 @@ def _csv_row(case: SlideCell | PendingCell) -> list[Any]:
         f"{answer.probabilities[answer.label]:.6f}",
         yours,
         NAMES[case.label] if is_counted(case) else "",
-        " ".join(NAMES[label] for label in answer.conformal),
+        " ".join(NAMES[label] for label in answer.conformal_set),
         answer.rejected,
         f"{answer.um_per_px:.6g}",
         answer.scale_guessed,

@@ -109,7 +109,7 @@ class OneCell:
 def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
     """All that is to be said of one picture."""
     height, width = picture.pixels.shape[:2]
-    heat, test = desk.predictor.tested_saliency(picture.pixels, answer.um_per_px, answer.label)
+    heat, test = desk.predictor.saliency(picture.pixels, answer.um_per_px, answer.label)
     return fragment(
         "one_cell.html",
         {
@@ -137,7 +137,7 @@ def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
                     "source": each.source,
                     "distance": each.distance,
                 }
-                for each in desk.predictor.neighbours(answer, NUM_NEIGHBOURS)
+                for each in desk.predictor.neighbors(answer, NUM_NEIGHBOURS)
             ],
             "model": f"Model {desk.title}",
         },
@@ -149,5 +149,5 @@ def _row(answer: CellPrediction, label: int, always: Collection[int]) -> dict[st
         "name": cell_name(label),
         "p": float(answer.probabilities[label]),
         "lineage": CLASSES[label].lineage,
-        "in_set": label in answer.conformal and label not in always,
+        "in_set": label in answer.conformal_set and label not in always,
     }

@@ -61,7 +61,7 @@ def set_sentences(
     """
     if alpha is None:
         return ["This model was saved without conformal sets: it does not say what else may fit."]
-    fitting = [label for label in answer.conformal if label not in always]
+    fitting = [label for label in answer.conformal_set if label not in always]
     said = []
     if answer.label in always:
         also = f"; it may be {join_names([with_article(label) for label in fitting], 'or')}"
@@ -71,14 +71,14 @@ def set_sentences(
         )
     elif not fitting:
         said.append("None of the classes that can be judged fits this image well.")
-    elif answer.label not in answer.conformal:
+    elif answer.label not in answer.conformal_set:
         others = join_names([with_article(label) for label in fitting], "or")
         said.append(f"It fits worse than most held-out cells of its class; it may be {others}.")
     elif fitting == [answer.label]:
         said.append(f"Nothing but {with_article(answer.label)} fits.")
     else:
         said.append(f"It may be {join_names([with_article(label) for label in fitting], 'or')}.")
-    if kept := [label for label in sorted(always) if label in answer.conformal]:
+    if kept := [label for label in sorted(always) if label in answer.conformal_set]:
         names = join_names([cell_name(label) for label in kept])
         said.append(f"Too few cells were held out to ever leave out {names}.")
     right = round(100 * (1 - alpha))
@@ -116,7 +116,7 @@ blurred it is 0.12, with other parts of that size blurred 0.85 on average.'
     from hf_wbc.inference.saliency import SHARE
 
     assert SHARE == 1 / 5
-    whole, marked, others = map(share, (test.whole, test.without_marked, test.without_random))
+    whole, marked, others = map(share, (test.original, test.marked_hidden, test.mean_random_hidden))
     found = (
         f"the probability of {cell_name(label)} is {whole}; with the most marked fifth of the "
         f"picture blurred it is {marked}, with other parts of that size blurred {others} on average"
@@ -139,12 +139,12 @@ def reasons_to_look(
     as in the flags of the count; `said` are warnings that most cells have, and that are said once.
     """
     found = []
-    others = [c for c in answer.conformal if c not in always and c != answer.label]
+    others = [c for c in answer.conformal_set if c not in always and c != answer.label]
     if answer.rejected:
         found.append("unlike the cells the model knows")
     if others:
         found.append(f"may be {join_names([cell_name(label) for label in others], 'or')}")
-    if answer.conformal and answer.label not in answer.conformal:
+    if answer.conformal_set and answer.label not in answer.conformal_set:
         found.append("its own class fits badly")
     if answer.label == MYELOBLAST:
         found.append("a blast is never left to a classifier")

@@ -18,7 +18,7 @@ from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_upload
 from hf_wbc.data.crop import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.inference.cell_prediction import CellPrediction
-from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX
+from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX
 
 if TYPE_CHECKING:
     from hf_wbc.inference.predictor import Predictor
@@ -173,7 +173,7 @@ class Service:
         if um_per_px is None:
             um_per_px, is_assumed = _guessed([one.picture for one in every], slide.scale)
         # A model that measures a laboratory's stain has to see all of its cells together.
-        measures = self.predictor.loaded.rule.needs_images
+        measures = self.predictor.pretrained.rule.needs_images
         is_other = slide.scale not in (None, (um_per_px, is_guess))
         anew = is_other or (measures and bool(slide.cases and slide.waiting))
         todo = every if anew else slide.waiting
@@ -212,7 +212,7 @@ def _guessed(
     """
     some = pictures[:: max(-(-len(pictures) // GUESSED_FROM), 1)]
     found = guess_scale([find_nucleus(one.pixels) for one in some])
-    um_per_px = UNKNOWN_UM_PER_PX if found is None else found
+    um_per_px = DEFAULT_UM_PER_PX if found is None else found
     if before is not None:
         known, was_guess = before
         if was_guess and abs(um_per_px - known) <= SAME_GUESS * known:

@@ -16,7 +16,7 @@ from hf_wbc.hub.model_card import model_card
 from hf_wbc.hub.model_card_text import scored
 from hf_wbc.hub.provenance import ROLES, strip_local_paths
 from hf_wbc.hub.publication import CARD, Destination, Publication
-from hf_wbc.inference.gallery import FILE as REFERENCE
+from hf_wbc.inference.gallery import REFERENCE_FILE as REFERENCE
 from hf_wbc.inference.gallery import reference_set_path
 from hf_wbc.models.backbones import find_backbone
 from hf_wbc.models.exposure import KEY, Exposure

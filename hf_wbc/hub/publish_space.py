@@ -16,7 +16,7 @@ from hf_wbc.data.image_io import IMAGE_SUFFIXES
 from hf_wbc.hub.client import Report, request
 from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
 from hf_wbc.hub.repository import MAIN, inspect_repository
-from hf_wbc.inference.gallery import FILE as REFERENCE
+from hf_wbc.inference.gallery import REFERENCE_FILE as REFERENCE
 from hf_wbc.models import load_trained
 from hf_wbc.shipped import shipped
 

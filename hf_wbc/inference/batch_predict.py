@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+LogitsFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From squares (B, S, S, 3) to logits (B, 11)."""
 
 
@@ -63,7 +63,7 @@ class Chunk:
 
 def predict_chunks(
     shelf: ImageSource,
-    answer: Answer,
+    answer: LogitsFunction,
     folder: Path,
     accelerator: "Accelerator",
     skip_bad: bool,
@@ -96,7 +96,7 @@ def predict_chunks(
         raise AssertionError
 
 
-def write_chunk(path: Path, block: ImageBlock, answer: Answer | None) -> None:
+def write_chunk(path: Path, block: ImageBlock, answer: LogitsFunction | None) -> None:
     """Answer a block and keep it; without `answer` only its faults are kept."""
     names = block.names if answer else ()
     logits = answer(block.pixels) if answer and names else np.empty((0, NUM_CLASSES), np.float32)
@@ -133,7 +133,7 @@ SAMPLE = 1000
 
 
 def bf16_degradation(
-    exact: Answer, fast: Answer, squares: NDArray[np.uint8], labels: NDArray[np.int64] | None
+    exact: LogitsFunction, fast: LogitsFunction, squares: NDArray[np.uint8], labels: NDArray[np.int64] | None
 ) -> dict[str, Any]:
     """Of answers `fast` against `exact` on squares (N, S, S, 3); plain JSON values.
 

@@ -78,7 +78,7 @@ def build_reference_set(
     table = pa.concat_tables(parts)
     facts: dict[str, Any] = {
         "version": VERSION,
-        "head_sha256": head_digest(predictor.loaded.classifier),
+        "head_sha256": head_digest(predictor.pretrained.classifier),
         "num_cells": len(table),
     }
     path = reference_set_path(model)
@@ -89,7 +89,7 @@ def build_reference_set(
 
 
 def _require_source(predictor: Predictor, domain: DomainSplit) -> None:
-    known = predictor.loaded.exposed_to
+    known = predictor.pretrained.exposed_to
     if known and domain.name not in known:
         raise ValueError(
             f"{domain.ref} is {domain.name}, which the model has not seen; its sources are among "
@@ -118,8 +118,8 @@ def _part(
 ) -> pa.Table:
     """The rows as a table of the reference."""
     domain, is_train = chosen.domain, chosen.domain.split == "train"
-    how, _ = preprocessing_for(predictor.loaded, ref)
-    geometry, dataset = crop_geometry(predictor.loaded), domain.dataset.with_format("arrow")
+    how, _ = preprocessing_for(predictor.pretrained, ref)
+    geometry, dataset = crop_geometry(predictor.pretrained), domain.dataset.with_format("arrow")
     features, looks, thumbnails = [], [], list[bytes | None]()
     for start in range(0, len(chosen.rows), _AT_ONCE):
         rows = chosen.rows[start : start + _AT_ONCE]

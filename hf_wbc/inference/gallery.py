@@ -1,9 +1,9 @@
-"""What a model's answers are held against: cells of its sources, small enough to travel with it.
+"""Read a model's reference set: cells of its sources, small enough to travel with the model.
 
-`reference.parquet` lies in the model's folder or in its run's. Training cells are there with their
-features, a thumbnail and their look, for neighbours and warnings; held-out validation cells with
-the model's logits, for a count that knows what the model confuses. A run that has none still has
-`predictions.parquet`, from which the second part is taken.
+`reference.parquet` lies in the model's folder or beside it in the run's folder. It holds training
+cells with features, thumbnail and appearance, for neighbors and warnings, and validation cells with
+the model's logits, which measure its confusion and so correct differential counts. For a run
+without that file, the validation part is read from its `predictions.parquet`.
 """
 
 import hashlib
@@ -23,9 +23,19 @@ from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
-FILE = "reference.parquet"
+__all__ = [
+    "REFERENCE_FILE",
+    "VERSION",
+    "Gallery",
+    "ReferenceSet",
+    "head_digest",
+    "read_reference_set",
+    "reference_set_path",
+]
+
+REFERENCE_FILE = "reference.parquet"
 VERSION = 1
-_MADE = "make it with `hf-wbc reference MODEL DATASETS`"
+_HOW = "with `hf-wbc reference MODEL DATASETS`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,94 +43,100 @@ class Gallery:
     """N training cells."""
 
     features: NDArray[np.float32]
-    """(N, d), of unit length."""
+    """Features of unit length (N, d)."""
     labels: NDArray[np.int64]
     sources: tuple[str, ...]
     image_ids: tuple[str, ...]
     thumbnails: tuple[bytes | None, ...]
-    looks: SourceAppearance
+    """JPEGs; None where the source's license does not allow redistribution."""
+    appearance: SourceAppearance
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceSet:
-    """What is known of a model's sources; each part may be missing."""
+    """Reference cells of a model; each part may be missing."""
 
     gallery: Gallery | None = None
+    """Training cells."""
     held_out: HeldOut | None = None
-    facts: dict[str, Any] | None = None
-    """Of the file: how many of what, and the measured cost of bf16 where it was measured."""
+    """Validation cells."""
+    metadata: dict[str, Any] | None = None
+    """The file's metadata: version, digest of the head, number of cells."""
 
 
-def read_reference_set(model: str, loaded: PretrainedModel) -> ReferenceSet:
-    """Of a run's model folder or a Hub model `org/name[@revision]`; empty where it has none.
+def read_reference_set(model: str, pretrained: PretrainedModel) -> ReferenceSet:
+    """Read the reference set of a run's model folder or a Hub model `org/name[@revision]`.
 
-    ValueError for a damaged file, one of other weights, and one of another version.
+    Returns:
+        The reference set, empty if the model has none.
+
+    Raises:
+        ValueError: If the file is damaged, or belongs to other weights or another version.
     """
-    path = _find(model, loaded)
+    path = _find(model, pretrained)
     if path is not None:
-        return _read(path, loaded)
+        return _read(path, pretrained)
     run = RunFolder(Path(model).parent)
     if Path(model).is_dir() and run.finished and run.predictions.is_file():
-        return ReferenceSet(held_out=_of_run(run))
+        return ReferenceSet(held_out=_held_out_of_run(run))
     return ReferenceSet()
 
 
 def reference_set_path(model: Path) -> Path:
-    """Where the reference of a model's folder is written: beside the rest of its run, or in it."""
-    return (model.parent if RunFolder(model.parent).finished else model) / FILE
+    """Return where a model's reference set is written: in its run's folder, or in its own."""
+    return (model.parent if RunFolder(model.parent).finished else model) / REFERENCE_FILE
 
 
 def head_digest(classifier: Classifier) -> str:
-    """SHA-256 of the head's weights, by which a reference knows its model."""
+    """Compute the SHA-256 of the head's weights, which ties a reference set to its model."""
     head = classifier.head
-    numbers = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
-    return hashlib.sha256(b"".join(each.tobytes() for each in numbers)).hexdigest()
+    arrays = (head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy())
+    return hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()
 
 
-def _find(model: str, loaded: PretrainedModel) -> Path | None:
+def _find(model: str, pretrained: PretrainedModel) -> Path | None:
     folder = Path(model)
     if folder.is_dir():
-        places = (folder / FILE, reference_set_path(folder))
-        return next((path for path in places if path.is_file()), None)
+        candidates = (folder / REFERENCE_FILE, reference_set_path(folder))
+        return next((path for path in candidates if path.is_file()), None)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     repo = model.partition("@")[0]
     try:
-        return Path(hf_hub_download(repo, FILE, revision=loaded.revision))
-    except EntryNotFoundError:  # also where the Hub is out of reach and the cache has no such file
+        return Path(hf_hub_download(repo, REFERENCE_FILE, revision=pretrained.revision))
+    except EntryNotFoundError:  # also raised offline when the cache does not have the file
         return None
 
 
-def _read(path: Path, loaded: PretrainedModel) -> ReferenceSet:
+def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
     try:
         table = pq.read_table(path)
-        facts: dict[str, Any] = json.loads(table.schema.metadata[b"hf_wbc"])
+        metadata: dict[str, Any] = json.loads(table.schema.metadata[b"hf_wbc"])
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, or {_MADE}") from error
-    if facts.get("version") != VERSION:
-        raise ValueError(f"{path} is of version {facts.get('version')!r}; {_MADE} anew")
-    if facts["head_sha256"] != head_digest(loaded.classifier):
-        raise ValueError(f"{path} is of other weights than the model's; {_MADE} anew")
-    rows = {split: table.filter(pa.compute.equal(table["split"], split)) for split in _SPLITS}
-    return ReferenceSet(_gallery(rows["train"]), _held_out(rows["validation"]), facts)
-
-
-_SPLITS = ("train", "validation")
+        raise ValueError(f"{path} is damaged ({error}); delete it, or rebuild it {_HOW}") from error
+    if metadata.get("version") != VERSION:
+        raise ValueError(f"{path} has version {metadata.get('version')!r}; rebuild it {_HOW}")
+    if metadata["head_sha256"] != head_digest(pretrained.classifier):
+        raise ValueError(f"{path} belongs to other weights than the model's; rebuild it {_HOW}")
+    train, validation = (
+        table.filter(pa.compute.equal(table["split"], split)) for split in ("train", "validation")
+    )
+    return ReferenceSet(_gallery(train), _held_out(validation), metadata)
 
 
 def _gallery(table: pa.Table) -> Gallery | None:
     if not len(table):
         return None
     sources = table["source"].to_pylist()
-    looks = np.array(table["look"].to_pylist(), np.float64)
+    appearance = np.array(table["look"].to_pylist(), np.float64)
     return Gallery(
         features=unit_rows(np.array(table["features"].to_pylist(), np.float32)),
         labels=table["label"].to_numpy(),
         sources=tuple(sources),
         image_ids=tuple(table["image_id"].to_pylist()),
         thumbnails=tuple(table["thumbnail"].to_pylist()),
-        looks=measure_source_appearance(looks, np.array(sources)),
+        appearance=measure_source_appearance(appearance, np.array(sources)),
     )
 
 
@@ -130,14 +146,13 @@ def _held_out(table: pa.Table) -> HeldOut | None:
     return HeldOut(np.array(table["logits"].to_pylist(), np.float64), table["label"].to_numpy())
 
 
-def _of_run(run: RunFolder) -> HeldOut | None:
-    """Validation images of a run's sources, as its record and predictions have them."""
+def _held_out_of_run(run: RunFolder) -> HeldOut | None:
+    """Read the validation images of a run's sources from its record and predictions."""
     record = run.read_record()
-    names = [facts["name"] for facts in record["sources"]]
-    columns = ["domain", "split", "label", "logits"]
+    names = [source["name"] for source in record["sources"]]
     table = pq.read_table(
         run.predictions,
-        columns=columns,
+        columns=["domain", "split", "label", "logits"],
         filters=[("domain", "in", names), ("split", "==", "validation")],
     )
     return _held_out(table)

@@ -1,10 +1,9 @@
-"""A trained model's answers to images that a person has at hand: the page shows what is said here.
+"""Classify single cells with a trained model, as the app and notebooks do.
 
-An image of any size and a known, or guessed, scale becomes the 25 um around its cell, as in
-training. The answer has the calibrated probabilities of the eleven classes, the conformal set, the
-reject flag, the lineages, and warnings in words.
-
-Images as people give them: their pixels, and where in them the 25 um of the cell lie."""
+`Predictor` takes images of any size at a known or guessed scale, cuts out the 25 um around each
+cell as in training, and returns calibrated probabilities, the conformal set, the reject flag and
+warnings for each.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from hf_wbc.inference.cell_prediction import (
     OUTSIDE,
     UNMEASURED,
     CellPrediction,
-    Neighbour,
+    Neighbor,
     by_lineage,
     image_warnings,
 )
@@ -42,190 +41,197 @@ from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.taxonomy import NAMES
 
+__all__ = ["DEFAULT_UM_PER_PX", "ENOUGH", "Predictor", "crop_frames", "to_rgb"]
+
 Pixels = NDArray[np.uint8]
 Scale = float | None | Sequence[float | None]
-UNKNOWN_UM_PER_PX = 0.1
-"""Taken, and said to be a guess, where no nucleus tells the scale: that of a 100x objective with a
-common camera, and of Acevedo_20."""
-
-
-def to_rgb(image: Image.Image | Pixels) -> Pixels:
-    """Pixels (H, W, 3) uint8; an alpha channel is dropped. ValueError for what is no 8-bit RGB."""
-    if isinstance(image, Image.Image):
-        if image.mode not in ("RGB", "RGBA"):
-            raise ValueError(f"an image is of Pillow's mode {image.mode}; give 8-bit RGB")
-        image = np.asarray(image)[..., :3]
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"an image has shape {image.shape}, {image.dtype}; give (H, W, 3), uint8")
-    return np.ascontiguousarray(image)
-
-
-def crop_frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[CropFrame]:
-    """Where the 25 um of each image lie, at one scale for all, or one each.
-
-    None is guessed: alone from all images together, in a list from each by itself. ValueError for a
-    scale that cannot be.
-    """
-    nuclei = [find_nucleus(pixels) for pixels in arrays]
-    if isinstance(um_per_px, Sequence):
-        scales = list(um_per_px)
-        guesses = [guess_scale([nucleus]) for nucleus in nuclei]
-    else:
-        scales = [um_per_px] * len(arrays)
-        guesses = [guess_scale(nuclei)] * len(arrays)
-    if len(scales) != len(arrays):
-        raise ValueError(f"{len(scales)} scales for {len(arrays)} images; give one, or one each")
-    return [
-        locate_crop(pixels, nucleus, scale, guessed=False)
-        if scale is not None
-        else locate_crop(
-            pixels, nucleus, guess or UNKNOWN_UM_PER_PX, guessed=True, assumed=guess is None
-        )
-        for pixels, nucleus, scale, guess in zip(arrays, nuclei, scales, guesses, strict=True)
-    ]
-
-
+DEFAULT_UM_PER_PX = 0.1
+"""Assumed scale, marked as a guess, for images without a nucleus to measure: that of a 100x
+objective with a common camera, and of Acevedo_20."""
 ENOUGH = 32
-"""Images from which a laboratory's stain and sharpness are measured, for a model that wants it."""
+"""Images needed to measure a laboratory's stain and sharpness, for models that normalize them."""
 
 
 class Predictor:
-    """A model, ready to answer; its methods may be called from several threads at once."""
+    """Classify images of single cells with one trained model.
 
-    names = NAMES
-    """Of the eleven classes, by id."""
+    Methods may be called from several threads at once.
+
+    Attributes:
+        pretrained: The model, its preprocessing and its calibration.
+        runtime_choice: The runtime that computes the features, and why it was chosen.
+        reference_set: Training and validation cells for neighbors, warnings and count correction.
+        geometry: Size and interpolation of the 25 um crop.
+        abstention: Conformal sets and reject option; None for a model saved without them.
+
+    Example:
+        >>> predictor = Predictor.load("runs/RUN/model")  # doctest: +SKIP
+        >>> (cell,) = predictor.predict([Image.open("cell.png")], 0.1)  # doctest: +SKIP
+        >>> predictor.class_names[cell.label]  # doctest: +SKIP
+    """
+
+    class_names = NAMES
+    """Names of the eleven classes, by id."""
 
     def __init__(
-        self, loaded: PretrainedModel, chosen: RuntimeChoice, reference: ReferenceSet
+        self,
+        pretrained: PretrainedModel,
+        runtime_choice: RuntimeChoice,
+        reference_set: ReferenceSet,
     ) -> None:
-        """`loaded.classifier` is in evaluation mode, on the device where it is to compute."""
-        self.loaded = loaded
-        self.chosen = chosen
-        self.reference = reference
-        self.geometry = crop_geometry(loaded)
-        self.abstention = fit_run_abstention(loaded)
+        """Use a model whose classifier is in evaluation mode, on the device it computes on."""
+        self.pretrained = pretrained
+        self.runtime_choice = runtime_choice
+        self.reference_set = reference_set
+        self.geometry = crop_geometry(pretrained)
+        self.abstention = fit_run_abstention(pretrained)
         self._lock = Lock()
-        self._engine = replace(chosen.engine, features=self._one_at_a_time)
+        self._runtime = replace(runtime_choice.runtime, features=self._locked_features)
 
     @classmethod
     def load(
         cls,
         model: str,
-        engine: str = "auto",
+        runtime: str = "auto",
         device: str | None = None,
         precision: str = "fp32",
     ) -> Self:
-        """A run's model folder, or `org/name[@revision]` of the Hub.
+        """Load a trained model.
 
-        `engine` is auto, torch, compile, openvino or onnx; `device` a torch device, by default the
-        CPU. ValueError when there is no such model, it is not of the eleven classes, what lies
-        beside it is damaged, or the engine is refused (see `choose_runtime`).
+        Args:
+            model: A run's model folder, or a Hub model `org/name[@revision]`.
+            runtime: auto, torch, compile, openvino or onnx.
+            device: A torch device; the CPU by default.
+            precision: fp32 or bf16.
+
+        Raises:
+            ValueError: If the model does not exist or has other classes, if its reference file is
+                damaged, or if the runtime is rejected (see `choose_runtime`).
         """
-        loaded = load_trained(model)
-        loaded.classifier.to(_device(device)).eval()
-        reference = read_reference_set(model, loaded)
-        key = loaded.revision
-        chosen = choose_runtime(loaded.classifier, loaded.preprocessing, engine, precision, key)
-        return cls(loaded, chosen, reference)
+        pretrained = load_trained(model)
+        pretrained.classifier.to(_device(device)).eval()
+        reference_set = read_reference_set(model, pretrained)
+        runtime_choice = choose_runtime(
+            pretrained.classifier,
+            pretrained.preprocessing,
+            runtime,
+            precision,
+            pretrained.revision,
+        )
+        return cls(pretrained, runtime_choice, reference_set)
 
     @property
-    def card(self) -> dict[str, Any]:
-        """Facts about the model; plain JSON values."""
-        loaded, abstention, gallery = self.loaded, self.abstention, self.reference.gallery
+    def info(self) -> dict[str, Any]:
+        """Facts about the model as plain JSON values."""
+        pretrained, abstention = self.pretrained, self.abstention
+        gallery = self.reference_set.gallery
         return {
-            "revision": loaded.revision,
-            "exposure": loaded.exposure,
-            "exposed_to": list(loaded.exposed_to),
-            "engine": self.chosen.facts(),
-            "image_size_px": loaded.preprocessing.size,
+            "revision": pretrained.revision,
+            "exposure": pretrained.exposure,
+            "exposed_to": list(pretrained.exposed_to),
+            "runtime": self.runtime_choice.to_dict(),
+            "image_size_px": pretrained.preprocessing.size,
             "um": self.geometry.um,
             "calibrated": abstention is not None,
             "abstention": None if abstention is None else abstention.to_dict(),
             "num_reference_cells": 0 if gallery is None else len(gallery.labels),
             "reference_sources": [] if gallery is None else sorted(set(gallery.sources)),
             "knows_confusion": self.held_out is not None,
-            "reference": self.reference.facts,
+            "reference": self.reference_set.metadata,
         }
 
     @property
     def held_out(self) -> HeldOut | None:
-        """What a differential count has to know of the model's confusion."""
-        found = self.reference.held_out
-        if found is None or self.abstention is None:
-            return found
-        return replace(found, rejected=self.abstention.rejection.rejects(found.logits))
+        """Held-out cells that measure the model's confusion, to correct differential counts."""
+        held_out = self.reference_set.held_out
+        if held_out is None or self.abstention is None:
+            return held_out
+        return replace(held_out, rejected=self.abstention.rejection.rejects(held_out.logits))
 
     def predict(
         self, images: Sequence[Image.Image | Pixels], um_per_px: Scale = None
     ) -> list[CellPrediction]:
-        """One answer an image, in their order.
+        """Classify images, each showing one cell.
 
-        `um_per_px` is one scale for all, or one each. None lets it be guessed: alone it means that
-        all images are of one microscope, which makes the guess better; in a list each is guessed on
-        its own. ValueError for a scale that cannot be, or for what is no 8-bit RGB image.
+        Args:
+            images: 8-bit RGB images of any size, or arrays (H, W, 3) uint8.
+            um_per_px: One scale for all images, or one for each. None guesses it: a single None
+                guesses one scale from all images together, which is more reliable; a None in a
+                list guesses that image's scale from the image alone.
+
+        Returns:
+            One prediction per image, in the order of the images.
+
+        Raises:
+            ValueError: For an impossible scale, or an image that is not 8-bit RGB.
         """
         if not images:
             return []
         arrays = [to_rgb(image) for image in images]
         frames = crop_frames(arrays, um_per_px)
-        squares = np.stack(
+        crops = np.stack(
             [extract_crop(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
-        how, is_measured = self.treatment(squares)
-        features = self.features(squares, how)
+        preprocessing, is_measured = self.preprocessing_for(crops)
+        features = self.features(crops, preprocessing)
         logits = self.logits(features)
-        away = np.zeros(len(logits), bool)
+        rejected = np.zeros(len(logits), bool)
         if self.abstention is not None:
-            away = self.abstention.rejection.rejects(logits)
-        gallery = self.reference.gallery
-        looks = None if gallery is None else gallery.looks
-        seen = [image_warnings(a, f, looks) for a, f in zip(arrays, frames, strict=True)]
-        away |= [EMPTY in warnings for warnings in seen]  # no model was shown what that is
-        said = [
-            (*warnings, *([OUTSIDE] if is_away else []), *([] if is_measured else [UNMEASURED]))
-            for warnings, is_away in zip(seen, away, strict=True)
+            rejected = self.abstention.rejection.rejects(logits)
+        gallery = self.reference_set.gallery
+        appearance = None if gallery is None else gallery.appearance
+        of_images = [image_warnings(a, f, appearance) for a, f in zip(arrays, frames, strict=True)]
+        rejected |= [EMPTY in warnings for warnings in of_images]  # training has no empty images
+        warnings = [
+            (*found, *([OUTSIDE] if is_rejected else []), *([] if is_measured else [UNMEASURED]))
+            for found, is_rejected in zip(of_images, rejected, strict=True)
         ]
-        return self._answers(frames, logits, features, away, said)
+        return self._predictions(frames, logits, features, rejected, warnings)
 
-    def features(self, squares: Pixels, how: ImagePreprocessing) -> NDArray[np.float32]:
-        """Penultimate features (N, d) of squares (N, S, S, 3), by the chosen engine."""
-        return run_runtime(self._engine, squares, how, self._device)
+    def features(self, crops: Pixels, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
+        """Compute penultimate features (N, d) of crops (N, S, S, 3) with the chosen runtime."""
+        return run_runtime(self._runtime, crops, preprocessing, self._device)
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (N, 11) of features (N, d)."""
-        return apply_head(self.loaded.classifier, features)
+        """Compute logits (N, 11) from features (N, d)."""
+        return apply_head(self.pretrained.classifier, features)
 
-    def tested_saliency(
+    def saliency(
         self, image: Image.Image | Pixels, um_per_px: float | None, label: int
     ) -> tuple[NDArray[np.float32], DeletionTest]:
-        """How much each pixel of the 25 um square speaks for a class, and what hiding it costs.
+        """Compute a class's saliency map and the deletion test of that map.
 
-        The map is (S, S) in [0, 1]; its square is the answer's `box`, at the model's size.
+        Returns:
+            The map (S, S) in [0, 1] over the crop that `CellPrediction.box` outlines, at the
+            model's input size, and the test that says whether the map marks what matters.
         """
-        inputs = self.inputs(image, um_per_px)
+        inputs = self.preprocess_image(image, um_per_px)
         with self._lock:
-            heat = saliency_map(self.differentiable(), inputs, label)
-            return heat, deletion_test(self.differentiable(), inputs, label, heat)
+            heat = saliency_map(self.differentiable_logits(), inputs, label)
+            return heat, deletion_test(self.differentiable_logits(), inputs, label, heat)
 
-    def inputs(self, image: Image.Image | Pixels, um_per_px: float | None) -> Tensor:
-        """The 25 um square of one image as the model takes it, (1, 3, S, S)."""
+    def preprocess_image(self, image: Image.Image | Pixels, um_per_px: float | None) -> Tensor:
+        """Crop and normalize one image to the model's input (1, 3, S, S)."""
         pixels = to_rgb(image)
-        (found,) = crop_frames([pixels], um_per_px)
-        square = extract_crop(pixels, found, self.geometry)[None]
-        return preprocess(torch.from_numpy(square).to(self._device), self.treatment(square)[0])
+        (frame,) = crop_frames([pixels], um_per_px)
+        crop = extract_crop(pixels, frame, self.geometry)[None]
+        return preprocess(torch.from_numpy(crop).to(self._device), self.preprocessing_for(crop)[0])
 
-    def differentiable(self) -> Callable[[Tensor], Tensor]:
-        """From images (B, 3, S, S) to logits (B, 11), by torch; one thread at a time."""
-        return lambda images: self.loaded.classifier(images).logits
+    def differentiable_logits(self) -> Callable[[Tensor], Tensor]:
+        """Return torch's function from images (B, 3, S, S) to logits (B, 11), with gradients.
 
-    def neighbours(self, answer: CellPrediction, k: int = 6) -> list[Neighbour]:
-        """The k nearest training cells, nearest first; [] for a model without a reference."""
-        gallery = self.reference.gallery
+        It is not thread-safe.
+        """
+        return lambda images: self.pretrained.classifier(images).logits
+
+    def neighbors(self, prediction: CellPrediction, k: int = 6) -> list[Neighbor]:
+        """Find the k nearest training cells, nearest first; [] without a reference set."""
+        gallery = self.reference_set.gallery
         if gallery is None:
             return []
-        distances = 1 - gallery.features @ unit_rows(answer.features[None])[0]
+        distances = 1 - gallery.features @ unit_rows(prediction.features[None])[0]
         return [
-            Neighbour(
+            Neighbor(
                 gallery.thumbnails[row],
                 int(gallery.labels[row]),
                 gallery.sources[row],
@@ -235,61 +241,115 @@ class Predictor:
             for row in np.argsort(distances, kind="stable")[: max(k, 0)].tolist()
         ]
 
-    def _one_at_a_time(self, inputs: Tensor) -> Tensor:
-        """A batch; between two of them another thread may have its turn."""
-        with self._lock:
-            return self.chosen.engine.features(inputs)
+    def preprocessing_for(self, crops: Pixels) -> tuple[ImagePreprocessing, bool]:
+        """Choose the preprocessing of crops (N, S, S, 3) under the model's rule.
+
+        Returns:
+            The preprocessing, and whether the rule could be applied in full. A rule that measures
+            the laboratory's stain or sharpness needs ENOUGH crops; with fewer, the crops are only
+            normalized.
+        """
+        rule, preprocessing = self.pretrained.rule, self.pretrained.preprocessing
+        plain = ImagePreprocessing(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
+        if not rule.measures:
+            return plain, True
+        if len(crops) < ENOUGH:
+            return plain, False
+        table = Table.unlabelled(crops)
+        return rule.treat(table, preprocessing.mean, preprocessing.std), True
 
     @property
     def _device(self) -> torch.device:
-        return self.loaded.classifier.head.weight.device
+        return self.pretrained.classifier.head.weight.device
 
-    def treatment(self, squares: Pixels) -> tuple[ImagePreprocessing, bool]:
-        """How the model wants these squares, and whether it could be told.
+    def _locked_features(self, inputs: Tensor) -> Tensor:
+        """Compute one batch; other threads take turns between batches."""
+        with self._lock:
+            return self.runtime_choice.runtime.features(inputs)
 
-        Too few of them say nothing of a laboratory: they are treated as a plain pipeline does.
-        """
-        rule, preprocessing = self.loaded.rule, self.loaded.preprocessing
-        plain = ImagePreprocessing(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
-        if not rule.needs_images:
-            return plain, True
-        if len(squares) < ENOUGH:
-            return plain, False
-        table = Table.unlabeled(squares)
-        return rule.fit(table, preprocessing.mean, preprocessing.std), True
-
-    def _answers(
+    def _predictions(
         self,
         frames: Sequence[CropFrame],
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
-        away: NDArray[np.bool_],
-        said: Sequence[tuple[str, ...]],
+        rejected: NDArray[np.bool_],
+        warnings: Sequence[tuple[str, ...]],
     ) -> list[CellPrediction]:
-        chances = softmax(logits.astype(np.float64), axis=1)
-        inside = np.zeros(logits.shape, bool)
+        probabilities = softmax(logits.astype(np.float64), axis=1)
+        in_set = np.zeros(logits.shape, bool)
         if self.abstention is not None:
-            inside = self.abstention.within_class.sets(logits)
+            in_set = self.abstention.within_class.sets(logits)
         return [
             CellPrediction(
                 probabilities=p,
                 label=int(p.argmax()),
-                conformal=tuple(int(c) for c in np.argsort(-p, kind="stable") if inside[row, c]),
-                rejected=bool(away[row]),
+                conformal_set=tuple(
+                    int(c) for c in np.argsort(-p, kind="stable") if in_set[row, c]
+                ),
+                rejected=bool(rejected[row]),
                 lineage=by_lineage(p),
-                um_per_px=found.um_per_px,
-                scale_guessed=found.guessed,
-                box=found.box,
-                warnings=said[row],
+                um_per_px=frame.um_per_px,
+                scale_guessed=frame.guessed,
+                box=frame.box,
+                warnings=warnings[row],
                 features=features[row],
                 logits=logits[row],
             )
-            for row, (p, found) in enumerate(zip(chances, frames, strict=True))
+            for row, (p, frame) in enumerate(zip(probabilities, frames, strict=True))
         ]
+
+
+def to_rgb(image: Image.Image | Pixels) -> Pixels:
+    """Convert an image to pixels (H, W, 3) uint8, dropping an alpha channel.
+
+    Raises:
+        ValueError: If the image is not 8-bit RGB.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"an image has Pillow mode {image.mode}; convert it to 8-bit RGB")
+        image = np.asarray(image)[..., :3]
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(
+            f"an image has shape {image.shape} and type {image.dtype}; pass (H, W, 3) uint8"
+        )
+    return np.ascontiguousarray(image)
+
+
+def crop_frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[CropFrame]:
+    """Locate the 25 um crop of each image.
+
+    Args:
+        arrays: Images (H, W, 3) uint8.
+        um_per_px: One scale for all or one for each, where None is guessed: a single None from
+            all images together, a None in a list from that image alone.
+
+    Raises:
+        ValueError: For an impossible scale, or a number of scales that does not match the images.
+    """
+    nuclei = [find_nucleus(pixels) for pixels in arrays]
+    if isinstance(um_per_px, Sequence):
+        scales = list(um_per_px)
+        guesses = [guess_scale([nucleus]) for nucleus in nuclei]
+    else:
+        scales = [um_per_px] * len(arrays)
+        guesses = [guess_scale(nuclei)] * len(arrays)
+    if len(scales) != len(arrays):
+        raise ValueError(
+            f"{len(scales)} scales for {len(arrays)} images; pass one scale, or one per image"
+        )
+    return [
+        locate_crop(pixels, nucleus, scale, guessed=False)
+        if scale is not None
+        else locate_crop(
+            pixels, nucleus, guess or DEFAULT_UM_PER_PX, guessed=True, assumed=guess is None
+        )
+        for pixels, nucleus, scale, guess in zip(arrays, nuclei, scales, guesses, strict=True)
+    ]
 
 
 def _device(name: str | None) -> torch.device:
     try:
         return torch.device(name or "cpu")
     except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}; give cpu or cuda") from error
+        raise ValueError(f"unknown device {name!r}; use cpu or cuda") from error

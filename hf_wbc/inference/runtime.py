@@ -1,16 +1,8 @@
-"""What an engine is, and the network that it gets: everything before the last linear layer.
+"""The runtime contract: what computes the features of a batch of images.
 
-Squares through an engine, and features through the head.
-
-Networks that were converted for an engine, kept: a conversion takes longer than all the rest.
-
-They lie in datasets' cache, as pixels do, under the digest of all that decides them, and whatever
-is found there is held against torch before it answers, like a new one.
-
-What computes the features of images: torch as it is, compiled, OpenVINO, or ONNX Runtime.
-
-Every engine is the same network without its last linear layer. That layer, which holds temperature,
-priors and closed classes, is always computed by torch in fp32: an engine decides on speed alone."""
+Every runtime runs the same network up to the last linear layer. Torch always computes that layer in
+fp32, because it carries temperature, priors and masked classes: a runtime decides speed only.
+"""
 
 import copy
 import hashlib
@@ -32,9 +24,21 @@ from hf_wbc.engine.forward import FLIPS
 from hf_wbc.models import Classifier
 from hf_wbc.records import atomic_replace
 
+__all__ = [
+    "Backbone",
+    "Features",
+    "Precision",
+    "Runtime",
+    "apply_head",
+    "backbone_module",
+    "cached_conversion",
+    "run_runtime",
+]
+
 Precision = Literal["fp32", "bf16"]
 Features = Callable[[Tensor], Tensor]
-"""From images (B, 3, H, W), fp32, to features (B, d), fp32, on the device of the images."""
+"""Maps images (B, 3, H, W) fp32 to features (B, d) fp32 on the same device."""
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,66 +46,82 @@ class Runtime:
     """One way to compute features."""
 
     name: str
+    """torch, compile, openvino or onnx."""
     precision: Precision
     features: Features
     version: str
-    """Of the library that does it."""
+    """Version of the library that computes."""
     batch_size: int
-    """Images that it computes best at once."""
+    """Number of images that it computes most efficiently at once."""
 
 
 class Backbone(nn.Module):
-    """Images (B, 3, H, W) to features (B, d): a model whose head passes on what it gets."""
+    """A network from images (B, 3, H, W) to features (B, d): a model with an identity head."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Compute features (B, d)."""
         features: Tensor = self.model(pixel_values=inputs).logits
         return features
 
 
 def backbone_module(classifier: Classifier) -> Backbone:
-    """The network before the head, in evaluation mode; its weights are the classifier's own."""
-    held = chain(classifier.model.parameters(), classifier.model.buffers())
-    model = copy.deepcopy(classifier.model, {id(tensor): tensor for tensor in held})
+    """Return the network before the head in evaluation mode, sharing the classifier's weights."""
+    shared = chain(classifier.model.parameters(), classifier.model.buffers())
+    model = copy.deepcopy(classifier.model, {id(tensor): tensor for tensor in shared})
     model.set_submodule(classifier.head_name, nn.Identity())
     return Backbone(model).eval()
 
 
-Floats = NDArray[np.float32]
-
-
 def run_runtime(
-    engine: Runtime, squares: NDArray[np.uint8], how: ImagePreprocessing, device: torch.device
+    runtime: Runtime,
+    crops: NDArray[np.uint8],
+    preprocessing: ImagePreprocessing,
+    device: torch.device,
 ) -> Floats:
-    """Penultimate features (N, d) of squares (N, S, S, 3).
+    """Compute penultimate features (N, d) of crops (N, S, S, 3).
 
-    With the treatment's `flips` they are means over the mirrored images.
+    If the preprocessing asks for `flips`, features are means over the mirrored images.
     """
     parts = []
-    for start in range(0, len(squares), engine.batch_size):
-        batch = torch.from_numpy(squares[start : start + engine.batch_size])
-        inputs = preprocess(batch.to(device), how)
-        views = [inputs.flip(axes) for axes in (FLIPS if how.flips else FLIPS[:1])]
-        found = torch.stack([engine.features(view) for view in views]).mean(0)
-        parts.append(found.cpu().numpy())
+    for start in range(0, len(crops), runtime.batch_size):
+        batch = torch.from_numpy(crops[start : start + runtime.batch_size])
+        inputs = preprocess(batch.to(device), preprocessing)
+        views = [inputs.flip(axes) for axes in (FLIPS if preprocessing.flips else FLIPS[:1])]
+        features = torch.stack([runtime.features(view) for view in views]).mean(0)
+        parts.append(features.cpu().numpy())
     return np.concatenate(parts)
 
 
 @torch.inference_mode()
 def apply_head(classifier: Classifier, features: Floats) -> Floats:
-    """Logits (N, 11) of features (N, d): linear, so that means over views may come first."""
+    """Compute logits (N, 11) of features (N, d).
+
+    The head is linear, so features may be averaged over views before it.
+    """
     head = classifier.head
     logits: Floats = head(torch.from_numpy(features).to(head.weight.device)).cpu().numpy()
     return logits
 
 
-def converted(facts: dict[str, object] | None, convert: Callable[[Path], None]) -> Path | None:
-    """The folder that `convert` fills, made at the first call; None without `facts` to name it by.
+def cached_conversion(
+    facts: dict[str, object] | None, convert: Callable[[Path], None]
+) -> Path | None:
+    """Return the folder of a converted network, converting it on the first call.
 
-    None, too, where nothing can be written: an engine is then converted anew each time.
+    Conversions take longer than everything else, so they are kept in the datasets cache, as pixels
+    are. `choose_runtime` compares cached conversions with torch like new ones.
+
+    Args:
+        facts: Everything that decides the conversion; its digest names the folder.
+        convert: Writes the conversion into an empty folder.
+
+    Returns:
+        The folder; None without `facts` or when the cache cannot be written, in which case the
+        caller converts the network each time.
     """
     if facts is None:
         return None

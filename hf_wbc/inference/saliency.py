@@ -1,16 +1,15 @@
-"""Which pixels speak for a class: integrated gradients (Sundararajan et al. 2017, 1703.01365).
+"""Saliency maps by integrated gradients, and the deletion test that checks them.
 
-From a blurred copy of the square, which shows no cell, to the square itself, the gradient of the
-class's logit against the others' is added up and multiplied by what changes. The map is smoothed to
-the size of what a person can point at. It is an explanation of the model, not of the cell; whether
-it is one at all is what the deletion test says (Petsiuk et al. 2018, arXiv:1806.07421).
+Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365): along the path from a blurred
+copy of the crop, which shows no cell, to the crop itself, the gradient of the class's logit against
+the other classes' is averaged and multiplied by the difference. The map is smoothed to a scale that
+a person can point at.
 
-Whether a saliency map marks what a model looks at: hide that, and ask again.
-
-The deletion test (Petsiuk et al. 2018, arXiv:1806.07421) of one cell at one share of its picture.
-What a map marks is hidden by a blur in which no cell is left, and so are patches of the same size
-and coarseness elsewhere: when the class loses no more by the first than by the others, the map says
-nothing."""
+Deletion test (after Petsiuk et al. 2018, arXiv:1806.07421): hide the marked pixels under a blur and
+compare with hiding random patches of the same area and coarseness. If the class loses no more
+probability than with the random patches, the map carries no information. Both explain the model,
+not the cell.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,31 +20,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+__all__ = ["DeletionTest", "deletion_curve", "deletion_test", "saliency_map"]
+
 STEPS = 8
+"""Steps of the path integral."""
 BLUR_SHARE = 0.25
-"""Width of the blur that hides the cell, of the square's side."""
+"""Width of the blur that hides the cell, as a share of the image's side."""
 SMOOTH_SHARE = 0.06
-"""Width of the smoothing, of the square's side."""
+"""Width of the smoothing, as a share of the image's side."""
 LEVELS = 20
-"""Of a deletion curve."""
+"""Steps of a deletion curve."""
+SHARE = 0.2
+"""Share of the image that the deletion test hides."""
+NUM_OTHERS = 8
+"""Random patches that the marked one is compared with."""
+
 Logits = Callable[[Tensor], Tensor]
+"""Maps images (B, 3, S, S) to logits (B, C)."""
 Map = NDArray[np.float32]
 
 
 def saliency_map(logits: Logits, inputs: Tensor, label: int) -> Map:
-    """Of one image (1, 3, S, S) as the model takes it, (S, S) in [0, 1].
+    """Compute how much each pixel supports a class.
 
-    `logits` maps (B, 3, S, S) to (B, C), with gradients. 0 where nothing speaks for the class.
+    Args:
+        logits: The model, with gradients.
+        inputs: One normalized image (1, 3, S, S).
+        label: The class to explain.
+
+    Returns:
+        The map (S, S) in [0, 1]; all 0 where nothing supports the class.
     """
-    hidden = blurred(inputs, BLUR_SHARE)
+    baseline = blurred(inputs, BLUR_SHARE)
     total = torch.zeros_like(inputs)
     for share in ((torch.arange(STEPS) + 0.5) / STEPS).to(inputs):
-        image = (hidden + share * (inputs - hidden)).requires_grad_()
+        image = (baseline + share * (inputs - baseline)).requires_grad_()
         out = logits(image)[0]
         others = torch.cat([out[:label], out[label + 1 :]])
         (gradient,) = torch.autograd.grad(out[label] - others.logsumexp(0), image)
         total += gradient
-    heat = ((inputs - hidden) * total / STEPS).sum(1, keepdim=True).clamp_min(0)
+    heat = ((inputs - baseline) * total / STEPS).sum(1, keepdim=True).clamp_min(0)
     heat = blurred(heat, SMOOTH_SHARE)[0, 0]
     found: Map = (heat / heat.max().clamp_min(1e-12)).detach().cpu().numpy()
     return found
@@ -53,66 +67,76 @@ def saliency_map(logits: Logits, inputs: Tensor, label: int) -> Map:
 
 @torch.no_grad()
 def deletion_curve(logits: Logits, inputs: Tensor, label: int, order: Map) -> list[float]:
-    """The class's probability as its pixels are hidden, those of the highest `order` (S, S) first.
+    """Compute the class's probability while its pixels are hidden, highest `order` first.
 
-    At 0, 1 / LEVELS, ... and all of them hidden. A map is worth something when this falls faster
-    than for a random order.
+    Args:
+        logits: The model.
+        inputs: One normalized image (1, 3, S, S).
+        label: The class.
+        order: Priority of each pixel (S, S); a good map makes the curve fall faster than a random
+            order does.
+
+    Returns:
+        LEVELS + 1 probabilities, with 0, 1 / LEVELS, ... and all of the pixels hidden.
     """
-    hidden = blurred(inputs, BLUR_SHARE)
-    places = np.argsort(np.argsort(-order.reshape(-1), kind="stable"), kind="stable")
-    ranks = places.reshape(order.shape) / order.size
-    kept = torch.from_numpy(np.stack([ranks >= i / LEVELS for i in range(LEVELS + 1)]))
-    images = torch.where(kept[:, None].to(inputs.device), inputs, hidden)
-    chances: list[float] = (
+    baseline = blurred(inputs, BLUR_SHARE)
+    positions = np.argsort(np.argsort(-order.reshape(-1), kind="stable"), kind="stable")
+    ranks = positions.reshape(order.shape) / order.size
+    visible = torch.from_numpy(np.stack([ranks >= i / LEVELS for i in range(LEVELS + 1)]))
+    images = torch.where(visible[:, None].to(inputs.device), inputs, baseline)
+    probabilities: list[float] = (
         torch.cat([logits(one[None]) for one in images]).softmax(1)[:, label].tolist()
     )
-    return chances
-
-
-def blurred(images: Tensor, share: float) -> Tensor:
-    """Images (B, C, S, S) under a blur of `share` of their side: three box filters."""
-    width = max(1, round(share * images.shape[-1] / 3)) | 1
-    for _ in range(3):
-        images = avg_pool2d(images, width, 1, width // 2, count_include_pad=False)
-    return images
-
-
-SHARE = 0.2
-"""Of the picture that is hidden."""
-NUM_OTHERS = 8
-"""Random patches that the marked one is compared with."""
+    return probabilities
 
 
 @dataclass(frozen=True)
 class DeletionTest:
-    """The class's probability with the whole picture, and with a SHARE of it hidden."""
+    """Probabilities of a class for the whole image and with a SHARE of it hidden."""
 
-    whole: float
-    without_marked: float
-    without_others: tuple[float, ...]
-    """Of each of the random patches."""
+    original: float
+    """With nothing hidden."""
+    marked_hidden: float
+    """With the pixels hidden that the map marks."""
+    random_hidden: tuple[float, ...]
+    """With each of the random patches hidden."""
 
     @property
-    def without_random(self) -> float:
-        """The mean over the random patches."""
-        return sum(self.without_others) / len(self.without_others)
+    def mean_random_hidden(self) -> float:
+        """Mean over the random patches."""
+        return sum(self.random_hidden) / len(self.random_hidden)
 
     @property
     def passed(self) -> bool:
-        """Hiding what is marked costs the class more than hiding the others does on average."""
-        return self.without_marked < min(self.whole, self.without_random)
+        """Whether hiding the marked pixels lowers the probability more than random patches do."""
+        return self.marked_hidden < min(self.original, self.mean_random_hidden)
 
 
 @torch.no_grad()
 def deletion_test(
     logits: Logits, inputs: Tensor, label: int, heat: NDArray[np.float32]
 ) -> DeletionTest:
-    """Of a map (S, S) of one image (1, 3, S, S); `logits` maps (B, 3, S, S) to (B, C)."""
-    hidden = blurred(inputs, BLUR_SHARE)
+    """Test whether a saliency map marks what the model uses.
+
+    Args:
+        logits: The model.
+        inputs: One normalized image (1, 3, S, S).
+        label: The class that the map explains.
+        heat: The map (S, S).
+    """
+    baseline = blurred(inputs, BLUR_SHARE)
     noise = torch.rand((NUM_OTHERS, 1, *heat.shape), generator=torch.Generator().manual_seed(0))
     orders = torch.cat([torch.from_numpy(heat)[None], blurred(noise, SMOOTH_SHARE)[:, 0]])
-    places = orders.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    kept = (places >= round(SHARE * heat.size)).reshape(-1, 1, *heat.shape).to(inputs.device)
-    images = torch.cat([inputs, torch.where(kept, inputs, hidden)])
-    whole, marked, *others = logits(images).softmax(1)[:, label].tolist()
-    return DeletionTest(whole, marked, tuple(others))
+    positions = orders.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    visible = (positions >= round(SHARE * heat.size)).reshape(-1, 1, *heat.shape)
+    images = torch.cat([inputs, torch.where(visible.to(inputs.device), inputs, baseline)])
+    original, marked, *others = logits(images).softmax(1)[:, label].tolist()
+    return DeletionTest(original, marked, tuple(others))
+
+
+def blurred(images: Tensor, share: float) -> Tensor:
+    """Blur images (B, C, S, S) by `share` of their side with three box filters."""
+    width = max(1, round(share * images.shape[-1] / 3)) | 1
+    for _ in range(3):
+        images = avg_pool2d(images, width, 1, width // 2, count_include_pad=False)
+    return images

@@ -1,7 +1,8 @@
-"""The engine of a model: the one asked for, or the first that is installed and tells the truth.
+"""Choose a model's runtime: the requested one, or the fastest that agrees with torch.
 
-Each is compared with torch in fp32 before it may answer. One that deviates by more than the
-tolerance is refused: asked for by name that is an error, and otherwise the next one is tried.
+Every runtime is compared with eager torch in fp32 before use. One that deviates by more than
+TOLERANCE is rejected: that is an error if it was requested by name, and otherwise the next fastest
+is tried.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,42 +24,53 @@ from hf_wbc.inference.runtimes import (
 from hf_wbc.models import Classifier, Preprocessing
 from hf_wbc.text import did_you_mean
 
+__all__ = [
+    "PRECISIONS",
+    "RUNTIMES",
+    "TOLERANCE",
+    "RuntimeChoice",
+    "choose_runtime",
+    "head_probabilities",
+    "probe_images",
+]
+
 TOLERANCE = 1e-3
-"""By which a probability in fp32 may differ from torch's, on each of the images that are tried."""
-ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
+"""Largest accepted difference of a probability from torch's in fp32, on each probe image."""
+RUNTIMES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16")
-_MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Runtime]] = {
+MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Runtime]] = {
     "torch": eager_runtime,
     "compile": compiled_runtime,
     "openvino": openvino_runtime,
     "onnx": onnx_runtime,
 }
-_NEEDS = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
-_BY_SPEED = ("openvino", "onnx")
-"""On a CPU, the fastest first; torch comes last."""
-_NUM_TRIED = 8
+REQUIRED_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
+"""Packages of the runtimes that compute on a CPU only."""
+FASTEST_FIRST = ("openvino", "onnx")
+"""Order in which `auto` tries runtimes on a CPU; torch is the last resort."""
+NUM_PROBES = 8
 
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """An engine, and why it is this one."""
+    """A runtime, and why it was chosen."""
 
-    engine: Runtime
+    runtime: Runtime
     deviation: float
-    """The largest difference of a probability from torch's in fp32, on the images tried."""
-    passed_over: tuple[str, ...] = ()
-    """Engines that were tried first, and what was wrong with them."""
+    """Largest difference of a probability from torch's in fp32, on the probe images."""
+    rejected: tuple[str, ...] = ()
+    """Why faster runtimes were rejected."""
 
-    def facts(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        engine = self.engine
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choice as plain JSON values."""
+        runtime = self.runtime
         return {
-            "name": engine.name,
-            "version": engine.version,
-            "precision": engine.precision,
-            "deviation": float(f"{self.deviation:.0e}"),  # the last bits are the moment's
-            "tolerance": TOLERANCE if engine.precision == "fp32" else None,
-            "passed_over": list(self.passed_over),
+            "name": runtime.name,
+            "version": runtime.version,
+            "precision": runtime.precision,
+            "deviation": float(f"{self.deviation:.0e}"),  # further digits vary from run to run
+            "tolerance": TOLERANCE if runtime.precision == "fp32" else None,
+            "rejected": list(self.rejected),
         }
 
 
@@ -69,103 +81,116 @@ def choose_runtime(
     precision: str = "fp32",
     key: str | None = None,
 ) -> RuntimeChoice:
-    """The engine `name` for a classifier in evaluation mode, which stays as it is.
+    """Choose the runtime of a classifier in evaluation mode.
 
-    ValueError for an unknown engine or precision, one that is not installed, is not for the
-    classifier's device, cannot take the model, or deviates. bf16 deviates by its nature, and is
-    never chosen unless asked for; by `auto` on a CPU only where something has a unit for it. `key`
-    names the weights, by which a conversion is found again.
+    Args:
+        classifier: The model; it is not changed.
+        preprocessing: Input size and normalization of the model.
+        name: One of RUNTIMES.
+        precision: fp32, or bf16, which is never chosen by itself and has no tolerance. On a CPU,
+            `auto` accepts bf16 only if some runtime has a hardware unit for it.
+        key: Names the weights; conversions are cached under it.
+
+    Raises:
+        ValueError: For an unknown runtime or precision, and for a runtime that is not installed,
+            does not support the classifier's device or model, or deviates.
     """
-    _check(name, precision)
-    wanted: Precision = "bf16" if precision == "bf16" else "fp32"
+    _check_names(name, precision)
+    dtype: Precision = "bf16" if precision == "bf16" else "fp32"
     reference = eager_runtime(classifier, preprocessing.size)
-    inputs = probe(preprocessing).to(classifier.head.weight.device)
-    expected = chances(classifier, reference.features(inputs))
+    inputs = probe_images(preprocessing).to(classifier.head.weight.device)
+    expected = head_probabilities(classifier, reference.features(inputs))
     on_cpu = inputs.device.type == "cpu"
+
+    def verified(candidate: str) -> RuntimeChoice:
+        size = preprocessing.size
+        return _verify(classifier, size, candidate, dtype, inputs, expected, key)
+
     if name != "auto":
-        if not on_cpu and name in _NEEDS:
-            raise ValueError(f"engine {name} computes on a CPU; the model is on {inputs.device}")
-        return _verified(classifier, preprocessing, name, wanted, inputs, expected, key)
-    passed_over: list[str] = []
-    installed = [n for n in _BY_SPEED if on_cpu and all(map(find_spec, _NEEDS[n]))]
+        if not on_cpu and name in REQUIRED_PACKAGES:
+            raise ValueError(
+                f"runtime {name} computes on a CPU, but the model is on {inputs.device}"
+            )
+        return verified(name)
+    rejected: list[str] = []
+    installed = [n for n in FASTEST_FIRST if on_cpu and all(map(find_spec, REQUIRED_PACKAGES[n]))]
     for candidate in installed:
         try:
-            found = _verified(classifier, preprocessing, candidate, wanted, inputs, expected, key)
+            choice = verified(candidate)
         except ValueError as error:
-            passed_over.append(str(error))
+            rejected.append(str(error))
         else:
-            return RuntimeChoice(found.engine, found.deviation, tuple(passed_over))
-    if wanted == "bf16" and on_cpu:
+            return RuntimeChoice(choice.runtime, choice.deviation, tuple(rejected))
+    if dtype == "bf16" and on_cpu:
         reasons = (
-            "; ".join(each.partition(";")[0] for each in passed_over)
-            or "OpenVINO, which might, is not installed"
+            "; ".join(each.partition(";")[0] for each in rejected)
+            or "OpenVINO, which may support it, is not installed"
         )
         raise ValueError(
-            f"no engine gains anything by bf16 here ({reasons}); leave out --precision bf16, or "
-            "take --engine torch, which on a processor without a unit for it is slower than fp32"
+            f"no runtime is faster in bf16 here ({reasons}); leave out --precision bf16, or "
+            "use --runtime torch, which without hardware support is slower in bf16 than in fp32"
         )
-    found = _verified(classifier, preprocessing, "torch", wanted, inputs, expected, key)
-    return RuntimeChoice(found.engine, found.deviation, tuple(passed_over))
+    choice = verified("torch")
+    return RuntimeChoice(choice.runtime, choice.deviation, tuple(rejected))
 
 
-def probe(preprocessing: Preprocessing) -> Tensor:
-    """Some images (8, 3, H, W) of a dark violet disc on a light ground, as the model takes them."""
+def probe_images(preprocessing: Preprocessing) -> Tensor:
+    """Draw probe images (8, 3, S, S), normalized for the model: a dark disc on a light ground."""
     size, generator = preprocessing.size, torch.Generator().manual_seed(0)
-    place = torch.linspace(-1, 1, size)
-    far = (place[:, None] ** 2 + place**2).sqrt()
-    radii = torch.linspace(0.2, 0.7, _NUM_TRIED)
-    inside = (far < radii[:, None, None]).float()[..., None]
-    cell = torch.rand(_NUM_TRIED, 1, 1, 3, generator=generator) * 60 + torch.tensor([90, 50, 130])
+    axis = torch.linspace(-1, 1, size)
+    distance = (axis[:, None] ** 2 + axis**2).sqrt()
+    radii = torch.linspace(0.2, 0.7, NUM_PROBES)
+    inside = (distance < radii[:, None, None]).float()[..., None]
+    cell = torch.rand(NUM_PROBES, 1, 1, 3, generator=generator) * 60 + torch.tensor([90, 50, 130])
     ground = torch.tensor([235.0, 215.0, 220.0])
-    noise = torch.randn(_NUM_TRIED, size, size, 3, generator=generator) * 12
+    noise = torch.randn(NUM_PROBES, size, size, 3, generator=generator) * 12
     images = (inside * cell + (1 - inside) * ground + noise).clamp(0, 255).to(torch.uint8)
     return preprocess(images, ImagePreprocessing(preprocessing.mean, preprocessing.std))
 
 
 @torch.inference_mode()
-def chances(classifier: Classifier, features: Tensor) -> Tensor:
-    """Probabilities (B, 11) that the head makes of features (B, d)."""
-    found: Tensor = classifier.head(features).double().softmax(1)
-    return found
+def head_probabilities(classifier: Classifier, features: Tensor) -> Tensor:
+    """Compute the head's probabilities (B, 11) of features (B, d)."""
+    probabilities: Tensor = classifier.head(features).double().softmax(1)
+    return probabilities
 
 
-def _verified(
+def _verify(
     classifier: Classifier,
-    preprocessing: Preprocessing,
+    size: int,
     name: str,
     precision: Precision,
     inputs: Tensor,
     expected: Tensor,
     key: str | None,
 ) -> RuntimeChoice:
-    """The engine, after one image alone and then all of them have had torch's answer."""
-    size = preprocessing.size
+    """Make a runtime and compare it with torch, on all probe images and on one alone."""
     try:
-        engine = _MAKERS[name](classifier, size, precision, key)
-        together = engine.features(inputs)
-        alone = engine.features(inputs[:1])
+        runtime = MAKERS[name](classifier, size, precision, key)
+        together = runtime.features(inputs)
+        alone = runtime.features(inputs[:1])
     except ImportError as error:
         raise ValueError(
-            f"engine {name} is not installed ({error}); pip install 'hf_wbc[engines]', or take "
-            "--engine torch"
+            f"runtime {name} is not installed ({error}); pip install 'hf_wbc[engines]', or use "
+            "--runtime torch"
         ) from error
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"engine {name} cannot take this model: {reason}") from error
-    found = chances(classifier, together)
+        raise ValueError(f"runtime {name} does not support this model: {reason}") from error
+    probabilities = head_probabilities(classifier, together)
     deviation = max(
-        float((found - expected).abs().max()),
-        float((chances(classifier, alone) - expected[:1]).abs().max()),
+        float((probabilities - expected).abs().max()),
+        float((head_probabilities(classifier, alone) - expected[:1]).abs().max()),
     )
-    if precision == "fp32" and not deviation <= TOLERANCE:
+    if precision == "fp32" and not deviation <= TOLERANCE:  # also rejects NaN
         raise ValueError(
-            f"engine {name} is refused: a probability differs by {deviation:.2g} from torch's in "
-            f"fp32, and at most {TOLERANCE:g} is tolerated; take --engine torch"
+            f"runtime {name} is rejected: a probability differs by {deviation:.2g} from torch's in "
+            f"fp32, more than the tolerance of {TOLERANCE:g}; use --runtime torch"
         )
-    return RuntimeChoice(engine, deviation)
+    return RuntimeChoice(runtime, deviation)
 
 
-def _check(name: str, precision: str) -> None:
-    for what, value, known in (("engine", name, ENGINES), ("precision", precision, PRECISIONS)):
+def _check_names(name: str, precision: str) -> None:
+    for kind, value, known in (("runtime", name, RUNTIMES), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise ValueError(f"unknown {what} {value!r}; {did_you_mean(value, known)}")
+            raise ValueError(f"unknown {kind} {value!r}; {did_you_mean(value, known)}")

@@ -50,14 +50,14 @@ def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
     from hf_wbc.taxonomy import NAMES
 
     answer = client.predict(write("cell.png", files.encoded()), "0.42", api_name="/classify")
-    toy = Predictor.load(str(shipped("spaces/wbc/toy_model")), engine="torch")
+    toy = Predictor.load(str(shipped("spaces/wbc/toy_model")), runtime="torch")
     (truth,) = toy.predict([Image.fromarray(files.cell())], 0.42)
     assert list(answer["probabilities"]) == list(NAMES)
     np.testing.assert_allclose(
         list(answer["probabilities"].values()), truth.probabilities, atol=1e-3
     )
     assert answer["class"] == NAMES[truth.label]
-    assert answer["conformal_set"] == [NAMES[label] for label in truth.conformal]
+    assert answer["conformal_set"] == [NAMES[label] for label in truth.conformal_set]
     assert answer["box"] == list(truth.box)
     assert answer["um_per_px"] == 0.42 and answer["scale_guessed"] is False
     assert answer["model"] == toy.loaded.revision

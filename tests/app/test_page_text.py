@@ -36,7 +36,7 @@ def answer(**shares: float) -> CellPrediction:
     return CellPrediction(
         probabilities=p,
         label=int(p.argmax()),
-        conformal=(),
+        conformal_set=(),
         rejected=False,
         lineage=by_lineage(p),
         um_per_px=0.1,
@@ -60,14 +60,14 @@ def test_a_set_is_said_as_it_is() -> None:
     one = answer(myelocyte=1.0)
     assert "saved without" in set_sentences(one, None, ())[0]
     assert "None of the classes" in set_sentences(one, 0.1, ())[0]
-    alone = replace(one, conformal=(MYELOCYTE,))
+    alone = replace(one, conformal_set=(MYELOCYTE,))
     assert set_sentences(alone, 0.1, ())[0] == "Nothing but a myelocyte fits."
-    two = replace(one, conformal=(MYELOCYTE, META))
+    two = replace(one, conformal_set=(MYELOCYTE, META))
     assert set_sentences(two, 0.1, ())[0] == "It may be a myelocyte or a metamyelocyte."
     assert "90 of 100" in set_sentences(two, 0.1, ())[-1]
     assert set_sentences(two, 0.1, (META,))[0] == "Nothing but a myelocyte fits."
     assert "leave out metamyelocyte" in set_sentences(two, 0.1, (META,))[1]
-    other = replace(one, conformal=(META,))
+    other = replace(one, conformal_set=(META,))
     assert "fits worse" in set_sentences(other, 0.1, ())[0]
     rare = set_sentences(two, 0.1, (MYELOCYTE,))[0]
     assert rare.endswith("to say how well it fits; it may be a metamyelocyte.")
@@ -76,10 +76,10 @@ def test_a_set_is_said_as_it_is() -> None:
 
 
 def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
-    sure = replace(answer(myelocyte=1.0), conformal=(MYELOCYTE, META))
+    sure = replace(answer(myelocyte=1.0), conformal_set=(MYELOCYTE, META))
     assert reasons_to_look(sure, (META,)) == []
     assert reasons_to_look(sure, ()) == ["may be metamyelocyte"]
-    assert reasons_to_look(replace(sure, conformal=()), ()) == []
+    assert reasons_to_look(replace(sure, conformal_set=()), ()) == []
     assert (
         "unlike" in reasons_to_look(replace(sure, rejected=True, warnings=(OUTSIDE,)), (META,))[0]
     )
@@ -95,7 +95,7 @@ def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
     assert reasons_to_look(unsure, (), 0.1) == ["may be a blast"]
     assert reasons_to_look(unsure, (), 0.11) == []
     assert reasons_to_look(answer(monocyte=0.8, myeloblast=0.2), ()) == ["may be a blast"]
-    said = replace(unsure, conformal=(MONOCYTE, class_id("myeloblast")))
+    said = replace(unsure, conformal_set=(MONOCYTE, class_id("myeloblast")))
     assert reasons_to_look(said, (), 0.1) == ["may be myeloblast"]
 
 

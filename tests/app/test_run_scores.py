@@ -79,7 +79,7 @@ def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_pa
     load_in_background(desk, said.append)
     with pytest.raises(Exception, match="broken"):
         _ = first.predictor
-    assert second.predictor.card["image_size_px"] > 0 and desk.own.record is None
+    assert second.predictor.info["image_size_px"] > 0 and desk.own.record is None
     assert len(said) == 1 and str(broken) in said[0]
 
 

@@ -1,6 +1,6 @@
 """The predictor against transformers' own pipeline, on the same model and images, in one run.
 
-    python tests/bench/predictor.py MODEL DATASET [--engine auto] [--num-images 200] [--turns 5]
+    python tests/bench/predictor.py MODEL DATASET [--runtime auto] [--num-images 200] [--turns 5]
         [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16] [--clock cpu]
 
 Bulk: images/s from encoded bytes to answers, decoding included on both sides; the pipeline gets the
@@ -37,19 +37,19 @@ Turn = Callable[[], object]
 
 def main() -> None:
     arguments = parse()
-    predictor, clock = Predictor.load(arguments.model, arguments.engine), CLOCKS[arguments.clock]
+    predictor, clock = Predictor.load(arguments.model, arguments.runtime), CLOCKS[arguments.clock]
     pipe = pipeline("image-classification", arguments.model, device="cpu")
     domain = load_split(arguments.dataset, "test")
     data = encoded(domain, np.linspace(0, len(domain) - 1, arguments.num_images).astype(int))
-    print(f"{predictor.chosen.facts()}\n{torch.get_num_threads()} threads")
+    print(f"{predictor.runtime_choice.to_dict()}\n{torch.get_num_threads()} threads")
 
     def piped() -> None:
         images = [Image.open(io.BytesIO(each)).convert("RGB") for each in data]
         pipe(images, top_k=11, batch_size=arguments.pipeline_batch)
 
-    sides = {"bulk, fp32": lambda: bulk(predictor, predictor.chosen.engine, domain, data)}
+    sides = {"bulk, fp32": lambda: bulk(predictor, predictor.runtime_choice.runtime, domain, data)}
     if arguments.bf16:
-        fast, is_fast = bf16_engine(predictor)
+        fast, is_fast = bf16_runtime(predictor)
         if is_fast:
             sides["bulk, bf16"] = lambda: bulk(predictor, fast, domain, data)
     for name, turn in sides.items():
@@ -68,20 +68,20 @@ def main() -> None:
         known = np.flatnonzero(domain.labels >= 0)
         rows = known[:: max(1, len(known) // arguments.labelled)][: arguments.labelled]
         cost = bf16_degradation(
-            lambda s: answer(predictor, predictor.chosen.engine, s),
+            lambda s: answer(predictor, predictor.runtime_choice.runtime, s),
             lambda s: answer(predictor, fast, s),
-            squares_of(predictor, domain, encoded(domain, rows)),
+            crops_of(predictor, domain, encoded(domain, rows)),
             domain.labels[rows],
         )
         print(f"{fast.name} {fast.version}: {describe_degradation(cost)}")
 
 
-def bulk(predictor: Predictor, engine: Runtime, domain: DomainSplit, data: list[bytes]) -> None:
+def bulk(predictor: Predictor, runtime: Runtime, domain: DomainSplit, data: list[bytes]) -> None:
     """From bytes to logits, as `hf-wbc predict` does it."""
-    answer(predictor, engine, squares_of(predictor, domain, data))
+    answer(predictor, runtime, crops_of(predictor, domain, data))
 
 
-def squares_of(predictor: Predictor, domain: DomainSplit, data: list[bytes]) -> np.ndarray:
+def crops_of(predictor: Predictor, domain: DomainSplit, data: list[bytes]) -> np.ndarray:
     return np.stack(
         [
             crop_and_resize(decode_rgb(each, ""), domain.um_per_px, predictor.geometry)
@@ -90,27 +90,27 @@ def squares_of(predictor: Predictor, domain: DomainSplit, data: list[bytes]) -> 
     )
 
 
-def answer(predictor: Predictor, engine: Runtime, squares: np.ndarray) -> np.ndarray:
+def answer(predictor: Predictor, runtime: Runtime, crops: np.ndarray) -> np.ndarray:
     """Logits (N, 11)."""
-    how, _ = predictor.treatment(squares)
-    classifier = predictor.loaded.classifier
-    return apply_head(classifier, run_runtime(engine, squares, how, torch.device("cpu")))
+    how, _ = predictor.preprocessing_for(crops)
+    classifier = predictor.pretrained.classifier
+    return apply_head(classifier, run_runtime(runtime, crops, how, torch.device("cpu")))
 
 
-def bf16_engine(predictor: Predictor) -> tuple[Runtime, bool]:
+def bf16_runtime(predictor: Predictor) -> tuple[Runtime, bool]:
     """In bf16, and whether something has a unit for it."""
-    loaded = predictor.loaded
+    pretrained = predictor.pretrained
     try:
-        return choose_runtime(loaded.classifier, loaded.preprocessing, "auto", "bf16").engine, True
+        return choose_runtime(pretrained.classifier, pretrained.preprocessing, "auto", "bf16").runtime, True
     except ValueError as error:
         print(f"bf16: {error}", flush=True)
-    return choose_runtime(loaded.classifier, loaded.preprocessing, "torch", "bf16").engine, False
+    return choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch", "bf16").runtime, False
 
 
 def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
-    """The engine against torch in fp32 on cells of all splits."""
-    loaded = predictor.loaded
-    exact = choose_runtime(loaded.classifier, loaded.preprocessing, "torch").engine
+    """The runtime against torch in fp32 on cells of all splits."""
+    pretrained = predictor.pretrained
+    exact = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch").runtime
     same, num, worst = 0, 0, 0.0
     for split in SPLITS:
         domain = load_split(dataset, split)
@@ -118,8 +118,8 @@ def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
             rows = np.arange(start, min(start + 256, len(domain)))[: at_most - num]
             if not len(rows):
                 break
-            squares = squares_of(predictor, domain, encoded(domain, rows))
-            found = [answer(predictor, e, squares) for e in (exact, predictor.chosen.engine)]
+            crops = crops_of(predictor, domain, encoded(domain, rows))
+            found = [answer(predictor, e, crops) for e in (exact, predictor.runtime_choice.runtime)]
             a, b = (softmax(logits.astype(np.float64), axis=1) for logits in found)
             same += int((a.argmax(1) == b.argmax(1)).sum())
             worst, num = max(worst, float(np.abs(a - b).max())), num + len(rows)
@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("dataset")
-    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--runtime", default="auto")
     parser.add_argument("--num-images", type=int, default=200)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--pipeline-batch", type=int, default=1)

@@ -35,10 +35,10 @@ def test_a_published_model_answers_as_its_folder_does(
         trained.predictions.unlink()
     place = parse_destination("lab/model", "model")
     publish(model_publication(trained.path, place, {}, tag="v1"), place)
-    here = Predictor.load(str(trained.model), engine="torch")
-    there = Predictor.load("lab/model@v1", engine="torch")
+    here = Predictor.load(str(trained.model), runtime="torch")
+    there = Predictor.load("lab/model@v1", runtime="torch")
     cells = [np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)]
     pair = [each.predict(cells, 25 / 40)[0] for each in (here, there)]
     np.testing.assert_array_equal(pair[0].logits, pair[1].logits)
-    assert len(there.neighbours(pair[1], 3)) == (3 if with_reference else 0)
+    assert len(there.neighbors(pair[1], 3)) == (3 if with_reference else 0)
     assert (there.held_out is not None) == with_reference

@@ -11,7 +11,7 @@ import pytest
 from hf_wbc.hub.publication import parse_destination, read_bytes
 from hf_wbc.hub.publish_model import model_publication
 from hf_wbc.inference.build_gallery import build_reference_set
-from hf_wbc.inference.gallery import FILE
+from hf_wbc.inference.gallery import REFERENCE_FILE
 from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-vit", "model")
@@ -29,28 +29,28 @@ def run(runs: Mapping[str, Path], prepared: Mapping[str, Path], tmp_path: Path) 
 def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
-    shown = pq.read_table(run / FILE)["thumbnail"].drop_null().to_pylist()
+    shown = pq.read_table(run / REFERENCE_FILE)["thumbnail"].drop_null().to_pylist()
     assert shown
     closed = {**labs, "lab_a": replace(labs["lab_a"], redistributable=False)}
     for sources in (closed, {"lab_b": labs["lab_b"]}, {}):
         publication = model_publication(run, TO, sources, public=True)
-        assert publication.public and FILE not in publication.files
+        assert publication.public and REFERENCE_FILE not in publication.files
         for file in publication.files.values():
             assert not any(picture in read_bytes(file) for picture in shown)
         private = model_publication(run, TO, sources)
-        assert not private.public and private.files[FILE] == run / FILE
+        assert not private.public and private.files[REFERENCE_FILE] == run / REFERENCE_FILE
 
 
 def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
-    assert model_publication(run, TO, labs).files[FILE] == run / FILE
+    assert model_publication(run, TO, labs).files[REFERENCE_FILE] == run / REFERENCE_FILE
     closed = {**labs, "lab_b": replace(labs["lab_b"], redistributable=False)}
     assert not model_publication(run, TO, closed).public
-    assert FILE in model_publication(run, TO, closed, public=True).files  # lab_b is not in it
+    assert REFERENCE_FILE in model_publication(run, TO, closed, public=True).files  # lab_b is not in it
 
 
 def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:
-    (run / FILE).write_bytes(b"PAR1")
+    (run / REFERENCE_FILE).write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"reference\.parquet is damaged .*hf-wbc reference"):
         model_publication(run, TO, labs)

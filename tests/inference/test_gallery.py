@@ -14,7 +14,7 @@ from hf_wbc.data.preprocessing import PreprocessingRule
 from hf_wbc.engine.run import run
 from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.cell_prediction import UNMEASURED
-from hf_wbc.inference.gallery import FILE, read_reference_set
+from hf_wbc.inference.gallery import REFERENCE_FILE, read_reference_set
 from hf_wbc.inference.predictor import ENOUGH, Predictor
 from hf_wbc.models import load_trained, save_classifier
 from hf_wbc.records import RunFolder
@@ -48,11 +48,11 @@ def test_images_of_an_unknown_licence_are_left_out_unless_asked_for(
     model = tmp_path / "model"
     shutil.copytree(trained.model, model)
     assert main(["reference", str(model), laboratories[0], "--per-class", "2"]) == 0
-    table = pq.read_table(model / FILE)
+    table = pq.read_table(model / REFERENCE_FILE)
     train = table.filter(np.array(table["split"].to_pylist()) == "train")
     assert len(train) == 2 * NUM_CLASSES and train["thumbnail"].null_count == len(train)
     build_reference_set(model, laboratories[:1], per_class=2)
-    shown = pq.read_table(model / FILE)
+    shown = pq.read_table(model / REFERENCE_FILE)
     assert shown["thumbnail"].null_count == len(load_split(laboratories[0], "validation"))
     gallery = read_reference_set(str(model), load_trained(str(model))).gallery
     assert gallery is not None and all(gallery.thumbnails)
@@ -92,7 +92,7 @@ def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
     loaded = load_trained(str(trained.model))
     notes = {"rule": PreprocessingRule(normalize_by="domain").to_dict()}
     save_classifier(loaded.classifier, loaded.processor, tmp_path / "model", notes)
-    predictor = Predictor.load(str(tmp_path / "model"), engine="torch")
+    predictor = Predictor.load(str(tmp_path / "model"), runtime="torch")
     rng = np.random.default_rng(0)
     cells = [rng.integers(90, 200, (40, 40, 3), np.uint8) for _ in range(ENOUGH)]
     assert all(UNMEASURED in one.warnings for one in predictor.predict(cells[:3], 25 / 40))

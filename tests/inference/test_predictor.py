@@ -21,7 +21,7 @@ from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.engine.run import run
 from hf_wbc.inference.cell_prediction import BLURRED, EMPTY, image_warnings
-from hf_wbc.inference.gallery import FILE, read_reference_set
+from hf_wbc.inference.gallery import REFERENCE_FILE, read_reference_set
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.inference.saliency import deletion_curve
 from hf_wbc.models import load_trained
@@ -47,7 +47,7 @@ def model(home: str, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) 
 def predictor(model: str, home: str) -> Predictor:
     """With its reference."""
     assert main(["reference", model, home, "--all-thumbnails", "--per-class", "3"]) == 0
-    return Predictor.load(model, engine="torch")
+    return Predictor.load(model, runtime="torch")
 
 
 def images(ref: str, split: str = "test") -> tuple[list[np.ndarray], np.ndarray]:
@@ -80,8 +80,8 @@ def test_an_answer_is_whole_and_consistent(predictor: Predictor, home: str) -> N
         assert answer.probabilities.sum() == pytest.approx(1)
         assert answer.label == answer.probabilities.argmax()
         (inside,) = abstention.sets["class"].sets(answer.logits[None])
-        assert set(answer.conformal) == set(np.flatnonzero(inside).tolist())
-        chances = [answer.probabilities[c] for c in answer.conformal]
+        assert set(answer.conformal_set) == set(np.flatnonzero(inside).tolist())
+        chances = [answer.probabilities[c] for c in answer.conformal_set]
         assert chances == sorted(chances, reverse=True)
         is_away = bool(abstention.rejection.rejects(answer.logits[None])[0])
         assert answer.rejected == (is_away or EMPTY in answer.warnings)
@@ -180,7 +180,7 @@ def test_an_unknown_scale_is_guessed_and_said_to_be(predictor: Predictor) -> Non
 def test_the_nearest_training_cells_come_first(predictor: Predictor, home: str) -> None:
     pixels, labels = images(home, "train")
     answer = predictor.predict(pixels[:1], UM_PER_PX)[0]
-    found = predictor.neighbours(answer, 5)
+    found = predictor.neighbors(answer, 5)
     assert len(found) == 5 and found[0].distance == pytest.approx(0, abs=1e-5)
     assert found[0].label == labels[0] and found[0].source == "home"
     assert [each.distance for each in found] == sorted(each.distance for each in found)
@@ -192,7 +192,7 @@ def test_a_model_knows_its_confusion_and_its_reference(predictor: Predictor, hom
     assert held is not None
     _, labels = images(home, "validation")
     np.testing.assert_array_equal(held.labels, labels)
-    card = predictor.card
+    card = predictor.info
     assert card["knows_confusion"] and card["num_reference_cells"] == 3 * NUM_CLASSES
     json.dumps(card)
 
@@ -202,12 +202,12 @@ def test_saliency_hides_the_class_faster_than_chance(predictor: Predictor, home:
     rng, gains = np.random.default_rng(0), []
     for row in range(0, 22, 3):
         (answer,) = predictor.predict(pixels[row : row + 1], UM_PER_PX)
-        heat, _ = predictor.tested_saliency(pixels[row], UM_PER_PX, answer.label)
+        heat, _ = predictor.saliency(pixels[row], UM_PER_PX, answer.label)
         assert heat.shape == (28, 28) and heat.min() >= 0 and heat.max() <= 1
-        inputs = predictor.inputs(pixels[row], UM_PER_PX)
+        inputs = predictor.preprocess_image(pixels[row], UM_PER_PX)
         orders = [heat, rng.random(heat.shape).astype(np.float32)]
         areas = [
-            np.mean(deletion_curve(predictor.differentiable(), inputs, answer.label, order))
+            np.mean(deletion_curve(predictor.differentiable_logits(), inputs, answer.label, order))
             for order in orders
         ]
         gains.append(areas[1] - areas[0])
@@ -225,10 +225,10 @@ def test_threads_get_their_own_answers(predictor: Predictor, home: str) -> None:
 
 def test_a_model_without_a_reference_does_without(model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
-    predictor = Predictor.load(str(tmp_path / "model"), engine="torch")
-    assert predictor.held_out is None and not predictor.card["knows_confusion"]
+    predictor = Predictor.load(str(tmp_path / "model"), runtime="torch")
+    assert predictor.held_out is None and not predictor.info["knows_confusion"]
     (answer,) = predictor.predict([np.full((60, 60, 3), 200, np.uint8)], 0.5)
-    assert predictor.neighbours(answer) == []
+    assert predictor.neighbors(answer) == []
 
 
 def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: str) -> None:
@@ -241,9 +241,9 @@ def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: st
 
 def test_a_damaged_reference_is_named(predictor: Predictor, model: str, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
-    (tmp_path / "model" / FILE).write_bytes(b"PAR1 and no more")
+    (tmp_path / "model" / REFERENCE_FILE).write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"reference\.parquet is damaged"):
-        Predictor.load(str(tmp_path / "model"), engine="torch")
+        Predictor.load(str(tmp_path / "model"), runtime="torch")
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
@@ -254,4 +254,4 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 
 def test_names_are_the_eleven(predictor: Predictor) -> None:
-    assert predictor.names == NAMES
+    assert predictor.class_names == NAMES

@@ -5,7 +5,7 @@ import pytest
 
 from hf_wbc.data.crop import COARSEST_UM_PER_PX, FINEST_UM_PER_PX
 from hf_wbc.inference.cell_prediction import NO_CELL, image_warnings
-from hf_wbc.inference.predictor import UNKNOWN_UM_PER_PX, crop_frames
+from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX, crop_frames
 
 
 def disc(diameter_px: float, side: int = 360) -> np.ndarray:
@@ -32,7 +32,7 @@ def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None
     for scale in (None, [None]):
         (found,) = crop_frames([pixels], scale)
         assert found.nucleus is not None and found.guessed and found.assumed
-        assert found.um_per_px == UNKNOWN_UM_PER_PX
+        assert found.um_per_px == DEFAULT_UM_PER_PX
         said = " ".join(image_warnings(pixels, found, None))
         assert size in said and "by nothing in the image" in said
 
@@ -41,7 +41,7 @@ def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
     pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
     pixels[:150] -= 40
     (found,) = crop_frames([pixels], None)
-    assert found.nucleus is None and found.assumed and found.um_per_px == UNKNOWN_UM_PER_PX
+    assert found.nucleus is None and found.assumed and found.um_per_px == DEFAULT_UM_PER_PX
     said = image_warnings(pixels, found, None)
     assert NO_CELL in said and any("by nothing in the image" in words for words in said)
 

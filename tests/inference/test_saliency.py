@@ -24,16 +24,16 @@ def cell() -> Tensor:
 def test_a_map_of_what_is_looked_at_passes() -> None:
     found = deletion_test(patch_logits, cell(), 1, cell()[0, 0].numpy())
     truth = patch_logits(cell()).softmax(1)[0, 1].item()
-    np.testing.assert_allclose(found.whole, truth, atol=1e-6)
-    assert found.passed and found.without_marked < 0.6 < 0.9 < found.without_random
-    assert len(found.without_others) == NUM_OTHERS
+    np.testing.assert_allclose(found.original, truth, atol=1e-6)
+    assert found.passed and found.marked_hidden < 0.6 < 0.9 < found.mean_random_hidden
+    assert len(found.random_hidden) == NUM_OTHERS
 
 
 def test_a_map_of_something_else_fails() -> None:
     corner = np.zeros((SIDE, SIDE), np.float32)
     corner[:18, :18] = 1
     found = deletion_test(patch_logits, cell(), 1, corner)
-    assert not found.passed and found.without_marked > found.without_random
+    assert not found.passed and found.marked_hidden > found.mean_random_hidden
 
 
 def test_all_that_is_hidden_is_of_the_same_size() -> None:
