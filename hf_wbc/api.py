@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_wbc.engine.domains import Domain
     from hf_wbc.hub.publication import Destination, Kind, Publication
     from hf_wbc.inference.batch_predict import BatchPredictions
+    from hf_wbc.inference.options import Split
     from hf_wbc.records import RunFolder
 
 __all__ = ["compare", "embed", "evaluate", "load_domain", "predict", "prepare", "publish", "train"]
@@ -216,7 +217,7 @@ def predict(
     um_per_px: float | None = None,
     cell_fills_frame: bool = False,
     skip_bad: bool = False,
-    splits: Sequence[str] = ("train", "validation", "test"),
+    splits: "Sequence[Split]" = ("train", "validation", "test"),
     on_progress: Progress | None = None,
 ) -> "BatchPredictions":
     """Predict the classes of all images of a folder or dataset.
@@ -234,7 +235,7 @@ def predict(
         on_progress: Called with the number of images done and the total.
 
     Returns:
-        `image_ids`, `logits` (N, 11), conformal `sets` (N, 11) and `rejected` (N,) where the model
+        `image_ids`, `logits` (N, 11), `conformal_sets` (N, 11) and `rejected` (N,) where the model
         has them, and `counts` by class.
 
     Raises:
@@ -244,12 +245,18 @@ def predict(
 
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.inference.batch_predict import predict_images
+    from hf_wbc.inference.options import PredictOptions
 
+    options = PredictOptions(
+        um_per_px=um_per_px,
+        cell_fills_frame=cell_fills_frame,
+        skip_bad=skip_bad,
+        splits=tuple(splits),
+    )
     with tempfile.TemporaryDirectory() as work:
         return predict_images(
-            str(model), str(images), Path(work), make_accelerator(), um_per_px=um_per_px,
-            cell_fills_frame=cell_fills_frame, skip_bad=skip_bad, splits=tuple(splits),
-            report=on_progress or _silent,
+            str(model), str(images), Path(work), make_accelerator(), options,
+            on_progress=on_progress or _silent,
         )  # fmt: skip
 
 

@@ -1,90 +1,87 @@
-"""`hf-wbc predict`: a trained model's answers to images that nobody has labelled."""
+"""`hf-wbc predict`: classify a folder of images."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from hf_wbc.inference.options import PredictOptions
+
+if TYPE_CHECKING:
+    from hf_wbc.inference.batch_predict import BatchPredictions
+
 Format = Literal["challenge", "csv", "parquet"]
-Split = Literal["train", "validation", "test"]
-Engine = Literal["auto", "torch", "compile", "openvino", "onnx"]
+RENAMED_FLAGS = {"--engine": "--runtime"}
+DEFAULTS = PredictOptions()
 
 
 def predict(
-    model: Annotated[str, tyro.conf.Positional],
-    folder: Annotated[str, tyro.conf.Positional],
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")],
     out: Path,
     format: Format = "csv",
-    um_per_px: float | None = None,
-    source: str | None = None,
-    cell_fills_frame: bool = False,
-    skip_bad: bool = False,
-    splits: tuple[Split, ...] = ("train", "validation", "test"),
-    num_proc: int | None = None,
-    engine: Engine = "auto",
-    precision: Literal["fp32", "bf16"] = "fp32",
+    source: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    inference: PredictOptions = DEFAULTS,
 ) -> None:
-    """Write the classes that a model sees in a folder of images, one row an image.
+    """Predict the class of every image in a folder or dataset.
 
-    The central 25 um of each image are cropped, as in training, so its scale has to be known.
-    After a kill the same command goes on where it was. Under `accelerate launch $(which hf-wbc)
-    predict ...`, or `torchrun` likewise, the processes share the work.
+    hf-wbc predict runs/RUN/model my_cells --um-per-px 0.09 --out cells.csv
+
+    Images are cropped to the central 25 um, so their scale must be known. The same command resumes
+    an interrupted prediction. `accelerate launch` and `torchrun` share the work among processes.
 
     Args:
-        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
-        folder: A folder of images, a prepared folder, or a Hub dataset.
-        out: The file to write, .csv or .parquet; it appears whole.
-        format: challenge is the submission of 2022 (Image,Label,LabelID); csv and parquet have the
-            probabilities of all classes, the conformal set, and whether a cell is rejected as none
-            of them.
-        um_per_px: Scale of the images in um per pixel.
-        source: Take the scale of a known laboratory instead, such as matek_19.
-        cell_fills_frame: The images are cut out around their cells; their scale does not matter.
-        skip_bad: Go on without bad images, and name them.
-        splits: Which images of a prepared dataset.
-        num_proc: Processes that decode images; every core when not given.
-        engine: What computes: the fastest that is installed and agrees with torch, or one by name.
-        precision: bf16 is faster on some processors and turns some answers; what it costs is
-            measured and said.
+        model: A run's model folder, or a Hub model `org/name[@revision]`.
+        images: A folder of images, a prepared folder, or a Hub dataset.
+        out: The file to write, .csv or .parquet.
+        format: csv and parquet have all probabilities, the conformal set and whether the cell is
+            rejected as none of the classes; challenge is the submission format of 2022
+            (Image,Label,LabelID).
+        source: Use the scale of a known laboratory, such as matek_19.
+        inference: How images are read and which runtime computes.
     """
+    from dataclasses import replace
+
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
-    from hf_wbc.inference.batch_predict import describe_degradation
     from hf_wbc.inference.prediction_file import predict_to_file
-    from hf_wbc.text import shorten_list
 
     if source is not None:
-        if um_per_px is not None:
-            raise ValueError(f"--source {source} and --um-per-px {um_per_px} both say a scale")
-        um_per_px = dataset_scripts.load(source).um_per_px
+        if inference.um_per_px is not None:
+            raise ValueError(
+                f"--source {source} and --um-per-px {inference.um_per_px} both give a scale; "
+                "leave out one of them"
+            )
+        inference = replace(inference, um_per_px=dataset_scripts.load(source).um_per_px)
     with stage_progress() as report:
-        answers = predict_to_file(
+        predictions = predict_to_file(
             model,
-            folder,
+            images,
             out,
             format,
-            um_per_px=um_per_px,
-            cell_fills_frame=cell_fills_frame,
-            skip_bad=skip_bad,
-            splits=splits,
-            num_proc=num_proc,
-            engine=engine,
-            precision=precision,
-            report=lambda done, total: report("predict", done, total),
+            inference,
+            on_progress=lambda done, total: report("predict", done, total),
         )
-    if answers is None:  # the first process says it all
-        return
-    numbers = ", ".join(f"{name} {number:,}" for name, number in answers.counts.items())
-    print(f"{out}: {len(answers.image_ids):,} images, {numbers}")
-    if answers.rejected is not None and answers.rejected.any():
-        print(f"rejected as none of the classes: {int(answers.rejected.sum()):,}")
-    used = answers.facts["engine"]
-    print(f"engine: {used['name']} {used['version']}, {used['precision']}")
-    for reason in used["passed_over"]:
-        print(f"passed over: {reason}")
-    if used["cost"]:
-        print(describe_degradation(used["cost"]))
-    for reason in answers.bad:
-        print(f"left out: {reason}")
-    if answers.passed_over:
-        print(f"passed over, no images: {shorten_list(answers.passed_over)}")
+    if predictions is not None:  # only the first process has them
+        print("\n".join(summary(predictions, out)))
+
+
+def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
+    """Describe finished predictions in a few lines."""
+    from hf_wbc.inference.batch_predict import describe_degradation
+    from hf_wbc.text import shorten_list
+
+    counts = ", ".join(f"{name} {number:,}" for name, number in predictions.counts.items())
+    lines = [f"{out}: {len(predictions.image_ids):,} images, {counts}"]
+    if predictions.rejected is not None and predictions.rejected.any():
+        lines.append(f"rejected as none of the classes: {int(predictions.rejected.sum()):,}")
+    runtime = predictions.metadata["runtime"]
+    lines.append(f"runtime: {runtime['name']} {runtime['version']}, {runtime['precision']}")
+    lines += [f"rejected runtime: {reason}" for reason in runtime["rejected"]]
+    if runtime["degradation"]:
+        lines.append(describe_degradation(runtime["degradation"]))
+    lines += [f"left out: {reason}" for reason in predictions.bad_images]
+    if predictions.skipped_files:
+        lines.append(f"skipped, not images: {shorten_list(predictions.skipped_files)}")
+    return lines

@@ -37,6 +37,6 @@ def reference(
             data,
             shown=None if all_thumbnails else shown,
             per_class=per_class,
-            report=lambda done, total: report("reference", done, total),
+            on_progress=lambda done, total: report("reference", done, total),
         )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -1,22 +1,19 @@
-"""What a trained model says of images that nobody has labelled: a folder, or a prepared dataset.
+"""Predict the classes of very many images, block by block.
 
-Answers to very many images, block by block, so that a kill costs one block.
-
-Each block's answers are a file; whoever starts again finds those that are there. Several processes
-take turns, and go in step, so that none waits for long at the end.
-
-What bf16 costs on some cells: how many answers it turns, and macro-F1 where labels are known."""
+Each block's predictions are a file, so an interrupted call loses at most one block and the same
+call resumes. Several processes take turns on the blocks and advance together, so that none waits
+long at the end.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -24,7 +21,6 @@ from numpy.typing import NDArray
 from hf_wbc.data.image_blocks import BLOCK, ImageBlock, num_blocks
 from hf_wbc.data.parallel import prefetch
 from hf_wbc.data.preprocessing import ImagePreprocessing
-from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
@@ -35,80 +31,231 @@ from hf_wbc.inference.image_source import (
     find_image_folder,
     folder_source,
 )
+from hf_wbc.inference.options import PredictOptions
 from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
 from hf_wbc.inference.runtimes import eager_runtime
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
-from hf_wbc.records import atomic_replace, digest
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
+from hf_wbc.records import digest, replacing
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
 from hf_wbc.text import shorten_list
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+__all__ = [
+    "BatchPredictions",
+    "Chunk",
+    "LogitsFunction",
+    "bf16_degradation",
+    "describe_degradation",
+    "predict_chunks",
+    "predict_images",
+]
 
 LogitsFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""From squares (B, S, S, 3) to logits (B, 11)."""
+"""Maps crops (B, S, S, 3) to logits (B, 11)."""
+BF16_SAMPLE = 1000
+"""Images on which the effect of bf16 is measured, at most."""
+
+
+@dataclass(frozen=True)
+class BatchPredictions:
+    """A model's predictions for N images."""
+
+    image_ids: tuple[str, ...]
+    """Paths within the folder, or the dataset's ids, in their order."""
+    logits: NDArray[np.float32]
+    """Logits (N, 11)."""
+    conformal_sets: NDArray[np.bool_] | None
+    """Whether each class is in the image's conformal set (N, 11); None without calibration."""
+    rejected: NDArray[np.bool_] | None
+    """Whether each image (N,) is unlike all training cells; None without calibration."""
+    bad_images: tuple[str, ...]
+    """Images that were left out, each with the reason."""
+    skipped_files: tuple[str, ...]
+    """Files of the folder that are not images."""
+    metadata: dict[str, Any]
+    """Model, runtime, data and preprocessing of the images; plain JSON values."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images predicted as each class, without classes that have none."""
+        found = Counter(self.logits.argmax(1).tolist())
+        return {NAMES[i]: found[i] for i in sorted(found)}
+
+
+def predict_images(
+    model: str,
+    ref: str,
+    work: Path,
+    accelerator: "Accelerator",
+    options: PredictOptions | None = None,
+    *,
+    on_progress: Report = without_progress_bars,
+) -> BatchPredictions:
+    """Predict every image of a folder or dataset, in the order of the names.
+
+    Args:
+        model: A run's model folder, or a Hub model `org/name[@revision]`.
+        ref: A folder of images, which needs a scale or `cell_fills_frame`; or a prepared folder or
+            Hub dataset, which has its own scale.
+        work: Folder of finished blocks, from which the same call resumes after an interruption.
+        accelerator: Its processes share the work, and each returns all predictions.
+        options: Scale, splits, runtime and so on.
+        on_progress: Called with the number of images done and the total.
+
+    Raises:
+        ValueError: For a model of other classes, missing images or scale, a rejected runtime, and
+            bad images, which it names, unless `skip_bad`.
+    """
+    options = options or PredictOptions()
+    images = find_image_folder(ref, options.um_per_px, options.cell_fills_frame)
+    pretrained, num_proc = load_trained(model), _decoders(options.num_proc, accelerator)
+    pretrained.classifier.to(accelerator.device).eval()
+    source = (
+        dataset_source(pretrained, ref, options.splits, options.cell_fills_frame, num_proc)
+        if images is None
+        else folder_source(pretrained, images, num_proc)
+    )
+    choice = choose_runtime(
+        pretrained.classifier,
+        pretrained.preprocessing,
+        options.runtime,
+        options.precision,
+        pretrained.revision,
+    )
+    runtime = choice.runtime
+    identity = {
+        "engine": [runtime.name, runtime.version, runtime.precision],
+        "listing": source.fingerprint,
+        "revision": pretrained.revision,
+        **source.metadata,
+    }
+    folder = work / digest(identity)
+    degradation = _measure_degradation(pretrained, choice, source)
+    logits_of = partial(_logits, pretrained, runtime, source.preprocessing)
+    predict_chunks(source, logits_of, folder, accelerator, options.skip_bad, on_progress)
+    chunks = list(read_chunks(source, folder))
+    _require_usable(chunks, source.num_images, options.skip_bad)
+    metadata = {
+        "model": {
+            "name": model,
+            "revision": pretrained.revision,
+            "exposure": pretrained.exposure,
+            "exposed_to": list(pretrained.exposed_to),
+        },
+        "runtime": {**choice.to_dict(), "degradation": degradation},
+        **source.metadata,
+    }
+    return _collect(pretrained, chunks, source.skipped_files, metadata)
+
+
+def _require_usable(chunks: list["Chunk"], num_images: int, skip_bad: bool) -> None:
+    """ValueError that names the bad images, unless they may be skipped and others are left."""
+    bad = tuple(fault for chunk in chunks for fault in chunk.faults)
+    if bad and (not skip_bad or not any(chunk.image_ids for chunk in chunks)):
+        raise ValueError(
+            f"{len(bad)} of {num_images} images cannot be used: {shorten_list(bad, 10)}. "
+            + ("Use other images" if skip_bad else "Fix them, or leave them out with --skip-bad")
+        )
+
+
+def _collect(
+    pretrained: PretrainedModel,
+    chunks: list["Chunk"],
+    skipped_files: tuple[str, ...],
+    metadata: dict[str, Any],
+) -> BatchPredictions:
+    ids = tuple(image_id for chunk in chunks for image_id in chunk.image_ids)
+    bad = tuple(fault for chunk in chunks for fault in chunk.faults)
+    logits = np.concatenate([chunk.logits for chunk in chunks])
+    data = {**metadata["data"], "num_images": len(ids), "num_bad": len(bad)}
+    abstention = fit_run_abstention(pretrained)
+    sets = None if abstention is None else abstention.within_class.sets(logits)
+    rejected = None if abstention is None else abstention.rejection.rejects(logits)
+    return BatchPredictions(
+        ids, logits, sets, rejected, bad, skipped_files, {**metadata, "data": data}
+    )
+
+
+def _logits(
+    pretrained: PretrainedModel,
+    runtime: Runtime,
+    preprocessing: ImagePreprocessing,
+    crops: NDArray[np.uint8],
+) -> NDArray[np.float32]:
+    device = pretrained.classifier.head.weight.device
+    features = run_runtime(runtime, crops, preprocessing, device)
+    return apply_head(pretrained.classifier, features)
+
+
+def _decoders(num_proc: int | None, accelerator: "Accelerator") -> int | None:
+    """Return how many processes decode images for each process that predicts."""
+    if num_proc is None and accelerator.num_processes > 1:
+        return 1
+    return num_proc
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """The answers to the images of a block that are whole, and what is wrong with the others."""
+    """Predictions for the readable images of a block, and what is wrong with the others."""
 
     image_ids: tuple[str, ...]
     logits: NDArray[np.float32]
-    """(B, 11)."""
+    """Logits (B, 11)."""
     faults: tuple[str, ...]
+    """The images that cannot be used, each with the reason."""
 
 
 def predict_chunks(
-    shelf: ImageSource,
-    answer: LogitsFunction,
+    source: ImageSource,
+    logits_of: LogitsFunction,
     folder: Path,
     accelerator: "Accelerator",
     skip_bad: bool,
-    report: Report,
+    on_progress: Report,
 ) -> None:
-    """Make every part of a shelf in `folder`, as far as it is not there yet.
+    """Predict every block of a source that `folder` does not have yet.
 
-    Unless `skip_bad`, nothing is answered any more once a process has met a bad image: the rest is
-    only read, to name all that are bad.
+    Unless `skip_bad`, a process that meets a bad image predicts nothing more: it reads the
+    remaining images only to name all bad ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    todo = [n for n in range(num_blocks(shelf.num_images)) if not _is_answered(_path(folder, n))]
-    accelerator.wait_for_everyone()  # nobody begins before all have looked
+    todo = [n for n in range(num_blocks(source.num_images)) if not _is_done(_path(folder, n))]
+    accelerator.wait_for_everyone()  # no process writes before all have listed what is missing
     world, rank = accelerator.num_processes, accelerator.process_index
     mine = todo[rank::world]
-    left = sum(_size(shelf, number) for number in todo)
-    done, is_bad = shelf.num_images - left, False
-    blocks = prefetch(shelf.read(mine))
+    remaining = sum(_block_size(source, number) for number in todo)
+    done, is_bad = source.num_images - remaining, False
+    blocks = prefetch(source.read(mine))
     for turn in range(-(-len(todo) // world)):
         if turn < len(mine):
             block = next(blocks)
             is_bad = is_bad or bool(block.faults and not skip_bad)
-            write_chunk(_path(folder, mine[turn]), block, None if is_bad else answer)
-        now = todo[turn * world : (turn + 1) * world]
-        done += sum(_size(shelf, number) for number in now)
+            write_chunk(_path(folder, mine[turn]), block, None if is_bad else logits_of)
+        current = todo[turn * world : (turn + 1) * world]
+        done += sum(_block_size(source, number) for number in current)
         accelerator.wait_for_everyone()
-        report(done, shelf.num_images)
-    for _ in blocks:  # none: it lets the reader end
+        on_progress(done, source.num_images)
+    for _ in blocks:  # no block is left; exhausting the iterator ends the reader
         raise AssertionError
 
 
-def write_chunk(path: Path, block: ImageBlock, answer: LogitsFunction | None) -> None:
-    """Answer a block and keep it; without `answer` only its faults are kept."""
-    names = block.names if answer else ()
-    logits = answer(block.pixels) if answer and names else np.empty((0, NUM_CLASSES), np.float32)
+def write_chunk(path: Path, block: ImageBlock, logits_of: LogitsFunction | None) -> None:
+    """Predict a block and save the result; without `logits_of`, save its faults only."""
+    names = block.names if logits_of else ()
+    logits = logits_of(block.pixels) if logits_of and names else np.empty((0, NUM_CLASSES), "f4")
     table = pa.table({"image_id": pa.array(names, pa.string()), "logits": fixed_rows(logits)})
-    facts = {"faults": list(block.faults), "answered": answer is not None}
-    with atomic_replace(path) as temporary:
+    facts = {"faults": list(block.faults), "answered": logits_of is not None}
+    with replacing(path) as temporary:
         pq.write_table(table.replace_schema_metadata({"part": json.dumps(facts)}), temporary)
 
 
-def read_chunks(shelf: ImageSource, folder: Path) -> Iterator[Chunk]:
-    """All parts of a shelf, in order."""
-    for number in range(num_blocks(shelf.num_images)):
+def read_chunks(source: ImageSource, folder: Path) -> Iterator[Chunk]:
+    """Read the predictions of all blocks of a source, in order."""
+    for number in range(num_blocks(source.num_images)):
         table = pq.read_table(_path(folder, number)).combine_chunks()
         facts = json.loads(table.schema.metadata[b"part"])
         ids = tuple(table["image_id"].to_pylist())
@@ -120,167 +267,66 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:07}.parquet"
 
 
-def _size(shelf: ImageSource, number: int) -> int:
-    return min(BLOCK, shelf.num_images - number * BLOCK)
+def _block_size(source: ImageSource, number: int) -> int:
+    return min(BLOCK, source.num_images - number * BLOCK)
 
 
-def _is_answered(path: Path) -> bool:
+def _is_done(path: Path) -> bool:
     return path.exists() and bool(json.loads(pq.read_schema(path).metadata[b"part"])["answered"])
 
 
-SAMPLE = 1000
-"""Cells that it is measured on, at most."""
-
-
 def bf16_degradation(
-    exact: LogitsFunction, fast: LogitsFunction, squares: NDArray[np.uint8], labels: NDArray[np.int64] | None
+    exact: LogitsFunction,
+    fast: LogitsFunction,
+    crops: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
 ) -> dict[str, Any]:
-    """Of answers `fast` against `exact` on squares (N, S, S, 3); plain JSON values.
+    """Measure how bf16 changes predictions.
 
-    macro-F1 is of the labelled cells (N,) alone, None where there are none.
+    Args:
+        exact: The model in fp32.
+        fast: The model in bf16.
+        crops: Images (N, S, S, 3).
+        labels: Their labels (N,), -1 where unknown.
+
+    Returns:
+        Plain JSON values: the share of changed predictions, and both macro-F1 scores of the
+        labeled images, None if there are none.
     """
-    found = [answer(squares).argmax(1) for answer in (exact, fast)]
-    cost: dict[str, Any] = {
-        "num_cells": len(squares),
-        "turned": float((found[0] != found[1]).mean()),
+    predicted = [logits_of(crops).argmax(1) for logits_of in (exact, fast)]
+    degradation: dict[str, Any] = {
+        "num_cells": len(crops),
+        "changed": float((predicted[0] != predicted[1]).mean()),
         "macro_f1_fp32": None,
         "macro_f1_bf16": None,
     }
-    if labels is not None and (known := labels != UNLABELED).any():
-        for name, classes in zip(("macro_f1_fp32", "macro_f1_bf16"), found, strict=True):
-            cost[name] = score(labels[known], classes[known])["macro_f1"]
-    return cost
+    if labels is not None and (known := labels != UNLABELLED).any():
+        for name, classes in zip(("macro_f1_fp32", "macro_f1_bf16"), predicted, strict=True):
+            degradation[name] = score(labels[known], classes[known])["macro_f1"]
+    return degradation
 
 
-def describe_degradation(cost: dict[str, Any]) -> str:
-    """In a sentence."""
-    text = f"bf16 turned {cost['turned']:.2%} of the answers on {cost['num_cells']:,} cells"
-    if cost["macro_f1_fp32"] is None:
-        return f"{text}; none of them has a label, so what that costs is not known"
-    return f"{text}; macro-F1 {cost['macro_f1_bf16']:.4f} against {cost['macro_f1_fp32']:.4f}"
+def describe_degradation(degradation: dict[str, Any]) -> str:
+    """Describe the effect of bf16 in one line."""
+    changed, num_cells = degradation["changed"], degradation["num_cells"]
+    text = f"bf16 changed {changed:.2%} of the predictions on {num_cells:,} cells"
+    exact, fast = degradation["macro_f1_fp32"], degradation["macro_f1_bf16"]
+    if exact is None:
+        return f"{text}; its effect on macro-F1 is unknown, because none of them has a label"
+    return f"{text}; macro-F1 {fast:.4f} in bf16, {exact:.4f} in fp32"
 
 
-Logits = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class BatchPredictions:
-    """A model's answers to N images."""
-
-    image_ids: tuple[str, ...]
-    """Paths within the folder, or a dataset's own ids, in their order."""
-    logits: Logits
-    """(N, 11)."""
-    sets: Flags | None
-    """Whether each class is in the conformal set of each image (N, 11); None without sets."""
-    rejected: Flags | None
-    """Whether each image (N,) is like none of the model's cells; None where nothing tells."""
-    bad: tuple[str, ...]
-    """What is wrong with the images that were left out, naming them."""
-    passed_over: tuple[str, ...]
-    """Files of the folder that are no images."""
-    facts: dict[str, Any]
-    """Model, engine, data and treatment of the images; plain JSON values."""
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many images were taken for each class, without those of which there are none."""
-        found = Counter(self.logits.argmax(1).tolist())
-        return {NAMES[i]: found[i] for i in sorted(found)}
-
-
-def predict_images(
-    model: str,
-    ref: str,
-    work: Path,
-    accelerator: "Accelerator",
-    *,
-    um_per_px: float | None = None,
-    cell_fills_frame: bool = False,
-    skip_bad: bool = False,
-    splits: Sequence[str] = SPLITS,
-    num_proc: int | None = None,
-    engine: str = "auto",
-    precision: str = "fp32",
-    report: Report = without_progress_bars,
-) -> BatchPredictions:
-    """Answers of a run's model folder or a Hub model, for every image in the order of its names.
-
-    `ref` is a folder of images, which needs a scale or `cell_fills_frame`; a prepared folder or a
-    Hub dataset, which has its own, of which `splits` are taken. What is done lies in `work`, from
-    where the same call goes on after a kill. Every process of `accelerator` gets all answers.
-
-    ValueError for a model of other classes, no images, no scale or two, an engine that is refused,
-    and for bad images, which it names, unless `skip_bad`.
-    """
-    images = find_image_folder(ref, um_per_px, cell_fills_frame)
-    loaded, num_proc = load_trained(model), _workers(num_proc, accelerator)
-    loaded.classifier.to(accelerator.device).eval()
-    if images is None:
-        shelf = dataset_source(loaded, ref, splits, cell_fills_frame, num_proc)
-    else:
-        shelf = folder_source(loaded, images, num_proc)
-    key = loaded.revision
-    chosen = choose_runtime(loaded.classifier, loaded.preprocessing, engine, precision, key)
-    answer = partial(_answer, loaded, chosen.engine, shelf.how)
-    used = chosen.engine
-    plan = {"engine": [used.name, used.version, used.precision], "listing": shelf.listing}
-    folder = work / digest({**plan, "revision": loaded.revision, **shelf.facts})
-    facts = {
-        "model": _model(model, loaded),
-        "engine": {**chosen.facts(), "cost": _cost(loaded, chosen, shelf)},
-        **shelf.facts,
-    }
-    predict_chunks(shelf, answer, folder, accelerator, skip_bad, report)
-    parts = list(read_chunks(shelf, folder))
-    ids = tuple(image_id for part in parts for image_id in part.image_ids)
-    bad = tuple(fault for part in parts for fault in part.faults)
-    if bad and (not skip_bad or not ids):
-        raise ValueError(
-            f"{len(bad)} of {shelf.num_images} images cannot be used: {shorten_list(bad, 10)}. "
-            + ("Give others" if skip_bad else "Mend them, or go on without them with --skip-bad")
-        )
-    logits = np.concatenate([part.logits for part in parts])
-    facts["data"] |= {"num_images": len(ids), "num_bad": len(bad)}
-    abstention = fit_run_abstention(loaded)
-    sets = None if abstention is None else abstention.within_class.sets(logits)
-    rejected = None if abstention is None else abstention.rejection.rejects(logits)
-    return BatchPredictions(ids, logits, sets, rejected, bad, shelf.passed_over, facts)
-
-
-def _answer(
-    loaded: PretrainedModel,
-    engine: Runtime,
-    how: ImagePreprocessing,
-    squares: npt.NDArray[np.uint8],
-) -> Logits:
-    device = loaded.classifier.head.weight.device
-    return apply_head(loaded.classifier, run_runtime(engine, squares, how, device))
-
-
-def _cost(
-    loaded: PretrainedModel, chosen: RuntimeChoice, shelf: ImageSource
+def _measure_degradation(
+    pretrained: PretrainedModel, choice: RuntimeChoice, source: ImageSource
 ) -> dict[str, Any] | None:
-    """Of bf16, on the first images; None for fp32, which costs nothing."""
-    if chosen.engine.precision == "fp32":
+    """Measure bf16 on the first images; None for fp32."""
+    if choice.runtime.precision == "fp32":
         return None
-    blocks: Iterator[ImageBlock] = shelf.read(range(num_blocks(min(shelf.num_images, SAMPLE))))
-    some_blocks = list(blocks)
-    squares = np.concatenate([block.pixels for block in some_blocks])[:SAMPLE]
-    labels = None if shelf.labels is None else shelf.labels[: len(squares)]
-    exact = partial(_answer, loaded, eager_runtime(loaded.classifier, shelf.size), shelf.how)
-    fast = partial(_answer, loaded, chosen.engine, shelf.how)
-    return bf16_degradation(exact, fast, squares, labels)
-
-
-def _model(name: str, loaded: PretrainedModel) -> dict[str, Any]:
-    seen = {"exposure": loaded.exposure, "exposed_to": list(loaded.exposed_to)}
-    return {"name": name, "revision": loaded.revision, **seen}
-
-
-def _workers(num_proc: int | None, accelerator: "Accelerator") -> int | None:
-    """Processes that decode, for each of those that answer."""
-    if num_proc is None and accelerator.num_processes > 1:
-        return 1
-    return num_proc
+    num_images = min(source.num_images, BF16_SAMPLE)
+    blocks = list(source.read(range(num_blocks(num_images))))
+    crops = np.concatenate([block.pixels for block in blocks])[:BF16_SAMPLE]
+    labels = None if source.labels is None else source.labels[: len(crops)]
+    torch_runtime = eager_runtime(pretrained.classifier, source.size)
+    exact = partial(_logits, pretrained, torch_runtime, source.preprocessing)
+    fast = partial(_logits, pretrained, choice.runtime, source.preprocessing)
+    return bf16_degradation(exact, fast, crops, labels)

@@ -1,7 +1,7 @@
-"""Make the reference of a trained model from its sources: see `hf_wbc.inference.gallery`.
+"""Build a trained model's reference set from its sources (see `hf_wbc.inference.gallery`).
 
-A few training cells of each class and source, evenly spaced, with thumbnails unless a source's
-images may not be passed on; every validation cell's logits, which no training has seen.
+It takes a few training cells of each class and source, evenly spaced, with thumbnails where the
+source's license allows it, and the logits of every validation cell, which training never saw.
 """
 
 import io
@@ -20,25 +20,29 @@ from PIL import Image
 from hf_wbc.data.crop import crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, evenly_spaced, image_appearance
+from hf_wbc.data.image_statistics import LOOK, evenly_spaced, image_appearance
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
-from hf_wbc.engine.features import crop_geometry, fixed_rows
+from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.gallery import VERSION, head_digest, reference_set_path
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.records import atomic_replace
+from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NUM_CLASSES
+
+__all__ = ["build_reference_set"]
 
 PER_CLASS = 40
 """Training cells of each class and source."""
 THUMBNAIL_PX = 96
-_AT_ONCE = 64
+CHUNK = 64
+"""Images that are decoded at once."""
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Some rows of a domain's split, as a model saw them."""
+class _Selection:
+    """Rows of a domain's split."""
 
+    ref: str
     domain: DomainSplit
     rows: NDArray[np.int64]
 
@@ -49,41 +53,51 @@ def build_reference_set(
     *,
     shown: Collection[str] | None = None,
     per_class: int = PER_CLASS,
-    report: Report = without_progress_bars,
+    on_progress: Report = without_progress_bars,
 ) -> Path:
-    """Write the reference of a model's folder from the datasets that it was trained on; its path.
+    """Write the reference set of a model from the datasets that it was trained on.
 
-    `shown` are the domains whose thumbnails may be in it; None means all. ValueError when a dataset
-    is not one of the model's sources, as far as it says, or has no labels.
+    Args:
+        model: A run's model folder.
+        refs: Prepared folders or Hub datasets.
+        shown: Names of the domains whose thumbnails may be included; None includes all.
+        per_class: Training cells of each class and source.
+        on_progress: Called with the number of images done and the total.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: If a dataset has no labels, or is not one of the model's recorded sources.
     """
     if not refs:
         raise ValueError("no datasets; name those that the model was trained on")
     if not model.is_dir():
-        raise ValueError(f"{model} is no folder; bring the model here first, with `hf download`")
+        raise ValueError(f"{model} is not a folder; download the model first, with `hf download`")
     predictor = Predictor.load(str(model))
-    wanted = []
+    selections = []
     for ref in refs:
         train, validation = load_splits(ref, ("train", "validation"))
         _require_source(predictor, train)
-        wanted.append((ref, _Rows(train, _chosen(train, per_class))))
-        wanted.append((ref, _Rows(validation, _labelled(validation))))
-    total, done, parts = sum(len(chosen.rows) for _, chosen in wanted), 0, []
-    for ref, chosen in wanted:
+        selections.append(_Selection(ref, train, _evenly_spaced_by_class(train, per_class)))
+        selections.append(_Selection(ref, validation, _labeled(validation)))
+    total, done, tables = sum(len(each.rows) for each in selections), 0, []
+    for selection in selections:
 
-        def show(num: int, _: int, before: int = done) -> None:
-            report(before + num, total)
+        def advance(num: int, _: int, before: int = done) -> None:
+            on_progress(before + num, total)
 
-        parts.append(_part(predictor, ref, chosen, shown, show))
-        done += len(chosen.rows)
-    table = pa.concat_tables(parts)
-    facts: dict[str, Any] = {
+        tables.append(_rows_table(predictor, selection, shown, advance))
+        done += len(selection.rows)
+    table = pa.concat_tables(tables)
+    metadata: dict[str, Any] = {
         "version": VERSION,
         "head_sha256": head_digest(predictor.pretrained.classifier),
         "num_cells": len(table),
     }
     path = reference_set_path(model)
-    with atomic_replace(path) as temporary:
-        table = table.replace_schema_metadata({"hf_wbc": json.dumps(facts)})
+    with replacing(path) as temporary:
+        table = table.replace_schema_metadata({"hf_wbc": json.dumps(metadata)})
         pq.write_table(table, temporary, compression="zstd")
     return path
 
@@ -92,72 +106,74 @@ def _require_source(predictor: Predictor, domain: DomainSplit) -> None:
     known = predictor.pretrained.exposed_to
     if known and domain.name not in known:
         raise ValueError(
-            f"{domain.ref} is {domain.name}, which the model has not seen; its sources are among "
+            f"{domain.ref} is {domain.name}, which the model was not trained on; choose from "
             f"{', '.join(known)}"
         )
-    if not len(_labelled(domain)):
+    if not len(_labeled(domain)):
         raise ValueError(f"{domain.ref} has no labels; name the model's sources")
 
 
-def _labelled(domain: DomainSplit) -> NDArray[np.int64]:
+def _labeled(domain: DomainSplit) -> NDArray[np.int64]:
     return np.flatnonzero(domain.labels >= 0)
 
 
-def _chosen(domain: DomainSplit, per_class: int) -> NDArray[np.int64]:
-    """Evenly spaced rows of each class."""
+def _evenly_spaced_by_class(domain: DomainSplit, per_class: int) -> NDArray[np.int64]:
     rows = []
     for label in range(NUM_CLASSES):
-        mine = np.flatnonzero(domain.labels == label)
-        if len(mine):
-            rows.append(mine[evenly_spaced(len(mine), per_class)])
+        candidates = np.flatnonzero(domain.labels == label)
+        if len(candidates):
+            rows.append(candidates[evenly_spaced(len(candidates), per_class)])
     return np.concatenate(rows)
 
 
-def _part(
-    predictor: Predictor, ref: str, chosen: _Rows, shown: Collection[str] | None, report: Report
+def _rows_table(
+    predictor: Predictor,
+    selection: _Selection,
+    shown: Collection[str] | None,
+    on_progress: Report,
 ) -> pa.Table:
-    """The rows as a table of the reference."""
-    domain, is_train = chosen.domain, chosen.domain.split == "train"
-    how, _ = preprocessing_for(predictor.pretrained, ref)
-    geometry, dataset = crop_geometry(predictor.pretrained), domain.dataset.with_format("arrow")
-    features, looks, thumbnails = [], [], list[bytes | None]()
-    for start in range(0, len(chosen.rows), _AT_ONCE):
-        rows = chosen.rows[start : start + _AT_ONCE]
-        images = dataset[rows.tolist()]["image"].to_pylist()
-        pixels = [
-            decode_rgb(image["bytes"], domain.image_ids[row])
-            for image, row in zip(images, rows.tolist(), strict=True)
-        ]
-        squares = np.stack([crop_and_resize(each, domain.um_per_px, geometry) for each in pixels])
-        features.append(predictor.features(squares, how))
+    """Compute the reference set's rows of one selection."""
+    domain, is_train = selection.domain, selection.domain.split == "train"
+    may_show = shown is None or domain.name in shown
+    preprocessing, _ = preprocessing_for(predictor.pretrained, selection.ref)
+    features, appearance, thumbnails = [], [], list[bytes | None]()
+    for start in range(0, len(selection.rows), CHUNK):
+        images = _decode(domain, selection.rows[start : start + CHUNK])
+        crops = [crop_and_resize(each, domain.um_per_px, predictor.geometry) for each in images]
+        features.append(predictor.features(np.stack(crops), preprocessing))
         if is_train:
-            small = [
-                crop_and_resize(each, domain.um_per_px, APPEARANCE_GEOMETRY) for each in pixels
-            ]
-            looks += [image_appearance(each).tolist() for each in small]
-            may = shown is None or domain.name in shown
-            thumbnails += [_thumbnail(each) if may else None for each in small]
-        report(min(start + _AT_ONCE, len(chosen.rows)), len(chosen.rows))
-    num, found = len(chosen.rows), np.concatenate(features)
+            small = [crop_and_resize(each, domain.um_per_px, LOOK) for each in images]
+            appearance += [image_appearance(each).tolist() for each in small]
+            thumbnails += [_thumbnail(each) if may_show else None for each in small]
+        on_progress(min(start + CHUNK, len(selection.rows)), len(selection.rows))
+    num, all_features = len(selection.rows), np.concatenate(features)
     empty: list[None] = [None] * num
     return pa.table(
         {
             "split": [domain.split] * num,
             "source": [domain.name] * num,
-            "image_id": [domain.image_ids[row] for row in chosen.rows.tolist()],
-            "label": domain.labels[chosen.rows],
-            "features": _rows(found, is_train),
-            "logits": _rows(predictor.logits(found), not is_train),
-            "look": pa.array(looks if is_train else empty, pa.list_(pa.float64())),
+            "image_id": [domain.image_ids[row] for row in selection.rows.tolist()],
+            "label": domain.labels[selection.rows],
+            "features": _lists_or_nulls(all_features, is_train),
+            "logits": _lists_or_nulls(predictor.logits(all_features), not is_train),
+            "look": pa.array(appearance if is_train else empty, pa.list_(pa.float64())),
             "thumbnail": pa.array(thumbnails if is_train else empty, pa.binary()),
         }
     )
 
 
-def _rows(values: NDArray[np.float32], kept: bool) -> pa.Array:
-    """Values (N, d) as lists, or N nulls."""
-    rows = fixed_rows(values)
-    return rows if kept else pa.nulls(len(values), rows.type)
+def _decode(domain: DomainSplit, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    images = domain.dataset.with_format("arrow")[rows.tolist()]["image"].to_pylist()
+    return [
+        decode_rgb(image["bytes"], domain.image_ids[row])
+        for image, row in zip(images, rows.tolist(), strict=True)
+    ]
+
+
+def _lists_or_nulls(values: NDArray[np.float32], keep: bool) -> pa.Array:
+    """Return values (N, d) as N lists, or N nulls of the same type."""
+    lists = fixed_rows(values)
+    return lists if keep else pa.nulls(len(values), lists.type)
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,7 +1,7 @@
-"""Images to be answered, from a folder or a prepared dataset, behind one face.
+"""Read the images to predict, from a folder or a prepared dataset, through one interface.
 
-Their treatment is the one that the model's rule asks for: measured on a folder's own images, or on
-a dataset's training split.
+Their preprocessing follows the model's rule: it is measured on the folder's own images, or on the
+dataset's training split.
 """
 
 import hashlib
@@ -23,19 +23,17 @@ from hf_wbc.data.image_blocks import (
     read_dataset_blocks,
     sample_images,
 )
-from hf_wbc.data.pixel_cache import choose_num_processes
+from hf_wbc.data.pixel_cache import num_processes
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import crop_geometry
 from hf_wbc.models import PretrainedModel
 
-Read = Callable[[Sequence[int]], Iterator[ImageBlock]]
-"""From the numbers of blocks to the blocks."""
-_HOW = (
-    "give --um-per-px, or --source for a known laboratory's, or --cell-fills-frame when each image "
-    "is one cell, cut out"
-)
+__all__ = ["ImageSource", "dataset_source", "find_image_folder", "folder_source"]
+
+ReadBlocks = Callable[[Sequence[int]], Iterator[ImageBlock]]
+"""Maps block numbers to the blocks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,27 +41,32 @@ class ImageSource:
     """N images, read in blocks."""
 
     num_images: int
-    read: Read
-    how: ImagePreprocessing
+    read: ReadBlocks
+    preprocessing: ImagePreprocessing
     size: int
-    """Side of a square in pixels."""
-    listing: str
-    """Digest of what the images are; it changes when any of them does."""
-    facts: dict[str, Any]
-    """Of the data and its treatment; plain JSON values."""
+    """Side of a crop in pixels."""
+    fingerprint: str
+    """Digest of a folder's files, which changes when a file does; empty for a dataset."""
+    metadata: dict[str, Any]
+    """Facts about the data and its preprocessing; plain JSON values."""
     labels: NDArray[np.int64] | None = None
-    """(N,), where they are known."""
-    passed_over: tuple[str, ...] = ()
-    """Files of a folder that are no images."""
+    """Labels (N,) of a dataset."""
+    skipped_files: tuple[str, ...] = ()
+    """Files of a folder that are not images."""
 
 
 def find_image_folder(
     ref: str, um_per_px: float | None, cell_fills_frame: bool
 ) -> ImageFolder | None:
-    """The folder of images, or None for a dataset; ValueError for a scale too few or too many."""
+    """List the images of a folder; None if `ref` is a dataset.
+
+    Raises:
+        ValueError: For a folder without a scale, with two contradicting options, or a scale for a
+            dataset, which has its own.
+    """
     if um_per_px is not None and cell_fills_frame:
         raise ValueError(
-            f"um_per_px is {um_per_px} and the cell is said to fill the frame; choose one"
+            f"both um_per_px {um_per_px} and cell_fills_frame are given; choose one of them"
         )
     path = Path(ref)
     if not path.is_dir() or any((path / DEFAULT_CONFIG).glob("*.parquet")):
@@ -71,18 +74,23 @@ def find_image_folder(
             raise ValueError(f"{ref} is a dataset and has its own scale; leave out um_per_px")
         return None
     if um_per_px is None and not cell_fills_frame:
-        raise ValueError(f"nothing says how many um a pixel of {ref} is; {_HOW}")
+        raise ValueError(
+            f"the scale of the images in {ref} is unknown; pass --um-per-px, or --source for the "
+            "scale of a known laboratory, or --cell-fills-frame if each image is cropped around "
+            "one cell"
+        )
     return list_images(path, um_per_px)
 
 
 def folder_source(
-    loaded: PretrainedModel, folder: ImageFolder, num_proc: int | None
+    pretrained: PretrainedModel, folder: ImageFolder, num_proc: int | None
 ) -> ImageSource:
-    """A folder's images, bad ones among them."""
-    geometry, rule, preprocessing = crop_geometry(loaded), loaded.rule, loaded.preprocessing
-    measured = sample_images(folder, geometry) if rule.needs_images else None
-    how = rule.fit(measured, preprocessing.mean, preprocessing.std)
-    images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": how.to_dict()}
+    """Open a folder of images; files that cannot be decoded are reported when they are read."""
+    geometry, rule = crop_geometry(pretrained), pretrained.rule
+    measured = sample_images(folder, geometry) if rule.measures else None
+    mean, std = pretrained.preprocessing.mean, pretrained.preprocessing.std
+    preprocessing = rule.treat(measured, mean, std)
+    images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": preprocessing.to_dict()}
     if measured is not None:
         images["measured_on"] = {"num_images": len(measured)}
 
@@ -92,48 +100,48 @@ def folder_source(
     return ImageSource(
         num_images=len(folder.names),
         read=read,
-        how=how,
+        preprocessing=preprocessing,
         size=geometry.size,
-        listing=_listing(folder),
-        facts={"data": {"um_per_px": folder.um_per_px}, "images": images},
-        passed_over=folder.skipped,
+        fingerprint=_fingerprint(folder),
+        metadata={"data": {"um_per_px": folder.um_per_px}, "images": images},
+        skipped_files=folder.others,
     )
 
 
-def _listing(folder: ImageFolder) -> str:
-    """Digest of the files' names, sizes and times."""
+def _fingerprint(folder: ImageFolder) -> str:
+    """Digest the names, sizes and modification times of the files."""
     found = hashlib.sha256()
     for name in folder.names:
         path = folder.path / name
         try:
             stat = path.stat()
             facts = [name, stat.st_size, stat.st_mtime_ns]
-        except OSError:  # a fault, which is named when it is read
+        except OSError:  # reported as a fault when the file is read
             facts = [name]
         found.update(json.dumps(facts).encode() + b"\n")
     return found.hexdigest()
 
 
 def dataset_source(
-    loaded: PretrainedModel,
+    pretrained: PretrainedModel,
     ref: str,
     splits: Sequence[str],
     cell_fills_frame: bool,
     num_proc: int | None,
 ) -> ImageSource:
-    """Splits of a prepared folder or a Hub dataset, one after the other."""
+    """Open splits of a prepared folder or a Hub dataset, one after the other."""
     if not splits or len(set(splits)) < len(splits):
-        raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
+        raise ValueError(f"splits are {', '.join(splits) or 'empty'}; name each once with --splits")
     domains = load_splits(ref, splits)
-    first, geometry = domains[0], crop_geometry(loaded)
+    first, geometry = domains[0], crop_geometry(pretrained)
     if first.um_per_px is None and not cell_fills_frame:
         raise ValueError(
-            f"{ref} has no scale (um_per_px is null): its cells fill the frame; "
-            "pass --cell-fills-frame to use it all the same"
+            f"{ref} has no scale (um_per_px is null) because its cells fill the frame; "
+            "pass --cell-fills-frame to use it"
         )
-    how, images = preprocessing_for(loaded, ref)
+    preprocessing, images = preprocessing_for(pretrained, ref)
     total = sum(map(len, domains))
-    num = choose_num_processes(total, num_proc) or 1
+    num = num_processes(total, num_proc) or 1
     data = {
         "name": first.name,
         "revision": first.revision,
@@ -143,9 +151,9 @@ def dataset_source(
     return ImageSource(
         num_images=total,
         read=lambda numbers: read_dataset_blocks(domains, geometry, numbers, num),
-        how=how,
+        preprocessing=preprocessing,
         size=geometry.size,
-        listing="",  # the fingerprints are among the facts
-        facts={"data": data, "images": images},
+        fingerprint="",  # the metadata has the fingerprints
+        metadata={"data": data, "images": images},
         labels=np.concatenate([domain.labels for domain in domains]),
     )

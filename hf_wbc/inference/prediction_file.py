@@ -1,6 +1,7 @@
-"""A model's answers as a file: the challenge's submission, CSV or Parquet, whole or not at all.
+"""Write a model's predictions to a file: the challenge's submission, CSV or Parquet.
 
-From a model and images to a file of answers, whole or not at all, by one process or several."""
+The file appears complete or not at all, whether one process or several compute it.
+"""
 
 import csv
 import json
@@ -11,113 +12,34 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from scipy.special import softmax
 
-from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
+from hf_wbc.inference.options import PredictOptions
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
-from hf_wbc.records import atomic_replace
+from hf_wbc.records import replacing
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean, shorten_list
 
+__all__ = ["COLUMNS", "SET_SEPARATOR", "Format", "predict_to_file", "write_predictions"]
+
 Format = Literal["challenge", "csv", "parquet"]
-SUBMISSION = ("Image", "Label", "LabelID")
+SUBMISSION_COLUMNS = ("Image", "Label", "LabelID")
 """The challenge's columns: a file's name, its class and the class's id."""
 COLUMNS = (
     "image_id", "predicted", "predicted_id", *(f"p_{name}" for name in NAMES), "conformal",
     "rejected",
 )  # fmt: skip
-"""`conformal` are the classes that may be it, likeliest first; it and `rejected` are empty for a
-model that was saved without."""
-BETWEEN = ";"
-"""Classes of a conformal set in a CSV."""
-
-
-def check_output_file(out: Path, form: Format) -> None:
-    """ValueError for a place or a name that such a file cannot have, before anything is done."""
-    if form not in get_args(Format):
-        raise ValueError(f"unknown format {form!r}; {did_you_mean(form, get_args(Format))}")
-    suffix = ".parquet" if form == "parquet" else ".csv"
-    if out.is_dir() or out.suffix.lower() != suffix:
-        raise ValueError(f"--out is {out}; the format {form} needs a file's name in {suffix}")
-
-
-def write_predictions(answers: BatchPredictions, out: Path, form: Format) -> None:
-    """Write one row an image, in the order of the answers; what is at `out` is replaced.
-
-    ValueError when a submission would name two images alike.
-    """
-    check_output_file(out, form)
-    classes = answers.logits.argmax(1).tolist()
-    rows: Iterable[Sequence[object]]
-    if form == "challenge":
-        names = _file_names(answers.image_ids)
-        rows = ((name, NAMES[i], i) for name, i in zip(names, classes, strict=True))
-        _write_csv(out, SUBMISSION, rows)
-        return
-    chances: npt.NDArray[np.float64] = softmax(answers.logits.astype(np.float64), axis=1)
-    sets, rejected = _named_sets(answers.sets, chances), _flags(answers.rejected, len(classes))
-    if form == "csv":
-        rows = (
-            (image_id, NAMES[i], i, *(f"{p:.8f}" for p in row), BETWEEN.join(names or ()), away)
-            for image_id, i, row, names, away in zip(
-                answers.image_ids, classes, chances.tolist(), sets, rejected, strict=True
-            )
-        )
-        _write_csv(out, COLUMNS, rows)
-        return
-    columns: list[Any] = [
-        list(answers.image_ids), [NAMES[i] for i in classes], classes, *chances.T,
-        pa.array(sets, pa.list_(pa.string())), pa.array(rejected, pa.bool_()),
-    ]  # fmt: skip
-    table = pa.table(dict(zip(COLUMNS, columns, strict=True)))
-    table = table.append_column("logits", fixed_rows(answers.logits))
-    table = table.replace_schema_metadata({"hf_wbc": json.dumps(answers.facts)})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_replace(out) as temporary:
-        pq.write_table(table, temporary)
-
-
-def _named_sets(
-    sets: npt.NDArray[np.bool_] | None, chances: npt.NDArray[np.float64]
-) -> list[list[str] | None]:
-    """The classes of each set, likeliest first; None each for a model without sets."""
-    if sets is None:
-        return [None] * len(chances)
-    order = np.argsort(-chances, axis=1, kind="stable")
-    return [[NAMES[i] for i in row if one[i]] for row, one in zip(order, sets, strict=True)]
-
-
-def _flags(flags: npt.NDArray[np.bool_] | None, num: int) -> list[bool | None]:
-    return [None] * num if flags is None else flags.tolist()
-
-
-def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_replace(out) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(titles)
-        writer.writerows(rows)
-
-
-def _file_names(image_ids: Sequence[str]) -> list[str]:
-    """The images' names without their folders."""
-    names = [image_id.rpartition("/")[2] for image_id in image_ids]
-    if twice := [name for name, number in Counter(names).items() if number > 1]:
-        raise ValueError(
-            f"a submission names images by their file alone, and {shorten_list(twice)} lie in more than "
-            "one folder; give one of the folders, or another --format"
-        )
-    return names
+"""`conformal` lists the classes of the conformal set, most probable first; it and `rejected` are
+empty for a model saved without calibration."""
+SET_SEPARATOR = ";"
+"""Separates the classes of a conformal set in a CSV."""
 
 
 def predict_to_file(
@@ -125,19 +47,28 @@ def predict_to_file(
     ref: str,
     out: Path,
     form: Format,
+    options: PredictOptions | None = None,
     *,
-    um_per_px: float | None = None,
-    cell_fills_frame: bool = False,
-    skip_bad: bool = False,
-    splits: Sequence[str] = SPLITS,
-    num_proc: int | None = None,
-    engine: str = "auto",
-    precision: str = "fp32",
-    report: Report = without_progress_bars,
+    on_progress: Report = without_progress_bars,
 ) -> BatchPredictions | None:
-    """As `predict_images`, into `out`; None on all processes but the first.
+    """Predict images as `predict_images` does, and write the predictions to a file.
 
-    What is done so far lies in OUT.partial, from where the same command goes on after a kill.
+    Finished blocks are kept in OUT.partial, from which the same call resumes after an
+    interruption.
+
+    Args:
+        model: A run's model folder, or a Hub model `org/name[@revision]`.
+        ref: A folder of images, a prepared folder, or a Hub dataset.
+        out: The file to write; an existing file is replaced.
+        form: challenge or csv for a .csv file, parquet for a .parquet file.
+        options: Scale, splits, runtime and so on.
+        on_progress: Called with the number of images done and the total.
+
+    Returns:
+        The predictions; None on all processes but the first.
+
+    Raises:
+        ValueError: See `predict_images` and `write_predictions`.
     """
     check_output_file(out, form)
     accelerator = make_accelerator()
@@ -147,23 +78,115 @@ def predict_to_file(
             stack.enter_context(report_full_disk(out))
             work = stack.enter_context(lock_work_folder(out))
         accelerator.wait_for_everyone()
-        answers = predict_images(
+        predictions = predict_images(
             model,
             ref,
             work.root,
             accelerator,
-            um_per_px=um_per_px,
-            cell_fills_frame=cell_fills_frame,
-            skip_bad=skip_bad,
-            splits=splits,
-            num_proc=num_proc,
-            engine=engine,
-            precision=precision,
-            report=report if accelerator.is_main_process else without_progress_bars,
+            options,
+            on_progress=on_progress if accelerator.is_main_process else without_progress_bars,
         )
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             return None
-        write_predictions(answers, out, form)
+        write_predictions(predictions, out, form)
         work.remove()
-    return answers
+    return predictions
+
+
+def check_output_file(out: Path, form: Format) -> None:
+    """Raise ValueError if the file's name does not fit the format, before any work is done."""
+    if form not in get_args(Format):
+        raise ValueError(f"unknown format {form!r}; {did_you_mean(form, get_args(Format))}")
+    suffix = ".parquet" if form == "parquet" else ".csv"
+    if out.is_dir() or out.suffix.lower() != suffix:
+        raise ValueError(f"--out is {out}; the format {form} needs a file name ending in {suffix}")
+
+
+def write_predictions(predictions: BatchPredictions, out: Path, form: Format) -> None:
+    """Write one row per image, in the order of the predictions; an existing file is replaced.
+
+    Raises:
+        ValueError: If a submission would name two images alike.
+    """
+    check_output_file(out, form)
+    if form == "challenge":
+        classes = predictions.logits.argmax(1).tolist()
+        names = _file_names(predictions.image_ids)
+        rows = ((name, NAMES[i], i) for name, i in zip(names, classes, strict=True))
+        _write_csv(out, SUBMISSION_COLUMNS, rows)
+    elif form == "csv":
+        _write_csv(out, COLUMNS, _csv_rows(predictions))
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            pq.write_table(_table(predictions), temporary)
+
+
+def _csv_rows(predictions: BatchPredictions) -> Iterable[Sequence[object]]:
+    classes = predictions.logits.argmax(1).tolist()
+    probabilities = _probabilities(predictions)
+    sets = _set_names(predictions.conformal_sets, probabilities)
+    rejected = _flags(predictions.rejected, len(classes))
+    return (
+        (
+            image_id, NAMES[i], i, *(f"{p:.8f}" for p in row), SET_SEPARATOR.join(names or ()),
+            is_rejected,
+        )
+        for image_id, i, row, names, is_rejected in zip(
+            predictions.image_ids, classes, probabilities.tolist(), sets, rejected, strict=True
+        )
+    )  # fmt: skip
+
+
+def _table(predictions: BatchPredictions) -> pa.Table:
+    classes = predictions.logits.argmax(1).tolist()
+    probabilities = _probabilities(predictions)
+    sets = _set_names(predictions.conformal_sets, probabilities)
+    rejected = _flags(predictions.rejected, len(classes))
+    columns: list[Any] = [
+        list(predictions.image_ids), [NAMES[i] for i in classes], classes, *probabilities.T,
+        pa.array(sets, pa.list_(pa.string())), pa.array(rejected, pa.bool_()),
+    ]  # fmt: skip
+    table = pa.table(dict(zip(COLUMNS, columns, strict=True)))
+    table = table.append_column("logits", fixed_rows(predictions.logits))
+    return table.replace_schema_metadata({"hf_wbc": json.dumps(predictions.metadata)})
+
+
+def _probabilities(predictions: BatchPredictions) -> NDArray[np.float64]:
+    """Return probabilities (N, 11)."""
+    probabilities: NDArray[np.float64] = softmax(predictions.logits.astype(np.float64), axis=1)
+    return probabilities
+
+
+def _set_names(
+    sets: NDArray[np.bool_] | None, probabilities: NDArray[np.float64]
+) -> list[list[str] | None]:
+    """Return the classes of each conformal set, most probable first; None each without sets."""
+    if sets is None:
+        return [None] * len(probabilities)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    return [[NAMES[i] for i in row if one[i]] for row, one in zip(order, sets, strict=True)]
+
+
+def _flags(flags: NDArray[np.bool_] | None, num: int) -> list[bool | None]:
+    return [None] * num if flags is None else flags.tolist()
+
+
+def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(titles)
+        writer.writerows(rows)
+
+
+def _file_names(image_ids: Sequence[str]) -> list[str]:
+    """Return the images' names without their folders; ValueError if two are the same."""
+    names = [image_id.rpartition("/")[2] for image_id in image_ids]
+    if repeated := [name for name, number in Counter(names).items() if number > 1]:
+        raise ValueError(
+            "a submission names images without their folders, but several folders contain "
+            f"{shorten_list(repeated)}; predict one of the folders, or choose another --format"
+        )
+    return names

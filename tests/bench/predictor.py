@@ -101,10 +101,14 @@ def bf16_runtime(predictor: Predictor) -> tuple[Runtime, bool]:
     """In bf16, and whether something has a unit for it."""
     pretrained = predictor.pretrained
     try:
-        return choose_runtime(pretrained.classifier, pretrained.preprocessing, "auto", "bf16").runtime, True
+        return choose_runtime(
+            pretrained.classifier, pretrained.preprocessing, "auto", "bf16"
+        ).runtime, True
     except ValueError as error:
         print(f"bf16: {error}", flush=True)
-    return choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch", "bf16").runtime, False
+    return choose_runtime(
+        pretrained.classifier, pretrained.preprocessing, "torch", "bf16"
+    ).runtime, False
 
 
 def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:

@@ -69,8 +69,8 @@ def predict(model: str, folder: Path, out: Path, *more: str) -> int:
     form = "parquet" if out.suffix == ".parquet" else "csv"
     form = "challenge" if out.stem == "submission" else form
     words = ["predict", model, str(folder), "--out", str(out), "--format", form]
-    engine = () if "--engine" in more else ("--engine", "torch")
-    return main([*words, "--num-proc", "1", *engine, *more])
+    runtime = () if "--runtime" in more else ("--runtime", "torch")
+    return main([*words, "--num-proc", "1", *runtime, *more])
 
 
 def refused(capsys: pytest.CaptureFixture[str], out: Path) -> str:
@@ -161,7 +161,7 @@ def test_two_files_of_one_name_make_no_submission(
         (tmp_path / "cells" / place / "1.png").write_bytes(data)
     out = tmp_path / "submission.csv"
     assert predict(model, tmp_path / "cells", out, "--cell-fills-frame") == 1
-    assert "1.png lie in more than one folder" in refused(capsys, out)
+    assert "several folders contain 1.png" in refused(capsys, out)
     assert predict(model, tmp_path / "cells", tmp_path / "a.csv", "--cell-fills-frame") == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
     assert [row["image_id"] for row in rows] == ["one/1.png", "two/1.png"]
@@ -190,11 +190,11 @@ def test_a_source_says_its_scale(model: str, raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ((), "nothing says how many um a pixel"),
+        ((), "the scale of the images in"),
         (("--um-per-px", "2"), "25 um are 12 px; if these are pixels per um, give 0.5"),
         (("--um-per-px", "nan"), "um_per_px is nan; a scale is a positive number"),
-        (("--um-per-px", "0.5", "--source", "wbc_1"), "both say a scale"),
-        (("--um-per-px", "0.5", "--cell-fills-frame"), "choose one"),
+        (("--um-per-px", "0.5", "--source", "wbc_1"), "both give a scale"),
+        (("--um-per-px", "0.5", "--cell-fills-frame"), "choose one of them"),
         (("--source", "wbc_9"), "unknown source 'wbc_9'"),
         (("--um-per-px", "0.1"), "18 of 18 images cannot be used"),
     ],
@@ -246,7 +246,7 @@ def test_bad_images_are_all_named_or_left_out_when_told_so(
     told = capsys.readouterr().out
     assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == ["a.png", "f.png"]
     assert "2 images" in told and "left out: c.jpg: zero bytes" in told
-    assert "passed over, no images: .hidden.png" in told
+    assert "skipped, not images: .hidden.png" in told
 
 
 def test_what_is_no_folder_of_images_is_refused(
@@ -267,7 +267,7 @@ def test_a_file_is_named_as_its_format_is(
 ) -> None:
     words = ["predict", model, str(raw), "--out", str(tmp_path / out), "--format", form]
     assert main([*words, "--um-per-px", "0.5"]) == 1
-    assert f"the format {form} needs a file's name in" in capsys.readouterr().err
+    assert f"the format {form} needs a file name ending in" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

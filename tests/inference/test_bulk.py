@@ -19,7 +19,7 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.data import image_blocks
 from hf_wbc.engine.run import run
 from hf_wbc.inference import batch_predict
-from hf_wbc.inference.prediction_file import BETWEEN, COLUMNS
+from hf_wbc.inference.prediction_file import COLUMNS, SET_SEPARATOR
 from hf_wbc.models import load_trained, save_classifier
 from hf_wbc.taxonomy import NAMES
 
@@ -54,7 +54,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(model: str, cells: Path, out: Path) -> list[str]:
     words = ["predict", model, str(cells), "--out", str(out), "--format", "parquet"]
-    return [*words, "--cell-fills-frame", "--num-proc", "1", "--engine", "torch"]
+    return [*words, "--cell-fills-frame", "--num-proc", "1", "--runtime", "torch"]
 
 
 def environment() -> Mapping[str, str]:
@@ -84,12 +84,12 @@ def test_a_killed_prediction_goes_on_where_it_was(
     out = tmp_path / "a.parquet"
     script = (
         "import os, signal, sys\n"
-        "from hf_wbc.engine import parts\n"
-        "write = parts.write_part\n"
+        "from hf_wbc.inference import batch_predict\n"
+        "write = batch_predict.write_chunk\n"
         "def then_die(path, *more):\n"
         "    write(path, *more)\n"
         "    if path.stem == '0000001': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "parts.write_part = then_die\n"
+        "batch_predict.write_chunk = then_die\n"
         "from hf_wbc.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -169,7 +169,7 @@ def test_sets_and_rejections_stand_in_the_file(
         read = list(csv.DictReader(file))
     assert tuple(read[0]) == COLUMNS
     for line, row in zip(read, rows, strict=True):
-        assert [name for name in line["conformal"].split(BETWEEN) if name] == row["conformal"]
+        assert [name for name in line["conformal"].split(SET_SEPARATOR) if name] == row["conformal"]
         assert line["rejected"] == str(row["rejected"]) and line["predicted"] in NAMES
 
 
@@ -189,9 +189,9 @@ def test_what_bf16_costs_is_said(
 ) -> None:
     out = tmp_path / "a.csv"
     words = ["predict", model, laboratories[0], "--out", str(out), "--precision", "bf16"]
-    assert main([*words, "--engine", "torch", "--num-proc", "1"]) == 0
+    assert main([*words, "--runtime", "torch", "--num-proc", "1"]) == 0
     said = capsys.readouterr().out
-    assert "bf16 turned" in said and "on 88 cells; macro-F1" in said
+    assert "bf16 changed" in said and "on 88 cells; macro-F1" in said
 
 
 def test_blocks_are_of_one_size() -> None:

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from hf_wbc.inference import select_runtime
 from hf_wbc.inference.runtime import Runtime, backbone_module
 from hf_wbc.inference.runtimes import eager_runtime
-from hf_wbc.inference.select_runtime import TOLERANCE, chances, choose_runtime, probe
+from hf_wbc.inference.select_runtime import (
+    TOLERANCE,
+    choose_runtime,
+    head_probabilities,
+    probe_images,
+)
 from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -39,7 +44,7 @@ def load(family: str, folder: Path) -> PretrainedModel:
     ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
     torch.manual_seed(0)
     loaded = load_classifier(str(folder), fresh=True)
-    inputs, model = probe(loaded.preprocessing), backbone_module(loaded.classifier)
+    inputs, model = probe_images(loaded.preprocessing), backbone_module(loaded.classifier)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # its statistics become those of the next batch
@@ -61,7 +66,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
 
 def installed(name: str) -> None:
     """Skips where the extra `engines` is not installed."""
-    for module in select_runtime._NEEDS.get(name, ()):
+    for module in select_runtime.REQUIRED_PACKAGES.get(name, ()):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'hf_wbc[engines]'")
 
@@ -91,26 +96,28 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
         pytest.skip("an export takes long; one family stands for all")
     loaded = load(family, tmp_path)
     chosen = choose_runtime(loaded.classifier, loaded.preprocessing, name)
-    assert chosen.engine.name == name and chosen.deviation <= TOLERANCE
+    assert chosen.runtime.name == name and chosen.deviation <= TOLERANCE
     size = FAMILIES[family]["image_size"]
     for num in (1, 3, 5):
         strength = torch.linspace(0.5, 2, num).view(num, 1, 1, 1)
         inputs = strength * torch.randn(num, 3, size, size)
         expected = eager_runtime(loaded.classifier, size).features(inputs)
-        found = chosen.engine.features(inputs)
+        found = chosen.runtime.features(inputs)
         np.testing.assert_allclose(
-            chances(loaded.classifier, found), chances(loaded.classifier, expected), atol=TOLERANCE
+            head_probabilities(loaded.classifier, found),
+            head_probabilities(loaded.classifier, expected),
+            atol=TOLERANCE,
         )
-    assert np.ptp(chances(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
+    assert np.ptp(head_probabilities(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
 
 
 def test_features_that_were_given_stay_as_they_are(vit: PretrainedModel) -> None:
     installed("openvino")
-    engine = choose_runtime(vit.classifier, vit.preprocessing, "openvino").engine
+    runtime = choose_runtime(vit.classifier, vit.preprocessing, "openvino").runtime
     first, second = torch.randn(2, 1, 3, 28, 28)
-    kept = engine.features(first)
+    kept = runtime.features(first)
     before = kept.clone()
-    engine.features(second)
+    runtime.features(second)
     torch.testing.assert_close(kept, before, rtol=0, atol=0)
 
 
@@ -133,32 +140,30 @@ def test_an_engine_that_deviates_is_refused(
     vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        select_runtime, "_NEEDS", {"openvino": ("torch",), "onnx": ("no_such_module",)}
+        select_runtime, "REQUIRED_PACKAGES", {"openvino": ("torch",), "onnx": ("no_such_module",)}
     )
-    monkeypatch.setattr(select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(0.5)})
-    with pytest.raises(ValueError, match="engine openvino is refused: a probability differs by"):
+    monkeypatch.setattr(select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(0.5)})
+    with pytest.raises(ValueError, match="runtime openvino is rejected: a probability differs by"):
         choose_runtime(vit.classifier, vit.preprocessing, "openvino")
     chosen = choose_runtime(vit.classifier, vit.preprocessing, "auto")
-    assert chosen.engine.name == "torch"
-    assert "openvino is refused" in chosen.facts()["passed_over"][0]
-    monkeypatch.setattr(
-        select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(1e-7)}
-    )
-    assert choose_runtime(vit.classifier, vit.preprocessing, "auto").engine.name == "openvino"
+    assert chosen.runtime.name == "torch"
+    assert "openvino is rejected" in chosen.to_dict()["rejected"][0]
+    monkeypatch.setattr(select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(1e-7)})
+    assert choose_runtime(vit.classifier, vit.preprocessing, "auto").runtime.name == "openvino"
 
 
 def test_nan_is_a_deviation(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        select_runtime, "_MAKERS", {**select_runtime._MAKERS, "openvino": off(float("nan"))}
+        select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(float("nan"))}
     )
-    with pytest.raises(ValueError, match="is refused"):
+    with pytest.raises(ValueError, match="is rejected"):
         choose_runtime(vit.classifier, vit.preprocessing, "openvino")
 
 
 @pytest.mark.parametrize(
     ("name", "precision", "said"),
     [
-        ("opnvino", "fp32", "unknown engine 'opnvino'; did you mean 'openvino'?"),
+        ("opnvino", "fp32", "unknown runtime 'opnvino'; did you mean 'openvino'?"),
         ("torch", "fp8", "unknown precision 'fp8'; choose from fp32, bf16"),
     ],
 )
@@ -178,9 +183,9 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
 
 
 def test_bf16_is_never_taken_unasked_and_says_its_deviation(vit: PretrainedModel) -> None:
-    assert choose_runtime(vit.classifier, vit.preprocessing).engine.precision == "fp32"
+    assert choose_runtime(vit.classifier, vit.preprocessing).runtime.precision == "fp32"
     chosen = choose_runtime(vit.classifier, vit.preprocessing, "torch", "bf16")
-    facts = chosen.facts()
+    facts = chosen.to_dict()
     assert facts["precision"] == "bf16" and facts["tolerance"] is None
     assert 1e-6 < chosen.deviation < 0.2
 
@@ -192,11 +197,11 @@ def test_bf16_is_bf16_or_refused(vit: PretrainedModel) -> None:
     has_unit = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if has_unit:
         chosen = choose_runtime(vit.classifier, vit.preprocessing, "auto", "bf16")
-        assert chosen.engine.name == "openvino" and chosen.deviation > 1e-6
+        assert chosen.runtime.name == "openvino" and chosen.deviation > 1e-6
         return
-    with pytest.raises(ValueError, match=r"OpenVINO computes in f32 .* though asked for bf16"):
+    with pytest.raises(ValueError, match=r"OpenVINO computes in f32 instead of bf16"):
         choose_runtime(vit.classifier, vit.preprocessing, "openvino", "bf16")
-    with pytest.raises(ValueError, match=r"no engine gains anything by bf16 here .*--engine torch"):
+    with pytest.raises(ValueError, match=r"no runtime is faster in bf16 here .*--runtime torch"):
         choose_runtime(vit.classifier, vit.preprocessing, "auto", "bf16")
 
 
@@ -211,7 +216,7 @@ def test_a_conversion_is_kept_and_found_again(
     second = choose_runtime(vit.classifier, vit.preprocessing, "openvino", key="weights")
     assert (kept / "model.bin").stat().st_mtime_ns == written
     inputs = torch.randn(2, 3, 28, 28)
-    torch.testing.assert_close(first.engine.features(inputs), second.engine.features(inputs))
+    torch.testing.assert_close(first.runtime.features(inputs), second.runtime.features(inputs))
     choose_runtime(vit.classifier, vit.preprocessing, "openvino", key="others")
     assert len(list((tmp_path / "hf_wbc" / "engines").iterdir())) == 2
 
@@ -223,10 +228,10 @@ def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
         "def refuse(*_, **__): raise SystemExit('it called')\n"
         "socket.getaddrinfo = socket.create_connection = refuse\n"
         "socket.socket.connect = refuse\n"
-        "from hf_wbc.inference.runtimes import openvino_engine, _TELEMETRY\n"
+        "from hf_wbc.inference.runtimes import openvino_runtime, OPENVINO_TELEMETRY\n"
         "from hf_wbc.models import load_classifier\n"
-        f"openvino_engine(load_classifier({str(tmp_path)!r}, fresh=True).classifier, 28)\n"
-        "assert _TELEMETRY not in sys.modules\n"
+        f"openvino_runtime(load_classifier({str(tmp_path)!r}, fresh=True).classifier, 28)\n"
+        "assert OPENVINO_TELEMETRY not in sys.modules\n"
     )
     load("vit", tmp_path)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
@@ -234,6 +239,6 @@ def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
 
 
 def test_probabilities_are_of_the_eleven(vit: PretrainedModel) -> None:
-    found = chances(vit.classifier, torch.randn(4, vit.classifier.num_features))
+    found = head_probabilities(vit.classifier, torch.randn(4, vit.classifier.num_features))
     assert found.shape == (4, NUM_CLASSES)
     torch.testing.assert_close(found.sum(1), torch.ones(4, dtype=torch.float64))

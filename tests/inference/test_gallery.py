@@ -77,11 +77,11 @@ def test_only_the_models_own_sources_are_taken(
     trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
     before = sorted(path.name for path in trained.path.iterdir())
-    with pytest.raises(ValueError, match="is away, which the model has not seen"):
+    with pytest.raises(ValueError, match="is away, which the model was not trained on"):
         build_reference_set(trained.model, laboratories[1:])
     with pytest.raises(ValueError, match="no datasets"):
         build_reference_set(trained.model, ())
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         build_reference_set(tmp_path / "nothing", laboratories[:1])
     assert sorted(path.name for path in trained.path.iterdir()) == before
 

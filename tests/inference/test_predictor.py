@@ -140,8 +140,8 @@ def test_warnings_say_what_is_wrong(predictor: Predictor, home: str) -> None:
     white = np.full((60, 60, 3), 255, np.uint8)
     tinted = (cell * [0.5, 0.8, 1.0]).astype(np.uint8)
     said = [" ".join(a.warnings) for a in predictor.predict([cell, white, tinted], UM_PER_PX)]
-    assert "blurred" not in said[0] and "empty" not in said[0] and "unlike that" not in said[0]
-    assert "empty" in said[1] and "unlike that of every source" in said[2]
+    assert "blurred" not in said[0] and "empty" not in said[0] and "differs from" not in said[0]
+    assert "empty" in said[1] and "differs from all training laboratories" in said[2]
     (small,) = predictor.predict([cell[4:32, 4:32]], UM_PER_PX)
     assert "less than 25 um" in " ".join(small.warnings) and small.box == (-4, -4, 32, 32)
 
@@ -235,7 +235,7 @@ def test_a_reference_of_other_weights_is_refused(predictor: Predictor, model: st
     loaded = load_trained(model)
     with torch.no_grad():
         loaded.classifier.head.weight.mul_(1.5)
-    with pytest.raises(ValueError, match="is of other weights than the model's"):
+    with pytest.raises(ValueError, match="belongs to other weights than the model's"):
         read_reference_set(model, loaded)
 
 

@@ -1,0 +1,30 @@
+"""Options of prediction, shared by the command line, the Python API and the batch loop."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["PrecisionName", "PredictOptions", "RuntimeName", "Split"]
+
+Split = Literal["train", "validation", "test"]
+RuntimeName = Literal["auto", "torch", "compile", "openvino", "onnx"]
+PrecisionName = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How images are read and which runtime computes."""
+
+    um_per_px: float | None = None
+    """Scale of a folder of images in um per pixel."""
+    cell_fills_frame: bool = False
+    """Images are cropped around their cells, so their scale does not matter."""
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    """Splits of a prepared dataset to predict."""
+    skip_bad: bool = False
+    """Leave out images that cannot be read, and name them."""
+    runtime: RuntimeName = "auto"
+    """What computes: the fastest installed runtime that agrees with torch, or one by name."""
+    precision: PrecisionName = "fp32"
+    """bf16 is faster on some processors and changes a few predictions; the effect is measured."""
+    num_proc: int | None = None
+    """Number of processes that decode images; all cores by default."""
