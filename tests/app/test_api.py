@@ -60,7 +60,7 @@ def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
     assert answer["conformal_set"] == [NAMES[label] for label in truth.conformal_set]
     assert answer["box"] == list(truth.box)
     assert answer["um_per_px"] == 0.42 and answer["scale_guessed"] is False
-    assert answer["model"] == toy.loaded.revision
+    assert answer["model"] == toy.pretrained.revision
 
 
 def test_a_scale_may_be_a_laboratorys_name_or_guessed(client: Any, write: Any) -> None:
