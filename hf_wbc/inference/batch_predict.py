@@ -36,8 +36,8 @@ from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
 from hf_wbc.inference.runtimes import eager_runtime
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
-from hf_wbc.records import digest, replacing
-from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELLED
+from hf_wbc.records import atomic_replace, digest
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 from hf_wbc.text import shorten_list
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def write_chunk(path: Path, block: ImageBlock, logits_of: LogitsFunction | None)
     logits = logits_of(block.pixels) if logits_of and names else np.empty((0, NUM_CLASSES), "f4")
     table = pa.table({"image_id": pa.array(names, pa.string()), "logits": fixed_rows(logits)})
     facts = {"faults": list(block.faults), "answered": logits_of is not None}
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         pq.write_table(table.replace_schema_metadata({"part": json.dumps(facts)}), temporary)
 
 
@@ -300,7 +300,7 @@ def bf16_degradation(
         "macro_f1_fp32": None,
         "macro_f1_bf16": None,
     }
-    if labels is not None and (known := labels != UNLABELLED).any():
+    if labels is not None and (known := labels != UNLABELED).any():
         for name, classes in zip(("macro_f1_fp32", "macro_f1_bf16"), predicted, strict=True):
             degradation[name] = score(labels[known], classes[known])["macro_f1"]
     return degradation

@@ -20,13 +20,13 @@ from PIL import Image
 from hf_wbc.data.crop import crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.image_io import decode_rgb
-from hf_wbc.data.image_statistics import LOOK, evenly_spaced, image_appearance
+from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, evenly_spaced, image_appearance
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.gallery import VERSION, head_digest, reference_set_path
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NUM_CLASSES
 
 __all__ = ["build_reference_set"]
@@ -96,7 +96,7 @@ def build_reference_set(
         "num_cells": len(table),
     }
     path = reference_set_path(model)
-    with replacing(path) as temporary:
+    with atomic_replace(path) as temporary:
         table = table.replace_schema_metadata({"hf_wbc": json.dumps(metadata)})
         pq.write_table(table, temporary, compression="zstd")
     return path
@@ -142,7 +142,9 @@ def _rows_table(
         crops = [crop_and_resize(each, domain.um_per_px, predictor.geometry) for each in images]
         features.append(predictor.features(np.stack(crops), preprocessing))
         if is_train:
-            small = [crop_and_resize(each, domain.um_per_px, LOOK) for each in images]
+            small = [
+                crop_and_resize(each, domain.um_per_px, APPEARANCE_GEOMETRY) for each in images
+            ]
             appearance += [image_appearance(each).tolist() for each in small]
             thumbnails += [_thumbnail(each) if may_show else None for each in small]
         on_progress(min(start + CHUNK, len(selection.rows)), len(selection.rows))

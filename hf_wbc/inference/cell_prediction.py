@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, CropFrame, extract_crop
-from hf_wbc.data.image_statistics import LOOK, SourceAppearance, image_appearance
+from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, SourceAppearance, image_appearance
 from hf_wbc.taxonomy import CLASSES
 
 __all__ = ["CellPrediction", "Neighbor", "by_lineage", "image_warnings"]
@@ -116,11 +116,14 @@ def image_warnings(
         )
     if not frame.inside(*pixels.shape[:2]):
         warnings.append(SMALL)
-    measured = image_appearance(extract_crop(pixels, frame, LOOK))
+    measured = image_appearance(extract_crop(pixels, frame, APPEARANCE_GEOMETRY))
     if appearance is None:
         is_blurred, is_foreign = bool(measured[-1] < BLURRED_PER_UM), False
     else:
-        is_blurred, is_foreign = appearance.is_blurred(measured), appearance.is_foreign(measured)
+        is_blurred, is_foreign = (
+            appearance.is_blurred(measured),
+            appearance.is_out_of_distribution(measured),
+        )
     return (*warnings, *([BLURRED] if is_blurred else []), *([FOREIGN] if is_foreign else []))
 
 

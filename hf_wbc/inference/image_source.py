@@ -23,7 +23,7 @@ from hf_wbc.data.image_blocks import (
     read_dataset_blocks,
     sample_images,
 )
-from hf_wbc.data.pixel_cache import num_processes
+from hf_wbc.data.pixel_cache import choose_num_processes
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
@@ -87,9 +87,9 @@ def folder_source(
 ) -> ImageSource:
     """Open a folder of images; files that cannot be decoded are reported when they are read."""
     geometry, rule = crop_geometry(pretrained), pretrained.rule
-    measured = sample_images(folder, geometry) if rule.measures else None
+    measured = sample_images(folder, geometry) if rule.needs_images else None
     mean, std = pretrained.preprocessing.mean, pretrained.preprocessing.std
-    preprocessing = rule.treat(measured, mean, std)
+    preprocessing = rule.fit(measured, mean, std)
     images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": preprocessing.to_dict()}
     if measured is not None:
         images["measured_on"] = {"num_images": len(measured)}
@@ -104,7 +104,7 @@ def folder_source(
         size=geometry.size,
         fingerprint=_fingerprint(folder),
         metadata={"data": {"um_per_px": folder.um_per_px}, "images": images},
-        skipped_files=folder.others,
+        skipped_files=folder.skipped,
     )
 
 
@@ -141,7 +141,7 @@ def dataset_source(
         )
     preprocessing, images = preprocessing_for(pretrained, ref)
     total = sum(map(len, domains))
-    num = num_processes(total, num_proc) or 1
+    num = choose_num_processes(total, num_proc) or 1
     data = {
         "name": first.name,
         "revision": first.revision,

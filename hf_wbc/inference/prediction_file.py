@@ -23,7 +23,7 @@ from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
-from hf_wbc.records import replacing
+from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean, shorten_list
 
@@ -119,7 +119,7 @@ def write_predictions(predictions: BatchPredictions, out: Path, form: Format) ->
         _write_csv(out, COLUMNS, _csv_rows(predictions))
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
+        with atomic_replace(out) as temporary:
             pq.write_table(_table(predictions), temporary)
 
 
@@ -175,7 +175,10 @@ def _flags(flags: NDArray[np.bool_] | None, num: int) -> list[bool | None]:
 
 def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_replace(out) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(titles)
         writer.writerows(rows)

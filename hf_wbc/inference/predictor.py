@@ -251,12 +251,12 @@ class Predictor:
         """
         rule, preprocessing = self.pretrained.rule, self.pretrained.preprocessing
         plain = ImagePreprocessing(preprocessing.mean, preprocessing.std, rule.blur_um, rule.flips)
-        if not rule.measures:
+        if not rule.needs_images:
             return plain, True
         if len(crops) < ENOUGH:
             return plain, False
-        table = Table.unlabelled(crops)
-        return rule.treat(table, preprocessing.mean, preprocessing.std), True
+        table = Table.unlabeled(crops)
+        return rule.fit(table, preprocessing.mean, preprocessing.std), True
 
     @property
     def _device(self) -> torch.device:

@@ -26,7 +26,7 @@ class Model:
     """Says of each picture what its first pixel is, and remembers what it was asked."""
 
     def __init__(self, measures: bool = False) -> None:
-        self.loaded = SimpleNamespace(rule=SimpleNamespace(measures=measures))
+        self.pretrained = SimpleNamespace(rule=SimpleNamespace(needs_images=measures))
         self.asked: list[list[int]] = []
 
     def predict(self, images: Sequence[Any], um_per_px: float) -> list[CellPrediction]:
