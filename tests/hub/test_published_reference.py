@@ -47,7 +47,9 @@ def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     assert model_publication(run, TO, labs).files[REFERENCE_FILE] == run / REFERENCE_FILE
     closed = {**labs, "lab_b": replace(labs["lab_b"], redistributable=False)}
     assert not model_publication(run, TO, closed).public
-    assert REFERENCE_FILE in model_publication(run, TO, closed, public=True).files  # lab_b is not in it
+    assert (
+        REFERENCE_FILE in model_publication(run, TO, closed, public=True).files
+    )  # lab_b is not in it
 
 
 def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:
