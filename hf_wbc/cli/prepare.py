@@ -9,11 +9,11 @@ from hf_wbc.records import read_json
 
 
 def prepare(
-    source: Annotated[str, tyro.conf.Positional],
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")],
     archive: Path,
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
-    subset: bool = False,
-    skip_bad: bool = False,
+    subset: tyro.conf.FlagCreatePairsOff[bool] = False,
+    skip_bad: tyro.conf.FlagCreatePairsOff[bool] = False,
     num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     seed: int = 0,
     labels: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,

@@ -110,7 +110,7 @@ def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
     assert maps.num_rows == 176 and {"pixels_x", "pixels_y"} <= set(maps.column_names)
     page = (out / "index.html").read_text(encoding="utf-8")
     _check_page(page, num_pictures=5)
-    assert "Nothing was found that the sources do not declare" in page
+    assert "There are no undeclared findings" in page
     assert {path.stem for path in (out / "pictures").iterdir()} >= {"classes", "map_0_class"}
     assert sorted(path.name for path in out.parent.iterdir()) == ["report"]
 
