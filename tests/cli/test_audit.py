@@ -195,7 +195,7 @@ def test_unlabelled_folders_are_audited_and_compared_with_the_labelled(make_clea
     assert _record(out)["shared"] == [
         {"domains": ["mll_23", "wbc_1"], "identical": 1, "overlapping": 0}
     ]
-    assert "they do, see above" in (out / "index.html").read_text()
+    assert "They do, see above" in (out / "index.html").read_text()
     assert main(["audit", str(target), "--out", str(out), "--num-proc", "1"]) == 0
     record = _record(out)
     assert record["classes"] == {} and record["background"] == {}

@@ -116,7 +116,7 @@ def test_it_tells_scale_splits_and_what_was_left_out(
 
 def test_what_is_not_whole_or_not_public_says_so_at_its_head(build: Build) -> None:
     head = text_of(build({"redistributable": False}, subset=True)).partition("| | |")[0]
-    assert "\n> **Subset.** This folder was built from a part of the archive: 25 images." in head
+    assert "\n> **Subset.** This folder was built from part of the archive: 25 images." in head
     assert "\n\n> **Private.**" in head
 
 
@@ -125,7 +125,7 @@ def test_a_source_without_scale_or_labels_says_so(build: Build) -> None:
     facts = {"um_per_px": None, "labels": labels, "used_counts": {UNLABELLED: 25}}
     text = text_of(build(facts))
     assert "unknown; the cell fills the frame" in text
-    assert "holds the whole frame, because the scale is unknown" in text
+    assert "contains the whole frame, because the scale is unknown" in text
     assert set(table(text)) - {"class", "---"} == {UNLABELLED, "**all**"}
 
 
