@@ -302,6 +302,9 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     seed: int = 0
     """Seed of weights, sample order and augmentation."""
+    _model: ModelConfig | None = field(default=None, repr=False, compare=False)
+    """The model group again: `dataclasses.replace(config, model="name")` passes the name in place
+    of the group, whose other fields have to stay."""
 
     def __init__(
         self,
@@ -311,6 +314,7 @@ class TrainConfig:
         adapt: AdaptConfig | None = None,
         eval: EvalConfig | None = None,
         seed: int = 0,
+        _model: ModelConfig | None = None,
         **flat: Any,
     ) -> None:
         """Build a configuration from groups, from flat field names, or from both.
@@ -331,7 +335,7 @@ class TrainConfig:
         if data is not None and not isinstance(data, DataConfig):
             flat, data = {"sources": tuple(data), **flat}, None
         if isinstance(model, str):
-            flat, model = {"model": model, **flat}, None
+            flat, model = {"model": model, **flat}, _model
         given = {"data": data, "model": model, "optim": optim, "adapt": adapt, "eval": eval}
         changes = _by_group(_current_names(flat))
         for group, cls in GROUPS.items():
@@ -339,6 +343,7 @@ class TrainConfig:
             values = nothing if given[group] is None else _values(given[group])
             object.__setattr__(self, group, cls(**{**values, **changes.get(group, {})}))
         object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "_model", self.model)
         self._check()
 
     def _check(self) -> None:
@@ -369,7 +374,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values by group; tuples become lists."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        values = {group: asdict(getattr(self, group)) for group in GROUPS}
+        return json.loads(json.dumps({**values, "seed": self.seed}))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import warnings
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,12 @@ def test_groups_and_flat_names_build_the_same_configuration() -> None:
     )
     flat = TrainConfig(sources=("a",), learning_rate=0.1, steps=3, method="coral")
     assert grouped == flat == flat.replace(steps=9).replace(optim=grouped.optim)
+
+
+@pytest.mark.parametrize("replace", [dataclasses.replace, TrainConfig.replace])
+def test_another_model_by_name_leaves_the_rest_of_its_group(replace: Any) -> None:
+    config = replace(TrainConfig(("a",), from_scratch=True, image_size=32), model="other")
+    assert config == TrainConfig(("a",), model="other", from_scratch=True, image_size=32)
 
 
 def test_flat_names_are_unique() -> None:

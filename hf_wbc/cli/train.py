@@ -1,6 +1,7 @@
 """`hf-wbc train`, and `accelerate launch train.py`: train, score, and leave a run folder."""
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
@@ -136,7 +137,11 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
         flat: dict[str, Any] = {"seed": seed}
         for name, (group, inner) in FLAT_NAMES.items():
             flat[name] = getattr(values[group], inner)
-        config = TrainConfig(**flat)
+        try:
+            config = TrainConfig(**flat)
+        except ValueError as error:  # as where tyro finds the error
+            print(f"hf-wbc train: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
         if published is not None:
             if config.adapt.method == published.adapt.method:
                 options = {**published.adapt.method_options, **config.adapt.method_options}

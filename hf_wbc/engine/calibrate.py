@@ -1,208 +1,269 @@
-"""Calibration at the end of a run, and what the saved model is told of its own doubt.
+"""Calibrate a trained model, correct it for label shift, and fit when it should abstain.
 
-One temperature is fitted on the sources' validation images, every class weighing alike, and folded
-into the head: whoever loads the plain model gets calibrated probabilities, and no prediction
-changes. No target image has a say in it. Weighting the fit by a target's estimated priors was tried
-on 179 runs from Acevedo to three other laboratories, and was no better there (mean calibration
-error .55, .61 and .44, against .53, .58 and .43). None of them is calibrated away from home; the
-record shows by how much. A model corrected for a target's priors is calibrated further by that.
+One temperature is fitted on the sources' validation images, all classes weighing the same, and
+becomes part of the exported head: anyone who loads the plain model gets calibrated probabilities,
+and no prediction changes. Target images do not enter. (Weighting the fit by a target's estimated
+priors was no better: on 179 runs from Acevedo to three other laboratories the mean calibration
+error was .55, .61 and .44, against .53, .58 and .43.) No run is calibrated away from its sources;
+the record shows by how much. Correcting the model for a target's priors moves it further away.
 
-The target's class priors, estimated from its training images without labels, and their use."""
+Class priors of each target are estimated from its training images without labels.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import headline
 from hf_wbc.evaluation.abstention import Abstention, abstention_scores, fit_abstention
-from hf_wbc.evaluation.calibration import NEVER, calibrate
+from hf_wbc.evaluation.calibration import NEVER
+from hf_wbc.evaluation.calibration import calibrate as fit_temperature
 from hf_wbc.evaluation.label_shift import METHODS as ESTIMATORS
 from hf_wbc.evaluation.label_shift import PriorEstimate, estimate_priors, prior_correction
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.models import PretrainedModel
+from hf_wbc.models import LogitAffine, PretrainedModel
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
-Scored = Mapping[tuple[str, str], Predictions]
-"""Predictions by domain and split."""
+__all__ = [
+    "AbstentionReport",
+    "CalibrationResult",
+    "LabelShiftResult",
+    "SplitPredictions",
+    "calibrate",
+    "correct_label_shift",
+    "fit_run_abstention",
+    "report_abstention",
+]
+
+SplitPredictions = Mapping[tuple[str, str], Predictions]
+"""Predictions by (domain, split)."""
+FORGETTING_THRESHOLD = 0.05
+"""Fall of the balanced accuracy on source validation that is noted after a second phase."""
 
 
-class LabelShift:
-    """Estimates for every target of a run, from source validation and target training images."""
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Temperature scaling, and the predictions after it."""
 
-    def __init__(self, context: RunContext, predicted: Scored) -> None:
-        self.context = context
-        sources = context.corpus.sources
-        logits_s = np.concatenate([predicted[s.name, "validation"].logits for s in sources])
-        labels_s = np.concatenate([splits.validation.labels for splits in sources])
-        targets = [splits.name for splits in context.corpus.targets]
-        self._estimates: dict[str, dict[str, PriorEstimate]] = {
-            name: {
-                kind: estimate_priors(kind, logits_s, labels_s, predicted[name, "train"].logits)
-                for kind in ESTIMATORS
-            }
-            for name in targets
-        }
-
-    def change(self, target: str, kind: str) -> tuple[float, np.ndarray]:
-        """Scale and bias (C,) that make a target's logits those under its estimated priors.
-
-        An estimate of 0 counts as less than one image: a class that some source has can come.
-        """
-        estimate = self._estimates[target][kind]
-        floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
-        priors = np.maximum(estimate.priors, floor)
-        return prior_correction(estimate.calibration, priors / priors.sum())
-
-    def priors(self, target: str) -> tuple[float, ...]:
-        """Of a target (11,), by maximum likelihood."""
-        return self._estimates[target]["em"].priors
-
-    def facts(self, predicted: Scored) -> dict[str, Any]:
-        """For the record: estimates, and the test scores that each would give, by target."""
-        config, found = self.context.config, {}
-        for splits in self.context.corpus.targets:
-            test, uncorrected = splits.test, predicted[splits.name, "test"].logits
-            entry: dict[str, Any] = {
-                "estimated_on": "train",
-                "class_names": list(NAMES),
-                "note": self.doubt(splits.name),
-                "uncorrected": headline(
-                    test, uncorrected.argmax(1), config.eval.merge, config.eval.classes, config.seed
-                ),
-            }
-            for kind in ESTIMATORS:
-                scale, bias = self.change(splits.name, kind)
-                guessed = (scale * uncorrected + bias).argmax(1)
-                entry[kind] = {
-                    **self._estimates[splits.name][kind].to_dict(),
-                    "scores": headline(
-                        test, guessed, config.eval.merge, config.eval.classes, config.seed
-                    ),
-                }
-            found[splits.name] = entry
-        return found
-
-    def doubt(self, target: str) -> str:
-        """What a reader of the estimates has to know; empty where label shift explains the rest."""
-        estimate = self._estimates[target][ESTIMATORS[0]]
-        if estimate.misfit <= estimate.misfit_limit:
-            return ""
-        return (
-            f"{target} differs from the sources in more than class priors (misfit "
-            f"{estimate.misfit:.2f}, {estimate.misfit_limit:.2f} would be chance): estimated "
-            "priors, and a model corrected for them, are not to be trusted"
-        )
+    temperature: float
+    logit_affine: LogitAffine
+    """1 / temperature, and the bias that keeps absent classes absent."""
+    predictions: SplitPredictions
 
 
-FORGOTTEN = 0.05
-"""Fall of the balanced accuracy on source validation beyond which a second phase is remarked."""
+def calibrate(context: RunContext, raw: SplitPredictions) -> CalibrationResult:
+    """Fit one temperature on the sources' validation images.
 
+    The bias is 0, except for a class that was never taught: its logit stays at `NEVER`.
 
-def source_temperature(context: RunContext, predicted: Scored) -> tuple[float, np.ndarray]:
-    """By which logits are divided, from the sources' validation images, and what is added (11,).
-
-    That is 0, but for a class that was never taught: its logit stays the one that says never.
+    Args:
+        context: The run.
+        raw: Predictions of the trained model.
     """
-    logits, labels = _held_out(context, predicted)
-    temperature = calibrate(logits, labels, biased=False).temperature
-    never = (logits <= NEVER / 2).all(0)
-    return temperature, np.where(never, NEVER * (1 - 1 / temperature), 0.0)
+    logits, labels = _source_validation(context, raw)
+    temperature = fit_temperature(logits, labels, biased=False).temperature
+    is_absent = (logits <= NEVER / 2).all(0)
+    bias = np.where(is_absent, NEVER * (1 - 1 / temperature), 0.0)
+    return CalibrationResult(
+        temperature,
+        LogitAffine(1 / temperature, torch.from_numpy(bias)),
+        _transform(raw, 1 / temperature, bias),
+    )
+
+
+@dataclass(frozen=True)
+class LabelShiftResult:
+    """Estimated class priors of every target, and the predictions after correcting for them."""
+
+    estimates: Mapping[str, Mapping[str, PriorEstimate]]
+    """By target and estimator; empty without a target."""
+    record: Mapping[str, Any]
+    """For record.json: estimates, and the test scores that each would give, by target."""
+    logit_affines: Sequence[LogitAffine]
+    """The correction, or nothing where none was asked for."""
+    predictions: SplitPredictions
+
+    @property
+    def priors(self) -> dict[str, tuple[float, ...]]:
+        """Class priors (11,) of each target, by maximum likelihood."""
+        return {name: found["em"].priors for name, found in self.estimates.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each target where label shift does not explain the difference."""
+        found = (_misfit_warning(name, kinds) for name, kinds in self.estimates.items())
+        return [warning for warning in found if warning]
+
+
+def correct_label_shift(context: RunContext, calibrated: SplitPredictions) -> LabelShiftResult:
+    """Estimate every target's class priors, and correct predictions for them where asked.
+
+    Args:
+        context: The run; `eval.correct_priors` chooses the estimator.
+        calibrated: Predictions after temperature scaling.
+    """
+    domain_set, kind = context.domain_set, context.config.eval.correct_priors
+    logits, labels = _source_validation(context, calibrated)
+    estimates = {
+        target.name: {
+            each: estimate_priors(each, logits, labels, calibrated[target.name, "train"].logits)
+            for each in ESTIMATORS
+        }
+        for target in domain_set.targets
+    }
+    record = _label_shift_record(context, estimates, calibrated)
+    if kind == "none":
+        return LabelShiftResult(estimates, record, (), calibrated)
+    scale, bias = _prior_correction(estimates[domain_set.targets[0].name][kind])
+    affine = LogitAffine(scale, torch.from_numpy(bias))
+    return LabelShiftResult(estimates, record, (affine,), _transform(calibrated, scale, bias))
+
+
+def _prior_correction(estimate: PriorEstimate) -> tuple[float, np.ndarray]:
+    """Scale and bias (C,) that turn a target's logits into those under its estimated priors.
+
+    A prior of 0 counts as less than one image: any class of a source may still occur.
+    """
+    floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
+    priors = np.maximum(estimate.priors, floor)
+    return prior_correction(estimate.calibration, priors / priors.sum())
+
+
+def _label_shift_record(
+    context: RunContext,
+    estimates: Mapping[str, Mapping[str, PriorEstimate]],
+    predictions: SplitPredictions,
+) -> dict[str, Any]:
+    """Estimates and the scores that each would give, by target."""
+    config, record = context.config, {}
+    merge, classes, seed = config.eval.merge, config.eval.classes, config.seed
+    for target in context.domain_set.targets:
+        uncorrected = predictions[target.name, "test"].logits
+        entry: dict[str, Any] = {
+            "estimated_on": "train",
+            "class_names": list(NAMES),
+            "note": _misfit_warning(target.name, estimates[target.name]),
+            "uncorrected": headline(target.test, uncorrected.argmax(1), merge, classes, seed),
+        }
+        for kind, estimate in estimates[target.name].items():
+            scale, bias = _prior_correction(estimate)
+            corrected = (scale * uncorrected + bias).argmax(1)
+            scores = headline(target.test, corrected, merge, classes, seed)
+            entry[kind] = {**estimate.to_dict(), "scores": scores}
+        record[target.name] = entry
+    return record
+
+
+def _misfit_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
+    """A warning about the estimates; empty where label shift explains the rest."""
+    estimate = estimates[ESTIMATORS[0]]
+    if estimate.misfit <= estimate.misfit_limit:
+        return ""
+    return (
+        f"{target} differs from the sources in more than class priors (misfit "
+        f"{estimate.misfit:.2f}; chance gives up to {estimate.misfit_limit:.2f}): do not rely on "
+        "the estimated priors, or on a model corrected for them"
+    )
 
 
 @dataclass(frozen=True)
 class AbstentionReport:
-    """The abstention of a finished run, and what it takes to tell what it is worth."""
+    """When the saved model abstains, and what that is worth on every scored domain."""
 
     abstention: Abstention
-    raw: Scored
-    """As trained."""
-    final: Scored
-    """As saved."""
-    notes: Sequence[str]
-
-    @property
-    def note(self) -> str:
-        """What a reader has to know; empty where there is nothing."""
-        return "; ".join(self.notes)
-
-    def facts(self, context: RunContext) -> dict[str, Any]:
-        """For the record: what is saved with the model, and its worth on every scored domain.
-
-        Classes are merged and left out on other domains alone: on a source, of which everything
-        is known, what was promised for all of its images can be looked at.
-        """
-        config, domains = context.config, dict[str, dict[str, Any]]()
-        for role, splits, domain in context.corpus.scored():
-            key, is_source = (splits.name, domain.split), role == "source"
-            domains.setdefault(splits.name, {"role": role})[domain.split] = abstention_scores(
-                self.abstention,
-                splits.name,
-                self.final[key].logits,
-                domain.labels,
-                before=self.raw[key].logits,
-                merge=() if is_source else config.eval.merge,
-                classes=() if is_source else config.eval.classes,
-            )
-        return {
-            **self.abstention.to_dict(),
-            "fitted_on": "validation images of the sources",
-            "note": self.note,
-            "domains": domains,
-        }
+    record: Mapping[str, Any]
+    """For record.json."""
 
 
-def abstention_report(
+def report_abstention(
     context: RunContext,
-    temperature: float,
-    raw: Scored,
-    final: Scored,
-    label_shift: LabelShift | None,
+    raw: SplitPredictions,
+    calibration: CalibrationResult,
+    shift: LabelShiftResult,
 ) -> AbstentionReport:
-    """Fit what is saved with the model; `raw` and `final` are predictions before and after."""
-    targets = [splits.name for splits in context.corpus.targets]
-    priors = {name: label_shift.priors(name) for name in targets} if label_shift else {}
-    abstention = fit_abstention(*_held_out(context, final), temperature, priors)
-    return AbstentionReport(abstention, raw, final, _notes(context, raw, label_shift))
+    """Fit conformal sets and rejection thresholds, and score them on every scored domain.
+
+    On other domains, classes are merged and left out as configured. A source is scored on all of
+    its images, because the guarantee is for all of them.
+
+    Args:
+        context: The run.
+        raw: Predictions of the trained model.
+        calibration: The step after it.
+        shift: The step after that; its predictions are those of the saved model.
+    """
+    final, evaluation = shift.predictions, context.config.eval
+    held_out = _source_validation(context, final)
+    abstention = fit_abstention(*held_out, calibration.temperature, shift.priors)
+    domains: dict[str, dict[str, Any]] = {}
+    for role, domain, split in context.domain_set.scored():
+        key, is_source = (domain.name, split.split), role == "source"
+        domains.setdefault(domain.name, {"role": role})[split.split] = abstention_scores(
+            abstention,
+            domain.name,
+            final[key].logits,
+            split.labels,
+            before=raw[key].logits,
+            merge=() if is_source else evaluation.merge,
+            classes=() if is_source else evaluation.classes,
+        )
+    record = {
+        **abstention.to_dict(),
+        "fitted_on": "validation images of the sources",
+        "note": "; ".join(_notes(context, raw, shift)),
+        "domains": domains,
+    }
+    return AbstentionReport(abstention, record)
 
 
-def fit_run_abstention(loaded: PretrainedModel) -> Abstention | None:
-    """What a trained model was saved with; None where that was before there was such a thing."""
-    return None if loaded.abstention is None else Abstention.from_dict(loaded.abstention)
+def fit_run_abstention(pretrained: PretrainedModel) -> Abstention | None:
+    """The abstention that a trained model was saved with; None for models of older versions."""
+    return None if pretrained.abstention is None else Abstention.from_dict(pretrained.abstention)
 
 
-def _held_out(context: RunContext, predicted: Scored) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, 11) and labels (N,) of all sources' validation images."""
-    sources = context.corpus.sources
-    logits = [predicted[splits.name, "validation"].logits for splits in sources]
-    return np.concatenate(logits), np.concatenate([s.validation.labels for s in sources])
-
-
-def _notes(context: RunContext, raw: Scored, label_shift: LabelShift | None) -> Sequence[str]:
+def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) -> Sequence[str]:
+    """What a reader has to know about the calibration."""
     notes = []
-    before = _before_adapting(context.folder.read_history(), context.config.eval.selection)
-    after = _balanced_accuracy(context, raw)
-    if before is not None and before - after > FORGOTTEN:
+    before = _accuracy_before_adapting(context.folder.read_history(), context.config.eval.selection)
+    after = _source_balanced_accuracy(context, raw)
+    if before is not None and before - after > FORGETTING_THRESHOLD:
         notes.append(
             "the second phase moved the model away from its sources: balanced accuracy on their "
             f"validation images fell from {before:.3f} to {after:.3f}, and temperature and "
-            "thresholds, which are fitted there, are those of images that the model no longer fits"
+            "thresholds were fitted on these images"
         )
     if context.config.eval.correct_priors != "none":
         notes.append(
-            f"the model is corrected for the priors of {context.corpus.targets[0].name}, so that "
+            f"the model is corrected for the priors of {context.domain_set.targets[0].name}, so "
             "its probabilities on source images are not calibrated"
         )
-    if label_shift:
-        doubts = [label_shift.doubt(splits.name) for splits in context.corpus.targets]
-        notes += [f"{found}; so are sets of label_shift" for found in doubts if found]
+    notes += [
+        f"{warning}; this applies to conformal sets of label_shift too"
+        for warning in shift.warnings
+    ]
     return notes
 
 
-def _before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float | None:
+def _source_validation(
+    context: RunContext, predictions: SplitPredictions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, 11) and labels (N,) of all sources' validation images."""
+    sources = context.domain_set.sources
+    logits = [predictions[source.name, "validation"].logits for source in sources]
+    return np.concatenate(logits), np.concatenate([s.validation.labels for s in sources])
+
+
+def _transform(predictions: SplitPredictions, scale: float, bias: np.ndarray) -> SplitPredictions:
+    """Predictions with logits `scale * logits + bias` (11,)."""
+    return {key: each.transform_logits(scale, bias) for key, each in predictions.items()}
+
+
+def _accuracy_before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float | None:
     """Balanced accuracy on source validation where the second phase began; None without one."""
     if all(row["phase"] == "fit" for row in history):
         return None
@@ -212,15 +273,10 @@ def _before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float |
     return float(np.mean(found))
 
 
-def _balanced_accuracy(context: RunContext, predicted: Scored) -> float:
+def _source_balanced_accuracy(context: RunContext, predictions: SplitPredictions) -> float:
     """Mean over the sources, on their validation images."""
-    return float(
-        np.mean(
-            [
-                score(s.validation.labels, predicted[s.name, "validation"].classes)[
-                    "balanced_accuracy"
-                ]
-                for s in context.corpus.sources
-            ]
-        )
+    scores = (
+        score(source.validation.labels, predictions[source.name, "validation"].classes)
+        for source in context.domain_set.sources
     )
+    return float(np.mean([each["balanced_accuracy"] for each in scores]))

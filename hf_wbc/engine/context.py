@@ -19,55 +19,68 @@ from hf_wbc.records import RunFolder
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+__all__ = ["RunContext"]
+
 
 @dataclass(frozen=True)
 class RunContext:
     """The fixed surroundings of one run."""
 
     config: TrainConfig
+    """Resolved."""
     accelerator: "Accelerator"
     folder: RunFolder
-    corpus: DomainSet
-    loaded: PretrainedModel
+    domain_set: DomainSet
+    pretrained: PretrainedModel
     cache: Path
-    """Where embedded features are kept."""
+    """Folder for embedded features."""
     _tables: dict[DomainSplit, Table] = field(default_factory=dict, repr=False)
 
-    def table(self, domain: DomainSplit) -> Table:
-        """A domain as the model takes it in: harmonised pixels, or embedded features."""
-        if domain not in self._tables:
-            self._tables[domain] = self._load(domain)
-        return self._tables[domain]
+    def table(self, split: DomainSplit) -> Table:
+        """A split as the model takes it: cached pixels or embedded features."""
+        if split not in self._tables:
+            self._tables[split] = self._load(split)
+        return self._tables[split]
 
     def embed_all(self) -> None:
-        """Embed every domain, where features are asked for, before the model changes."""
+        """Embed every split, if the run trains on features, before the model changes."""
         if self.config.model.inputs == "features":
-            for splits in self.corpus.all:
-                for domain in (splits.train, splits.validation, splits.test):
-                    self.table(domain)
+            for domain in self.domain_set.all:
+                for split in (domain.train, domain.validation, domain.test):
+                    self.table(split)
 
-    def _load(self, domain: DomainSplit) -> Table:
+    def _load(self, split: DomainSplit) -> Table:
         if self.config.model.inputs == "features":
-            return embed(self.loaded, domain, self.cache, self.accelerator)
+            return embed(self.pretrained, split, self.cache, self.accelerator)
         with self.accelerator.main_process_first():
-            return load_images(self.loaded, domain)
+            return load_images(self.pretrained, split)
 
     @cached_property
-    def treatments(self) -> DomainPreprocessing:
-        """What every image of a domain gets, measured on its training images without labels."""
-        corpus = self.corpus
+    def preprocessing(self) -> DomainPreprocessing:
+        """Image preprocessing of each domain, measured on its training images without labels."""
+        domain_set = self.domain_set
         tables = (
-            {splits.name: self.table(splits.train) for splits in side}
-            for side in (corpus.sources, corpus.targets, corpus.held_out)
+            {domain.name: self.table(domain.train) for domain in role}
+            for role in (domain_set.sources, domain_set.targets, domain_set.held_out)
         )
-        return measure_preprocessing(self.config, self.loaded.preprocessing, *tables)
+        return measure_preprocessing(self.config, self.pretrained.preprocessing, *tables)
 
     def predict(
         self,
         classifier: Classifier,
-        domain: DomainSplit,
-        treatment: ImagePreprocessing | None = None,
+        split: DomainSplit,
+        preprocessing: ImagePreprocessing | None = None,
     ) -> Predictions:
-        """A classifier's predictions for a whole domain, its images treated as in training."""
-        table, treatment = self.table(domain), treatment or self.treatments.by_domain[domain.name]
-        return predict(classifier, table, treatment, self.accelerator, self.config.optim.batch_size)
+        """Predict a whole split.
+
+        Args:
+            classifier: Whose predictions.
+            split: The images.
+            preprocessing: What images get before the model; None is what they get in training.
+
+        Returns:
+            Logits and features, the same on every process.
+        """
+        how = preprocessing or self.preprocessing.by_domain[split.name]
+        batch_size = self.config.optim.batch_size
+        return predict(classifier, self.table(split), how, self.accelerator, batch_size)

@@ -82,15 +82,15 @@ def measure_preprocessing(
 
 
 def preprocessing_for(
-    loaded: PretrainedModel, ref: str
+    pretrained: PretrainedModel, ref: str
 ) -> tuple[ImagePreprocessing, dict[str, Any]]:
     """How a trained model wants the images of a dataset, and the facts for the record.
 
     Measured on the dataset's training split, without labels, when the model's rule asks for it.
     """
-    rule, preprocessing = loaded.rule, loaded.preprocessing
+    rule, preprocessing = pretrained.rule, pretrained.preprocessing
     measured: DomainSplit | None = load_split(ref, "train") if rule.needs_images else None
-    table = load_images(loaded, measured) if measured else None
+    table = load_images(pretrained, measured) if measured else None
     how = rule.fit(table, preprocessing.mean, preprocessing.std)
     facts = {"rule": rule.to_dict(), "treatment": how.to_dict()}
     if measured:

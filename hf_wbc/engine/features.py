@@ -27,31 +27,31 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def crop_geometry(loaded: PretrainedModel) -> Geometry:
+def crop_geometry(pretrained: PretrainedModel) -> Geometry:
     """How the model's processor resizes a 25 um crop."""
-    return Geometry(size=loaded.preprocessing.size, resample=loaded.preprocessing.resample)
+    return Geometry(size=pretrained.preprocessing.size, resample=pretrained.preprocessing.resample)
 
 
-def load_images(loaded: PretrainedModel, domain: DomainSplit) -> Table:
+def load_images(pretrained: PretrainedModel, domain: DomainSplit) -> Table:
     """The domain's pixels as the model takes them in, from datasets' cache when they are there."""
-    return cache_pixels(domain, crop_geometry(loaded))
+    return cache_pixels(domain, crop_geometry(pretrained))
 
 
-def features_path(loaded: PretrainedModel, domain: DomainSplit, cache: Path) -> Path:
+def features_path(pretrained: PretrainedModel, domain: DomainSplit, cache: Path) -> Path:
     """Where the features of a domain's split lie, or will lie, in `cache`."""
     key = digest(
         {
             "data": domain.fingerprint,
-            "model": loaded.revision,
+            "model": pretrained.revision,
             "pixels": FORMAT,
-            **asdict(crop_geometry(loaded)),
+            **asdict(crop_geometry(pretrained)),
         }
     )
     return cache / f"{domain.name}-{key}.parquet"
 
 
 def embed(
-    loaded: PretrainedModel,
+    pretrained: PretrainedModel,
     domain: DomainSplit,
     cache: Path,
     accelerator: "Accelerator",
@@ -61,18 +61,20 @@ def embed(
 
     `report` is told how many images have been seen, of how many.
     """
-    if not loaded.rule.is_plain:
+    if not pretrained.rule.is_plain:
         raise ValueError(
             "the model was trained on images treated by domain, and its features of others would "
             "mislead; train with --inputs images, or embed with another model"
         )
-    path = features_path(loaded, domain, cache)
+    path = features_path(pretrained, domain, cache)
     if not path.exists():
         with accelerator.main_process_first():
-            pixels = load_images(loaded, domain)
-        loaded.classifier.to(accelerator.device)
-        plain = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
-        features = predict(loaded.classifier, pixels, plain, accelerator, report=report).features
+            pixels = load_images(pretrained, domain)
+        pretrained.classifier.to(accelerator.device)
+        plain = ImagePreprocessing(pretrained.preprocessing.mean, pretrained.preprocessing.std)
+        features = predict(
+            pretrained.classifier, pixels, plain, accelerator, report=report
+        ).features
         if accelerator.is_main_process:
             _write(path, domain, features)
         accelerator.wait_for_everyone()

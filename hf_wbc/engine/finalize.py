@@ -1,7 +1,11 @@
-"""The end of a run: score the kept weights, save them for others, and write the record."""
+"""Finish a run: predict, calibrate, correct label shift, score, export, write the record.
+
+Each step is a function that returns a value. The trained classifier itself does not change.
+"""
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +14,23 @@ import pyarrow.parquet as pq
 import torch
 
 from hf_wbc.engine.accelerator import machine_info, package_versions, peak_memory_bytes
-from hf_wbc.engine.calibrate import LabelShift, Scored, abstention_report, source_temperature
+from hf_wbc.engine.calibrate import (
+    AbstentionReport,
+    SplitPredictions,
+    calibrate,
+    correct_label_shift,
+    report_abstention,
+)
 from hf_wbc.engine.checkpoint import Progress, load_best
 from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.domain_preprocessing import describe
-from hf_wbc.engine.domains import Domain
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
 from hf_wbc.evaluation.model_selection import SelectionRule
-from hf_wbc.models import Bottleneck, Exposure, merge_lora, save_classifier
+from hf_wbc.models import Bottleneck, Classifier, Exposure, export_classifier, save_classifier
 from hf_wbc.records import atomic_replace, remove
+
+__all__ = ["finalize"]
 
 PER_PROCESS = (
     "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
@@ -30,148 +41,166 @@ PER_PROCESS = (
 def finalize(
     context: RunContext, progress: Progress, selection: SelectionRule, num_trained: int
 ) -> None:
-    """Score every domain's test images, and the sources' validation images, with the best weights.
+    """Turn the best weights into a finished run folder.
 
-    Target labels are looked at here for the first time, to score.
+    Labels of target test images are read here for the first time, to score.
+
+    Args:
+        context: The run.
+        progress: At the end of training.
+        selection: The rule that chose the weights.
+        num_trained: Number of weights that were trained.
     """
-    config, folder, accelerator = context.config, context.folder, context.accelerator
     start = time.perf_counter()
-    classifier = context.loaded.classifier
-    classifier.load_state_dict(load_best(folder.checkpoint))
-    merge_lora(classifier)  # from here on it is the model that is saved
-    bottleneck = classifier.bottleneck
-    classifier.merge_bottleneck()
-    scored = [*context.corpus.scored()]
-    unlabelled = [(s, d) for s in context.corpus.targets for d in (s.train, s.validation)]
-    predicted: Scored = {
-        (splits.name, domain.split): context.predict(classifier, domain)
-        for splits, domain in [*unlabelled, *((splits, domain) for _, splits, domain in scored)]
-    }
-    raw, (temperature, never) = predicted, source_temperature(context, predicted)
-    classifier.apply_logit_affine(1 / temperature, torch.from_numpy(never))
-    predicted = _changed(raw, 1 / temperature, never)
-    # From here on logits are those of the calibrated head; priors only add to them what is missing.
-    label_shift = LabelShift(context, predicted) if config.data.target else None
-    shifts = label_shift.facts(predicted) if label_shift else {}
-    if label_shift and config.eval.correct_priors != "none":
-        scale, bias = label_shift.change(context.corpus.targets[0].name, config.eval.correct_priors)
-        classifier.apply_logit_affine(scale, torch.from_numpy(bias))
-        predicted = _changed(predicted, scale, bias)
-    doubts = abstention_report(context, temperature, raw, predicted, label_shift)
-    results: dict[str, Any] = {}
-    predictions, features, treatments = [], [], context.treatments
-    for role, splits, domain in scored:
-        found = predicted[splits.name, domain.split]
-        entry = results.setdefault(splits.name, {"role": role})
-        entry[domain.split] = score_predictions(
-            [domain], found.classes, config.eval.merge, config.eval.classes, config.seed
-        )
-        predictions.append(prediction_rows(domain, found))
-        features.append(feature_rows(domain, _narrowed(found, bottleneck)))
-    for splits in context.corpus.targets:
-        results[splits.name]["transductive"] = _score_all(context, splits, predicted)
-    images = _images(context)
-    if accelerator.is_main_process:
-        notes = None if treatments.rule.is_plain else treatments.facts()
-        exposure = _exposure(context, selection)
-        abstention = doubts.abstention.to_dict()
-        save_classifier(classifier, treatments.processor, folder.model, notes, exposure, abstention)
-        for path, tables in ((folder.predictions, predictions), (folder.features, features)):
-            with atomic_replace(path) as temporary:
-                pq.write_table(pa.concat_tables(tables), temporary)
-        parts = {
-            "model": _model(context, num_trained),
-            "images": images,
-            "results": results,
-            "label_shift": shifts,
-            "calibration": doubts.facts(context),
-        }
+    trained = context.pretrained.classifier
+    trained.load_state_dict(load_best(context.folder.checkpoint))
+    raw = predict(context, export_classifier(trained))
+    calibration = calibrate(context, raw)
+    shift = correct_label_shift(context, calibration.predictions)
+    abstention = report_abstention(context, raw, calibration, shift)
+    exported = export_classifier(trained, [calibration.logit_affine, *shift.logit_affines])
+    scores = score(context, exported, shift.predictions)
+    if context.accelerator.is_main_process:
+        export(context, exported, abstention, selection)
+        write_tables(context, shift.predictions, trained.bottleneck)
         elapsed_s = progress.elapsed_s + time.perf_counter() - start
-        folder.write_record(_record(context, progress, selection, parts, elapsed_s))
-        remove(folder.checkpoint)
-    accelerator.wait_for_everyone()
+        parts = {
+            "model": _model_record(context, exported, num_trained),
+            "images": scores.images,
+            "results": scores.results,
+            "label_shift": shift.record,
+            "calibration": abstention.record,
+        }
+        write_record(context, progress, selection, parts, elapsed_s)
+        remove(context.folder.checkpoint)
+    context.accelerator.wait_for_everyone()
 
 
-def _changed(predicted: Scored, scale: float, bias: np.ndarray) -> Scored:
-    """Predictions of the classifier whose head says `scale * logits + bias` (11,)."""
-    return {key: found.changed(scale, bias) for key, found in predicted.items()}
+def predict(context: RunContext, classifier: Classifier) -> SplitPredictions:
+    """Predict every split that is scored, and the targets' other splits."""
+    domain_set = context.domain_set
+    splits = [each for target in domain_set.targets for each in (target.train, target.validation)]
+    splits += [split for _, _, split in domain_set.scored()]
+    return {(split.name, split.split): context.predict(classifier, split) for split in splits}
 
 
-def _score_all(context: RunContext, splits: Domain, predicted: Scored) -> dict[str, Any] | None:
-    """Scores of all images of a target, those that were adapted to and chosen by included.
+@dataclass(frozen=True)
+class RunScores:
+    """Scores of a finished run, as record.json holds them."""
 
-    Where the test images are few, this is the steadier number; it is marked for what it is.
+    results: Mapping[str, Any]
+    """By domain and split."""
+    images: Mapping[str, Any]
+    """Image preprocessing, and the scores of a plain pipeline where it preprocesses differently."""
+
+
+def score(context: RunContext, exported: Classifier, predictions: SplitPredictions) -> RunScores:
+    """Score every domain's test images, and the sources' validation images.
+
+    Targets are also scored on all of their images (`transductive`), including those that were
+    adapted to and chosen by: the steadier number where test images are few.
+
+    Args:
+        context: The run.
+        exported: The model that will be saved.
+        predictions: Its predictions.
     """
-    config, domains = context.config, (splits.train, splits.validation, splits.test)
-    found = np.concatenate([predicted[splits.name, domain.split].classes for domain in domains])
-    return score_predictions(domains, found, config.eval.merge, config.eval.classes, config.seed)
+    config = context.config
+    merge, classes, seed = config.eval.merge, config.eval.classes, config.seed
+    results: dict[str, Any] = {}
+    for role, domain, split in context.domain_set.scored():
+        predicted = predictions[domain.name, split.split].classes
+        entry = results.setdefault(domain.name, {"role": role})
+        entry[split.split] = score_predictions([split], predicted, merge, classes, seed)
+    for target in context.domain_set.targets:
+        splits = (target.train, target.validation, target.test)
+        predicted = np.concatenate([predictions[target.name, s.split].classes for s in splits])
+        results[target.name]["transductive"] = score_predictions(
+            splits, predicted, merge, classes, seed
+        )
+    return RunScores(results, _score_plain_pipeline(context, exported))
 
 
-@torch.no_grad()
-def _narrowed(found: Predictions, bottleneck: Bottleneck | None) -> Predictions:
-    """With the features that the bottleneck, which is no part of the saved model, made of them."""
-    if bottleneck is None:
-        return found
-    wide = torch.from_numpy(found.features).to(bottleneck.project.weight.device)
-    return replace(found, features=bottleneck.eval()(wide).cpu().numpy())
-
-
-def _images(context: RunContext) -> dict[str, Any]:
-    """How images are treated, and what a plain pipeline scores where it treats them otherwise."""
-    config, treatments = context.config, context.treatments
-    facts: dict[str, Any] = treatments.facts()
-    facts["note"] = describe(treatments.rule, [splits.name for splits in context.corpus.targets])
+def _score_plain_pipeline(context: RunContext, exported: Classifier) -> dict[str, Any]:
+    """Image preprocessing, and the test scores of a plain pipeline that preprocesses differently."""
+    config, preprocessing = context.config, context.preprocessing
+    targets = [target.name for target in context.domain_set.targets]
+    facts: dict[str, Any] = preprocessing.facts()
+    facts["note"] = describe(preprocessing.rule, targets)
     facts["pipeline_scores"] = {}
-    for _, splits, domain in context.corpus.scored():
-        if domain.split == "test" and treatments.by_domain[splits.name] != treatments.plain:
-            found = context.predict(context.loaded.classifier, domain, treatments.plain)
-            facts["pipeline_scores"][splits.name] = score_predictions(
-                [domain], found.classes, config.eval.merge, config.eval.classes, config.seed
+    for _, domain, split in context.domain_set.scored():
+        if split.split == "test" and preprocessing.by_domain[domain.name] != preprocessing.plain:
+            predicted = context.predict(exported, split, preprocessing.plain).classes
+            facts["pipeline_scores"][domain.name] = score_predictions(
+                [split], predicted, config.eval.merge, config.eval.classes, config.seed
             )
     return facts
 
 
-def _model(context: RunContext, num_trained: int) -> dict[str, Any]:
-    """What was trained, and how much of it."""
-    config, loaded = context.config, context.loaded
-    return {
-        "name": config.model.name,
-        "revision": loaded.revision,
-        "exposure": loaded.exposure,
-        "exposed_to": list(loaded.exposed_to),
-        "num_parameters": sum(p.numel() for p in loaded.classifier.parameters()),
-        "num_trained": num_trained,
+def export(
+    context: RunContext,
+    exported: Classifier,
+    abstention: AbstentionReport,
+    selection: SelectionRule,
+) -> None:
+    """Write the run folder's `model/`, which transformers loads without hf_wbc."""
+    preprocessing = context.preprocessing
+    save_classifier(
+        exported,
+        preprocessing.processor,
+        context.folder.model,
+        notes=None if preprocessing.rule.is_plain else preprocessing.facts(),
+        exposure=_exposure(context, selection),
+        abstention=abstention.abstention.to_dict(),
+    )
+
+
+def write_tables(
+    context: RunContext, predictions: SplitPredictions, bottleneck: Bottleneck | None
+) -> None:
+    """Write predictions.parquet and features.parquet, one row for each scored image."""
+    scored = [
+        (split, predictions[domain.name, split.split])
+        for _, domain, split in context.domain_set.scored()
+    ]
+    tables = {
+        context.folder.predictions: [prediction_rows(split, found) for split, found in scored],
+        context.folder.features: [
+            feature_rows(split, _bottleneck_features(found, bottleneck)) for split, found in scored
+        ],
     }
+    for path, parts in tables.items():
+        with atomic_replace(path) as temporary:
+            pq.write_table(pa.concat_tables(parts), temporary)
 
 
-def _exposure(context: RunContext, selection: SelectionRule) -> Exposure:
-    """What the weights have seen when the run is over."""
-    corpus, loaded = context.corpus, context.loaded
-    targets = [splits.name for splits in corpus.targets]
-    labelled = [splits.name for splits in (*corpus.sources, *corpus.held_out)]
-    if selection.sees == "target labels":
-        labelled, targets = [*labelled, *targets], []
-    return Exposure(loaded.exposure, loaded.exposed_to).after(labelled, targets)
-
-
-def _record(
+def write_record(
     context: RunContext,
     progress: Progress,
     rule: SelectionRule,
-    found: dict[str, Any],
+    parts: Mapping[str, Any],
     elapsed_s: float,
-) -> dict[str, Any]:
-    """The whole record; `found` are its parts on model, images, results and label shift."""
+) -> None:
+    """Write record.json, which marks the run as finished.
+
+    Args:
+        context: The run.
+        progress: At the end of training.
+        rule: The rule that chose the weights.
+        parts: What the other steps found: model, images, results, label_shift, calibration.
+        elapsed_s: Seconds spent in total, over all resumptions.
+    """
     config, num_processes = context.config, context.accelerator.num_processes
     num_images = progress.num_steps * config.optim.images_per_step * num_processes
-    return {
+    domain_set = context.domain_set
+    record = {
         "kind": "training",
         "run": context.folder.path.name,
         "config": config.to_dict(),
-        **found,
-        "sources": [splits.facts() for splits in context.corpus.sources],
-        "target": [splits.facts() for splits in context.corpus.targets],
-        "held_out": [splits.facts() for splits in context.corpus.held_out],
+        **parts,
+        "sources": [domain.facts() for domain in domain_set.sources],
+        "target": [domain.facts() for domain in domain_set.targets],
+        "held_out": [domain.facts() for domain in domain_set.held_out],
         "selection": {
             "rule": rule.name,
             "sees": rule.sees,
@@ -190,3 +219,36 @@ def _record(
         "machine": machine_info(context.accelerator.device, num_processes),
         "packages": package_versions(),
     }
+    context.folder.write_record(record)
+
+
+@torch.no_grad()
+def _bottleneck_features(found: Predictions, bottleneck: Bottleneck | None) -> Predictions:
+    """Predictions with the trained bottleneck's features, which the saved model does not have."""
+    if bottleneck is None:
+        return found
+    wide = torch.from_numpy(found.features).to(bottleneck.project.weight.device)
+    return replace(found, features=bottleneck.eval()(wide).cpu().numpy())
+
+
+def _model_record(context: RunContext, exported: Classifier, num_trained: int) -> dict[str, Any]:
+    """The pre-trained weights, their exposure, and how many weights were trained."""
+    pretrained = context.pretrained
+    return {
+        "name": context.config.model.name,
+        "revision": pretrained.revision,
+        "exposure": pretrained.exposure,
+        "exposed_to": list(pretrained.exposed_to),
+        "num_parameters": sum(p.numel() for p in exported.parameters()),
+        "num_trained": num_trained,
+    }
+
+
+def _exposure(context: RunContext, selection: SelectionRule) -> Exposure:
+    """The domains that the weights have seen by the end of the run."""
+    domain_set, pretrained = context.domain_set, context.pretrained
+    targets = [target.name for target in domain_set.targets]
+    labeled = [domain.name for domain in (*domain_set.sources, *domain_set.held_out)]
+    if selection.sees == "target labels":
+        labeled, targets = [*labeled, *targets], []
+    return Exposure(pretrained.exposure, pretrained.exposed_to).after(labeled, targets)

@@ -40,8 +40,8 @@ class Predictions:
         found: npt.NDArray[np.int64] = self.logits.argmax(1)
         return found
 
-    def changed(self, scale: float, bias: npt.NDArray[np.float64]) -> "Predictions":
-        """Of the classifier whose head says `scale * logits + bias` (11,)."""
+    def transform_logits(self, scale: float, bias: npt.NDArray[np.float64]) -> "Predictions":
+        """The predictions with logits `scale * logits + bias` (11,)."""
         return replace(self, logits=(scale * self.logits + bias).astype(np.float32))
 
 

@@ -1,32 +1,35 @@
-"""One training run, from its configuration to its finished folder."""
+"""Train one run, from its configuration to its finished folder."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
 from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.finalize import finalize
-from hf_wbc.engine.resolve import check_config, require_trainable_features, resolve
-from hf_wbc.engine.trainer import Report, Trainer
+from hf_wbc.engine.resolve import ResolvedRun, check_config, require_trainable_features, resolve
+from hf_wbc.engine.trainer import OnProgress, Trainer
 from hf_wbc.evaluation.model_selection import selection_rule
 from hf_wbc.models import Lora, freeze
 from hf_wbc.records import RunFolder, remove
 
+__all__ = ["RunSync", "run"]
+
 
 class RunSync(Protocol):
-    """Keeps a run's checkpoints elsewhere too; it is asked on the first process alone."""
+    """Keeps a copy of a run's checkpoints elsewhere; called on the first process only."""
 
     def begin(self, domains: Sequence[str]) -> None:
-        """Before anything of a run is computed: ValueError where it could not be kept."""
+        """Check, before anything is computed, that the run can be kept; ValueError if not."""
 
     def fetch(self, folder: RunFolder) -> None:
-        """Before training: bring what was kept of this run, where the folder holds nothing."""
+        """Fetch the kept checkpoint before training, if the folder has none."""
 
     def keep(self, folder: RunFolder) -> None:
-        """After each evaluation, whose checkpoint lies in the folder until the next one."""
+        """Keep the checkpoint of an evaluation, which stays in the folder until the next one."""
 
 
 def run(
@@ -34,53 +37,73 @@ def run(
     root: Path,
     cache: Path,
     trackers: Sequence[str] = (),
-    report: Report = lambda row: None,
-    keeper: RunSync | None = None,
+    on_progress: OnProgress = lambda row: None,
+    sync: RunSync | None = None,
 ) -> RunFolder:
-    """Train, score and record; a finished run is returned as it is, an unfinished one resumes.
+    """Train, score and record; return a finished run as it is, and resume an unfinished one.
 
-    The run's folder lies in `root`, embedded features in `cache`. ValueError for whatever the user
-    can mend, before anything is trained.
+    Args:
+        config: Everything that decides the result.
+        root: Folder of run folders.
+        cache: Folder for embedded features.
+        trackers: Of accelerate, besides the folder's history.jsonl.
+        on_progress: Called with each step and each evaluation.
+        sync: Keeps checkpoints elsewhere too.
+
+    Returns:
+        The finished folder.
+
+    Raises:
+        ValueError: For anything that the user can correct, before training.
     """
-    asked = config.to_dict()
-    check_config(config)  # before processes are started for a run that cannot be
+    check_config(config)  # before processes wait for each other
     accelerator = make_accelerator(config.optim.mixed_precision, trackers)
     is_main = accelerator.is_main_process
     with accelerator.main_process_first():
         resolved = resolve(config, accelerator.num_processes)
-    config, method_class, identity = resolved.config, resolved.method, resolved.identity
-    corpus, loaded = resolved.domain_set, resolved.pretrained
-    lora = Lora(config.model.lora_rank, config.model.lora_alpha)
-    selection = selection_rule(config.eval.selection)
-    folder = RunFolder.find(root, identity)
+    folder = RunFolder.find(root, resolved.identity)
     if folder.finished:
         if is_main:
             remove(folder.checkpoint)
         return folder
-    if keeper and is_main:
-        keeper.begin([splits.name for splits in corpus.all])
-    loaded.classifier.to(accelerator.device)
-    context = RunContext(config, accelerator, folder, corpus, loaded, cache)
-    context.embed_all()
-    if config.model.bottleneck:
-        loaded.classifier.add_bottleneck(config.model.bottleneck, config.seed)
-    freeze(loaded.classifier, config.model.trainable, config.model.batch_norm, lora, config.seed)
-    require_trainable_features(method_class, loaded.classifier)
-    num_trained = sum(p.numel() for p in loaded.classifier.parameters() if p.requires_grad)
-    method = method_class(loaded.classifier, method_class.parse(config.adapt.method_options))
+    if not is_main:
+        sync = None
+    if sync:
+        sync.begin([domain.name for domain in resolved.domain_set.all])
+    context = RunContext(
+        resolved.config, accelerator, folder, resolved.domain_set, resolved.pretrained, cache
+    )
+    method, num_trained = _build_method(context, resolved)
 
-    def told(row: Mapping[str, Any]) -> None:
-        report(row)
-        if keeper and is_main and "selection" in row:
-            keeper.keep(folder)
+    def on_row(row: Mapping[str, Any]) -> None:
+        on_progress(row)
+        if sync and "selection" in row:
+            sync.keep(folder)
 
-    trainer = Trainer(context, method, selection, told)
-    with folder.writing(asked, identity) if is_main else nullcontext():
-        if keeper and is_main:
-            keeper.fetch(folder)
+    trainer = Trainer(context, method, selection_rule(resolved.config.eval.selection), on_row)
+    asked = config.to_dict()
+    with folder.writing(asked, resolved.identity) if is_main else nullcontext():
+        if sync:
+            sync.fetch(folder)
         accelerator.wait_for_everyone()  # all of them read the checkpoint
         start_trackers(accelerator, folder.path, asked)
         progress = trainer.train()
         finalize(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
     return folder
+
+
+def _build_method(context: RunContext, resolved: ResolvedRun) -> tuple[Method, int]:
+    """The method around its configured classifier, and the number of weights it trains."""
+    model, seed = context.config.model, context.config.seed
+    classifier = context.pretrained.classifier
+    classifier.to(context.accelerator.device)
+    context.embed_all()
+    if model.bottleneck:
+        classifier.add_bottleneck(model.bottleneck, seed)
+    lora = Lora(model.lora_rank, model.lora_alpha)
+    freeze(classifier, model.trainable, model.batch_norm, lora, seed)
+    require_trainable_features(resolved.method, classifier)
+    num_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    options = resolved.method.parse(context.config.adapt.method_options)
+    return resolved.method(classifier, options), num_trained

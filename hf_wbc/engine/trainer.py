@@ -1,4 +1,4 @@
-"""The moving parts of a run: weights, optimizer, averaged weights, and how far they have come."""
+"""Train a method: phases, evaluations, checkpoints. `loop.optimize` takes the steps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -34,59 +34,63 @@ from hf_wbc.evaluation.model_selection import SelectionRule, criterion_values, s
 from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
-Report = Callable[[Mapping[str, Any]], None]
-"""Is told of every step and every evaluation; the command line draws its progress from it."""
+OnProgress = Callable[[Mapping[str, Any]], None]
+"""Called with every step, and with the row of every evaluation."""
 
 
 class Trainer:
-    """Trains a method in a context; `train` continues from the newest checkpoint, if any.
+    """Trains a method; `train` resumes from the newest checkpoint, if there is one.
 
-    A second phase leaves the source behind, and a rule that looks at sources or held-out domains
-    would only find its first evaluation best: there the last one is kept instead.
+    The second phase trains on the target alone, and a rule that looks at sources or held-out
+    domains would always prefer its first evaluation. There the last evaluation is kept instead.
+
+    Attributes:
+        method: The method.
+        ddp_method: The method wrapped by accelerate for the current phase.
+        optimizer: Of the current phase; None where no weight is trained.
+        averaged: The averaged weights of the first phase, if there are any.
+        rules: The selection rule of each phase.
+        phases: The phases to train.
     """
 
-    method: Any = None
-    """The prepared method of the current phase."""
+    ddp_method: Any = None
     optimizer: Any = None
     averaged: WeightAverager | None = None
 
     def __init__(
-        self, context: RunContext, method: Method, selection: SelectionRule, report: Report
+        self,
+        context: RunContext,
+        method: Method,
+        selection: SelectionRule,
+        on_progress: OnProgress = lambda row: None,
     ) -> None:
-        self.context, self.report = context, report
+        """Set up the method and its batches.
+
+        Args:
+            context: The run.
+            method: Around the configured classifier, not yet set up.
+            selection: The rule that picks the weights to keep.
+            on_progress: Called with every step and evaluation.
+        """
+        self.context, self.method, self.on_progress = context, method, on_progress
+        self.validation = Validation(context)
         self.rules = (
             selection,
             selection_rule("last") if selection.sees == "no target" else selection,
         )
-        self.plain, self.validation = method, Validation(context)
-        config, corpus = context.config, context.corpus
-        source = concatenate([context.table(splits.train) for splits in corpus.sources])
-        targets = [context.table(splits.train) for splits in corpus.targets]
-        counts = _class_counts(source, len(corpus.sources))
-        method.classifier.mask_absent_classes(counts.sum(0) > 0)
-        torch.manual_seed(config.seed)
-        method.setup(
-            TrainingInfo(
-                num_steps=config.optim.steps,
-                source_domains=tuple(splits.name for splits in corpus.sources),
-                class_counts=counts,
-                num_target=sum(map(len, targets)),
-                is_features=config.model.inputs == "features",
-                adapt_passes=self._adapt_passes(sum(map(len, targets))),
-                logit_adjustment=config.optim.logit_adjustment,
-                lineage=config.optim.lineage,
-            )
-        )
-        method.to(context.accelerator.device)
-        self.phases = make_phases(config, type(method), self._stream(source, targets))
+        domain_set = context.domain_set
+        source = concatenate([context.table(domain.train) for domain in domain_set.sources])
+        targets = [context.table(domain.train) for domain in domain_set.targets]
+        self._setup(_class_counts(source, len(domain_set.sources)), sum(map(len, targets)))
+        self.phases = make_phases(context.config, type(method), self._stream(source, targets))
 
     @property
-    def classifier(self) -> Classifier:
-        """The weights that are evaluated and kept: the averaged ones, when there are any."""
-        return self.plain.eval_model if self.averaged is None else self.averaged.module
+    def eval_model(self) -> Classifier:
+        """The weights that are evaluated and kept: the averaged ones, if there are any."""
+        return self.method.eval_model if self.averaged is None else self.averaged.module
 
     def train(self) -> Progress:
-        """Take the steps that are left, phase by phase; the progress at the end."""
+        """Take the steps that are left, phase by phase; return the progress at the end."""
         saved = self._load()
         progress = saved[1] if saved else Progress()
         if self.context.accelerator.is_main_process:
@@ -96,59 +100,79 @@ class Trainer:
             if phase.number != progress.phase:
                 progress = progress.entering(phase.number, phase.first)
                 self.validation.restart()
-                self.plain.eval_model.load_state_dict(load_best(self.context.folder.checkpoint))
-            self._enter(phase)
+                best = load_best(self.context.folder.checkpoint)
+                self.method.eval_model.load_state_dict(best)
+            self._prepare(phase)
             if saved is not None and resumes:
                 self._restore(*saved)
-            progress = self._take(phase, progress)
+            progress = self._train_phase(phase, progress)
         return progress
 
-    def _enter(self, phase: Phase) -> None:
-        """Make what a phase trains with."""
-        config, accelerator = self.context.config, self.context.accelerator
-        if self.method is not None:
-            accelerator.unwrap_model(self.method, keep_fp32_wrapper=False)
+    def _setup(self, class_counts: Tensor, num_target: int) -> None:
+        """Give the method what it needs to know about the data, (D, C) source counts included."""
+        config, context = self.context.config, self.context
+        self.method.classifier.mask_absent_classes(class_counts.sum(0) > 0)
+        per_step = config.optim.images_per_step * context.accelerator.num_processes
+        torch.manual_seed(config.seed)
+        self.method.setup(
+            TrainingInfo(
+                num_steps=config.optim.steps,
+                source_domains=tuple(domain.name for domain in context.domain_set.sources),
+                class_counts=class_counts,
+                num_target=num_target,
+                is_features=config.model.inputs == "features",
+                adapt_passes=(config.adapt.adapt_steps or 0) * per_step / max(1, num_target),
+                logit_adjustment=config.optim.logit_adjustment,
+                lineage=config.optim.lineage,
+            )
+        )
+        self.method.to(context.accelerator.device)
+
+    def _prepare(self, phase: Phase) -> None:
+        """Wrap the method and create the optimizer of a phase."""
+        optim, accelerator = self.context.config.optim, self.context.accelerator
+        if self.ddp_method is not None:
+            accelerator.unwrap_model(self.ddp_method, keep_fp32_wrapper=False)
             accelerator.free_memory()
         if phase.number:
-            self.plain.start_adapting()
+            self.method.start_adapting()
             self.averaged = None
         else:
-            self.averaged = make_weight_averager(
-                self.plain.eval_model, ema=config.optim.ema, swad=config.optim.swad
-            )
-        self.method, self.optimizer = prepare_phase(
-            self.plain, phase, config.optim.weight_decay, config.optim.layer_decay, accelerator
+            eval_model = self.method.eval_model
+            self.averaged = make_weight_averager(eval_model, ema=optim.ema, swad=optim.swad)
+        self.ddp_method, self.optimizer = prepare_phase(
+            self.method, phase, optim.weight_decay, optim.layer_decay, accelerator
         )
 
-    def _take(self, phase: Phase, progress: Progress) -> Progress:
-        """The steps of a phase that are left."""
+    def _train_phase(self, phase: Phase, progress: Progress) -> Progress:
+        """Take the steps of a phase that are left; evaluate and save every `eval_steps`."""
         config = self.context.config
         if self._is_over(progress):
             return progress
-        window = MetricAccumulator(self.context.accelerator)
+        metrics = MetricAccumulator(self.context.accelerator)
         for step, terms in optimize(
-            self.method, self.optimizer, phase, self.averaged, config,
+            self.ddp_method, self.optimizer, phase, self.averaged, config,
             self.context.accelerator, progress.step,
         ):  # fmt: skip
-            window.add(terms)
-            self.report({"step": step, "of": self.phases[-1].stop})
+            metrics.add(terms)
+            self.on_progress({"step": step, "of": self.phases[-1].stop})
             if (step - phase.first) % config.eval.eval_steps and step < phase.stop:
                 continue
-            row = {"step": step, "phase": phase.name, "loss": window.means(step)}
-            progress = self._keep(progress, row | self.evaluate(), window)
+            row = {"step": step, "phase": phase.name, "loss": metrics.means(step)}
+            progress = self._save(progress, row | self.evaluate(), metrics)
             if self._is_over(progress):
                 break
-            window = MetricAccumulator(self.context.accelerator)
+            metrics = MetricAccumulator(self.context.accelerator)
         return progress
 
     def evaluate(self) -> dict[str, Any]:
         """The scores that selection rules look at."""
         self._share_buffers()
         if self.averaged is not None and self.averaged.wants_loss:
-            losses = self.validation.source_losses(self.plain.eval_model)
+            losses = self.validation.source_losses(self.method.eval_model)
             self.averaged.after_evaluation(sum(losses) / len(losses))
             self._share_buffers()
-        return self.validation(self.classifier)
+        return self.validation(self.eval_model)
 
     def _is_over(self, progress: Progress) -> bool:
         """Whether further steps of this phase would change nothing that is kept."""
@@ -156,23 +180,25 @@ class Trainer:
         return stopped or (self.averaged is not None and self.averaged.ended)
 
     def _share_buffers(self) -> None:
-        """Give every process the first one's BatchNorm statistics, which are those that are saved.
+        """Give every process the first one's BatchNorm statistics, which are the ones that are saved.
 
-        Weights are the same everywhere, but each process follows its own batches' statistics.
+        Weights are the same on all processes, but each one updates statistics from its own batches.
         """
         if self.context.accelerator.num_processes > 1:
-            for buffer in (*self.classifier.buffers(), *self.plain.buffers()):
+            for buffer in (*self.eval_model.buffers(), *self.method.buffers()):
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _keep(self, progress: Progress, row: dict[str, Any], window: MetricAccumulator) -> Progress:
-        """Checkpoint, history and trackers for one evaluation, in the order that a crash allows."""
+    def _save(
+        self, progress: Progress, row: dict[str, Any], metrics: MetricAccumulator
+    ) -> Progress:
+        """Write history, checkpoint and trackers, in an order that survives a crash between them."""
         context = self.context
         row["selection"] = criterion_values(row)
         progress = replace(
             progress.after(row["step"], row["selection"][self.rules[progress.phase].name]),
-            num_steps=progress.num_steps + window.num_steps,
-            train_s=progress.train_s + window.train_s,
-            elapsed_s=progress.elapsed_s + window.elapsed_s,
+            num_steps=progress.num_steps + metrics.num_steps,
+            train_s=progress.train_s + metrics.train_s,
+            elapsed_s=progress.elapsed_s + metrics.elapsed_s,
             peak_memory_bytes=max(progress.peak_memory_bytes, peak_memory_bytes()),
             scaler=context.accelerator.scaler.state_dict() if context.accelerator.scaler else None,
         )
@@ -180,59 +206,52 @@ class Trainer:
             is_best = progress.best_step == progress.step
             optimizer, averaged = self.optimizer, self.averaged
             state = {
-                "method": self.plain.state_dict(),
+                "method": self.method.state_dict(),
                 "optimizer": optimizer_tensors(optimizer.optimizer) if optimizer else {},
                 "averaged": averaged.state_dict() if averaged is not None else {},
                 "validation": self.validation.state_dict(),
             }
             context.folder.append_history(row)
-            best = self.classifier.state_dict() if is_best else None
+            best = self.eval_model.state_dict() if is_best else None
             save_checkpoint(context.folder.checkpoint, state, best, progress)
         context.accelerator.wait_for_everyone()
         context.accelerator.log(flatten_metrics({**row, "step": {}}), step=row["step"])
-        self.report(row)
+        self.on_progress(row)
         return progress
 
     def _load(self) -> tuple[Mapping[str, Mapping[str, Tensor]], Progress] | None:
-        """The newest checkpoint, if any."""
+        """The newest checkpoint, if there is one."""
         folder = self.context.folder
         try:
             return load_checkpoint(folder.checkpoint)
         except (KeyError, TypeError) as error:
-            raise self._foreign(error) from error
+            raise self._version_error(error) from error
 
     def _restore(self, state: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> None:
-        """Put a checkpoint in place."""
+        """Restore a checkpoint."""
         try:
-            self.plain.load_state_dict(state["method"])
+            self.method.load_state_dict(state["method"])
             if self.optimizer:
                 restore_optimizer(self.optimizer.optimizer, state["optimizer"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"])
             self.validation.load_state_dict(state.get("validation", {}))
         except (KeyError, RuntimeError) as error:
-            raise self._foreign(error) from error
+            raise self._version_error(error) from error
         scaler = self.context.accelerator.scaler
         if scaler is not None and progress.scaler is not None:
             scaler.load_state_dict(progress.scaler)
 
-    def _foreign(self, error: Exception) -> ValueError:
+    def _version_error(self, error: Exception) -> ValueError:
         folder = self.context.folder
         return ValueError(
-            f"{folder.checkpoint} is of another version of this run ({error}); {folder.remedy}"
+            f"{folder.checkpoint} was written by another version ({error}); {folder.remedy}"
         )
-
-    def _adapt_passes(self, num_target: int) -> float:
-        """Passes over the target's images that the second phase will make."""
-        config = self.context.config
-        per_step = config.optim.images_per_step * self.context.accelerator.num_processes
-        passes: float = (config.adapt.adapt_steps or 0) * per_step / max(1, num_target)
-        return passes
 
     def _stream(self, source: Table, targets: list[Table]) -> BatchLoader:
         """The batches of both phases."""
-        context, config, needs = self.context, self.context.config, self.plain.needs
-        sees = needs.target or self.plain.adapt_passes
+        context, config, needs = self.context, self.context.config, self.method.needs
+        uses_target = needs.target or self.method.adapt_passes
         loader_config = LoaderConfig(
             batch_size=config.optim.batch_size,
             num_steps=config.optim.steps,
@@ -248,18 +267,19 @@ class Trainer:
         )
         return BatchLoader(
             source,
-            concatenate(targets) if sees else None,
+            concatenate(targets) if uses_target else None,
             loader_config,
-            preprocessing=context.treatments.by_domain,
+            preprocessing=context.preprocessing.by_domain,
             style_targets=targets,
         )
 
 
 def stopped_early(progress: Progress, patience: int) -> bool:
-    """Whether the last `patience` evaluations were all no better than the one before them."""
+    """Whether the last `patience` evaluations were no better than the one before them."""
     return patience > 0 and progress.num_worse >= patience
 
 
 def _class_counts(table: Table, num_domains: int) -> Tensor:
+    """Images of each domain and class (D, C)."""
     cells = torch.from_numpy(table.domains * NUM_CLASSES + table.labels)
     return torch.bincount(cells, minlength=num_domains * NUM_CLASSES).view(num_domains, NUM_CLASSES)

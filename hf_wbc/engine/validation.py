@@ -40,14 +40,16 @@ class Validation:
 
     def __call__(self, classifier: Classifier) -> dict[str, Any]:
         """The parts of an evaluation row that the rules look at."""
-        corpus, config = self.context.corpus, self.context.config
-        sources = {splits.name: self._predict(classifier, splits) for splits in corpus.sources}
-        row: dict[str, Any] = {"source_val": self._labelled(corpus.sources, sources)}
-        if corpus.held_out:
-            held_out = {s.name: self._predict(classifier, s) for s in corpus.held_out}
-            row["held_out"] = self._labelled(corpus.held_out, held_out)
-        if corpus.targets:
-            targets = {splits.name: self._predict(classifier, splits) for splits in corpus.targets}
+        domain_set, config = self.context.domain_set, self.context.config
+        sources = {splits.name: self._predict(classifier, splits) for splits in domain_set.sources}
+        row: dict[str, Any] = {"source_val": self._labelled(domain_set.sources, sources)}
+        if domain_set.held_out:
+            held_out = {s.name: self._predict(classifier, s) for s in domain_set.held_out}
+            row["held_out"] = self._labelled(domain_set.held_out, held_out)
+        if domain_set.targets:
+            targets = {
+                splits.name: self._predict(classifier, splits) for splits in domain_set.targets
+            }
             row["unlabelled"] = self._unlabelled(sources, targets)
         if config.eval.oracle:
             row["oracle"] = {
@@ -57,7 +59,7 @@ class Validation:
                     config.eval.merge,
                     config.eval.classes,
                 )
-                for splits in corpus.targets
+                for splits in domain_set.targets
             }
         return row
 
@@ -69,7 +71,7 @@ class Validation:
         """Mean cross-entropy of each source's validation images."""
         return [
             _mean_loss(splits.validation.labels, self._predict(classifier, splits))
-            for splits in self.context.corpus.sources
+            for splits in self.context.domain_set.sources
         ]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -104,7 +106,7 @@ class Validation:
         self, sources: Mapping[str, Predictions], targets: Mapping[str, Predictions]
     ) -> dict[str, dict[str, float]]:
         """Every target-sighted score of every target."""
-        labels = np.concatenate([s.validation.labels for s in self.context.corpus.sources])
+        labels = np.concatenate([s.validation.labels for s in self.context.domain_set.sources])
         source = ValidationOutputs(
             features=np.concatenate([found.features for found in sources.values()]),
             logits=np.concatenate([found.logits for found in sources.values()]),

@@ -10,14 +10,14 @@ from typing import IO
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import reset_peak_memory
 from hf_wbc.engine.run import run
-from hf_wbc.engine.trainer import Report
+from hf_wbc.engine.trainer import OnProgress
 from hf_wbc.records import BusyError, RunFolder
 from hf_wbc.study.task import Outcome, Task, keep_failure
 
 POLL_S = 0.5
 
 
-def execute_task(task: Task, report: Report) -> Outcome:
+def execute_task(task: Task, report: OnProgress) -> Outcome:
     """Do a task; a failure is written to the run's folder and returned, not raised."""
     folder = RunFolder(task.folder)
     if not folder.finished and folder.is_busy:
@@ -39,7 +39,7 @@ def execute_task(task: Task, report: Report) -> Outcome:
     return Outcome("finished")
 
 
-def _launch(task: Task, report: Report) -> None:
+def _launch(task: Task, report: OnProgress) -> None:
     """Train in processes that accelerate starts; they end when this process does."""
     assert task.launch is not None
     request = {"config": task.config, "root": str(task.folder.parent), "cache": str(task.features)}
@@ -58,7 +58,7 @@ def _launch(task: Task, report: Report) -> None:
         )
 
 
-def _attend(command: list[str], log: IO[str], folder: RunFolder, report: Report) -> int:
+def _attend(command: list[str], log: IO[str], folder: RunFolder, report: OnProgress) -> int:
     """Run a command to its end and report the steps that the run's history tells."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
         last = 0

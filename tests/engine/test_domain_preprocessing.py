@@ -187,7 +187,7 @@ def test_the_target_is_looked_at_without_its_labels(
         ({"target": (), "augmentation": Augmentation(target_shift=0.5)}, "one with --target"),
         (
             {"normalize_by": "domain", "augmentation": Augmentation(target_shift=0.5)},
-            "takes away the colours",
+            "removes the colors",
         ),
         ({"normalize_by": "image"}, "normalize_by is 'image'; choose from checkpoint, domain"),
         ({"sharpness": "high"}, "sharpness is 'high'; choose from own, common"),

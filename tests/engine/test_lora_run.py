@@ -58,7 +58,7 @@ def test_the_saved_model_predicts_what_the_run_has_written(
     folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
     model = AutoModelForImageClassification.from_pretrained(folder.model)
     processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
-    images = list(load_split(adapted.target[0], "test").dataset["image"])
+    images = list(load_split(adapted.data.target[0], "test").dataset["image"])
     with torch.no_grad():
         logits = model(**processor(images, return_tensors="pt")).logits.numpy()
     rows = [row for row in pq.read_table(folder.predictions).to_pylist() if row["domain"] == "away"]
@@ -75,7 +75,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
     whole = run(adapted, tmp_path / "whole", tmp_path / "cache")
     with pytest.raises(Interrupted):
-        run(adapted, tmp_path / "halves", tmp_path / "cache", report=report)
+        run(adapted, tmp_path / "halves", tmp_path / "cache", on_progress=report)
     halves = run(adapted, tmp_path / "halves", tmp_path / "cache")
     for name, value in weights(whole).items():
         np.testing.assert_array_equal(value, weights(halves)[name], err_msg=name)

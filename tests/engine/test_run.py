@@ -54,7 +54,7 @@ def test_a_finished_run_is_not_repeated(config: TrainConfig, tmp_path: Path) -> 
     def no_step(row: Any) -> None:
         pytest.fail(f"it trains again: {row}")
 
-    again = run(config, tmp_path / "runs", tmp_path / "cache", report=no_step)
+    again = run(config, tmp_path / "runs", tmp_path / "cache", on_progress=no_step)
     assert again == first and again.record.stat().st_mtime_ns == written
 
 

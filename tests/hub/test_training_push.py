@@ -94,7 +94,7 @@ def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub
     on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
 ) -> None:
     keeper = push(public=False)
-    first = run(on_hub, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    first = run(on_hub, tmp_path / "runs", tmp_path / "cache", sync=keeper)
     keeper.finish(first)
     api = HfApi()
     refs = api.list_repo_refs("lab/wbc-vit")
@@ -148,7 +148,7 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
             raise Stopped
 
     with pytest.raises(Stopped):
-        run(on_hub, tmp_path / "dead", tmp_path / "cache", report=stop, keeper=keeper)
+        run(on_hub, tmp_path / "dead", tmp_path / "cache", on_progress=stop, sync=keeper)
     assert keeper._upload
     keeper._upload.join()
     steps: list[int] = []
@@ -158,7 +158,7 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
         tmp_path / "other",
         tmp_path / "cache",
         report=lambda row: steps.append(row["step"]),
-        keeper=other,
+        sync=other,
     )
     assert min(steps) == 3 and "going on from step 2 of lab/wbc-vit" in " ".join(said)
     assert predictions(taken) == predictions(whole)
@@ -174,7 +174,7 @@ def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
 ) -> None:
     keeper = push(public=False)
     hub.faults.answer("POST", "/commit/training-", 403, times=9, message="no room")
-    folder = run(on_hub, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    folder = run(on_hub, tmp_path / "runs", tmp_path / "cache", sync=keeper)
     hub.faults.clear()
     keeper.finish(folder)
     assert [line for line in said if "was not pushed" in line and "training goes on" in line]
@@ -209,7 +209,7 @@ def test_what_is_pushed_holds_no_path_of_this_machine(
     tmp_path: Path,
 ) -> None:
     keeper = push(public=False)
-    folder = run(config, tmp_path / "runs", tmp_path / "cache", keeper=keeper)
+    folder = run(config, tmp_path / "runs", tmp_path / "cache", sync=keeper)
     keeper.finish(folder)
     api, seen = HfApi(), 0
     for revision in ("v1", branch_of(folder)):
