@@ -41,6 +41,6 @@ def interrupt() -> Callable[[int, TrainConfig, Path, Path], None]:
                 raise Interrupted
 
         with pytest.raises(Interrupted):
-            run(config, runs, cache, report=report)
+            run(config, runs, cache, on_progress=report)
 
     return until
