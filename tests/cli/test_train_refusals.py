@@ -63,7 +63,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ("--selection held_out", "name them with --held-out"),
         ("--adapt-steps 5", "source_only has no second phase; leave out --adapt-steps"),
         ("--method shot --adapt-steps 0", "shot adapts in its second phase, and adapt_steps is 0"),
-        ("--method adabn", "adabn re-estimates BatchNorm, and this classifier has none"),
+        ("--method adabn", "adabn re-estimates BatchNorm, but this classifier has none"),
         ("--bottleneck 8 --batch-size 1", "one image has no variance; raise --batch-size"),
         ("--selection best", "unknown selection rule 'best'; choose from source_val, last"),
         ("--model vit-tyni", "did you mean 'vit-tiny'?"),
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_named(
     unfinished(run)
     (run.checkpoint / "00000004" / file).write_text(text)
     said = refused()
-    assert file.rpartition("/")[2] in said or "of another version" in said
+    assert file.rpartition("/")[2] in said or "by another version" in said
     assert f"delete {run.path}" in said
 
 
