@@ -1,0 +1,115 @@
+"""Print the numbers that keep the source tree navigable, one row each, as a Markdown table.
+
+python tests/bench/structure.py
+"""
+
+import ast
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("hf_wbc", "dataset_scripts")
+TWINS = frozenset({"__init__.py", "__main__.py"})
+SHORT, LONG = 60, 400
+"""Lines below which a file with one importer has to justify itself, and lines of a long file."""
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(tree: ast.AST, modules: set[str]) -> set[str]:
+    """Our modules that a file imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names & modules
+
+
+def top_level_imports(tree: ast.Module, modules: set[str]) -> set[str]:
+    """Our modules that importing the file imports."""
+    found = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports_of(ast.Module(body=list(found), type_ignores=[]), modules)
+
+
+def closure(start: set[str], graph: dict[str, set[str]]) -> set[str]:
+    """Everything that is imported, directly or not; parent packages included."""
+    seen: set[str] = set()
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in graph:
+            continue
+        seen.add(name)
+        parts = name.split(".")
+        waiting += [".".join(parts[:i]) for i in range(1, len(parts))]
+        waiting += graph[name]
+    return seen
+
+
+def help_seconds() -> float:
+    """Wall time of `hf-wbc --help`, best of three."""
+    command = [str(Path(sys.executable).with_name("hf-wbc")), "--help"]
+    walls = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        walls.append(time.perf_counter() - start)
+    return min(walls)
+
+
+def main() -> None:
+    """Measure and print."""
+    paths = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+    trees = {module_name(path): ast.parse(path.read_text()) for path in paths}
+    lines = {module_name(path): len(path.read_text().splitlines()) for path in paths}
+    modules = set(trees)
+    importers = defaultdict(set)
+    for name, tree in trees.items():
+        for imported in imports_of(tree, modules) - {name}:
+            importers[imported].add(name)
+    lonely = [
+        name
+        for name, num in lines.items()
+        if num < SHORT and len(importers[name]) == 1 and f"{name}".split(".")[-1] != "__init__"
+    ]
+    names = Counter(path.name for path in paths if path.name not in TWINS)
+    twice = sorted(name for name, num in names.items() if num > 1)
+    graph = {name: top_level_imports(tree, modules) for name, tree in trees.items()}
+    train = trees["hf_wbc.cli.train"]
+    body = next(n for n in train.body if isinstance(n, ast.FunctionDef) and n.name == "train")
+    needed = {name for name in imports_of(body, modules) if not name.startswith("hf_wbc.hub")}
+    trained = closure({"hf_wbc.cli.main", "hf_wbc.cli.train", *needed}, graph)
+    functions = [
+        (node.end_lineno - node.lineno + 1, f"{name}.{node.name}")
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    ]
+    long = [name for name, num in lines.items() if num > LONG]
+    rows = [
+        ("source files", len(paths), ""),
+        ("median lines", median(lines.values()), ""),
+        (f"files over {LONG} lines", len(long), ", ".join(long)),
+        (f"one importer and under {SHORT} lines", len(lonely), ", ".join(sorted(lonely))),
+        ("file names used twice", len(twice), ", ".join(twice)),
+        ("files in the import closure of hf-wbc train", len(trained), "without --push-to"),
+        ("longest function, lines", *max(functions)),
+        ("hf-wbc --help, s", round(help_seconds(), 2), ""),
+    ]
+    print("| what | value | which |\n|---|--:|---|")
+    for what, value, which in rows:
+        print(f"| {what} | {value} | {which} |")
+
+
+if __name__ == "__main__":
+    main()
