@@ -17,12 +17,22 @@ The command line is flat in the same way (`--method dann --learning-rate 3e-4`).
 """
 
 import json
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, Self
+
+from hf_wbc.config_groups import (
+    AdaptConfig,
+    Augmentation,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TargetStyle,
+    check_not_negative,
+)
 
 __all__ = [
     "FLAT_NAMES",
@@ -38,221 +48,9 @@ __all__ = [
     "TrainConfig",
 ]
 
-T = TypeVar("T")
-TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
-
 
 class RenamedWarning(FutureWarning):
     """An old name was used; the message names the new one."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Strength of the random changes to a training image; all zero means none."""
-
-    flips: bool = True
-    """Mirror left-right and top-bottom, each with probability 1/2."""
-    quarter_turns: bool = True
-    """Rotate by 0, 90, 180 or 270 degrees."""
-    rotation_deg: float = 0.0
-    """Rotate further by up to this many degrees in either direction."""
-    shift_um: float = 1.0
-    """Shift the crop by up to this many um in x and in y."""
-    scale_um: float = 1.0
-    """Widen or narrow the 25 um crop by up to this many um."""
-    brightness: float = 0.2
-    """Multiply intensities by a factor in 1 +- this."""
-    contrast: float = 0.2
-    """Stretch intensities around the image's mean gray by a factor in 1 +- this."""
-    saturation: float = 0.2
-    """Blend with the grayscale image, by a factor in 1 +- this."""
-    hue: float = 0.05
-    """Rotate the hue by up to this fraction of the color circle."""
-    stain: float = 0.0
-    """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
-    target_shift: float = 0.0
-    """Move source images by up to this fraction of the way to the unlabeled target's style."""
-    target_style: TargetStyle = "colours"
-    """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
-    each channel's histogram, or the lowest frequencies of a random target image."""
-
-    def __post_init__(self) -> None:
-        _check_choices(self, "augmentation.")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images are trained on, and what happens to them before the model."""
-
-    sources: tuple[str, ...]
-    """Labeled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
-    target: tuple[str, ...] = ()
-    """Unlabeled domains to adapt to and to score; none for in-domain training."""
-    held_out: tuple[str, ...] = ()
-    """Labeled domains that are not trained on, for `selection held_out` (leave one source out)."""
-    balance: Literal["class_domain", "domain", "none"] = "class_domain"
-    """Sample uniformly over the classes of each domain, over domains, or over images."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """Random changes to training images."""
-    normalize_by: Literal["checkpoint", "domain"] = "checkpoint"
-    """Mean and std of the checkpoint, or of each domain's training images; also at prediction."""
-    sharpness: Literal["own", "common"] = "own"
-    """Leave each domain's sharpness as it is, or blur all to the least sharp; without labels."""
-    blur_um: float = 0.0
-    """Standard deviation in um of a Gaussian blur of every image, applied after `sharpness`."""
-    allow_unscaled: bool = False
-    """Accept datasets of unknown scale (the cell fills the frame)."""
-    allow_single: bool = False
-    """Accept sources with a single training image of some class."""
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        if not self.sources:
-            raise ValueError("no sources; name at least one with --sources")
-        if not 0 <= self.blur_um <= 5:
-            raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
-        shift = self.augmentation.target_shift
-        if shift and not self.target:
-            raise ValueError(
-                f"augmentation.target_shift is {shift}, which needs a target's images (no labels); "
-                "name one with --target, or leave it at 0"
-            )
-        if shift and self.normalize_by == "domain":
-            raise ValueError(
-                "normalize_by domain removes the colors that augmentation.target_shift adds; "
-                "use one of them"
-            )
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which network is trained, and which part of it."""
-
-    name: str = "vit-tiny"
-    """A built-in name, a Hub model `org/name[@revision]`, or a folder with a transformers
-    classifier."""
-    from_scratch: bool = False
-    """Start from random weights: only the model's configuration is read."""
-    inputs: Literal["images", "features"] = "images"
-    """Train on images, or only the head on the frozen backbone's embedded features."""
-    trainable: Literal["full", "frozen", "lora"] = "full"
-    """Which weights are trained: all, the head alone, or the head and LoRA updates of attention."""
-    lora_rank: int = 8
-    """Rank of the LoRA updates."""
-    lora_alpha: float = 16.0
-    """Scale of the LoRA updates, alpha / rank."""
-    batch_norm: Literal["train", "frozen"] = "train"
-    """BatchNorm statistics: updated in training, or kept as pre-trained."""
-    bottleneck: int | None = None
-    """Width of a linear bottleneck before the head, merged into it when saved; 0 is none, None is
-    256 on a frozen backbone and none otherwise."""
-    image_size: int | None = None
-    """Side of the model's input in pixels; None takes the checkpoint's own."""
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_not_negative(self, ("bottleneck",))
-        if self.inputs == "features" and self.trainable == "lora":
-            raise ValueError("embedded features have no attention to adapt; use --inputs images")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """The supervised loss, the optimizer and its schedule, and weight averaging."""
-
-    steps: int = 2000
-    """Optimizer steps."""
-    batch_size: int = 64
-    """Source images (and as many target images) per process and forward pass."""
-    learning_rate: float = 1e-4
-    """Peak learning rate of the head and the last block."""
-    gradient_accumulation_steps: int = 1
-    """Forward passes per optimizer step."""
-    weight_decay: float = 0.05
-    """AdamW's weight decay; biases and norms have none."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate from each block to the one below it, towards the input."""
-    warmup_ratio: float = 0.1
-    """Fraction of the steps in which the learning rate rises; then it follows a cosine to 0."""
-    max_grad_norm: float = 1.0
-    """Clip gradients to this norm; 0 does not clip."""
-    mixed_precision: Literal["no", "fp32", "bf16", "fp16"] = "no"
-    """Precision of the forward pass; weights stay in fp32. fp32 is another word for no."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights that is evaluated and saved; 0 is none."""
-    swad: bool = False
-    """Evaluate and save the mean of all weights in the valley of the sources' validation loss."""
-    logit_adjustment: float = 0.0
-    """Add this times the log class prior of each source to the logits in training; 1 is the
-    paper's."""
-    lineage: float = 0.0
-    """Soften labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
-
-    @property
-    def images_per_step(self) -> int:
-        """Source images per process and optimizer step."""
-        return self.batch_size * self.gradient_accumulation_steps
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        if self.mixed_precision == "fp32":
-            object.__setattr__(self, "mixed_precision", "no")
-        _check_positive(self, ("steps", "batch_size", "gradient_accumulation_steps"))
-        _check_not_negative(
-            self,
-            ("learning_rate", "weight_decay", "max_grad_norm", "logit_adjustment", "lineage"),
-        )
-        if self.ema and self.swad:
-            raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
-        for name in ("warmup_ratio", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}; it must lie in (0, 1]")
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """The training method and its second phase."""
-
-    method: str = "source_only"
-    """The training method; `hf-wbc methods` lists them."""
-    method_options: dict[str, int | float | bool | str] = field(default_factory=dict)
-    """The method's own options, as NAME VALUE pairs; the method checks them."""
-    adapt_steps: int | None = None
-    """Steps of the method's second phase, on target images alone; None takes the method's own."""
-    adapt_learning_rate: float | None = None
-    """Peak learning rate of the second phase; None takes a tenth of `learning_rate`."""
-
-    def __post_init__(self) -> None:
-        _check_not_negative(self, ("adapt_steps", "adapt_learning_rate"))
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """When and how weights are scored, chosen and corrected."""
-
-    eval_steps: int = 200
-    """Steps between evaluations, each of which also saves a checkpoint."""
-    patience: int = 0
-    """Evaluations without a better selection score before stopping; 0 never stops early."""
-    selection: str = "source_val"
-    """The rule that picks the weights to keep."""
-    oracle: bool = False
-    """Score target labels at every evaluation too, only to judge the rules afterwards."""
-    correct_priors: Literal["none", "bbse", "em", "rlls"] = "none"
-    """Correct the saved model for the target's class priors, estimated without labels."""
-    test_time_flips: bool = False
-    """Average the prediction over an image, its mirror images and its half turn."""
-    merge: tuple[str, ...] = ()
-    """Classes scored as one, as FROM=INTO, for datasets with fewer than eleven."""
-    classes: tuple[str, ...] = ()
-    """Classes to score; none means those present in the references."""
-
-    def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_positive(self, ("eval_steps",))
-        _check_not_negative(self, ("patience",))
 
 
 GROUPS: Mapping[str, type[Any]] = {
@@ -348,7 +146,7 @@ class TrainConfig:
 
     def _check(self) -> None:
         """ValueError for values that exclude each other across groups."""
-        _check_not_negative(self, ("seed",))
+        check_not_negative(self, ("seed",))
         if self.model.inputs == "images":
             return
         if self.eval.test_time_flips:
@@ -439,27 +237,3 @@ def _require_known(names: Iterable[str], known: Iterable[str], prefix: str = "")
 def _values(config: Any) -> dict[str, Any]:
     """A dataclass's own fields, not converted."""
     return {each.name: getattr(config, each.name) for each in fields(config)}
-
-
-def _check_choices(group: Any, prefix: str = "") -> None:
-    """ValueError for a value that its field's Literal does not list."""
-    for each in fields(group):
-        choices, value = get_args(each.type), getattr(group, each.name)
-        if get_origin(each.type) is Literal and value not in choices:
-            raise ValueError(f"{prefix}{each.name} is {value!r}; choose from {', '.join(choices)}")
-
-
-def _check_positive(group: Any, names: Iterable[str]) -> None:
-    for name in names:
-        if getattr(group, name) < 1:
-            raise ValueError(f"{name} is {getattr(group, name)}; it must be at least 1")
-
-
-def _check_not_negative(group: Any, names: Iterable[str]) -> None:
-    """ValueError for values that are negative, infinite or not a number; None is allowed."""
-    for name in names:
-        value = getattr(group, name)
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} is {value}; it must not be negative")
-        if value == math.inf:
-            raise ValueError(f"{name} is {value}; it must be finite")

@@ -191,3 +191,35 @@ def test_a_set_without_scale_is_used_when_allowed_and_recorded(
     record = train("--allow-unscaled", target=unscaled).read_record()
     assert record["config"]["data"]["allow_unscaled"] is True
     assert record["target"][0]["um_per_px"] is None
+
+
+def test_old_flags_still_work_and_name_the_new_ones(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any
+) -> None:
+    words = f"--sources {laboratories[0]} --model {tiny_model} --steps 2 --batch-size 8".split()
+    new = ["--output-dir", str(tmp_path), "--learning-rate", "1e-2", "--eval-steps", "1"]
+    assert main(["train", *words, *new, "--no-from-scratch", "--mixed-precision", "no"]) == 0
+    assert "is now" not in capsys.readouterr().err
+    old = ["--out", str(tmp_path), "--lr=1e-2", "--evaluate-every", "1", "--no-fresh"]
+    assert main(["train", *words, *old, "--precision", "fp32"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    for before, now in (
+        ("--out", "--output-dir"), ("--lr", "--learning-rate"), ("--evaluate-every", "--eval-steps"),
+        ("--no-fresh", "--no-from-scratch"), ("--precision", "--mixed-precision"),
+    ):  # fmt: skip
+        assert said.count(f"hf-wbc: {before} is now {now}") == 1
+    assert len([*tmp_path.glob("*/record.json")]) == 1, "it is one run"
+
+
+def test_help_shows_the_common_flags_and_help_all_every_one(capsys: Any) -> None:
+    shown = []
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as ended:
+            main(["train", flag])
+        assert ended.value.code == 0
+        shown.append(capsys.readouterr().out)
+    common, every = shown
+    assert "Example: hf-wbc train" in common and "--learning-rate" in common
+    assert "--layer-decay" not in common and "--layer-decay" in every
+    for group in ("data", "model", "optim", "adapt", "eval"):
+        assert f"{group} options" in common
