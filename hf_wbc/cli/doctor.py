@@ -1,23 +1,25 @@
-"""`hf-wbc doctor`: what this machine has, and what to do about what it lacks."""
+"""`hf-wbc doctor`: what this machine and its account on the Hub provide, and what they lack."""
 
 from pathlib import Path
 
 
 def doctor(work: Path = Path(), to: str | None = None) -> int:
-    """Look at versions, disk, memory, cores, CPU and GPU, and the Hub: endpoint, token, rights.
+    """Check versions, disk, memory, CPU, GPU, and access to the Hub.
 
-    The exit status is 1 when something has to be done.
+    The exit status is 1 if something needs to be fixed.
+
+    Example: hf-wbc doctor --to org/wbc-vit
 
     Args:
-        work: The folder in which prepared data and runs will lie.
-        to: Where you mean to publish, org/name: whether your token may, and whether by xet.
+        work: The folder that will contain prepared data and runs.
+        to: Also check whether your token may publish to this repository, org/name.
     """
     from rich.console import Console
     from rich.table import Table
 
     from hf_wbc.hub.doctor import examine, examine_hub
 
-    table = Table("", "what", "found", "what to do")
+    table = Table("", "check", "found", "to do")
     findings = [*examine(work), *examine_hub(to)]
     for finding in findings:
         sign = "[yellow]![/]" if finding.remedy else "[green]ok[/]"

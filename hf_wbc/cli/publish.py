@@ -1,4 +1,4 @@
-"""`hf-wbc publish KIND WHAT --to PLACE`: on the Hub or in a folder, whole, with card and tag."""
+"""`hf-wbc publish KIND WHAT --to PLACE`: to the Hub or to a folder, with card and tag."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Options(TypedDict):
-    """What every kind takes."""
+    """Options that every kind has."""
 
     public: bool | None
     tag: str | None
@@ -21,83 +21,101 @@ def publish(
     kind: Annotated[Literal["dataset", "model", "metric", "space", "study"], tyro.conf.Positional],
     what: Annotated[str, tyro.conf.Positional],
     to: str,
-    tag: str | None = None,
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     public: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    tag: str | None = None,
     card: Literal["refuse", "keep", "replace"] = "refuse",
+    license: str | None = None,
     mapping: Path | None = None,
-    licence: str | None = None,
     model: str | None = None,
     collection: str | None = None,
+    licence: Annotated[str | None, tyro.conf.Suppress] = None,
 ) -> None:
-    """Publish a dataset, a model, the metric, a Space or a study, so that others just load it.
+    """Publish a dataset, a model, the metric, a Space or a study.
 
-    Everything arrives in one commit and is then tagged; the tag never changes, and is what others
-    should load. Files that are there are not sent again. An interrupted publication leaves what was
-    there; the same command goes on.
+    All files are sent in one commit, which is then tagged; a tag never changes. Unchanged files are
+    not sent again. If it is interrupted, nothing changes; repeat the command to resume.
+
+    Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
 
     Args:
-        kind: What it is.
+        kind: What to publish.
         what: A prepared folder, a run, a Space's folder or name, or a comparison's folder.
-        to: A repository, `org/name`, or a folder that others read, such as `./name`.
-        tag: The tag's name; the next of v1, v2 and so on when not given.
-        public: Let anybody see it. Otherwise the licence of the images decides.
-        private: Let nobody see it but its owners.
-        dry_run: List every file with its size and who will see it; nothing is written.
-        card: What to do about a card that was edited where it is published: refuse and show the
-            difference, keep its text, or replace it.
-        mapping: The mapping that your class folders were prepared with, for their dataset.
-        licence: A model's licence.
-        model: The model that a Space shows, org/name[@revision] on the Hub.
-        collection: The title of a collection on the Hub that is to hold it too; it is made where
-            the owner has none of that title.
+        to: A repository, `org/name`, or a folder that others can read, such as `./name`.
+        dry_run: List all files with their size and who could see them; write nothing.
+        public: Let anyone see it. By default the license of the images decides.
+        private: Let only its owners see it.
+        tag: The tag's name. By default the next of v1, v2 and so on.
+        card: For a card that was edited at the destination: refuse and show the difference, keep
+            its text, or replace it.
+        license: The license of a model's weights.
+        mapping: For a dataset of your own class folders: the mapping it was prepared with.
+        model: For a Space: the model to show, org/name[@revision] on the Hub.
+        collection: Also add it to the collection of this title, created if missing.
+        licence: The former name of --license.
     """
-    from hf_wbc.hub.dry_run import preview
     from hf_wbc.hub.publication import HubRepo, is_public_requested, parse_destination
-    from hf_wbc.hub.publish import publish as send
+    from hf_wbc.hub.publish import preview
+    from hf_wbc.hub.publish import publish as publish_files
 
-    seen = is_public_requested(public, private)
+    if licence is not None:
+        _print_event("--licence is now --license")
+        license = licence if license is None else license
+    is_public = is_public_requested(public, private)
     destination = parse_destination(to, kind)
     if collection is not None and not isinstance(destination, HubRepo):
         raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
     if model is not None and not isinstance(destination, HubRepo):
         raise ValueError(
-            f"--model {model} is told to a Space on the Hub, and --to is a folder; set "
-            "HF_WBC_MODEL where you start it"
+            f"--model {model} configures a Space on the Hub, and --to is a folder; set "
+            "HF_WBC_MODEL where you start the Space"
         )
     publication = _publication(
         kind,
         what,
         destination,
         mapping,
-        licence,
+        license,
         model,
-        {"public": seen, "tag": tag},
+        {"public": is_public, "tag": tag},
     )
     if model is not None:
         from hf_wbc.hub.publish_space import require_model
 
-        require_model(model, publication.public, _say)
+        require_model(model, publication.public, _print_event)
     if dry_run:
-        for line in preview(publication, destination, card=card, report=_say):
+        for line in preview(publication, destination, card=card, on_event=_print_event):
             print(line)
         return
-    print(f"{destination}: {send(publication, destination, card=card, report=_say)}")
+    commit = publish_files(publication, destination, card=card, on_event=_print_event)
+    print(f"{destination}: {commit}")
+    if isinstance(destination, HubRepo):
+        _finish_on_hub(publication, destination, model, collection)
+
+
+def _finish_on_hub(
+    publication: "Publication",
+    destination: "Destination",
+    model: str | None,
+    collection: str | None,
+) -> None:
+    """Tell a Space its model, and add the repository to a collection."""
+    from hf_wbc.hub.collection import Item, collect_on_hub
+    from hf_wbc.hub.publication import HubRepo
+    from hf_wbc.hub.publish_space import show_model
+
+    assert isinstance(destination, HubRepo)
     if model is not None:
-        from hf_wbc.hub.publish_space import show_model
-
-        show_model(destination, model, _say)
-    if collection is not None and isinstance(destination, HubRepo):
-        from hf_wbc.hub.collection import Item, collect_on_hub
-
+        show_model(destination, model, _print_event)
+    if collection is not None:
         items = [Item(destination, publication.message)]
         private = not publication.public
-        slug = collect_on_hub(collection, destination.owner, items, _say, private=private)
+        slug = collect_on_hub(collection, destination.owner, items, _print_event, private=private)
         print(f"collection: {slug}")
 
 
-def _say(line: str) -> None:
+def _print_event(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -106,17 +124,17 @@ def _publication(
     what: str,
     destination: "Destination",
     mapping: Path | None,
-    licence: str | None,
+    license: str | None,
     model: str | None,
     options: Options,
 ) -> "Publication":
-    """Built by the function of its kind."""
+    """Build the publication with the function of its kind."""
     import dataset_scripts
 
     if mapping is not None and kind != "dataset":
         raise ValueError(f"--mapping {mapping} is for datasets; leave it out")
-    if licence is not None and kind != "model":
-        raise ValueError(f"--licence {licence} is for models; leave it out")
+    if license is not None and kind != "model":
+        raise ValueError(f"--license {license} is for models; leave it out")
     if model is not None and kind != "space":
         raise ValueError(f"--model {model} is for Spaces; leave it out")
     if kind == "dataset":
@@ -128,13 +146,16 @@ def _publication(
         elif domain in (known := dataset_scripts.known()):
             source = known[domain]
         else:
-            raise ValueError(f"{what} holds {domain}, your own source; give its --mapping FILE")
+            raise ValueError(
+                f"{what} contains {domain}, a source of your own; give its mapping with --mapping "
+                "FILE"
+            )
         return dataset_publication(Path(what), source, destination, **options)
     if kind == "model":
         from hf_wbc.hub.publish_model import model_publication
 
         return model_publication(
-            Path(what), destination, dataset_scripts.known(), licence=licence, **options
+            Path(what), destination, dataset_scripts.known(), license=license, **options
         )
     if kind == "study":
         from hf_wbc.hub.publish_comparison import comparison_publication

@@ -103,7 +103,7 @@ def train(
                 dataset_scripts.known(),
                 display.say,
                 public=seen,
-                licence=license,
+                license=license,
                 tag=tag,
                 card=card,
             )

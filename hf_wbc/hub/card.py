@@ -1,4 +1,4 @@
-"""Cards: a shipped template, front matter that the Hub reads, and text that people read."""
+"""Render cards: front matter, which the Hub reads, and text from a shipped template."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,17 @@ from hf_wbc.shipped import shipped
 if TYPE_CHECKING:
     from huggingface_hub import CardData
 
+__all__ = ["CardLocation", "card_location", "render_card"]
+
 
 def render_card(template: str, data: "CardData", **values: Any) -> str:
-    """The text of a README.md; a value that the template asks for and nobody gave is an error."""
+    """Render the text of a README.md.
+
+    Args:
+        template: The template's path below the shipped files, such as `model_cards/model.md`.
+        data: The front matter.
+        **values: The template's variables; a missing one is an error.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -23,18 +31,18 @@ def render_card(template: str, data: "CardData", **values: Any) -> str:
 
 @dataclass(frozen=True)
 class CardLocation:
-    """What others write to load a publication by its tag."""
+    """How others refer to a publication at its tag."""
 
     name: str
-    """`org/name`, or `./folder@v1`: where a folder lies on this machine is nobody's business."""
+    """`org/name`, or `./folder@v1`, without the path on this machine."""
     pin: str = ""
-    """`, revision="v1"` on the Hub."""
+    """The additional argument: `, revision="v1"` on the Hub, else empty."""
     ref: str = ""
-    """Both in one, as hf-wbc takes them: `org/name@v1`."""
+    """Both in the notation of hf-wbc: `org/name@v1`."""
 
 
 def card_location(destination: Destination) -> CardLocation:
-    """Where others find it, with `TAG` for its tag."""
+    """How others refer to a publication there, with `TAG` in place of its tag."""
     if isinstance(destination, HubRepo):
         repo = destination.repo_id
         return CardLocation(repo, f', revision="{TAG}"', f"{repo}@{TAG}")

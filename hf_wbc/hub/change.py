@@ -1,6 +1,4 @@
-"""What a publication changes at its destination; the same for the Hub and for a folder.
-
-A card that somebody edited where it was published: refused with a diff, kept, or replaced."""
+"""What a publication changes at its destination; the same for the Hub and for a folder."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -20,138 +18,88 @@ from hf_wbc.hub.publication import (
 )
 from hf_wbc.text import shorten_list
 
-Card = Literal["refuse", "keep", "replace"]
-"""What to do about an edited card."""
+__all__ = [
+    "CardPolicy",
+    "Change",
+    "PublishedState",
+    "manifest_of",
+    "plan_change",
+    "resolve_card_conflict",
+    "unified_diff",
+]
 
-_MAX_LINES = 40
+CardPolicy = Literal["refuse", "keep", "replace"]
+"""What to do about a card that was edited at the destination."""
+
+_MAX_DIFF_LINES = 40
 _FENCE = "---"
-
-
-def resolve_card_conflict(
-    there: bytes, ours: bytes, rendered_before: bool, choice: Card, where: str
-) -> bytes:
-    """The card to publish, where `there` is the one in place.
-
-    `rendered_before`: the one in place is as it was rendered, so that ours takes its place. If it
-    is not, ValueError shows the difference, unless `choice` says to replace it, or to keep it: then
-    the text is theirs; of the front matter, which tells the libraries what to load, what ours says
-    is ours, and what only theirs says stays. Where `ours` has no text yet, no difference is shown.
-    """
-    if there == ours or rendered_before or choice == "replace":
-        return ours
-    if choice == "keep":
-        return _merge(there.decode("utf-8", "replace"), ours.decode()).encode()
-    words = (
-        f"{CARD} of {where} was edited there, and would be overwritten; --card keep keeps its "
-        "text, --card replace overwrites it"
-    )
-    if _split(ours.decode())[1].strip():
-        lines = difference(there.decode("utf-8", "replace"), ours.decode())
-        words += f". The difference:\n{lines}"
-    raise ValueError(words)
-
-
-def difference(there: str, ours: str) -> str:
-    """A unified diff, cut where it gets long."""
-    lines = [
-        line.rstrip("\n")
-        for line in difflib.unified_diff(
-            there.splitlines(), ours.splitlines(), "published", "to be published", lineterm="", n=1
-        )
-    ]
-    rest = len(lines) - _MAX_LINES
-    return "\n".join(lines[:_MAX_LINES] + ([f"... and {rest} more lines"] if rest > 0 else []))
-
-
-def _merge(there: str, ours: str) -> str:
-    """Their text under our front matter and what only theirs has."""
-    import yaml
-
-    front, _ = _split(ours)
-    their_front, their_text = _split(there)
-    try:
-        known = yaml.safe_load(front) or {}
-        extra = yaml.safe_load(their_front) or {}
-    except yaml.YAMLError:
-        extra = {}
-    only = {key: value for key, value in extra.items() if key not in known}
-    more = yaml.safe_dump(only, sort_keys=False, allow_unicode=True) if only else ""
-    return f"{_FENCE}\n{front}{more}{_FENCE}\n{their_text}"
-
-
-def _split(card: str) -> tuple[str, str]:
-    """Front matter without its fences, and text."""
-    lines = card.replace("\r\n", "\n").splitlines(keepends=True)
-    if not lines or lines[0].rstrip() != _FENCE:
-        return "", card
-    end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
-    if end is None:
-        return "", card
-    return "".join(lines[1:end]), "".join(lines[end + 1 :])
-
-
 _LOADED = {
     "dataset": (".parquet", ".arrow", ".csv", ".json", ".jsonl", ".zip", ".tar"),
     "model": (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".index.json"),
 }
-"""Files that loading would take for a part of the publication."""
+"""Suffixes of files that a loader would read as part of the publication, by kind."""
 
 
 class PublishedState(Protocol):
-    """What is at the destination now."""
+    """The files at a destination now."""
 
     @property
     def name(self) -> str:
-        """For error messages."""
-        ...
+        """The destination, for error messages."""
 
     @property
-    def paths(self) -> Collection[str]: ...
+    def paths(self) -> Collection[str]:
+        """All files."""
 
     @property
     def is_untouched(self) -> bool:
-        """Nobody has put anything there but the Hub itself."""
-        ...
+        """Whether there is nothing except what the Hub itself creates."""
 
     def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
-        """Whether the file is there with this content."""
-        ...
+        """Whether this existing file has this content."""
 
     def read(self, path: str) -> bytes:
-        """A small file."""
-        ...
+        """The content of a small file."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step from what is there to what is published."""
+    """One step from the current state of a destination to the published one."""
 
     files: Mapping[str, Path | bytes]
-    """Everything that is published, as it will be there."""
+    """All published files, as they will be at the destination."""
     written: tuple[str, ...]
-    """New and changed ones."""
+    """New and changed files."""
     deleted: tuple[str, ...]
-    """Of an earlier publication, and no more."""
+    """Files of the previous publication that this one does not have."""
     foreign: tuple[str, ...]
     """Files of others, which stay."""
 
     @property
     def is_empty(self) -> bool:
+        """Whether the destination already is in the published state."""
         return not self.written and not self.deleted
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """`3 of 10 files to send, 42.0 MB`."""
         num_bytes = sum(total_size(self.files[path]) for path in self.written)
         gone = f", {len(self.deleted)} to delete" if self.deleted else ""
-        return f"{len(self.written)} of {len(self.files)} files to send, {format_size(num_bytes)}{gone}"
+        size = format_size(num_bytes)
+        return f"{len(self.written)} of {len(self.files)} files to send, {size}{gone}"
 
 
-def plan_change(publication: Publication, state: PublishedState, card: Card) -> Change:
-    """What has to be written and deleted.
+def plan_change(publication: Publication, state: PublishedState, card: CardPolicy) -> Change:
+    """Work out which files have to be written and deleted.
 
-    ValueError when something else was published there, when files of others would be loaded with
-    ours, and for a card that was edited by hand.
+    Args:
+        publication: The files to publish.
+        state: The files at the destination.
+        card: What to do about a card that was edited there.
+
+    Raises:
+        ValueError: Something else was published there, files of others would be loaded together
+            with these, or the card was edited by hand.
     """
     before = manifest_of(state)
     if before is None:
@@ -163,9 +111,9 @@ def plan_change(publication: Publication, state: PublishedState, card: Card) -> 
     foreign = tuple(sorted(path for path in state.paths if path not in known))
     _refuse_mixed(publication, foreign, state.name)
     if CARD in state.paths and not state.is_untouched:
-        there, ours = state.read(CARD), read_bytes(publication.files[CARD])
-        rendered = before is not None and file_sha256(there) == before.files.get(CARD)
-        files[CARD] = resolve_card_conflict(there, ours, rendered, card, state.name)
+        current, new = state.read(CARD), read_bytes(publication.files[CARD])
+        unedited = before is not None and file_sha256(current) == before.files.get(CARD)
+        files[CARD] = resolve_card_conflict(current, new, unedited, card, state.name)
     digests = {**publication.digests, CARD: file_sha256(files[CARD])}
     files[MANIFEST] = Manifest.of(publication).to_bytes()
     digests[MANIFEST] = file_sha256(files[MANIFEST])
@@ -184,45 +132,117 @@ def plan_change(publication: Publication, state: PublishedState, card: Card) -> 
 
 
 def manifest_of(state: PublishedState) -> Manifest | None:
-    """What was published there last; ValueError when it is damaged."""
+    """What was published there last, or None; ValueError if the manifest is damaged."""
     if MANIFEST not in state.paths:
         return None
     return Manifest.from_bytes(state.read(MANIFEST), state.name)
 
 
+def resolve_card_conflict(
+    current: bytes, new: bytes, unedited: bool, policy: CardPolicy, name: str
+) -> bytes:
+    """The card to publish.
+
+    Args:
+        current: The card at the destination.
+        new: The card of this publication. If it has no text yet, an error shows no difference.
+        unedited: Whether `current` is as it was rendered. If so, `new` replaces it.
+        policy: For an edited card: `replace` takes the new one. `keep` takes the current text,
+            and of the front matter, which tells libraries what to load, the new values and the
+            keys that only the current one has.
+        name: The destination, for the error.
+
+    Raises:
+        ValueError: The card was edited and `policy` is `refuse`; the message shows the difference.
+    """
+    if current == new or unedited or policy == "replace":
+        return new
+    if policy == "keep":
+        return _merge(current.decode("utf-8", "replace"), new.decode()).encode()
+    message = (
+        f"{CARD} of {name} was edited there and would be overwritten; --card keep keeps its "
+        "text, --card replace overwrites it"
+    )
+    if _split(new.decode())[1].strip():
+        lines = unified_diff(current.decode("utf-8", "replace"), new.decode())
+        message += f". The difference:\n{lines}"
+    raise ValueError(message)
+
+
+def unified_diff(current: str, new: str) -> str:
+    """A unified diff, truncated if it is long."""
+    lines = [
+        line.rstrip("\n")
+        for line in difflib.unified_diff(
+            current.splitlines(), new.splitlines(), "published", "to be published", lineterm="", n=1
+        )
+    ]
+    rest = len(lines) - _MAX_DIFF_LINES
+    more = [f"... and {rest} more lines"] if rest > 0 else []
+    return "\n".join([*lines[:_MAX_DIFF_LINES], *more])
+
+
+def _merge(current: str, new: str) -> str:
+    """The current text under the new front matter, plus the keys that only the current one has."""
+    import yaml
+
+    new_front, _ = _split(new)
+    current_front, current_text = _split(current)
+    try:
+        known = yaml.safe_load(new_front) or {}
+        extra = yaml.safe_load(current_front) or {}
+    except yaml.YAMLError:
+        extra = {}
+    only = {key: value for key, value in extra.items() if key not in known}
+    more = yaml.safe_dump(only, sort_keys=False, allow_unicode=True) if only else ""
+    return f"{_FENCE}\n{new_front}{more}{_FENCE}\n{current_text}"
+
+
+def _split(card: str) -> tuple[str, str]:
+    """Front matter without its fences, and the text after it."""
+    lines = card.replace("\r\n", "\n").splitlines(keepends=True)
+    if not lines or lines[0].rstrip() != _FENCE:
+        return "", card
+    end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
+    if end is None:
+        return "", card
+    return "".join(lines[1:end]), "".join(lines[end + 1 :])
+
+
 def _refuse_another(publication: Publication, before: Manifest, name: str) -> None:
-    """ValueError when something of another kind, or of another subject, was published there."""
+    """ValueError if a publication of another kind or subject is there."""
     if before.kind != publication.kind:
         raise ValueError(
-            f"{name} holds a {before.kind}, and this is a {publication.kind}; choose another --to"
+            f"{name} contains a {before.kind}, and this is a {publication.kind}; choose another "
+            "--to"
         )
     if before.subject != publication.subject:
         raise ValueError(
-            f"{name} holds the {before.kind} {before.subject}, and this is {publication.subject}; "
-            "choose another --to"
+            f"{name} contains the {before.kind} {before.subject}, and this is "
+            f"{publication.subject}; choose another --to"
         )
 
 
-def _refuse_overwriting(publication: Publication, state: PublishedState, card: Card) -> None:
-    """ValueError for files of the same names in a repository that was not published by this."""
+def _refuse_overwriting(publication: Publication, state: PublishedState, card: CardPolicy) -> None:
+    """ValueError for files of the same names that hf-wbc did not publish."""
     if state.is_untouched or card == "replace":
         return
-    theirs = [
+    foreign = [
         path
         for path, content in sorted(publication.files.items())
         if path != CARD
         and path in state.paths
         and not state.holds(path, content, publication.digests[path])
     ]
-    if theirs:
+    if foreign:
         raise ValueError(
-            f"{state.name} holds {shorten_list(theirs)} with other content, which `hf-wbc publish` did not "
-            "put there; choose another --to, or overwrite them with --card replace"
+            f"{state.name} contains {shorten_list(foreign)} with other content, which `hf-wbc "
+            "publish` did not write; choose another --to, or overwrite them with --card replace"
         )
 
 
 def _refuse_mixed(publication: Publication, foreign: Collection[str], name: str) -> None:
-    """ValueError for strangers in the folders that a dataset's or a model's loader looks into."""
+    """ValueError for foreign files in folders that the loader of this kind reads."""
     folders = {PurePosixPath(path).parent for path in publication.files}
     mixed = [
         path
@@ -232,7 +252,7 @@ def _refuse_mixed(publication: Publication, foreign: Collection[str], name: str)
     ]
     if mixed:
         raise ValueError(
-            f"{name} holds {shorten_list(mixed)}, which `hf-wbc publish` did not put there and which would "
-            f"be loaded as a part of this {publication.kind}; delete it there, or choose another "
-            "--to"
+            f"{name} contains {shorten_list(mixed)}, which `hf-wbc publish` did not write and "
+            f"which would be loaded as part of this {publication.kind}; delete it there, or choose "
+            "another --to"
         )

@@ -1,59 +1,74 @@
-"""What must never be published, whatever it is called: pickles, hidden facts, strange names.
+"""Refuse files that must never be published, by content as well as by name.
 
-A pickle runs code on whoever loads it; EXIF and its like carry names, dates and places of patients.
+A pickle can run code on the machine that loads it. EXIF and other metadata can contain names, dates
+and places of patients.
 """
 
+import io
 import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hf_wbc.hub.publication import CARD, MANIFEST, Publication, read_bytes, total_size
-from hf_wbc.hub.repository import check_tag
+from hf_wbc.hub.publication import (
+    CARD,
+    MANIFEST,
+    Publication,
+    check_tag,
+    read_bytes,
+    total_size,
+)
 from hf_wbc.text import shorten_list
+
+__all__ = ["IMAGES", "PICKLED", "check_labels", "check_publication"]
 
 PICKLED = (
     ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".h5", ".keras",
     ".msgpack", ".pyc",
 )  # fmt: skip
-"""Suffixes of files that are pickles, or may hold one."""
+"""Suffixes of files that are pickles or may contain one."""
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-_TELLING = frozenset(("exif", "comment", "xmp", "photoshop", "iptc", "XML:com.adobe.xmp"))
-"""What Pillow says of an image that may say something of a person."""
+_METADATA = frozenset(("exif", "comment", "xmp", "photoshop", "iptc", "XML:com.adobe.xmp"))
+"""Keys of Pillow's `Image.info` whose content may identify a person."""
 _HARMLESS = frozenset(("Software",))
-"""Texts in a PNG that say nothing: matplotlib writes its own name."""
+"""Text keys of a PNG that are allowed: matplotlib writes its own name."""
 _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 _TEXT_BYTES = 5_000_000
 
 
-def check_publication(publication: Publication, *, finished: bool = True) -> None:
-    """ValueError that lists what must not go out, or is missing or damaged.
+def check_publication(publication: Publication, *, is_complete: bool = True) -> None:
+    """Check that every file may be published.
 
-    Of what is not `finished`, such as a checkpoint, labels are not asked.
+    Args:
+        publication: The files.
+        is_complete: Whether a model's labels must be there; False for a training checkpoint.
+
+    Raises:
+        ValueError: Lists files that must not be published, are missing or are damaged.
     """
     check_tag(publication.tag)
     if CARD not in publication.files:
-        raise ValueError(f"a {publication.kind} without {CARD} says nothing of itself; write one")
+        raise ValueError(f"a {publication.kind} needs a {CARD} that describes it; write one")
     _check_names(publication)
     _check_readable(publication)
     for what, found, remedy in (
-        ("pickles, which run code on whoever loads them", _pickles(publication.files),
+        ("pickles, which can run code on the machine that loads them", _pickles(publication.files),
          "save weights as safetensors, with `save_pretrained`, and leave these out"),
-        ("images with hidden facts", _told(publication.files),
-         "write them anew without metadata: they may tell of a person"),
-        ("files with a token of the Hub", _with_token(publication.files),
-         "take it out, and make it invalid in the settings of your account"),
-        ("damaged weights", _damaged(publication.files), "write them anew"),
+        ("images with metadata", _with_metadata(publication.files),
+         "save them without metadata, which may identify a person"),
+        ("files that contain a token of the Hub", _with_token(publication.files),
+         "remove it, and revoke it in your account's settings"),
+        ("damaged weights", _damaged(publication.files), "write them again"),
     ):  # fmt: skip
         if names := list(found):
             raise ValueError(f"{len(names)} {what}: {shorten_list(names, 10)}; {remedy}")
-    if publication.kind == "model" and finished:
+    if publication.kind == "model" and is_complete:
         check_labels(publication)
 
 
 def check_labels(publication: Publication) -> None:
-    """ValueError unless a model's labels are the eleven, in their order."""
+    """ValueError unless a model's labels are the eleven classes in their order."""
     from hf_wbc.models.load import require_labels
 
     if "config.json" not in publication.files:
@@ -74,11 +89,15 @@ def _check_names(publication: Publication) -> None:
         or not path.isprintable()
     ]
     if strange:
-        raise ValueError(f"{shorten_list(strange)} cannot be names in a repository; leave them out")
+        raise ValueError(
+            f"{shorten_list(strange)}: not valid file names in a repository; leave them out"
+        )
     folded: dict[str, str] = {}
     for path in publication.files:
         if (other := folded.setdefault(path.casefold(), path)) != path:
-            raise ValueError(f"{other} and {path} are one file on many disks; rename one of them")
+            raise ValueError(
+                f"{other} and {path} are the same file on file systems that ignore case; rename one"
+            )
 
 
 def _check_readable(publication: Publication) -> None:
@@ -88,18 +107,18 @@ def _check_readable(publication: Publication) -> None:
         if isinstance(file, Path) and not file.is_file()
     ]
     if missing:
-        raise ValueError(f"{shorten_list(missing)} cannot be read; build what is published again")
+        raise ValueError(f"{shorten_list(missing)} cannot be read; build the publication again")
 
 
 def _pickles(files: Mapping[str, Path | bytes]) -> Iterator[str]:
-    """By suffix, and by what is in them: a name can lie."""
+    """Pickles by suffix and by content, as a name can mislead."""
     for path, file in files.items():
         if path.lower().endswith(PICKLED) or _is_pickle(file):
             yield path
 
 
 def _is_pickle(file: Path | bytes) -> bool:
-    """Whether it begins as a pickle of protocol 2 to 5 does, or is a zip that holds one."""
+    """Whether it starts like a pickle of protocol 2 to 5, or is a zip that contains one."""
     start = read_bytes(file, 4)
     if start == b"PK\x03\x04":
         return any(name.lower().endswith(PICKLED) for name in _members(file))
@@ -107,7 +126,6 @@ def _is_pickle(file: Path | bytes) -> bool:
 
 
 def _members(file: Path | bytes) -> list[str]:
-    import io
 
     try:
         with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:
@@ -116,9 +134,8 @@ def _members(file: Path | bytes) -> list[str]:
         return []
 
 
-def _told(files: Mapping[str, Path | bytes]) -> Iterator[str]:
-    """Images with EXIF, XMP, comments or texts."""
-    import io
+def _with_metadata(files: Mapping[str, Path | bytes]) -> Iterator[str]:
+    """Images with EXIF, XMP, comments or text."""
 
     from PIL import Image, UnidentifiedImageError
 
@@ -128,14 +145,14 @@ def _told(files: Mapping[str, Path | bytes]) -> Iterator[str]:
         try:
             with Image.open(io.BytesIO(read_bytes(file))) as image:
                 image.load()
-                told = {key for key in image.info if key in _TELLING}
-                told |= set(getattr(image, "text", ())) - _HARMLESS
+                found = {key for key in image.info if key in _METADATA}
+                found |= set(getattr(image, "text", ())) - _HARMLESS
                 if image.format != "TIFF" and image.getexif():
-                    told.add("exif")
+                    found.add("exif")
         except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is a damaged image ({error}); write it anew") from error
-        if told:
-            yield f"{path} ({', '.join(sorted(told))})"
+            raise ValueError(f"{path} is a damaged image ({error}); save it again") from error
+        if found:
+            yield f"{path} ({', '.join(sorted(found))})"
 
 
 def _with_token(files: Mapping[str, Path | bytes]) -> Iterator[str]:
@@ -148,7 +165,7 @@ def _with_token(files: Mapping[str, Path | bytes]) -> Iterator[str]:
 
 
 def _damaged(files: Mapping[str, Path | bytes]) -> Iterator[str]:
-    """Safetensors whose header does not fit their length."""
+    """Safetensors files whose header does not match their length."""
     for path, file in files.items():
         if not path.endswith(".safetensors"):
             continue

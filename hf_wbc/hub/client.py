@@ -1,9 +1,9 @@
-"""Asking the Hub with patience, and its refusals in words that say what to do.
+"""Requests to the Hub: retries while it is busy, and errors that say what to do.
 
-Whether the server speaks xet, the Hub's newer way to store large files.
-
-The client sends xet wherever hf_xet is installed, asks nobody, and knows no way back: with a server
-that has none, an upload ends in an error after the repository was made."""
+The Hub stores large files by xet or, if it has none, by LFS. The client uses xet whenever hf_xet is
+installed, without asking the server and without a fallback: against a server without xet, an upload
+would fail after the repository was created. `choose_transfer` asks first.
+"""
 
 import json
 import time
@@ -18,64 +18,112 @@ from hf_wbc.hub.publication import HubRepo
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+__all__ = [
+    "MAX_TRIES",
+    "MAX_WAIT_S",
+    "Conflict",
+    "OnEvent",
+    "StaleRevision",
+    "choose_transfer",
+    "connect",
+    "get",
+    "post",
+    "request",
+    "shorten",
+    "speaks_xet",
+    "uses_xet",
+]
 
-Report = Callable[[str], None]
-"""Takes one line about what is going on: a wait that the Hub asked for, a retry."""
+OnEvent = Callable[[str], None]
+"""Receives one line about what happens: a wait that the Hub requests, a retry, a result."""
 T = TypeVar("T")
 
 MAX_TRIES = 4
 MAX_WAIT_S = 900.0
-"""Longer than this in all, nobody wants to wait at a command that does nothing."""
+"""The longest total wait for one request, in seconds."""
 _BUSY = (429, 500, 502, 503, 504)
-_NOTHING = "nothing was published; repeat the command, which goes on where it was"
+_UNCHANGED = "nothing was published; repeat the command to resume"
+_REMEDIES = {
+    401: "log in with `hf auth login`, or set HF_TOKEN to a token that is valid there",
+    402: "its owner has to pay for this",
+    403: "depending on the message, use a token with write access, ask the owner for it, or free "
+    "storage there",
+    404: "check the name, and that your token has access",
+}
 
 
 class StaleRevision(Exception):
-    """Somebody else has committed since the repository was looked at."""
+    """Someone else has committed since the repository was inspected."""
 
 
 class Conflict(Exception):
-    """What was to be made is there already."""
+    """What was to be created already exists."""
 
 
-def request(what: str, question: Callable[[], T], repo: str, report: Report) -> T:
-    """The answer to `question`, asked again where the connection broke or the Hub is busy.
+def connect() -> "HfApi":
+    """The Hub's client; ValueError if HF_HUB_OFFLINE is set."""
+    from huggingface_hub import HfApi, constants
 
-    It waits as long as a Retry-After or a RateLimit asks for. `what` says what was being done.
-    Stale for 412, Conflict for 409; ValueError for what the user has to mend, OSError for what
-    passes, each in one line.
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError("HF_HUB_OFFLINE is set; unset it to publish, or give a folder as --to")
+    return HfApi(library_name="hf_wbc")
+
+
+def request(action: str, call: Callable[[], T], repo: str, on_event: OnEvent) -> T:
+    """The result of `call`, retried while the connection fails or the Hub is busy.
+
+    Waits as long as a Retry-After or RateLimit header asks for.
+
+    Args:
+        action: What the call does, such as `listing the files`, for messages.
+        call: Makes the request with the Hub's client, or `get` or `post`.
+        repo: The repository, for messages.
+        on_event: Receives one line for each retry.
+
+    Raises:
+        StaleRevision: Status 412.
+        Conflict: Status 409.
+        ValueError: The user has to fix something.
+        OSError: The Hub cannot be reached or stays busy.
     """
     waited = 0.0
     for attempt in range(1, MAX_TRIES + 1):
         try:
-            return question()
+            return call()
         except Exception as error:
             cause = _cause(error)
             if cause is None or (isinstance(error, ValueError) and error is not cause):
-                raise  # it has its words already
-            wait = _wait(cause, attempt)
+                raise  # it already has a message for the user
+            wait = _seconds_to_wait(cause, attempt)
             if wait is None or attempt == MAX_TRIES or waited + wait > MAX_WAIT_S:
-                raise _explained(cause, what, repo) from error
-        report(f"{what}: {shorten(cause)}; trying again in {wait:.0f} s")
+                raise _explain(cause, action, repo) from error
+        on_event(f"{action}: {shorten(cause)}; trying again in {wait:.0f} s")
         time.sleep(wait)
         waited += wait
     raise AssertionError("unreachable")
 
 
-def get(url: str, fine: Collection[int] = ()) -> tuple[int, bytes]:
-    """Status and body of an address that the client has no method for, past every cache.
+def get(url: str, accepted: Collection[int] = ()) -> tuple[int, bytes]:
+    """GET a URL for which the client has no method, bypassing every cache.
 
-    Statuses that are not `fine` are the client's own errors.
+    Args:
+        url: The URL.
+        accepted: Error statuses to return instead of raising the client's error.
+
+    Returns:
+        Status and body.
     """
-    return _call("GET", url, fine)
+    return _send("GET", url, accepted)
 
 
 def post(url: str, value: Any) -> Any:
-    """What such an address answers to a JSON value, in JSON."""
-    return json.loads(_call("POST", url, json=value)[1])
+    """POST a JSON value to a URL for which the client has no method; the JSON response."""
+    return json.loads(_send("POST", url, json=value)[1])
 
 
-def _call(method: str, url: str, fine: Collection[int] = (), **more: Any) -> tuple[int, bytes]:
+def _send(
+    method: str, url: str, accepted: Collection[int] = (), **options: Any
+) -> tuple[int, bytes]:
     from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported
         build_hf_headers,
         get_session,
@@ -83,15 +131,15 @@ def _call(method: str, url: str, fine: Collection[int] = (), **more: Any) -> tup
     )
 
     response = get_session().request(
-        method, url, headers=build_hf_headers(), follow_redirects=True, **more
+        method, url, headers=build_hf_headers(), follow_redirects=True, **options
     )
-    if response.status_code not in fine:
+    if response.status_code not in accepted:
         hf_raise_for_status(response)
     return int(response.status_code), bytes(response.content)
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """The error of the Hub or of the network in a chain of errors; None when there is none."""
+    """The error of the Hub or the network in a chain of errors, or None."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
 
@@ -104,8 +152,8 @@ def _cause(error: BaseException) -> BaseException | None:
     return None
 
 
-def _wait(error: BaseException, attempt: int) -> float | None:
-    """Seconds until another try is worth it; None when it never is."""
+def _seconds_to_wait(error: BaseException, attempt: int) -> float | None:
+    """Seconds until the next attempt; None if another attempt is useless."""
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazily exported
         parse_ratelimit_headers,
@@ -118,14 +166,14 @@ def _wait(error: BaseException, attempt: int) -> float | None:
         return None
     if response is None:
         return 2.0**attempt
-    if (asked := response.headers.get("Retry-After", "")).isdigit():
-        return float(asked)
-    limit = parse_ratelimit_headers(response.headers)  # what the public Hub sends
+    if (seconds := response.headers.get("Retry-After", "")).isdigit():
+        return float(seconds)
+    limit = parse_ratelimit_headers(response.headers)  # sent by the public Hub
     return float(limit.reset_in_seconds) if limit and response.status_code == 429 else 2.0**attempt
 
 
-def _explained(error: BaseException, what: str, repo: str) -> Exception:
-    """What to raise instead."""
+def _explain(error: BaseException, action: str, repo: str) -> Exception:
+    """The error to raise instead, with a remedy."""
     from huggingface_hub import constants
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -137,40 +185,33 @@ def _explained(error: BaseException, what: str, repo: str) -> Exception:
         remedy = "check the network and HF_ENDPOINT"
         if "CERTIFICATE" in str(error):
             remedy = OWN_AUTHORITY
-        elif type(error) is ConnectionError:  # as hf_xet raises it, and nobody else
-            remedy += ", or set HF_HUB_DISABLE_XET=1, as its store of large files is another server"
+        elif type(error) is ConnectionError:  # raised by hf_xet only
+            remedy += ", or set HF_HUB_DISABLE_XET=1: xet stores large files on another server"
         return OSError(
-            f"{what}: {endpoint} cannot be reached ({shorten(error)}); {_NOTHING}, or {remedy}"
+            f"{action}: {endpoint} cannot be reached ({shorten(error)}); {_UNCHANGED}, or {remedy}"
         )
-    status, said = response.status_code, shorten(error)
+    status, message = response.status_code, shorten(error)
     if status == 412:
-        return StaleRevision(said)
+        return StaleRevision(message)
     if status == 409:
-        return Conflict(said)
+        return Conflict(message)
     if status in _BUSY:
-        return OSError(f"{what}: {endpoint} is busy ({said}); {_NOTHING} later")
+        return OSError(f"{action}: {endpoint} is busy ({message}); {_UNCHANGED} later")
     if status == 413:
-        return ValueError(f"{what}: {endpoint} takes no request as large as this ({said})")
-    words = {
-        401: "log in with `hf auth login`, or set HF_TOKEN to a token that is valid there",
-        402: "its owner has to pay for this",
-        403: "use a token with the right to write there, ask its owner, or free some of its room, "
-        "whichever the words mean",
-        404: "check the name, and that your token may see it",
-    }
-    remedy = words.get(status, "mend what the words say")
-    return ValueError(f"{what}: {endpoint} refuses {repo} ({status}: {said}); {remedy}")
+        return ValueError(f"{action}: {endpoint} does not accept a request this large ({message})")
+    remedy = _REMEDIES.get(status, "fix what the message names")
+    return ValueError(f"{action}: {endpoint} rejects {repo} ({status}: {message}); {remedy}")
 
 
 def shorten(error: BaseException) -> str:
-    """The Hub's own words, or the error's first line."""
+    """The Hub's own message, or the error's text, on one line of at most 300 characters."""
     response = getattr(error, "response", None)
     if response is not None:
-        said = response.headers.get("X-Error-Message") or getattr(error, "server_message", "")
-        said = said or f"HTTP {response.status_code}"
+        text = response.headers.get("X-Error-Message") or getattr(error, "server_message", "")
+        text = text or f"HTTP {response.status_code}"
     else:
-        said = str(error) or type(error).__name__
-    return " ".join(said.split())[:300]
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())[:300]
 
 
 def uses_xet() -> bool:
@@ -180,24 +221,24 @@ def uses_xet() -> bool:
     return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
 
 
-def speaks_xet(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> bool:
-    """Whether the server hands out what an upload by xet needs; it is asked, not guessed."""
+def speaks_xet(api: "HfApi", repo: HubRepo, revision: str, on_event: OnEvent) -> bool:
+    """Ask the server whether it accepts uploads by xet."""
     url = (
         f"{api.endpoint}/api/{repo.repo_type}s/{repo.repo_id}/xet-write-token/"
         f"{quote(revision, safe='')}"
     )
 
-    def asked() -> bool:
-        status, body = get(url, fine=(400, 401, 403, 404, 405, 501))
+    def request_token() -> bool:
+        status, body = get(url, accepted=(400, 401, 403, 404, 405, 501))
         return status == 200 and b"casUrl" in body
 
-    return request("asking for xet", asked, repo.repo_id, report)
+    return request("checking for xet", request_token, repo.repo_id, on_event)
 
 
-def choose_transfer(api: "HfApi", repo: HubRepo, revision: str, report: Report) -> None:
-    """Turn xet off for this process where the server has none."""
+def choose_transfer(api: "HfApi", repo: HubRepo, revision: str, on_event: OnEvent) -> None:
+    """Turn xet off in this process if the server does not support it."""
     from huggingface_hub import constants
 
-    if uses_xet() and not speaks_xet(api, repo, revision, report):
-        report(f"{api.endpoint} does not speak xet; files go by LFS")
+    if uses_xet() and not speaks_xet(api, repo, revision, on_event):
+        on_event(f"{api.endpoint} does not support xet; large files are sent by LFS")
         constants.HF_HUB_DISABLE_XET = True

@@ -1,18 +1,20 @@
-"""A collection on the Hub: everything that was published of one project, on one page."""
+"""A collection on the Hub: everything published by one project, on one page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_wbc.hub.client import Report, request
+from hf_wbc.hub.client import OnEvent, connect, request
 from hf_wbc.hub.publication import HubRepo
+
+__all__ = ["DESCRIPTION", "MAX_DESCRIPTION", "Item", "collect_on_hub"]
 
 DESCRIPTION = (
     "White blood cells across laboratories: datasets of eleven classes, models, the metric and "
-    "comparisons. For research; no medical device."
+    "comparisons. For research only, not a medical device."
 )
 MAX_DESCRIPTION = 150
-"""Letters that the Hub takes."""
+"""The number of characters that the Hub accepts."""
 
 
 @dataclass(frozen=True)
@@ -21,48 +23,60 @@ class Item:
 
     repo: HubRepo
     note: str = ""
-    """One line beside it."""
+    """One line shown beside it."""
 
 
 def collect_on_hub(
-    title: str, owner: str, items: Sequence[Item], report: Report, *, private: bool = True
+    title: str, owner: str, items: Sequence[Item], on_event: OnEvent, *, private: bool = True
 ) -> str:
-    """Make the owner's collection of that title, or add to it what it lacks; its slug.
+    """Add repositories to the owner's collection of that title, created if missing.
 
-    What others put there stays. ValueError for what the user has to mend, OSError for what passes.
+    Items that others added stay.
+
+    Args:
+        title: The collection's title.
+        owner: A user or organization.
+        items: The repositories to add.
+        on_event: Receives one line for each retry.
+        private: Whether a new collection is private.
+
+    Returns:
+        The collection's slug.
+
+    Raises:
+        ValueError: The user has to fix something, such as the token.
+        OSError: The Hub cannot be reached.
     """
-    from hf_wbc.hub.to_hub import connect
-
-    api = connect(report)
-    adding: Any = api.add_collection_item
-    slug = _find(api, title, owner, report)
+    api = connect()
+    add_collection_item: Any = api.add_collection_item
+    slug = _find(api, title, owner, on_event)
     if slug is None:
-        made = request(
-            f"making the collection {title!r}",
+        collection = request(
+            f"creating the collection {title!r}",
             lambda: api.create_collection(
                 title, namespace=owner, description=DESCRIPTION, private=private
             ),
             owner,
-            report,
+            on_event,
         )
-        slug = str(made.slug)
+        slug = str(collection.slug)
     for item in items:
 
         def add(item: Item = item) -> None:
-            adding(
+            add_collection_item(
                 slug, item.repo.repo_id, item.repo.repo_type, note=item.note or None, exists_ok=True
             )
 
-        request(f"adding {item.repo} to the collection", add, item.repo.repo_id, report)
+        request(f"adding {item.repo} to the collection", add, item.repo.repo_id, on_event)
     return slug
 
 
-def _find(api: Any, title: str, owner: str, report: Report) -> str | None:
+def _find(api: Any, title: str, owner: str, on_event: OnEvent) -> str | None:
     """The slug of the owner's collection of that title."""
     found = request(
-        f"looking at the collections of {owner}",
+        f"listing the collections of {owner}",
         lambda: [each.slug for each in api.list_collections(owner=owner) if each.title == title],
         owner,
-        report,
+        on_event,
     )
     return str(found[0]) if found else None

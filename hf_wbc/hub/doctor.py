@@ -1,6 +1,4 @@
-"""What the Hub of this environment is, who we are there, what we may do, and how files go there.
-
-What a machine has for this project, and what to do about what it lacks."""
+"""Check what this machine and its account on the Hub provide, and name what to fix."""
 
 import importlib.metadata
 import os
@@ -17,8 +15,10 @@ from hf_wbc.data.parallel import num_cores
 from hf_wbc.hub.environment import is_private
 from hf_wbc.hub.publication import HubRepo, parse_destination
 
-LEAST_DISK_GB = 20
-"""A prepared source, its pixels and a few runs."""
+__all__ = ["Finding", "examine", "examine_hub"]
+
+MIN_DISK_GB = 20
+"""Space for a prepared source, its cached pixels and a few runs."""
 PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "accelerate", "evaluate",
     "huggingface-hub",
@@ -30,12 +30,15 @@ EXTRAS = {
     "trackio": "track",
     "gradio": "app",
 }
-CPU_FLAGS = {"amx_bf16": "bf16 fast", "avx512_bf16": "bf16 usable", "avx512f": "", "avx2": ""}
+LOGIN = "`hf auth login`"
+TIMEOUT_S = 5.0
+"""How long to wait for the endpoint, in seconds."""
+CPU_FLAGS = {"amx_bf16": "bf16 is fast", "avx512_bf16": "bf16 is usable", "avx512f": "", "avx2": ""}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is empty when nothing has to be done."""
+    """One checked item; `remedy` is empty if nothing has to be done."""
 
     name: str
     value: str
@@ -43,7 +46,11 @@ class Finding:
 
 
 def examine(work: Path) -> list[Finding]:
-    """All findings, for work that is done under the folder `work`."""
+    """Check this machine.
+
+    Args:
+        work: The folder that will contain prepared data and runs; it need not exist yet.
+    """
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _packages,
@@ -65,12 +72,12 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "not installed", "install hf_wbc anew, as its README says")
+            yield Finding(name, "not installed", "install hf_wbc again, as its README says")
     for name, extra in EXTRAS.items():
         try:
             yield Finding(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, f"not installed (optional: the extra {extra} of hf_wbc)")
+            yield Finding(name, f"not installed (optional: hf_wbc[{extra}])")
 
 
 def _disk(work: Path) -> Iterator[Finding]:
@@ -78,13 +85,13 @@ def _disk(work: Path) -> Iterator[Finding]:
 
     for name, path, remedy in (
         ("disk for work", work, "work on another disk"),
-        ("disk for caches", config.HF_DATASETS_CACHE, "set HF_HOME to a place on another disk"),
+        ("disk for caches", config.HF_DATASETS_CACHE, "set HF_HOME to a folder on another disk"),
     ):
         place = Path(path).expanduser().absolute()
         while not place.exists():
             place = place.parent
         free = shutil.disk_usage(place).free / 1e9
-        remedy = "" if free >= LEAST_DISK_GB else f"free {LEAST_DISK_GB} GB, or {remedy}"
+        remedy = "" if free >= MIN_DISK_GB else f"free {MIN_DISK_GB} GB, or {remedy}"
         if not os.access(place, os.W_OK):
             remedy = f"make {place} writable, or work in another folder"
         yield Finding(name, f"{free:.0f} GB free in {path}", remedy)
@@ -102,7 +109,7 @@ def _cpu() -> Iterator[Finding]:
     flags = set(info.read_text().split()) if info.exists() else set()
     found = [name for name in CPU_FLAGS if name in flags]
     notes = [CPU_FLAGS[name] for name in found if CPU_FLAGS[name]]
-    note = notes[0] if notes else "bf16 slow: train with --precision fp32"
+    note = notes[0] if notes else "bf16 is slow: train with --mixed-precision no"
     yield Finding("CPU features", f"{', '.join(found) or platform.machine()} ({note})")
 
 
@@ -117,34 +124,38 @@ def _gpu() -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
-        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use --precision fp16"
+        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use --mixed-precision fp16"
         yield Finding(f"GPU {index}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {bf16}")
 
 
-LOGIN = "`hf auth login`"
-TIMEOUT_S = 5.0
-
-
 def examine_hub(to: str | None = None) -> list[Finding]:
-    """Endpoint, certificate, token and its rights, and xet; `to` is where one means to publish."""
-    return list(_examine(to))
+    """Check access to the Hub: endpoint, certificate, token and its rights, and xet.
+
+    Args:
+        to: A repository to publish to, `org/name`, whose write access is checked too.
+    """
+    return list(_examine_hub(to))
 
 
-def _examine(to: str | None) -> Iterator[Finding]:
+def _examine_hub(to: str | None) -> Iterator[Finding]:
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        yield Finding("Hub", "offline, as HF_HUB_OFFLINE asks")
+        yield Finding("Hub", "offline, because HF_HUB_OFFLINE is set")
         return
     endpoint = constants.ENDPOINT
-    kind = "of your own: names of data stay within" if is_private(os.environ) else "the public Hub"
+    kind = (
+        "a private Hub: names of data are not sent elsewhere"
+        if is_private(os.environ)
+        else "the public Hub"
+    )
     if certificate := os.environ.get("SSL_CERT_FILE"):
         yield Finding("certificates", certificate)
-    trouble = _trouble(endpoint)
-    if trouble:
-        yield Finding("endpoint", f"{endpoint} does not answer ({trouble})", _remedy(trouble))
+    problem = _connection_problem(endpoint)
+    if problem:
+        yield Finding("endpoint", f"{endpoint} does not respond ({problem})", _remedy(problem))
         if get_token():
-            yield Finding("token", "unchecked", "check the network or HF_ENDPOINT")
+            yield Finding("token", "not checked", "check the network or HF_ENDPOINT")
         return
     yield Finding("endpoint", f"{endpoint}, {kind}")
     account = yield from _token()
@@ -152,8 +163,8 @@ def _examine(to: str | None) -> Iterator[Finding]:
         yield from _xet(account, to)
 
 
-def _trouble(endpoint: str) -> str:
-    """Why the endpoint does not answer; empty when it does, whatever it says."""
+def _connection_problem(endpoint: str) -> str:
+    """Why the endpoint does not respond; empty if it does, with any status."""
     from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-defined]  # its own
 
     try:
@@ -163,29 +174,29 @@ def _trouble(endpoint: str) -> str:
     return ""
 
 
-def _remedy(trouble: str) -> str:
-    if "CERTIFICATE" in trouble.upper():
+def _remedy(problem: str) -> str:
+    if "CERTIFICATE" in problem.upper():
         return OWN_AUTHORITY
     return "check the network or HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to work without it"
 
 
 def _token() -> Generator[Finding, None, dict[str, Any] | None]:
-    """The account that the token is of; None without one."""
+    """The account of the token; None without a valid token."""
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
 
     if get_token() is None:
-        yield Finding("token", f"none ({LOGIN}, for private datasets and publishing)")
+        yield Finding("token", f"none ({LOGIN} for private datasets and publishing)")
         return None
     try:
         account = dict(HfApi().whoami())
     except HfHubHTTPError as error:
         remedy = f"{LOGIN} again" if error.response.status_code == 401 else "try again later"
-        yield Finding("token", f"refused ({error.response.status_code})", remedy)
+        yield Finding("token", f"rejected ({error.response.status_code})", remedy)
         return None
     orgs = [org["name"] for org in account.get("orgs", [])]
-    of = f"of {account['name']}" + (f", who is of {', '.join(orgs)}" if orgs else "")
-    yield Finding("token", of)
+    member = f", a member of {', '.join(orgs)}" if orgs else ""
+    yield Finding("token", f"belongs to {account['name']}{member}")
     yield Finding("token's rights", _rights(account))
     return account
 
@@ -196,19 +207,19 @@ def _rights(account: dict[str, Any]) -> str:
         case "write":
             return "read and write"
         case "read":
-            return "read only: publishing needs one with the right to write"
+            return "read-only: publishing needs write access"
         case "fineGrained":
             scopes = [
                 f"{scope.get('entity', {}).get('name', '?')} ({', '.join(scope['permissions'])})"
                 for scope in token.get("fineGrained", {}).get("scoped", [])
             ]
-            return f"fine-grained: {'; '.join(scopes) or 'nothing beyond your own'}"
+            return f"fine-grained: {'; '.join(scopes) or 'only your own repositories'}"
         case other:
-            return f"not told by this server ({other})"
+            return f"not reported by this server ({other})"
 
 
 def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
-    """Whether large files can go by xet, which is asked of a repository."""
+    """Whether this account may publish to `to`, and whether large files can be sent by xet."""
     from huggingface_hub import HfApi
 
     from hf_wbc.hub.client import speaks_xet, uses_xet
@@ -220,27 +231,29 @@ def _xet(account: dict[str, Any], to: str | None) -> Iterator[Finding]:
         if isinstance(destination, HubRepo):
             repo = _existing(api, destination)
             try:
-                require_account(api, destination, _silent)
-                if repo is not None and (remote := inspect_repository(api, repo, MAIN, _silent)):
+                require_account(api, destination, _ignore)
+                if repo is not None and (remote := inspect_repository(api, repo, MAIN, _ignore)):
                     require_write(remote)
-                yield Finding("publishing", f"{to} is yours to write to")
+                yield Finding("publishing", f"you may write to {to}")
             except ValueError as error:
-                yield Finding("publishing", f"not to {to}", str(error))
+                yield Finding("publishing", f"you may not write to {to}", str(error))
     if not uses_xet():
-        yield Finding("xet", "off here: large files go by LFS")
+        yield Finding("xet", "turned off here: large files are sent by LFS")
     elif repo is None:
-        yield Finding("xet", "asked before each upload; LFS where the server has none")
+        yield Finding("xet", "checked before each upload; LFS if the server does not support it")
     else:
-        speaks = speaks_xet(api, repo, MAIN, _silent)
-        yield Finding("xet", "spoken" if speaks else "not spoken there: large files go by LFS")
+        speaks = speaks_xet(api, repo, MAIN, _ignore)
+        yield Finding(
+            "xet", "supported" if speaks else "not supported there: large files are sent by LFS"
+        )
 
 
-def _silent(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
 def _existing(api: Any, repo: HubRepo) -> HubRepo | None:
-    """The repository, of whatever type it is."""
+    """The repository of this name, of any type, or None."""
     for repo_type in ("dataset", "model", "space"):
         if api.repo_exists(repo.repo_id, repo_type=repo_type):
             return HubRepo(repo.repo_id, repo_type)

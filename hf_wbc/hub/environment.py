@@ -1,14 +1,16 @@
-"""What the environment says of the Hub, before any library reads it.
+"""Environment variables of the Hub, completed before any library reads them.
 
-With an endpoint of one's own, nothing may tell the outside what is loaded: `datasets` and
-`evaluate` report names to a public bucket, transformers asks a public Space to convert weights,
-gradio calls home. All of them can be told not to, each by a variable of its own. The same goes for
-HF_HUB_OFFLINE, which not all of them read, and for an own authority's certificate.
+With a private endpoint, no library may tell the outside what is loaded: by default `datasets` and
+`evaluate` report names to a public bucket, transformers asks a public Space to convert weights, and
+gradio sends analytics. Each has its own variable to turn this off. HF_HUB_OFFLINE and the
+certificate of a private authority also need several variables, as not all libraries read the same.
 """
 
 from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+__all__ = ["is_offline", "is_private", "keep_within"]
 
 PUBLIC = "https://huggingface.co"
 QUIET = {
@@ -27,24 +29,29 @@ def is_private(environ: MutableMapping[str, str]) -> bool:
 
 
 def is_offline(environ: MutableMapping[str, str]) -> bool:
-    """Whether HF_HUB_OFFLINE asks for it."""
+    """Whether HF_HUB_OFFLINE is set."""
     return environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def keep_within(environ: MutableMapping[str, str]) -> None:
-    """Make every library keep to the endpoint, the certificate and offline mode that are set.
+    """Make every library respect the endpoint, certificate and offline mode of the environment.
 
-    Variables that the user set stay, and with the public Hub nothing changes. ValueError for an
-    endpoint that is no URL, and for a certificate that is not there.
+    Variables that the user has set stay. With the public Hub nothing changes.
+
+    Args:
+        environ: The environment to complete, such as `os.environ`.
+
+    Raises:
+        ValueError: The endpoint is not a URL, or the certificate does not exist.
     """
     _check_endpoint(environ)
     if certificate := environ.get("SSL_CERT_FILE"):
         if not Path(certificate).is_file():
             raise ValueError(
-                f"SSL_CERT_FILE is {certificate}, which is no file; give your authority's "
-                "certificate in PEM, or unset it"
+                f"SSL_CERT_FILE is {certificate}, which does not exist; give your authority's "
+                "certificate in PEM format, or unset the variable"
             )
-        environ.setdefault("REQUESTS_CA_BUNDLE", certificate)  # what evaluate reads
+        environ.setdefault("REQUESTS_CA_BUNDLE", certificate)  # read by evaluate
     if is_private(environ) or is_offline(environ):
         for name, value in QUIET.items():
             environ.setdefault(name, value)
@@ -58,7 +65,7 @@ def _check_endpoint(environ: MutableMapping[str, str]) -> None:
     if given is None:
         return
     if not given.strip():
-        del environ["HF_ENDPOINT"]  # the libraries would ask the empty address
+        del environ["HF_ENDPOINT"]  # the libraries would use an empty URL
         return
     url = urlsplit(given.strip())
     if url.scheme not in ("http", "https") or not url.hostname:

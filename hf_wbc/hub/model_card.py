@@ -18,7 +18,7 @@ from hf_wbc.hub.provenance import (
     dataset_location,
     hub_dataset,
     hub_model,
-    is_fresh,
+    is_from_scratch,
     model_location,
 )
 from hf_wbc.models.exposure import Exposure
@@ -71,8 +71,8 @@ def _f1(scores: Mapping[str, Any], name: str) -> str:
 
 
 def data_table(record: Record, sources: Mapping[str, ArchiveSpec]) -> Table:
-    """Each domain with its revision, the fingerprints of its rows, scale and licence."""
-    headings = ("data", "part", "revision", "fingerprints", "um per px", "licence", "images")
+    """Each domain with its revision, the fingerprints of its rows, scale and license."""
+    headings = ("data", "part", "revision", "fingerprints", "um per px", "license", "images")
     cells = tuple(
         (
             domain["name"],
@@ -127,7 +127,7 @@ def model_card(
     place: CardLocation,
     sources: Mapping[str, ArchiveSpec],
     *,
-    licence: str | None = None,
+    license: str | None = None,
     picture: str | None = None,
 ) -> str:
     """The README.md of a run's model that others load from `place`.
@@ -141,7 +141,7 @@ def model_card(
     retrain, at_hand = words.retraining(record, place.ref)
     return render_card(
         TEMPLATE,
-        card_data(record, licence),
+        card_data(record, license),
         title=f"{network(record)}: {words.direction(record)}",
         network=network(record),
         place=place,
@@ -171,7 +171,7 @@ def model_card(
         retrain=retrain,
         at_hand=at_hand,
         training=words.training(record),
-        licence=words.licences(record, sources, licence),
+        licenses=words.licenses(record, sources, license),
         citations=[
             sources[d["name"]].citation
             for role in ROLES
@@ -181,18 +181,18 @@ def model_card(
     )
 
 
-def card_data(record: Record, licence: str | None = None) -> "ModelCardData":
+def card_data(record: Record, license: str | None = None) -> "ModelCardData":
     """The card's YAML, with the scores as the Hub's model-index."""
     from huggingface_hub import ModelCardData
 
     datasets = [hub_dataset(domain) for role in ("sources", "target") for domain in record[role]]
     return ModelCardData(
-        license=licence,
+        license=license,
         library_name="transformers",
         pipeline_tag="image-classification",
         tags=[*TAGS, *(["domain-adaptation"] if record["target"] else [])],
         datasets=[repo for repo in datasets if repo] or None,
-        base_model=None if is_fresh(record["model"]) else hub_model(record["model"]),
+        base_model=None if is_from_scratch(record["model"]) else hub_model(record["model"]),
         metrics=["f1", "accuracy"],
         model_name=f"{network(record)}, {words.direction(record)}",
         eval_results=[each for scored in words.scored(record) for each in _results(record, scored)],

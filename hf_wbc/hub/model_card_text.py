@@ -6,7 +6,7 @@ from typing import Any
 from hf_wbc.adaptation import load_method
 from hf_wbc.comparison.document import ARROW, count, join_names
 from hf_wbc.config import TrainConfig
-from hf_wbc.hub.provenance import ROLES, hub_model, is_fresh, model_location
+from hf_wbc.hub.provenance import ROLES, hub_model, is_from_scratch, model_location
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.taxonomy import NAMES
 
@@ -192,7 +192,7 @@ def base(record: Record) -> str:
     model = record["model"]
     kind, _, digest = str(model["revision"]).rpartition(":")
     revision = f"`{kind}:{digest[:12]}`" if kind else f"`{digest[:12]}`"
-    if is_fresh(model):
+    if is_from_scratch(model):
         return (
             f"It has no base: its weights were drawn at random with seed {record['config']['seed']}"
             f", and of `{model_location(model)}` it has the architecture alone, {revision}."
@@ -200,12 +200,12 @@ def base(record: Record) -> str:
     return f"The base is `{model_location(model)}`, {revision}."
 
 
-def licences(record: Record, sources: Mapping[str, ArchiveSpec], licence: str | None) -> str:
+def licenses(record: Record, sources: Mapping[str, ArchiveSpec], license: str | None) -> str:
     """What the weights are given under, and what they are made of is."""
     given = (
-        f"The publisher gives the weights under `{licence}`."
-        if licence
-        else "The publisher has named no licence for the weights."
+        f"The publisher gives the weights under `{license}`."
+        if license
+        else "The publisher has named no license for the weights."
     )
     parts = [
         f"{domain['name']}: `{sources[domain['name']].license}`"
@@ -215,7 +215,7 @@ def licences(record: Record, sources: Mapping[str, ArchiveSpec], licence: str | 
         for domain in record[role]
     ]
     said = f"{given} They were made from images ({'; '.join(parts)})"
-    if not is_fresh(record["model"]):
+    if not is_from_scratch(record["model"]):
         base = model_location(record["model"])
-        said += f" and from `{base}`, whose licence stands on its own card"
+        said += f" and from `{base}`, whose license is on its own card"
     return f"{said}; check that yours is a use that all of them allow."

@@ -1,7 +1,7 @@
-"""Where a run's data and weights came from, as others may read it: no path of this machine.
+"""Where a run's data and weights came from, without paths of this machine.
 
-What is on the Hub is named with its commit. A folder is named for what it holds: the domain, or the
-last part of a model's path; its fingerprint says the rest.
+Data and models from the Hub are named with their commit. A local folder is named by its domain, or
+a model by the last part of its path; its fingerprint identifies the content.
 """
 
 import copy
@@ -16,40 +16,40 @@ ROLES = ("sources", "target", "held_out")
 
 
 def dataset_location(domain: Mapping[str, Any]) -> str:
-    """Of one of a record's domains: `org/name@commit`, or the domain's name."""
+    """`org/name@commit` of one of a record's domains, or its name if it was a folder."""
     if domain["revision"] is None:
         return str(domain["name"])
     return f"{str(domain['ref']).partition('@')[0]}@{domain['revision']}"
 
 
 def hub_dataset(domain: Mapping[str, Any]) -> str | None:
-    """The repository of a domain that came from the Hub."""
+    """The repository of a domain from the Hub, or None."""
     return None if domain["revision"] is None else dataset_location(domain).partition("@")[0]
 
 
-def is_fresh(model: Mapping[str, Any]) -> bool:
-    """Whether the weights were drawn at random, and the named model gave its architecture alone."""
+def is_from_scratch(model: Mapping[str, Any]) -> bool:
+    """Whether the weights were initialized at random, in the named model's architecture."""
     return str(model["revision"]).startswith("fresh:")
 
 
 def hub_model(model: Mapping[str, Any]) -> str | None:
-    """The repository of a run's model before training, where it is on the Hub."""
+    """The repository of a run's base model on the Hub, or None."""
     name, revision = str(model["name"]), str(model["revision"])
-    if ready := find_backbone(name):
-        return ready.hub_id
+    if backbone := find_backbone(name):
+        return backbone.hub_id
     if revision.startswith("sha256:") or _is_path(name):
         return None
-    if is_fresh(model) and Path(name).is_dir():  # `build/tiny`, and no repository
+    if is_from_scratch(model) and Path(name).is_dir():  # `build/tiny` is a folder, not a repository
         return None
     return name.partition("@")[0]
 
 
 def model_location(model: Mapping[str, Any]) -> str:
-    """`org/name@commit`, the last part of a folder's path, or a name whose weights are fresh."""
+    """`org/name@commit`, the last part of a folder's path, or a name without pretrained weights."""
     name, repo = str(model["name"]), hub_model(model)
     if repo is None:
         return PurePath(name).name
-    return name if is_fresh(model) else f"{repo}@{model['revision']}"
+    return name if is_from_scratch(model) else f"{repo}@{model['revision']}"
 
 
 def _is_path(name: str) -> bool:
@@ -57,7 +57,7 @@ def _is_path(name: str) -> bool:
 
 
 def strip_local_paths(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's record as others may read it; `config` trains the same anew where data is at hand."""
+    """A run's record without local paths; its `config` still trains the same model again."""
     public = copy.deepcopy(dict(record))
     for role in ROLES:
         for domain in public[role]:

@@ -1,4 +1,4 @@
-"""A comparison of runs as a publication: its tables as a dataset, its words as the card."""
+"""Publish a comparison of runs: its tables as a dataset, its text as the card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,18 +13,24 @@ from hf_wbc.preparation.source import ArchiveSpec
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData
 
+__all__ = ["comparison_publication"]
+
 TEMPLATE = "model_cards/comparison.md"
 REPORT = "report.html"
 SPLIT = "table"
 ABOUT = {
-    "rows": "every score, with its interval: one row a method, network, direction and split",
-    "differences": "which differences between methods are real",
+    "rows": "every score with its confidence interval, one row for each method, network, "
+    "direction and split",
+    "differences": "which differences between methods are significant",
     "ranks": "mean ranks over directions and seeds (Friedman, Nemenyi)",
-    "rules_within_runs": "what each selection rule would have chosen of a run, judged by labels",
-    "rules_among_runs": "what each selection rule would have chosen of all runs, judged by labels",
-    "noise_ceiling": "how far examiners agree",
+    "rules_within_runs": "what each selection rule would have chosen within a run, scored with "
+    "labels",
+    "rules_among_runs": "what each selection rule would have chosen among all runs, scored with "
+    "labels",
+    "noise_ceiling": "how well human examiners agree",
     "problems": "run folders that are not in the comparison, and why",
 }
+"""The description of each table."""
 
 
 def comparison_publication(
@@ -35,38 +41,46 @@ def comparison_publication(
     public: bool | None = None,
     tag: str | None = None,
 ) -> Publication:
-    """The folder that `hf-wbc compare` wrote.
+    """The publication of a folder that `hf-wbc compare` wrote.
 
-    `sources` are those that are known, by their domain. Tables hold no image, and are public
-    without a word on it; a report shows cells, and is private unless all may be passed on.
+    Args:
+        what: The folder.
+        destination: Where others will load it from.
+        sources: The known sources by domain.
+        public: Whether anyone may see it. None: tables, which contain no image, are public; a
+            report, which shows cells, only if all of them may be redistributed.
+        tag: The tag's name; None for the next of v1, v2 and so on.
 
-    ValueError for another folder, for files that compare does not write, and for a public report
-    with cells that nobody may pass on.
+    Raises:
+        ValueError: Another folder, files that compare does not write, or a public report with
+            cells that may not be redistributed.
     """
     tables = _tables(what)
     rows = tables["rows"].to_pylist()
     domains = _names(rows, "sources", "targets", "held_out", "domain")
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(what.iterdir())}
-    shows = REPORT in files
+    has_report = REPORT in files
     forbidden = [d for d in domains if d in sources and not sources[d].redistributable]
-    if public and shows and forbidden:
+    if public and has_report and forbidden:
         raise ValueError(
-            f"{what / REPORT} shows cells of {join_names(forbidden)}, which must not be passed on; "
+            f"{what / REPORT} shows cells of {join_names(forbidden)}, which may not be "
+            "redistributed; "
             "compare again with --no-report, or publish it privately"
         )
     may_show = all(d in sources and sources[d].redistributable for d in domains)
-    files[CARD] = _card(what, tables, rows, card_location(destination), sources, shows).encode()
+    place = card_location(destination)
+    files[CARD] = _card(what, tables, rows, place, sources, has_report).encode()
     return Publication(
         kind="study",
         files=files,
-        public=(may_show or not shows) if public is None else public,
+        public=(may_show or not has_report) if public is None else public,
         message=_title(what),
         tag=tag,
     )
 
 
 def _tables(what: Path) -> dict[str, Any]:
-    """The comparison's tables by name; ValueError for any other folder."""
+    """The comparison's tables by name; ValueError if the folder is not a comparison."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -83,8 +97,8 @@ def _tables(what: Path) -> dict[str, Any]:
     }
     if foreign := sorted(path.name for path in what.iterdir() if path.name not in known):
         raise ValueError(
-            f"{what} holds {', '.join(foreign)}, which `hf-wbc compare` does not write; take "
-            "it away, or compare again"
+            f"{what} contains {', '.join(foreign)}, which `hf-wbc compare` does not write; move it "
+            "away, or compare again"
         )
     found = {}
     for name in ABOUT:
@@ -103,7 +117,7 @@ def _card(
     rows: Sequence[Mapping[str, Any]],
     place: CardLocation,
     sources: Mapping[str, ArchiveSpec],
-    shows: bool,
+    has_report: bool,
 ) -> str:
     domains = _names(rows, "sources", "targets", "held_out", "domain")
     title, _, body = (what / PAGE).read_text(encoding="utf-8").partition("\n")
@@ -114,7 +128,7 @@ def _card(
         domains=join_names(domains),
         methods=", ".join(f"`{name}`" for name in _names(rows, "method")),
         num_runs=len(_names(rows, "runs")),
-        report=shows,
+        report=has_report,
         place=place,
         tables={name: f"{table.num_rows:,}" for name, table in tables.items()},
         about=ABOUT,
@@ -124,7 +138,7 @@ def _card(
 
 
 def _card_data(title: str, tables: Mapping[str, Any]) -> "DatasetCardData":
-    """The card's YAML: one configuration a table."""
+    """The card's front matter: one configuration for each table."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
@@ -145,7 +159,7 @@ def _card_data(title: str, tables: Mapping[str, Any]) -> "DatasetCardData":
 
 
 def _names(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[str]:
-    """All words in these columns, each once, in alphabetical order."""
+    """The distinct names in these columns, in alphabetical order."""
     return sorted({word for row in rows for column in columns for word in str(row[column]).split()})
 
 

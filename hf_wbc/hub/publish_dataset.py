@@ -1,8 +1,4 @@
-"""A prepared dataset as a publication: what `hf-wbc prepare` wrote, for those who may see it.
-
-A dataset's card as it is published: where others load it from, and its classes as a picture.
-
-The rows of a dataset before it leaves the house: names as declared, images without words."""
+"""Publish a prepared dataset: check its rows, complete its card, and collect its files."""
 
 import re
 from collections.abc import Sequence
@@ -23,6 +19,16 @@ from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 from hf_wbc.text import shorten_list
 
+__all__ = [
+    "PICTURE",
+    "check_rows",
+    "class_picture",
+    "dataset_publication",
+    "has_only_pixels",
+    "published_card",
+    "read_provenance",
+]
+
 PICTURE = "classes.png"
 ALT = "Images by class and split"
 _PLACE = re.compile(r'^place = ".*$', re.MULTILINE)
@@ -30,19 +36,112 @@ _LOADING = 'load_dataset(place, "cropped", split="train")'
 _CLASSES = "## Classes\n"
 _FRONT = re.compile(r"---\n.*?\n(?=---\n)", re.DOTALL)
 _GATE = """\
-extra_gated_heading: Ask for access to {title}
+extra_gated_heading: Request access to {title}
 extra_gated_prompt: >-
-  Nothing says that these images may be passed on. Whoever gets access keeps them to themselves,
-  publishes none of them, and does not try to find out whose blood it is.
-extra_gated_button_content: I agree, and ask for access
+  No license permits redistributing these images. By requesting access you agree to keep them to
+  yourself, not to publish any of them, and not to try to identify the patients.
+extra_gated_button_content: I agree and request access
 """
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"sBIT")
+)
+"""Chunks that describe pixels only; text, times and EXIF are stored in others."""
+_NUM_LISTED = 20
+
+
+def dataset_publication(
+    folder: Path,
+    source: ArchiveSpec,
+    destination: Destination | None = None,
+    *,
+    public: bool | None = None,
+    tag: str | None = None,
+) -> Publication:
+    """The publication of a prepared folder.
+
+    Args:
+        folder: A folder that `hf-wbc prepare` wrote.
+        source: The source that the folder was prepared from.
+        destination: Where others will load it from. If given, the card says how, and shows a
+            picture of the classes.
+        public: Whether anyone may see it; None lets the source's license decide.
+        tag: The tag's name; None for the next of v1, v2 and so on.
+
+    Raises:
+        ValueError: The folder is incomplete or contains other files, its rows may identify a
+            person, or `public` is True and the source may not be redistributed.
+    """
+    provenance = read_provenance(folder)
+    if provenance.get("domain") != source.name:
+        raise ValueError(
+            f"{folder} contains {provenance.get('domain')}, not {source.name}; give the source "
+            "that it was prepared from"
+        )
+    if public and not source.redistributable:
+        raise ValueError(
+            f"the license of {source.name} ({source.license}) does not permit redistributing its "
+            "images; leave out --public to publish privately"
+        )
+    files = _files(folder)
+    check_rows([file for path, file in files.items() if path.endswith(".parquet")], source)
+    num_rows = sum(provenance["num_rows"].values())
+    card_files = _card_files(files, source, destination) if destination else {}
+    return Publication(
+        kind="dataset",
+        files={**files, **card_files},
+        public=source.redistributable if public is None else public,
+        message=f"{source.title}: {num_rows:,} images",
+        tag=tag,
+        subject=source.name,
+    )
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """The provenance of a prepared folder; ValueError if it is not one."""
+    return read_json(folder / PROVENANCE, "give a folder that `hf-wbc prepare` wrote")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Card, provenance and all shards; ValueError for a missing file or any other."""
+    files = {name: folder / name for name in (CARD, PROVENANCE)}
+    for config in CONFIGS:
+        for split in SPLITS:
+            if any((folder / config).glob(f"{split}-*")):
+                shards = parquet_shards(str(folder), folder / config, split)
+                check_schema(str(folder), shards)
+                files |= {f"{config}/{shard.name}": shard for shard in shards}
+    others = [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir() and path not in files.values()
+    ]
+    if others:
+        raise ValueError(
+            f"{folder} contains {shorten_list(others)}, which `hf-wbc prepare` did not write; move "
+            "it away: everything in the folder would be published"
+        )
+    return files
+
+
+def _card_files(
+    files: dict[str, Path], source: ArchiveSpec, destination: Destination
+) -> dict[str, bytes]:
+    """The card for `destination`, and its picture."""
+    shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
+    splits = [Path(path).name.partition("-")[0] for path in shards]
+    card = published_card(
+        files[CARD].read_text(encoding="utf-8"), source, card_location(destination)
+    )
+    picture = class_picture([files[path] for path in shards], splits)
+    return {CARD: card.encode(), PICTURE: picture}
 
 
 def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
-    """The card that `hf-wbc prepare` wrote, for those who load it from `place`.
+    """The card that `hf-wbc prepare` wrote, with instructions to load it from `place`.
 
-    A source that must not be passed on gets the words of a gate, for an owner who lets others ask
-    for access; what somebody has changed in the card by hand stays.
+    If the source may not be redistributed, the front matter also gets the text of an access
+    request, for owners who let others ask. Edits that someone made to the card by hand stay.
     """
     text = _PLACE.sub(lambda _: f'place = "{place.name}"', text, count=1)
     text = text.replace(_LOADING, f"{_LOADING[:-1]}{place.pin})", 1)
@@ -55,9 +154,14 @@ def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
 
 
 def class_picture(shards: Sequence[Path], splits: Sequence[str]) -> bytes:
-    """PNG of images by class and split, read from the rows; unlabelled ones are not in it.
+    """Plot the number of labeled images by class and split.
 
-    `shards` are the Parquet files of one configuration, and `splits` their splits.
+    Args:
+        shards: The Parquet files of one configuration.
+        splits: The split of each shard.
+
+    Returns:
+        A PNG.
     """
     import pyarrow.parquet as pq
 
@@ -74,47 +178,45 @@ def class_picture(shards: Sequence[Path], splits: Sequence[str]) -> bytes:
     return png(draw_class_matrix(named))
 
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNKS = frozenset(
-    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"cHRM", b"pHYs", b"sBIT")
-)
-"""Chunks that tell nothing but pixels; texts, times and EXIF have others."""
-_NUM_SHOWN = 20
-
-
 def check_rows(files: Sequence[Path], source: ArchiveSpec) -> None:
-    """ValueError with the list of what could tell of a person: image ids outside the source's
-    pattern, paths, and images with metadata."""
+    """Check that no row can identify a person.
+
+    Raises:
+        ValueError: Lists image ids that do not match the source's pattern, paths, images with
+            metadata, and rows of another domain.
+    """
     from hf_wbc.data.parallel import num_cores
 
     with ThreadPoolExecutor(num_cores()) as pool:
         found = {
-            fault for faults in pool.map(lambda f: _faults(f, source), files) for fault in faults
+            problem
+            for problems in pool.map(lambda file: _problems(file, source), files)
+            for problem in problems
         }
     names = sorted({name for kind, name in found if kind == "name"})
     if names:
         raise ValueError(
             f"{len(names)} image ids of {source.name} do not match its pattern {source.image_id} "
-            f"and may be names of people: {shorten_list(names, _NUM_SHOWN)}; rename the images, and "
-            "prepare the dataset again"
+            f"and may be names of people: {shorten_list(names, _NUM_LISTED)}; rename the images, "
+            "and prepare the dataset again"
         )
     images = sorted({name for kind, name in found if kind == "image"})
     if images:
         raise ValueError(
-            f"{len(images)} images of {source.name} carry EXIF, comments or other metadata: "
-            f"{shorten_list(images, _NUM_SHOWN)}; prepare the dataset again with `hf-wbc prepare`, which "
-            "leaves them out"
+            f"{len(images)} images of {source.name} contain EXIF, comments or other metadata: "
+            f"{shorten_list(images, _NUM_LISTED)}; prepare the dataset again with `hf-wbc "
+            "prepare`, which removes them"
         )
     others = sorted({name for kind, name in found if kind == "domain"})
     if others:
         raise ValueError(
-            f"the rows say that they are of {shorten_list(others)}, and the folder that it is {source.name}"
-            "; prepare the dataset again"
+            f"the rows name the domain {shorten_list(others)}, and the folder names {source.name}; "
+            "prepare the dataset again"
         )
 
 
-def is_unprovenanced(data: bytes) -> bool:
-    """Whether an image file holds pixels and nothing else."""
+def has_only_pixels(data: bytes) -> bool:
+    """Whether a JPEG or PNG file contains pixels and no metadata."""
     if image_io.is_jpeg(data):
         try:
             return image_io.strip_metadata(data) == data
@@ -133,8 +235,8 @@ def is_unprovenanced(data: bytes) -> bool:
     return False
 
 
-def _faults(path: Path, source: ArchiveSpec) -> list[tuple[str, str]]:
-    """Kind and name of what is wrong in one file."""
+def _problems(path: Path, source: ArchiveSpec) -> list[tuple[str, str]]:
+    """Kind and name of each problem in one Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -143,103 +245,22 @@ def _faults(path: Path, source: ArchiveSpec) -> list[tuple[str, str]]:
     try:
         for batch in pq.ParquetFile(path).iter_batches(columns=["image", "image_id", "domain"]):
             images = batch.column("image")
-            places = images.field("path").to_pylist()
+            paths = images.field("path").to_pylist()
             ids = [str(image_id) for image_id in batch.column("image_id").to_pylist()]
             found += [("domain", str(name)) for name in set(batch.column("domain").to_pylist())]
-            for image_id, place, data in zip(ids, places, images.field("bytes"), strict=True):
+            for image_id, name, data in zip(ids, paths, images.field("bytes"), strict=True):
                 if not pattern.fullmatch(image_id):
                     found.append(("name", image_id))
-                elif place is not None and _stem(place) != _stem(PurePosixPath(image_id).name):
-                    found.append(("name", str(place)))
-                if data.as_py() is None or not is_unprovenanced(data.as_py()):
+                elif name is not None and _stem(name) != _stem(PurePosixPath(image_id).name):
+                    found.append(("name", str(name)))
+                if data.as_py() is None or not has_only_pixels(data.as_py()):
                     found.append(("image", image_id))
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read ({reason}); prepare the dataset again") from error
-    return [fault for fault in found if fault != ("domain", source.name)]
+    return [problem for problem in found if problem != ("domain", source.name)]
 
 
 def _stem(name: str) -> str:
-    """The name without its suffix, which a crop has of its own; a path stays one."""
+    """The name without its suffix, which a crop may change; folders in it stay."""
     return str(PurePosixPath(name).with_suffix(""))
-
-
-def dataset_publication(
-    folder: Path,
-    source: ArchiveSpec,
-    destination: Destination | None = None,
-    *,
-    public: bool | None = None,
-    tag: str | None = None,
-) -> Publication:
-    """The publication of a prepared folder of `source`; `public` None lets the licence decide.
-
-    With a `destination`, the card says how to load it from there, and shows the classes.
-
-    ValueError for a folder that `hf-wbc prepare` did not finish, for files in it that it did not
-    write, for rows that may tell of a person, and for `public` where the source is not
-    redistributable.
-    """
-    provenance = read_provenance(folder)
-    if provenance.get("domain") != source.name:
-        raise ValueError(
-            f"{folder} holds {provenance.get('domain')}, not {source.name}; give the source that "
-            "it was prepared from"
-        )
-    if public and not source.redistributable:
-        raise ValueError(
-            f"nothing says that the images of {source.name} may be passed on (licence "
-            f"{source.license}): they are never published; leave out --public to publish privately"
-        )
-    files = _files(folder)
-    check_rows([file for path, file in files.items() if path.endswith(".parquet")], source)
-    num_rows = sum(provenance["num_rows"].values())
-    shown = _shown(files, source, destination) if destination else {}
-    return Publication(
-        kind="dataset",
-        files={**files, **shown},
-        public=source.redistributable if public is None else public,
-        message=f"{source.title}: {num_rows:,} images",
-        tag=tag,
-        subject=source.name,
-    )
-
-
-def _shown(
-    files: dict[str, Path], source: ArchiveSpec, destination: Destination
-) -> dict[str, bytes]:
-    """The card for `destination`, and its picture."""
-    shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
-    splits = [Path(path).name.partition("-")[0] for path in shards]
-    card = published_card(
-        files[CARD].read_text(encoding="utf-8"), source, card_location(destination)
-    )
-    picture = class_picture([files[path] for path in shards], splits)
-    return {CARD: card.encode(), PICTURE: picture}
-
-
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """What a prepared folder says of itself; ValueError when it is none."""
-    return read_json(folder / PROVENANCE, "give a folder that `hf-wbc prepare` wrote")
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Card, provenance and all shards; ValueError for a missing one, and for anything else."""
-    files = {name: folder / name for name in (CARD, PROVENANCE)}
-    for config in CONFIGS:
-        for split in SPLITS:
-            if any((folder / config).glob(f"{split}-*")):
-                shards = parquet_shards(str(folder), folder / config, split)
-                check_schema(str(folder), shards)
-                files |= {f"{config}/{shard.name}": shard for shard in shards}
-    others = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if not path.is_dir() and path not in files.values()
-    ]
-    if others:
-        raise ValueError(
-            f"{folder} holds {shorten_list(others)}, which `hf-wbc prepare` did not write; move it away: "
-            "all of the folder would be published"
-        )
-    return files

@@ -1,6 +1,8 @@
-"""A finished run as a publication: plain transformers weights, their card, and the run's record.
+"""Publish a finished run: transformers weights, their card, and the run's record.
 
-The configuration of a published run, or of a run folder: what trains the same anew."""
+`published_config` is the way back: it reads the configuration of a published run, to train it
+again.
+"""
 
 import json
 import re
@@ -25,12 +27,23 @@ from hf_wbc.models.processor import PROCESSOR_FILES
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import RunFolder, read_json
 
+__all__ = [
+    "EXPECTED",
+    "RECORD",
+    "may_show_thumbnails",
+    "model_publication",
+    "published_config",
+    "require_locations",
+]
+
 RECORD = "record.json"
 PICTURE = "confusion.png"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _OTHERS = ("config.json", *PROCESSOR_FILES)
 EXPECTED = (CARD, PICTURE, RECORD, "config.json", "model.safetensors", PROCESSOR_FILES[0])
-"""What a run's model will consist of, before it is trained."""
+"""The files of a run's model, known before it is trained."""
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+_REMEDY = "give a model that `hf-wbc publish` wrote, as org/name[@revision], or a run folder"
 
 
 def model_publication(
@@ -39,34 +52,43 @@ def model_publication(
     sources: Mapping[str, ArchiveSpec],
     *,
     public: bool | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     tag: str | None = None,
 ) -> Publication:
-    """The model of a run folder, or of its `model/`, for `destination`.
+    """The publication of a run's model.
 
-    `sources` are those that are known, by their domain. Without a word on who may see it, a model
-    is public when all it has seen may be passed on, and private otherwise: its weights hold no
-    image, but nobody has said what may be made from those.
+    Args:
+        path: A finished run's folder, or its `model/`.
+        destination: Where others will load it from.
+        sources: The known sources by domain.
+        public: Whether anyone may see it. None: if all images it was trained on may be
+            redistributed. Otherwise it is private: weights contain no image, but no license says
+            what may be made from the images.
+        license: The license that the publisher gives the weights, an identifier of the Hub.
+        tag: The tag's name; None for the next of v1, v2 and so on.
 
-    ValueError for an unfinished or damaged run, labels that are not the eleven, and files that no
-    run writes, pickled weights among them.
+    Raises:
+        ValueError: The run is unfinished or damaged, its labels are not the eleven classes, or
+            its folder contains files that no run writes, such as pickled weights.
     """
     run = RunFolder(path.parent if path.name == "model" and not _is_run(path) else path)
     if not run.finished:
         raise ValueError(
-            f"{path} is no finished run: it has no {RECORD}; give the folder of one that "
+            f"{path} is not a finished run: it has no {RECORD}; give the folder of a run that "
             "`hf-wbc train` has finished, such as runs/RUN"
         )
     record = run.read_record()
     if record.get("kind") != "training":
-        raise ValueError(f"{path} is of kind {record.get('kind')!r}; give the folder of a training")
+        raise ValueError(
+            f"{path} is of kind {record.get('kind')!r}; give the folder of a training run"
+        )
     weights = _files(run)
-    seen = _seen(run)
+    exposure = _exposure(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
     public = may_show_thumbnails(names, sources) if public is None else public
     files: dict[str, Path | bytes] = {
         CARD: model_card(
-            record, seen, card_location(destination), sources, licence=licence, picture=PICTURE
+            record, exposure, card_location(destination), sources, license=license, picture=PICTURE
         ).encode(),
         PICTURE: _confusion(record),
         RECORD: (
@@ -85,14 +107,14 @@ def model_publication(
 
 
 def may_show_thumbnails(domains: Iterable[str], sources: Mapping[str, ArchiveSpec]) -> bool:
-    """Whether all that weights have seen may be passed on, and is known to be."""
+    """Whether the images of all these domains are known to be redistributable."""
     return all(name in sources and sources[name].redistributable for name in domains)
 
 
 def _reference(
     run: RunFolder, sources: Mapping[str, ArchiveSpec], public: bool
 ) -> Mapping[str, Path | bytes]:
-    """What `hf-wbc reference` made, if it did; never to everybody where its cells must stay."""
+    """The reference set, if there is one that may be published to this audience."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -103,7 +125,7 @@ def _reference(
         shown = set(pq.read_table(path, columns=["source"])["source"].to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path} is damaged ({shorten(error)}); delete it, or make it with `hf-wbc reference`"
+            f"{path} is damaged ({shorten(error)}); delete it, or build it with `hf-wbc reference`"
         ) from error
     return {} if public and not may_show_thumbnails(shown, sources) else {REFERENCE: path}
 
@@ -113,9 +135,9 @@ def _is_run(path: Path) -> bool:
 
 
 def _files(run: RunFolder) -> dict[str, Path | bytes]:
-    """What `AutoModelForImageClassification` and its processor read; ValueError for anything else.
+    """The files that `AutoModelForImageClassification` and its processor read.
 
-    The labels are the eleven in their order.
+    ValueError for other files, and for labels other than the eleven in their order.
     """
     if not run.model.is_dir():
         raise ValueError(f"{run.path} has no model/; {run.remedy}")
@@ -123,8 +145,8 @@ def _files(run: RunFolder) -> dict[str, Path | bytes]:
     known = {path.name for pattern in (*_WEIGHTS, *_OTHERS) for path in run.model.glob(pattern)}
     if foreign := [name for name in there if name not in known]:
         raise ValueError(
-            f"{run.model} holds {', '.join(foreign)}, which no run writes, and nothing but "
-            "safetensors and their configuration is published; take it away"
+            f"{run.model} contains {', '.join(foreign)}, which no run writes; move it away: only "
+            "safetensors and their configuration are published"
         )
     if not any(run.model.glob("*.safetensors")) or _OTHERS[0] not in known:
         raise ValueError(f"{run.model} has no weights or no config.json; {run.remedy}")
@@ -134,19 +156,19 @@ def _files(run: RunFolder) -> dict[str, Path | bytes]:
     return dict(there)
 
 
-def _seen(run: RunFolder) -> Exposure:
-    """What the saved weights have seen; ValueError where they do not say."""
+def _exposure(run: RunFolder) -> Exposure:
+    """The domains that the saved weights were trained on; ValueError if they are not recorded."""
     note: Any = read_json(run.model / _OTHERS[0]).get(KEY)
     if note is None:
         raise ValueError(
-            f"{run.model / _OTHERS[0]} does not say what its weights have seen: an older hf_wbc "
-            f"wrote it; {run.remedy}"
+            f"{run.model / _OTHERS[0]} does not record which domains its weights were trained on: "
+            f"an older hf_wbc wrote it; {run.remedy}"
         )
     return Exposure.from_dict(note)
 
 
 def _confusion(record: Mapping[str, Any]) -> bytes:
-    """PNG of the first test set of the card."""
+    """The confusion matrix of the card's first test set, as a PNG."""
     from hf_wbc.plots.confusion import draw_confusion
     from hf_wbc.plots.html import png
 
@@ -154,23 +176,24 @@ def _confusion(record: Mapping[str, Any]) -> bytes:
     return png(draw_confusion(scores, domain.replace("_", " ")))
 
 
-_HUB = re.compile(r"[\w.-]+/[\w.-]+")
-_REMEDY = "give a model that `hf-wbc publish` wrote, as org/name[@revision], or a run folder"
-
-
 def published_config(ref: str) -> TrainConfig:
-    """The resolved configuration of the run in a folder, or of `org/name[@revision]` on the Hub.
+    """The resolved configuration of a published run or a run folder.
 
-    Its data and base are pinned to the commits they had, where they came from the Hub; a name alone
-    stands for what its owner had in a folder. ValueError when there is no such run, or another
-    version wrote it.
+    Data and base model from the Hub are pinned to their commits. What the run's owner had in local
+    folders is given by name only; see `require_locations`.
+
+    Args:
+        ref: `org/name[@revision]` on the Hub, or a run folder.
+
+    Raises:
+        ValueError: There is no such run, or another version wrote it.
     """
     folder = _fetch(ref)
     if not (folder / RECORD).is_file():
         raise ValueError(f"{ref} has no {RECORD}; {_REMEDY}")
     record = RunFolder(folder).read_record()
     if record.get("kind") != "training":
-        raise ValueError(f"{ref} is of kind {record.get('kind')!r}, and no training; {_REMEDY}")
+        raise ValueError(f"{ref} is of kind {record.get('kind')!r}, not a training run; {_REMEDY}")
     try:
         return TrainConfig.from_record(record)
     except (KeyError, TypeError, ValueError) as error:
@@ -181,7 +204,7 @@ def published_config(ref: str) -> TrainConfig:
 
 
 def require_locations(config: TrainConfig, ref: str) -> None:
-    """ValueError when the configuration of `ref` still names what its owner had in folders."""
+    """ValueError if the configuration of `ref` still names data or models of local folders."""
     places = {role: getattr(config.data, role) for role in ROLES}
     if not find_backbone(config.model.name):
         places["model"] = (config.model.name,)
@@ -192,8 +215,8 @@ def require_locations(config: TrainConfig, ref: str) -> None:
     ]
     if needed:
         raise ValueError(
-            f"{ref} was trained on what its owner had in folders; give yours in place of these: "
-            f"{' '.join(needed)}"
+            f"{ref} was trained on data or models in its owner's folders; give your own in place "
+            f"of these: {' '.join(needed)}"
         )
 
 
@@ -206,4 +229,4 @@ def _fetch(ref: str) -> Path:
     try:
         return fetch_snapshot(name, "model", revision or None, [RECORD])
     except ValueError as error:
-        raise ValueError(f"{ref}: no such folder, and the Hub's model: {error}") from error
+        raise ValueError(f"{ref}: no such folder, and for the model on the Hub: {error}") from error

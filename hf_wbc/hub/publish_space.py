@@ -1,9 +1,8 @@
-"""A Space as a publication: its folder, and hf_wbc itself beside app.py where the app imports it.
+"""Publish a Space or the metric: its folder, and hf_wbc itself if its app imports it.
 
-hf_wbc may not be on the package index, and a Space that asks for it there would not start. So its
-files lie in the Space, and its dependencies stand in the Space's requirements.txt.
-
-Which model a published Space shows: looked at, named in its card, told to it as a variable."""
+hf_wbc may not be on the package index, and a Space that requires it from there would not start. So
+the Space contains hf_wbc's files, and its requirements.txt lists hf_wbc's dependencies.
+"""
 
 import importlib.metadata
 import re
@@ -13,80 +12,32 @@ from pathlib import Path
 import yaml
 
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
-from hf_wbc.hub.client import Report, request
+from hf_wbc.hub.client import OnEvent, connect, request
 from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
 from hf_wbc.hub.repository import MAIN, inspect_repository
 from hf_wbc.inference.gallery import REFERENCE_FILE as REFERENCE
 from hf_wbc.models import load_trained
 from hf_wbc.shipped import shipped
 
+__all__ = [
+    "METRIC",
+    "VARIABLE",
+    "metric_publication",
+    "package_files",
+    "require_model",
+    "show_model",
+    "space_publication",
+    "with_model",
+]
+
 VARIABLE = "HF_WBC_MODEL"
-"""What spaces/wbc/app.py reads."""
-_MODEL = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
-
-
-def with_model(card: str, model: str) -> str:
-    """The Space's README with the model in its front matter, where the Hub links to it.
-
-    ValueError unless it is `org/name[@revision]`: a folder is not where the Space is.
-    """
-    from huggingface_hub import RepoCard
-
-    if not _MODEL.fullmatch(model):
-        raise ValueError(
-            f"--model is {model!r}, and a Space finds its model on the Hub: publish it first, and "
-            "give org/name[@revision]"
-        )
-    made = RepoCard(card, ignore_metadata_errors=True)
-    made.data["models"] = [model.partition("@")[0]]
-    return str(made)
-
-
-def require_model(model: str, public: bool, report: Report) -> None:
-    """ValueError unless the Hub's model loads as it will in the Space.
-
-    And where everybody would see the Space, and in it cells that the model keeps to its owners.
-    """
-    from hf_wbc.hub.to_hub import connect
-
-    api, (name, _, revision) = connect(report), model.partition("@")
-    found = inspect_repository(api, HubRepo(name, "model"), revision or MAIN, report)
-    if found is None:
-        raise ValueError(
-            f"--model {model} is not at {api.endpoint}, or no token of yours reaches it; publish "
-            "it first, or check its name and revision"
-        )
-    load_trained(model)
-    if public and found.private and REFERENCE in found.paths:
-        raise ValueError(
-            f"--model {model} is private and holds pictures of cells ({REFERENCE}), and the Space "
-            "would show them to everybody; publish it with --private"
-        )
-
-
-def show_model(destination: Destination, model: str, report: Report) -> None:
-    """Set the variable by which the Space on the Hub finds its model."""
-    assert isinstance(destination, HubRepo)
-    from hf_wbc.hub.to_hub import connect
-
-    api = connect(report)
-    request(
-        f"setting {VARIABLE}",
-        lambda: api.add_space_variable(destination.repo_id, VARIABLE, model),
-        destination.repo_id,
-        report,
-    )
-    report(
-        f"{destination} shows {model}; if that is private, put a token that may read it into the "
-        "Space's settings as the secret HF_TOKEN"
-    )
-
-
+"""The environment variable that spaces/wbc/app.py reads."""
 METRIC = "wbc_macro_f1"
 REQUIREMENTS = "requirements.txt"
+_MODEL = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 _PACKAGES = ("hf_wbc", "dataset_scripts")
 _SHIPPED = ("model_cards",)
-"""What an app may need of them; Spaces need no Spaces."""
+"""Shipped folders that an app may need; a Space does not need the other Spaces."""
 _HIDDEN = ("__pycache__",)
 _IMPORTS = re.compile(r"^\s*(?:from|import)\s+(?:hf_wbc|dataset_scripts)\b", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -101,12 +52,18 @@ def space_publication(
     public: bool | None = None,
     tag: str | None = None,
 ) -> Publication:
-    """The Space in a folder, or a shipped one by its name, `wbc`.
+    """The publication of a Space.
 
-    Its card names the `model` that it is to show. Without a word on who may see it, a shipped one
-    is public, and anyone's own is private: it may hold images.
+    Args:
+        what: The Space's folder, or the name of a shipped one: `wbc`.
+        destination: Where it will run.
+        model: The model that the Space shows, `org/name[@revision]`; its card names it.
+        public: Whether anyone may see it. None: a shipped Space is public; any other may contain
+            images and is private.
+        tag: The tag's name; None for the next of v1, v2 and so on.
 
-    ValueError for a folder without a README that says how it starts, and for a name that is none.
+    Raises:
+        ValueError: There is no such Space, or its README does not say how to start it.
     """
     folder = _folder(what)
     files = _tree(folder)
@@ -130,9 +87,18 @@ def space_publication(
 def metric_publication(
     what: str, destination: Destination, *, public: bool | None = None, tag: str | None = None
 ) -> Publication:
-    """The metric's Space, which works without hf_wbc: `evaluate.load("org/wbc_macro_f1")`.
+    """The publication of the metric for `evaluate.load("org/wbc_macro_f1")`.
 
-    ValueError for another name: evaluate looks for a file of the repository's own.
+    The metric works without hf_wbc.
+
+    Args:
+        what: The metric's folder, or the name of the shipped one: `wbc_macro_f1`.
+        destination: Must end in the name of the metric's file, where evaluate looks for it.
+        public: Whether anyone may see it; None means yes.
+        tag: The tag's name; None for the next of v1, v2 and so on.
+
+    Raises:
+        ValueError: There is no such metric, or `destination` has another name.
     """
     folder = _folder(what)
     files = _tree(folder)
@@ -145,7 +111,7 @@ def metric_publication(
     if f"{name}.py" not in files:
         scripts = [path.removesuffix(".py") for path in files if path == f"{folder.name}.py"]
         raise ValueError(
-            f"--to ends in {name}, and evaluate.load would look there for {name}.py; name it "
+            f"--to ends in {name}, and evaluate.load would look there for {name}.py; end it in "
             f"{scripts[0] if scripts else METRIC}"
         )
     return Publication(
@@ -157,8 +123,68 @@ def metric_publication(
     )
 
 
+def with_model(card: str, model: str) -> str:
+    """A Space's README with the model in its front matter, so that the Hub links to it.
+
+    ValueError unless `model` is `org/name[@revision]`: the Space cannot read a local folder.
+    """
+    from huggingface_hub import RepoCard
+
+    if not _MODEL.fullmatch(model):
+        raise ValueError(
+            f"--model is {model!r}, and a Space loads its model from the Hub: publish it first, "
+            "and give org/name[@revision]"
+        )
+    made = RepoCard(card, ignore_metadata_errors=True)
+    made.data["models"] = [model.partition("@")[0]]
+    return str(made)
+
+
+def require_model(model: str, public: bool, on_event: OnEvent) -> None:
+    """Check that a Space can show a model.
+
+    Args:
+        model: `org/name[@revision]`.
+        public: Whether the Space is public.
+        on_event: Receives one line for each retry.
+
+    Raises:
+        ValueError: The model does not load, or a public Space would show the cell images of a
+            private model.
+    """
+    api, (name, _, revision) = connect(), model.partition("@")
+    found = inspect_repository(api, HubRepo(name, "model"), revision or MAIN, on_event)
+    if found is None:
+        raise ValueError(
+            f"--model {model} is not at {api.endpoint}, or your token has no access to it; publish "
+            "it first, or check its name and revision"
+        )
+    load_trained(model)
+    if public and found.private and REFERENCE in found.paths:
+        raise ValueError(
+            f"--model {model} is private and contains images of cells ({REFERENCE}), which a "
+            "public Space would show to everyone; publish the Space with --private"
+        )
+
+
+def show_model(destination: Destination, model: str, on_event: OnEvent) -> None:
+    """Set the variable that tells the Space on the Hub which model to load."""
+    assert isinstance(destination, HubRepo)
+    api = connect()
+    request(
+        f"setting {VARIABLE}",
+        lambda: api.add_space_variable(destination.repo_id, VARIABLE, model),
+        destination.repo_id,
+        on_event,
+    )
+    on_event(
+        f"{destination} shows {model}; if the model is private, add a token that can read it to "
+        "the Space's settings, as the secret HF_TOKEN"
+    )
+
+
 def package_files() -> Files:
-    """hf_wbc and its sources as a Space holds them, with the templates where a wheel has them."""
+    """The files of hf_wbc for a Space, with the card templates where a wheel has them."""
     import hf_wbc
 
     root = Path(hf_wbc.__file__).parent
@@ -172,14 +198,14 @@ def package_files() -> Files:
 
 
 def _folder(what: str) -> Path:
-    """Where a Space lies; ValueError lists the shipped ones."""
+    """The folder of a Space; ValueError lists the shipped ones."""
     path = Path(what)
     if path.is_dir():
         return path.resolve()
     if (there := _shipped_folder(what)) is not None:
         return there
     known = ", ".join(sorted(path.name for path in shipped("spaces").iterdir() if path.is_dir()))
-    raise ValueError(f"{what} is no folder and no Space that is shipped; shipped are {known}")
+    raise ValueError(f"{what} is neither a folder nor a shipped Space; choose from {known}")
 
 
 def _shipped_folder(name: str) -> Path | None:
@@ -190,7 +216,7 @@ def _shipped_folder(name: str) -> Path | None:
 
 
 def _tree(folder: Path) -> Files:
-    """Every file below, by its path in the folder; nothing hidden, and nothing compiled."""
+    """All files by their path in the folder, except hidden and compiled ones."""
     return {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
@@ -203,23 +229,25 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _check_card(folder: Path, files: Files) -> None:
-    """ValueError unless the README's front matter says how the Space starts."""
+    """ValueError unless the README's front matter says how to start the Space."""
     card = files.get(CARD)
     text = card.read_text(encoding="utf-8") if isinstance(card, Path) else ""
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     facts = yaml.safe_load(front[1]) if front else None
     facts = facts if isinstance(facts, dict) else {}
-    if lacking := [key for key in ("sdk", "sdk_version", "app_file") if not facts.get(key)]:
+    if missing := [key for key in ("sdk", "sdk_version", "app_file") if not facts.get(key)]:
         raise ValueError(
-            f"{folder / CARD} does not say {', '.join(lacking)} between its --- lines, so the "
-            "Space would not start; spaces/wbc_macro_f1/README.md shows how"
+            f"{folder / CARD} has no {', '.join(missing)} in its front matter, so the Space would "
+            "not start; see spaces/wbc_macro_f1/README.md for an example"
         )
     if facts["app_file"] not in files:
-        raise ValueError(f"{folder / CARD} says app_file {facts['app_file']}, which is not there")
+        raise ValueError(
+            f"{folder / CARD} names the app_file {facts['app_file']}, which does not exist"
+        )
 
 
 def _python(files: Files) -> list[str]:
-    """The texts of its Python files."""
+    """The text of the Python files."""
     return [
         file.read_text(encoding="utf-8")
         for name, file in files.items()
@@ -228,7 +256,7 @@ def _python(files: Files) -> list[str]:
 
 
 def _requirements(own: Path | bytes | None) -> str:
-    """The Space's own lines, then hf_wbc's dependencies that they do not name."""
+    """The Space's own lines, then hf_wbc's dependencies that they do not include."""
     lines = own.read_text(encoding="utf-8").splitlines() if isinstance(own, Path) else []
     lines = [line for line in lines if _distribution(line) != "hf-wbc"]
     named = {_distribution(line) for line in lines}
@@ -237,7 +265,7 @@ def _requirements(own: Path | bytes | None) -> str:
 
 
 def _dependencies() -> list[str]:
-    """Of hf_wbc: in a checkout its pyproject.toml's, else those that it was installed with."""
+    """hf_wbc's dependencies, from pyproject.toml in a checkout or the installed metadata."""
     import hf_wbc
 
     project = Path(hf_wbc.__file__).parents[1] / "pyproject.toml"
@@ -248,6 +276,6 @@ def _dependencies() -> list[str]:
 
 
 def _distribution(line: str) -> str:
-    """The package that a line asks for, in the index's spelling; empty for none."""
+    """The normalized package name in a requirements line; empty if there is none."""
     match = _NAME.match(line.strip())
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""

@@ -1,57 +1,64 @@
-"""A repository on the Hub as it is now, and what this token may do there.
-
-Names of tags: v1, v2 and so on, unless somebody names one.
-
-A .gitignore in a repository keeps files out of a commit, and the client says nothing of it.
-
-So the server, which applies it, is asked before anything is sent."""
+"""A repository on the Hub as it is now, and what the token may do there."""
 
 import hashlib
-import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from hf_wbc.hub.client import Report, get, post, request
+from hf_wbc.hub.client import OnEvent, get, post, request
 from hf_wbc.hub.publication import HubRepo, read_bytes, total_size
 from hf_wbc.text import shorten_list
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+__all__ = [
+    "MAIN",
+    "RemoteRepository",
+    "inspect_repository",
+    "require_account",
+    "require_none_ignored",
+    "require_repo_type",
+    "require_write",
+]
 
 MAIN = "main"
+_IGNORE_FILE = ".gitignore"
+_FILES_PER_REQUEST = 256
+_SAMPLE_BYTES = 512
 
 
 @dataclass(frozen=True)
 class RemoteRepository:
-    """One revision of a repository."""
+    """One revision of a repository; implements `PublishedState`."""
 
     repo: HubRepo
     head: str
-    """The commit's id."""
+    """The commit id."""
     private: bool
     entries: Mapping[str, Any]
-    """What the Hub says of each file, by path."""
+    """The Hub's metadata of each file, by path."""
     is_untouched: bool
-    """There is but the Hub's own first commit."""
+    """Whether there is only the initial commit, which the Hub creates."""
     api: "HfApi" = field(repr=False)
-    report: Report = field(repr=False)
+    on_event: OnEvent = field(repr=False)
 
     @property
     def name(self) -> str:
+        """`org/name`."""
         return self.repo.repo_id
 
     @property
     def paths(self) -> frozenset[str]:
+        """All files."""
         return frozenset(self.entries)
 
     def holds(self, path: str, content: Path | bytes, sha256: str) -> bool:
-        """Whether the file has this content; a small one is compared by git's own digest."""
+        """Whether the file has this content; a small one is compared by its git blob id."""
         entry = self.entries[path]
         if entry.lfs is not None:
             return bool(entry.lfs.sha256 == sha256)
@@ -61,7 +68,7 @@ class RemoteRepository:
         return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
 
     def read(self, path: str) -> bytes:
-        """A small file, past every cache."""
+        """The content of a small file, bypassing every cache."""
         from huggingface_hub import hf_hub_url
 
         def fetch() -> bytes:
@@ -71,31 +78,36 @@ class RemoteRepository:
             )  # fmt: skip
             return get(url)[1]
 
-        return request(f"reading {path}", fetch, self.name, self.report)
+        return request(f"reading {path}", fetch, self.name, self.on_event)
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        """Commit by tag."""
+        """Commit ids by tag."""
         refs = request(
             "reading the tags",
             lambda: self.api.list_repo_refs(self.repo.repo_id, repo_type=self.repo.repo_type),
             self.name,
-            self.report,
+            self.on_event,
         )
         return {ref.name: ref.target_commit for ref in refs.tags}
 
 
 def inspect_repository(
-    api: "HfApi", repo: HubRepo, revision: str, report: Report
+    api: "HfApi", repo: HubRepo, revision: str, on_event: OnEvent
 ) -> RemoteRepository | None:
-    """The repository at a branch, tag or commit; None when it, or the revision, is not there."""
+    """The repository at a branch, tag or commit; None if it does not exist.
+
+    Raises:
+        ValueError: The repository is gated or disabled.
+        OSError: The Hub cannot be reached.
+    """
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     def info() -> Any:
         try:
             return api.repo_info(repo.repo_id, repo_type=repo.repo_type, revision=revision)
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            if _is_refusal(error):
+            if _is_gated(error):
                 raise
             return None
 
@@ -110,35 +122,39 @@ def inspect_repository(
             api.list_repo_commits(repo.repo_id, repo_type=repo.repo_type, revision=found.sha)
         )
 
-    found = request("looking at the repository", info, repo.repo_id, report)
+    found = request("reading the repository", info, repo.repo_id, on_event)
     if found is None:
         return None
+    entries = request("listing the files", files, repo.repo_id, on_event)
+    is_untouched = (
+        len(entries) <= 2
+        and request("reading the history", num_commits, repo.repo_id, on_event) == 1
+    )
     return RemoteRepository(
         repo=repo,
         head=str(found.sha),
         private=bool(found.private),
-        entries=(entries := request("listing the files", files, repo.repo_id, report)),
-        is_untouched=len(entries) <= 2
-        and request("reading the history", num_commits, repo.repo_id, report) == 1,
+        entries=entries,
+        is_untouched=is_untouched,
         api=api,
-        report=report,
+        on_event=on_event,
     )
 
 
-def _is_refusal(error: Any) -> bool:
-    """Whether the repository is there but closed: gated, or disabled."""
+def _is_gated(error: Any) -> bool:
+    """Whether the repository exists but this account has no access."""
     return bool(error.response.headers.get("X-Error-Code") == "GatedRepo")
 
 
-def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
-    """ValueError when there is no token, a wrong one, or one that cannot write to the owner's."""
+def require_account(api: "HfApi", repo: HubRepo, on_event: OnEvent) -> None:
+    """ValueError if there is no valid token that can write to the owner's repositories."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HfHubHTTPError
 
     if get_token() is None:
         raise ValueError(
             f"there is no token for {constants.ENDPOINT}; log in with `hf auth login`, or set "
-            "HF_TOKEN to a token with the right to write"
+            "HF_TOKEN to a token with write access"
         )
 
     def whoami() -> dict[str, Any]:
@@ -147,45 +163,45 @@ def require_account(api: "HfApi", repo: HubRepo, report: Report) -> None:
         except HfHubHTTPError as error:
             if error.response.status_code == 401:
                 raise ValueError(
-                    f"the token is refused by {constants.ENDPOINT}; log in again with `hf auth "
-                    "login`, or set HF_TOKEN to a token that is valid there"
+                    f"{constants.ENDPOINT} rejects the token; log in again with `hf auth login`, "
+                    "or set HF_TOKEN to a valid token"
                 ) from error
             raise
 
-    account = request("asking whose token this is", whoami, repo.repo_id, report)
+    account = request("identifying the account", whoami, repo.repo_id, on_event)
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise ValueError(
-            f"the token of {account['name']} may read only; make one with the right to write in "
-            "the settings of your account, and log in with it: `hf auth login`"
+            f"the token of {account['name']} is read-only; create one with write access in your "
+            "account's settings, and log in with it: `hf auth login`"
         )
     names = [account["name"], *(org["name"] for org in account.get("orgs", []))]
     if repo.owner not in names:
         raise ValueError(
-            f"{repo.repo_id} would belong to {repo.owner}, where {account['name']} is no member; "
-            f"choose from {', '.join(names)}"
+            f"{repo.repo_id} would belong to {repo.owner}, and {account['name']} is not a member "
+            f"there; choose from {', '.join(names)}"
         )
 
 
 def require_write(remote: RemoteRepository) -> None:
-    """ValueError when this token, which may write to some of its owner's, may not write here."""
+    """ValueError if a fine-grained token may not write to this repository."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    def asked() -> None:
+    def check() -> None:
         try:
             remote.api.auth_check(remote.name, repo_type=remote.repo.repo_type, write=True)
         except HfHubHTTPError as error:
-            if error.response.status_code not in (404, 405):  # a server that cannot be asked
+            if error.response.status_code not in (404, 405):  # this server has no such check
                 raise
 
-    request("asking for the right to write", asked, remote.name, remote.report)
+    request("checking write access", check, remote.name, remote.on_event)
 
 
-def require_repo_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
-    """ValueError when the name is taken by a repository of another type.
+def require_repo_type(api: "HfApi", repo: HubRepo, on_event: OnEvent) -> None:
+    """ValueError if a repository of another type has this name.
 
-    The Hub would keep both: `org/x` the model and `org/x` the dataset are two repositories. Whoever
-    reads the name alone takes one for the other, and mostly the --to was meant to be another.
+    The Hub would keep both the model `org/x` and the dataset `org/x`, and people would confuse
+    them. Usually the user meant another --to.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -200,50 +216,26 @@ def require_repo_type(api: "HfApi", repo: HubRepo, report: Report) -> None:
                 raise
             return True
 
-        if other != repo.repo_type and request("looking at the name", exists, repo.repo_id, report):
+        if other != repo.repo_type and request("checking the name", exists, repo.repo_id, on_event):
             raise ValueError(
-                f"{repo.repo_id} is a {other} on the Hub, and this would be a {repo.repo_type}; "
-                "choose another --to, so that nobody takes one for the other"
+                f"{repo.repo_id} is a {other} on the Hub, and this would be a {repo.repo_type} of "
+                "the same name; choose another --to"
             )
 
 
-_NUMBERED = re.compile(r"v(\d+)")
-_TAG = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?")
-
-
-def next_tag(tags: Iterable[str]) -> str:
-    """The number after the highest.
-
-    >>> next_tag(["v1", "v10", "final"])
-    'v11'
-    """
-    numbers = [int(match[1]) for tag in tags if (match := _NUMBERED.fullmatch(tag))]
-    return f"v{max(numbers, default=0) + 1}"
-
-
-def check_tag(tag: str | None) -> None:
-    """ValueError for what git, a URL or a folder's name would not take."""
-    if tag is not None and (
-        not _TAG.fullmatch(tag) or ".." in tag or tag.endswith(".lock") or tag == "main"
-    ):
-        raise ValueError(f"--tag is {tag!r}; use letters, digits, . _ and -, such as v1 or 2026-01")
-
-
-IGNORING = ".gitignore"
-_AT_ONCE = 256
-_SAMPLE_BYTES = 512
-
-
-def require_no_ignored(
+def require_none_ignored(
     remote: RemoteRepository, branch: str, files: Mapping[str, Path | bytes]
 ) -> None:
-    """ValueError that names the files that would not arrive on that branch."""
-    if not any(PurePosixPath(path).name == IGNORING for path in remote.paths):
+    """ValueError that lists files which a .gitignore in the repository keeps out of a commit.
+
+    The client would drop them silently, so ask the server, which applies it, before sending.
+    """
+    if not any(PurePosixPath(path).name == _IGNORE_FILE for path in remote.paths):
         return
     if ignored := list(_ignored(remote, branch, files)):
         raise ValueError(
-            f"the {IGNORING} of {remote.name} keeps out {shorten_list(ignored)}; take it away there, or "
-            "its lines that name them"
+            f"the {_IGNORE_FILE} of {remote.name} excludes {shorten_list(ignored)}; delete it "
+            "there, or remove the lines that match them"
         )
 
 
@@ -251,21 +243,20 @@ def _ignored(
     remote: RemoteRepository, branch: str, files: Mapping[str, Path | bytes]
 ) -> Iterator[str]:
     repo, names = remote.repo, sorted(files)
-    place = f"{repo.repo_type}s/{repo.repo_id}/preupload/{quote(branch, safe='')}"
-    for start in range(0, len(names), _AT_ONCE):
-        asked = [
+    route = f"{repo.repo_type}s/{repo.repo_id}/preupload/{quote(branch, safe='')}"
+    for start in range(0, len(names), _FILES_PER_REQUEST):
+        body = [
             {
                 "path": name,
                 "sample": b64encode(read_bytes(files[name], _SAMPLE_BYTES)).decode(),
                 "size": total_size(files[name]),
             }
-            for name in names[start : start + _AT_ONCE]
+            for name in names[start : start + _FILES_PER_REQUEST]
         ]
 
-        def answer(asked: list[dict[str, object]] = asked) -> list[dict[str, object]]:
-            found = post(f"{remote.api.endpoint}/api/{place}", {"files": asked})
-            return list(found["files"])
+        def preupload(body: list[dict[str, object]] = body) -> list[dict[str, object]]:
+            return list(post(f"{remote.api.endpoint}/api/{route}", {"files": body})["files"])
 
-        for each in request("asking what is ignored", answer, repo.repo_id, remote.report):
+        for each in request("checking .gitignore", preupload, repo.repo_id, remote.on_event):
             if each.get("shouldIgnore"):
                 yield str(each["path"])

@@ -1,85 +1,84 @@
-"""A run that is pushed while it trains: its newest checkpoint on a branch, its model at the end.
+"""Push a run while it trains: its newest checkpoint to a branch, its model at the end.
 
-An upload takes its time and training does not wait for it: while one is on its way, newer
-checkpoints are passed over, and the one after is pushed. A checkpoint that could not be pushed is
-told and not fatal, as the run folder has it; the model at the end is.
+Uploads run beside training. While one is in progress, newer checkpoints are skipped, and the next
+one after it is pushed. A failed checkpoint upload is reported and training continues, as the run
+folder still has the checkpoint; a failed upload of the final model is an error.
 """
 
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hf_wbc.data.hub_cache import fetch_snapshot
-from hf_wbc.hub.change import Card
-from hf_wbc.hub.dry_run import dry_run
-from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
-from hf_wbc.hub.publish import publish
+from hf_wbc.hub.change import CardPolicy
+from hf_wbc.hub.client import OnEvent
+from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication
+from hf_wbc.hub.publish import open_publisher, publish
 from hf_wbc.hub.publish_model import EXPECTED, may_show_thumbnails, model_publication
-from hf_wbc.hub.repository import inspect_repository, require_account, require_repo_type
-from hf_wbc.hub.to_folder import locked
-from hf_wbc.hub.to_hub import connect, create
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import RunFolder, atomic_replace, remove
 
-Report = Callable[[str], None]
+__all__ = ["TrainingPush", "branch_of"]
+
 CHECKPOINT = "checkpoint"
 HISTORY = "history.jsonl"
 _COPY = ".pushed"
-"""In the run folder; hidden, so that a restart clears it away."""
+"""In the run folder; hidden, so that a restart deletes it."""
 
 
 class TrainingPush:
-    """What `engine.run` calls its keeper, for one destination."""
+    """Implements the engine's keeper interface for one destination."""
 
     def __init__(
         self,
         destination: Destination,
         sources: Mapping[str, ArchiveSpec],
-        report: Report,
+        on_event: OnEvent,
         *,
         public: bool | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         tag: str | None = None,
-        card: Card = "refuse",
+        card: CardPolicy = "refuse",
     ) -> None:
-        """`sources` and the options are those of `model_publication` and `publish`.
+        """Check access to the destination, before any data is loaded.
 
-        ValueError when this account cannot write there: before any data is loaded.
+        Args:
+            destination: The repository or folder that receives the model.
+            sources: The known sources by domain.
+            on_event: Receives one line for each upload, wait and result.
+            public: As in `model_publication`.
+            license: As in `model_publication`.
+            tag: As in `model_publication`.
+            card: As in `hf_wbc.hub.publish.publish`.
+
+        Raises:
+            ValueError: This account cannot publish there.
         """
-        self.destination, self.sources, self.report = destination, sources, report
-        self.public, self.licence, self.tag, self.card = public, licence, tag, card
+        self.destination, self.sources, self.on_event = destination, sources, on_event
+        self.public, self.license, self.tag, self.card = public, license, tag, card
+        self._publisher = open_publisher(destination, card=card, on_event=on_event)
+        self._publisher.check_access()
         self._upload: threading.Thread | None = None
-        if isinstance(destination, HubRepo):
-            api = connect(report)
-            require_account(api, destination, report)
-            require_repo_type(api, destination, report)
 
     def begin(self, domains: Sequence[str]) -> None:
-        """ValueError for all that would be refused at the end and can be known before training.
+        """Raise ValueError before training for everything that would fail at the end.
 
-        A repository that is not there is made: nothing else shows that this token may.
+        Creates the repository if there is none, as only that proves that the token may.
         """
         if self.public is None:
             self.public = may_show_thumbnails(domains, self.sources)
-        front = f"---\nlicense: {self.licence}\n---\n" if self.licence else ""
+        front = f"---\nlicense: {self.license}\n---\n" if self.license else ""
         files = {**dict.fromkeys(EXPECTED, b""), CARD: front.encode()}
-        expected = Publication("model", files, self.public, "", self.tag)
-        outlook = dry_run(expected, self.destination, card=self.card, report=self.report)
-        if isinstance(self.destination, PublishFolder):
-            with locked(self.destination.path, self.report):
-                pass  # it can be written
-        elif outlook.change is None:
-            create(connect(self.report), expected, self.destination, self.report)
+        self._publisher.reserve(Publication("model", files, self.public, "", self.tag))
 
     def fetch(self, folder: RunFolder) -> None:
-        """The checkpoint that an earlier machine left on the branch, if this one has none."""
-        if not isinstance(self.destination, HubRepo) or _has_checkpoint(folder):
-            return
+        """Download the checkpoint that another machine pushed, if this one has none."""
         branch = branch_of(folder)
-        if inspect_repository(connect(self.report), self.destination, branch, self.report) is None:
+        if _has_checkpoint(folder) or not self._publisher.has_branch(branch):
             return
+        assert isinstance(self.destination, HubRepo)
         found = fetch_snapshot(
             self.destination.repo_id, "model", branch, [f"{CHECKPOINT}/*", HISTORY]
         )
@@ -87,11 +86,11 @@ class TrainingPush:
         with atomic_replace(folder.checkpoint) as temporary:
             shutil.copytree(found / CHECKPOINT, temporary)
         steps = ", ".join(path.name for path in sorted(folder.checkpoint.iterdir()))
-        self.report(f"going on from step {int(steps)} of {self.destination}, branch {branch}")
+        self.on_event(f"resuming from step {int(steps)} of {self.destination}, branch {branch}")
 
     def keep(self, folder: RunFolder) -> None:
-        """Push the checkpoint, unless an earlier one is still on its way."""
-        if not isinstance(self.destination, HubRepo) or (self._upload and self._upload.is_alive()):
+        """Push the newest checkpoint, unless another upload is in progress."""
+        if not self._publisher.supports_branches or (self._upload and self._upload.is_alive()):
             return
         copy = folder.path / _COPY
         remove(copy)
@@ -101,7 +100,7 @@ class TrainingPush:
         self._upload.start()
 
     def finish(self, folder: RunFolder) -> str:
-        """Publish the finished run's model; the commit. Call it again after an error."""
+        """Publish the finished run's model; returns the commit id. May be called again on error."""
         if self._upload:
             self._upload.join()
         remove(folder.path / _COPY)
@@ -110,18 +109,18 @@ class TrainingPush:
             self.destination,
             self.sources,
             public=self.public,
-            licence=self.licence,
+            license=self.license,
             tag=self.tag,
         )
-        return publish(publication, self.destination, card=self.card, report=self.report)
+        return publish(publication, self.destination, card=self.card, on_event=self.on_event)
 
     def _push(self, folder: RunFolder, copy: Path) -> None:
-        """In a thread of its own."""
+        """Push the copy of a checkpoint; runs in its own thread."""
         (step,) = (path.name for path in (copy / CHECKPOINT).iterdir())
         files: dict[str, Path | bytes] = {
             path.relative_to(copy).as_posix(): path for path in copy.rglob("*") if path.is_file()
         }
-        files[CARD] = _card(folder, int(step)).encode()
+        files[CARD] = _checkpoint_card(folder, int(step)).encode()
         assert self.public is not None
         publication = Publication("model", files, self.public, f"Step {int(step)}")
         try:
@@ -130,21 +129,21 @@ class TrainingPush:
                 self.destination,
                 branch=branch_of(folder),
                 card="replace",
-                report=self.report,
+                on_event=self.on_event,
             )
         except (ValueError, OSError) as error:
-            self.report(f"step {int(step)} was not pushed: {error}; training goes on")
+            self.on_event(f"step {int(step)} was not pushed: {error}; training continues")
 
 
 def branch_of(folder: RunFolder) -> str:
-    """Where a run's checkpoints lie: `training-` and its name."""
+    """The branch of a run's checkpoints: `training-` and the run's name."""
     return f"training-{folder.path.name}"
 
 
-def _card(folder: RunFolder, step: int) -> str:
+def _checkpoint_card(folder: RunFolder, step: int) -> str:
     return (
-        f"# Run {folder.path.name}, step {step:,}\n\nA checkpoint of a training that is not "
-        "finished: no model to use. The same `hf-wbc train ... --push-to` goes on from here on any "
+        f"# Run {folder.path.name}, step {step:,}\n\nA checkpoint of an unfinished training run, "
+        "not a model to use. The same `hf-wbc train ... --push-to` resumes from here on any "
         "machine that has the same data.\n"
     )
 
@@ -156,12 +155,12 @@ def _has_checkpoint(folder: RunFolder) -> bool:
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """The files under a second name, which stays when training deletes the first."""
+    """Hard links to the files, which remain when training deletes the originals."""
 
     def link(one: str, other: str) -> None:
         try:
             os.link(one, other)
-        except OSError:  # a disk without hard links
+        except OSError:  # a file system without hard links
             shutil.copyfile(one, other)
 
     shutil.copytree(source, target, copy_function=link)

@@ -22,7 +22,7 @@ from hf_wbc.inference.predictor import Predictor
 from hf_wbc.shipped import shipped
 
 TOY = shipped("spaces/wbc/toy_model")
-RECORD = Path(__file__).parents[1] / "hub" / "published" / "record.json"
+RECORD = Path(__file__).parents[1] / "support" / "card_inputs" / "record.json"
 
 
 def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:

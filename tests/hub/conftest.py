@@ -78,7 +78,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Make this process one of `support.hub_server.TOKENS`, an unknown token, or anonymous (None)."""
+    """Make this process one of `support.hub_server.TOKENS`, an unknown user or nobody."""
 
     def log_in(name: str | None) -> None:
         if name is None:

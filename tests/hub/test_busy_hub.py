@@ -18,7 +18,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_it_asks(
     said: list[str] = []
     hub.faults.answer("POST", "/commit/", 429, times=2, headers={"Retry-After": "37"})
     hub.faults.answer("GET", "/refs", 429, headers={"Retry-After": "5"})
-    commit = publish(small(), CELLS, report=said.append)
+    commit = publish(small(), CELLS, on_event=said.append)
     assert hub.repo("dataset", "lab/cells").refs("tags") == {"v1": commit}
     assert [seconds for seconds in quick if seconds >= 5] == [5, 37, 37]
     assert sum("trying again in 37 s" in line for line in said) == 2
@@ -105,7 +105,7 @@ def test_two_at_once_both_arrive_whole(hub: LoopbackHub) -> None:
     slow: list[str] = []
 
     def publish_slowly() -> None:
-        slow.append(publish(small(a_parquet=b"1", b_parquet=b"1"), CELLS, report=said.append))
+        slow.append(publish(small(a_parquet=b"1", b_parquet=b"1"), CELLS, on_event=said.append))
 
     thread = threading.Thread(target=publish_slowly)
     thread.start()
@@ -184,7 +184,7 @@ def test_a_hub_without_xet_is_noticed_and_gets_its_files_by_lfs(
     from huggingface_hub import constants
 
     said: list[str] = []
-    publish(small(a_parquet=b"1" * 100), CELLS, report=said.append)
+    publish(small(a_parquet=b"1" * 100), CELLS, on_event=said.append)
     assert any("does not speak xet; files go by LFS" in line for line in said)
     assert constants.HF_HUB_DISABLE_XET
     assert len(hub.sent("PUT", "/whole/")) == 1

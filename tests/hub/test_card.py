@@ -8,9 +8,8 @@ import pytest
 from support.hub_publications import CARD, CELLS, small
 from support.hub_server import LoopbackHub
 
-from hf_wbc.hub.dry_run import preview
 from hf_wbc.hub.publication import TAG, Destination, Publication, PublishFolder
-from hf_wbc.hub.publish import publish
+from hf_wbc.hub.publish import preview, publish
 
 PINNED = CARD + f"load it as {TAG}\n".encode()
 
@@ -49,7 +48,7 @@ def test_every_tag_names_itself_and_a_repetition_makes_none(
 
 def test_a_dry_run_names_the_tag_to_come(hub: LoopbackHub, to: Destination) -> None:
     def headline(publication: Publication) -> str:
-        return next(iter(preview(publication, to, card="refuse", report=print)))
+        return next(iter(preview(publication, to, card="refuse", on_event=print)))
 
     assert ", v1: " in headline(cells())
     publish(cells(), to)
@@ -109,11 +108,11 @@ def test_a_gitignore_there_is_told_with_the_files_before_anything_is_sent(
     head = repo.commit("main", {".gitignore": ignore}, "By hand", "carol")
     hub.log.clear()
     newer: dict[str, Any] = {"a_txt": b"2", "b_parquet": b"1" * 100}
-    words = r"the \.gitignore of lab/cells keeps out a\.txt, b\.parquet; take it away there"
+    words = r"the \.gitignore of lab/cells excludes a\.txt, b\.parquet; delete it there"
     with pytest.raises(ValueError, match=words):
         publish(small(**newer), CELLS)
     with pytest.raises(ValueError, match=words):
-        list(preview(small(**newer), CELLS, card="refuse", report=print))
+        list(preview(small(**newer), CELLS, card="refuse", on_event=print))
     assert not hub.sent("PUT") and not hub.sent("POST", "/commit/")
     assert repo.refs("heads") == {"main": head} and list(repo.refs("tags")) == ["v1"]
     publish(small(a_txt=b"1", c_md=b"3"), CELLS)  # of what is sent, nothing is ignored

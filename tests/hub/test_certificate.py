@@ -18,10 +18,10 @@ import os, sys
 from hf_wbc.hub.environment import keep_within
 
 keep_within(os.environ)
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 
 try:
-    print("SAID", len(load_domain("lab/wbc-lab-a", "train")))
+    print("SAID", len(load_split("lab/wbc-lab-a", "train")))
 except ValueError as error:
     print("SAID", error)
 """

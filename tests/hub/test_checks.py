@@ -133,7 +133,7 @@ def test_images_of_a_dataset_with_exif_are_refused_with_the_list(
     shutil.rmtree(open_lab.folder / ".cache")
     status, words = published(*open_lab.words, "--to", "lab/cells")
     assert status == 1
-    assert "1 images of open_lab carry EXIF, comments or other metadata: baso_0003.png" in words
+    assert "1 images of open_lab contain EXIF, comments or other metadata: baso_0003.png" in words
 
 
 def test_what_else_lies_in_a_prepared_folder_is_not_published(
@@ -141,7 +141,7 @@ def test_what_else_lies_in_a_prepared_folder_is_not_published(
 ) -> None:
     (open_lab.folder / "patients.xlsx").write_bytes(b"")
     status, words = published(*open_lab.words, "--to", "lab/cells")
-    assert status == 1 and "holds patients.xlsx, which `hf-wbc prepare` did not write" in words
+    assert status == 1 and "contains patients.xlsx, which `hf-wbc prepare` did not write" in words
 
 
 def test_a_missing_shard_and_another_folder_are_refused(
@@ -156,4 +156,7 @@ def test_a_missing_shard_and_another_folder_are_refused(
         status == 1 and "provenance.json is missing; give a folder that `hf-wbc prepare`" in words
     )
     status, words = published("dataset", str(open_lab.folder), "--to", "lab/cells")
-    assert status == 1 and "holds open_lab, your own source; give its --mapping FILE" in words
+    assert (
+        status == 1
+        and "contains open_lab, a source of your own; give its mapping with --mapping FILE" in words
+    )

@@ -70,6 +70,6 @@ def test_what_must_not_be_passed_on_has_the_words_of_a_gate(
 ) -> None:
     private = replace(labs["lab_a"], redistributable=False)
     front = yaml.safe_load(card(prepared["lab_a"], private).split("---\n")[1])
-    assert "keeps them to themselves" in front["extra_gated_prompt"]
+    assert "agree to keep them to yourself" in front["extra_gated_prompt"]
     assert front["configs"] and front["license"] == "cc-by-4.0"
     assert "extra_gated_prompt" not in card(prepared["lab_a"], labs["lab_a"])

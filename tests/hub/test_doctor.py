@@ -20,8 +20,11 @@ def found(to: str | None = None) -> dict[str, Any]:
 
 def test_a_token_with_rights_needs_nothing(hub: Any) -> None:
     findings = found()
-    assert findings["endpoint"].value == f"{hub.url}, of your own: names of data stay within"
-    assert findings["token"].value == "of alice, who is of lab"
+    assert (
+        findings["endpoint"].value
+        == f"{hub.url}, a private Hub: names of data are not sent elsewhere"
+    )
+    assert findings["token"].value == "belongs to alice, a member of lab"
     assert findings["token's rights"].value == "read and write"
     assert not any(finding.remedy for finding in findings.values())
 
@@ -30,8 +33,8 @@ def test_a_token_with_rights_needs_nothing(hub: Any) -> None:
     ("who", "name", "words"),
     [
         (None, "token", "none"),
-        ("nobody", "token", "refused (401)"),
-        ("reader", "token's rights", "read only: publishing needs one with the right to write"),
+        ("nobody", "token", "rejected (401)"),
+        ("reader", "token's rights", "read-only: publishing needs write access"),
         ("fine", "token's rights", "fine-grained: lab (repo.content.read, repo.write)"),
     ],
 )
@@ -43,25 +46,28 @@ def test_what_a_token_may_not_is_said(
 
 
 def test_where_one_means_to_publish_is_looked_at(hub: Any, log_in: LogIn) -> None:
-    assert found("lab/cells")["publishing"].value == "lab/cells is yours to write to"
+    assert found("lab/cells")["publishing"].value == "you may write to lab/cells"
     log_in("bob")
     finding = found("lab/cells")["publishing"]
-    assert finding.value == "not to lab/cells" and "bob is no member" in finding.remedy
+    assert (
+        finding.value == "you may not write to lab/cells"
+        and "bob is not a member there" in finding.remedy
+    )
 
 
 def test_a_token_that_may_write_elsewhere_alone_is_told(hub: Any, log_in: LogIn) -> None:
     for name in ("lab/cells", "lab/others"):
         HfApi().create_repo(name, repo_type="dataset", private=True)
     log_in("narrow")
-    assert found("lab/cells")["publishing"].value == "lab/cells is yours to write to"
+    assert found("lab/cells")["publishing"].value == "you may write to lab/cells"
     finding = found("lab/others")["publishing"]
-    assert finding.value == "not to lab/others"
+    assert finding.value == "you may not write to lab/others"
     assert "Your token has no right to write to lab/others" in finding.remedy
 
 
-@pytest.mark.parametrize(("speaks", "words"), [(True, "spoken"), (False, "not spoken there")])
+@pytest.mark.parametrize(("speaks", "words"), [(True, "supported"), (False, "not supported there")])
 def test_xet_is_asked_for_and_not_guessed(hub: Any, speaks: bool, words: str) -> None:
-    assert found()["xet"].value.startswith("asked before each upload")
+    assert found()["xet"].value.startswith("checked before each upload")
     HfApi().create_repo("lab/cells", repo_type="dataset", private=True)
     hub.xet = speaks
     assert found("lab/cells")["xet"].value.startswith(words)
@@ -70,9 +76,9 @@ def test_xet_is_asked_for_and_not_guessed(hub: Any, speaks: bool, words: str) ->
 def test_a_hub_that_does_not_answer_is_a_finding(hub: Any) -> None:
     hub.faults.cut_at(0, dead=True)
     findings = found()
-    assert "does not answer" in findings["endpoint"].value
+    assert "does not respond" in findings["endpoint"].value
     assert "HF_ENDPOINT" in findings["endpoint"].remedy
-    assert findings["token"].value == "unchecked" and "token's rights" not in findings
+    assert findings["token"].value == "not checked" and "token's rights" not in findings
     hub.faults.clear()
 
 

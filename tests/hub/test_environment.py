@@ -38,11 +38,11 @@ def listen(host, *more, **named):
 socket.getaddrinfo = listen
 import datasets, evaluate
 from transformers import AutoModelForImageClassification
-from hf_wbc.data.dataset import load_domain
+from hf_wbc.data.dataset import load_split
 from hf_wbc.models import load_trained
 
 datasets.config.USE_PARQUET_EXPORT = False
-names = set(load_domain("lab/wbc-lab-a", "train").image_ids)
+names = set(load_split("lab/wbc-lab-a", "train").image_ids)
 assert names == set(datasets.load_dataset("lab/wbc-lab-a", split="train")["image_id"])
 load_trained("lab/wbc-vit@v1")
 AutoModelForImageClassification.from_pretrained("lab/wbc-vit", revision="v1")

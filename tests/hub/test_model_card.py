@@ -112,7 +112,7 @@ def test_unlabelled_targets_have_no_scores_and_the_card_is_whole(real: dict[str,
 
 
 def test_it_is_clean_markdown(real: dict[str, Any]) -> None:
-    for text in (body(cards.model(real)), body(cards.model(real, licence="cc-by-4.0"))):
+    for text in (body(cards.model(real)), body(cards.model(real, license="cc-by-4.0"))):
         for trace in ("\n\n\n", "{{", "{%", "None", "nan", "[]"):
             assert trace not in text
         assert text.endswith("from the run's record alone.\n")
@@ -142,7 +142,7 @@ def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], n
     text = cards.model(real)
     assert ModelCard(text).data.base_model is None and "base_model" not in text
     assert f"of `{name}` it has the architecture alone, `fresh:0123456789ab`" in text
-    assert "licence stands on its own card" not in text and "--model" not in text
+    assert "license is on its own card" not in text and "--model" not in text
 
 
 def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:

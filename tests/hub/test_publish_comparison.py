@@ -98,7 +98,7 @@ def test_tables_are_public_and_a_report_as_its_cells_may_be(
     assert comparison_publication(own, TO, {}).public is False
     assert comparison_publication(own, TO, lab_private).public is False
     assert "`report.html` is the whole comparison" in card(own, labs)
-    with pytest.raises(ValueError, match="shows cells of lab_b, which must not be passed on"):
+    with pytest.raises(ValueError, match="shows cells of lab_b, which may not be redistributed"):
         comparison_publication(own, TO, lab_private, public=True)
 
 
@@ -114,7 +114,10 @@ def lab_private(labs: Mapping[str, ArchiveSpec]) -> Mapping[str, ArchiveSpec]:
     ("change", "message"),
     [
         (lambda folder: (folder / "rows.parquet").unlink(), "not a folder that `hf-wbc compare`"),
-        (lambda folder: (folder / "patients.csv").touch(), "holds patients.csv, which `hf-wbc co"),
+        (
+            lambda folder: (folder / "patients.csv").touch(),
+            "contains patients.csv, which `hf-wbc co",
+        ),
         (lambda folder: (folder / "rows.parquet").write_bytes(b"PAR1"), "rows.parquet is damaged"),
     ],
 )

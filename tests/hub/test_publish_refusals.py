@@ -16,9 +16,9 @@ from hf_wbc.hub.publish import publish
     ("who", "words"),
     [
         (None, "there is no token for http.*hf auth login.*HF_TOKEN"),
-        ("nobody", "the token is refused by http.*hf auth login"),
-        ("reader", "the token of alice may read only; make one with the right to write"),
-        ("bob", "would belong to lab, where bob is no member; choose from bob"),
+        ("nobody", "http.* rejects the token.*hf auth login"),
+        ("reader", "the token of alice is read-only; create one with write access"),
+        ("bob", "would belong to lab, and bob is not a member there; choose from bob"),
     ],
 )
 def test_a_token_that_cannot_write_is_told_what_is_wrong_with_it(
@@ -36,7 +36,7 @@ def test_a_fine_grained_token_writes_to_what_exists_and_cannot_create(
 ) -> None:
     log_in("fine")
     with pytest.raises(
-        ValueError, match=r"refuses lab/cells \(403: Your token has no right to cre"
+        ValueError, match=r"rejects lab/cells \(403: Your token has no right to cre"
     ):
         publish(small(), CELLS)
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
@@ -65,7 +65,7 @@ def test_private_files_never_go_where_everybody_looks(hub: LoopbackHub) -> None:
 def test_what_was_private_does_not_become_public(hub: LoopbackHub) -> None:
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
     said: list[str] = []
-    publish(small(public=True), CELLS, report=said.append)
+    publish(small(public=True), CELLS, on_event=said.append)
     assert hub.repo("dataset", "lab/cells").facts["private"]
     assert any("is private and stays so" in line for line in said)
 
@@ -73,7 +73,7 @@ def test_what_was_private_does_not_become_public(hub: LoopbackHub) -> None:
 def test_images_that_nobody_may_pass_on_are_never_public(published: Any, closed_lab: Any) -> None:
     status, words = published(*closed_lab.words, "--to", "lab/cells", "--public")
     assert status == 1
-    assert "nothing says that the images of closed_lab may be passed on (licence other)" in words
+    assert "the license of closed_lab (other) does not permit redistributing its images" in words
 
 
 @pytest.mark.parametrize("name", ["wbc_1", "wbc_2"])

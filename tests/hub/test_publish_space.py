@@ -162,9 +162,12 @@ def test_the_metric_is_the_shipped_folder() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("README.md", "# Demo\n"), "does not say sdk, sdk_version, app_file"),
-        (("README.md", CARD.replace("sdk_version: 6.31.0\n", "")), "does not say sdk_version"),
-        (("README.md", CARD.replace("app.py", "main.py")), "says app_file main.py, which is not"),
+        (("README.md", "# Demo\n"), "has no sdk, sdk_version, app_file in"),
+        (("README.md", CARD.replace("sdk_version: 6.31.0\n", "")), "has no sdk_version in"),
+        (
+            ("README.md", CARD.replace("app.py", "main.py")),
+            "names the app_file main.py, which does not exist",
+        ),
     ],
 )
 def test_a_space_that_would_not_start_is_refused(
@@ -176,7 +179,7 @@ def test_a_space_that_would_not_start_is_refused(
 
 
 def test_a_metric_under_another_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"would look there for f1.py; name it wbc_macro"):
+    with pytest.raises(ValueError, match=r"would look there for f1.py; end it in wbc_macro"):
         metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
 
 
@@ -197,7 +200,7 @@ def test_a_space_is_told_which_model_it_shows(
     assert front["models"] == ["lab/wbc-vit"] and front["sdk_version"] == "6.31.0"
     assert repo.facts["variables"] == {"HF_WBC_MODEL": {"value": "lab/wbc-vit@v1"}}
     assert main([*words, str(space.parent / "copy")]) == 1
-    assert "set HF_WBC_MODEL where you start it" in capsys.readouterr().err
+    assert "set HF_WBC_MODEL where you start the Space" in capsys.readouterr().err
     assert main(["publish", "space", str(space), "--model", "runs/x/model", "--to", "lab/x"]) == 1
     assert "publish it first, and give org/name" in capsys.readouterr().err
 
@@ -233,7 +236,10 @@ def test_a_public_space_does_not_show_cells_of_a_private_model(
     cells = repo.add_blob("reference.parquet", b"cells")
     repo.commit("main", {"reference.parquet": cells}, "By hand", "alice")
     assert main([*words, "--public"]) == 1
-    assert "would show them to everybody; publish it with --private" in capsys.readouterr().err
+    assert (
+        "public Space would show to everyone; publish the Space with --private"
+        in capsys.readouterr().err
+    )
     assert not hub.store.find("spaces", "lab/wbc")
     assert main(words) == 0
 

@@ -53,25 +53,25 @@ REFUSED: Mapping[str, tuple[str, Prepare, dict[str, Any], str]] = {
         "v1 of lab/wbc-vit exists with other content",
     ),
     "a tag that is no name": ("alice", lambda *_: None, {"tag": "main"}, "--tag is 'main'"),
-    "a licence that is none": (
-        "alice", lambda *_: None, {"licence": "ours"}, '"license" must be one of',
+    "an unknown license": (
+        "alice", lambda *_: None, {"license": "ours"}, '"license" must be one of',
     ),
     "a card edited by hand": (
-        "alice", edited, {}, "README.md of lab/wbc-vit was edited there, and would be overwritten",
+        "alice", edited, {}, "README.md of lab/wbc-vit was edited there and would be overwritten",
     ),
     "somebody's own card": (
         "alice", with_file("README.md"), {}, "README.md of lab/wbc-vit was edited there",
     ),
     "somebody's own weights": (
         "alice", with_file("model.safetensors"), {},
-        "holds model.safetensors with other content, which `hf-wbc publish` did not put there",
+        "contains model.safetensors with other content, which `hf-wbc publish` did not write",
     ),
     "weights that would be loaded": (
-        "alice", with_file("pytorch_model.bin"), {}, "holds pytorch_model.bin, which `hf-wbc",
+        "alice", with_file("pytorch_model.bin"), {}, "contains pytorch_model.bin, which `hf-wbc",
     ),
     "files that would not arrive": (
         "alice", with_file(".gitignore", b"# ours\n*.safetensors\n"), {},
-        "the .gitignore of lab/wbc-vit keeps out model.safetensors; take it away there",
+        "the .gitignore of lab/wbc-vit excludes model.safetensors; delete it there",
     ),
     "another type": (
         "alice", lambda hub, _: make(hub, "datasets"), {}, "lab/wbc-vit is a dataset on the Hub",
@@ -105,7 +105,7 @@ def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
     if case == "a tag that is there":
         log_in("alice")
         put(hub, "note.txt", b"so that the tag's content is another")
-        options = {**options, "licence": "mit"}
+        options = {**options, "license": "mit"}
     with pytest.raises(ValueError) as after:
         finish(**options)
     assert str(after.value).startswith(str(before.value))
@@ -137,7 +137,7 @@ def test_a_repository_is_made_as_private_as_what_comes(
     ("there", "message"),
     [
         ("shared", "shared is a file; choose another --to"),
-        ("shared/mine.txt", "shared holds files that `hf-wbc publish` did not put there"),
+        ("shared/mine.txt", "shared contains files that `hf-wbc publish` did not write"),
         ("shared@final/mine.txt", "shared@final exists with other content"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
         report=lambda row: steps.append(row["step"]),
         sync=other,
     )
-    assert min(steps) == 3 and "going on from step 2 of lab/wbc-vit" in " ".join(said)
+    assert min(steps) == 3 and "resuming from step 2 of lab/wbc-vit" in " ".join(said)
     assert predictions(taken) == predictions(whole)
     assert [row["step"] for row in taken.read_history()] == [2, 4]
 
@@ -185,9 +185,9 @@ def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
     ("who", "message"),
     [
         (None, "there is no token"),
-        ("reader", "may read only"),
-        ("bob", "where bob is no member"),
-        ("nobody", "the token is refused by"),
+        ("reader", "is read-only"),
+        ("bob", "and bob is not a member there"),
+        ("nobody", "rejects the token"),
     ],
 )
 def test_who_may_not_push_is_told_before_anything_is_trained(
@@ -256,7 +256,7 @@ def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("ref", "message"),
     [
-        ("lab/nothing", "lab/nothing: no such folder, and the Hub's model: it is not at"),
+        ("lab/nothing", "lab/nothing: no such folder, and for the model on the Hub: it is not at"),
         ("no-such-thing", "no such folder; give a model that `hf-wbc publish` wrote"),
         (".", "has no record.json; give a model that"),
     ],

@@ -22,8 +22,8 @@ from hf_wbc.hub.publish import publish
 
 PRELOADED = (
     "filelock", "PIL.Image", "yaml", "hf_xet", "huggingface_hub.hf_api", "huggingface_hub.lfs",
-    "huggingface_hub._commit_api", "huggingface_hub.repocard", "hf_wbc.hub.to_folder",
-    "hf_wbc.hub.to_hub", "hf_wbc.models.load",
+    "huggingface_hub._commit_api", "huggingface_hub.repocard", "hf_wbc.hub.folder_publisher",
+    "hf_wbc.hub.hub_publisher", "hf_wbc.models.load",
 )  # fmt: skip
 """So that no fork has to."""
 STEPS = ("open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.chmod",
@@ -63,7 +63,7 @@ def _child(asked: dict[str, Any], counter: Path) -> None:
         }
         publication = Publication(asked["kind"], files, False, "Publish", asked.get("tag"))
         destination = parse_destination(asked["to"], asked["kind"])
-        print(publish(publication, destination, report=lambda line: print(line, flush=True)))
+        print(publish(publication, destination, on_event=lambda line: print(line, flush=True)))
     except (ValueError, OSError) as error:
         print(f"hf-wbc: {describe(error)}")
         status = 1
