@@ -101,7 +101,7 @@ def model_publication(
         kind="model",
         files=files,
         public=public,
-        message=f"Run {record['run']}: {record['config']['method']} on {', '.join(names)}",
+        message=f"Run {record['run']}: {TrainConfig.from_record(record).adapt.method} on {', '.join(names)}",
         tag=tag,
     )
 

@@ -68,7 +68,7 @@ def test_a_server_that_stays_broken_is_told_and_nothing_was_published(
 def test_a_hub_without_room_says_so(hub: LoopbackHub) -> None:
     hub.faults.quota = 10
     with pytest.raises(
-        ValueError, match=r"403: Private repository storage limit reached.*its room"
+        ValueError, match=r"403: Private repository storage limit reached.*free storage"
     ):
         publish(small(a_parquet=b"1" * 100), CELLS)
     assert list(hub.repo("dataset", "lab/cells").files("main")) == [".gitattributes"]
@@ -118,7 +118,7 @@ def test_two_at_once_both_arrive_whole(hub: LoopbackHub) -> None:
     assert {path[0] for path in repo.files("v2") if path.endswith("t")} == {"a", "c"}
     assert {path[0] for path in repo.files("v3") if path.endswith("t")} == {"a", "b"}
     assert repo.content("v2", "a.parquet") == b"2" and repo.content("v3", "a.parquet") == b"1"
-    assert any("somebody else has published" in line for line in said)
+    assert any("someone else has published" in line for line in said)
 
 
 def test_a_hand_edit_between_look_and_commit_is_not_overwritten(hub: LoopbackHub) -> None:
@@ -185,7 +185,7 @@ def test_a_hub_without_xet_is_noticed_and_gets_its_files_by_lfs(
 
     said: list[str] = []
     publish(small(a_parquet=b"1" * 100), CELLS, on_event=said.append)
-    assert any("does not speak xet; files go by LFS" in line for line in said)
+    assert any("does not support xet; large files are sent by LFS" in line for line in said)
     assert constants.HF_HUB_DISABLE_XET
     assert len(hub.sent("PUT", "/whole/")) == 1
 
@@ -211,7 +211,7 @@ def test_a_server_that_drops_files_in_silence_is_found_out(
 
     monkeypatch.setattr(Repo, "commit", forgetful)
     with pytest.raises(
-        OSError, match=r"lacks what was committed to it: a\.txt; nothing was tagged"
+        OSError, match=r"lacks files that were committed to it: a\.txt; nothing was tagged"
     ):
         publish(small(a_txt=b"1"), CELLS)
     assert not hub.repo("dataset", "lab/cells").refs("tags")

@@ -68,7 +68,7 @@ def test_files_of_others_that_would_be_loaded_with_ours_are_refused(hub: Loopbac
     hub.store.create("datasets", "lab/cells", private=True, sdk=None, author="alice")
     put(hub, "cropped/train-9.parquet", b"1")
     files = {"README.md": CARD, "cropped/train-0.parquet": b"2"}
-    with pytest.raises(ValueError, match=r"holds cropped/train-9\.parquet, which `hf-wbc publi"):
+    with pytest.raises(ValueError, match=r"contains cropped/train-9\.parquet, which `hf-wbc publi"):
         publish(Publication("dataset", files, False, "Publish"), CELLS)
 
 
@@ -77,7 +77,7 @@ def test_what_somebody_else_uploaded_there_is_not_overwritten(hub: LoopbackHub) 
     put(hub, "a.parquet", b"theirs")
     put(hub, "b.parquet", b"the same")
     ours = small(a_parquet=b"ours", b_parquet=b"the same")
-    with pytest.raises(ValueError, match=r"holds a\.parquet with other content, which `hf-wbc pub"):
+    with pytest.raises(ValueError, match=r"contains a\.parquet with other content, which `hf-wbc pub"):
         publish(ours, CELLS)
     assert hub.repo("dataset", "lab/cells").content("main", "a.parquet") == b"theirs"
     publish(ours, CELLS, card="replace")

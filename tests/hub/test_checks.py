@@ -77,16 +77,16 @@ def test_pictures_with_hidden_facts_are_refused(tmp_path: Path) -> None:
         ("c.jpg", {"comment": b"Mrs. M., born 1950"}),
     ):
         image.save(tmp_path / name, **options)
-        with pytest.raises(ValueError, match=f"1 images with hidden facts: {name} \\("):
+        with pytest.raises(ValueError, match=f"1 images with metadata: {name} \\("):
             check_publication(small(**{name.replace(".", "_"): tmp_path / name}))
     image.save(tmp_path / "d.png")
     check_publication(small(d_png=tmp_path / "d.png"))
 
 
 def test_a_token_in_a_file_and_a_publication_without_a_card_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"1 files with a token of the Hub: app\.py"):
+    with pytest.raises(ValueError, match=r"1 files that contain a token of the Hub: app\.py"):
         check_publication(small("space", app_py=b"login('hf_" + b"A" * 34 + b"')"))
-    with pytest.raises(ValueError, match=r"a space without README\.md says nothing"):
+    with pytest.raises(ValueError, match=r"a space needs a README\.md that describes it"):
         check_publication(Publication("space", {"app.py": b""}, True, "Publish"))
 
 

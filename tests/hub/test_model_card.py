@@ -146,5 +146,5 @@ def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], n
 
 
 def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:
-    assert "/" not in json.dumps([real["config"]["data"]["sources"], real["config"]["model"]])
-    assert real["config"]["data"]["sources"] == ["acevedo_20"]
+    assert "/" not in json.dumps([real["config"]["sources"], real["config"]["model"]])
+    assert real["config"]["sources"] == ["acevedo_20"]

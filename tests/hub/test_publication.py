@@ -35,7 +35,7 @@ def test_what_could_be_a_folder_here_or_a_repository_is_refused(
 def test_a_folder_with_other_files_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.docx").write_text("")
-    with pytest.raises(ValueError, match="holds files that `hf-wbc publish` did not put there"):
+    with pytest.raises(ValueError, match="contains files that `hf-wbc publish` did not write"):
         publish(small(), PublishFolder(tmp_path / "home"))
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.docx"]
     with pytest.raises(ValueError, match=r"thesis\.docx is a file"):

@@ -122,7 +122,7 @@ def test_what_is_there_is_not_sent_again_and_a_repetition_makes_nothing(
 def test_a_dry_run_lists_every_file_and_who_sees_it_and_writes_nothing(
     published: Any, open_lab: Any, closed_lab: Any, hub: LoopbackHub, tmp_path: Path
 ) -> None:
-    for lab, seen in ((open_lab, "EVERYBODY"), (closed_lab, "its owners alone")):
+    for lab, seen in ((open_lab, "EVERYONE"), (closed_lab, "its owners only")):
         status, words = published(*lab.words, "--to", "lab/cells", "--dry-run")
         assert status == 0 and seen in words
         for path in lab.folder.rglob("*.parquet"):

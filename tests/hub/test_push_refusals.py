@@ -182,7 +182,7 @@ def test_the_command_asks_before_anything_is_embedded_or_trained(
 
 @pytest.mark.parametrize(
     "flags",
-    [["--public"], ["--private"], ["--tag", "v1"], ["--licence", "mit"], ["--card", "keep"]],
+    [["--public"], ["--private"], ["--tag", "v1"], ["--license", "mit"], ["--card", "keep"]],
 )
 def test_how_to_publish_is_nothing_without_where(
     flags: list[str], capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,6 @@
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,8 @@ def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub
     assert not [name for name in files if name.startswith("checkpoint")]
     published = published_config("lab/wbc-vit@v1")
     commit = first.read_record()["sources"][0]["revision"]
-    assert published.sources == (f"lab/wbc-lab-a@{commit}",)
-    model = ["--model", on_hub.model]  # it was a folder, which nobody else has
+    assert published.data.sources == (f"lab/wbc-lab-a@{commit}",)
+    model = ["--model", on_hub.model.name]  # it was a folder, which nobody else has
     out = ["--out", str(tmp_path / "anew"), "--cache", str(tmp_path / "cache")]
     assert main(["train", "--config", "lab/wbc-vit@v1", *model, *out]) == 0
     again = RunFolder(tmp_path / "anew" / first.path.name)
@@ -131,10 +130,10 @@ def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
     ):
         assert main(["train", f"--config={ref}", *flags]) == 0
     same, less, other, heavier = asked
-    assert same == published and published.method_options
-    assert less == replace(published, steps=2, target=())
-    assert other == replace(published, method="source_only", method_options={})
-    assert heavier.method_options == {**published.method_options, "weight": 3}
+    assert same == published and published.adapt.method_options
+    assert less == published.replace(steps=2, target=())
+    assert other == published.replace(method="source_only", method_options={})
+    assert heavier.adapt.method_options == {**published.adapt.method_options, "weight": 3}
 
 
 def test_a_machine_that_died_is_taken_over_by_another_one(
@@ -177,7 +176,7 @@ def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
     folder = run(on_hub, tmp_path / "runs", tmp_path / "cache", sync=keeper)
     hub.faults.clear()
     keeper.finish(folder)
-    assert [line for line in said if "was not pushed" in line and "training goes on" in line]
+    assert [line for line in said if "was not pushed" in line and "training continues" in line]
     assert [tag.name for tag in HfApi().list_repo_refs("lab/wbc-vit").tags] == ["v1"]
 
 
@@ -249,7 +248,7 @@ def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
     to = parse_destination(str(tmp_path / "shared"), "model")
     publish(model_publication(runs["vit"], to, labs), to)
     assert main(["train", "--config", str(to), "--target", config.data.target[0]]) == 1
-    words = "give yours in place of these: --sources lab_a --model tiny_vit"
+    words = "give your own in place of these: --sources lab_a --model tiny_vit"
     assert words in capsys.readouterr().err
 
 
