@@ -31,8 +31,9 @@ __all__ = [
 
 PICTURE = "classes.png"
 ALT = "Images by class and split"
-_PLACE = re.compile(r'^place = ".*$', re.MULTILINE)
-_LOADING = 'load_dataset(place, "cropped", split="train")'
+_PATH = re.compile(r'^(path|place) = ".*$', re.MULTILINE)
+_LOADING = re.compile(r'load_dataset\((path|place), "cropped", split="train"\)')
+"""Cards written by earlier releases call the variable `place`."""
 _CLASSES = "## Classes\n"
 _FRONT = re.compile(r"---\n.*?\n(?=---\n)", re.DOTALL)
 _GATE = """\
@@ -143,8 +144,8 @@ def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:
     If the source may not be redistributed, the front matter also gets the text of an access
     request, for owners who let others ask. Edits that someone made to the card by hand stay.
     """
-    text = _PLACE.sub(lambda _: f'place = "{place.name}"', text, count=1)
-    text = text.replace(_LOADING, f"{_LOADING[:-1]}{place.pin})", 1)
+    text = _PATH.sub(lambda line: f'{line[1]} = "{place.name}"', text, count=1)
+    text = _LOADING.sub(lambda call: f"{call[0][:-1]}{place.pin})", text, count=1)
     if _CLASSES in text and PICTURE not in text:
         text = text.replace(_CLASSES, f"{_CLASSES}\n![{ALT}]({PICTURE})\n", 1)
     if not source.redistributable and "extra_gated_prompt" not in text:

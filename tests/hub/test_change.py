@@ -77,7 +77,9 @@ def test_what_somebody_else_uploaded_there_is_not_overwritten(hub: LoopbackHub) 
     put(hub, "a.parquet", b"theirs")
     put(hub, "b.parquet", b"the same")
     ours = small(a_parquet=b"ours", b_parquet=b"the same")
-    with pytest.raises(ValueError, match=r"contains a\.parquet with other content, which `hf-wbc pub"):
+    with pytest.raises(
+        ValueError, match=r"contains a\.parquet with other content, which `hf-wbc pub"
+    ):
         publish(ours, CELLS)
     assert hub.repo("dataset", "lab/cells").content("main", "a.parquet") == b"theirs"
     publish(ours, CELLS, card="replace")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from hf_wbc.hub.card import card_location
 from hf_wbc.hub.publication import TAG, parse_destination
-from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication
+from hf_wbc.hub.publish_dataset import PICTURE, dataset_publication, published_card
 from hf_wbc.preparation.source import ArchiveSpec
 
 TO = parse_destination("lab/wbc-lab-a", "dataset")
@@ -29,13 +30,22 @@ def test_it_differs_from_the_folders_own_in_place_and_picture_alone(
     text = card(prepared["lab_a"], labs["lab_a"]).splitlines()
     new = [line for line in text if line not in own]
     assert new == [
-        'place = "lab/wbc-lab-a"',
-        f'cells = load_dataset(place, "cropped", split="train", revision="{TAG}")',
+        'path = "lab/wbc-lab-a"',
+        f'cells = load_dataset(path, "cropped", split="train", revision="{TAG}")',
         f"![Images by class and split]({PICTURE})",
     ]
     assert [line for line in own if line not in text] == [
-        'place = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"',
-        'cells = load_dataset(place, "cropped", split="train")',
+        'path = "build/lab_a"  # or, once published, "OWNER/wbc-lab-a"',
+        'cells = load_dataset(path, "cropped", split="train")',
+    ]
+
+
+def test_a_card_of_an_earlier_release_is_completed_too(labs: Mapping[str, ArchiveSpec]) -> None:
+    text = 'place = "build/lab_a"  # or\ncells = load_dataset(place, "cropped", split="train")\n'
+    new = published_card(text, labs["lab_a"], card_location(TO))
+    assert new.splitlines() == [
+        'place = "lab/wbc-lab-a"',
+        f'cells = load_dataset(place, "cropped", split="train", revision="{TAG}")',
     ]
 
 

@@ -182,7 +182,9 @@ def test_a_certificate_is_for_every_library_and_must_be_there(tmp_path: Path) ->
     environ = {"SSL_CERT_FILE": str(file)}
     keep_within(environ)
     assert environ["REQUESTS_CA_BUNDLE"] == str(file)
-    with pytest.raises(ValueError, match=r"SSL_CERT_FILE is .*none.pem, which does not exist; give"):
+    with pytest.raises(
+        ValueError, match=r"SSL_CERT_FILE is .*none.pem, which does not exist; give"
+    ):
         keep_within({"SSL_CERT_FILE": str(tmp_path / "none.pem")})
 
 

@@ -245,5 +245,7 @@ def test_a_public_space_does_not_show_cells_of_a_private_model(
 
 
 def test_a_space_that_is_nowhere_is_named() -> None:
-    with pytest.raises(ValueError, match="nope is neither a folder nor a shipped Space; choose from wbc"):
+    with pytest.raises(
+        ValueError, match="nope is neither a folder nor a shipped Space; choose from wbc"
+    ):
         space_publication("nope", TO)
