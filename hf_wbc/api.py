@@ -319,7 +319,7 @@ def publish(
         what: A prepared folder, a run, a Space's folder or name, or a comparison's folder.
         to: A repository `org/name`, or a folder such as `./name`.
         tag: Name of the tag; the next of v1, v2, ... by default.
-        public: Whether everybody can see it; by default the license of the images decides.
+        public: Whether anyone can see it; by default the license of the images decides.
         card: What to do with a card that was edited where it is published: `refuse`, `keep` or
             `replace`.
         mapping: The mapping file of a `class_folders` dataset.
@@ -329,23 +329,23 @@ def publish(
         on_event: Called with each line of progress.
 
     Returns:
-        The published tag or revision; with `dry_run` one line per file.
+        The commit id on the Hub, or the digest of all files in a folder; with `dry_run` the list
+        of files.
 
     Raises:
         ValueError: If something must not be published, before anything is sent.
     """
-    from hf_wbc.hub.dry_run import preview
     from hf_wbc.hub.publication import parse_destination
-    from hf_wbc.hub.publish import publish as send
+    from hf_wbc.hub.publish import preview
+    from hf_wbc.hub.publish import publish as publish_files
 
     destination = parse_destination(to, kind)
     publication = build_publication(
         kind, str(what), destination, _path(mapping), license, model, public=public, tag=tag
     )
-    notify = on_event or (lambda line: None)
     if dry_run:
-        return "\n".join(preview(publication, destination, card=card, report=notify))
-    return str(send(publication, destination, card=card, report=notify))
+        return "\n".join(preview(publication, destination, card=card, on_event=on_event))
+    return publish_files(publication, destination, card=card, on_event=on_event)
 
 
 def build_publication(
@@ -353,13 +353,13 @@ def build_publication(
     what: str,
     destination: "Destination",
     mapping: Path | None,
-    licence: str | None,
+    license: str | None,
     model: str | None,
     *,
     public: bool | None,
     tag: str | None,
 ) -> "Publication":
-    """What `publish` sends: the files, card and visibility of one dataset, model, Space or study.
+    """Build what `publish` sends: the files, card and visibility.
 
     Raises:
         ValueError: For options that do not go with `kind`, or content that must not be published.
@@ -369,8 +369,8 @@ def build_publication(
 
     if mapping is not None and kind != "dataset":
         raise ValueError(f"--mapping {mapping} is for datasets; leave it out")
-    if licence is not None and kind != "model":
-        raise ValueError(f"--licence {licence} is for models; leave it out")
+    if license is not None and kind != "model":
+        raise ValueError(f"--license {license} is for models; leave it out")
     if model is not None and kind != "space":
         raise ValueError(f"--model {model} is for Spaces; leave it out")
     if kind == "dataset":
@@ -382,13 +382,16 @@ def build_publication(
         elif domain in (known := dataset_scripts.known()):
             source = known[domain]
         else:
-            raise ValueError(f"{what} holds {domain}, your own source; give its --mapping FILE")
+            raise ValueError(
+                f"{what} contains {domain}, a source of your own; give its mapping with --mapping "
+                "FILE"
+            )
         return dataset_publication(Path(what), source, destination, **options)
     if kind == "model":
         from hf_wbc.hub.publish_model import model_publication
 
         return model_publication(
-            Path(what), destination, dataset_scripts.known(), licence=licence, **options
+            Path(what), destination, dataset_scripts.known(), license=license, **options
         )
     if kind == "study":
         from hf_wbc.hub.publish_comparison import comparison_publication

@@ -2,19 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from hf_wbc.hub.publication import Destination, Kind, Publication
-
-
-class Options(TypedDict):
-    """Options that every kind has."""
-
-    public: bool | None
-    tag: str | None
+    from hf_wbc.hub.publication import Destination, Publication
 
 
 def publish(
@@ -55,6 +48,7 @@ def publish(
         collection: Also add it to the collection of this title, created if missing.
         licence: The former name of --license.
     """
+    from hf_wbc.api import build_publication
     from hf_wbc.hub.publication import HubRepo, is_public_requested, parse_destination
     from hf_wbc.hub.publish import preview
     from hf_wbc.hub.publish import publish as publish_files
@@ -71,14 +65,8 @@ def publish(
             f"--model {model} configures a Space on the Hub, and --to is a folder; set "
             "HF_WBC_MODEL where you start the Space"
         )
-    publication = _publication(
-        kind,
-        what,
-        destination,
-        mapping,
-        license,
-        model,
-        {"public": is_public, "tag": tag},
+    publication = build_publication(
+        kind, what, destination, mapping, license, model, public=is_public, tag=tag
     )
     if model is not None:
         from hf_wbc.hub.publish_space import require_model
@@ -117,54 +105,3 @@ def _finish_on_hub(
 
 def _print_event(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _publication(
-    kind: "Kind",
-    what: str,
-    destination: "Destination",
-    mapping: Path | None,
-    license: str | None,
-    model: str | None,
-    options: Options,
-) -> "Publication":
-    """Build the publication with the function of its kind."""
-    import dataset_scripts
-
-    if mapping is not None and kind != "dataset":
-        raise ValueError(f"--mapping {mapping} is for datasets; leave it out")
-    if license is not None and kind != "model":
-        raise ValueError(f"--license {license} is for models; leave it out")
-    if model is not None and kind != "space":
-        raise ValueError(f"--model {model} is for Spaces; leave it out")
-    if kind == "dataset":
-        from hf_wbc.hub.publish_dataset import dataset_publication, read_provenance
-
-        domain = read_provenance(Path(what)).get("domain", "")
-        if mapping is not None:
-            source = dataset_scripts.load("class_folders", mapping=mapping)
-        elif domain in (known := dataset_scripts.known()):
-            source = known[domain]
-        else:
-            raise ValueError(
-                f"{what} contains {domain}, a source of your own; give its mapping with --mapping "
-                "FILE"
-            )
-        return dataset_publication(Path(what), source, destination, **options)
-    if kind == "model":
-        from hf_wbc.hub.publish_model import model_publication
-
-        return model_publication(
-            Path(what), destination, dataset_scripts.known(), license=license, **options
-        )
-    if kind == "study":
-        from hf_wbc.hub.publish_comparison import comparison_publication
-
-        return comparison_publication(Path(what), destination, dataset_scripts.known(), **options)
-    if kind == "metric":
-        from hf_wbc.hub.publish_space import metric_publication
-
-        return metric_publication(what, destination, **options)
-    from hf_wbc.hub.publish_space import space_publication
-
-    return space_publication(what, destination, model=model, **options)
