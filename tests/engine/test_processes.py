@@ -27,8 +27,8 @@ TORCHRUN = (
 DEADLINE_S = 600
 TWO = ("--multi_gpu", "--num_processes", "2")
 TRAIN = "train.py"
-LONG = 60
-SHORTER = 16
+LONG = 30
+SHORTER = 8
 """Steps by two processes, which wait for each other at each."""
 
 
@@ -208,6 +208,7 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     assert left == {path.name for path in ran.path.iterdir()}
 
 
+@pytest.mark.slow  # the kill of one process and the result of two are tested above and below
 def test_two_killed_processes_end_in_the_same_weights(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
