@@ -52,7 +52,7 @@ def study(
     from hf_wbc.study.progress import StudyProgress
     from hf_wbc.study.runner import MachineResources, detect_machine, run_tasks
     from hf_wbc.study.slurm import parse_options, run_on_slurm
-    from hf_wbc.study.task import BESIDE, make_task, parse_launch, pending_tasks, record_refusals
+    from hf_wbc.study.task import LOG_FOLDER, make_task, parse_launch, pending_tasks, record_refusals
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
@@ -78,7 +78,7 @@ def study(
         tasks = [make_task(run, cache, arguments) for run in left]
         try:
             with StudyDisplay(standing) as display:
-                start(tasks, logs=out / BESIDE, watch=display.tell)
+                start(tasks, logs=out / LOG_FOLDER, watch=display.tell)
         except KeyboardInterrupt:
             if slurm is not None:
                 print("the jobs go on; the same command watches them, and scancel ends them")

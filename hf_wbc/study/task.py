@@ -1,36 +1,52 @@
-"""A run that a study has to do, how it ended, and what is kept when it failed.
+"""A task of a study: what is handed to a worker or a cluster, and how it ended.
 
-Nothing heavy is imported here: a job on a cluster must be ready for signals soon after it begins.
-
-From a plan to tasks: which of its runs are to be done, and how each is handed out."""
+This module imports nothing heavy: a cluster job must handle signals soon after it starts.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hf_wbc.records import RunFolder, remove
-from hf_wbc.study.plan import PlannedRun, refused_folder
 
-LINES = 40
-"""Of a log that are kept with a failure."""
+if TYPE_CHECKING:
+    from hf_wbc.study.plan import PlannedRun
+
+__all__ = [
+    "LOG_FOLDER",
+    "Outcome",
+    "Task",
+    "keep_failure",
+    "make_task",
+    "parse_launch",
+    "pending_tasks",
+    "record_refusals",
+]
+
+LOG_FOLDER = ".study"
+"""Folder beside the run folders for the output of the runs."""
+LOG_TAIL_LINES = 40
+"""Number of last log lines that are kept with a failure."""
 Ending = Literal["finished", "failed", "killed", "busy"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run that is to be done; it crosses to other processes and machines."""
+    """A run to do; it can be pickled and sent to other processes and machines."""
 
     config: Mapping[str, Any]
-    """As it was asked for."""
+    """The configuration as the user gave it."""
     identity: Mapping[str, Any]
+    """What names the run's folder; empty when the configuration was refused."""
     folder: Path
+    """The run's folder."""
     features: Path
-    """Where embedded features are kept."""
+    """Folder of embedded features."""
     log: Path
-    """What the run prints."""
+    """File for the run's output."""
     launch: tuple[str, ...] | None = None
-    """Arguments of `accelerate launch`; None trains in the process that does the task."""
+    """Arguments of `accelerate launch`; None trains in the process that executes the task."""
 
 
 @dataclass(frozen=True)
@@ -38,45 +54,40 @@ class Outcome:
     """How a task ended, and why."""
 
     ending: Ending
-    what: str = ""
+    reason: str = ""
 
 
-def keep_failure(task: Task, what: str, *, trace: str = "", killed: bool = False) -> None:
-    """Write why a run ended to its folder, with the end of what it printed."""
-    log = task.log.read_text(errors="replace") if task.log.exists() else ""
-    failure = {"what": what, "killed": killed, "traceback": trace, "log": _end(log)}
-    RunFolder(task.folder).write_failure(task.config, task.identity, failure)
-
-
-def _end(log: str) -> str:
-    return "\n".join(log.splitlines()[-LINES:])
-
-
-BESIDE = ".study"
-"""Folder beside the run folders for what the runs print."""
-
-
-def pending_tasks(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
-    """The runs that are neither finished nor refused, nor failed unless those are tried again."""
+def pending_tasks(runs: Sequence["PlannedRun"], retry: bool) -> list["PlannedRun"]:
+    """The runs to do: new and unfinished ones, and failed ones if `retry`."""
     states = {"new", "unfinished", *(["failed"] if retry else [])}
     return [run for run in runs if run.state in states]
 
 
-def make_task(run: PlannedRun, features: Path, launch: Sequence[str] | None = None) -> Task:
-    """A run as it is handed to a worker or a cluster."""
+def make_task(run: "PlannedRun", features: Path, launch: Sequence[str] | None = None) -> Task:
+    """The task of a planned run; see `Task` for the arguments."""
     root = run.folder.path.parent
     return Task(
         config=run.asked.to_dict(),
         identity=run.identity,
         folder=run.folder.path,
         features=features,
-        log=root / BESIDE / f"{run.folder.path.name}.log",
+        log=root / LOG_FOLDER / f"{run.folder.path.name}.log",
         launch=None if launch is None else tuple(launch),
     )
 
 
-def record_refusals(runs: Sequence[PlannedRun], features: Path) -> None:
-    """Keep why runs were refused beside the others, and forget refusals that hold no more."""
+def keep_failure(task: Task, reason: str, *, trace: str = "", killed: bool = False) -> None:
+    """Write to the run's folder why it ended, with the last lines of its log."""
+    log = task.log.read_text(errors="replace") if task.log.exists() else ""
+    tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
+    failure = {"what": reason, "killed": killed, "traceback": trace, "log": tail}
+    RunFolder(task.folder).write_failure(task.config, task.identity, failure)
+
+
+def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
+    """Write why runs are refused, and remove earlier refusals that no longer apply."""
+    from hf_wbc.study.plan import refused_folder
+
     for run in runs:
         if run.state == "refused":
             keep_failure(make_task(run, features), run.failure)
@@ -85,9 +96,13 @@ def record_refusals(runs: Sequence[PlannedRun], features: Path) -> None:
 
 
 def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
-    """Arguments of `accelerate launch`, and how many processes they start; None is no launch.
+    """Arguments of `accelerate launch`, and the number of processes that they start.
 
-    The number is part of what names a run's folder, so ValueError when they do not say it.
+    Args:
+        words: As on the command line, with or without leading dashes; None does not launch.
+
+    Raises:
+        ValueError: If the number of processes is missing; it is part of a run's identity.
 
     >>> parse_launch(["multi_gpu", "num_processes=4"])
     (('--multi_gpu', '--num_processes=4'), 4)

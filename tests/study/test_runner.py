@@ -16,7 +16,7 @@ from hf_wbc.records import RunFolder, read_json
 from hf_wbc.study.plan import Estimate, plan
 from hf_wbc.study.progress import StudyProgress
 from hf_wbc.study.runner import Event, MachineResources, detect_machine, run_tasks
-from hf_wbc.study.task import BESIDE, Outcome, Task, make_task
+from hf_wbc.study.task import LOG_FOLDER, Outcome, Task, make_task
 
 HOLD = """
 import fcntl, sys, time
@@ -48,7 +48,7 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     configs = [short, failing, short.replace(seed=1)]
     tasks = tasks_of(configs, tmp_path)
     events: list[Event] = []
-    outcomes = run_tasks(tasks, ONE, tmp_path / BESIDE, events.append)
+    outcomes = run_tasks(tasks, ONE, tmp_path / LOG_FOLDER, events.append)
     assert [outcome.ending for outcome in outcomes] == ["finished", "failed", "finished"]
     failure = read_json(RunFolder(tasks[1].folder).failure)
     assert failure["what"] == outcomes[1].what and "loss" in failure["what"]
@@ -76,7 +76,7 @@ def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
             (worker,) = workers()
             os.kill(worker.pid, signal.SIGKILL)
 
-    outcomes = run_tasks(tasks, ONE, tmp_path / BESIDE, kill)
+    outcomes = run_tasks(tasks, ONE, tmp_path / LOG_FOLDER, kill)
     assert [outcome.ending for outcome in outcomes] == ["killed", "finished"]
     assert "SIGKILL" in outcomes[0].what and "memory" in outcomes[0].what
     assert read_json(RunFolder(tasks[0].folder).failure)["killed"]
@@ -94,7 +94,7 @@ def test_an_error_of_the_watcher_leaves_no_worker(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_tasks(tasks_of([short.replace(steps=500)], tmp_path), ONE, tmp_path / BESIDE, stop)
+        run_tasks(tasks_of([short.replace(steps=500)], tmp_path), ONE, tmp_path / LOG_FOLDER, stop)
     assert not workers()
 
 
@@ -118,7 +118,7 @@ def test_a_run_that_another_process_writes_is_waited_for(
                 other.kill()
                 other.wait()
 
-    (outcome,) = run_tasks([task], ONE, tmp_path / BESIDE, watch)
+    (outcome,) = run_tasks([task], ONE, tmp_path / LOG_FOLDER, watch)
     assert endings == ["busy", "finished"] and outcome == Outcome("finished")
 
 
@@ -127,7 +127,7 @@ def test_runs_through_accelerate_are_the_same_runs(
 ) -> None:
     (planned,) = plan([short], tmp_path, tmp_path / "features")
     task = make_task(planned, tmp_path / "features", ("--cpu", "--num_processes=1"))
-    assert run_tasks([task], ONE, tmp_path / BESIDE, ignore) == [Outcome("finished")]
+    assert run_tasks([task], ONE, tmp_path / LOG_FOLDER, ignore) == [Outcome("finished")]
     bare = run(short, tmp_path / "bare", tmp_path / "features")
     assert_same_run(bare, RunFolder(task.folder))
 

@@ -14,7 +14,7 @@ from hf_wbc.records import RunFolder, read_json
 from hf_wbc.study.plan import plan
 from hf_wbc.study.runner import Event, MachineResources
 from hf_wbc.study.slurm import JOBS, parse_options, require_slurm, run_on_slurm
-from hf_wbc.study.task import BESIDE, make_task
+from hf_wbc.study.task import LOG_FOLDER, make_task
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_runs_of_a_cluster_are_those_of_one_machine(
     runs = plan(configs, tmp_path / "runs", tmp_path / "features")
     tasks = [make_task(each, tmp_path / "features") for each in runs]
     events: list[Event] = []
-    logs = tmp_path / "runs" / BESIDE
+    logs = tmp_path / "runs" / LOG_FOLDER
     outcomes = run_on_slurm(
         tasks, MachineResources(2), logs, events.append, parse_options(["time=10"])
     )
