@@ -52,7 +52,13 @@ def study(
     from hf_wbc.study.progress import StudyProgress
     from hf_wbc.study.runner import MachineResources, detect_machine, run_tasks
     from hf_wbc.study.slurm import parse_options, run_on_slurm
-    from hf_wbc.study.task import LOG_FOLDER, make_task, parse_launch, pending_tasks, record_refusals
+    from hf_wbc.study.task import (
+        LOG_FOLDER,
+        make_task,
+        parse_launch,
+        pending_tasks,
+        record_refusals,
+    )
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
