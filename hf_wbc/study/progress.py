@@ -88,7 +88,7 @@ class StudyProgress:
             stand.first = event.step if stand.first is None else stand.first
             stand.step = event.step
         elif event.outcome is not None:
-            stand.place, stand.what = PLACES[event.outcome.ending], event.outcome.what
+            stand.place, stand.what = PLACES[event.outcome.ending], event.outcome.reason
             stand.seconds = now - stand.started
         return stand
 

@@ -51,7 +51,7 @@ class Job:
             time.sleep(BUSY_S)
             outcome = execute_task(self.task, lambda row: None)
         if outcome.ending != "finished":
-            raise RuntimeError(outcome.what)
+            raise RuntimeError(outcome.reason)
         return outcome.ending
 
     def checkpoint(self) -> Any:

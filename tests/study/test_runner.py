@@ -51,7 +51,7 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     outcomes = run_tasks(tasks, ONE, tmp_path / LOG_FOLDER, events.append)
     assert [outcome.ending for outcome in outcomes] == ["finished", "failed", "finished"]
     failure = read_json(RunFolder(tasks[1].folder).failure)
-    assert failure["what"] == outcomes[1].what and "loss" in failure["what"]
+    assert failure["what"] == outcomes[1].reason and "loss" in failure["what"]
     assert "Traceback" in failure["traceback"] and not failure["killed"]
     for config, task in zip((configs[0], configs[2]), (tasks[0], tasks[2]), strict=True):
         bare = run(config, tmp_path / "bare", tmp_path / "features")
@@ -78,7 +78,7 @@ def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
 
     outcomes = run_tasks(tasks, ONE, tmp_path / LOG_FOLDER, kill)
     assert [outcome.ending for outcome in outcomes] == ["killed", "finished"]
-    assert "SIGKILL" in outcomes[0].what and "memory" in outcomes[0].what
+    assert "SIGKILL" in outcomes[0].reason and "memory" in outcomes[0].reason
     assert read_json(RunFolder(tasks[0].folder).failure)["killed"]
     assert not workers()
     again = run(long, tmp_path, tmp_path / "features")

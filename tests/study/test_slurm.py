@@ -47,7 +47,7 @@ def test_runs_of_a_cluster_are_those_of_one_machine(
         tasks, MachineResources(2), logs, events.append, parse_options(["time=10"])
     )
     assert [outcome.ending for outcome in outcomes] == ["finished", "failed", "finished"]
-    assert "loss" in outcomes[1].what
+    assert "loss" in outcomes[1].reason
     jobs = read_json(logs / JOBS)
     assert len({job.partition("_")[0] for job in jobs.values()}) == 1, "one array job"
     for config, task in zip((configs[0], configs[2]), (tasks[0], tasks[2]), strict=True):
