@@ -126,7 +126,7 @@ def test_a_training_with_and_without_the_oracle_counts_once(
     make_run(tmp_path, oracle=True)
     make_run(tmp_path, oracle=False)
     (row,) = headline(tmp_path)
-    assert row.seeds == (0,) and row.runs[0].config["oracle"]
+    assert row.seeds == (0,) and row.runs[0].config.eval.oracle
 
 
 @pytest.mark.parametrize(

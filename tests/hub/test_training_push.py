@@ -156,7 +156,7 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
         on_hub,
         tmp_path / "other",
         tmp_path / "cache",
-        report=lambda row: steps.append(row["step"]),
+        on_progress=lambda row: steps.append(row["step"]),
         sync=other,
     )
     assert min(steps) == 3 and "resuming from step 2 of lab/wbc-vit" in " ".join(said)
