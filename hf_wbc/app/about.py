@@ -1,4 +1,4 @@
-"""The tab that says what the model is, what it cannot do, and what happens to what one gives."""
+"""The tab about the model, its limits, and what happens to uploads."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 
-def about_html(desk: Service) -> str:
-    """The text; it waits for the model."""
-    scores, unread, record = None, "", desk.own.record
+def about_html(service: Service) -> str:
+    """Render the tab; blocks until the model is loaded."""
+    scores, unread, record = None, "", service.own.record
     if record is not None:
         try:
             scores = run_scores(record)
@@ -21,12 +21,12 @@ def about_html(desk: Service) -> str:
     return fragment(
         "about.html",
         {
-            "desk": desk,
-            "card": desk.predictor.info,
+            "service": service,
+            "card": service.predictor.info,
             "scores": scores,
             "unread": unread,
             "classes": [_class(label) for label in lineage_order(NAMES)],
-            "num_trained": _num_trained(desk),
+            "num_trained": _num_trained(service),
         },
     )
 
@@ -41,7 +41,7 @@ def _class(label: int) -> dict[str, Any]:
     }
 
 
-def _num_trained(desk: Service) -> list[int] | None:
-    """Held-out images by class from which its doubt was measured."""
-    abstention = desk.predictor.abstention
+def _num_trained(service: Service) -> list[int] | None:
+    """Held-out images by class that the abstention was fitted on."""
+    abstention = service.predictor.abstention
     return None if abstention is None else list(abstention.num_images)

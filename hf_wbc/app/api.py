@@ -1,13 +1,13 @@
-"""Named endpoints for programs: the same answers as on the page, as JSON.
+"""Endpoints for programs: the page's predictions as JSON.
 
-`/classify` one image, `/count` many, `/about` the model and the limits; spaces/wbc/README.md has
-their fields. A mistake is an error with the sentence that the page would show.
+`/classify` takes one image, `/count` many; `/about` describes the model and the limits.
+spaces/wbc/README.md documents the fields. Errors carry the sentence that the page would show.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -16,66 +16,71 @@ from hf_wbc.app.count import count_cells
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedFile
-from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.taxonomy import NAMES
+
+if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
+
 
 DIGITS = 6
 
 
-def add_endpoints(desk: Service) -> None:
-    """Put `/classify`, `/count` and `/about` into the open blocks, where nobody sees them."""
+def add_endpoints(service: Service) -> None:
+    """Add `/classify`, `/count` and `/about` to the current blocks, without visible components."""
     with gr.Row(visible=False):
         image = file_drop_box("image")
         images = file_drop_box("images", file_count="multiple")
         scale = gr.Textbox(label="scale")
-        answer = gr.JSON(label="answer")
+        prediction = gr.JSON(label="answer")
         button = gr.Button()
-    _endpoint(button, partial(classify, desk), [image, scale], answer, "classify")
-    _endpoint(button, partial(count, desk), [images, scale], answer, "count")
-    _endpoint(button, partial(about, desk), None, answer, "about")
+    _endpoint(button, partial(classify, service), [image, scale], prediction, "classify")
+    _endpoint(button, partial(count, service), [images, scale], prediction, "count")
+    _endpoint(button, partial(about, service), None, prediction, "about")
 
 
-def classify(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
-    """One image's answer."""
+def classify(service: Service, files: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
+    """Predict one image."""
     with _sentences():
-        um_per_px = _checked(desk, given, scale)
-        uploads = desk.take(given)
+        um_per_px = _checked(service, files, scale)
+        uploads = service.take(files)
         if uploads.refused:
             one = uploads.refused[0]
             raise ValueError(f"{one.name}: {one.why}")
         if len(uploads.pictures) != 1:
             raise ValueError(f"{len(uploads.pictures)} images; /classify takes one, /count many")
         return {
-            **_json(desk.answer(uploads.pictures[0], um_per_px)),
-            "model": desk.predictor.pretrained.revision,
+            **_json(service.predict_cell(uploads.pictures[0], um_per_px)),
+            "model": service.predictor.pretrained.revision,
         }
 
 
-def count(desk: Service, given: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
-    """Many images' answers and their differential count."""
+def count(service: Service, files: Sequence[UploadedFile], scale: str = "") -> dict[str, Any]:
+    """Predict many images and return their differential count."""
     with _sentences():
-        um_per_px = _checked(desk, given, scale)
-        uploads = desk.take(given)
-        slide = Slide().added(uploads, desk.limits)
-        slide = slide.answered(desk.read(slide, um_per_px))
-        counted = count_cells(desk, slide)
+        um_per_px = _checked(service, files, scale)
+        uploads = service.take(files)
+        slide = Slide().added(uploads, service.limits)
+        slide = slide.answered(service.read(slide, um_per_px))
+        counted = count_cells(service, slide)
         return {
-            "cells": [{"image": case.picture.name, **_json(case.answer)} for case in slide.cases],
+            "cells": [
+                {"image": case.picture.name, **_json(case.prediction)} for case in slide.cases
+            ],
             "refused": [{"image": one.name, "why": one.why} for one in slide.refused],
             "num_left": len(slide.waiting),
             "differential": None if counted is None else counted.to_dict(),
-            "model": desk.predictor.pretrained.revision,
+            "model": service.predictor.pretrained.revision,
         }
 
 
-def about(desk: Service) -> dict[str, Any]:
-    """The model, its classes, scales by name and limits."""
+def about(service: Service) -> dict[str, Any]:
+    """Describe the model, its classes, the named scales and the limits."""
     return {
-        "model": {"name": desk.title, **desk.predictor.info},
-        "is_toy": desk.is_toy,
+        "model": {"name": service.title, **service.predictor.info},
+        "is_toy": service.is_toy,
         "classes": list(NAMES),
-        "scales_um_per_px": dict(desk.laboratories),
-        "limits": vars(desk.limits),
+        "scales_um_per_px": dict(service.laboratories),
+        "limits": vars(service.limits),
         "notice": "research use, not a medical device",
     }
 
@@ -85,42 +90,42 @@ def _endpoint(button: Any, fn: Any, inputs: Any, output: Any, name: str) -> None
     button.click(fn, inputs, output, api_description=fn.func.__doc__, **options)
 
 
-def _checked(desk: Service, given: Sequence[UploadedFile], scale: str) -> float | None:
-    """The scale; the files are deleted when it is none."""
+def _checked(service: Service, files: Sequence[UploadedFile], scale: str) -> float | None:
+    """Parse the scale; delete the files if it is invalid."""
     try:
-        um_per_px = desk.scale(scale)
+        um_per_px = service.scale(scale)
     except ValueError:
-        desk.take(given)
+        service.take(files)
         raise
-    if not given:
+    if not files:
         raise ValueError("no image was given; send a file")
     return um_per_px
 
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """Give a client the sentence of a mistake, and the server's log nothing."""
+    """Return a user's mistake to the client as a sentence, without a traceback in the log."""
     try:
         yield
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def _json(answer: CellPrediction) -> dict[str, Any]:
-    """An answer as plain JSON values."""
+def _json(prediction: "CellPrediction") -> dict[str, Any]:
+    """A prediction as plain JSON values."""
     return {
-        "class": NAMES[answer.label],
-        "label": answer.label,
-        "probability": round(float(answer.probabilities[answer.label]), DIGITS),
+        "class": NAMES[prediction.label],
+        "label": prediction.label,
+        "probability": round(float(prediction.probabilities[prediction.label]), DIGITS),
         "probabilities": {
             name: round(float(p), DIGITS)
-            for name, p in zip(NAMES, answer.probabilities, strict=True)
+            for name, p in zip(NAMES, prediction.probabilities, strict=True)
         },
-        "conformal_set": [NAMES[label] for label in answer.conformal_set],
-        "rejected": answer.rejected,
-        "lineage": {name: round(p, DIGITS) for name, p in answer.lineage.items()},
-        "um_per_px": answer.um_per_px,
-        "scale_guessed": answer.scale_guessed,
-        "box": list(answer.box),
-        "warnings": list(answer.warnings),
+        "conformal_set": [NAMES[label] for label in prediction.conformal_set],
+        "rejected": prediction.rejected,
+        "lineage": {name: round(p, DIGITS) for name, p in prediction.lineage.items()},
+        "um_per_px": prediction.um_per_px,
+        "scale_guessed": prediction.scale_guessed,
+        "box": list(prediction.box),
+        "warnings": list(prediction.warnings),
     }

@@ -1,6 +1,4 @@
-"""The whole page: four tabs over one model, and the endpoints for programs.
-
-Colours and type of the page; every font is one that the reader's machine has."""
+"""The page: four tabs over one model, the endpoints for programs, and the theme."""
 
 import asyncio
 from typing import Any
@@ -17,54 +15,54 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 
 TITLE = "White blood cells across laboratories"
-LOADING = "The model is still being loaded. You may begin: it answers as soon as it is there."
+LOADING = "The model is still loading. You can start: predictions appear as soon as it is loaded."
 LOADED = '<div class="wbc"><p class="sr note">The model is loaded.</p></div>'
-"""For those who do not see the other sentence go."""
+"""Announces the end of loading to screen readers."""
 
 
-def build_page(desk: Service, sessions: Sessions) -> Any:
-    """The blocks; `launch` opens them."""
+def build_page(service: Service, sessions: Sessions) -> Any:
+    """Build the Gradio blocks, which `launch` serves."""
 
     def arrive() -> Any:
-        return gr.skip() if desk.own.settled.done() else notice(LOADING)
+        return gr.skip() if service.own.settled.done() else notice(LOADING)
 
     async def describe() -> tuple[Any, Any]:
-        """Waits for the model, and keeps no thread from others meanwhile."""
-        waits = not desk.own.settled.done()
+        """Wait for the model without occupying a thread."""
+        waits = not service.own.settled.done()
         try:
-            await asyncio.wrap_future(desk.own.settled)
-        except Exception as error:  # the server says so, too, and stops
+            await asyncio.wrap_future(service.own.settled)
+        except Exception as error:  # the server reports it as well, and stops
             return notice(f"The model could not be loaded: {error}.", "warning"), gr.skip()
-        return LOADED if waits else gr.skip(), about_html(desk)
+        return LOADED if waits else gr.skip(), about_html(service)
 
     def leave(request: gr.Request) -> None:
         sessions.leave(visitor_id(request))
 
-    abandoned = desk.limits.abandoned_seconds
+    abandoned = service.limits.abandoned_seconds
     with gr.Blocks(
         title=TITLE,
         analytics_enabled=False,
         delete_cache=(max(1, abandoned // 10), abandoned),
         fill_width=False,
     ) as page:
-        gr.HTML(fragment("header.html", {"desk": desk, "title": TITLE}))
+        gr.HTML(fragment("header.html", {"service": service, "title": TITLE}))
         loading = gr.HTML("", elem_id="loading", padding=False, js_on_load=script("live.js"))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("One cell", id="one"):
-                one_cell_tab(desk, sessions)
+                one_cell_tab(service, sessions)
             with gr.Tab("Many cells", id="many"):
-                many_cells_tab(desk, sessions)
+                many_cells_tab(service, sessions)
             with gr.Tab("Domains", id="domains"):
-                domains_tab(desk, sessions)
+                domains_tab(service, sessions)
             with gr.Tab("About", id="about"):
                 about = gr.HTML(notice(LOADING), elem_id="about")
-        add_endpoints(desk)
-        # Beside the queue: a full one keeps nobody from reading what the page is.
+        add_endpoints(service)
+        # Outside the queue, so that a full queue does not block opening the page.
         private = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         page.load(arrive, None, [loading], **private)
         page.load(describe, None, [loading, about], **private)
         page.unload(leave)
-    page.queue(max_size=desk.limits.num_waiting)
+    page.queue(max_size=service.limits.num_waiting)
     return page
 
 
@@ -73,7 +71,7 @@ MONO = ("ui-monospace", "Consolas", "Menlo", "monospace")
 
 
 def theme() -> Any:
-    """Gradio's soft theme without a font that is fetched."""
+    """Gradio's soft theme with local fonts only."""
     import gradio as gr
 
     return gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO).set(

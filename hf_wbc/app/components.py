@@ -1,10 +1,9 @@
-"""What all tabs do alike: the scale's box, the queue, and errors that are sentences.
+"""Components that all tabs share: upload boxes, the scale, the queue, and error sentences.
 
-Where files are dropped: Gradio's own upload, that gives names and files and keeps nothing.
-
-Gradio would fetch an address that a client names in the place of a file, and leaves an empty file
-beside every upload. Its components are changed one by one, as a subclass of theirs would have
-Gradio write a file of type hints beside this one."""
+Gradio would fetch an address that a client names in place of a file, and leaves an empty file beside
+every upload. The components are changed per instance, because for a subclass Gradio would write a
+file of type hints next to this one.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,19 +21,19 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.uploads import UploadedFile
 
 AT_ONCE = 2
-"""Requests that are worked on at a time; all others see their place in the queue."""
+"""Concurrent predictions; other requests wait in the queue."""
 
 
 @dataclass
 class FailureMessage:
-    """What went wrong, as HTML; empty while nothing did."""
+    """An error as HTML; empty if there was none."""
 
     html: str = ""
 
 
 @contextmanager
 def error_message() -> Iterator[FailureMessage]:
-    """Turn a person's mistake into a sentence on the page."""
+    """Turn a user's mistake into a sentence on the page."""
     failed = FailureMessage()
     try:
         yield failed
@@ -43,7 +42,7 @@ def error_message() -> Iterator[FailureMessage]:
 
 
 def busy(name: str) -> dict[str, Any]:
-    """Options of an event that asks the model: one queue for all, and no public endpoint."""
+    """Options of an event that uses the model: one shared queue, no public endpoint."""
     return {
         "concurrency_id": "model",
         "concurrency_limit": AT_ONCE,
@@ -52,10 +51,10 @@ def busy(name: str) -> dict[str, Any]:
     }
 
 
-def scale_box(desk: Service, elem_id: str) -> Any:
-    """Where a person says the scale: a choice, or a number."""
+def scale_box(service: Service, elem_id: str) -> Any:
+    """The field for the scale: a preset or a number."""
     return gr.Dropdown(
-        choices(desk.laboratories),
+        choices(service.laboratories),
         value=GUESS,
         label="Scale: choose, or type µm per pixel",
         allow_custom_value=True,
@@ -67,12 +66,12 @@ Place = str | Path | None
 
 
 def file_drop_box(label: str, **options: Any) -> Any:
-    """A place to drop files; a function gets a tuple of `UploadedFile`, and has to delete the files."""
+    """A box for files. Handlers get a tuple of `UploadedFile` and must delete the files."""
     return _private(gr.File(label=label, **options))
 
 
 def folder_button(label: str, **options: Any) -> Any:
-    """A button that asks for a folder; otherwise a `drop_box`."""
+    """A button to choose a folder; otherwise like `file_drop_box`."""
     return _private(gr.UploadButton(label, file_count="directory", **options))
 
 
@@ -87,7 +86,7 @@ async def _uploads_alone(
 ) -> str | None:
     if place is not None and str(place).lower().startswith(("http:", "https:")):
         raise gr.Error(
-            "Give the picture itself, not its address: nothing is fetched from here.",
+            "Upload the image itself, not its address: this server does not fetch files.",
             print_exception=False,
         )
     return await move(place)

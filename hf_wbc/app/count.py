@@ -1,7 +1,8 @@
-"""The differential count of a slide in words and rows; the numbers are `evaluation.differential`'s.
+"""The differential count of a slide as rows and sentences; `evaluation.differential` computes it.
 
-A cell that a person has named counts as that. One that a person calls none of the eleven is left
-out, and so is one that the model rejects, until somebody has named it.
+A cell that a person has corrected counts as the corrected class. Cells that a person marks as
+none of the eleven are left out, and so are cells that the model rejects, unless a person names
+them.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hf_wbc.evaluation.differential import Differential
 
 MOST_NAMED = 12
-"""Cells that a flag names; all of them stand in the table."""
+"""Number of cells that a flag lists; the table shows all of them."""
 
 
 @dataclass(frozen=True)
@@ -34,47 +35,47 @@ class CountRow:
     lineage: str
     num_named: int
     fraction: float | None
-    """None for a class that the model was never taught."""
+    """Estimated fraction of the white cells; None for a class without training cells."""
     low: float | None
     high: float | None
 
 
 @dataclass(frozen=True)
 class CellCount:
-    """A differential count as it is shown."""
+    """A differential count as the page shows it."""
 
     rows: tuple[CountRow, ...]
     flags: tuple[str, ...]
     notes: tuple[str, ...]
     num_cells: int
-    """In the count."""
+    """Cells in the count."""
     num_named: int
-    """Of these, as a person has named them."""
+    """Cells in the count that a person has named."""
     num_outside: int
-    """Left out, as a person called them none of the eleven."""
+    """Left out: a person marked them as none of the eleven."""
     num_rejected: int
-    """Left out, as unlike the cells that the model knows, and named by nobody."""
+    """Left out: the model rejected them and no person has named them."""
     misfit: float | None
     misfit_limit: float | None
 
     @property
     def most(self) -> float:
-        """The largest bound, to which bars are drawn."""
+        """The largest interval bound, which scales the bars."""
         bounds = [row.high or row.fraction or 0.0 for row in self.rows if row.fraction is not None]
         return max([*bounds, 0.05])
 
     @property
     def caption(self) -> str:
-        """What the table's columns are."""
+        """Explain the table's columns."""
         return (
-            "Named: as many cells were given this class, by you or by the model. Estimated: the "
-            "share of the white cells that is likely when the classifier's known confusions are "
-            "allowed for; all intervals hold at once."
+            "Named: the number of cells that you or the model gave this class. Estimated: the "
+            "fraction of white cells after correcting for the model's known confusions. All "
+            "intervals hold simultaneously."
         )
 
     @property
     def who_counts(self) -> str:
-        """Which cells are in the count, and which are not."""
+        """State which cells are in the count and which are not."""
         said = f"In the count: {count(self.num_cells, 'cell')}"
         if self.num_named:
             said += f", {self.num_named:,} of them as you named them"
@@ -102,12 +103,12 @@ class CellCount:
 
 
 def is_counted(case: SlideCell) -> bool:
-    """Whether a cell is in the count."""
-    return not case.answer.rejected if case.corrected is None else case.corrected != OUTSIDE
+    """Return whether a cell is in the count."""
+    return not case.prediction.rejected if case.corrected is None else case.corrected != OUTSIDE
 
 
-def count_cells(desk: Service, slide: Slide) -> CellCount | None:
-    """The count of a slide; None when no cell is left to count."""
+def count_cells(service: Service, slide: Slide) -> CellCount | None:
+    """Count a slide; None if no cell is left to count."""
     from hf_wbc.evaluation.differential import differential
     from hf_wbc.evaluation.slide import UNKNOWN
 
@@ -115,14 +116,14 @@ def count_cells(desk: Service, slide: Slide) -> CellCount | None:
     if not any(map(is_counted, cases)):
         return None
     found = differential(
-        np.stack([case.answer.probabilities for case in cases]),
-        desk.predictor.held_out,
+        np.stack([case.prediction.probabilities for case in cases]),
+        service.predictor.held_out,
         corrections=[UNKNOWN if case.corrected is None else case.corrected for case in cases],
-        rejected=[case.answer.rejected for case in cases],
+        rejected=[case.prediction.rejected for case in cases],
     )
     return CellCount(
         rows=tuple(_row(found, label) for label in lineage_order(NAMES)),
-        flags=tuple(_flags(desk, cases, found)),
+        flags=tuple(_flags(service, cases, found)),
         notes=tuple(_notes(found)),
         num_cells=found.num_cells,
         num_named=sum(case.corrected is not None for case in cases),
@@ -147,18 +148,18 @@ def _row(found: "Differential", label: int) -> CountRow:
     )
 
 
-def _flags(desk: Service, cases: Sequence[SlideCell], found: "Differential") -> list[str]:
-    """What a reader has to see first, with the numbers of the cells to look at."""
-    chances = np.stack([case.answer.probabilities for case in cases])
+def _flags(service: Service, cases: Sequence[SlideCell], found: "Differential") -> list[str]:
+    """The flags of the smear, with the numbers of the cells to review."""
+    chances = np.stack([case.prediction.probabilities for case in cases])
     for row, case in enumerate(cases):
         if case.corrected is not None:
             chances[row] = np.arange(len(NAMES)) == case.corrected
     left_out = [row for row, case in enumerate(cases) if not is_counted(case)]
     flags = []
-    for flag in smear_flags(found, chances, desk.blasts_from, left_out):
+    for flag in smear_flags(found, chances, service.blasts_from, left_out):
         numbers = [str(cases[row].number) for row in flag.cells[:MOST_NAMED]]
         more = " and others" if len(flag.cells) > MOST_NAMED else ""
-        look = f" Look first at no. {', '.join(numbers)}{more}." if numbers else ""
+        look = f" Review first: no. {', '.join(numbers)}{more}." if numbers else ""
         flags.append(f"{flag.text}{look}")
     return flags
 
@@ -166,6 +167,8 @@ def _flags(desk: Service, cases: Sequence[SlideCell], found: "Differential") -> 
 def _notes(found: "Differential") -> list[str]:
     notes = []
     if missing := [cell_name(c) for c, s in enumerate(found.shares) if not s.identifiable]:
-        notes.append(f"The model was never taught {join_names(missing)}: these are not counted.")
-    notes.append("An interval tells what another slide of the same blood might have shown.")
+        notes.append(
+            f"The model had no training cells of {join_names(missing)}: these are not counted."
+        )
+    notes.append("The interval covers what another slide of the same blood might show.")
     return notes

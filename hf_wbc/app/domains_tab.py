@@ -1,14 +1,13 @@
-"""The tab that says how much the dropped cells are like those of the training laboratories.
+"""The tab that compares a slide's cells with the training laboratories, without labels.
 
-Where a slide's cells lie among the training cells that travel with the model.
-
-Which model fits a slide best, as far as that can be told without labels.
-
-Two rules that look at predictions alone; on real cells each lost macro-F1 against a choice with
-labels (docs/adaptation.md), so that the page calls them hints."""
+It shows a map of the slide's cells among the training cells stored with the model, and ranks models
+by two unsupervised criteria. On real cells both criteria lost macro-F1 against a choice with labels
+(docs/adaptation.md), so the page calls them hints.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -19,45 +18,40 @@ from hf_wbc.app.service import PageModel, Service, model_title
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.config import TrainConfig
-from hf_wbc.evaluation.validators import (
-    class_ami,
-    nearest_neighbours,
-    own_distances,
-    principal_plane,
-    softmax_corr,
-    unit_rows,
-)
-from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.html import Picture, picture
 
+if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
+
+
 FEWEST = 5
-"""Cells below which nothing can be said of a laboratory."""
+"""Least number of cells for a comparison."""
 WELCOME = (
-    "Read a slide in the tab Many cells first: here you see where its cells lie among those of the "
-    "training laboratories, and which model fits them best."
+    "Predict a slide in the tab Many cells first. This tab then shows where its cells lie among those "
+    "of the training laboratories, and which model fits them best."
 )
 
 
-def domains_tab(desk: Service, sessions: Sessions) -> None:
-    """Put the tab's components and events into the open blocks."""
-    button = gr.Button("Compare the slide of Many cells", variant="primary", elem_id="domains-go")
+def domains_tab(service: Service, sessions: Sessions) -> None:
+    """Add the tab's components and events to the current blocks."""
+    button = gr.Button("Compare the slide in Many cells", variant="primary", elem_id="domains-go")
     result = gr.HTML(notice(WELCOME), elem_id="domains-result", js_on_load=script("live.js"))
 
     def show(request: gr.Request) -> str:
-        return _shown(desk, sessions.slide(visitor_id(request)))
+        return _shown(service, sessions.slide(visitor_id(request)))
 
     button.click(show, None, [result], **busy("/domains"))
 
 
-def _shown(desk: Service, slide: Slide) -> str:
+def _shown(service: Service, slide: Slide) -> str:
     if len(slide.cases) < FEWEST:
-        return notice(f"{WELCOME} It takes {FEWEST} cells or more.")
+        return notice(f"{WELCOME} It needs at least {FEWEST} cells.")
 
     shown = ""
     with error_message() as failed:
         values = {
-            "found": domain_map(desk, slide),
-            "fits": rank_models(desk, slide),
+            "found": domain_map(service, slide),
+            "fits": rank_models(service, slide),
             "num_cells": len(slide.cases),
         }
         shown = fragment("domains.html", values)
@@ -69,29 +63,37 @@ YOURS = "your cells"
 
 @dataclass(frozen=True)
 class DomainMap:
-    """The picture and its numbers."""
+    """A map of the slide's cells among the training cells, with its numbers."""
 
     map: Picture
     share: float
-    """Of the training cells' variance that the picture shows."""
+    """Fraction of the training cells' variance that the map shows."""
     num_known: int
     nearest_sources: tuple[tuple[str, float], ...]
-    """The share of the cells whose nearest training cell is of each laboratory."""
+    """Fraction of the cells whose nearest training cell is from each laboratory."""
     distance: float
     """Median distance of the cells to their nearest training cell."""
     own_distance: float
-    """The same of the training cells to each other."""
+    """Median distance of the training cells to each other."""
     is_far: bool
 
 
-def domain_map(desk: Service, slide: Slide) -> DomainMap | None:
-    """None where the model was saved without training cells."""
+def domain_map(service: Service, slide: Slide) -> DomainMap | None:
+    """Map a slide's cells; None for a model without stored training cells."""
+    from hf_wbc.evaluation.validators import (
+        nearest_neighbours,
+        own_distances,
+        principal_plane,
+        unit_rows,
+    )
     from hf_wbc.plots.cell_map import draw_domains_map
 
-    gallery = desk.predictor.reference_set.gallery
+    gallery = service.predictor.reference_set.gallery
     if gallery is None:
         return None
-    mine = unit_rows(np.stack([case.answer.features for case in slide.cases]).astype(np.float64))
+    mine = unit_rows(
+        np.stack([case.prediction.features for case in slide.cases]).astype(np.float64)
+    )
     known = gallery.features.astype(np.float64)
     plane = principal_plane(known)
     names = (*sorted(set(gallery.sources)), YOURS)
@@ -122,37 +124,39 @@ MOST_CELLS = 300
 
 @dataclass(frozen=True)
 class ModelFit:
-    """One model on the slide."""
+    """How well one model fits the slide."""
 
     name: str
     method: str
     class_ami: float
-    """How well its classes agree with clusters of its features."""
+    """Agreement of its predicted classes with clusters of its features."""
     softmax_corr: float
-    """How seldom two of its classes are predicted together."""
+    """How rarely it predicts two classes together."""
     rejected: float
-    """Share of the cells that it calls unlike all it knows."""
+    """Fraction of the cells that it rejects."""
     is_this: bool
 
 
 @dataclass(frozen=True)
 class ModelRanking:
-    """All models on the slide."""
+    """All models, ranked on the slide."""
 
     found: tuple[ModelFit, ...]
-    """The best first."""
+    """Best first."""
     left_out: tuple[str, ...]
-    """Models that could not be loaded, each with the reason."""
+    """One sentence for each model that could not be compared."""
 
 
-def rank_models(desk: Service, slide: Slide) -> ModelRanking:
-    """The page's model and those of the others that are loaded."""
+def rank_models(service: Service, slide: Slide) -> ModelRanking:
+    """Rank the page's model and the other loaded models on a slide."""
     cases = slide.cases[:: -(-len(slide.cases) // MOST_CELLS)]
-    found = [_fit(desk.own, [case.answer for case in cases], True)]
+    found = [_fit(service.own, [case.prediction for case in cases], True)]
     left_out = []
-    for model in desk.others:
+    for model in service.others:
         if not model.settled.done():
-            left_out.append(f"The model “{model.name}” is still being loaded: compare again soon.")
+            left_out.append(
+                f"The model “{model.name}” is still loading; compare again in a moment."
+            )
             continue
         try:
             predictor = model.predictor
@@ -160,14 +164,16 @@ def rank_models(desk: Service, slide: Slide) -> ModelRanking:
             left_out.append(f"The model “{model.name}” cannot be compared: {error}.")
             continue
         pixels = [case.picture.pixels for case in cases]
-        answers = predictor.predict(pixels, cases[0].answer.um_per_px)
-        found.append(_fit(model, answers, False))
+        predictions = predictor.predict(pixels, cases[0].prediction.um_per_px)
+        found.append(_fit(model, predictions, False))
     return ModelRanking(tuple(sorted(found, key=lambda fit: -fit.class_ami)), tuple(left_out))
 
 
-def _fit(model: PageModel, answers: list[CellPrediction], is_this: bool) -> ModelFit:
-    p = np.stack([answer.probabilities for answer in answers])
-    features = np.stack([answer.features for answer in answers])
+def _fit(model: PageModel, predictions: "list[CellPrediction]", is_this: bool) -> ModelFit:
+    from hf_wbc.evaluation.validators import class_ami, softmax_corr
+
+    p = np.stack([prediction.probabilities for prediction in predictions])
+    features = np.stack([prediction.features for prediction in predictions])
     return ModelFit(
         name=model_title(model.name),
         method="unknown"
@@ -175,6 +181,6 @@ def _fit(model: PageModel, answers: list[CellPrediction], is_this: bool) -> Mode
         else TrainConfig.from_record(model.record).adapt.method,
         class_ami=class_ami(features, p.argmax(1)),
         softmax_corr=softmax_corr(p),
-        rejected=float(np.mean([answer.rejected for answer in answers])),
+        rejected=float(np.mean([prediction.rejected for prediction in predictions])),
         is_this=is_this,
     )

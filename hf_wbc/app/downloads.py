@@ -1,4 +1,4 @@
-"""What a person takes along: the table as CSV, and a report to print. Nothing is stored here."""
+"""Downloads: the table as CSV, and a report to print. Nothing is stored on the server."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell
 from hf_wbc.taxonomy import NAMES
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for a formula at a cell's beginning."""
-NOT_READ = "still to be read, and not in the count"
+"""Characters that make a spreadsheet read a cell as a formula."""
+NOT_READ = "not predicted yet, and not in the count"
 
 
-def write_csv_download(desk: Service, slide: Slide) -> dict[str, str]:
-    """Name, kind and text of the table: one row a cell, with all probabilities.
+def write_csv_download(service: Service, slide: Slide) -> dict[str, str]:
+    """Return name, type and text of the table: one row per cell, with all probabilities.
 
     `counted_as` is empty for a cell that is not in the differential count.
     """
@@ -35,17 +35,17 @@ def write_csv_download(desk: Service, slide: Slide) -> dict[str, str]:
     return {"name": "cells.csv", "kind": "text/csv", "text": text.getvalue()}
 
 
-def write_report_download(desk: Service, slide: Slide) -> dict[str, str]:
-    """Name, kind and text of a page that prints well and loads nothing."""
+def write_report_download(service: Service, slide: Slide) -> dict[str, str]:
+    """Return name, type and text of a printable, self-contained HTML report."""
     from markupsafe import Markup
 
-    rows = count_rows(desk, slide)
+    rows = count_rows(service, slide)
     text = fragment(
         "report.html",
         {
-            "desk": desk,
+            "service": service,
             "slide": slide,
-            "count_html": Markup(count_html(desk, slide)),
+            "count_html": Markup(count_html(service, slide)),
             "rows": rows,
             "common": common_warnings(slide),
             "to_look": [row for row in rows if row["reasons"] and row["corrected"] is None],
@@ -55,31 +55,31 @@ def write_report_download(desk: Service, slide: Slide) -> dict[str, str]:
                 if case.corrected is not None
             },
             "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-            "revision": desk.predictor.pretrained.revision,
+            "revision": service.predictor.pretrained.revision,
         },
     )
     return {"name": "report.html", "kind": "text/html", "text": text}
 
 
 def _csv_row(case: SlideCell | PendingCell) -> list[Any]:
-    """A cell that waits has only what a person said of it."""
-    said, name = case.corrected, case.picture.name
-    yours = "" if said is None else OUTSIDE_NAME if said == OUTSIDE else NAMES[said]
+    """One row; a pending cell has only its correction."""
+    label, name = case.corrected, case.picture.name
+    yours = "" if label is None else OUTSIDE_NAME if label == OUTSIDE else NAMES[label]
     image = f"'{name}" if name.startswith(FORMULA) else name
     if isinstance(case, PendingCell):
         return [case.number, image, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
-    answer = case.answer
+    prediction = case.prediction
     return [
         case.number,
         image,
-        NAMES[answer.label],
-        f"{answer.probabilities[answer.label]:.6f}",
+        NAMES[prediction.label],
+        f"{prediction.probabilities[prediction.label]:.6f}",
         yours,
         NAMES[case.label] if is_counted(case) else "",
-        " ".join(NAMES[label] for label in answer.conformal_set),
-        answer.rejected,
-        f"{answer.um_per_px:.6g}",
-        answer.scale_guessed,
-        *(f"{p:.6f}" for p in answer.probabilities),
-        " ".join(answer.warnings),
+        " ".join(NAMES[label] for label in prediction.conformal_set),
+        prediction.rejected,
+        f"{prediction.um_per_px:.6g}",
+        prediction.scale_guessed,
+        *(f"{p:.6f}" for p in prediction.probabilities),
+        " ".join(prediction.warnings),
     ]

@@ -1,4 +1,4 @@
-"""Drawn cells for those who have no image at hand: toys, and free to give away."""
+"""Drawn example cells, for visitors without an image of their own."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 from hf_wbc.app.uploads import UploadedImage
 from hf_wbc.taxonomy import NAMES, class_id
 
-# Shares of a drawn slide with a shift to the left and some blasts.
+# Class proportions of a drawn slide with a left shift and some blasts.
 SLIDE = {
     "neutrophil_segmented": 0.38, "lymphocyte_typical": 0.2, "neutrophil_banded": 0.14,
     "monocyte": 0.08, "eosinophil": 0.05, "metamyelocyte": 0.05, "myelocyte": 0.04,
@@ -45,7 +45,7 @@ EXAMPLES = (
 
 @cache
 def draw_example(example: Example) -> UploadedImage:
-    """The picture; a drawing that no archive of `hf-wbc toy` holds."""
+    """Draw an example; archives of `hf-wbc toy` do not contain it."""
     from hf_wbc.toy.archives import LABORATORIES, draw_image
 
     name = NAMES[example.label]
@@ -55,7 +55,7 @@ def draw_example(example: Example) -> UploadedImage:
 
 @cache
 def draw_slide(seed: int = 0) -> tuple[tuple[UploadedImage, ...], float]:
-    """Cells as on a slide of known proportions, in a mixed order, and their um per pixel."""
+    """Draw the cells of a slide in random order; returns them and their um per pixel."""
     rng = np.random.default_rng(seed)
     labels = [
         class_id(name) for name, share in SLIDE.items() for _ in range(round(share * NUM_ON_SLIDE))
@@ -65,7 +65,7 @@ def draw_slide(seed: int = 0) -> tuple[tuple[UploadedImage, ...], float]:
         for number, label in enumerate(rng.permutation(labels))
     ]
     pictures = (draw_example(example) for example in examples)
-    # The number tells nothing of the class, as the name of a real image does not.
+    # Like the name of a real image, the number does not reveal the class.
     return tuple(
         UploadedImage(f"drawn_{number:03d}.png", picture.pixels)
         for number, picture in enumerate(pictures, 1)

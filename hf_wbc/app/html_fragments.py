@@ -1,6 +1,4 @@
-"""Pieces of HTML from templates: whatever a person or a file says is escaped.
-
-Small pictures in a page, as its own bytes: nothing is written, nothing else is asked for."""
+"""HTML fragments from templates, with all values escaped, and images as data URIs."""
 
 import io
 import re
@@ -13,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.html import data_uri
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from hf_wbc.inference.cell_prediction import CellPrediction
+
 
 FOLDER = Path(__file__).parent / "templates"
 
 
 def fragment(template: str, values: Mapping[str, Any]) -> str:
-    """A template of this room with its values; a missing one is an error."""
+    """Render a template of this folder; a missing value is an error."""
     return _environment().get_template(template).render(**values)
 
 
-def notice(words: str, kind: str = "note") -> str:
-    """A sentence in a frame; `kind` is note, or warning, which a screen reader says at once."""
-    return fragment("notice.html", {"words": words, "kind": kind})
+def notice(text: str, kind: str = "note") -> str:
+    """A framed sentence; `kind` is `note` or `warning`, which screen readers announce at once."""
+    return fragment("notice.html", {"text": text, "kind": kind})
 
 
 def style() -> str:
@@ -45,7 +44,7 @@ def script(name: str) -> str:
 
 
 def marked(text: str) -> "Markup":
-    """A card's sentence, in which `**` and back quotes mark words, as HTML.
+    """Render a card's sentence with `**bold**` and back quotes as HTML.
 
     >>> str(marked("**Oracle.** The rule `snd`, x < y"))
     '<b>Oracle.</b> The rule <code>snd</code>, x &lt; y'
@@ -72,7 +71,7 @@ def _environment() -> "Environment":
 
 
 def share(value: float) -> str:
-    """A fraction as it is read: two digits, and never 0 or 1 for what is not.
+    """Format a fraction with two digits, and never as 0 or 1 unless it is.
 
     >>> [share(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
     ['0.93', '>0.99', '<0.01', '1.00']
@@ -86,39 +85,41 @@ WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72
 HEAT = (255, 106, 0)
 
 
-def whole_number(pixels: NDArray[np.uint8]) -> str:
-    """An image, no wider or higher than WHOLE_PX."""
+def full_image(pixels: NDArray[np.uint8]) -> str:
+    """The whole image, at most `WHOLE_PX` wide and high."""
     return _uri(Image.fromarray(pixels), WHOLE_PX)
 
 
-def escaped_thumbnail(
-    pixels: NDArray[np.uint8], answer: CellPrediction, side_px: int = SQUARE_PX
+def crop_image(
+    pixels: NDArray[np.uint8], prediction: "CellPrediction", side_px: int = SQUARE_PX
 ) -> str:
-    """The 25 um that the model saw."""
-    return _uri(_square(pixels, answer), side_px)
+    """The 25 um crop that the model saw."""
+    return _uri(_square(pixels, prediction), side_px)
 
 
-def small(pixels: NDArray[np.uint8], answer: CellPrediction) -> str:
-    """The same, for a row of a table."""
-    return _uri(_square(pixels, answer), SMALL_PX, quality=72)
+def small(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> str:
+    """The crop as a small image for a table row."""
+    return _uri(_square(pixels, prediction), SMALL_PX, quality=72)
 
 
-def heat(pixels: NDArray[np.uint8], answer: CellPrediction, saliency: NDArray[np.float32]) -> str:
-    """The same in grey, coloured where it spoke for the class; saliency (size, size) in [0, 1]."""
+def heat(
+    pixels: NDArray[np.uint8], prediction: "CellPrediction", saliency: NDArray[np.float32]
+) -> str:
+    """The crop in gray, colored by saliency (size, size) in [0, 1]."""
     side = (SQUARE_PX, SQUARE_PX)
-    grey = _square(pixels, answer).convert("L").convert("RGB").resize(side)
+    grey = _square(pixels, prediction).convert("L").convert("RGB").resize(side)
     share = Image.fromarray((255 * 0.85 * saliency.clip(0, 1)).astype(np.uint8)).resize(side)
     return _uri(Image.composite(Image.new("RGB", side, HEAT), grey, share), SQUARE_PX)
 
 
 def thumbnail(data: bytes) -> str:
-    """An image file as a small picture."""
+    """A stored thumbnail as a data URI."""
     return _uri(Image.open(io.BytesIO(data)).convert("RGB"), 2 * SMALL_PX)
 
 
-def _square(pixels: NDArray[np.uint8], answer: CellPrediction) -> Image.Image:
-    """The box; what lies beyond the image's edges has the colour of its corner."""
-    left, top, right, bottom = answer.box
+def _square(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> Image.Image:
+    """Cut out the box; pixels outside the image get the color of its corner."""
+    left, top, right, bottom = prediction.box
     square = Image.new("RGB", (right - left, bottom - top), tuple(int(v) for v in pixels[0, 0]))
     square.paste(Image.fromarray(pixels), (-left, -top))
     return square

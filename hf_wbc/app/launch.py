@@ -1,4 +1,4 @@
-"""Open the page: no telemetry, no request to anywhere, uploads in a folder that goes with it."""
+"""Serve the page: no telemetry, no outgoing requests, uploads in a private temporary folder."""
 
 import inspect
 import os
@@ -19,19 +19,19 @@ PRIVATE = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_SSR_MODE": "False",
     "GRADIO_MCP_SERVER": "False",
-    # Gradio asks for it at every event; where it is not said, that imports all of matplotlib.
+    # Gradio reads it at every event; without a value, it imports all of matplotlib.
     "MPLBACKEND": "agg",
 }
 FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
-"""Paths by which Gradio hands out files, and asks other servers for a stranger."""
+"""Routes by which Gradio serves files and proxies requests to other servers."""
 
 
 @contextmanager
 def keep_private() -> Iterator[Path]:
-    """The environment in which Gradio is to be imported, and the folder of the uploads.
+    """Import Gradio in a private environment; yields the folder of the uploads.
 
-    What a killed server left is deleted, and the folder at the end: SIGTERM, with which containers
-    stop, ends the block as Ctrl-C does.
+    Folders that killed servers left behind are deleted first, and the folder itself at the end. SIGTERM,
+    which stops containers, ends the block like Ctrl-C.
     """
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
@@ -49,11 +49,11 @@ def keep_private() -> Iterator[Path]:
 
 
 def _import_gradio() -> None:
-    """Import it as it is, but for the stubs.
+    """Import Gradio without letting it write stub files.
 
-    To import Gradio also reads the source of its components and writes stubs for editors beside
-    them, each time: half of its import, and nothing to be done in an installed package. It passes
-    over what has no file.
+    On import, Gradio reads the source of its components and writes stubs for editors next to them.
+    That takes half of the import time and fails in a read-only installation. Gradio skips components
+    whose file is unknown.
     """
     file_of = inspect.getfile
 
@@ -70,20 +70,30 @@ def _import_gradio() -> None:
         inspect.getfile = file_of
 
 
-def launch(desk: "Service", host: str, port: int | None) -> tuple[Any, str]:
-    """Serve the page of a desk in another thread; (the blocks, its address).
+def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
+    """Serve the page in another thread.
 
-    Call it within `private`, before anything else imports Gradio. `port` None takes a free one.
-    ValueError when the port is taken.
+    Call this inside `keep_private`, before anything else imports Gradio.
+
+    Args:
+        service: The models and limits of the page.
+        host: Address to listen on.
+        port: Port to listen on; None takes a free one.
+
+    Returns:
+        The blocks and the address of the page.
+
+    Raises:
+        ValueError: If the port is taken.
     """
     from hf_wbc.app.blocks import build_page, theme
     from hf_wbc.app.html_fragments import script, style
     from hf_wbc.app.middleware import BlockedRoutes, UploadIsolation
     from hf_wbc.app.sessions import Sessions, session_cleanup
 
-    limits = desk.limits
+    limits = service.limits
     sessions = Sessions(limits)
-    page = build_page(desk, sessions)
+    page = build_page(service, sessions)
     try:
         _, url, _ = page.launch(
             server_name=host,
@@ -98,7 +108,7 @@ def launch(desk: "Service", host: str, port: int | None) -> tuple[Any, str]:
             state_session_capacity=1000,
             enable_monitoring=False,
             theme=theme(),
-            # Gradio's own `css` would take `.dark` for a part of the page.
+            # Gradio's own `css` parameter would scope `.dark` to a part of the page.
             head=f"<style>{style()}</style><script>{script('page.js')}</script>",
             app_kwargs={
                 "lifespan": session_cleanup(page, sessions, limits),

@@ -1,9 +1,9 @@
-"""Every upload in a folder of its own.
+"""Isolate uploads from each other, and block routes that the page never uses.
 
-Gradio names an upload's folder by its content, so that two people with the same image share a
-file: the one whose answer comes first would delete the other's. Here each request has its own.
-
-Requests that the page never makes: files of others, and addresses to fetch for a stranger."""
+Gradio names an upload's folder by its content, so two visitors with the same image share a file, and
+deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
+`BlockedRoutes` closes Gradio's routes that serve files or fetch addresses for a client.
+"""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ PATHS = ("/gradio_api/upload", "/upload")
 
 
 class UploadIsolation:
-    """Takes uploads in Gradio's place, by Gradio's own reader, into new folders in `root`."""
+    """Handle uploads instead of Gradio, with Gradio's own parser, each in a new folder in `root`."""
 
     def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
         self.app, self.root = app, root
@@ -31,7 +31,7 @@ class UploadIsolation:
 
     @classmethod
     def entry(cls, root: Path, max_bytes: int, total_bytes: int) -> "Middleware":
-        """As an entry of an application's middleware; bytes of one file, and of all that wait."""
+        """A middleware entry; limits in bytes for one file and for all pending uploads."""
         from starlette.middleware import Middleware
 
         return Middleware(cls, root=root, max_bytes=max_bytes, total_bytes=total_bytes)
@@ -55,7 +55,9 @@ class UploadIsolation:
         from starlette.responses import JSONResponse, PlainTextResponse
 
         if _size(self.root) > self.total_bytes:
-            return PlainTextResponse("so many uploads wait here that there is no room", 503)
+            return PlainTextResponse(
+                "too many uploads are pending; try again in a few minutes", 503
+            )
         folder = self.root / uuid4().hex
         folder.mkdir()
         upload = request.query_params.get("upload_id")
@@ -76,8 +78,10 @@ class UploadIsolation:
             return PlainTextResponse(error.detail, error.status_code)
         except ClientDisconnect:
             _remove(folder)
-            return PlainTextResponse("the upload was broken off", 400)
-        request.app.get_blocks().upload_file_set.update(found)  # swept by age if nobody asks
+            return PlainTextResponse("the upload was interrupted", 400)
+        request.app.get_blocks().upload_file_set.update(
+            found
+        )  # Gradio deletes unclaimed files by age
         return JSONResponse([str(path) for path in found])
 
 
@@ -88,9 +92,9 @@ def _remove(folder: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below; some, and their folders, may go meanwhile."""
+    """Bytes of all files below; files and folders may disappear meanwhile."""
     total = 0
-    for place, _, names in os.walk(folder):  # which passes over a folder that has gone
+    for place, _, names in os.walk(folder):  # skips folders that disappear
         for name in names:
             with suppress(OSError):
                 total += (Path(place) / name).stat().st_size
@@ -98,14 +102,14 @@ def _size(folder: Path) -> int:
 
 
 class BlockedRoutes:
-    """Answers 403 to paths that begin with one of `prefixes`, before Gradio sees them."""
+    """Answer 403 to paths that start with one of `prefixes`, before Gradio handles them."""
 
     def __init__(self, app: "ASGIApp", prefixes: Sequence[str]) -> None:
         self.app, self.prefixes = app, tuple(prefixes)
 
     @classmethod
     def entry(cls, prefixes: Sequence[str]) -> "Middleware":
-        """As an entry of an application's middleware."""
+        """A middleware entry."""
         from starlette.middleware import Middleware
 
         return Middleware(cls, prefixes=prefixes)
@@ -114,7 +118,7 @@ class BlockedRoutes:
         if scope["type"] == "http" and scope["path"].startswith(self.prefixes):
             from starlette.responses import PlainTextResponse
 
-            answer = PlainTextResponse("Nothing is handed out here.", status_code=403)
-            await answer(scope, receive, send)
+            response = PlainTextResponse("This page does not serve files.", status_code=403)
+            await response(scope, receive, send)
             return
         await self.app(scope, receive, send)

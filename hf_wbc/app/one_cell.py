@@ -1,8 +1,8 @@
-"""The tab for one image: its class, how sure that is, what else it may be, and on what grounds."""
+"""The tab for one image: its class, the uncertainty, alternatives, and the evidence."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -21,26 +21,29 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
 from hf_wbc.comparison.document import join_names
-from hf_wbc.inference.cell_prediction import CellPrediction
 from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
+
+if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
+
 
 NUM_NEIGHBOURS = 6
 ORDER = lineage_order(NAMES)
 WELCOME = (
-    "Drop an image of one white blood cell, or choose a drawn one. The 25 µm around the cell are "
-    "cut out and compared with eleven kinds of cells."
+    "Drop an image of one white blood cell, or choose a drawn one. The model looks at the 25 µm "
+    "around the cell and compares it with eleven classes."
 )
 
 
-def one_cell_tab(desk: Service, sessions: Sessions) -> None:
-    """Put the tab's components and events into the open blocks."""
-    tab = OneCell(desk, sessions)
+def one_cell_tab(service: Service, sessions: Sessions) -> None:
+    """Add the tab's components and events to the current blocks."""
+    tab = OneCell(service, sessions)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             drop = file_drop_box("An image of one cell", height=170, elem_id="one-drop")
-            scale = scale_box(desk, "one-scale")
-            gr.Markdown("No image at hand? These are drawings:")
+            scale = scale_box(service, "one-scale")
+            gr.Markdown("No image available? Try a drawing:")
             buttons = []
             with gr.Row(elem_classes="wbc-examples"):
                 for example in EXAMPLES:
@@ -55,81 +58,82 @@ def one_cell_tab(desk: Service, sessions: Sessions) -> None:
 
 @dataclass(frozen=True)
 class OneCell:
-    """What the tab does, for a visitor whom Gradio's request names."""
+    """The tab's event handlers; Gradio's request identifies the visitor."""
 
-    desk: Service
+    service: Service
     sessions: Sessions
 
     def take(
-        self, given: Sequence[UploadedFile], said: str, request: gr.Request
+        self, files: Sequence[UploadedFile], scale_text: str, request: gr.Request
     ) -> tuple[Any, ...]:
-        """Read a dropped image; the box is empty again."""
-        uploads = self.desk.take(given)
-        return self.read(uploads, said, visitor_id(request)), None
+        """Predict an uploaded image and clear the upload box."""
+        uploads = self.service.take(files)
+        return self.read(uploads, scale_text, visitor_id(request)), None
 
-    def again(self, said: str, request: gr.Request) -> Any:
-        """Read the image at another scale."""
+    def again(self, scale_text: str, request: gr.Request) -> Any:
+        """Predict the same image at another scale."""
         who = visitor_id(request)
         picture = self.sessions.picture(who)
         if picture is None:
             gone = self.sessions.news(who)
             return notice(f"{gone}.", "warning") if gone else gr.skip()
-        return self.read(Uploads((picture,)), said, who)
+        return self.read(Uploads((picture,)), scale_text, who)
 
     def example(self, number: int) -> Callable[[gr.Request], tuple[str, str]]:
-        """Read a drawn cell; the event of its button."""
+        """Return the event handler that predicts a drawn cell."""
         example = EXAMPLES[number]
 
         def read(request: gr.Request) -> tuple[str, str]:
-            self.desk.wait()
-            said = f"{example.um_per_px:.4g}"
-            return said, self.read(Uploads((draw_example(example),)), said, visitor_id(request))
+            self.service.wait()
+            scale = f"{example.um_per_px:.4g}"
+            uploads = Uploads((draw_example(example),))
+            return scale, self.read(uploads, scale, visitor_id(request))
 
         return read
 
-    def read(self, uploads: Uploads, said: str, who: str) -> str:
-        """The answer to the first picture, after what is wrong with the others."""
-        said_of = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
+    def read(self, uploads: Uploads, scale_text: str, who: str) -> str:
+        """Render the prediction for the first image, preceded by notices about the others."""
+        parts = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
         if len(uploads.pictures) > 1:
-            words = (
-                f"The first of {len(uploads.pictures):,} images; for all of them see Many cells."
-            )
-            said_of.append(notice(words))
+            words = f"This is the first of {len(uploads.pictures):,} images. Use the tab Many cells for all."
+            parts.append(notice(words))
         if not uploads.pictures:
             self.sessions.show(who, None)
-            return "".join(said_of) or notice(WELCOME)
+            return "".join(parts) or notice(WELCOME)
         with error_message() as failed:
             picture = uploads.pictures[0]
             self.sessions.show(who, picture)
-            answer = self.desk.answer(picture, self.desk.scale(said))
-            said_of.append(show(self.desk, picture, answer))
-        return "".join(said_of) + failed.html
+            prediction = self.service.predict_cell(picture, self.service.scale(scale_text))
+            parts.append(show(self.service, picture, prediction))
+        return "".join(parts) + failed.html
 
 
-def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
-    """All that is to be said of one picture."""
+def show(service: Service, picture: UploadedImage, prediction: "CellPrediction") -> str:
+    """Render everything about one image."""
     height, width = picture.pixels.shape[:2]
-    heat, test = desk.predictor.saliency(picture.pixels, answer.um_per_px, answer.label)
+    heat, test = service.predictor.saliency(
+        picture.pixels, prediction.um_per_px, prediction.label
+    )
     return fragment(
         "one_cell.html",
         {
-            "answer": answer,
+            "prediction": prediction,
             "name": picture.name,
-            "label": cell_name(answer.label),
-            "lineage": CLASSES[answer.label].lineage,
-            "set_sentences": set_sentences(answer, desk.alpha, desk.always_in_set),
-            "warnings": remaining_warnings(answer),
-            "whole": html_fragments.whole_number(picture.pixels),
-            "seen": html_fragments.escaped_thumbnail(picture.pixels, answer),
-            "heat": html_fragments.heat(picture.pixels, answer, heat),
-            "map_sentence": map_sentence(test, answer.label),
+            "label": cell_name(prediction.label),
+            "lineage": CLASSES[prediction.label].lineage,
+            "set_sentences": set_sentences(prediction, service.alpha, service.always_in_set),
+            "warnings": remaining_warnings(prediction),
+            "whole": html_fragments.full_image(picture.pixels),
+            "seen": html_fragments.crop_image(picture.pixels, prediction),
+            "heat": html_fragments.heat(picture.pixels, prediction, heat),
+            "map_sentence": map_sentence(test, prediction.label),
             "width": width,
             "height": height,
-            "box": answer.box,
-            "untaught": join_names([cell_name(label) for label in desk.untaught], "or"),
-            "rows": [_row(answer, label, desk.always_in_set) for label in ORDER],
-            "lineages": list(answer.lineage.items()),
-            "confusables": confusables(answer),
+            "box": prediction.box,
+            "untaught": join_names([cell_name(label) for label in service.untaught], "or"),
+            "rows": [_row(prediction, label, service.always_in_set) for label in ORDER],
+            "lineages": list(prediction.lineage.items()),
+            "confusables": confusables(prediction),
             "neighbours": [
                 {
                     "uri": html_fragments.thumbnail(each.thumbnail) if each.thumbnail else "",
@@ -137,17 +141,17 @@ def show(desk: Service, picture: UploadedImage, answer: CellPrediction) -> str:
                     "source": each.source,
                     "distance": each.distance,
                 }
-                for each in desk.predictor.neighbors(answer, NUM_NEIGHBOURS)
+                for each in service.predictor.neighbors(prediction, NUM_NEIGHBOURS)
             ],
-            "model": f"Model {desk.title}",
+            "model": f"Model {service.title}",
         },
     )
 
 
-def _row(answer: CellPrediction, label: int, always: Collection[int]) -> dict[str, Any]:
+def _row(prediction: "CellPrediction", label: int, always: Collection[int]) -> dict[str, Any]:
     return {
         "name": cell_name(label),
-        "p": float(answer.probabilities[label]),
+        "p": float(prediction.probabilities[label]),
         "lineage": CLASSES[label].lineage,
-        "in_set": label in answer.conformal_set and label not in always,
+        "in_set": label in prediction.conformal_set and label not in always,
     }

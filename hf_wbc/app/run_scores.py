@@ -1,4 +1,4 @@
-"""The record of the run that trained a model: how it was scored, and how it was chosen."""
+"""Scores from the record of the run that trained a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,13 @@ RECORD = "record.json"
 
 
 def load_run_record(model: str) -> Mapping[str, Any] | None:
-    """Of a run's model folder, a published folder, or `org/name[@revision]` of the Hub.
+    """Load the training record of a model folder, a published folder, or a Hub model.
 
-    None where the model came without one. ValueError for a damaged one, or a Hub out of reach.
+    Returns:
+        The record, or None if the model has none.
+
+    Raises:
+        ValueError: If the record is damaged, or the Hub cannot be reached.
     """
     path = Path(model)
     if path.is_dir():
@@ -34,7 +38,7 @@ def load_run_record(model: str) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a model's card."""
+    """The scores on a model's card."""
 
     direction: str
     """`a → b`: sources and target."""
@@ -44,11 +48,11 @@ class Scores:
     table: "Table"
     by_class: "Table"
     unit: str
-    """What the bootstrap of the intervals draws."""
+    """The resampling unit of the bootstrap intervals."""
 
 
 def run_scores(record: Mapping[str, Any]) -> Scores:
-    """What the model's card says of its scores; ValueError for another version's record."""
+    """Read the scores of a record; ValueError if another version wrote it."""
     from hf_wbc.hub.model_card import class_table, score_table
     from hf_wbc.hub.model_card_text import direction, how_chosen, scored, warnings
 

@@ -1,6 +1,8 @@
-"""From files to answers: what the page and the endpoints share, without a component of either.
+"""From uploaded files to predictions: what the page and its endpoints share.
 
-The models of a page, loaded while it is open already: whoever needs one waits for it."""
+Models load in the background while the page is already open; callers block until the model they need
+is loaded.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,59 +19,55 @@ from hf_wbc.app.slide_state import Slide, SlidePredictions
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
 from hf_wbc.data.crop import guess_scale
 from hf_wbc.data.nucleus import find_nucleus
-from hf_wbc.inference.cell_prediction import CellPrediction
-from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX
 
 if TYPE_CHECKING:
-    from hf_wbc.inference.predictor import Predictor
-
-
-if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
     from hf_wbc.inference.predictor import Predictor
 
     Loaded = tuple[Predictor, Mapping[str, Any] | None]
 
 
 class PageModel:
-    """A model and the record of its run; to ask for either waits until both are there."""
+    """A model and the record of its run; accessing either blocks until both are loaded."""
 
     def __init__(self, name: str) -> None:
-        """`name` is a folder or `org/name[@revision]`, as a person wrote it."""
+        """Create an unloaded model; `name` is a folder or `org/name[@revision]`."""
         self.name = name
         self.settled: Future[Loaded] = Future()
-        """Done as soon as it is there, or cannot be."""
-        self.settled.set_running_or_notify_cancel()  # whoever leaves cancels it for nobody else
+        """Done when the model is loaded or has failed to load."""
+        self.settled.set_running_or_notify_cancel()  # so that one waiting caller cannot cancel it for others
 
     @classmethod
     def loaded(
         cls, name: str, predictor: "Predictor", record: Mapping[str, Any] | None = None
     ) -> Self:
-        """One that is there."""
+        """Wrap a model that is already loaded."""
         found = cls(name)
         found.settled.set_result((predictor, record))
         return found
 
     @property
     def predictor(self) -> "Predictor":
-        """The model; raises what went wrong."""
+        """The model; raises the error if loading failed."""
         return self.settled.result()[0]
 
     @property
     def record(self) -> Mapping[str, Any] | None:
-        """Of the run that trained it, or None where it came without; raises what went wrong."""
+        """The record of its training run, or None; raises the error if loading failed."""
         return self.settled.result()[1]
 
     def load(self) -> Exception | None:
-        """Load it, and let it answer once, so that its first visitor waits for nothing more.
+        """Load the model and run one prediction to warm it up.
 
-        What went wrong: a ValueError for what is no model of the eleven classes.
+        Returns:
+            The error if loading failed, such as a ValueError for a model with other classes.
         """
         try:
             from hf_wbc.app.answering import Predictor
 
             found = Predictor.load(self.name), load_run_record(self.name)
             found[0].predict([draw_example(EXAMPLES[0]).pixels], EXAMPLES[0].um_per_px)
-        except Exception as error:  # of whatever kind: nobody may wait for it for ever
+        except Exception as error:  # of any kind, so that no caller blocks forever
             self.settled.set_exception(error)
             return error
         self.settled.set_result(found)
@@ -78,24 +76,24 @@ class PageModel:
 
 BATCH = 32
 GUESSED_FROM = 96
-"""Cells, evenly spaced, from which the scale of all of them is guessed."""
+"""Most cells used to estimate the scale, taken at even spacing."""
 SAME_GUESS = 0.05
-"""Guesses that differ by less, of the other, are one: more cells do not change a slide's scale."""
+"""Relative difference below which a new estimate keeps the slide's earlier scale."""
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Service:
-    """A model and what it may be asked; until it is loaded, whoever asks waits."""
+    """A model and what the page can ask it; callers block until it is loaded."""
 
     own: PageModel
     laboratories: Mapping[str, float] = field(default_factory=dict)
-    """um per pixel by name."""
+    """Scale in um per pixel by laboratory."""
     limits: Limits = LIMITS
     others: tuple[PageModel, ...] = ()
-    """Models that the page compares with it."""
+    """Other models to compare with."""
     is_toy: bool = False
-    """It has seen drawings alone."""
+    """Whether the model was trained on drawings only."""
 
     @property
     def predictor(self) -> "Predictor":
@@ -103,32 +101,32 @@ class Service:
         return self.own.predictor
 
     def wait(self) -> None:
-        """Until the model is there: nothing that answers may be imported by two threads at once."""
+        """Block until the model is loaded and its libraries are imported."""
         self.own.settled.result()
 
     @property
     def alpha(self) -> float | None:
-        """The share of conformal sets that may miss the class; None without sets."""
+        """Fraction of prediction sets that may miss the class; None without sets."""
         abstention = self.predictor.abstention
         return None if abstention is None else abstention.within_class.alpha
 
     @property
     def always_in_set(self) -> frozenset[int]:
-        """Classes of which too few cells were held out to leave them out of a conformal set."""
+        """Classes in every prediction set, because too few of their cells were held out."""
         abstention = self.predictor.abstention
         limits = () if abstention is None else abstention.within_class.thresholds
         return frozenset(label for label, limit in enumerate(limits) if limit is None)
 
     @property
     def untaught(self) -> tuple[int, ...]:
-        """Classes of which the model never saw a cell: it cannot name one."""
+        """Classes without training cells, which the model cannot predict."""
         abstention = self.predictor.abstention
         numbers = () if abstention is None else abstention.num_images
         return tuple(label for label, num in enumerate(numbers) if not num)
 
     @property
     def blasts_from(self) -> float | None:
-        """Probability from which the model's own review looks at a blast; None where unknown."""
+        """Blast probability from which the model's review flags a cell; None if unknown."""
         abstention = self.predictor.abstention
         review = None if abstention is None else abstention.reviews.get("myeloblast")
         return None if review is None else review.threshold
@@ -138,23 +136,20 @@ class Service:
         """The model's name."""
         return model_title(self.own.name)
 
-    def scale(self, said: str | float | None) -> float | None:
-        """um per pixel as a person says it; None to guess. ValueError for what is no scale."""
-        return parse_scale(said, self.laboratories)
+    def scale(self, value: str | float | None) -> float | None:
+        """Parse um per pixel; None means estimate it. ValueError for an invalid scale."""
+        return parse_scale(value, self.laboratories)
 
-    def take(self, given: Sequence[UploadedFile]) -> Uploads:
-        """The pictures of some files, once the model is there; the files are deleted anyhow."""
+    def take(self, files: Sequence[UploadedFile]) -> Uploads:
+        """Read the images of uploaded files once the model is loaded; always deletes the files."""
         try:
             self.wait()
-            return read_uploads(given, self.limits)
+            return read_uploads(files, self.limits)
         finally:
-            remove_all(given)
+            remove_all(files)
 
-    def answer(self, picture: UploadedImage, um_per_px: float | None) -> CellPrediction:
-        """The answer to one picture; None lets its scale be guessed.
-
-        ValueError for a scale that cannot be.
-        """
+    def predict_cell(self, picture: UploadedImage, um_per_px: float | None) -> "CellPrediction":
+        """Predict one image; a scale of None is estimated. ValueError for an invalid scale."""
         return self.predictor.predict([picture.pixels], um_per_px)[0]
 
     def read(
@@ -163,20 +158,29 @@ class Service:
         um_per_px: float | None,
         report: Report = lambda done, total: None,
     ) -> SlidePredictions:
-        """Answers to what waits on a slide, or to all of it at another scale than before.
+        """Predict the pending cells of a slide, or all of them if the scale changed.
 
-        None lets the scale be guessed, of all pictures together. When the time is over the rest
-        has no answer yet; at least one batch has. ValueError for a scale that cannot be.
+        Args:
+            slide: The slide.
+            um_per_px: Scale of all images; None estimates it from all of them together.
+            report: Called with the number of cells done and the total.
+
+        Returns:
+            The predictions. After the time limit the remaining cells stay pending; at least one
+            batch is always predicted.
+
+        Raises:
+            ValueError: For an invalid scale.
         """
         every = slide.every
         is_guess, is_assumed = um_per_px is None, False
         if um_per_px is None:
             um_per_px, is_assumed = _guessed([one.picture for one in every], slide.scale)
-        # A model that measures a laboratory's stain has to see all of its cells together.
+        # A model that measures a laboratory's stain needs all of its cells at once.
         measures = self.predictor.pretrained.rule.needs_images
         is_other = slide.scale not in (None, (um_per_px, is_guess))
-        anew = is_other or (measures and bool(slide.cases and slide.waiting))
-        todo = every if anew else slide.waiting
+        replaces_all = is_other or (measures and bool(slide.cases and slide.waiting))
+        todo = every if replaces_all else slide.waiting
         pixels = [one.picture.pixels for one in todo]
         end = time.monotonic() + self.limits.seconds
         found: list[CellPrediction] = []
@@ -189,14 +193,14 @@ class Service:
         report(len(found), len(todo))
         if is_guess:
             found = [replace(one, scale_guessed=True) for one in found]
-        answers = {one.number: answer for one, answer in zip(todo, found, strict=False)}
-        return SlidePredictions(answers, anew, is_assumed)
+        predictions = {one.number: prediction for one, prediction in zip(todo, found, strict=False)}
+        return SlidePredictions(predictions, replaces_all, is_assumed)
 
 
 def model_title(model: str) -> str:
-    """A model's name: of a run its folder's.
+    """The displayed name of a model; for a run, the name of its folder.
 
-    >>> title_of("runs/6dab9185a933/model"), title_of("org/name@v1")
+    >>> model_title("runs/6dab9185a933/model"), model_title("org/name@v1")
     ('6dab9185a933', 'name@v1')
     """
     path = Path(model)
@@ -206,10 +210,14 @@ def model_title(model: str) -> str:
 def _guessed(
     pictures: Sequence[UploadedImage], before: tuple[float, bool] | None
 ) -> tuple[float, bool]:
-    """um per pixel of pictures of one microscope, and whether nothing in them tells it.
+    """Estimate um per pixel of images from one microscope.
 
-    It is the guess `before`, where that is about the same.
+    Returns:
+        The scale, and whether it is a default because no nucleus was found. An earlier estimate,
+        `before`, is kept if the new one is about the same.
     """
+    from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX
+
     some = pictures[:: max(-(-len(pictures) // GUESSED_FROM), 1)]
     found = guess_scale([find_nucleus(one.pixels) for one in some])
     um_per_px = DEFAULT_UM_PER_PX if found is None else found

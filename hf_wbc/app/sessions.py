@@ -1,11 +1,10 @@
-"""What visitors hold while they are here: their pictures, in memory, within one bound for all.
+"""Visitors' images in memory, within one limit for all visitors.
 
-A visitor's pictures go soon after the page is closed, or when it is long unused. Where the bound is
-reached, those go first that nobody has touched for the longest time. Who is at work keeps theirs:
-then a newcomer is asked to come back. Gradio's own state would stay for an hour after a page is
-closed, and knows no bound.
-
-Forgetting visitors: their pictures, and what Gradio keeps of what their pages show."""
+A session is deleted soon after its page is closed or after long inactivity. When the memory limit
+is reached, the sessions that were idle longest are deleted first; active sessions are kept, and new
+visitors are asked to come back. Gradio's own state has no limit and lives for an hour after the page
+is closed, so `session_cleanup` deletes it as well.
+"""
 
 import asyncio
 import time
@@ -23,19 +22,19 @@ from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedImage
 
 NUM_NEWS = 10_000
-"""Visitors who are still to be told that their pictures are gone; of more the first are not."""
+"""Number of visitors who can still be informed that their images were deleted."""
 
 
 @dataclass
 class _Held:
-    """One visitor's."""
+    """The state of one visitor."""
 
     used: float
     slide: Slide = field(default_factory=Slide)
     picture: UploadedImage | None = None
-    """Of the tab One cell."""
+    """The image of the tab One cell."""
     left: bool = False
-    """The page was closed, or the connection broke."""
+    """Whether the page was closed or the connection lost."""
     reading: Lock = field(default_factory=Lock)
 
     @property
@@ -44,7 +43,7 @@ class _Held:
 
 
 class Sessions:
-    """Safe to use from several threads; visitors are known by Gradio's name of their session."""
+    """Thread-safe store of sessions, by Gradio's session hash."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._clock = limits, clock
@@ -54,24 +53,25 @@ class Sessions:
 
     @property
     def num_bytes(self) -> int:
-        """Of all pictures that are held."""
+        """Memory of all images of all sessions."""
         with self._lock:
             return sum(held.num_bytes for held in self._held.values())
 
     def slide(self, visitor: str) -> Slide:
-        """A visitor's slide; an empty one for a newcomer."""
+        """Return a visitor's slide; an empty one for a new visitor."""
         with self._lock:
             return self._of(visitor).slide
 
     def picture(self, visitor: str) -> UploadedImage | None:
-        """A visitor's picture in the tab One cell."""
+        """Return a visitor's image in the tab One cell."""
         with self._lock:
             return self._of(visitor).picture
 
     def change(self, visitor: str, change: Callable[[Slide], Slide]) -> Slide:
-        """Change a visitor's slide as it is now; the new one.
+        """Apply a change to a visitor's current slide and return the new slide.
 
-        ValueError when there is no room for it; then the slide stays as it was.
+        Raises:
+            ValueError: If there is no memory left; the slide stays as it was.
         """
         with self._lock:
             held = self._of(visitor)
@@ -81,7 +81,7 @@ class Sessions:
             return slide
 
     def show(self, visitor: str, picture: UploadedImage | None) -> None:
-        """Keep a picture in the place of the one before; ValueError when there is no room."""
+        """Replace the image of the tab One cell; ValueError if there is no memory left."""
         with self._lock:
             held = self._of(visitor)
             before = 0 if held.picture is None else held.picture.pixels.nbytes
@@ -89,30 +89,30 @@ class Sessions:
             held.picture = picture
 
     def reading(self, visitor: str) -> AbstractContextManager[object]:
-        """Held while a visitor's slide is read: a second reading waits for the first."""
+        """A lock that serializes predictions of one visitor's slide."""
         with self._lock:
             return self._of(visitor).reading
 
     def news(self, visitor: str) -> str:
-        """What a visitor has to be told once: that the pictures are gone; empty for nothing."""
+        """Return once that a visitor's images were deleted; empty otherwise."""
         with self._lock:
             if visitor not in self._news:
                 return ""
             del self._news[visitor]
         minutes = round(self._limits.idle_seconds / 60)
         return (
-            "The pictures you gave before are gone from here, with your corrections: nothing was "
-            f"done for {minutes} minutes, or others needed the room. Give them again"
+            "Your earlier images and corrections were deleted: the page was idle for "
+            f"{minutes} minutes, or other visitors needed the memory. Upload them again"
         )
 
     def leave(self, visitor: str) -> None:
-        """The visitor's page was closed, or the connection broke; whoever comes back soon stays."""
+        """Note that a page was closed or lost; the session survives if the visitor returns soon."""
         with self._lock:
             if (held := self._held.get(visitor)) is not None:
                 held.left, held.used = True, self._clock()
 
     def sweep(self) -> None:
-        """Let go what nobody uses any more."""
+        """Delete the sessions that are no longer in use."""
         with self._lock:
             now = self._clock()
             for visitor, held in list(self._held.items()):
@@ -121,13 +121,13 @@ class Sessions:
                     self._let_go(visitor)
 
     def _of(self, visitor: str) -> _Held:
-        """What a visitor holds, who is here now."""
+        """Return the state of a visitor who is active now."""
         held = self._held.setdefault(visitor, _Held(self._clock()))
         held.used, held.left = self._clock(), False
         return held
 
     def _make_room(self, own: _Held, num_bytes: int) -> None:
-        """Room for so many bytes more; ValueError when all others are at work."""
+        """Free memory for `num_bytes` more; ValueError if all other visitors are active."""
         now = self._clock()
         free = self._limits.held_bytes - sum(held.num_bytes for held in self._held.values())
         idle = sorted(
@@ -138,8 +138,8 @@ class Sessions:
         gained = sum(self._held[visitor].num_bytes for _, visitor in idle)
         if 0 < num_bytes > free + gained:
             raise ValueError(
-                "so many people have pictures here just now that there is no room for yours; come "
-                "back in some minutes, or run `hf-wbc demo` on a machine of your own"
+                "too many visitors are using this page, so there is no memory for your images; come "
+                "back in a few minutes, or run `hf-wbc demo` on your own machine"
             )
         for _, visitor in idle:
             if num_bytes <= free:
@@ -155,16 +155,17 @@ class Sessions:
 
 
 def visitor_id(request: gr.Request) -> str:
-    """The name of the session that asks."""
+    """The session hash of a request."""
     return str(request.session_hash)
 
 
 def session_cleanup(
     page: Any, sessions: Sessions, limits: Limits
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """A lifespan of the server in which visitors are forgotten when they are gone or long idle.
+    """Return a server lifespan that deletes closed and idle sessions.
 
-    Gradio keeps all that a page shows, images and names in it, until a thousand others have come.
+    Gradio would keep everything a page shows, including images and file names, until a thousand
+    other sessions have started.
     """
 
     async def sweep() -> None:

@@ -1,4 +1,4 @@
-"""A slide as HTML: its count, and the table of its cells."""
+"""A slide as HTML: the differential count and the table of cells."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -21,23 +21,23 @@ from hf_wbc.plots.style import lineage_order
 from hf_wbc.taxonomy import NAMES
 
 FEWEST_ALIKE = 3
-"""Cells up to which a warning stands beside each of them."""
+"""Up to this many cells, a shared warning is shown beside each of them."""
 NOTHING = (
-    "No cell is left to count: all are unlike the cells that the model knows, or none of the "
-    "eleven by your word. Is the scale right? Name those that are white cells."
+    "No cell is left to count: the model rejected all cells as unlike its training cells, or you "
+    "marked them as none of the eleven. Check the scale, and name the cells that are white cells."
 )
 CLASSES = [(label, cell_name(label)) for label in lineage_order(NAMES)]
 
 
-def count_html(desk: Service, slide: Slide) -> str:
-    """The differential count; a sentence where no cell is left to count."""
-    count = count_cells(desk, slide)
+def count_html(service: Service, slide: Slide) -> str:
+    """Render the differential count, or a sentence if no cell is left to count."""
+    count = count_cells(service, slide)
     return notice(NOTHING) if count is None else fragment("count.html", {"count": count})
 
 
-def cells_html(desk: Service, slide: Slide) -> str:
-    """The table; cells that a person should look at say why."""
-    rows = count_rows(desk, slide)
+def cells_html(service: Service, slide: Slide) -> str:
+    """Render the table of cells with the reasons to review them."""
+    rows = count_rows(service, slide)
     return fragment(
         "cells.html",
         {
@@ -49,31 +49,31 @@ def cells_html(desk: Service, slide: Slide) -> str:
     )
 
 
-def count_rows(desk: Service, slide: Slide) -> list[dict[str, Any]]:
-    """What a table says of each cell."""
-    said = common_warnings(slide)
-    return [_row(desk, case, said) for case in slide.cases]
+def count_rows(service: Service, slide: Slide) -> list[dict[str, Any]]:
+    """The values of each row of the table."""
+    shown = common_warnings(slide)
+    return [_row(service, case, shown) for case in slide.cases]
 
 
 def common_warnings(slide: Slide) -> dict[str, int]:
-    """Warnings that most of the cells have, and how many: they are said once."""
-    counts = Counter(each for case in slide.cases for each in remaining_warnings(case.answer))
+    """The warnings that most cells share, with the number of cells; the page shows them once."""
+    counts = Counter(each for case in slide.cases for each in remaining_warnings(case.prediction))
     return {
         each: num for each, num in counts.items() if num > max(len(slide.cases) / 2, FEWEST_ALIKE)
     }
 
 
-def _row(desk: Service, case: SlideCell, said: Collection[str]) -> dict[str, Any]:
-    answer = case.answer
+def _row(service: Service, case: SlideCell, shown: Collection[str]) -> dict[str, Any]:
+    prediction = case.prediction
     return {
         "number": case.number,
         "image": case.picture.name,
-        "uri": html_fragments.small(case.picture.pixels, answer),
-        "label": answer.label,
-        "name": cell_name(answer.label),
-        "lineage": lineage_label(answer.label),
-        "p": float(answer.probabilities[answer.label]),
-        "reasons": reasons_to_look(answer, desk.always_in_set, desk.blasts_from, said),
+        "uri": html_fragments.small(case.picture.pixels, prediction),
+        "label": prediction.label,
+        "name": cell_name(prediction.label),
+        "lineage": lineage_label(prediction.label),
+        "p": float(prediction.probabilities[prediction.label]),
+        "reasons": reasons_to_look(prediction, service.always_in_set, service.blasts_from, shown),
         "is_counted": is_counted(case),
         "corrected": case.corrected,
     }

@@ -1,84 +1,87 @@
-"""A slide: pictures of cells, what the model says of them, and what a person says instead."""
+"""The state of a slide: cell images, predictions, and corrections by a person."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.uploads import RejectedFile, UploadedImage, Uploads
-from hf_wbc.inference.cell_prediction import CellPrediction
+
+if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
 
 
 @dataclass(frozen=True)
 class SlideCell:
-    """A picture, what the model says of it, and what a person says instead."""
+    """An image with its prediction and a person's correction."""
 
     number: int
-    """From 1, in the order of arrival."""
+    """Starts at 1, in the order of arrival."""
     picture: UploadedImage
-    answer: CellPrediction
+    prediction: "CellPrediction"
     corrected: int | None = None
 
     @property
     def label(self) -> int:
-        """The person's class where there is one, the model's otherwise."""
-        return self.answer.label if self.corrected is None else self.corrected
+        """The corrected class if there is one, else the predicted class."""
+        return self.prediction.label if self.corrected is None else self.corrected
 
 
 @dataclass(frozen=True)
 class PendingCell:
-    """A picture that the model has still to answer, at the slide's scale."""
+    """An image without a prediction at the slide's scale."""
 
     number: int
     picture: UploadedImage
     corrected: int | None = None
-    """What a person said of it before the scale was another."""
+    """A correction from before the scale changed."""
 
 
 @dataclass(frozen=True)
 class SlidePredictions:
-    """What the model said in one go, by the pictures' numbers."""
+    """The predictions of one request, by image number."""
 
-    answers: Mapping[int, CellPrediction]
-    anew: bool
-    """Every answer from before is void: the scale is another one."""
+    predictions: "Mapping[int, CellPrediction]"
+    replaces_all: bool
+    """Whether all earlier predictions are invalid because the scale changed."""
     assumed: bool = False
-    """Nothing in the pictures tells their scale."""
+    """Whether the scale is a default because no image gave a hint."""
 
 
 @dataclass(frozen=True)
 class Slide:
-    """All pictures of a slide; nothing that a person gave or said is ever dropped from it."""
+    """All images of a slide. Images and corrections are never dropped."""
 
     cases: tuple[SlideCell, ...] = ()
     waiting: tuple[PendingCell, ...] = ()
-    """As the time for one go was over, or no scale was understood yet."""
+    """Not predicted yet: the time limit was reached, or the scale is not known."""
     refused: tuple[RejectedFile, ...] = ()
     assumed: bool = False
-    """The scale is a guess by nothing in the pictures."""
+    """Whether the scale is a default because no image gave a hint."""
 
     @property
     def every(self) -> tuple[SlideCell | PendingCell, ...]:
-        """All pictures in the order of arrival."""
+        """All images in the order of arrival."""
         both: tuple[SlideCell | PendingCell, ...] = (*self.cases, *self.waiting)
         return tuple(sorted(both, key=lambda one: one.number))
 
     @property
     def num_bytes(self) -> int:
-        """Of the pictures in memory."""
+        """Memory that the images use."""
         return sum(one.picture.pixels.nbytes for one in self.every)
 
     @property
     def scale(self) -> tuple[float, bool] | None:
-        """um per pixel at which the cases were read, and whether it is a guess."""
+        """um per pixel of the predictions, and whether it is an estimate; None without any."""
         if not self.cases:
             return None
-        answer = self.cases[0].answer
-        return answer.um_per_px, answer.scale_guessed
+        prediction = self.cases[0].prediction
+        return prediction.um_per_px, prediction.scale_guessed
 
     def added(self, uploads: Uploads, limits: Limits) -> "Slide":
-        """The slide with more pictures, which wait; with none of them when they are too many.
+        """Add images as pending cells; add none if there would be too many.
 
-        A picture that is there already is refused: no cell counts twice.
+        Identical images are rejected, so that no cell counts twice.
         """
         before = len(self.cases) + len(self.waiting)
         places = {one.picture.digest: one.number for one in self.every}
@@ -89,17 +92,19 @@ class Slide:
             if (place := places.setdefault(picture.digest, number)) == number:
                 new.append(PendingCell(number, picture))
             else:
-                refused.append(RejectedFile(picture.name, f"the same picture as no. {place}"))
+                refused.append(RejectedFile(picture.name, f"identical to image no. {place}"))
         num_bytes = self.num_bytes + sum(one.picture.pixels.nbytes for one in new)
         if before + len(new) > limits.num_cells or num_bytes > limits.total_bytes:
-            why = "more than one slide may hold here; start over, or give fewer cells"
-            refused, new = [*refused, RejectedFile(f"{len(new):,} pictures", why)], []
+            why = "more than one slide can hold; start over, or upload fewer cells"
+            refused, new = [*refused, RejectedFile(f"{len(new):,} images", why)], []
         return replace(self, waiting=(*self.waiting, *new), refused=tuple(refused))
 
     def answered(self, reading: SlidePredictions) -> "Slide":
-        """The slide with more answers; pictures that have none wait, with their corrections."""
-        known = {} if reading.anew else {case.number: case.answer for case in self.cases}
-        known |= reading.answers
+        """Add predictions; images without one stay pending and keep their corrections."""
+        known = (
+            {} if reading.replaces_all else {case.number: case.prediction for case in self.cases}
+        )
+        known |= reading.predictions
         every = self.every
         return replace(
             self,
@@ -117,7 +122,7 @@ class Slide:
         )
 
     def corrected(self, number: int, label: int | None) -> "Slide":
-        """The slide with a person's class for one cell; None takes it back."""
+        """Set a person's class for one cell; None removes it."""
         return replace(
             self,
             cases=tuple(

@@ -1,4 +1,4 @@
-"""Which model the page opens with: the one that was asked for, the newest run's, or the toy."""
+"""Choose the model that the page opens with, and load it in the background."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 
 TOY = "spaces/wbc/toy_model"
-"""A network of 60,000 weights that has seen drawings: so small that it ships with the code."""
+"""A demonstration network of 60,000 weights, trained on drawings and shipped with the code."""
 
 
 def find_model(model: str | None, runs: Path) -> str:
-    """The model to load: `model`, else the newest finished run in `runs`, else the shipped toy."""
+    """Return `model` if given, else the newest finished run in `runs`, else the toy model."""
     if model is not None:
         return model
     finished = [folder for folder in _runs(runs) if folder.finished and folder.model.is_dir()]
@@ -29,12 +29,13 @@ def make_service(
     laboratories: Mapping[str, float],
     limits: Limits = LIMITS,
 ) -> Service:
-    """The desk of a model and of `others` to compare it with; none of them is loaded yet.
+    """Create the service for a model and `others` to compare it with, without loading them.
 
-    ValueError at once for a name that can be neither a folder nor a model of the Hub.
+    Raises:
+        ValueError: If a name can be neither a model folder nor a model on the Hub.
     """
     for name in (model, *others):
-        _refuse_impossible(name)
+        _require_loadable(name)
     return Service(
         PageModel(model),
         dict(laboratories),
@@ -44,25 +45,25 @@ def make_service(
     )
 
 
-def load_in_background(desk: Service, say: Callable[[str], None]) -> None:
-    """Load the desk's model in another thread, then those to compare; the page answers when it can.
+def load_in_background(service: Service, on_event: Callable[[str], None]) -> None:
+    """Load the service's model in another thread, then the models to compare.
 
-    `say` is told of each model that cannot be compared. The thread that waits meanwhile hears
-    Ctrl-C: within the import of a library, which takes long, Python may lose it.
+    `on_event` receives one line for each model that cannot be compared. The calling thread stays
+    free to handle Ctrl-C, which Python can lose while it imports a library.
     """
 
     def load() -> None:
-        if desk.own.load() is not None:
+        if service.own.load() is not None:
             return
-        for other in desk.others:
+        for other in service.others:
             if (error := other.load()) is not None:
-                say(f"--compare {other.name} cannot be compared: {error}")
+                on_event(f"--compare {other.name} cannot be compared: {error}")
 
     Thread(target=load, daemon=True).start()
 
 
-def _refuse_impossible(name: str) -> None:
-    """In the words of whoever would load it."""
+def _require_loadable(name: str) -> None:
+    """Raise the loader's error for a name that cannot be loaded."""
     path = Path(name)
     if (path / "config.json").is_file() or (not path.is_dir() and name.count("/") == 1):
         return

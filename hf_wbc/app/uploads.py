@@ -1,8 +1,8 @@
-"""What a person drops on the page, as images: files, a zip of them, the pages of a TIFF.
+"""Read uploads as images: files, zips, and TIFFs with several pages.
 
-Nothing is unpacked to a disk, and nothing but pixels is taken: names of patients, places and times
-in a file's metadata go no further. Whatever cannot be used is named, in words for someone who
-looks at cells and not at file formats.
+Nothing is unpacked to disk, and only pixels are read: names of patients, places and times in the
+metadata are dropped. Files that cannot be used are listed with the reason, in words for people who
+know cells and not file formats.
 """
 
 import io
@@ -26,37 +26,37 @@ NAME_CHARACTERS = 120
 _ZIP = b"PK\x03\x04"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KIND, _REDUCED = 254, 1
-"""TIFF's tag of what a page is, and its mark of a smaller copy of another page."""
+"""TIFF tag NewSubfileType, and its flag for a reduced copy of another page."""
 _SAVE = "save the picture as 8-bit colour PNG or JPEG"
-# What a file begins with, at an offset, and what to say of it.
+# Offset, magic bytes, and the reason to reject the file.
 _OTHERS = (
     (0, b"%PDF", f"a PDF document; {_SAVE}"),
     (128, b"DICM", f"a DICOM file; {_SAVE}"),
-    (4, b"ftypheic", "a picture of a phone in the format HEIC; set the camera to JPEG"),
-    (4, b"ftypheix", "a picture of a phone in the format HEIC; set the camera to JPEG"),
-    (4, b"ftypmif1", "a picture of a phone in the format HEIC; set the camera to JPEG"),
-    (4, b"ftyp", f"a video; take one picture of it and {_SAVE}"),
-    (8, b"AVI ", f"a video; take one picture of it and {_SAVE}"),
-    (0, b"\x1aE\xdf\xa3", f"a video; take one picture of it and {_SAVE}"),
-    (0, b"7z\xbc\xaf", "a 7z archive; unpack it, or give a zip"),
-    (0, b"Rar!", "a RAR archive; unpack it, or give a zip"),
-    (0, b"\x1f\x8b", "a gz archive; unpack it, or give a zip"),
+    (4, b"ftypheic", "a HEIC photo from a phone; set the camera to JPEG"),
+    (4, b"ftypheix", "a HEIC photo from a phone; set the camera to JPEG"),
+    (4, b"ftypmif1", "a HEIC photo from a phone; set the camera to JPEG"),
+    (4, b"ftyp", f"a video; export one frame and {_SAVE}"),
+    (8, b"AVI ", f"a video; export one frame and {_SAVE}"),
+    (0, b"\x1aE\xdf\xa3", f"a video; export one frame and {_SAVE}"),
+    (0, b"7z\xbc\xaf", "a 7z archive; unpack it, or upload a zip"),
+    (0, b"Rar!", "a RAR archive; unpack it, or upload a zip"),
+    (0, b"\x1f\x8b", "a gz archive; unpack it, or upload a zip"),
     (0, b"\xd0\xcf\x11\xe0", f"an office document; {_SAVE}"),
 )
-# Part of what the reader of images says, and what to say instead.
+# Part of the image reader's message, and the message to show instead.
 _PLAIN = (
     ("zero bytes", "the file is empty; export it again"),
     ("several pages", f"an animation or several pictures; {_SAVE}"),
-    ("bits per channel", "{reason}, more than a photograph of a cell has; save it with 8 bits"),
+    ("bits per channel", "{reason} are not supported; save the picture with 8 bits per channel"),
     ("too large", "too many pixels for one cell; cut the cell out, some 400 pixels wide"),
-    ("truncated or damaged", "the file is damaged or not whole; export it again"),
-    ("no image", "no picture; give PNG, JPEG, TIFF, BMP or WebP"),
+    ("truncated or damaged", "the file is damaged or incomplete; export it again"),
+    ("no image", "not an image; upload PNG, JPEG, TIFF, BMP or WebP"),
 )
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file as it came."""
+    """An uploaded file."""
 
     name: str
     path: Path
@@ -64,13 +64,13 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """One image of a cell, whole and without metadata."""
+    """One decoded image, without metadata."""
 
     name: str
     pixels: Pixels
-    """(H, W, 3)."""
+    """RGB, (H, W, 3), uint8."""
     digest: str = field(init=False)
-    """The same for the same pixels, whatever their files are."""
+    """SHA-256 of the pixels, independent of the file format."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", pixel_sha256(self.pixels))
@@ -78,7 +78,7 @@ class UploadedImage:
 
 @dataclass(frozen=True)
 class RejectedFile:
-    """A file, or part of one, that cannot be used."""
+    """A file, or a part of one, that cannot be used, with the reason."""
 
     name: str
     why: str
@@ -86,17 +86,17 @@ class RejectedFile:
 
 @dataclass(frozen=True)
 class Uploads:
-    """What came of a drop."""
+    """The result of one upload."""
 
     pictures: tuple[UploadedImage, ...] = ()
     refused: tuple[RejectedFile, ...] = ()
 
 
 def read_uploads(given: Sequence[UploadedFile], limits: Limits = LIMITS) -> Uploads:
-    """The pictures of some files in the order of their names, and what is wrong with the others.
+    """Read the images of uploaded files, in the order of their names.
 
-    A file beyond the limits is refused and the others are taken; a drop of too many files is
-    refused as a whole, before any of them is read.
+    A file beyond the limits is rejected and the others are accepted. An upload with too many files is
+    rejected as a whole before any of them is read.
     """
     if len(given) > limits.num_cells:
         return Uploads(refused=(RejectedFile(f"{len(given):,} files", _too_many(limits)),))
@@ -116,7 +116,7 @@ def read_uploads(given: Sequence[UploadedFile], limits: Limits = LIMITS) -> Uplo
 
 
 def shown_name(name: str) -> str:
-    """A file's name without its folders, short enough to be shown, without control characters.
+    """A file name for display: without folders and control characters, and shortened.
 
     >>> shown_name("C:\\\\slides\\\\cell 1.png"), shown_name("a\\x1b[31m/b\\u202egnp.exe")
     ('cell 1.png', 'b�gnp.exe')
@@ -134,7 +134,7 @@ def _each(given: Sequence[UploadedFile], limits: Limits) -> Iterator[UploadedIma
         try:
             yield from _read(file.path, name, limits)
         except OSError as error:
-            yield RejectedFile(name, f"cannot be read ({error.strerror}); drop it again")
+            yield RejectedFile(name, f"cannot be read ({error.strerror}); upload it again")
 
 
 def _read(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
@@ -155,7 +155,7 @@ def _read_zip(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage |
     try:
         archive = open_archive(path, path.parent)
     except ValueError as error:
-        yield RejectedFile(name, _about_zip(error, path))
+        yield RejectedFile(name, _zip_error(error, path))
         return
     with archive:
         for member in archive.names:
@@ -170,19 +170,19 @@ def _read_member(
     try:
         data = archive.read(member)
     except ValueError as error:
-        yield RejectedFile(f"{name}: {shown_name(member)}", _about_zip(error, archive.path))
+        yield RejectedFile(f"{name}: {shown_name(member)}", _zip_error(error, archive.path))
         return
     for one in _read_image(data, shown_name(member), limits):
         yield RejectedFile(f"{name}: {one.name}", one.why) if isinstance(one, RejectedFile) else one
 
 
 def _unfit(path: Path, limits: Limits) -> str | None:
-    """Why a zip is not read at all; its own table says so before anything is unpacked."""
+    """The reason to reject a zip by its directory, before anything is unpacked; else None."""
     try:
         with zipfile.ZipFile(path) as file:
             members = [info for info in file.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError):
-        return "a damaged zip; make it again"
+        return "a damaged zip; create it again"
     if any(info.filename == "[Content_Types].xml" for info in members):
         return f"an office document; {_SAVE}"
     if len(members) > limits.num_cells:
@@ -194,10 +194,10 @@ def _unfit(path: Path, limits: Limits) -> str | None:
     return None
 
 
-def _about_zip(error: ValueError, path: Path) -> str:
-    """What is wrong with an archive, without the server's path of it."""
+def _zip_error(error: ValueError, path: Path) -> str:
+    """The error about an archive without the server's path."""
     said = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
-    return said.replace(" and give that", "").replace("fetch it again", "make it again")
+    return said.replace(" and give that", "").replace("fetch it again", "create it again")
 
 
 def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
@@ -216,7 +216,7 @@ def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImag
 
 
 def _check_size(data: bytes, limits: Limits) -> None:
-    """ImageFault before anything that large is decoded; another fault is found later."""
+    """Raise ImageFault for a too large image before decoding; other faults surface later."""
     try:
         width, height = Image.open(io.BytesIO(data)).size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -226,11 +226,11 @@ def _check_size(data: bytes, limits: Limits) -> None:
 
 
 def _pages(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
-    """The pages of a TIFF that are no smaller copies of others; nothing for a single one."""
+    """Yield the pages of a TIFF, except reduced copies; nothing if there is only one page."""
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
         num_pages = int(getattr(image, "n_frames", 1))
-    except Exception:  # Pillow's parsers promise no kind of error; decode_rgb says what it is
+    except Exception:  # Pillow's parsers raise any type; decode_rgb reports the fault
         return
     if num_pages == 1:
         return
@@ -262,10 +262,10 @@ def _page(image: TiffImagePlugin.TiffImageFile, place: str, limits: Limits) -> U
 
 
 def _other_kind(data: bytes) -> str | None:
-    """What a file is that is certainly no picture of a cell; None when it may be one."""
+    """Describe a file that is certainly not an image of a cell; None if it may be one."""
     head = data[:1024].lstrip().lower()
     if head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!--")) and b"<svg" in head):
-        return f"an SVG drawing, no photograph; {_SAVE}"
+        return f"an SVG drawing; {_SAVE}"
     if head.startswith((b"<!doctype html", b"<html")):
         return f"a web page; {_SAVE}"
     for offset, mark, what in _OTHERS:
@@ -283,15 +283,15 @@ def _plainly(reason: str) -> str:
 
 def _too_many(limits: Limits) -> str:
     return (
-        f"more than this page takes at once ({limits.num_cells:,} cells, "
-        f"{limits.total_bytes >> 20} MB unpacked); for more there is the command `hf-wbc predict`"
+        f"more than this page accepts at once ({limits.num_cells:,} cells, "
+        f"{limits.total_bytes >> 20} MB unpacked); use the command `hf-wbc predict` for more"
     )
 
 
 def remove_all(given: Iterable[UploadedFile]) -> None:
-    """Delete the files as they came, and the folders that were made for them."""
+    """Delete uploaded files and the folders that were created for them."""
     for file in given:
         file.path.unlink(missing_ok=True)
-        with suppress(OSError):  # it holds others, which come later
+        with suppress(OSError):  # the folder still holds other files
             file.path.parent.rmdir()
             file.path.parent.parent.rmdir()

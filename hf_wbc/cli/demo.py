@@ -39,11 +39,11 @@ def demo(
     print(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
     scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
-    desk = make_service(found, compare, scales)
+    service = make_service(found, compare, scales)
     with keep_private():
-        page, url = launch(desk, host, port or None)
+        page, url = launch(service, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        load_in_background(desk, lambda said: print(said, file=sys.stderr, flush=True))
-        desk.wait()
+        load_in_background(service, lambda said: print(said, file=sys.stderr, flush=True))
+        service.wait()
         print("the model is loaded", flush=True)
         page.block_thread()

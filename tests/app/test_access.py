@@ -94,7 +94,7 @@ def test_the_keyboard_reaches_everything_and_answers_are_announced(page: Any) ->
     press_tab_until(page, "Many cells")
     page.keyboard.press("Enter")
     page.wait_for_selector("#many-drop", state="visible")
-    press_tab_until(page, "Read a drawn slide")
+    press_tab_until(page, "Try a drawn slide")
     page.keyboard.press("Enter")
     page.wait_for_selector("#many-cells tbody tr")
     head = page.locator("#many-cells th button").nth(2)

@@ -1,9 +1,7 @@
 """The page as an interface for programs, and that it keeps and tells nothing."""
 
-import importlib.util
 import json
 import re
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,13 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from support import app_files as files
 
 from hf_wbc.shipped import shipped
-
-_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
-files = importlib.util.module_from_spec(_spec)
-sys.modules["app_files"] = files
-_spec.loader.exec_module(files)
 
 README = shipped("spaces/wbc/README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -49,18 +43,18 @@ def test_classify_says_what_the_predictor_says(client: Any, write: Any) -> None:
     from hf_wbc.inference.predictor import Predictor
     from hf_wbc.taxonomy import NAMES
 
-    answer = client.predict(write("cell.png", files.encoded()), "0.42", api_name="/classify")
+    prediction = client.predict(write("cell.png", files.encoded()), "0.42", api_name="/classify")
     toy = Predictor.load(str(shipped("spaces/wbc/toy_model")), runtime="torch")
     (truth,) = toy.predict([Image.fromarray(files.cell())], 0.42)
-    assert list(answer["probabilities"]) == list(NAMES)
+    assert list(prediction["probabilities"]) == list(NAMES)
     np.testing.assert_allclose(
-        list(answer["probabilities"].values()), truth.probabilities, atol=1e-3
+        list(prediction["probabilities"].values()), truth.probabilities, atol=1e-3
     )
-    assert answer["class"] == NAMES[truth.label]
-    assert answer["conformal_set"] == [NAMES[label] for label in truth.conformal_set]
-    assert answer["box"] == list(truth.box)
-    assert answer["um_per_px"] == 0.42 and answer["scale_guessed"] is False
-    assert answer["model"] == toy.pretrained.revision
+    assert prediction["class"] == NAMES[truth.label]
+    assert prediction["conformal_set"] == [NAMES[label] for label in truth.conformal_set]
+    assert prediction["box"] == list(truth.box)
+    assert prediction["um_per_px"] == 0.42 and prediction["scale_guessed"] is False
+    assert prediction["model"] == toy.pretrained.revision
 
 
 def test_a_scale_may_be_a_laboratorys_name_or_guessed(client: Any, write: Any) -> None:
@@ -76,10 +70,10 @@ def test_count_gives_cells_refusals_and_shares(client: Any, write: Any) -> None:
         ),
         write("bad.png", b"%PDF"),
     ]
-    answer = client.predict(slide, "0.42", api_name="/count")
-    assert [cell["image"] for cell in answer["cells"]] == ["1.png", "2.png"]
-    assert answer["refused"] == [{"image": "bad.png", "why": answer["refused"][0]["why"]}]
-    counted = answer["differential"]
+    prediction = client.predict(slide, "0.42", api_name="/count")
+    assert [cell["image"] for cell in prediction["cells"]] == ["1.png", "2.png"]
+    assert prediction["refused"] == [{"image": "bad.png", "why": prediction["refused"][0]["why"]}]
+    counted = prediction["differential"]
     assert sum(share["named"] for share in counted["classes"].values()) == 2
     for share in counted["classes"].values():
         assert 0 <= share["low"] <= share["fraction"] <= share["high"] <= 1
@@ -104,10 +98,10 @@ def test_only_three_endpoints_are_offered(client: Any) -> None:
     ("name", "data", "scale", "words"),
     [
         ("a.png", b"", "0.1", "the file is empty"),
-        ("a.png", files.encoded(), "wide", "is no number"),
-        ("a.png", files.encoded(), "10", "cannot be"),
+        ("a.png", files.encoded(), "wide", "is not a number"),
+        ("a.png", files.encoded(), "10", "impossible"),
         ("a.zip", files.zipped({"1.png": files.encoded(), "2.png": files.encoded()}), "", "/count"),
-        ("a.tif", files.encoded("TIFF")[:3000], "", "damaged or not whole"),
+        ("a.tif", files.encoded("TIFF")[:3000], "", "damaged or incomplete"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -153,8 +147,8 @@ def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: 
 def test_people_with_the_same_image_do_not_take_it_from_each_other(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded(seed=5))
     jobs = [client.submit(cell, "0.42", api_name="/classify") for _ in range(12)]
-    answers = [job.result(timeout=120)["probabilities"] for job in jobs]
-    assert answers == [answers[0]] * 12
+    predictions = [job.result(timeout=120)["probabilities"] for job in jobs]
+    assert predictions == [predictions[0]] * 12
 
 
 def test_the_queue_goes_on_when_clients_die(client: Any, served: Any, write: Any) -> None:
@@ -166,8 +160,8 @@ def test_the_queue_goes_on_when_clients_die(client: Any, served: Any, write: Any
     for job in jobs:
         job.cancel()
     dying.close()
-    answer = client.predict(write("a.png", files.encoded()), "0.42", api_name="/classify")
-    assert answer["class"]
+    prediction = client.predict(write("a.png", files.encoded()), "0.42", api_name="/classify")
+    assert prediction["class"]
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
@@ -182,9 +176,9 @@ def test_the_readmes_snippets_run(
 
 def test_the_readme_names_every_field(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded())
-    answer = client.predict(cell, "0.42", api_name="/classify")
+    prediction = client.predict(cell, "0.42", api_name="/classify")
     slide = client.predict([cell], "0.42", api_name="/count")
-    fields = {*answer, *slide, *slide["differential"]} | {"named", "fraction", "low", "high"}
+    fields = {*prediction, *slide, *slide["differential"]} | {"named", "fraction", "low", "high"}
     missing = {field for field in fields if f"`{field}`" not in README}
     assert missing == set()
     assert json.loads(json.dumps(slide)) == slide

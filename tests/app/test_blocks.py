@@ -1,18 +1,12 @@
 """The page in a real browser, used as a person would."""
 
 import csv
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
-files = importlib.util.module_from_spec(_spec)
-sys.modules["app_files"] = files
-_spec.loader.exec_module(files)
+from support import app_files as files
 
 BARS = "table.bars tbody tr"
 
@@ -49,11 +43,11 @@ def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
     assert max(shares) > 0.5
     assert page.locator("article.one .pictures img").count() == 3
     assert page.locator("article.one ul.cells img").count() == 6
-    assert "such sets hold the right class" in page.locator("article.one header").inner_text()
+    assert "such sets contain the true class" in page.locator("article.one header").inner_text()
     assert page.locator("article.one .framed rect").count() == 2
     map_caption = page.locator("article.one figcaption").last.inner_text()
     assert re.search(
-        r"the most marked fifth of the picture blurred it is [<>]?[01]\.\d", map_caption
+        r"the most marked fifth of the image blurred it is [<>]?[01]\.\d", map_caption
     )
 
 
@@ -61,7 +55,7 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
     drop(page, "#one-drop", {"cell.png": files.encoded()})
     page.wait_for_selector("article.one")
     caption = page.locator("article.one figcaption").first
-    assert "a guess from the cell itself" in caption.inner_text()
+    assert "estimated from the cell" in caption.inner_text()
     scale = page.locator("#one-scale input")
     scale.fill("0,5")
     scale.press("Enter")
@@ -73,7 +67,7 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
     assert frame.get_attribute("width") == "50"
     scale.fill("wide")
     scale.press("Enter")
-    page.wait_for_selector("#one-result .warning >> text=is no number")
+    page.wait_for_selector("#one-result .warning >> text=is not a number")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +110,7 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     left_out = re.search(r"Left out: (\d+) unlike the cells", said)
     assert total + int(left_out[1] if left_out else 0) == 100
     flags = page.locator("#many-count .warning").all_inner_texts()
-    assert any("eft shift: " in flag and "Look first at no. " in flag for flag in flags)
+    assert any("eft shift: " in flag and "Review first: no. " in flag for flag in flags)
 
     page.locator("#many-cells th button", has_text="probability").click()
     shares = [float(t.lstrip("<>")) for t in rows.locator("td:nth-child(5)").all_inner_texts()]
@@ -183,12 +177,12 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
     drop(page, "#many-drop", {"slide.zip": data})
     page.wait_for_selector("#many-cells tbody tr")
     status = page.locator("#many-status")
-    assert "2 cells read" in status.inner_text()
+    assert "2 cells predicted" in status.inner_text()
     assert "slide.zip: 3.png: the file is empty" in status.inner_text()
     assert "细胞 1.png" in page.locator("#many-cells").inner_text()
     drop(page, "#many-drop", {"stack.tif": files.pages("RGB", "RGB")})
-    page.wait_for_selector("#many-status >> text=3 cells read")
-    assert "stack.tif, page 1: the same picture as no. 2" in status.inner_text()
+    page.wait_for_selector("#many-status >> text=3 cells predicted")
+    assert "stack.tif, page 1: identical to image no. 2" in status.inner_text()
     page.locator("#many-over").click()
     page.wait_for_selector("#many-cells tbody tr", state="detached")
 
@@ -196,14 +190,14 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
 def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
     open_tab(page, "Domains")
     page.locator("#domains-go").click()
-    page.wait_for_selector("#domains-result >> text=It takes 5 cells or more")
+    page.wait_for_selector("#domains-result >> text=It needs at least 5 cells")
     read_slide(page)
     open_tab(page, "Domains")
     page.locator("#domains-go").click()
     page.wait_for_selector("#domains-result img")
     text = page.locator("#domains-result").inner_text()
     assert "toy_acevedo_20" in text and "toy_matek_19" in text
-    assert "Only this model is here" in text
+    assert "Only this model is loaded" in text
 
 
 def test_about_says_what_it_is_and_is_not(page: Any) -> None:
@@ -212,5 +206,5 @@ def test_about_says_what_it_is_and_is_not(page: Any) -> None:
     text = page.locator("#about").inner_text()
     assert "not a medical device" in text
     assert page.locator("#about table tbody tr").count() == 11
-    assert "came without a record of its training" in text
+    assert "has no training record" in text
     assert "CC BY 4.0" in text and "deleted as soon as they are read" in text

@@ -9,7 +9,7 @@ import pytest
 
 HOLDS = """
 import time
-from hf_wbc.app.launch import private
+from hf_wbc.app.launch import keep_private
 with private() as folder:
     (folder / "upload.png").write_bytes(b"a cell")
     print(folder, flush=True)

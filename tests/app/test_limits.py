@@ -1,6 +1,5 @@
 """A page with tight limits: what is too much is refused in words, and nothing outlives it."""
 
-import importlib.util
 import json
 import signal
 import sys
@@ -10,27 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
-files = importlib.util.module_from_spec(_spec)
-sys.modules["app_files"] = files
-_spec.loader.exec_module(files)
+from support import app_files as files
 
 TIGHT = """
 import gc, json, os, threading, time
-from hf_wbc.app.launch import launch, private
+from hf_wbc.app.launch import keep_private, launch
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.startup import find_model, load_behind, make_desk
+from hf_wbc.app.startup import find_model, load_in_background, make_service
 from pathlib import Path
 
 limits = Limits(
     num_cells=40, total_bytes=2**20, held_bytes=2**21, seconds=-1.0, abandoned_seconds=1,
     grace_seconds=2.0,
 )
-desk = make_desk(find_model(None, Path("runs")), (), {}, limits)
-with private():
-    page, url = launch(desk, "127.0.0.1", None)
+service = make_service(find_model(None, Path("runs")), (), {}, limits)
+with keep_private():
+    page, url = launch(service, "127.0.0.1", None)
     (sessions,) = [each for each in gc.get_objects() if isinstance(each, Sessions)]
 
     def tell():
@@ -43,7 +38,7 @@ with private():
 
     threading.Thread(target=tell, daemon=True).start()
     print("open", url, flush=True)
-    load_behind(desk, print)
+    load_in_background(service, print)
     page.block_thread()
 """
 
@@ -80,17 +75,17 @@ def upload(tight: Any, data: bytes) -> Any:
 def test_too_many_cells_are_refused_and_the_rest_is_counted(client: Any, tmp_path: Path) -> None:
     many = given(tmp_path, "many.zip", files.zipped({f"{i}.png": b"" for i in range(41)}))
     one = given(tmp_path, "one.png", files.encoded())
-    answer = client.predict([many, one], "0.42", api_name="/count")
-    assert [cell["image"] for cell in answer["cells"]] == ["one.png"]
-    assert "41 files: more than this page takes" in answer["refused"][0]["why"]
+    prediction = client.predict([many, one], "0.42", api_name="/count")
+    assert [cell["image"] for cell in prediction["cells"]] == ["one.png"]
+    assert "41 files: more than this page accepts" in prediction["refused"][0]["why"]
 
 
 def test_when_the_time_is_over_the_cells_that_are_left_are_counted(
     client: Any, tmp_path: Path
 ) -> None:
     slide = files.zipped({f"{i:02d}.png": files.encoded(seed=i) for i in range(40)})
-    answer = client.predict([given(tmp_path, "s.zip", slide)], "0.42", api_name="/count")
-    assert (len(answer["cells"]), answer["num_left"]) == (32, 8)
+    prediction = client.predict([given(tmp_path, "s.zip", slide)], "0.42", api_name="/count")
+    assert (len(prediction["cells"]), prediction["num_left"]) == (32, 8)
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_held(tight: Any) -> None:
@@ -136,18 +131,18 @@ def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
     page.locator("#many-scale input").fill("0.42")
     page.locator("#many-scale input").press("Enter")
     page.locator("#many-drop input[type=file]").set_input_files(given)
-    page.wait_for_selector("#many-status >> text=8 cells are still to be read")
+    page.wait_for_selector("#many-status >> text=8 cells are not predicted yet")
     page.locator("[data-cell='1']").select_option(label="basophil")
     page.wait_for_selector("#many-count >> text=1 of them as you named them")
-    page.get_by_role("button", name="Go on: read the other 8").click()
-    page.wait_for_selector("#many-status >> text=40 cells read")
+    page.get_by_role("button", name="Continue with the other 8").click()
+    page.wait_for_selector("#many-status >> text=40 cells predicted")
     page.locator("[data-cell='40']").select_option(label="basophil")
     page.wait_for_selector("#many-count >> text=2 of them as you named them")
     page.locator("#many-scale input").fill("0.5")
     page.locator("#many-scale input").press("Enter")
     page.wait_for_selector("#many-status >> text=your class for 1 of them is kept")
     page.locator("#many-go-on").click()
-    page.wait_for_selector("#many-status >> text=40 cells read")
+    page.wait_for_selector("#many-status >> text=40 cells predicted")
     chosen = page.locator("[data-cell='40'] option:checked").inner_text()
     assert chosen == "basophil"
     page.wait_for_selector("#many-count >> text=2 of them as you named them")

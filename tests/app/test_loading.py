@@ -18,27 +18,27 @@ LATE = """
 import sys, time
 HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
 from pathlib import Path
-from hf_wbc.app.launch import launch, private
-from hf_wbc.app.startup import find_model, load_behind, make_desk
+from hf_wbc.app.launch import keep_private, launch
+from hf_wbc.app.startup import find_model, load_in_background, make_service
 
-desk = make_desk(find_model(None, Path("runs")), (), {})
-with private():
-    page, url = launch(desk, "127.0.0.1", None)
+service = make_service(find_model(None, Path("runs")), (), {})
+with keep_private():
+    page, url = launch(service, "127.0.0.1", None)
     print("open", url, flush=True)
     while not Path("go").exists():
         time.sleep(0.05)
     print([name for name in HEAVY if name in sys.modules])
-    load_behind(desk, print)
+    load_in_background(service, print)
     page.block_thread()
 """
 LIGHT = """
 import sys
 HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
-from hf_wbc.app.launch import private
+from hf_wbc.app.launch import keep_private
 
 opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
-with private():
+with keep_private():
     import hf_wbc.app.blocks
 print([name for name in HEAVY if name in sys.modules])
 print([path for path in opened if path.endswith(".pyi")])
@@ -69,11 +69,11 @@ def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> 
     context.set_default_timeout(120_000)
     page = context.new_page()
     page.goto(late.url)
-    page.locator("#loading >> text=The model is still being loaded").wait_for()
-    page.locator("#wbc-say >> text=The model is still being loaded").wait_for(state="attached")
+    page.locator("#loading >> text=The model is still loading").wait_for()
+    page.locator("#wbc-say >> text=The model is still loading").wait_for(state="attached")
     page.get_by_role("tab", name="Domains").click()
     page.locator("#domains-go").click()
-    page.locator("#domains-result >> text=It takes 5 cells or more").wait_for()
+    page.locator("#domains-result >> text=It needs at least 5 cells").wait_for()
     page.get_by_role("tab", name="One cell").click()
     page.get_by_role("button", name="eosinophil").click()
     page.locator("#one-result >> text=processing").wait_for()
@@ -84,7 +84,7 @@ def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> 
     assert page.locator("#about table").count() == 0
     (late.log.parent / "go").touch()
     page.locator("#about table").first.wait_for()
-    page.locator("#loading >> text=The model is still being loaded").wait_for(state="detached")
+    page.locator("#loading >> text=The model is still loading").wait_for(state="detached")
     page.get_by_role("tab", name="One cell").click()
     page.locator("#one-result article").wait_for()
     page.get_by_role("tab", name="Many cells").click()

@@ -25,7 +25,7 @@ def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: 
     sessions.change("me", lambda slide: slide.added(Uploads((cell,)), LIMITS))
     now[0] = LIMITS.idle_seconds
     sessions.sweep()
-    rule = SimpleNamespace(measures=False)
+    rule = SimpleNamespace(needs_images=False)
     predictor = SimpleNamespace(loaded=SimpleNamespace(rule=rule))
     tab = ManyCells(Service(PageModel.loaded("model", cast(Any, predictor))), sessions)
     request = cast(Any, SimpleNamespace(session_hash="me"))
@@ -37,6 +37,6 @@ def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: 
     else:
         shown = tab.again("0.1", request)
     status, count, cells = shown[:3]
-    assert "gone from here, with your corrections" in status and "30 minutes" in status
+    assert "images and corrections were deleted" in status and "30 minutes" in status
     assert count == cells == ""
     assert sessions.slide("me").every == ()

@@ -28,7 +28,7 @@ from hf_wbc.taxonomy import NUM_CLASSES, class_id
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
 
 
-def answer(**shares: float) -> CellPrediction:
+def prediction(**shares: float) -> CellPrediction:
     """An answer of these probabilities."""
     p = np.zeros(NUM_CLASSES)
     for name, share in shares.items():
@@ -49,7 +49,7 @@ def answer(**shares: float) -> CellPrediction:
 
 
 def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
-    found = confusables(answer(myelocyte=0.6, metamyelocyte=0.25, monocyte=0.1, basophil=0.05))
+    found = confusables(prediction(myelocyte=0.6, metamyelocyte=0.25, monocyte=0.1, basophil=0.05))
     assert [each.name for each in found] == ["metamyelocyte", "monocyte", "basophil"]
     assert [each.is_grave for each in found] == [False, True, False]
     assert "one step of maturation" in found[0].how_far
@@ -57,18 +57,23 @@ def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
 
 
 def test_a_set_is_said_as_it_is() -> None:
-    one = answer(myelocyte=1.0)
+    one = prediction(myelocyte=1.0)
     assert "saved without" in set_sentences(one, None, ())[0]
-    assert "None of the classes" in set_sentences(one, 0.1, ())[0]
+    assert "No class" in set_sentences(one, 0.1, ())[0]
     alone = replace(one, conformal_set=(MYELOCYTE,))
-    assert set_sentences(alone, 0.1, ())[0] == "Nothing but a myelocyte fits."
+    assert set_sentences(alone, 0.1, ())[0] == "The 90 % prediction set contains only: myelocyte."
     two = replace(one, conformal_set=(MYELOCYTE, META))
-    assert set_sentences(two, 0.1, ())[0] == "It may be a myelocyte or a metamyelocyte."
+    assert (
+        set_sentences(two, 0.1, ())[0]
+        == "The 90 % prediction set contains: myelocyte and metamyelocyte."
+    )
     assert "90 of 100" in set_sentences(two, 0.1, ())[-1]
-    assert set_sentences(two, 0.1, (META,))[0] == "Nothing but a myelocyte fits."
-    assert "leave out metamyelocyte" in set_sentences(two, 0.1, (META,))[1]
+    assert (
+        set_sentences(two, 0.1, (META,))[0] == "The 90 % prediction set contains only: myelocyte."
+    )
+    assert "exclude metamyelocyte" in set_sentences(two, 0.1, (META,))[1]
     other = replace(one, conformal_set=(META,))
-    assert "fits worse" in set_sentences(other, 0.1, ())[0]
+    assert "fits this class worse" in set_sentences(other, 0.1, ())[0]
     rare = set_sentences(two, 0.1, (MYELOCYTE,))[0]
     assert rare.endswith("to say how well it fits; it may be a metamyelocyte.")
     assert "no other class" in set_sentences(alone, 0.1, (MYELOCYTE,))[0]
@@ -76,7 +81,7 @@ def test_a_set_is_said_as_it_is() -> None:
 
 
 def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
-    sure = replace(answer(myelocyte=1.0), conformal_set=(MYELOCYTE, META))
+    sure = replace(prediction(myelocyte=1.0), conformal_set=(MYELOCYTE, META))
     assert reasons_to_look(sure, (META,)) == []
     assert reasons_to_look(sure, ()) == ["may be metamyelocyte"]
     assert reasons_to_look(replace(sure, conformal_set=()), ()) == []
@@ -86,15 +91,15 @@ def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:
     assert reasons_to_look(replace(sure, warnings=("The cell is blurred.",)), (META,)) == [
         "The cell is blurred"
     ]
-    assert "blast" in reasons_to_look(answer(myeloblast=1.0), ())[0]
+    assert "blast" in reasons_to_look(prediction(myeloblast=1.0), ())[0]
 
 
 def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
-    unsure = answer(monocyte=0.9, myeloblast=0.1)
+    unsure = prediction(monocyte=0.9, myeloblast=0.1)
     assert reasons_to_look(unsure, ()) == []
     assert reasons_to_look(unsure, (), 0.1) == ["may be a blast"]
     assert reasons_to_look(unsure, (), 0.11) == []
-    assert reasons_to_look(answer(monocyte=0.8, myeloblast=0.2), ()) == ["may be a blast"]
+    assert reasons_to_look(prediction(monocyte=0.8, myeloblast=0.2), ()) == ["may be a blast"]
     said = replace(unsure, conformal_set=(MONOCYTE, class_id("myeloblast")))
     assert reasons_to_look(said, (), 0.1) == ["may be myeloblast"]
 
@@ -102,33 +107,37 @@ def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
 def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
     assert map_sentence(DeletionTest(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
     failed = map_sentence(DeletionTest(0.9, 0.86, (0.8, 0.9)), MONOCYTE)
-    assert failed.startswith("The map fails its test here, read nothing into it: ")
+    assert failed.startswith("The map fails its test for this cell, so ignore it: ")
     assert "monocyte is 0.90" in failed and "it is 0.86" in failed
     assert not DeletionTest(0.1, 0.1, (0.2,)).passed
 
 
 def test_what_most_cells_are_warned_of_is_said_once() -> None:
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
-    sharp = replace(answer(monocyte=1.0), warnings=("Foreign: stain.",))
+    sharp = replace(prediction(monocyte=1.0), warnings=("Foreign: stain.",))
     blurred = replace(sharp, warnings=("Foreign: stain.", "Blurred: focus."))
-    answers = [sharp, sharp, sharp, blurred]
-    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
+    predictions = [sharp, sharp, sharp, blurred]
+    slide = Slide(
+        tuple(SlideCell(number, picture, each) for number, each in enumerate(predictions, 1))
+    )
     assert common_warnings(slide) == {"Foreign: stain.": 4}
-    desk = Service(
+    service = Service(
         PageModel.loaded("model", cast(Any, SimpleNamespace(held_out=None, abstention=None)))
     )
-    assert [row["reasons"] for row in count_rows(desk, slide)] == [[], [], [], ["Blurred"]]
+    assert [row["reasons"] for row in count_rows(service, slide)] == [[], [], [], ["Blurred"]]
 
 
 def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Service(PageModel.loaded("model", cast(Any, predictor)))
+    service = Service(PageModel.loaded("model", cast(Any, predictor)))
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
-    away = replace(answer(monocyte=1.0), rejected=True)
-    answers = [answer(myelocyte=1.0), away, away, answer(monocyte=1.0)]
-    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
+    away = replace(prediction(monocyte=1.0), rejected=True)
+    predictions = [prediction(myelocyte=1.0), away, away, prediction(monocyte=1.0)]
+    slide = Slide(
+        tuple(SlideCell(number, picture, each) for number, each in enumerate(predictions, 1))
+    )
     slide = slide.corrected(3, META).corrected(4, OUTSIDE_THE_ELEVEN)
-    counted = count_cells(desk, slide)
+    counted = count_cells(service, slide)
     assert counted is not None
     assert counted.who_counts == (
         "In the count: 2 cells, 1 of them as you named them. Left out: 1 unlike the cells that "
@@ -136,10 +145,10 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     )
     other = UploadedImage("b.png", np.ones((9, 9, 3), np.uint8))
     waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)
-    rows = list(csv.DictReader(io.StringIO(write_csv_download(desk, waiting)["text"])))
+    rows = list(csv.DictReader(io.StringIO(write_csv_download(service, waiting)["text"])))
     assert [row["counted_as"] for row in rows] == ["myelocyte", "", "metamyelocyte", "", ""]
-    assert rows[4]["your_class"] == "metamyelocyte" and "still to be read" in rows[4]["warnings"]
-    assert count_cells(desk, Slide(slide.cases[1:2])) is None
+    assert rows[4]["your_class"] == "metamyelocyte" and "not predicted yet" in rows[4]["warnings"]
+    assert count_cells(service, Slide(slide.cases[1:2])) is None
 
 
 def test_every_choice_of_a_scale_is_understood() -> None:
@@ -166,16 +175,18 @@ def test_bars_are_drawn_to_the_largest_bound() -> None:
 
 def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
     predictor = SimpleNamespace(held_out=None, abstention=None)
-    desk = Service(PageModel.loaded("model", cast(Any, predictor)))
+    service = Service(PageModel.loaded("model", cast(Any, predictor)))
     picture = UploadedImage("a.png", np.zeros((9, 9, 3), np.uint8))
-    answers = [answer(myelocyte=1.0), answer(monocyte=0.7, myeloblast=0.3)] + [
-        answer(monocyte=1.0) for _ in range(4)
+    predictions = [prediction(myelocyte=1.0), prediction(monocyte=0.7, myeloblast=0.3)] + [
+        prediction(monocyte=1.0) for _ in range(4)
     ]
-    slide = Slide(tuple(SlideCell(number, picture, each) for number, each in enumerate(answers, 1)))
-    before, after = (count_cells(desk, each) for each in (slide, slide.corrected(2, MONOCYTE)))
+    slide = Slide(
+        tuple(SlideCell(number, picture, each) for number, each in enumerate(predictions, 1))
+    )
+    before, after = (count_cells(service, each) for each in (slide, slide.corrected(2, MONOCYTE)))
     assert before is not None and after is not None
     (blasts,) = [flag for flag in before.flags if "blasts" in flag]
-    assert blasts.startswith("Possible blasts") and blasts.endswith("Look first at no. 2.")
+    assert blasts.startswith("Possible blasts") and blasts.endswith("Review first: no. 2.")
     assert not [flag for flag in after.flags if "blasts" in flag]
     assert any("immature" in flag and "no. 1." in flag for flag in before.flags)
     assert any("Only 6 cells" in flag for flag in before.flags)

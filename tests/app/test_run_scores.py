@@ -56,8 +56,8 @@ def test_another_versions_record_does_not_keep_the_page_shut() -> None:
     del record["selection"]
     with pytest.raises(ValueError, match=r"lacks 'selection': another version"):
         run_scores(record)
-    desk = Service(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
-    assert "They cannot be shown: its record.json lacks" in about_html(desk)
+    service = Service(PageModel.loaded(str(TOY), Predictor.load(str(TOY)), record))
+    assert "The scores cannot be shown: its record.json lacks" in about_html(service)
 
 
 def test_words_of_a_card_are_marked_and_whatever_else_is_escaped() -> None:
@@ -74,22 +74,22 @@ def test_models_to_compare_are_named_at_the_start_or_as_soon_as_they_fail(tmp_pa
     shutil.copytree(TOY, broken)
     (broken / "model.safetensors").write_bytes(b"0")
     said: list[str] = []
-    desk = make_service(str(TOY), [str(broken), str(TOY), str(TOY)], {})
-    first, second = desk.others
-    load_in_background(desk, said.append)
+    service = make_service(str(TOY), [str(broken), str(TOY), str(TOY)], {})
+    first, second = service.others
+    load_in_background(service, said.append)
     with pytest.raises(Exception, match="broken"):
         _ = first.predictor
-    assert second.predictor.info["image_size_px"] > 0 and desk.own.record is None
+    assert second.predictor.info["image_size_px"] > 0 and service.own.record is None
     assert len(said) == 1 and str(broken) in said[0]
 
 
 def test_a_model_that_is_still_being_loaded_is_not_waited_for() -> None:
-    desk = make_service(str(TOY), [str(TOY)], {})
-    desk.own.load()
+    service = make_service(str(TOY), [str(TOY)], {})
+    service.own.load()
     picture = draw_example(EXAMPLES[0])
     slide = Slide().added(Uploads((picture,)), LIMITS)
-    slide = slide.answered(desk.read(slide, EXAMPLES[0].um_per_px))
-    found = rank_models(desk, slide)
-    assert len(found.found) == 1 and "is still being loaded" in found.left_out[0]
-    desk.others[0].load()
-    assert len(rank_models(desk, slide).found) == 2
+    slide = slide.answered(service.read(slide, EXAMPLES[0].um_per_px))
+    found = rank_models(service, slide)
+    assert len(found.found) == 1 and "is still loading" in found.left_out[0]
+    service.others[0].load()
+    assert len(rank_models(service, slide).found) == 2

@@ -59,7 +59,7 @@ def test_the_idle_make_room_the_oldest_first_and_are_told(sessions: Sessions, cl
     give(sessions, "d", 3)
     assert sessions.num_bytes <= LIMITS.held_bytes
     assert not sessions.slide("a").every and len(sessions.slide("b").every) == 3
-    assert "gone from here, with your corrections" in sessions.news("a")
+    assert "images and corrections were deleted" in sessions.news("a")
     assert sessions.news("a") == sessions.news("b") == ""
 
 
@@ -68,11 +68,11 @@ def test_who_is_at_work_keeps_everything_and_a_newcomer_is_asked_to_come_back(
 ) -> None:
     give(sessions, "a", 6)
     clock.now += LIMITS.grace_seconds - 1
-    with pytest.raises(ValueError, match="no room for yours; come back"):
+    with pytest.raises(ValueError, match="no memory for your images; come back"):
         give(sessions, "b", 6)
     assert len(sessions.slide("a").every) == 6 and not sessions.slide("b").every
     give(sessions, "b", 4)
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="no memory"):
         give(sessions, "b", 1)
     assert len(sessions.slide("b").every) == 4
 
@@ -81,7 +81,7 @@ def test_what_cannot_make_room_enough_lets_nobody_go(sessions: Sessions, clock: 
     give(sessions, "a", 2)
     clock.now += LIMITS.grace_seconds
     give(sessions, "b", 8)
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="no memory"):
         give(sessions, "c", 5)
     assert len(sessions.slide("a").every) == 2
 
@@ -90,7 +90,7 @@ def test_a_picture_of_one_cell_counts_and_is_replaced(sessions: Sessions) -> Non
     for _ in range(3):
         sessions.show("a", UploadedImage("a.png", np.zeros((4 * SIDE, 2 * SIDE, 3), np.uint8)))
     assert sessions.num_bytes == 8 * CELL
-    with pytest.raises(ValueError, match="no room"):
+    with pytest.raises(ValueError, match="no memory"):
         give(sessions, "b", 3)
     sessions.show("a", None)
     assert sessions.num_bytes == 0

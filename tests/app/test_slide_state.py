@@ -53,7 +53,7 @@ def pictures(*values: int, nucleus_px: int = 0) -> Uploads:
     return Uploads(tuple(made))
 
 
-def desk(model: Model, limits: Limits = AT_ONCE) -> Service:
+def service(model: Model, limits: Limits = AT_ONCE) -> Service:
     return Service(PageModel.loaded("model", cast(Any, model)), limits=limits)
 
 
@@ -65,11 +65,11 @@ def read(
     limits: Limits = AT_ONCE,
 ) -> Slide:
     slide = slide.added(uploads, limits)
-    return slide.answered(desk(model, limits).read(slide, um_per_px))
+    return slide.answered(service(model, limits).read(slide, um_per_px))
 
 
 def labels(slide: Slide) -> dict[int, int]:
-    return {case.number: case.answer.label for case in slide.cases}
+    return {case.number: case.prediction.label for case in slide.cases}
 
 
 def test_more_pictures_at_the_same_scale_are_all_that_is_read() -> None:
@@ -120,8 +120,8 @@ def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
     assert model.asked == [[1, 2], [3]]
     assert [one.number for one in slide.cases] == [1, 2, 3]
     assert [one.why for one in slide.refused] == [
-        "the same picture as no. 2",
-        "the same picture as no. 3",
+        "identical to image no. 2",
+        "identical to image no. 3",
     ]
 
 
@@ -133,7 +133,7 @@ def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
     slide = read(model, Slide(), pictures(1)).added(pictures(2), AT_ONCE)
     model.predict = refuse  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="too few"):
-        desk(model).read(slide, 0.9)
+        service(model).read(slide, 0.9)
     assert labels(slide) == {1: 1} and [one.number for one in slide.waiting] == [2]
 
 
@@ -154,10 +154,10 @@ def test_a_guess_stays_until_more_cells_make_it_another() -> None:
     assert model.asked == [[1, 2], [3]]
     slide = read(model, slide, pictures(4, 5, 6, 7, nucleus_px=60), um_per_px=None)
     assert model.asked[2] == [1, 2, 3, 4, 5, 6, 7]
-    assert len({case.answer.um_per_px for case in slide.cases}) == 1
-    assert all(case.answer.scale_guessed for case in slide.cases)
+    assert len({case.prediction.um_per_px for case in slide.cases}) == 1
+    assert all(case.prediction.scale_guessed for case in slide.cases)
     slide = read(model, slide, um_per_px=slide.scale[0])
-    assert not any(case.answer.scale_guessed for case in slide.cases)
+    assert not any(case.prediction.scale_guessed for case in slide.cases)
 
 
 def test_a_guess_by_nothing_in_the_pictures_is_said_to_be_one() -> None:
@@ -167,7 +167,7 @@ def test_a_guess_by_nothing_in_the_pictures_is_said_to_be_one() -> None:
 def test_what_a_person_does_while_a_slide_is_read_stays() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(1, 2)).added(pictures(3), AT_ONCE)
-    reading = desk(model).read(slide, 0.2)
+    reading = service(model).read(slide, 0.2)
     meanwhile = slide.corrected(1, BASOPHIL).corrected(3, OUTSIDE)
     done = meanwhile.answered(reading)
     assert [case.corrected for case in done.cases] == [BASOPHIL, None, OUTSIDE]
@@ -179,4 +179,4 @@ def test_more_than_a_slide_may_hold_leaves_what_was_there() -> None:
     slide = Slide().added(pictures(1, 2), tight)
     more = slide.added(pictures(3, 4), tight)
     assert more.every == slide.every
-    assert isinstance(more.refused[0], RejectedFile) and "2 pictures" in more.refused[0].name
+    assert isinstance(more.refused[0], RejectedFile) and "2 images" in more.refused[0].name

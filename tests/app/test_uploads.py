@@ -1,29 +1,23 @@
 """Whatever is dropped becomes pictures or sentences, and leaves nothing behind."""
 
-import importlib.util
 import io
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import app_files as files
 
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.uploads import read_uploads, remove_all, shown_name
 
-_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
-files = importlib.util.module_from_spec(_spec)
-sys.modules["app_files"] = files
-_spec.loader.exec_module(files)
-
 BAD = {
     "empty.png": (b"", "the file is empty"),
-    "notes.txt": (b"cells, seen on Monday", "no picture"),
-    "cut.jpg": (files.encoded("JPEG")[:-300], "damaged or not whole"),
-    "cut.png": (files.encoded()[:-300], "damaged or not whole"),
-    "half.tif": (files.encoded("TIFF")[:2000], "damaged or not whole"),
+    "notes.txt": (b"cells, seen on Monday", "not an image"),
+    "cut.jpg": (files.encoded("JPEG")[:-300], "damaged or incomplete"),
+    "cut.png": (files.encoded()[:-300], "damaged or incomplete"),
+    "half.tif": (files.encoded("TIFF")[:2000], "damaged or incomplete"),
     "grey16.png": (files.grey_16(), "16 bits per channel"),
     "colour16.png": (files.png_header(40, 40, 16), "16 bits per channel"),
     "print.jpg": (files.encoded("JPEG", "CMYK"), "CMYK"),
@@ -119,7 +113,7 @@ def test_more_than_the_limits_is_refused_before_it_is_read(tmp_path: Path) -> No
     few = replace(LIMITS, num_cells=3)
     given = files.give(tmp_path, {f"{i}.png": files.encoded() for i in range(4)})
     found = read_uploads(given, few)
-    assert not found.pictures and "more than this page takes" in found.refused[0].why
+    assert not found.pictures and "more than this page accepts" in found.refused[0].why
     small = replace(LIMITS, total_bytes=2 * files.cell().nbytes)
     found = read_uploads(given, small)
     assert len(found.pictures) == 2
@@ -140,7 +134,7 @@ def test_metadata_goes_no_further(tmp_path: Path) -> None:
     assert type(picture.pixels) is np.ndarray
     import base64
 
-    shown = base64.b64decode(html_fragments.whole_number(picture.pixels).partition(",")[2])
+    shown = base64.b64decode(html_fragments.full_image(picture.pixels).partition(",")[2])
     assert b"DOE" not in shown and not Image.open(io.BytesIO(shown)).getexif()
 
 
@@ -154,7 +148,7 @@ def test_files_are_deleted_with_their_folders(tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     given = files.give(tmp_path, {"a.png": files.encoded()})
     remove_all(given)
-    assert "drop it again" in read_uploads(given).refused[0].why
+    assert "upload it again" in read_uploads(given).refused[0].why
 
 
 @pytest.mark.parametrize(

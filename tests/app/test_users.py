@@ -1,7 +1,5 @@
 """Fifty people at once, twenty requests each: every answer right, none lost, memory flat."""
 
-import importlib.util
-import sys
 import threading
 import time
 from pathlib import Path
@@ -10,11 +8,7 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-
-_spec = importlib.util.spec_from_file_location("app_files", Path(__file__).with_name("files.py"))
-files = importlib.util.module_from_spec(_spec)
-sys.modules["app_files"] = files
-_spec.loader.exec_module(files)
+from support import app_files as files
 
 NUM_USERS, NUM_REQUESTS, NUM_IMAGES = 50, 20, 25
 FLAT_BYTES = 64 * 2**20
@@ -41,7 +35,7 @@ def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path
         for number in range(num):
             seed = (user * 7 + number) % NUM_IMAGES
             try:
-                answer = client.predict(
+                prediction = client.predict(
                     handle_file(str(tmp_path / f"{seed}.png")), "0.42", api_name="/classify"
                 )
             except Exception as error:
@@ -50,9 +44,10 @@ def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path
             done.append(time.monotonic())
             p = truths[seed].probabilities
             if any(
-                abs(answer["probabilities"][n] - v) > 1e-3 for n, v in zip(NAMES, p, strict=True)
+                abs(prediction["probabilities"][n] - v) > 1e-3
+                for n, v in zip(NAMES, p, strict=True)
             ):
-                wrong.append(answer)
+                wrong.append(prediction)
 
     def everyone(num: int) -> None:
         threads = [

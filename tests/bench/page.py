@@ -3,7 +3,7 @@
     python tests/bench/page.py MODEL [--turns 3]
 
 Seconds from the command to the first reply, to the upload box in a browser that waits for it, and
-to the answer to a drawn cell that is asked for at once, when the model is still being loaded.
+to the answer to a drawn cell that is asked for at once, when the model is still loading.
 """
 
 import argparse
