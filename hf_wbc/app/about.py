@@ -6,7 +6,7 @@ from hf_wbc.app.html_fragments import fragment
 from hf_wbc.app.page_text import cell_name
 from hf_wbc.app.run_scores import run_scores
 from hf_wbc.app.service import Service
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 

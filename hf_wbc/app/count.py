@@ -16,7 +16,7 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
 from hf_wbc.comparison.document import count, join_names
 from hf_wbc.evaluation.smear_flags import smear_flags
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
 from hf_wbc.comparison.document import join_names
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class OneCell:
 def show(service: Service, picture: UploadedImage, prediction: "CellPrediction") -> str:
     """Render everything about one image."""
     height, width = picture.pixels.shape[:2]
-    heat, test = service.predictor.saliency(
-        picture.pixels, prediction.um_per_px, prediction.label
-    )
+    heat, test = service.predictor.saliency(picture.pixels, prediction.um_per_px, prediction.label)
     return fragment(
         "one_cell.html",
         {

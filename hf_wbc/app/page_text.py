@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hf_wbc.app.html_fragments import share
 from hf_wbc.comparison.document import join_names
 from hf_wbc.evaluation.smear_flags import BLAST_PROBABILITY, MYELOBLAST
-from hf_wbc.plots.style import display_names
+from hf_wbc.plots.class_names import display_name
 from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Confusable:
 
 def cell_name(label: int) -> str:
     """The displayed name of a class, such as `neutrophil, banded`."""
-    return OUTSIDE_NAME if label == OUTSIDE else display_names(NAMES[label])
+    return OUTSIDE_NAME if label == OUTSIDE else display_name(NAMES[label])
 
 
 def with_article(label: int) -> str:

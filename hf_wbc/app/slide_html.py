@@ -17,7 +17,7 @@ from hf_wbc.app.page_text import (
 )
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import NAMES
 
 FEWEST_ALIKE = 3

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import FAINT, INK, LINEAGES, display_names, lineage_order
+from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_order
+from hf_wbc.plots.style import FAINT, INK
 from hf_wbc.taxonomy import NAMES
 
 SIDE_IN = 5.2
@@ -56,7 +57,7 @@ def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figu
     place = np.full(len(NAMES) + 1, -1)
     place[order] = np.arange(len(order))
     colours = [CLASS_COLOURS[name] for name in names]
-    return _draw(xy, place[labels], [display_names(name) for name in names], colours, "class")
+    return _draw(xy, place[labels], [display_name(name) for name in names], colours, "class")
 
 
 def draw_domains_map(

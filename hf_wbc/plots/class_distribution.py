@@ -18,18 +18,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import (
-    CLASS_ROWS_IN,
-    CURVES,
-    FAINT,
-    GRID,
-    INK,
-    LINEAGES,
-    class_rows,
-    ink_on,
-    lineage_order,
-    lineage_runs,
-)
+from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
+from hf_wbc.plots.style import CLASS_ROWS_IN, CURVES, FAINT, GRID, INK, class_rows, ink_on
 from hf_wbc.taxonomy import NAMES, class_id
 
 TOP_IN = 0.5

@@ -15,16 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import (
-    CLASS_ROWS_IN,
-    INK,
-    LINEAGES,
-    class_rows,
-    display_names,
-    ink_on,
-    lineage_order,
-    lineage_runs,
-)
+from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_order, lineage_runs
+from hf_wbc.plots.style import CLASS_ROWS_IN, INK, class_rows, ink_on
 
 ABSENT = "#eceef0"
 
@@ -56,7 +48,7 @@ def draw_confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
         _frame(axes, lineage, first, last)
     class_rows(axes, names, CELL_IN)
     for column, name in enumerate(names):
-        label = axes.text(column + 0.62, len(names) + 0.15, display_names(name), size=10, color=INK)
+        label = axes.text(column + 0.62, len(names) + 0.15, display_name(name), size=10, color=INK)
         label.set(rotation=45, rotation_mode="anchor", ha="right", va="center")
     for row, support in enumerate(counts.sum(1).tolist()):
         words = axes.text(len(names) + 0.15, row + 0.5, f"{support:,}", size=10, color=INK)
@@ -143,7 +135,7 @@ def draw_class_f1(
     _column(axes, 0, "macro-F1", [macro_f1.get(method) for method in methods], bold=True)
     for place, name in enumerate(classes):
         values = [of.get(name) for of in methods.values()]
-        _column(axes, 1 + GAP + place, display_names(name), values)
+        _column(axes, 1 + GAP + place, display_name(name), values)
     for lineage, first, last in lineage_runs(classes):
         bar = Rectangle((1 + GAP + first + 0.05, -0.3), last - first + 0.9, 0.16, linewidth=0)
         bar.set(color=LINEAGES[lineage], clip_on=False)

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from hf_wbc.plots.cells import draw_cell
-from hf_wbc.plots.style import FAINT, INK, LINEAGES, WIDTH_IN, display_names, mix_colors
+from hf_wbc.plots.class_names import LINEAGES, display_name
+from hf_wbc.plots.style import FAINT, INK, WIDTH_IN, mix_colors
 from hf_wbc.taxonomy import CLASSES, class_id
 
 HEIGHT_IN = 6.0
@@ -102,7 +103,7 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
         (start + stop + 0.9) / 2, y + 0.05, before, color=INK, size=8.5, style="italic"
     )
     text.set(ha="center", va="bottom")
-    words = axes.text(label_x, y + 0.02, display_names(name), size=10, weight="bold", color=INK)
+    words = axes.text(label_x, y + 0.02, display_name(name), size=10, weight="bold", color=INK)
     words.set(ha="right", va="bottom")
     number = axes.text(label_x, y - 0.03, f"class {class_id(name)}", size=9, color=INK)
     number.set(ha="right", va="top")
@@ -133,7 +134,7 @@ def _chain(axes: Axes) -> None:
         axes.plot(*badge, "o", color=colour, ms=13, zorder=4)
         number = axes.text(*badge, str(cell.maturation), color="white", size=9, weight="bold")
         number.set(ha="center", va="center_baseline", zorder=5)
-        words = display_names(cell.name).replace(", ", "\n")
+        words = display_name(cell.name).replace(", ", "\n")
         label = axes.text(x, 0.66, words, size=10, weight="bold", color=INK, linespacing=1.0)
         label.set(ha="center", va="top")
         low = 0.66 - 0.17 * len(words.split("\n"))

@@ -14,14 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from hf_wbc.plots.style import (
-    CLASS_ROWS_COMPACT_IN,
-    FAINT,
-    INK,
-    WIDTH_IN,
-    class_rows,
-    lineage_order,
-)
+from hf_wbc.plots.class_names import lineage_order
+from hf_wbc.plots.style import CLASS_ROWS_COMPACT_IN, FAINT, INK, WIDTH_IN, class_rows
 from hf_wbc.taxonomy import class_id
 
 BAR_UM = 10.0

@@ -1,10 +1,7 @@
-"""What the pictures share: colours that colour-blind readers can tell apart, names, and saving.
+"""What all figures share: size, class rows, panels, and saving.
 
-A picture is WIDTH_IN inches wide; at a README's 850 px a point of type is then 1.3 px.
-
-How classes are named, ordered and coloured wherever a person reads them.
-
-Small panels of one kind side by side, each with its title, for curves that are compared."""
+A figure is WIDTH_IN inches wide; at a README's 850 px, a point of type is then 1.3 px.
+"""
 
 import io
 from collections.abc import Sequence
@@ -19,43 +16,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.taxonomy import CLASSES
-
-# Okabe & Ito's colours.
-LINEAGES = {
-    "granulocytic": "#009E73",
-    "monocytic": "#E69F00",
-    "erythroid": "#D55E00",
-    "lymphoid": "#56B4E9",
-}
-
-
-def lineage_order(names: Sequence[str]) -> list[int]:
-    """Indices of class names by lineage, the neutrophil line by stage, so that neighbours touch."""
-    cells = {cell.name: cell for cell in CLASSES}
-
-    def key(index: int) -> tuple[int, int]:
-        cell = cells[names[index]]
-        return list(LINEAGES).index(cell.lineage), cell.maturation or 0
-
-    return sorted(range(len(names)), key=key)
-
-
-def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(lineage, first, last) of class names in lineage order."""
-    lineages = {cell.name: cell.lineage for cell in CLASSES}
-    mine = [lineages[name] for name in names]
-    return [
-        (lineage, mine.index(lineage), mine.index(lineage) + mine.count(lineage) - 1)
-        for lineage in LINEAGES
-        if lineage in mine
-    ]
-
-
-def display_names(name: str) -> str:
-    """A class name as it is written in a picture: `neutrophil, banded`."""
-    return name.replace("_", ", ", 1)
-
+from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_runs
 
 WIDTH_IN = 9.0
 DPI = 200
@@ -72,7 +33,7 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
     lines and without the lineages' names, CLASS_ROWS_COMPACT_IN.
     """
     for row, name in enumerate(names):
-        words = display_names(name).replace(", ", ",\n") if compact else display_names(name)
+        words = display_name(name).replace(", ", ",\n") if compact else display_name(name)
         label = axes.text(-0.1 / unit_in, row + 0.5, words, size=10, color=INK)
         label.set(ha="right", va="center")
     x = -(1.35 if compact else 1.84) / unit_in

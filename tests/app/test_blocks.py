@@ -46,9 +46,7 @@ def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
     assert "such sets contain the true class" in page.locator("article.one header").inner_text()
     assert page.locator("article.one .framed rect").count() == 2
     map_caption = page.locator("article.one figcaption").last.inner_text()
-    assert re.search(
-        r"the most marked fifth of the image blurred it is [<>]?[01]\.\d", map_caption
-    )
+    assert re.search(r"the most marked fifth of the image blurred it is [<>]?[01]\.\d", map_caption)
 
 
 def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -> None:
@@ -207,4 +205,4 @@ def test_about_says_what_it_is_and_is_not(page: Any) -> None:
     assert "not a medical device" in text
     assert page.locator("#about table tbody tr").count() == 11
     assert "has no training record" in text
-    assert "CC BY 4.0" in text and "deleted as soon as they are read" in text
+    assert "CC BY 4.0" in text and "deleted as soon as they are decoded" in text

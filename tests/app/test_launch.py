@@ -10,7 +10,7 @@ import pytest
 HOLDS = """
 import time
 from hf_wbc.app.launch import keep_private
-with private() as folder:
+with keep_private() as folder:
     (folder / "upload.png").write_bytes(b"a cell")
     print(folder, flush=True)
     time.sleep(600)

@@ -10,7 +10,7 @@ from hf_wbc.plots.cell_map import (
     draw_classes_map,
     draw_domains_map,
 )
-from hf_wbc.plots.style import LINEAGES
+from hf_wbc.plots.class_names import LINEAGES
 from hf_wbc.taxonomy import NAMES
 
 XY = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.plots.class_distribution import Estimate, draw_prior_shift
-from hf_wbc.plots.style import lineage_order
+from hf_wbc.plots.class_names import lineage_order
 from hf_wbc.taxonomy import NAMES
 
 SHARES = np.arange(1, 12) / 66

@@ -5,8 +5,8 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.patches import Rectangle
 
 from hf_wbc.evaluation.metrics import score
+from hf_wbc.plots.class_names import LINEAGES, lineage_order
 from hf_wbc.plots.confusion import ABSENT, draw_confusion
-from hf_wbc.plots.style import LINEAGES, lineage_order
 from hf_wbc.taxonomy import CLASSES, NAMES, class_id
 
 BANDS = "neutrophil_banded=neutrophil_segmented"

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from hf_wbc.plots.style import INK, LINEAGES, contrast, ink_on, lineage_order, lineage_runs, save
+from hf_wbc.plots.class_names import LINEAGES, lineage_order, lineage_runs
+from hf_wbc.plots.style import INK, contrast, ink_on, save
 from hf_wbc.taxonomy import CLASSES, NAMES
 
 # Machado et al. 2009, doi:10.1109/TVCG.2009.113, severity 1, on linear RGB.
