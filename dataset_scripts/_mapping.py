@@ -233,7 +233,8 @@ def groups_of(
     allowed = re.compile(rf"(?:(?:{folders})/)?(?:{own.name_pattern})", re.IGNORECASE)
     if strange := sorted({g for g in found.values() if g and not allowed.fullmatch(g)}):
         raise ValueError(
-            f"groups such as {shorten_list(strange, 3)} do not match the pattern {own.name_pattern} and "
+            f"groups such as {shorten_list(strange, 3)} do not match the pattern "
+            f"{own.name_pattern} and "
             "could be of people; number the groups, or, when these names give nobody away, write a "
             'wider pattern into the mapping: "name_pattern": "..."'
         )
@@ -268,11 +269,13 @@ def _from_table(
             found[matches[0]] = group or None
     if unknown:
         raise ValueError(
-            f"{own.groups} has images that are not there: {shorten_list(unknown)}; take them out of it"
+            f"{own.groups} has images that are not there: {shorten_list(unknown)}; take them "
+            "out of it"
         )
     if missing := [place for place in places if place not in found]:
         raise ValueError(
-            f"{own.groups} does not have {shorten_list(missing)}; give each image a line, with an empty "
+            f"{own.groups} does not have {shorten_list(missing)}; give each image a line, with "
+            "an empty "
             "group where it is not known"
         )
     return found

@@ -134,14 +134,16 @@ def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:
             strange.append(name)
     if not members:
         raise ValueError(
-            f"this is not {own.name}: its mapping has the folders {shorten_list(own.classes)}, and found "
+            f"this is not {own.name}: its mapping has the folders {shorten_list(own.classes)}, "
+            "and found "
             f"is {listing(archive.names)}"
         )
     _check_nothing_else(own, roots, outside, strange)
     seen = {place.partition("/")[0] for place in members}
     if missing := [folder for folder in own.classes if folder not in seen]:
         raise ValueError(
-            f"the mapping of {own.name} has the folders {shorten_list(missing)}, which are empty here; "
+            f"the mapping of {own.name} has the folders {shorten_list(missing)}, which are "
+            "empty here; "
             "take them out of its classes, or give the whole folder"
         )
     return members
@@ -153,13 +155,15 @@ def _check_nothing_else(
     """ValueError for a second set of class folders, for other folders and for other files."""
     if len(roots) > 1:
         raise ValueError(
-            f"the folders of {own.name} lie here more than once: {shorten_list(sorted(roots))}; give one "
+            f"the folders of {own.name} lie here more than once: "
+            f"{shorten_list(sorted(roots))}; give one "
             "of them"
         )
     if outside:
         found = [f"{folder} ({number} images)" for folder, number in outside.most_common()]
         raise ValueError(
-            f"images lie in folders that the mapping of {own.name} does not have: {shorten_list(found)}; "
+            f"images lie in folders that the mapping of {own.name} does not have: "
+            f"{shorten_list(found)}; "
             "add each folder to its classes, with a class or null"
         )
     if strange:

@@ -364,46 +364,35 @@ def build_publication(
     Raises:
         ValueError: For options that do not go with `kind`, or content that must not be published.
     """
-    options: dict[str, Any] = {"public": public, "tag": tag}
     import dataset_scripts
+    from hf_wbc.hub import publish_comparison, publish_dataset, publish_model, publish_space
 
-    if mapping is not None and kind != "dataset":
-        raise ValueError(f"--mapping {mapping} is for datasets; leave it out")
-    if license is not None and kind != "model":
-        raise ValueError(f"--license {license} is for models; leave it out")
-    if model is not None and kind != "space":
-        raise ValueError(f"--model {model} is for Spaces; leave it out")
+    for name, value, owner, owners in (
+        ("mapping", mapping, "dataset", "datasets"),
+        ("license", license, "model", "models"),
+        ("model", model, "space", "Spaces"),
+    ):
+        if value is not None and kind != owner:
+            raise ValueError(f"--{name} {value} is for {owners}; leave it out")
+    options: dict[str, Any] = {"public": public, "tag": tag}
+    known = dataset_scripts.known()
     if kind == "dataset":
-        from hf_wbc.hub.publish_dataset import dataset_publication, read_provenance
-
-        domain = read_provenance(Path(what)).get("domain", "")
-        if mapping is not None:
-            source = dataset_scripts.load("class_folders", mapping=mapping)
-        elif domain in (known := dataset_scripts.known()):
-            source = known[domain]
-        else:
-            raise ValueError(
-                f"{what} contains {domain}, a source of your own; give its mapping with --mapping "
-                "FILE"
-            )
-        return dataset_publication(Path(what), source, destination, **options)
+        domain = publish_dataset.read_provenance(Path(what)).get("domain", "")
+        if mapping is None and domain not in known:
+            raise ValueError(f"{what} contains {domain}, your own source; give its --mapping FILE")
+        source = (
+            dataset_scripts.load("class_folders", mapping=mapping) if mapping else known[domain]
+        )
+        return publish_dataset.dataset_publication(Path(what), source, destination, **options)
     if kind == "model":
-        from hf_wbc.hub.publish_model import model_publication
-
-        return model_publication(
-            Path(what), destination, dataset_scripts.known(), license=license, **options
+        return publish_model.model_publication(
+            Path(what), destination, known, license=license, **options
         )
     if kind == "study":
-        from hf_wbc.hub.publish_comparison import comparison_publication
-
-        return comparison_publication(Path(what), destination, dataset_scripts.known(), **options)
+        return publish_comparison.comparison_publication(Path(what), destination, known, **options)
     if kind == "metric":
-        from hf_wbc.hub.publish_space import metric_publication
-
-        return metric_publication(what, destination, **options)
-    from hf_wbc.hub.publish_space import space_publication
-
-    return space_publication(what, destination, model=model, **options)
+        return publish_space.metric_publication(what, destination, **options)
+    return publish_space.space_publication(what, destination, model=model, **options)
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -1,6 +1,7 @@
 """Components that all tabs share: upload boxes, the scale, the queue, and error sentences.
 
-Gradio would fetch an address that a client names in place of a file, and leaves an empty file beside
+Gradio would fetch an address that a client names in place of a file, and leaves an empty file
+beside
 every upload. The components are changed per instance, because for a subclass Gradio would write a
 file of type hints next to this one.
 """

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FEWEST = 5
 """Least number of cells for a comparison."""
 WELCOME = (
-    "Predict a slide in the tab Many cells first. This tab then shows where its cells lie among those "
+    "Predict a slide in the tab Many cells first. This tab then shows where its cells lie "
+    "among those "
     "of the training laboratories, and which model fits them best."
 )
 

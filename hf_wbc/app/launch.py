@@ -30,8 +30,8 @@ FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
 def keep_private() -> Iterator[Path]:
     """Import Gradio in a private environment; yields the folder of the uploads.
 
-    Folders that killed servers left behind are deleted first, and the folder itself at the end. SIGTERM,
-    which stops containers, ends the block like Ctrl-C.
+    Folders that killed servers left behind are deleted first, and the folder itself at the end.
+    SIGTERM, which stops containers, ends the block like Ctrl-C.
     """
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
@@ -52,8 +52,8 @@ def _import_gradio() -> None:
     """Import Gradio without letting it write stub files.
 
     On import, Gradio reads the source of its components and writes stubs for editors next to them.
-    That takes half of the import time and fails in a read-only installation. Gradio skips components
-    whose file is unknown.
+    That takes half of the import time and fails in a read-only installation. Gradio skips
+    components whose file is unknown.
     """
     file_of = inspect.getfile
 

@@ -1,6 +1,7 @@
 """Isolate uploads from each other, and block routes that the page never uses.
 
-Gradio names an upload's folder by its content, so two visitors with the same image share a file, and
+Gradio names an upload's folder by its content, so two visitors with the same image share a file,
+and
 deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
 `BlockedRoutes` closes Gradio's routes that serve files or fetch addresses for a client.
 """
@@ -23,7 +24,8 @@ PATHS = ("/gradio_api/upload", "/upload")
 
 
 class UploadIsolation:
-    """Handle uploads instead of Gradio, with Gradio's own parser, each in a new folder in `root`."""
+    """Handle uploads instead of Gradio, with Gradio's own parser, each in a new folder in
+    `root`."""
 
     def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
         self.app, self.root = app, root

@@ -95,8 +95,8 @@ class OneCell:
         """Render the prediction for the first image, preceded by notices about the others."""
         parts = [notice(f"{one.name}: {one.why}.", "warning") for one in uploads.refused]
         if len(uploads.pictures) > 1:
-            words = f"This is the first of {len(uploads.pictures):,} images. Use the tab Many cells for all."
-            parts.append(notice(words))
+            num = f"{len(uploads.pictures):,}"
+            parts.append(notice(f"The first of {num} images. Use the tab Many cells for all."))
         if not uploads.pictures:
             self.sessions.show(who, None)
             return "".join(parts) or notice(WELCOME)

@@ -66,7 +66,8 @@ def set_sentences(
     """
     if alpha is None:
         return [
-            "This model was saved without prediction sets, so it cannot say which other classes fit."
+            "This model was saved without prediction sets, so it cannot say which other "
+            "classes fit."
         ]
     fitting = [label for label in prediction.conformal_set if label not in always]
     percent = round(100 * (1 - alpha))
@@ -122,8 +123,8 @@ def confusables(prediction: "CellPrediction", most: int = 3) -> list[Confusable]
 def map_sentence(test: "DeletionTest", label: int) -> str:
     """Describe the result of the deletion test of a saliency map.
 
-    >>> from hf_wbc.inference.saliency import Deletion
-    >>> map_sentence(Deletion(0.93, 0.12, (0.8, 0.9)), 0)
+    >>> from hf_wbc.inference.saliency import DeletionTest
+    >>> map_sentence(DeletionTest(0.93, 0.12, (0.8, 0.9)), 0)
     'Tested: the probability of basophil is 0.93. With the most marked fifth of the image \
 blurred it is 0.12; with other parts of the same size blurred it is 0.85 on average.'
     """

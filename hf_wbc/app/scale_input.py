@@ -16,8 +16,8 @@ OPTICS: Mapping[str, float] = {
 }
 _UNIT = re.compile(r"\s*[uµμ]m(\s*(/|per)\s*(px|pixel))?\s*$", re.IGNORECASE)
 SMALLEST_UM_PER_PX, LARGEST_UM_PER_PX = 0.01, 1.0
-"""Accepted range. Light microscopy resolves nothing finer than the lower end, where 25 um are 2,500 px;
-much smaller values would fill the server's memory."""
+"""Accepted range. Light microscopy resolves nothing finer than the lower end, where 25 um are
+2,500 px; much smaller values would fill the server's memory."""
 
 
 def choices(laboratories: Mapping[str, float]) -> list[str]:
@@ -54,7 +54,8 @@ def parse_scale(value: str | float | None, laboratories: Mapping[str, float]) ->
         scale = float(number.replace(",", "."))
     except ValueError:
         raise ValueError(
-            f"the scale {text!r} is not a number; type um per pixel, such as 0.1, or choose a preset"
+            f"the scale {text!r} is not a number; type um per pixel, such as 0.1, or choose a "
+            "preset"
         ) from None
     if not (math.isfinite(scale) and SMALLEST_UM_PER_PX <= scale <= LARGEST_UM_PER_PX):
         raise ValueError(

@@ -1,7 +1,7 @@
 """From uploaded files to predictions: what the page and its endpoints share.
 
-Models load in the background while the page is already open; callers block until the model they need
-is loaded.
+Models load in the background while the page is already open; callers block until the model they
+need is loaded.
 """
 
 import time
@@ -35,7 +35,8 @@ class PageModel:
         self.name = name
         self.settled: Future[Loaded] = Future()
         """Done when the model is loaded or has failed to load."""
-        self.settled.set_running_or_notify_cancel()  # so that one waiting caller cannot cancel it for others
+        # One waiting caller must not cancel the loading for others.
+        self.settled.set_running_or_notify_cancel()
 
     @classmethod
     def loaded(

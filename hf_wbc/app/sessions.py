@@ -2,8 +2,8 @@
 
 A session is deleted soon after its page is closed or after long inactivity. When the memory limit
 is reached, the sessions that were idle longest are deleted first; active sessions are kept, and new
-visitors are asked to come back. Gradio's own state has no limit and lives for an hour after the page
-is closed, so `session_cleanup` deletes it as well.
+visitors are asked to come back. Gradio's own state has no limit and lives for an hour after the
+page is closed, so `session_cleanup` deletes it as well.
 """
 
 import asyncio
@@ -138,7 +138,8 @@ class Sessions:
         gained = sum(self._held[visitor].num_bytes for _, visitor in idle)
         if 0 < num_bytes > free + gained:
             raise ValueError(
-                "too many visitors are using this page, so there is no memory for your images; come "
+                "too many visitors are using this page, so there is no memory for your images; "
+                "come "
                 "back in a few minutes, or run `hf-wbc demo` on your own machine"
             )
         for _, visitor in idle:

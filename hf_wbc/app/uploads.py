@@ -95,8 +95,8 @@ class Uploads:
 def read_uploads(given: Sequence[UploadedFile], limits: Limits = LIMITS) -> Uploads:
     """Read the images of uploaded files, in the order of their names.
 
-    A file beyond the limits is rejected and the others are accepted. An upload with too many files is
-    rejected as a whole before any of them is read.
+    A file beyond the limits is rejected and the others are accepted. An upload with too many
+    files is rejected as a whole before any of them is read.
     """
     if len(given) > limits.num_cells:
         return Uploads(refused=(RejectedFile(f"{len(given):,} files", _too_many(limits)),))

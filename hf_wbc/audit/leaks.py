@@ -219,7 +219,7 @@ def _repeated(
                 _count(torn, "image is", "images are") if identical else _pairs(torn, "is", "are")
             )
             + " in more than one split",
-            meaning="The model is tested on images that it has memorized, so its score is too high.",
+            meaning="The model is tested on images it has memorized, so its score is too high.",
             remedy=_PREPARE_AGAIN,
             rows=tuple(torn),
         )
@@ -286,7 +286,7 @@ def _shared(
             title=_count(split, "image has", "images have") + f" one label in {one} and another "
             f"in {other}",
             meaning="The two laboratories label the same cell differently.",
-            remedy="Ask an expert which label is right; until then, exclude these cells from scores.",
+            remedy="Ask an expert which label is right; exclude the cells from scores until then.",
             rows=split,
         )
 

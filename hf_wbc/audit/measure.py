@@ -196,7 +196,8 @@ def open_folders(paths: Sequence[str]) -> tuple[Folder, ...]:
     for path in paths:
         if not Path(path).is_dir():
             raise ValueError(
-                f"{path}: no such folder; give one that `hf-wbc prepare` wrote, or download one with "
+                f"{path}: no such folder; give one that `hf-wbc prepare` wrote, or download "
+                "one with "
                 "`hf download ORG/NAME --repo-type dataset --local-dir FOLDER`"
             )
         folder = _open(path)

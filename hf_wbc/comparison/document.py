@@ -81,7 +81,7 @@ def count(number: int, one: str, many: str = "") -> str:
 def join_names(names: Sequence[str], last: str = "and") -> str:
     """A list in a sentence.
 
-    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    >>> join_names(["a", "b", "c"]), join_names(["a", "b"], "or"), join_names(["a"])
     ('a, b and c', 'a or b', 'a')
     """
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

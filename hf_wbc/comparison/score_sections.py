@@ -138,7 +138,8 @@ def _scores(
     cells = []
     best = max(row.macro_f1 for row in members)
     for row in members:
-        macro = f"{three_decimals(row.macro_f1)} [{three_decimals(row.low)}, {three_decimals(row.high)}]"
+        low, high = three_decimals(row.low), three_decimals(row.high)
+        macro = f"{three_decimals(row.macro_f1)} [{low}, {high}]"
         tested = against.get(id(row))
         cells.append(
             (

@@ -52,7 +52,8 @@ _UNSCALED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 def draw_indices(
     labels: np.ndarray, domains: np.ndarray, batch_size: int, balance: Balance, seed: int, step: int
 ) -> np.ndarray:
-    """Return the row numbers (batch_size,) of a step; a `Sampler` does the same faster in a loop."""
+    """Return the row numbers (batch_size,) of a step; a `Sampler` does the same faster in a
+    loop."""
     return Sampler(labels, domains, balance, seed).draw(batch_size, step)
 
 
@@ -226,7 +227,8 @@ class BatchLoader:
             }
 
     def batch(self, step: int, micro: int = 0) -> Batch:
-        """Return the batch of forward pass `micro` of optimizer step `step`, both counted from 0."""
+        """Return the batch of forward pass `micro` of optimizer step `step`, both counted from
+        0."""
         assert 0 <= micro < self._config.gradient_accumulation_steps
         source_rows = self._local_rows(self._source_rows, step, micro)
         labels = torch.from_numpy(self._source.labels[source_rows])

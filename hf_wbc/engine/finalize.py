@@ -122,7 +122,8 @@ def score(context: RunContext, exported: Classifier, predictions: SplitPredictio
 
 
 def _score_plain_pipeline(context: RunContext, exported: Classifier) -> dict[str, Any]:
-    """Image preprocessing, and the test scores of a plain pipeline that preprocesses differently."""
+    """Image preprocessing, and the test scores of a plain pipeline that preprocesses
+    differently."""
     config, preprocessing = context.config, context.preprocessing
     targets = [target.name for target in context.domain_set.targets]
     facts: dict[str, Any] = preprocessing.facts()

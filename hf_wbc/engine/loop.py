@@ -190,7 +190,7 @@ class MetricAccumulator:
 def flatten_metrics(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Numbers under names joined by slashes, as trackers want them; what is no number is left out.
 
-    >>> flat({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
+    >>> flatten_metrics({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
     {'step': 2, 'loss/loss': 0.5}
     """
     values: dict[str, float] = {}

@@ -180,7 +180,8 @@ class Trainer:
         return stopped or (self.averaged is not None and self.averaged.ended)
 
     def _share_buffers(self) -> None:
-        """Give every process the first one's BatchNorm statistics, which are the ones that are saved.
+        """Give every process the first one's BatchNorm statistics, which are the ones that are
+        saved.
 
         Weights are the same on all processes, but each one updates statistics from its own batches.
         """
@@ -191,7 +192,8 @@ class Trainer:
     def _save(
         self, progress: Progress, row: dict[str, Any], metrics: MetricAccumulator
     ) -> Progress:
-        """Write history, checkpoint and trackers, in an order that survives a crash between them."""
+        """Write history, checkpoint and trackers, in an order that survives a crash between
+        them."""
         context = self.context
         row["selection"] = criterion_values(row)
         progress = replace(

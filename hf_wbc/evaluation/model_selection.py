@@ -92,7 +92,7 @@ RULES = (
 def selection_rule(name: str) -> SelectionRule:
     """A rule by name; ValueError lists the names that exist.
 
-    >>> rule("last").value({"step": 200})
+    >>> selection_rule("last").value({"step": 200})
     200.0
     """
     for candidate in RULES:
@@ -126,7 +126,7 @@ def require_selection_rule(
 def criterion_values(scores: Scores) -> dict[str, float]:
     """The value of every rule that has what it needs.
 
-    >>> values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
+    >>> criterion_values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
     {'source_val': 0.6, 'last': 2.0}
     """
     found = {each.name: each.value(scores) for each in RULES}

@@ -151,7 +151,7 @@ def unit_rows(features: NDArray[Float]) -> NDArray[Float]:
 def evenly_spaced(num: int, most: int) -> NDArray[np.int64]:
     """Indices of at most so many of `num` rows, evenly spaced.
 
-    >>> evenly(7, 3).tolist(), evenly(2, 3).tolist()
+    >>> evenly_spaced(7, 3).tolist(), evenly_spaced(2, 3).tolist()
     ([0, 2, 4], [0, 1])
     """
     taken = min(num, most)

@@ -66,7 +66,8 @@ def warnings(record: Record) -> Iterator[str]:
     targets = [domain["name"] for domain in record["target"]]
     if record["selection"]["sees"] == "target labels":
         yield (
-            f"**Oracle.** Labels of {join_names(targets)} picked these weights. Its scores there tell "
+            f"**Oracle.** Labels of {join_names(targets)} picked these weights. Its scores "
+            "there tell "
             "how much choosing costs, and are no result."
         )
     before = record["model"]["exposed_to"]
@@ -84,13 +85,15 @@ def warnings(record: Record) -> Iterator[str]:
         yield f"**More than a pipeline does.** {str(note).replace('model/', 'It', 1)}."
     if TrainConfig.from_record(record).eval.correct_priors != "none":
         yield (
-            f"**For one target.** It is corrected for the class proportions of {join_names(targets)}, "
+            "**For one target.** It is corrected for the class proportions of "
+            f"{join_names(targets)}, "
             "estimated without labels; elsewhere its probabilities are wrong."
         )
     unscaled = [d["name"] for role in ROLES for d in record[role] if d["um_per_px"] is None]
     if unscaled:
         yield (
-            f"**Scale unknown.** In {join_names(unscaled)} the cell fills the frame, and nobody knows "
+            f"**Scale unknown.** In {join_names(unscaled)} the cell fills the frame, and "
+            "nobody knows "
             "how many um a pixel is; there the whole frame was used."
         )
     if merge := TrainConfig.from_record(record).eval.merge:
@@ -182,7 +185,8 @@ def retraining(record: Record, ref: str) -> tuple[str, str]:
     if not folders:
         return " ".join(flags), "Data and base are fetched at the commits that it names."
     return " ".join(flags), (
-        f"{join_names(folders)} came from folders: give yours in their place; the fingerprints tell "
+        f"{join_names(folders)} came from folders: give yours in their place; the fingerprints "
+        "tell "
         "whether they hold the same."
     )
 

@@ -101,7 +101,8 @@ def model_publication(
         kind="model",
         files=files,
         public=public,
-        message=f"Run {record['run']}: {TrainConfig.from_record(record).adapt.method} on {', '.join(names)}",
+        message=f"Run {record['run']}: {TrainConfig.from_record(record).adapt.method} on "
+        f"{', '.join(names)}",
         tag=tag,
     )
 

@@ -65,9 +65,9 @@ class Predictor:
         abstention: Conformal sets and reject option; None for a model saved without them.
 
     Example:
-        >>> predictor = Predictor.load("runs/RUN/model")  # doctest: +SKIP
-        >>> (cell,) = predictor.predict([Image.open("cell.png")], 0.1)  # doctest: +SKIP
-        >>> predictor.class_names[cell.label]  # doctest: +SKIP
+        predictor = Predictor.load("runs/RUN/model")
+        (cell,) = predictor.predict([Image.open("cell.png")], 0.1)
+        predictor.class_names[cell.label]
     """
 
     class_names = NAMES

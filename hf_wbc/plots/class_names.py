@@ -10,7 +10,8 @@ LINEAGES = {
     "erythroid": "#D55E00",
     "lymphoid": "#56B4E9",
 }
-"""Lineages in displayed order, with colors that color-blind readers can tell apart (Okabe & Ito)."""
+"""Lineages in displayed order, with colors that color-blind readers can tell apart (Okabe &
+Ito)."""
 
 
 def lineage_order(names: Sequence[str]) -> list[int]:

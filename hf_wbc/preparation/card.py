@@ -1,4 +1,5 @@
-"""Write the README.md of a prepared dataset: metadata for `datasets` and the Hub, text for people."""
+"""Write the README.md of a prepared dataset: metadata for `datasets` and the Hub, text for
+people."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -12,7 +12,8 @@ from hf_wbc import taxonomy
 from hf_wbc.text import did_you_mean
 
 Status = Literal["undeclared", "declared", "expected"]
-"""Unknown before; known to the source or handled when the folder was built; a property of the task."""
+"""Unknown before; known to the source or handled when the folder was built; a property of the
+task."""
 
 KINDS = {
     "two_labels": "one image has two labels",
@@ -148,7 +149,8 @@ class ArchiveSpec:
     rows.
     """
     labels: Mapping[str, str | None]
-    """Archive code to class name or `UNLABELLED`; None for a known code outside the eleven classes."""
+    """Archive code to class name or `UNLABELLED`; None for a known code outside the eleven
+    classes."""
     walk: Callable[[ReadableArchive], Iterator[Entry]]
     """Yields the archive's images in the order of their ids; ValueError if it is a different
     archive.

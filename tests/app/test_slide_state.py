@@ -35,8 +35,10 @@ class Model:
         p = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
         some = np.zeros(4, np.float32)
         return [
-            CellPrediction(p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
-                       some, some)
+            CellPrediction(
+                p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
+                some, some,
+            )
             for value in values
         ]  # fmt: skip
 

@@ -62,8 +62,9 @@ def words(steps: int, seed: int) -> list[str]:
     data = "build/study_toy/data"
     return [
         "--sources", f"{data}/toy_acevedo_20", "--target", f"{data}/toy_matek_19",
-        "--model", "build/study_toy/backbone", "--from-scratch", "--batch-size", "48", "--learning-rate", "2e-3",
-        "--steps", str(steps), "--eval-steps", str(max(1, steps // 4)), "--seed", str(seed),
+        "--model", "build/study_toy/backbone", "--from-scratch", "--batch-size", "48",
+        "--learning-rate", "2e-3", "--steps", str(steps), "--eval-steps", str(max(1, steps // 4)),
+        "--seed", str(seed),
     ]  # fmt: skip
 
 

@@ -22,7 +22,8 @@ def trained(
 ) -> RunFolder:
     """A finished run that has learned something at home."""
     out = tmp_path_factory.mktemp("runs")
-    words = f"--sources {laboratories[0]} --model {tiny_model} --output-dir {out} --learning-rate 1e-2".split()
+    words = f"--sources {laboratories[0]} --model {tiny_model} --output-dir {out}".split()
+    words += ["--learning-rate", "1e-2"]
     more = ["--steps", "60", "--batch-size", "22", "--eval-steps", "30"]
     assert main(["train", *words, *more]) == 0
     (path,) = out.iterdir()

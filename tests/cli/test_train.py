@@ -31,7 +31,8 @@ def train(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> Tra
 
     def run(*more: str, model: str = tiny_model, target: str = laboratories[1]) -> RunFolder:
         out = tmp_path / f"runs{len([*tmp_path.glob('runs*')])}"
-        words = f"--sources {laboratories[0]} --target {target} --model {model} --output-dir {out}".split()
+        words = f"--sources {laboratories[0]} --target {target} --model {model}".split()
+        words += ["--output-dir", str(out)]
         words += f"--cache {tmp_path}/cache --steps 6 --batch-size 8 --eval-steps 2".split()
         words += ["--learning-rate", "1e-2", *more]
         assert main(["train", *words]) == 0
@@ -204,7 +205,8 @@ def test_old_flags_still_work_and_name_the_new_ones(
     assert main(["train", *words, *old, "--precision", "fp32"]) == 0
     said = capsys.readouterr().err.splitlines()
     for before, now in (
-        ("--out", "--output-dir"), ("--lr", "--learning-rate"), ("--evaluate-every", "--eval-steps"),
+        ("--out", "--output-dir"), ("--lr", "--learning-rate"),
+        ("--evaluate-every", "--eval-steps"),
         ("--no-fresh", "--no-from-scratch"), ("--precision", "--mixed-precision"),
     ):  # fmt: skip
         assert said.count(f"hf-wbc: {before} is now {now}") == 1

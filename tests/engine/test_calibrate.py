@@ -20,8 +20,15 @@ from hf_wbc.records import RunFolder
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
     """A head on embedded features, so sure of itself that it has to be calibrated."""
-    return config.replace(inputs="features", steps=60, eval_steps=30, batch_size=22, learning_rate=0.1,
-                   ema=0.0, gradient_accumulation_steps=1)  # fmt: skip
+    return config.replace(
+        inputs="features",
+        steps=60,
+        eval_steps=30,
+        batch_size=22,
+        learning_rate=0.1,
+        ema=0.0,
+        gradient_accumulation_steps=1,
+    )
 
 
 def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -138,9 +138,13 @@ def test_two_targets_are_adapted_to_and_each_is_scored(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
     third = str(make_domain(tmp_path / "third", name="third", seed=3, labelled=False))
-    both = config.replace(method=method, target=(*config.data.target, third), inputs="features", bottleneck=8,
+    both = config.replace(
+        method=method,
+        target=(*config.data.target, third),
+        inputs="features",
+        bottleneck=8,
         selection="im",
-    )  # fmt: skip
+    )
     record = run(both, tmp_path / "runs", tmp_path / "cache").read_record()
     assert [domain["name"] for domain in record["target"]] == ["away", "third"]
     assert record["results"]["away"]["role"] == record["results"]["third"]["role"] == "target"

@@ -33,7 +33,8 @@ def test_tensorboard_reads_the_curves_from_the_runs_folder(
 def test_trackio_keeps_the_curves_under_the_runs_name(config: TrainConfig, tmp_path: Path) -> None:
     """In a process of its own: trackio settles where it writes when it is imported."""
     pytest.importorskip("trackio", reason="needs the extra hf_wbc[track]")
-    words = f"--sources {config.data.sources[0]} --model {config.model.name} --output-dir {tmp_path}/runs".split()
+    words = f"--sources {config.data.sources[0]} --model {config.model.name}".split()
+    words += ["--output-dir", f"{tmp_path}/runs"]
     more = ["--steps", "2", "--eval-steps", "1", "--batch-size", "4", "--trackers", "trackio"]
     code = (
         "import sys; from hf_wbc.cli.main import main\n"

@@ -158,5 +158,5 @@ def test_a_missing_shard_and_another_folder_are_refused(
     status, words = published("dataset", str(open_lab.folder), "--to", "lab/cells")
     assert (
         status == 1
-        and "contains open_lab, a source of your own; give its mapping with --mapping FILE" in words
+        and "contains open_lab, your own source; give its --mapping FILE" in words
     )

@@ -56,7 +56,8 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import lock_work_folder\n"
+        "import sys; from pathlib import Path; from hf_wbc.preparation.work_folder import "
+        "lock_work_folder\n"
         "with lock_work_folder(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     out = tmp_path / "lab"

@@ -25,7 +25,8 @@ def write(tmp_path: Path) -> Write:
 def test_parameters_are_set_in_the_type_of_their_default(write: Write) -> None:
     path = write(
         HEAD + "def study(data='build', seeds=1, rate=1.0, scratch=False, names=('a',)):\n"
-        "    return [TrainConfig((f'{data}/{n}',), learning_rate=rate, from_scratch=scratch, seed=s)\n"
+        "    return [TrainConfig((f'{data}/{n}',), learning_rate=rate, from_scratch=scratch,\n"
+        "                        seed=s)\n"
         "            for n in names for s in range(seeds)]\n"
     )
     found = load_grid(path, ["data=here", "seeds=2", "rate=.5", "scratch=true", "names=x,y"])

@@ -237,7 +237,7 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
 def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Rows (n,), at most `most`, in order: as many of each domain as there are, or like many.
 
-    >>> sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
+    >>> balanced_sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
     4
     """
     rng, kept, left = np.random.default_rng(0), [], most

@@ -167,7 +167,7 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
 
     Rows whose weights were chosen by target labels are not among them, unless there are no others.
 
-    >>> choose([], "source_only")
+    >>> choose_runs([], "source_only")
     []
     """
     names = dict(zip(map(id, rows), labels(rows), strict=True))

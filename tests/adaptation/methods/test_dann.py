@@ -32,7 +32,9 @@ def test_weights_weigh_samples(assert_loss_is) -> None:
     rng = np.random.default_rng(0)
     w_s, w_t = rng.uniform(0, 2, size=5), rng.uniform(0, 2, size=4)
     assert_loss_is(
-        lambda z_s, z_t: domain_adversarial_loss(z_s, z_t, torch.from_numpy(w_s), torch.from_numpy(w_t)),
+        lambda z_s, z_t: domain_adversarial_loss(
+            z_s, z_t, torch.from_numpy(w_s), torch.from_numpy(w_t)
+        ),
         lambda z_s, z_t: reference(z_s, z_t, w_s, w_t),
         rng.normal(size=5), rng.normal(size=4),
     )  # fmt: skip
