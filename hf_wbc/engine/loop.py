@@ -165,7 +165,7 @@ def optimize(
 
 
 def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
-    """Seed torch's generators; without a GPU, this avoids the 1 ms that `torch.manual_seed` takes."""
+    """Seed torch's generators directly; without a GPU, `torch.manual_seed` would take 1 ms."""
     mixed = np.random.SeedSequence((seed, draw)).generate_state(1, np.uint64)[0]
     torch.default_generator.manual_seed(int(mixed >> np.uint64(1)))
     if device.type != "cpu":

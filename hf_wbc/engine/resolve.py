@@ -181,7 +181,7 @@ def check_config(config: TrainConfig) -> type[Method]:
 
 
 def _check_batches(config: TrainConfig, num_processes: int) -> None:
-    """Raise a ValueError if a batch lacks a domain, or is too small for the bottleneck's BatchNorm."""
+    """Raise a ValueError if a batch lacks a domain or is too small for a bottleneck."""
     batch_size = config.optim.batch_size
     size = batch_size * num_processes
     for what, domains in (("sources", config.data.sources), ("targets", config.data.target)):

@@ -33,7 +33,7 @@ class RunSync(Protocol):
         """Fetch the stored checkpoint before training, if the folder has none."""
 
     def keep(self, folder: RunFolder) -> None:
-        """Store the checkpoint of an evaluation; it stays in the folder until the next evaluation."""
+        """Store the checkpoint of an evaluation, which stays in the folder until the next one."""
 
 
 def run(

@@ -193,7 +193,7 @@ class Trainer:
     def _save(
         self, progress: Progress, row: dict[str, Any], metrics: MetricAccumulator
     ) -> Progress:
-        """Write history, checkpoint and trackers, in an order that survives a crash between them."""
+        """Write history, checkpoint and trackers in an order that survives a crash in between."""
         context = self.context
         row["selection"] = criterion_values(row)
         progress = replace(

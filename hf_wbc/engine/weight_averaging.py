@@ -63,12 +63,13 @@ class SwadWindow:
     def __init__(
         self, optimum_patience: int = 3, overfit_patience: int = 6, tolerance: float = 1.3
     ) -> None:
-        """Initialize with the authors' defaults (they use a tolerance of 1.2 on one of five datasets).
+        """Initialize with the authors' defaults.
 
         Args:
             optimum_patience: Number of evaluations N_s that start the valley.
             overfit_patience: Number of evaluations N_e above the threshold that end it.
-            tolerance: Ratio r of the threshold to the mean loss at the start of the valley.
+            tolerance: Ratio r of the threshold to the mean loss at the start of the valley; the
+                authors use 1.2 on one of their five datasets.
 
         Raises:
             ValueError: If an argument is out of range.
