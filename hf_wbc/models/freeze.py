@@ -146,9 +146,8 @@ def freeze(
     classifier.batch_norm_frozen = batch_norm == "frozen"
     if trainable == "frozen":
         classifier.model.requires_grad_(False)
-        classifier.head.requires_grad_(
-            True
-        )  # a bottleneck is outside the model and stays trainable
+        # A bottleneck is outside the model and stays trainable.
+        classifier.head.requires_grad_(True)
     elif trainable == "lora":
         add_lora(classifier, lora or Lora(), seed)
     classifier.train(classifier.training)
