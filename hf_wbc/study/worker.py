@@ -148,9 +148,7 @@ class _Teller:
         now = time.monotonic()
         if now - self.last >= REPORT_S or "of" not in row:
             self.last = now
-            with suppress(
-                BrokenPipeError, ConnectionResetError
-            ):  # this process is about to end too
+            with suppress(BrokenPipeError, ConnectionResetError):  # this process ends soon too
                 self.connection.send(("row", {"step": row["step"]}))
 
 
