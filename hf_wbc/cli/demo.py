@@ -19,8 +19,8 @@ def demo(
     Images stay in memory; nothing is sent elsewhere or stored. Press Ctrl-C to stop.
 
     Args:
-        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`. Default:
-            the newest finished run, or else a toy model trained on drawings only.
+        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`. If
+            omitted, the newest finished run, or else a toy model trained on drawings only.
         compare: Other models; the page ranks how well each fits the uploaded cells.
         runs: Folder to search for finished runs.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.

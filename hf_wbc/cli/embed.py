@@ -20,7 +20,7 @@ def embed(
         model: A short name, a Hub model `org/name[@revision]`, or a folder.
         data: Prepared folders or Hub datasets.
         cache: Folder for the Parquet files, which `hf-wbc train --inputs features` reads.
-        image_size: Side of the model's input in pixels. Default: that of the checkpoint.
+        image_size: Side of the model's input in pixels; if omitted, that of the checkpoint.
     """
     from functools import partial
 

@@ -25,7 +25,7 @@ def evaluate(
         out: Folder for the evaluations; each one is named by a digest of model and data.
         splits: Splits to score; several are scored together.
         merge: Classes to score as one, as FROM=INTO.
-        classes: Classes to score. Default: those with labels in the data.
+        classes: Classes to score; if omitted, those with labels in the data.
         allow_unscaled: Accept a dataset of unknown scale (the cell fills the frame).
     """
     from functools import partial

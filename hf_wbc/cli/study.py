@@ -36,7 +36,7 @@ def study(
         cache: Folder for extracted features.
         dry_run: Only list the runs with their state and the estimated time.
         retry: Retry runs that failed before.
-        workers: Number of runs at a time. Default: one per GPU, or one per core without a GPU.
+        workers: Number of runs at a time; if omitted, one per GPU, or per core without a GPU.
         threads: Number of CPU threads per run.
         launch: Start each run through `accelerate launch` with these arguments, such as
             multi_gpu num_processes=4; num_processes is required.
