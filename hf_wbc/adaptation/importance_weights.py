@@ -1,4 +1,4 @@
-"""Penalties on a source whose samples weigh as they would under the target's class proportions."""
+"""Penalties with source samples weighted to match the target's class proportions."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from hf_wbc.models import Output
 
 @dataclass(frozen=True)
 class WeightOptions(PriorOptions):
-    """Of the weights of source samples."""
+    """Options of the source sample weights."""
 
     max_weight: AtLeastOne = 10.0
-    """Of a source sample, before the weights are scaled to mean 1."""
+    """Maximum weight of a source sample, before weights are scaled to mean 1."""
     warm_up: Fraction = 0.2
-    """Fraction of the steps in which the weights go from 1 to what is estimated."""
+    """Fraction of the steps in which the weights change from 1 to their estimates."""
 
 
 class ImportanceWeightedMethod(PenaltyMethod):
-    """Goes before a method whose penalty asks for weights; options are `WeightOptions` too."""
+    """Base class of methods whose penalty uses sample weights; options include `WeightOptions`."""
 
     limitations = "the target is full of a class that no source has, or is mostly misread at first."
 
@@ -31,9 +31,9 @@ class ImportanceWeightedMethod(PenaltyMethod):
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
 
     def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
-        """Of this process's source samples (B_s,), of mean 1 over the source as it is drawn.
+        """Return the weights (B_s,) of this process's source samples, with mean 1 over the source.
 
-        They are those of the batches before: a batch that had a say in its own weights would bias
+        The weights come from previous batches; a batch that influenced its own weights would bias
         them.
         """
         labels = batch.source.labels

@@ -1,8 +1,9 @@
-"""Normalisation layers in a second phase: which weights learn, and whose statistics are held.
+"""Normalization layers in a second phase: trainable parameters and running statistics.
 
-BatchNorm's running statistics become a plain average over the target batches of the phase: with a
-momentum of None and a count of 0, the first batch replaces what the source left, and the next ones
-are averaged in. A layer that no batch passes (the backbone's, on embedded features) keeps its own.
+BatchNorm's running statistics become the plain average over the phase's target batches: with a
+momentum of None and a count of 0, the first batch replaces the source statistics, and later batches
+are averaged in. A layer that receives no batch (the backbone's, on extracted features) keeps its
+statistics.
 """
 
 import torch
@@ -13,30 +14,30 @@ from hf_wbc.adaptation.losses import all_gather_batch
 from hf_wbc.models import Classifier
 
 NORM_LAYERS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
-"""timm's and transformers' variants for maps with channels first are subclasses of these."""
+"""Includes the channels-first variants of timm and transformers, which are subclasses."""
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """Every BatchNorm with running statistics."""
+    """Return every BatchNorm layer with running statistics."""
     found = (m for m in module.modules() if isinstance(m, _BatchNorm))
     return [norm for norm in found if norm.running_mean is not None]
 
 
 def affine_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Scales and shifts of normalisation layers that learn."""
+    """Return the trainable scales and shifts of normalization layers."""
     norms = (m for m in module.modules() if isinstance(m, NORM_LAYERS))
     return [p for norm in norms for p in norm.parameters(recurse=False) if p.requires_grad]
 
 
 def train_only(module: nn.Module, parameters: list[nn.Parameter]) -> None:
-    """No other parameter of the module learns."""
+    """Make the given parameters of a module trainable, and freeze all others."""
     chosen = set(parameters)
     for parameter in module.parameters():
         parameter.requires_grad_(parameter in chosen)
 
 
 def reset_statistics(module: nn.Module) -> None:
-    """The next batches' statistics replace what every BatchNorm holds, as their plain average."""
+    """Reset every BatchNorm; its statistics become the plain average of the next batches."""
     for norm in batch_norms(module):
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.zero_()
@@ -44,21 +45,21 @@ def reset_statistics(module: nn.Module) -> None:
 
 
 def use_batch_statistics(module: nn.Module) -> None:
-    """Every BatchNorm takes the batch's statistics, frozen or not; no dropout anywhere."""
+    """Make every BatchNorm, frozen or not, use batch statistics; disable dropout."""
     module.eval()
     for norm in batch_norms(module):
         norm.train()
 
 
 def batch_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """Logits (B, C) in fp32 under the batch's own statistics, which are averaged in."""
+    """Return logits (B, C) in fp32 with batch statistics, which update the running averages."""
     use_batch_statistics(classifier)
     logits: Tensor = classifier(inputs).logits.float()
     return logits
 
 
 def train_without_dropout(module: nn.Module) -> None:
-    """As in training, but of all modules only BatchNorm, where it is not frozen, is."""
+    """Set only BatchNorm layers to training mode, except frozen ones."""
     module.train()
     training = [norm for norm in batch_norms(module) if norm.training]
     module.eval()
@@ -68,9 +69,9 @@ def train_without_dropout(module: nn.Module) -> None:
 
 @torch.no_grad()
 def average_statistics(module: nn.Module) -> None:
-    """Every BatchNorm's running statistics become their mean over processes.
+    """Average the running statistics of every BatchNorm over processes.
 
-    As averages over equally many batches on each process, they are then averages over all.
+    Each process averages over equally many batches, so the result is the average over all batches.
     """
     held: list[Tensor] = []
     for norm in batch_norms(module):

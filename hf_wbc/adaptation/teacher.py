@@ -1,4 +1,4 @@
-"""A teacher: the moving average of a classifier's weights, which labels what the student learns.
+"""Mean teacher: a moving average of the student's weights that provides its training targets.
 
 Tarvainen & Valpola 2017 (arXiv:1703.01780).
 """
@@ -10,10 +10,10 @@ from hf_wbc.models.moving_average import MovingAverage
 
 
 class Teacher(MovingAverage):
-    """Follows the student by `update`, after each optimizer step."""
+    """Moving average of the student's weights; call `update` after each optimizer step."""
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B, C) in fp32, without gradient."""
+        """Return logits (B, C) in fp32, without gradient."""
         logits: Tensor = self.classifier(inputs).logits
         return logits.float()

@@ -1,4 +1,4 @@
-"""`hf-wbc compare RUNS...`: run folders laid side by side, and which differences are real."""
+"""`hf-wbc compare RUNS...`: compare finished runs, with significance tests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hf_wbc.comparison.document import Table
 
 LONGEST = 40
-"""Letters of a cell that is not wrapped."""
+"""Maximum number of characters in a cell that is not wrapped."""
 
 
 def compare(
@@ -25,20 +25,20 @@ def compare(
     annotations: Path | None = None,
     report: bool = True,
 ) -> None:
-    """Write the table of all runs: scores by selection rule, tests, cost, and what was left out.
+    """Compare runs: scores by selection rule, significance tests, cost, and what is excluded.
 
-    Markdown, LaTeX, CSV and Parquet, from records alone, and one HTML page with pictures that
-    loads nothing: the same runs give the same bytes.
+    Writes Markdown, LaTeX, CSV and Parquet from the records alone, and a self-contained HTML page
+    with figures. The same runs give identical files.
 
     Args:
-        runs: Run folders, or folders that hold some at any depth; a run found twice is one.
-        out: The comparison's folder; an earlier comparison there is replaced.
-        baseline: The method that the others are held against.
-        resamples: Draws of the test images for the tests between methods.
-        seed: The same seed draws the same images.
-        annotations: The annotations.dat of Matek_19, or the archive that holds it: examiners'
-            agreement stands beside the scores.
-        report: Draw the HTML page too, which takes minutes for many images.
+        runs: Run folders, or folders that contain some at any depth; duplicates are removed.
+        out: Folder for the comparison; an earlier comparison there is replaced.
+        baseline: Method to compare the others with.
+        resamples: Number of resamples of the test images in tests between methods.
+        seed: Random seed of the resamples.
+        annotations: The annotations.dat of Matek_19, or the archive that contains it; adds the
+            agreement between its examiners to the scores.
+        report: Also write the HTML page, which takes minutes for many images.
     """
     from dataclasses import replace
 
@@ -68,7 +68,7 @@ def compare(
 
 
 def _print(comparison: "Comparison") -> None:
-    """The sections that are short enough, each with what a terminal has room for."""
+    """Print the short sections, with as many columns as fit the terminal."""
     from rich.text import Text
 
     from hf_wbc.comparison.sections import sections
@@ -83,7 +83,7 @@ def _print(comparison: "Comparison") -> None:
 
 
 def _table(table: "Table", width: int) -> "rich.table.Table":
-    """Without the columns for which there is no room."""
+    """Return a table without the columns that do not fit."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text

@@ -1,10 +1,10 @@
-"""`hf-wbc demo`: the page in the browser, on this machine, with a model of one's own."""
+"""`hf-wbc demo`: run the web page on this machine with your own model."""
 
 import sys
 from pathlib import Path
 
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
-"""Whose scale may be chosen by name."""
+"""Sources whose scale can be selected by name."""
 
 
 def demo(
@@ -14,18 +14,17 @@ def demo(
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
-    """Open a page that names the white cells in the images that one drops on it.
+    """Start a web page that classifies the white blood cells in uploaded images.
 
-    Images stay in memory, nothing is sent to anyone, and nothing is kept. Ctrl-C closes it.
+    Images stay in memory; nothing is sent elsewhere or stored. Press Ctrl-C to stop.
 
     Args:
-        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`. Without
-            one the newest finished run is taken, and where there is none a toy that has seen
-            drawings alone.
-        compare: Other models; the page says which of them fits the dropped cells best.
-        runs: Where finished runs are looked for.
-        host: The address to serve; 0.0.0.0 lets others in this network use the page.
-        port: The port to serve; 0 takes a free one.
+        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`. If
+            omitted, the newest finished run, or else a toy model trained on drawings only.
+        compare: Other models; the page ranks how well each fits the uploaded cells.
+        runs: Folder to search for finished runs.
+        host: Address to serve on; 0.0.0.0 makes the page accessible from the network.
+        port: Port to serve on; 0 selects a free one.
     """
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What the terminal shows of long work: bars, a line for each evaluation, a closing table."""
+"""Terminal output of long operations: progress bars, evaluation lines and a table of results."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,11 @@ from hf_wbc.config import TrainConfig
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields what draws a bar for each stage, told of it, of what is done and of how much it is."""
+    """Draw a progress bar for each stage.
+
+    Yields:
+        A function to call with the name of a stage, the number of items done, and the total.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
@@ -41,7 +45,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class TrainingDisplay:
-    """Draws what the engine reports, on the first process alone."""
+    """Displays the progress of training, on the main process only."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.is_main = os.environ.get("RANK", "0") == "0"
@@ -68,8 +72,8 @@ class TrainingDisplay:
         self._progress.stop()
 
     def report(self, row: Mapping[str, Any]) -> None:
-        """A step moves the bar; an evaluation also writes a line that stays."""
-        self._progress.start()  # not before there is something to show, such as a refusal
+        """Update the bar after a step; after an evaluation, also print a permanent line."""
+        self._progress.start()  # start late, so that an early error prints without a bar
         self._progress.update(self._task, completed=row["step"], total=row.get("of"))
         if "source_val" in row:
             scores = ", ".join(
@@ -81,13 +85,13 @@ class TrainingDisplay:
                 self._progress.console.print(f"step {row['step']}  {status}", highlight=False)
 
     def say(self, line: str) -> None:
-        """A line that stays, above the bar."""
+        """Print a permanent line above the bar."""
         if self.is_main:
             self._progress.console.print(line, highlight=False, markup=False)
 
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """A table of the scores of every domain and split, and where the rest is."""
+    """Print a table with the scores of every domain and split, and the path of the folder."""
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for heading in ("domain", "role", "split", "images", "classes", "macro-F1 [95 %]", "accuracy"):
         table.add_column(heading, no_wrap=True)
@@ -101,7 +105,7 @@ def print_results(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def result_cells(scores: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The scores of one split as text; a split without labels has none."""
+    """Return the scores of one split as text, or "no labels"."""
     if scores is None:
         return ("", "", "no labels", "")
     low, high = scores["intervals"]["macro_f1"]

@@ -1,4 +1,4 @@
-"""`hf-wbc doctor`: what this machine and its account on the Hub provide, and what they lack."""
+"""`hf-wbc doctor`: check this machine and its access to the Hub."""
 
 from pathlib import Path
 

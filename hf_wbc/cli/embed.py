@@ -1,4 +1,4 @@
-"""`hf-wbc embed`: a backbone's features of datasets, computed once."""
+"""`hf-wbc embed`: extract the penultimate features of datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +12,15 @@ def embed(
     cache: Path = Path("build/features"),
     image_size: int | None = None,
 ) -> None:
-    """Write the penultimate features of every split of some datasets; what is there is kept.
+    """Extract the penultimate features of every split of the given datasets.
+
+    Existing files are kept.
 
     Args:
-        model: A ready name, a Hub model `org/name[@revision]`, or a folder.
+        model: A short name, a Hub model `org/name[@revision]`, or a folder.
         data: Prepared folders or Hub datasets.
-        cache: Where the Parquet files go; `hf-wbc train --inputs features` looks there.
-        image_size: Side of the model's input in pixels; None takes the checkpoint's own.
+        cache: Folder for the Parquet files, which `hf-wbc train --inputs features` reads.
+        image_size: Side of the model's input in pixels; if omitted, that of the checkpoint.
     """
     from functools import partial
 

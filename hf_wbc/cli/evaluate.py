@@ -1,4 +1,4 @@
-"""`hf-wbc evaluate`: score a trained model on a dataset, with pictures."""
+"""`hf-wbc evaluate`: score a trained model on a dataset."""
 
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -17,16 +17,16 @@ def evaluate(
     classes: tuple[str, ...] = (),
     allow_unscaled: bool = False,
 ) -> None:
-    """Write record, predictions and pictures of a model's scores on a dataset.
+    """Score a model on a dataset, and write the record, predictions and a confusion matrix.
 
     Args:
         model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
         data: A prepared folder or a Hub dataset.
-        out: Where evaluation folders lie; a name is the digest of model and data.
-        splits: Which images to score; several are scored together.
-        merge: Classes scored as one, as FROM=INTO.
-        classes: Classes to score; none means those present in the references.
-        allow_unscaled: Accept a dataset whose scale is unknown (the cell fills the frame).
+        out: Folder for the evaluations; each one is named by a digest of model and data.
+        splits: Splits to score; several are scored together.
+        merge: Classes to score as one, as FROM=INTO.
+        classes: Classes to score; if omitted, those with labels in the data.
+        allow_unscaled: Accept a dataset of unknown scale (the cell fills the frame).
     """
     from functools import partial
 

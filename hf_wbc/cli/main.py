@@ -1,4 +1,4 @@
-"""`hf-wbc COMMAND ...`: finds the command's file, parses its arguments, and reports its errors."""
+"""`hf-wbc COMMAND ...`: find the command, parse its arguments, and report errors."""
 
 import errno
 import importlib
@@ -32,16 +32,16 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
 
 
 def load_command(name: str) -> Callable[..., Any]:
-    """A command's function; it lies in the file of its name."""
+    """Return the function of a command, from the module of the same name."""
     command: Callable[..., Any] = getattr(importlib.import_module(f"hf_wbc.cli.{name}"), name)
     return command
 
 
 def build_command(name: str, arguments: Sequence[str]) -> tuple[Callable[..., Any], list[str]]:
-    """A command's function and arguments as tyro parses them.
+    """Return a command's function, and its arguments as tyro parses them.
 
-    Two names in a command's file change them: `RENAMED_FLAGS` maps old flags to new ones, and
-    `build_command(arguments)` builds a function whose flags depend on the arguments.
+    A command's module can define `RENAMED_FLAGS`, which maps old flags to new ones, and
+    `build_command(arguments)`, which builds a function whose flags depend on the arguments.
     """
     module = importlib.import_module(f"hf_wbc.cli.{name}")
     arguments = current_flags(arguments, getattr(module, "RENAMED_FLAGS", {}))
@@ -51,7 +51,7 @@ def build_command(name: str, arguments: Sequence[str]) -> tuple[Callable[..., An
 
 
 def current_flags(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-    """The arguments with renamed flags replaced; each is reported in one line on stderr."""
+    """Replace renamed flags in the arguments; each one is reported in one line on stderr."""
     found = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
@@ -66,10 +66,15 @@ def current_flags(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it succeeded, 1 when the user can mend what failed, 130 on Ctrl-C.
+    """Run a command and return its exit status.
 
-    A command may return another status, as `audit` does. Arguments that cannot be parsed end the
-    program with 2.
+    Args:
+        arguments: Command-line arguments; None uses those of the process.
+
+    Returns:
+        0 on success, 1 for errors that the user can fix, 130 on Ctrl-C, 141 if the reader of a pipe
+        has exited. Commands such as `audit` may return another status; if the arguments cannot be
+        parsed, the program exits with 2.
     """
     try:
         keep_within(os.environ)
@@ -86,9 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_and_run(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; the command's status, or 0 when it returns none.
+    """Parse the arguments, run the command and flush stdout.
 
-    Whatever is printed has left when this ends.
+    Returns:
+        The command's status, or 0 if it returns none.
     """
     name = arguments[0] if arguments else ""
     try:
@@ -112,7 +118,7 @@ def parse_and_run(arguments: Sequence[str]) -> int:
 def _show_warning(
     message: Warning | str, category: type[Warning], *place: Any, **others: Any
 ) -> None:
-    """Print a renamed field in one line, and every other warning as Python does."""
+    """Print a warning about a renamed field in one line, and all other warnings as Python does."""
     if issubclass(category, RenamedWarning):
         print(f"hf-wbc: {message}", file=sys.stderr)
     else:
@@ -120,9 +126,9 @@ def _show_warning(
 
 
 def reader_has_left() -> bool:
-    """Whether whoever read our output has gone, as `head` does; what is still to come is dropped.
+    """Return whether the reader of our output has exited, as `head` does; drop remaining output.
 
-    A shell reports 141 of a program that this ends.
+    A shell reports status 141 for a program that ends this way.
     """
     output = sys.stdout.fileno()
     poll = select.poll()
@@ -134,7 +140,7 @@ def reader_has_left() -> bool:
 
 
 def describe(error: ValueError | OSError) -> str:
-    """The error's own words; one of the system also names the file that it met, and a remedy."""
+    """Return an error's message; system errors also name the file and a remedy."""
     if not isinstance(error, OSError):
         return str(error)
     words = error.strerror or str(error)

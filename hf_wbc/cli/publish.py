@@ -1,4 +1,4 @@
-"""`hf-wbc publish KIND WHAT --to PLACE`: to the Hub or to a folder, with card and tag."""
+"""`hf-wbc publish KIND WHAT --to PLACE`: publish to the Hub or a folder, with a card and a tag."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def publish(
     """Publish a dataset, a model, the metric, a Space or a study.
 
     All files are sent in one commit, which is then tagged; a tag never changes. Unchanged files are
-    not sent again. If it is interrupted, nothing changes; repeat the command to resume.
+    not sent again. If publishing is interrupted, nothing changes; repeat the command to resume.
 
     Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
 
@@ -88,7 +88,7 @@ def _finish_on_hub(
     model: str | None,
     collection: str | None,
 ) -> None:
-    """Tell a Space its model, and add the repository to a collection."""
+    """Configure the model of a Space, and add the repository to a collection."""
     from hf_wbc.hub.collection import Item, collect_on_hub
     from hf_wbc.hub.publication import HubRepo
     from hf_wbc.hub.publish_space import show_model

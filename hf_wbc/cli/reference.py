@@ -1,4 +1,4 @@
-"""`hf-wbc reference`: what a model's answers are held against, made from its sources."""
+"""`hf-wbc reference`: build a model's reference set from its training data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +12,18 @@ def reference(
     per_class: int = 40,
     all_thumbnails: bool = False,
 ) -> None:
-    """Write reference.parquet beside a trained model: nearest cells, confusion, looks of sources.
+    """Build the reference set of a trained model and write it to reference.parquet.
 
-    The page shows a cell's nearest training cells, warns of foreign stains, and corrects its
-    differential count with it. Small images are kept of sources alone that may be passed on.
+    It contains nearest neighbors, the confusion matrix and the appearance of the sources. The demo
+    uses it to show the training cells nearest to a cell, warn about unfamiliar stains, and correct
+    the differential count. Thumbnails are included only for sources whose license allows
+    redistribution.
 
     Args:
         model: A run's model folder.
-        data: The prepared folders or Hub datasets that it was trained on.
-        per_class: Training cells of each class and source.
-        all_thumbnails: Keep small images of every source; such a file is for your own use.
+        data: The prepared folders or Hub datasets that the model was trained on.
+        per_class: Number of training cells per class and source.
+        all_thumbnails: Include thumbnails of every source; do not redistribute such a file.
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress

@@ -1,4 +1,4 @@
-"""`hf-wbc study STUDY`: a grid of runs that does itself, and goes on after anything."""
+"""`hf-wbc study STUDY`: execute a grid of runs, resuming after any interruption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import tyro
 
 JOBS_AT_ONCE = 16
 TOY = "toy"
-"""The ready study that draws its own data."""
+"""The predefined study that draws its own data."""
 
 
 def study(
@@ -23,24 +23,24 @@ def study(
     launch: tuple[str, ...] | None = None,
     slurm: tuple[str, ...] | None = None,
 ) -> int:
-    """Do every run of a study that is not finished; the same command goes on after anything.
+    """Execute every unfinished run of a study; repeat the command to resume.
 
-    A study is a Python file with a function `study(...) -> list[TrainConfig]`, or a ready one:
+    A study is a Python file with a function `study(...) -> list[TrainConfig]`, or a predefined one:
     acevedo_to_matek, matek_to_acevedo, acevedo_matek_to_others, leave_one_out, ceilings, toy (which
-    draws its own data). The exit status is 1 when a run failed.
+    draws its own data). The exit status is 1 if a run failed.
 
     Args:
-        name: A .py file, or the name of a ready study.
-        settings: Parameters of the study's function, as NAME=VALUE; words are joined by commas.
-        out: Where run folders lie; finished ones are not repeated.
-        cache: Where embedded features are kept.
-        dry_run: Only list the runs, what is finished, and how long the rest will take.
-        retry: Try runs again that failed before.
-        workers: Runs at a time; one for each GPU when not given, or for each core.
-        threads: Threads of each run on a CPU.
-        launch: Do each run through `accelerate launch` with these arguments, as
-            multi_gpu num_processes=4; their number has to be among them.
-        slurm: Submit the runs to SLURM as an array job with these options of sbatch, as
+        name: A .py file, or the name of a predefined study.
+        settings: Parameters of the study's function, as NAME=VALUE; separate list items by commas.
+        out: Folder for the run folders; finished runs are not repeated.
+        cache: Folder for extracted features.
+        dry_run: Only list the runs with their state and the estimated time.
+        retry: Retry runs that failed before.
+        workers: Number of runs at a time; if omitted, one per GPU, or per core without a GPU.
+        threads: Number of CPU threads per run.
+        launch: Start each run through `accelerate launch` with these arguments, such as
+            multi_gpu num_processes=4; num_processes is required.
+        slurm: Submit the runs to SLURM as an array job with these options of sbatch, such as
             partition=gpu time=120 gpus_per_node=1; --workers limits how many run at a time.
     """
     from functools import partial
@@ -94,7 +94,11 @@ def study(
 
 
 def _make_toys(settings: Sequence[str], dry_run: bool) -> None:
-    """Draw the data of the toy study where it is not there yet; ValueError for a dry run."""
+    """Draw the data of the toy study if it does not exist.
+
+    Raises:
+        ValueError: In a dry run, if the data does not exist.
+    """
     from hf_wbc.cli.toy import make_toy_study
     from hf_wbc.study.grid import parse_settings
     from hf_wbc.study.protocols import TOY_BACKBONE, TOY_DATA, TOY_DOMAINS, toy

@@ -1,4 +1,4 @@
-"""What the terminal shows of a study: its table, its progress while it runs, and how it ended."""
+"""Terminal output of a study: its plan, its progress and its result."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ STYLES = {
 OTHERS: "dict[str, tuple[Place, ...]]" = {
     "waiting": ("waiting",), "elsewhere": ("elsewhere",), "failed": ("failed", "killed")
 }  # fmt: skip
-"""Words for the runs that are neither done nor running."""
+"""Labels of runs that are neither finished nor running, with their states."""
 REMEDIES = {
     "failed": "runs that failed are tried again with --retry",
     "killed": "runs that were killed go on when the command is repeated",
@@ -36,7 +36,7 @@ REMEDIES = {
 
 
 def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) -> None:
-    """A line for every method, network and direction, with what is finished of its seeds."""
+    """Print one row per method, network and direction, with the state of its seeds."""
     from hf_wbc.study.plan import duration
 
     keys = [
@@ -65,7 +65,7 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
 
 
 def states(found: Sequence[str]) -> Text:
-    """`2 finished, 1 new`, in colours."""
+    """Return `2 finished, 1 new`, in color."""
     counts = Counter(found)
     text = Text()
     for state in STATES:
@@ -77,7 +77,7 @@ def states(found: Sequence[str]) -> Text:
 
 
 def stage(stand: "RunProgress") -> str:
-    """What a run that is under way is at."""
+    """Return the current stage of a running run."""
     of = stand.planned.num_steps
     if stand.first is None:
         return "loading"
@@ -85,7 +85,10 @@ def stage(stand: "RunProgress") -> str:
 
 
 class StudyDisplay:
-    """Draws where a study stands; without a terminal, a line for whatever begins or ends."""
+    """Displays the progress of a study.
+
+    Without a terminal, it prints a line whenever a run starts or ends.
+    """
 
     def __init__(self, standing: "StudyProgress") -> None:
         self.standing = standing
@@ -106,7 +109,7 @@ class StudyDisplay:
         self.live.stop()
 
     def tell(self, event: "Event") -> None:
-        """Draw an event."""
+        """Update the display with an event."""
         stand = self.standing.tell(event)
         if stand is not None and event.kind != "step":
             self._print(event, stand)
@@ -114,7 +117,7 @@ class StudyDisplay:
             self.live.update(self._view(), refresh=True)
 
     def _print(self, event: "Event", stand: "RunProgress") -> None:
-        """A line that stays, of a run that has begun or ended."""
+        """Print a permanent line for a run that has started or ended."""
         from hf_wbc.study.plan import duration
 
         is_start = event.kind == "started"
@@ -142,7 +145,7 @@ class StudyDisplay:
         return "time left not known yet" if left is None else f"about {duration(left)} left"
 
     def _view(self) -> RenderableType:
-        """The whole, then a line for each run that is under way."""
+        """Return the overall progress, followed by a line for each running run."""
         standing = self.standing
         words = [
             Text(f"{standing.num_finished} done"),
@@ -165,7 +168,7 @@ class StudyDisplay:
 
 
 def print_ending(root: Path, standing: "StudyProgress") -> None:
-    """What is finished, what failed and why, and what to do next."""
+    """Print how many runs are finished, which ones failed and why, and what to do next."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{standing.num_finished} of {standing.num_runs} runs are finished in {root}")
     troubles = standing.troubles()

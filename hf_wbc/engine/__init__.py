@@ -1,1 +1,4 @@
-"""Running things: loop, checkpoint, resume, embedding, prediction. Knows no method by name."""
+"""Training engine: training loop, checkpoints, feature extraction and prediction.
+
+The engine is independent of the adaptation method; no method is referred to by name.
+"""

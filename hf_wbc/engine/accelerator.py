@@ -1,6 +1,8 @@
-"""One accelerate `Accelerator`, with the faults that a launch can have turned into errors.
+"""Create the accelerate `Accelerator`, and describe the machine and packages for records.
 
-What a result was computed on and with: part of every record."""
+Launch problems that would otherwise fail silently (too few processes, an unsupported precision, a
+missing tracker) become errors.
+"""
 
 import contextlib
 import importlib.metadata
@@ -23,10 +25,15 @@ PROJECT = "hf_wbc"
 
 
 def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) -> "Accelerator":
-    """The accelerator of this process.
+    """Create the accelerator of this process.
 
-    ValueError when a tracker is not installed, when the launch started fewer processes than it
-    was told to, or when the device has no such precision.
+    Args:
+        mixed_precision: "no", "bf16" or "fp16".
+        trackers: Names of accelerate trackers, such as "tensorboard".
+
+    Raises:
+        ValueError: If a tracker is not installed, fewer processes started than were launched, or
+            the device does not support the precision.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -42,12 +49,12 @@ def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) 
             "mixed_precision is fp16, which needs a GPU; use --mixed-precision bf16 or no"
         )
     _refuse_lone_process()
-    AcceleratorState._reset_state()  # else a second run here must have the first one's precision
+    AcceleratorState._reset_state()  # otherwise a second run would keep the first one's precision
     accelerator = Accelerator(
-        cpu=not has_device,  # unless told so, processes on a CPU do not look for each other
+        cpu=not has_device,  # required for CPU processes to find each other
         mixed_precision=mixed_precision,
         log_with=list(trackers) or None,
-        project_dir=".",  # where nothing is written: `start_trackers` knows the folder
+        project_dir=".",  # unused: `start_trackers` sets the folder
         step_scheduler_with_optimizer=False,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -60,9 +67,9 @@ def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) 
 
 
 def start_trackers(accelerator: "Accelerator", folder: Path, config: Mapping[str, Any]) -> None:
-    """Open the trackers that the accelerator was made with, for the run in `folder`.
+    """Start the accelerator's trackers for the run in `folder`.
 
-    Tensorboard writes there; trackio where TRACKIO_DIR says, under the folder's name.
+    TensorBoard logs to that folder; trackio logs to TRACKIO_DIR, under the folder's name.
     """
     accelerator.project_configuration.logging_dir = str(folder)
     facts = {"name": folder.name, "config": dict(config), "resume": "allow", "embed": False}
@@ -70,7 +77,10 @@ def start_trackers(accelerator: "Accelerator", folder: Path, config: Mapping[str
 
 
 def _refuse_lone_process() -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process and sets a port for two."""
+    """Raise an error if accelerate started a single process instead of several.
+
+    `accelerate launch --cpu --num_processes 2` starts one process but sets the port for two.
+    """
     launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched_by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ValueError(
@@ -85,12 +95,12 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Return the versions of the packages that a result depends on."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def machine_info(device: torch.device, num_processes: int) -> dict[str, Any]:
-    """The device, in words, and what lies around it."""
+    """Describe the device, the platform and the number of processes."""
     return {
         "device": _device_name(device),
         "num_processes": num_processes,
@@ -100,26 +110,30 @@ def machine_info(device: torch.device, num_processes: int) -> dict[str, Any]:
 
 
 def peak_memory_bytes() -> int:
-    """Of this process so far; on a GPU what torch held there at most."""
+    """Return the peak memory of this process in bytes.
+
+    On CUDA this is the peak of allocated GPU memory, elsewhere the peak resident set size.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB on Linux
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux
 
 
 def reset_peak_memory() -> None:
-    """Forget the peak so far, so that a second run in this process is not told the first one's.
+    """Reset the peak memory, so that a second run in this process does not inherit the first one's.
 
-    Linux and CUDA can; elsewhere the peak is that of the process.
+    This works on CUDA and Linux; on other systems the peak is that of the whole process.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
-        with contextlib.suppress(OSError):  # forbidden in some containers
+        with contextlib.suppress(OSError):  # not permitted in some containers
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def _device_name(device: torch.device) -> str:
+    """Return the GPU's name, or the CPU architecture with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

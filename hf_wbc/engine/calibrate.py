@@ -1,13 +1,14 @@
 """Calibrate a trained model, correct it for label shift, and fit when it should abstain.
 
-One temperature is fitted on the sources' validation images, all classes weighing the same, and
-becomes part of the exported head: anyone who loads the plain model gets calibrated probabilities,
-and no prediction changes. Target images do not enter. (Weighting the fit by a target's estimated
-priors was no better: on 179 runs from Acevedo to three other laboratories the mean calibration
-error was .55, .61 and .44, against .53, .58 and .43.) No run is calibrated away from its sources;
-the record shows by how much. Correcting the model for a target's priors moves it further away.
+One temperature is fitted on the sources' validation images with equal weight for each class, and
+is merged into the exported head. Anyone who loads the plain model gets calibrated probabilities,
+and no prediction changes. Target images are not used: weighting the fit by a target's estimated
+priors did not help. On 179 runs from Acevedo to three other laboratories, the mean calibration
+error was .55, .61 and .44 with such weights, and .53, .58 and .43 without. No run is calibrated
+outside its sources; the record shows the error. Correcting the model for a target's priors
+increases it.
 
-Class priors of each target are estimated from its training images without labels.
+The class priors of each target are estimated from its training images, without labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,23 +44,23 @@ __all__ = [
 SplitPredictions = Mapping[tuple[str, str], Predictions]
 """Predictions by (domain, split)."""
 FORGETTING_THRESHOLD = 0.05
-"""Fall of the balanced accuracy on source validation that is noted after a second phase."""
+"""Drop in balanced accuracy on source validation images that is reported after a second phase."""
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """Temperature scaling, and the predictions after it."""
+    """The fitted temperature, and the predictions after temperature scaling."""
 
     temperature: float
     logit_affine: LogitAffine
-    """1 / temperature, and the bias that keeps absent classes absent."""
+    """Scale 1 / temperature, and the bias that keeps absent classes absent."""
     predictions: SplitPredictions
 
 
 def calibrate(context: RunContext, raw: SplitPredictions) -> CalibrationResult:
     """Fit one temperature on the sources' validation images.
 
-    The bias is 0, except for a class that was never taught: its logit stays at `NEVER`.
+    The bias is 0, except for classes without training images: their logit stays at `NEVER`.
 
     Args:
         context: The run.
@@ -78,30 +79,30 @@ def calibrate(context: RunContext, raw: SplitPredictions) -> CalibrationResult:
 
 @dataclass(frozen=True)
 class LabelShiftResult:
-    """Estimated class priors of every target, and the predictions after correcting for them."""
+    """Estimated class priors of each target, and the predictions after correcting for them."""
 
     estimates: Mapping[str, Mapping[str, PriorEstimate]]
-    """By target and estimator; empty without a target."""
+    """Estimates by target and estimator; empty without a target."""
     record: Mapping[str, Any]
-    """For record.json: estimates, and the test scores that each would give, by target."""
+    """Entry for record.json: the estimates of each target, and the test scores each would give."""
     logit_affines: Sequence[LogitAffine]
-    """The correction, or nothing where none was asked for."""
+    """The correction; empty if none was requested."""
     predictions: SplitPredictions
 
     @property
     def priors(self) -> dict[str, tuple[float, ...]]:
-        """Class priors (11,) of each target, by maximum likelihood."""
+        """Maximum-likelihood class priors (11,) of each target."""
         return {name: found["em"].priors for name, found in self.estimates.items()}
 
     @property
     def warnings(self) -> list[str]:
-        """One sentence for each target where label shift does not explain the difference."""
+        """One sentence for each target whose differences label shift does not explain."""
         found = (_misfit_warning(name, kinds) for name, kinds in self.estimates.items())
         return [warning for warning in found if warning]
 
 
 def correct_label_shift(context: RunContext, calibrated: SplitPredictions) -> LabelShiftResult:
-    """Estimate every target's class priors, and correct predictions for them where asked.
+    """Estimate the class priors of each target, and correct predictions for them if requested.
 
     Args:
         context: The run; `eval.correct_priors` chooses the estimator.
@@ -125,9 +126,9 @@ def correct_label_shift(context: RunContext, calibrated: SplitPredictions) -> La
 
 
 def _prior_correction(estimate: PriorEstimate) -> tuple[float, np.ndarray]:
-    """Scale and bias (C,) that turn a target's logits into those under its estimated priors.
+    """Return the scale and bias (C,) that adapt logits to a target's estimated priors.
 
-    A prior of 0 counts as less than one image: any class of a source may still occur.
+    Priors have a lower bound of less than one image, because any source class may still occur.
     """
     floor = np.array(estimate.calibration.seen) / (estimate.num_target + NUM_CLASSES)
     priors = np.maximum(estimate.priors, floor)
@@ -139,7 +140,7 @@ def _label_shift_record(
     estimates: Mapping[str, Mapping[str, PriorEstimate]],
     predictions: SplitPredictions,
 ) -> dict[str, Any]:
-    """Estimates and the scores that each would give, by target."""
+    """Return the estimates of each target and the scores that each would give."""
     config, record = context.config, {}
     merge, classes, seed = config.eval.merge, config.eval.classes, config.seed
     for target in context.domain_set.targets:
@@ -160,7 +161,7 @@ def _label_shift_record(
 
 
 def _misfit_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
-    """A warning about the estimates; empty where label shift explains the rest."""
+    """Return a warning about the estimates; empty if label shift explains the difference."""
     estimate = estimates[ESTIMATORS[0]]
     if estimate.misfit <= estimate.misfit_limit:
         return ""
@@ -173,11 +174,11 @@ def _misfit_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
 
 @dataclass(frozen=True)
 class AbstentionReport:
-    """When the saved model abstains, and what that is worth on every scored domain."""
+    """When the saved model abstains, and how well that works on each scored domain."""
 
     abstention: Abstention
     record: Mapping[str, Any]
-    """For record.json."""
+    """Entry for record.json."""
 
 
 def report_abstention(
@@ -188,14 +189,14 @@ def report_abstention(
 ) -> AbstentionReport:
     """Fit conformal sets and rejection thresholds, and score them on every scored domain.
 
-    On other domains, classes are merged and left out as configured. A source is scored on all of
-    its images, because the guarantee is for all of them.
+    Classes are merged and selected as configured, except on sources: these are scored on all of
+    their images, because the coverage guarantee holds for all of them.
 
     Args:
         context: The run.
         raw: Predictions of the trained model.
-        calibration: The step after it.
-        shift: The step after that; its predictions are those of the saved model.
+        calibration: Result of `calibrate`.
+        shift: Result of `correct_label_shift`; its predictions are those of the saved model.
     """
     final, evaluation = shift.predictions, context.config.eval
     held_out = _source_validation(context, final)
@@ -222,12 +223,12 @@ def report_abstention(
 
 
 def fit_run_abstention(pretrained: PretrainedModel) -> Abstention | None:
-    """The abstention that a trained model was saved with; None for models of older versions."""
+    """Return the abstention saved with a trained model; None for models of older versions."""
     return None if pretrained.abstention is None else Abstention.from_dict(pretrained.abstention)
 
 
 def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) -> Sequence[str]:
-    """What a reader has to know about the calibration."""
+    """Return caveats about the calibration for readers of the record."""
     notes = []
     before = _accuracy_before_adapting(context.folder.read_history(), context.config.eval.selection)
     after = _source_balanced_accuracy(context, raw)
@@ -252,19 +253,22 @@ def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) 
 def _source_validation(
     context: RunContext, predictions: SplitPredictions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, 11) and labels (N,) of all sources' validation images."""
+    """Return logits (N, 11) and labels (N,) of all sources' validation images."""
     sources = context.domain_set.sources
     logits = [predictions[source.name, "validation"].logits for source in sources]
     return np.concatenate(logits), np.concatenate([s.validation.labels for s in sources])
 
 
 def _transform(predictions: SplitPredictions, scale: float, bias: np.ndarray) -> SplitPredictions:
-    """Predictions with logits `scale * logits + bias` (11,)."""
+    """Return predictions with logits `scale * logits + bias`, with `bias` (11,)."""
     return {key: each.transform_logits(scale, bias) for key, each in predictions.items()}
 
 
 def _accuracy_before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float | None:
-    """Balanced accuracy on source validation where the second phase began; None without one."""
+    """Return the balanced accuracy on source validation images at the start of the second phase.
+
+    None if the run has no second phase.
+    """
     if all(row["phase"] == "fit" for row in history):
         return None
     fitted = [row for row in history if row["phase"] == "fit"]
@@ -274,7 +278,7 @@ def _accuracy_before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -
 
 
 def _source_balanced_accuracy(context: RunContext, predictions: SplitPredictions) -> float:
-    """Mean over the sources, on their validation images."""
+    """Return the mean balanced accuracy on the sources' validation images."""
     scores = (
         score(source.validation.labels, predictions[source.name, "validation"].classes)
         for source in context.domain_set.sources

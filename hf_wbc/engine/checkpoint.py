@@ -1,8 +1,8 @@
-"""Checkpoints: a folder for each step, renamed into place whole; tensors and JSON, nothing pickled.
+"""Checkpoints of a run: one folder per step, written atomically, without pickled files.
 
-state.safetensors  the method's weights and buffers, the optimizer's moments, averaged weights
-best.safetensors   the classifier's weights at the best evaluation so far
-progress.json      the step, the best score, the time spent
+state.safetensors  weights and buffers of the method, optimizer state, averaged weights
+best.safetensors   classifier weights at the best evaluation so far
+progress.json      step, best score and elapsed time
 """
 
 import shutil
@@ -26,41 +26,41 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come."""
+    """How far a run has progressed."""
 
     step: int = 0
-    """Optimizer steps that are done, in a count that goes on through all phases."""
+    """Optimizer steps completed, counted across phases."""
     phase: int = 0
-    """The phase that it is in: 0, or 1 for the second one."""
+    """The current phase: 0, or 1 for the second one."""
     num_steps: int = 0
-    """Steps that were taken: fewer than `step` where the first phase ended early."""
+    """Steps actually taken: fewer than `step` if the first phase stopped early."""
     best_score: float | None = None
     """The selection rule's score at the best evaluation."""
     best_step: int = 0
     num_worse: int = 0
     """Evaluations since the best one."""
     train_s: float = 0.0
-    """Time spent in steps, over all resumptions."""
+    """Seconds spent in training steps, across resumptions."""
     elapsed_s: float = 0.0
-    """The same with evaluations."""
+    """Seconds spent in training steps and evaluations, across resumptions."""
     peak_memory_bytes: int = 0
-    """Of the first process, over all resumptions."""
+    """Peak memory of the main process, across resumptions."""
     scaler: dict[str, Any] | None = None
     """State of the fp16 loss scaler."""
 
     def entering(self, phase: int, first: int) -> "Progress":
-        """The progress at the start of another phase, whose evaluations compete anew."""
+        """Return the progress at the start of another phase, which has its own best evaluation."""
         return replace(self, phase=phase, step=first, best_score=None, best_step=0, num_worse=0)
 
     def after(self, step: int, score: float) -> "Progress":
-        """The progress once an evaluation at `step` gave `score`; ties keep the earlier one."""
+        """Return the progress after an evaluation; ties keep the earlier step as the best."""
         if self.best_score is None or score > self.best_score:
             return replace(self, step=step, best_score=score, best_step=step, num_worse=0)
         return replace(self, step=step, num_worse=self.num_worse + 1)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> Tensors:
-    """An optimizer's state as flat names, `INDEX.key`."""
+    """Return an optimizer's state as tensors with flat names, `INDEX.key`."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{key}": torch.as_tensor(value)
@@ -70,7 +70,7 @@ def optimizer_tensors(optimizer: Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`; learning rates stay as the optimizer has them."""
+    """Restore the state from `optimizer_tensors`; learning rates do not change."""
     state: dict[int, Tensors] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
@@ -81,7 +81,17 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
 def save_checkpoint(
     folder: Path, state: Mapping[str, Tensors], best: Tensors | None, progress: Progress
 ) -> None:
-    """Write `folder/STEP`, then drop the older ones; `best` None keeps the best weights so far."""
+    """Write `folder/STEP`, then delete older checkpoints.
+
+    Args:
+        folder: Folder of the run's checkpoints.
+        state: Tensors by part and name.
+        best: Classifier weights, if this evaluation is the best one; None keeps the previous ones.
+        progress: Progress at this step.
+
+    Raises:
+        OSError: If the checkpoint cannot be written.
+    """
     older = list(folder.iterdir()) if folder.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_replace(folder / f"{progress.step:08d}") as temporary:
@@ -98,9 +108,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], Progress] | None:
-    """The parts that were saved and the progress; None when there is no checkpoint.
+    """Load the newest checkpoint: tensors by part and name, and the progress.
 
-    ValueError names a damaged file; KeyError and TypeError when another version wrote it.
+    Returns:
+        None if there is no checkpoint.
+
+    Raises:
+        ValueError: If a file is damaged.
+        KeyError: If another version of hf_wbc wrote the checkpoint.
+        TypeError: Likewise.
     """
     if not (folder.exists() and _finished(folder)):
         return None
@@ -114,7 +130,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], Progress] | None:
 
 
 def load_best(folder: Path) -> Tensors:
-    """The classifier's weights at the best evaluation."""
+    """Load the classifier weights of the best evaluation."""
     return _load(_newest(folder) / BEST)
 
 

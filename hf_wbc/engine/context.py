@@ -1,4 +1,4 @@
-"""What every part of one run needs: its configuration, device, folder, data and model."""
+"""Shared state of a run: its configuration, device, folder, data and model."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,26 +24,29 @@ __all__ = ["RunContext"]
 
 @dataclass(frozen=True)
 class RunContext:
-    """The fixed surroundings of one run."""
+    """Configuration, device, folder, data and model of a run; none of them is replaced."""
 
     config: TrainConfig
-    """Resolved."""
+    """The resolved configuration."""
     accelerator: "Accelerator"
     folder: RunFolder
     domain_set: DomainSet
     pretrained: PretrainedModel
     cache: Path
-    """Folder for embedded features."""
+    """Folder for extracted features."""
     _tables: dict[DomainSplit, Table] = field(default_factory=dict, repr=False)
 
     def table(self, split: DomainSplit) -> Table:
-        """A split as the model takes it: cached pixels or embedded features."""
+        """Return the model inputs of a split: cached pixels or extracted features."""
         if split not in self._tables:
             self._tables[split] = self._load(split)
         return self._tables[split]
 
     def embed_all(self) -> None:
-        """Embed every split, if the run trains on features, before the model changes."""
+        """Extract the features of every split before the model changes.
+
+        Does nothing if the run trains on images.
+        """
         if self.config.model.inputs == "features":
             for domain in self.domain_set.all:
                 for split in (domain.train, domain.validation, domain.test):
@@ -74,12 +77,12 @@ class RunContext:
         """Predict a whole split.
 
         Args:
-            classifier: Whose predictions.
+            classifier: The classifier to use.
             split: The images.
-            preprocessing: What images get before the model; None is what they get in training.
+            preprocessing: Preprocessing of the images; None is the same as in training.
 
         Returns:
-            Logits and features, the same on every process.
+            Logits and features, identical on every process.
         """
         how = preprocessing or self.preprocessing.by_domain[split.name]
         batch_size = self.config.optim.batch_size

@@ -1,9 +1,9 @@
-"""How the images of each domain are treated before the model, and what is said of it to others.
+"""Image preprocessing of each domain, measured for training and reapplied at prediction.
 
-Whatever is done to every image alike has to be done at prediction too. A plain transformers
-`pipeline` on a run's `model/` does what its image processor can say and no more, so a run whose
-images are treated further keeps the rule in the model's config.json, records what the pipeline
-would score, and says so. `hf-wbc evaluate` obeys the rule.
+Preprocessing that applies to all images in training must also apply at prediction. A plain
+transformers `pipeline` on a run's `model/` does only what its image processor supports. If a run
+does more, config.json of its model stores the preprocessing rule, and its record contains the
+scores of the plain pipeline too. `hf-wbc evaluate` applies the rule.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ from hf_wbc.models import Preprocessing, PretrainedModel, make_processor
 
 @dataclass(frozen=True)
 class DomainPreprocessing:
-    """The rule of a run and what it gives for each domain."""
+    """The preprocessing rule of a run, and the resulting parameters of each domain."""
 
     rule: PreprocessingRule
     by_domain: Mapping[str, ImagePreprocessing]
     preprocessing: Preprocessing
-    """Of the processor that is saved with the model: all that a plain pipeline does."""
+    """Settings of the processor saved with the model: all that a plain pipeline does."""
 
     @property
     def plain(self) -> ImagePreprocessing:
@@ -43,7 +43,7 @@ class DomainPreprocessing:
         return make_processor(self.preprocessing)
 
     def facts(self) -> dict[str, Any]:
-        """For the record and the model's config.json; plain JSON values."""
+        """Return the preprocessing as JSON values, for the record and the model's config.json."""
         return {
             "rule": self.rule.to_dict(),
             "domains": {name: how.to_dict() for name, how in self.by_domain.items()},
@@ -58,11 +58,18 @@ def measure_preprocessing(
     targets: Mapping[str, Table],
     held_out: Mapping[str, Table],
 ) -> DomainPreprocessing:
-    """From the training images of every domain, without labels.
+    """Measure the preprocessing of every domain on its training images, without labels.
 
-    Domains that are held out are treated by the rule, and have no say in it. By domain, a processor
-    has room for one mean and std: the only target's, or where there is none or more than one, those
-    of all domains together.
+    The rule is applied to held-out domains but not fitted on them. A saved processor stores a
+    single mean and std: when normalizing by domain, those of the only target, or else of all
+    sources and targets pooled.
+
+    Args:
+        config: The resolved configuration.
+        preprocessing: Settings of the pre-trained model's processor.
+        sources: Training images of each source.
+        targets: Training images of each target.
+        held_out: Training images of each held-out domain.
     """
     tables = {**sources, **targets}
     rule = PreprocessingRule(
@@ -84,9 +91,10 @@ def measure_preprocessing(
 def preprocessing_for(
     pretrained: PretrainedModel, ref: str
 ) -> tuple[ImagePreprocessing, dict[str, Any]]:
-    """How a trained model wants the images of a dataset, and the facts for the record.
+    """Return a trained model's preprocessing of a dataset, and a summary for the record.
 
-    Measured on the dataset's training split, without labels, when the model's rule asks for it.
+    If the model's rule requires it, the preprocessing is measured on the training split of the
+    dataset, without labels.
     """
     rule, preprocessing = pretrained.rule, pretrained.preprocessing
     measured: DomainSplit | None = load_split(ref, "train") if rule.needs_images else None
@@ -99,7 +107,10 @@ def preprocessing_for(
 
 
 def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
-    """What a user of the saved model has to know, in a sentence or two; empty for a plain rule."""
+    """Describe the rule to users of the saved model in one or two sentences.
+
+    Empty if a plain pipeline does the same.
+    """
     if rule.is_plain:
         return ""
     parts = []

@@ -1,4 +1,4 @@
-"""The domains of a run: which are sources, which are targets, and what must hold between them."""
+"""The domains of a run, their roles, and the checks that they must pass."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain's training, validation and test images."""
+    """Training, validation and test images of one domain."""
 
     train: DomainSplit
     validation: DomainSplit
@@ -22,10 +22,11 @@ class Domain:
 
     @property
     def name(self) -> str:
+        """Name of the domain."""
         return self.train.name
 
     def identity(self) -> dict[str, Any]:
-        """What the data is, wherever it lies."""
+        """Return what identifies the data, regardless of where it is stored."""
         return {
             "name": self.name,
             "revision": self.train.revision,
@@ -33,7 +34,7 @@ class Domain:
         }
 
     def facts(self) -> dict[str, Any]:
-        """The same with what a reader of the record asks: from where, how many, at which scale."""
+        """Return the identity with reference, image counts and scale, for the record."""
         return {
             **self.identity(),
             "ref": self.train.ref,
@@ -44,20 +45,20 @@ class Domain:
 
 @dataclass(frozen=True)
 class DomainSet:
-    """Labelled sources and unlabelled targets."""
+    """The domains of a run by role: labeled sources, unlabeled targets and held-out domains."""
 
     sources: tuple[Domain, ...]
     targets: tuple[Domain, ...]
     held_out: tuple[Domain, ...] = ()
-    """Labelled domains that choose the weights, and train none."""
+    """Labeled domains used for model selection, not for training."""
 
     @property
     def all(self) -> tuple[Domain, ...]:
-        """Every domain, in that order."""
+        """All domains: sources, targets, held-out domains."""
         return (*self.sources, *self.targets, *self.held_out)
 
     def scored(self) -> Iterator[tuple[str, Domain, DomainSplit]]:
-        """What is scored in the end: role, domain, and one of its splits."""
+        """Yield role, domain and split of everything that is scored at the end of a run."""
         for splits in self.sources:
             yield "source", splits, splits.validation
             yield "source", splits, splits.test
@@ -68,12 +69,16 @@ class DomainSet:
 
 
 def load_domain(ref: str) -> Domain:
-    """All splits of a prepared folder or a Hub dataset."""
+    """Load all splits of a prepared folder or a Hub dataset."""
     return Domain(*load_splits(ref))
 
 
 def require_scale(domains: Sequence[DomainSplit], allow_unscaled: bool) -> None:
-    """ValueError when a domain has no scale and none was promised to be enough."""
+    """Require that the scale of every domain is known, unless `allow_unscaled`.
+
+    Raises:
+        ValueError: If the scale of a domain is unknown.
+    """
     for domain in domains:
         if domain.um_per_px is None and not allow_unscaled:
             raise ValueError(
@@ -99,16 +104,16 @@ def load_domains(
         sources: Labeled domains: prepared folders or Hub datasets.
         target: Unlabeled domains.
         held_out: Labeled domains that are not trained on.
-        merge: Classes scored as one, as FROM=INTO.
-        classes: Classes to score; none means those present.
+        merge: Classes to score as one, as FROM=INTO.
+        classes: Classes to score; if empty, those present.
         oracle: Require labels on the targets' validation images.
         allow_unscaled: Accept domains of unknown scale.
         allow_single: Accept sources with a single training image of some class.
 
     Raises:
-        ValueError: For a source without labels or with a single image of a class, a domain without
-            scale, a domain named twice, two that share an image, or one in which `merge` and
-            `classes` leave nothing to score.
+        ValueError: If a source lacks labels or has a single image of a class, a domain has no scale
+            or is named twice, two domains share an image, or `merge` and `classes` leave nothing to
+            score in a domain.
     """
     domain_set = DomainSet(
         *(tuple(load_domain(ref) for ref in refs) for refs in (sources, target, held_out))
@@ -146,9 +151,12 @@ def _require_labels(splits: Domain) -> None:
 
 
 def _require_pairs(train: DomainSplit, allowed: bool) -> None:
-    """ValueError for a class that one image stands for: a balanced draw would repeat it for ever.
+    """Require at least two training images of each class that a source has.
 
-    A class without any image is a source's right.
+    Balanced sampling would repeat a single image forever. Classes without any image are fine.
+
+    Raises:
+        ValueError: If a class has a single training image, unless `allowed`.
     """
     counts = np.bincount(train.labels, minlength=NUM_CLASSES)
     if (counts == 1).any() and not allowed:
@@ -160,7 +168,7 @@ def _require_pairs(train: DomainSplit, allowed: bool) -> None:
 
 
 def _require_apart(domain_set: DomainSet) -> None:
-    """ValueError when an image of one domain, whatever its split, lies in another one too."""
+    """Raise a ValueError if two domains share an image, regardless of the split."""
     seen: dict[str, tuple[str, str]] = {}
     for splits in domain_set.all:
         mine, shared = {}, []
@@ -180,7 +188,11 @@ def _require_apart(domain_set: DomainSet) -> None:
 
 
 def require_scorable(domain: DomainSplit, merge: Sequence[str], classes: Sequence[str]) -> None:
-    """ValueError when merged and chosen classes do not exist or leave none of its labels."""
+    """Require that merging and selecting classes leaves some labels of a domain to score.
+
+    Raises:
+        ValueError: If a class does not exist, or no label is left.
+    """
     if (domain.labels != UNLABELED).any():
         try:
             confusion_counts(domain.labels, domain.labels, merge=merge, classes=classes)

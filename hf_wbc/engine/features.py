@@ -1,9 +1,9 @@
-"""Frozen features: a backbone's view of a dataset, computed once and kept as Parquet.
+"""Extract penultimate features of a frozen backbone, and cache them as Parquet files.
 
-The file's name is the digest of what went in: the images, the backbone's weights and the size at
-which it saw them. Whoever asks again gets the file.
-
-A domain's images at the size and interpolation of a model's own image processor."""
+The file name contains a digest of the images, the backbone's weights and the input size, so each
+combination is computed once. Images are loaded at the size and interpolation of the model's own
+image processor.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 def crop_geometry(pretrained: PretrainedModel) -> Geometry:
-    """How the model's processor resizes a 25 um crop."""
+    """Return the size and interpolation to which the model's processor resizes a 25 um crop."""
     return Geometry(size=pretrained.preprocessing.size, resample=pretrained.preprocessing.resample)
 
 
 def load_images(pretrained: PretrainedModel, domain: DomainSplit) -> Table:
-    """The domain's pixels as the model takes them in, from datasets' cache when they are there."""
+    """Load the pixels of a domain as model inputs, from the datasets cache if available."""
     return cache_pixels(domain, crop_geometry(pretrained))
 
 
 def features_path(pretrained: PretrainedModel, domain: DomainSplit, cache: Path) -> Path:
-    """Where the features of a domain's split lie, or will lie, in `cache`."""
+    """Return the path in `cache` for the features of a domain's split."""
     key = digest(
         {
             "data": domain.fingerprint,
@@ -57,9 +57,17 @@ def embed(
     accelerator: "Accelerator",
     report: Report = without_progress_bars,
 ) -> Table:
-    """The penultimate features (N, d) of a domain, from `cache` or computed into it.
+    """Return the penultimate features (N, d) of a domain, from the cache if available.
 
-    `report` is told how many images have been seen, of how many.
+    Args:
+        pretrained: The model.
+        domain: The images.
+        cache: Folder for extracted features.
+        accelerator: Runs the model.
+        report: Called with the number of images done, and the total.
+
+    Raises:
+        ValueError: If the model normalizes images by domain, blurs or flips them.
     """
     if not pretrained.rule.is_plain:
         raise ValueError(
@@ -103,6 +111,6 @@ def _read(path: Path, domain: DomainSplit) -> Table:
 
 
 def fixed_rows(values: npt.NDArray[np.float32]) -> pa.Array:
-    """An array (N, d) as an Arrow column of N lists of d values."""
+    """Return an array (N, d) as an Arrow column of N lists of d values."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

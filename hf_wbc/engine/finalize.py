@@ -1,4 +1,4 @@
-"""Finish a run: predict, calibrate, correct label shift, score, export, write the record.
+"""Finalize a run: predict, calibrate, correct label shift, score, export and write the record.
 
 Each step is a function that returns a value. The trained classifier itself does not change.
 """
@@ -43,13 +43,13 @@ def finalize(
 ) -> None:
     """Turn the best weights into a finished run folder.
 
-    Labels of target test images are read here for the first time, to score.
+    Labels of target test images are first read here, for scoring.
 
     Args:
         context: The run.
-        progress: At the end of training.
-        selection: The rule that chose the weights.
-        num_trained: Number of weights that were trained.
+        progress: Progress at the end of training.
+        selection: The rule that selected the weights.
+        num_trained: Number of trained weights.
     """
     start = time.perf_counter()
     trained = context.pretrained.classifier
@@ -77,7 +77,7 @@ def finalize(
 
 
 def predict(context: RunContext, classifier: Classifier) -> SplitPredictions:
-    """Predict every split that is scored, and the targets' other splits."""
+    """Predict every split that is scored, and the training and validation splits of the targets."""
     domain_set = context.domain_set
     splits = [each for target in domain_set.targets for each in (target.train, target.validation)]
     splits += [split for _, _, split in domain_set.scored()]
@@ -86,10 +86,10 @@ def predict(context: RunContext, classifier: Classifier) -> SplitPredictions:
 
 @dataclass(frozen=True)
 class RunScores:
-    """Scores of a finished run, as record.json holds them."""
+    """Scores of a finished run, as stored in record.json."""
 
     results: Mapping[str, Any]
-    """By domain and split."""
+    """Scores by domain and split."""
     images: Mapping[str, Any]
     """Image preprocessing, and the scores of a plain pipeline where it preprocesses differently."""
 
@@ -97,8 +97,8 @@ class RunScores:
 def score(context: RunContext, exported: Classifier, predictions: SplitPredictions) -> RunScores:
     """Score every domain's test images, and the sources' validation images.
 
-    Targets are also scored on all of their images (`transductive`), including those that were
-    adapted to and chosen by: the steadier number where test images are few.
+    Targets are also scored on all of their images (`transductive`), including those used for
+    adaptation and selection. With few test images, this number is the more stable one.
 
     Args:
         context: The run.
@@ -122,8 +122,10 @@ def score(context: RunContext, exported: Classifier, predictions: SplitPredictio
 
 
 def _score_plain_pipeline(context: RunContext, exported: Classifier) -> dict[str, Any]:
-    """Image preprocessing, and the test scores of a plain pipeline that preprocesses
-    differently."""
+    """Return the image preprocessing, and the test scores of a plain pipeline.
+
+    Only domains that a plain pipeline preprocesses differently are scored.
+    """
     config, preprocessing = context.config, context.preprocessing
     targets = [target.name for target in context.domain_set.targets]
     facts: dict[str, Any] = preprocessing.facts()
@@ -159,7 +161,7 @@ def export(
 def write_tables(
     context: RunContext, predictions: SplitPredictions, bottleneck: Bottleneck | None
 ) -> None:
-    """Write predictions.parquet and features.parquet, one row for each scored image."""
+    """Write predictions.parquet and features.parquet, with one row for each scored image."""
     scored = [
         (split, predictions[domain.name, split.split])
         for _, domain, split in context.domain_set.scored()
@@ -186,10 +188,10 @@ def write_record(
 
     Args:
         context: The run.
-        progress: At the end of training.
-        rule: The rule that chose the weights.
-        parts: What the other steps found: model, images, results, label_shift, calibration.
-        elapsed_s: Seconds spent in total, over all resumptions.
+        progress: Progress at the end of training.
+        rule: The rule that selected the weights.
+        parts: Results of the other steps: model, images, results, label_shift, calibration.
+        elapsed_s: Total seconds, across resumptions.
     """
     config, num_processes = context.config, context.accelerator.num_processes
     num_images = progress.num_steps * config.optim.images_per_step * num_processes
@@ -225,7 +227,7 @@ def write_record(
 
 @torch.no_grad()
 def _bottleneck_features(found: Predictions, bottleneck: Bottleneck | None) -> Predictions:
-    """Predictions with the trained bottleneck's features, which the saved model does not have."""
+    """Replace features by those of the trained bottleneck, which the saved model does not have."""
     if bottleneck is None:
         return found
     wide = torch.from_numpy(found.features).to(bottleneck.project.weight.device)
@@ -233,7 +235,7 @@ def _bottleneck_features(found: Predictions, bottleneck: Bottleneck | None) -> P
 
 
 def _model_record(context: RunContext, exported: Classifier, num_trained: int) -> dict[str, Any]:
-    """The pre-trained weights, their exposure, and how many weights were trained."""
+    """Return the pre-trained weights, their exposure, and the number of trained weights."""
     pretrained = context.pretrained
     return {
         "name": context.config.model.name,
@@ -246,7 +248,7 @@ def _model_record(context: RunContext, exported: Classifier, num_trained: int) -
 
 
 def _exposure(context: RunContext, selection: SelectionRule) -> Exposure:
-    """The domains that the weights have seen by the end of the run."""
+    """Return which domains the weights have seen by the end of the run."""
     domain_set, pretrained = context.domain_set, context.pretrained
     targets = [target.name for target in domain_set.targets]
     labeled = [domain.name for domain in (*domain_set.sources, *domain_set.held_out)]

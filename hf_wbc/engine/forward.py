@@ -1,4 +1,4 @@
-"""Logits and features of a whole table, in order, over all processes."""
+"""Compute logits and features of a whole table, in order, across all processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,36 +17,39 @@ if TYPE_CHECKING:
 
 
 Report = Callable[[int, int], None]
-"""Is told how many rows are done, of how many."""
+"""Called with the number of rows done, and the total."""
 PIXELS_AT_ONCE = 2**18
-"""On a CPU: five images of 224 px. glibc gives blocks beyond 32 MiB back to the system at once, and
-a larger batch spends more time on getting them anew than on arithmetic."""
+"""Pixels per batch on a CPU: five images of 224 px.
+
+glibc returns blocks larger than 32 MiB to the system immediately, so a larger batch spends more
+time on allocating memory than on computing.
+"""
 FLIPS = ((), (3,), (2,), (2, 3))
-"""Axes of images (B, 3, H, W) that are turned round: a smear has no up and no left."""
+"""Axes of images (B, 3, H, W) to flip; smears have no preferred orientation."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of N images."""
+    """Logits and features of N images."""
 
     logits: npt.NDArray[np.float32]
-    """(N, 11)."""
+    """Logits (N, 11)."""
     features: npt.NDArray[np.float32]
     """Penultimate features (N, d)."""
 
     @property
     def classes(self) -> npt.NDArray[np.int64]:
-        """The likeliest class of each image (N,)."""
+        """The most likely class of each image (N,)."""
         found: npt.NDArray[np.int64] = self.logits.argmax(1)
         return found
 
     def transform_logits(self, scale: float, bias: npt.NDArray[np.float64]) -> "Predictions":
-        """The predictions with logits `scale * logits + bias` (11,)."""
+        """Return the predictions with logits `scale * logits + bias`, with `bias` (11,)."""
         return replace(self, logits=(scale * self.logits + bias).astype(np.float32))
 
 
 def without_progress_bars(done: int, total: int) -> None:
-    """The report that nobody reads."""
+    """Ignore progress."""
 
 
 @torch.inference_mode()
@@ -58,11 +61,21 @@ def predict(
     batch_size: int = 64,
     report: Report = without_progress_bars,
 ) -> Predictions:
-    """Predictions for every row in fp32, the same on every process.
+    """Predict every row of a table in fp32.
 
-    `treatment` is what the domain's images get before the model; with its `flips` logits and
-    features are means over the image, its two mirror images and its half turn. The classifier is
-    left in the mode in which it came.
+    The classifier keeps its training or evaluation mode.
+
+    Args:
+        classifier: The classifier.
+        table: N images or feature rows.
+        treatment: Preprocessing of the domain's images. If its `flips` is set, logits and features
+            are averaged over the image, its two mirror images and its rotation by 180 degrees.
+        accelerator: Distributes the rows over processes.
+        batch_size: Rows per forward pass; smaller for large images on a CPU.
+        report: Called after each batch with the number of rows done, and the total.
+
+    Returns:
+        Predictions of all N rows, identical on every process.
     """
     flips = treatment.flips and table.is_pixels
     was_training = classifier.training

@@ -1,10 +1,9 @@
-"""The training loop: one page, for every method and both phases.
+"""The training loop of all methods and both phases.
 
-A phase of training: its steps, its batches, and the optimizer of what learns in it.
-
-The learning rate as a pure function of the step, so that resuming needs no scheduler state.
-
-What happened between two evaluations: mean loss terms, time, and names for the trackers."""
+A phase has its own steps, batches, optimizer and learning rate. The learning rate is a pure
+function of the step, so resuming needs no scheduler state. `MetricAccumulator` averages the loss
+terms between two evaluations.
+"""
 
 import math
 import time
@@ -31,28 +30,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """`fit` on source and target, or `adapt` on the target alone."""
+    """A training phase: `fit` on source and target, or `adapt` on the target alone."""
 
     name: str
     number: int
-    """0 or 1."""
+    """0 for `fit`, 1 for `adapt`."""
     first: int
-    """Its first step, in a count that goes on through all phases."""
+    """First step of the phase, counted across phases."""
     num_steps: int
     lr: float
     batch: Callable[[int, int], Batch | TargetBatch]
-    """The batch of one of its own steps, counted from 0, and forward pass."""
+    """Returns the batch for a step of this phase (from 0) and a forward pass within that step."""
 
     @property
     def stop(self) -> int:
-        """The step after its last one."""
+        """The step after the last one."""
         return self.first + self.num_steps
 
 
 def make_phases(
     config: TrainConfig, method: type[Method], stream: BatchLoader
 ) -> tuple[Phase, ...]:
-    """The phases of a method, with batches from a stream."""
+    """Return the phases of a method, with batches from a loader."""
     phases = [Phase("fit", 0, 0, config.optim.steps, config.optim.learning_rate, stream.batch)]
     if method.adapt_passes and config.adapt.adapt_steps:
         rate, num_steps = config.adapt.adapt_learning_rate, config.adapt.adapt_steps
@@ -69,7 +68,11 @@ def prepare_phase(
     method: nn.Module, phase: Phase, weight_decay: float, layer_decay: float,
     accelerator: "Accelerator",
 ) -> tuple[Any, Any]:  # fmt: skip
-    """The method and its optimizer, wrapped for the device; no optimizer where no weight learns."""
+    """Create the optimizer of a phase, and prepare method and optimizer for the device.
+
+    Returns:
+        The wrapped method, and its optimizer or None if no weight is trainable.
+    """
     groups = param_groups(method, phase.lr, weight_decay, layer_decay)
     if not groups:
         return accelerator.prepare_model(method, evaluation_mode=True), None
@@ -81,10 +84,13 @@ def prepare_phase(
 
 
 def rate_factor(step: int, num_steps: int, warmup: float) -> float:
-    """Fraction of the peak rate at `step`: a linear rise, then half a cosine down to zero.
+    """Return the learning rate at `step` as a fraction of its peak.
 
-    >>> [round(rate_factor(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.04]
+    The rate rises linearly during warmup, then follows half a cosine down to zero.
+
+    Examples:
+        >>> [round(rate_factor(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 9)]
+        [0.5, 1.0, 1.0, 0.5, 0.04]
     """
     num_warmup = round(warmup * num_steps)
     if step < num_warmup:
@@ -94,7 +100,7 @@ def rate_factor(step: int, num_steps: int, warmup: float) -> float:
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> None:
-    """Give every group its own peak rate times `factor`."""
+    """Set the learning rate of each parameter group to its peak rate times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
 
@@ -108,11 +114,23 @@ def optimize(
     accelerator: "Accelerator",
     first_step: int = 0,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Take a phase's steps; after each, yield how many are done and this process's mean loss terms.
+    """Run the steps of a phase, and yield after each one.
 
-    Every draw depends on the seed, the step and the process alone, so that a run which continues
-    at `first_step` with the weights of then ends in the same bits. `method` and `optimizer` are
-    the prepared ones; without an optimizer no weight learns, and the method sees its batches.
+    All random draws depend only on the seed, the step and the process, so a run that resumes from
+    the weights of `first_step` gives bit-identical results.
+
+    Args:
+        method: The method, as prepared by `prepare_phase`.
+        optimizer: The prepared optimizer; if None, the method sees the batches but no weight is
+            trained.
+        phase: The phase to run.
+        averaged: Averaged weights to update after each step.
+        config: The resolved configuration.
+        accelerator: The accelerator of this process.
+        first_step: Number of steps already completed, counted across phases.
+
+    Yields:
+        The number of steps completed, and the mean loss terms of this process in that step.
     """
     plain = accelerator.unwrap_model(method)
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -147,7 +165,7 @@ def optimize(
 
 
 def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
-    """Start torch's own generators anew; where there is no GPU, `torch.manual_seed` costs 1 ms."""
+    """Seed torch's generators directly; without a GPU, `torch.manual_seed` would take 1 ms."""
     mixed = np.random.SeedSequence((seed, draw)).generate_state(1, np.uint64)[0]
     torch.default_generator.manual_seed(int(mixed >> np.uint64(1)))
     if device.type != "cpu":
@@ -155,7 +173,7 @@ def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
 
 
 class MetricAccumulator:
-    """Mean loss terms and the time since the last evaluation."""
+    """Accumulates loss terms and measures the time since the last evaluation."""
 
     def __init__(self, accelerator: "Accelerator") -> None:
         self.accelerator = accelerator
@@ -165,15 +183,16 @@ class MetricAccumulator:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Add one step's terms without waiting for the device."""
+        """Add the terms of one step without synchronizing with the device."""
         self.num_steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term
 
     def means(self, step: int) -> dict[str, float]:
-        """Mean terms of all processes since the last evaluation.
+        """Return the mean terms of all processes since the last evaluation.
 
-        ValueError when one of them is no longer a number.
+        Raises:
+            ValueError: If a term is not finite.
         """
         sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), "mean").tolist()
         means = {name: sums[i] / self.num_steps for i, name in enumerate(self.sums)}
@@ -184,14 +203,18 @@ class MetricAccumulator:
 
     @property
     def elapsed_s(self) -> float:
+        """Seconds since the last evaluation, including the current one."""
         return time.perf_counter() - self.start
 
 
 def flatten_metrics(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers under names joined by slashes, as trackers want them; what is no number is left out.
+    """Flatten nested metrics into numbers with slash-separated names, as trackers expect.
 
-    >>> flatten_metrics({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
-    {'step': 2, 'loss/loss': 0.5}
+    Values other than numbers are dropped.
+
+    Examples:
+        >>> flat({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
+        {'step': 2, 'loss/loss': 0.5}
     """
     values: dict[str, float] = {}
     for name, value in row.items():

@@ -1,7 +1,7 @@
 """Resolve a configuration: apply the method's overrides, fill in defaults, and name the run.
 
-`resolve` serves training and study planning alike. Everything that can be checked without training
-is checked here. `run_identity` decides the name of a run's folder.
+`resolve` serves both training and study planning, and performs every check that does not require
+training. `run_identity` determines the name of a run's folder.
 """
 
 import math
@@ -28,28 +28,28 @@ __all__ = [
 ]
 
 BOTTLENECK = 256
-"""Default bottleneck width on embedded features, as in the Transfer-Learning-Library."""
+"""Default bottleneck width on extracted features, as in the Transfer-Learning-Library."""
 ADAPT_LR_FACTOR = 0.1
-"""Default learning rate of the second phase, as a fraction of the first one's."""
+"""Default learning rate of the second phase, as a fraction of the first phase's."""
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A run with nothing left to decide, its data and its pre-trained model."""
+    """A fully resolved run with its data and pre-trained model."""
 
     asked: TrainConfig
-    """As the user gave it."""
+    """The configuration as the user specified it."""
     config: TrainConfig
-    """With the method's overrides and every default filled in."""
+    """The configuration with the method's overrides and all defaults filled in."""
     method: type[Method]
     domain_set: DomainSet
     pretrained: PretrainedModel
     identity: Mapping[str, Any]
-    """What decides the result: see `run_identity`."""
+    """What determines the result; see `run_identity`."""
 
     @property
     def name(self) -> str:
-        """The name of the run's folder: twelve hex digits of the identity's SHA-256."""
+        """Name of the run's folder: twelve hex digits of the identity's SHA-256."""
         return digest(self.identity)
 
 
@@ -60,13 +60,13 @@ def resolve(
     domains_loader: Callable[..., DomainSet] = load_domains,
     model_loader: Callable[..., PretrainedModel] = load_classifier,
 ) -> ResolvedRun:
-    """Resolve a configuration; reads data and weights, trains and writes nothing.
+    """Resolve a configuration; this reads data and weights, but trains and writes nothing.
 
     Args:
-        config: As the user gave it.
-        num_processes: Processes that train together.
-        domains_loader: `load_domains`, or a caching stand-in where many runs share data.
-        model_loader: `load_classifier`, or a caching stand-in.
+        config: The configuration as the user specified it.
+        num_processes: Number of processes that train together.
+        domains_loader: `load_domains`, or a caching replacement if many runs share data.
+        model_loader: `load_classifier`, or a caching replacement.
 
     Raises:
         ValueError: If the method, the data, the model or their combination cannot be used.
@@ -99,18 +99,18 @@ def resolve(
 def run_identity(
     config: TrainConfig, domain_set: DomainSet, revision: str, num_processes: int
 ) -> dict[str, Any]:
-    """What decides the result of a run; its digest is the name of the run's folder.
+    """Return what determines the result of a run; its digest names the run's folder.
 
     Data and weights are identified by their contents, not by where they are stored.
 
     Args:
         config: The resolved configuration.
-        domain_set: The data; enters by name, revision and fingerprints.
-        revision: Of the pre-trained weights.
-        num_processes: Processes that train together.
+        domain_set: The data, identified by names, revisions and fingerprints.
+        revision: Revision of the pre-trained weights.
+        num_processes: Number of processes that train together.
 
     Returns:
-        Plain JSON values under `stable_values`' keys, with data and weights replaced.
+        JSON values under the keys of `stable_values`, with data and weights replaced.
     """
     return {
         **stable_values(config),
@@ -123,10 +123,10 @@ def run_identity(
 
 
 def stable_values(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as digests see it: flat, under keys that never change.
+    """Return the configuration as digests use it: flat, under keys that never change.
 
-    Renaming a field must not rename the runs that are already finished, so a renamed field keeps
-    its first name here (`RENAMED` in config.py), and fp32 stays "fp32".
+    Renaming a field must not rename finished runs, so a renamed field keeps its first name here
+    (`RENAMED` in config.py), and fp32 remains "fp32".
     """
     first_names = {new: old for old, new in RENAMED.items()}
     values = {first_names.get(name, name): value for name, value in config.flat().items()}
@@ -134,7 +134,11 @@ def stable_values(config: TrainConfig) -> dict[str, Any]:
 
 
 def check_config(config: TrainConfig) -> type[Method]:
-    """The method of a configuration; ValueError for what no data is needed to refuse."""
+    """Check a configuration as far as possible without data, and return its method.
+
+    Raises:
+        ValueError: If options do not exist or do not fit together.
+    """
     method = load_method(config.adapt.method)
     method.parse(config.adapt.method_options)
     check_strength(config.data.augmentation)
@@ -177,7 +181,7 @@ def check_config(config: TrainConfig) -> type[Method]:
 
 
 def _check_batches(config: TrainConfig, num_processes: int) -> None:
-    """ValueError for batches in which a source would be missing, or whose norm has no variance."""
+    """Raise a ValueError if a batch lacks a domain or is too small for a bottleneck."""
     batch_size = config.optim.batch_size
     size = batch_size * num_processes
     for what, domains in (("sources", config.data.sources), ("targets", config.data.target)):
@@ -194,7 +198,11 @@ def _check_batches(config: TrainConfig, num_processes: int) -> None:
 
 
 def require_trainable_features(method: type[Method], classifier: Classifier) -> None:
-    """ValueError for a method that moves features where nothing before the head learns."""
+    """Require trainable weights before the head for methods that adapt features.
+
+    Raises:
+        ValueError: If the method adapts features and only the head is trainable.
+    """
     head = {id(parameter) for parameter in classifier.head.parameters()}
     if method.needs.features and all(
         id(p) in head for p in classifier.parameters() if p.requires_grad
@@ -212,7 +220,7 @@ def _fill_in_defaults(
     domain_set: DomainSet,
     num_processes: int,
 ) -> TrainConfig:
-    """Replace every default that depends on the method, the model or the data."""
+    """Replace all defaults that depend on the method, the model or the data."""
     model, optim, adapt = config.model, config.optim, config.adapt
     trainable = "frozen" if model.inputs == "features" else model.trainable
     bottleneck = BOTTLENECK if trainable == "frozen" else 0
@@ -233,7 +241,7 @@ def _fill_in_defaults(
 
 
 def with_config_overrides(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
-    """Apply a method's overrides (by flat name) where the user left a field at its default."""
+    """Apply a method's overrides (by flat name) to fields that the user left at their default."""
     strength = config.data.augmentation
     changed = {
         name: value
@@ -249,7 +257,7 @@ def with_config_overrides(config: TrainConfig, overrides: Mapping[str, Any]) -> 
 
 
 def _is_default(config: TrainConfig, name: str) -> bool:
-    """Whether a field, by flat name, has its class's default."""
+    """Return whether a field, by flat name, has its class's default."""
     group, inner = FLAT_NAMES[name]
     values = getattr(config, group)
     return bool(getattr(values, inner) == _default(type(values), inner))

@@ -20,16 +20,20 @@ __all__ = ["RunSync", "run"]
 
 
 class RunSync(Protocol):
-    """Keeps a copy of a run's checkpoints elsewhere; called on the first process only."""
+    """Keeps a copy of a run's checkpoints elsewhere; called on the main process only."""
 
     def begin(self, domains: Sequence[str]) -> None:
-        """Check, before anything is computed, that the run can be kept; ValueError if not."""
+        """Check that the run can be stored, before anything is computed.
+
+        Raises:
+            ValueError: If it cannot.
+        """
 
     def fetch(self, folder: RunFolder) -> None:
-        """Fetch the kept checkpoint before training, if the folder has none."""
+        """Fetch the stored checkpoint before training, if the folder has none."""
 
     def keep(self, folder: RunFolder) -> None:
-        """Keep the checkpoint of an evaluation, which stays in the folder until the next one."""
+        """Store the checkpoint of an evaluation, which stays in the folder until the next one."""
 
 
 def run(
@@ -40,23 +44,25 @@ def run(
     on_progress: OnProgress = lambda row: None,
     sync: RunSync | None = None,
 ) -> RunFolder:
-    """Train, score and record; return a finished run as it is, and resume an unfinished one.
+    """Train, score and record a run.
+
+    An unfinished run resumes from its newest checkpoint; a finished one is returned as it is.
 
     Args:
-        config: Everything that decides the result.
-        root: Folder of run folders.
-        cache: Folder for embedded features.
-        trackers: Of accelerate, besides the folder's history.jsonl.
+        config: Everything that determines the result.
+        root: Folder that contains the run folders.
+        cache: Folder for extracted features.
+        trackers: Accelerate trackers to use in addition to the folder's history.jsonl.
         on_progress: Called with each step and each evaluation.
-        sync: Keeps checkpoints elsewhere too.
+        sync: Keeps a copy of the checkpoints elsewhere.
 
     Returns:
         The finished folder.
 
     Raises:
-        ValueError: For anything that the user can correct, before training.
+        ValueError: Before training, for any problem that the user can correct.
     """
-    check_config(config)  # before processes wait for each other
+    check_config(config)  # fail before processes synchronize
     accelerator = make_accelerator(config.optim.mixed_precision, trackers)
     is_main = accelerator.is_main_process
     with accelerator.main_process_first():
@@ -85,7 +91,7 @@ def run(
     with folder.writing(asked, resolved.identity) if is_main else nullcontext():
         if sync:
             sync.fetch(folder)
-        accelerator.wait_for_everyone()  # all of them read the checkpoint
+        accelerator.wait_for_everyone()  # every process reads the checkpoint
         start_trackers(accelerator, folder.path, asked)
         progress = trainer.train()
         finalize(context, progress, trainer.rules[progress.phase], num_trained)
@@ -94,7 +100,7 @@ def run(
 
 
 def _build_method(context: RunContext, resolved: ResolvedRun) -> tuple[Method, int]:
-    """The method around its configured classifier, and the number of weights it trains."""
+    """Return the method with its configured classifier, and the number of trainable weights."""
     model, seed = context.config.model, context.config.seed
     classifier = context.pretrained.classifier
     classifier.to(context.accelerator.device)

@@ -1,4 +1,4 @@
-"""From predictions to what a run folder holds of them: scores, and tables with a row an image."""
+"""Turn predictions into the scores and per-image tables of a run folder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +24,19 @@ def score_predictions(
     classes: Sequence[str],
     seed: int,
 ) -> dict[str, Any] | None:
-    """All scores of the domains' N images with bootstrap intervals; None when none has a label.
+    """Return all scores of the domains' images, with bootstrap intervals.
 
-    `predicted` is (N,). Where the group of every image is known, the bootstrap draws groups.
+    If the group of every image is known, the bootstrap resamples groups.
+
+    Args:
+        domains: Splits with N images in total.
+        predicted: Predicted classes (N,).
+        merge: Classes to score as one, as FROM=INTO.
+        classes: Classes to score; if empty, those present.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The scores; None if no image has a label.
     """
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELED).all():
@@ -43,7 +53,10 @@ def score_predictions(
 def _groups(
     domains: Sequence[DomainSplit], is_scored: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.str_] | None:
-    """The group of each image (N,); None where any is unknown, or where all that count are one."""
+    """Return the group of each image (N,).
+
+    None if the group of any image is unknown, or all scored images belong to one group.
+    """
     known = [domain.groups for domain in domains if domain.groups is not None]
     if len(known) < len(domains):
         return None
@@ -58,7 +71,7 @@ def headline(
     classes: Sequence[str],
     seed: int,
 ) -> dict[str, Any] | None:
-    """The scores that a table shows, with macro-F1's interval; None when no image has a label."""
+    """Return the main scores with the interval of macro-F1; None if no image has a label."""
     whole = score_predictions([domain], predicted, merge, classes, seed)
     if whole is None:
         return None
@@ -67,7 +80,7 @@ def headline(
 
 
 def prediction_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
-    """One row an image: where it is from, its label (-1 unknown), the classes' probabilities."""
+    """Return one row per image: image id, label (-1 if unknown), logits and class probabilities."""
     shifted = predictions.logits - predictions.logits.max(1, keepdims=True)
     odds = np.exp(shifted.astype(np.float64))
     probabilities = odds / odds.sum(1, keepdims=True)
@@ -84,7 +97,7 @@ def prediction_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
 
 
 def feature_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
-    """One row an image: its penultimate features."""
+    """Return one row per image: image id and penultimate features."""
     return pa.table({**_keys(domain), "features": fixed_rows(predictions.features)})
 
 

@@ -1,4 +1,4 @@
-"""Train a method: phases, evaluations, checkpoints. `loop.optimize` takes the steps."""
+"""Train a method: phases, evaluations and checkpoints; `loop.optimize` runs the steps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,14 +41,15 @@ OnProgress = Callable[[Mapping[str, Any]], None]
 class Trainer:
     """Trains a method; `train` resumes from the newest checkpoint, if there is one.
 
-    The second phase trains on the target alone, and a rule that looks at sources or held-out
-    domains would always prefer its first evaluation. There the last evaluation is kept instead.
+    The second phase trains on the target alone, so a selection rule based on sources or held-out
+    domains would always prefer its first evaluation. With such a rule, the second phase keeps its
+    last evaluation instead.
 
     Attributes:
         method: The method.
         ddp_method: The method wrapped by accelerate for the current phase.
-        optimizer: Of the current phase; None where no weight is trained.
-        averaged: The averaged weights of the first phase, if there are any.
+        optimizer: Optimizer of the current phase; None if no weight is trained.
+        averaged: Averaged weights of the first phase, if any.
         rules: The selection rule of each phase.
         phases: The phases to train.
     """
@@ -68,8 +69,8 @@ class Trainer:
 
         Args:
             context: The run.
-            method: Around the configured classifier, not yet set up.
-            selection: The rule that picks the weights to keep.
+            method: The method with its configured classifier, not yet set up.
+            selection: The rule that selects the weights to keep.
             on_progress: Called with every step and evaluation.
         """
         self.context, self.method, self.on_progress = context, method, on_progress
@@ -86,11 +87,11 @@ class Trainer:
 
     @property
     def eval_model(self) -> Classifier:
-        """The weights that are evaluated and kept: the averaged ones, if there are any."""
+        """The weights to evaluate and keep: the averaged ones, if any."""
         return self.method.eval_model if self.averaged is None else self.averaged.module
 
     def train(self) -> Progress:
-        """Take the steps that are left, phase by phase; return the progress at the end."""
+        """Run the remaining steps of all phases, and return the final progress."""
         saved = self._load()
         progress = saved[1] if saved else Progress()
         if self.context.accelerator.is_main_process:
@@ -109,7 +110,7 @@ class Trainer:
         return progress
 
     def _setup(self, class_counts: Tensor, num_target: int) -> None:
-        """Give the method what it needs to know about the data, (D, C) source counts included."""
+        """Tell the method about the data, including the source class counts (D, C)."""
         config, context = self.context.config, self.context
         self.method.classifier.mask_absent_classes(class_counts.sum(0) > 0)
         per_step = config.optim.images_per_step * context.accelerator.num_processes
@@ -145,7 +146,7 @@ class Trainer:
         )
 
     def _train_phase(self, phase: Phase, progress: Progress) -> Progress:
-        """Take the steps of a phase that are left; evaluate and save every `eval_steps`."""
+        """Run the remaining steps of a phase; evaluate and save every `eval_steps`."""
         config = self.context.config
         if self._is_over(progress):
             return progress
@@ -166,7 +167,7 @@ class Trainer:
         return progress
 
     def evaluate(self) -> dict[str, Any]:
-        """The scores that selection rules look at."""
+        """Return the scores that selection rules use."""
         self._share_buffers()
         if self.averaged is not None and self.averaged.wants_loss:
             losses = self.validation.source_losses(self.method.eval_model)
@@ -175,15 +176,15 @@ class Trainer:
         return self.validation(self.eval_model)
 
     def _is_over(self, progress: Progress) -> bool:
-        """Whether further steps of this phase would change nothing that is kept."""
+        """Return whether further steps of this phase cannot change the result."""
         stopped = stopped_early(progress, self.context.config.eval.patience)
         return stopped or (self.averaged is not None and self.averaged.ended)
 
     def _share_buffers(self) -> None:
-        """Give every process the first one's BatchNorm statistics, which are the ones that are
-        saved.
+        """Broadcast the main process's BatchNorm statistics, which are the ones that are saved.
 
-        Weights are the same on all processes, but each one updates statistics from its own batches.
+        Weights are identical on all processes, but each process updates statistics on its own
+        batches.
         """
         if self.context.accelerator.num_processes > 1:
             for buffer in (*self.eval_model.buffers(), *self.method.buffers()):
@@ -192,8 +193,7 @@ class Trainer:
     def _save(
         self, progress: Progress, row: dict[str, Any], metrics: MetricAccumulator
     ) -> Progress:
-        """Write history, checkpoint and trackers, in an order that survives a crash between
-        them."""
+        """Write history, checkpoint and trackers in an order that survives a crash in between."""
         context = self.context
         row["selection"] = criterion_values(row)
         progress = replace(
@@ -222,7 +222,7 @@ class Trainer:
         return progress
 
     def _load(self) -> tuple[Mapping[str, Mapping[str, Tensor]], Progress] | None:
-        """The newest checkpoint, if there is one."""
+        """Load the newest checkpoint, if there is one."""
         folder = self.context.folder
         try:
             return load_checkpoint(folder.checkpoint)
@@ -230,7 +230,7 @@ class Trainer:
             raise self._version_error(error) from error
 
     def _restore(self, state: Mapping[str, Mapping[str, Tensor]], progress: Progress) -> None:
-        """Restore a checkpoint."""
+        """Restore the training state from a checkpoint."""
         try:
             self.method.load_state_dict(state["method"])
             if self.optimizer:
@@ -251,7 +251,7 @@ class Trainer:
         )
 
     def _stream(self, source: Table, targets: list[Table]) -> BatchLoader:
-        """The batches of both phases."""
+        """Create the loader that provides the batches of both phases."""
         context, config, needs = self.context, self.context.config, self.method.needs
         uses_target = needs.target or self.method.adapt_passes
         loader_config = LoaderConfig(
@@ -277,11 +277,11 @@ class Trainer:
 
 
 def stopped_early(progress: Progress, patience: int) -> bool:
-    """Whether the last `patience` evaluations were no better than the one before them."""
+    """Return whether the last `patience` evaluations did not improve on the best one."""
     return patience > 0 and progress.num_worse >= patience
 
 
 def _class_counts(table: Table, num_domains: int) -> Tensor:
-    """Images of each domain and class (D, C)."""
+    """Return the number of images of each domain and class (D, C)."""
     cells = torch.from_numpy(table.domains * NUM_CLASSES + table.labels)
     return torch.bincount(cells, minlength=num_domains * NUM_CLASSES).view(num_domains, NUM_CLASSES)

@@ -1,7 +1,7 @@
-"""One evaluation while training: what every selection rule needs to judge the weights of now.
+"""Evaluate a classifier during training with everything that the selection rules need.
 
-Target images are seen here without their labels. Only `oracle` looks at those, on request, and only
-to judge the rules afterwards.
+Target images are used here without labels. Only `oracle` reads target labels, on request, and only
+to assess the selection rules afterwards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,23 +23,23 @@ from hf_wbc.models import Classifier
 
 
 class Validation:
-    """Scores of a classifier on every domain's validation images.
+    """Scores a classifier on every domain's validation images.
 
-    It remembers the mean prediction of the evaluations so far, for the rule `agreement`, and the
-    targets' priors as the first evaluation estimated them: an evaluation that brought its own
-    could make a collapsed classifier look right.
+    It keeps the mean prediction over all evaluations so far, for the rule `agreement`, and the
+    target priors estimated at the first evaluation. Estimating priors again at each evaluation
+    could make a collapsed classifier look correct.
     """
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self._sums: dict[str, Tensor] = {}
-        """Sum of the probabilities (N, C) of all evaluations, for each target."""
+        """Sum of the predicted probabilities (N, C) over all evaluations, for each target."""
         self._num = 0
         self._priors: dict[str, Tensor] = {}
-        """Of the classes (C,), for each target."""
+        """Class priors (C,) of each target."""
 
     def __call__(self, classifier: Classifier) -> dict[str, Any]:
-        """The parts of an evaluation row that the rules look at."""
+        """Return the parts of an evaluation row that the selection rules use."""
         domain_set, config = self.context.domain_set, self.context.config
         sources = {splits.name: self._predict(classifier, splits) for splits in domain_set.sources}
         row: dict[str, Any] = {"source_val": self._labelled(domain_set.sources, sources)}
@@ -64,24 +64,24 @@ class Validation:
         return row
 
     def restart(self) -> None:
-        """Forget the predictions of an earlier phase; the priors stay."""
+        """Discard the predictions of an earlier phase; the priors are kept."""
         self._sums, self._num = {}, 0
 
     def source_losses(self, classifier: Classifier) -> list[float]:
-        """Mean cross-entropy of each source's validation images."""
+        """Return the mean cross-entropy on each source's validation images."""
         return [
             _mean_loss(splits.validation.labels, self._predict(classifier, splits))
             for splits in self.context.domain_set.sources
         ]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers, as tensors."""
+        """Return accumulated predictions and priors as tensors."""
         held = (("sum", self._sums), ("priors", self._priors))
         tensors = {f"{what}/{name}": part[name] for what, part in held for name in part}
         return {**tensors, "num": torch.tensor(self._num)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore the state from `state_dict`."""
         self._sums, self._priors = (
             {name.removeprefix(what): state[name] for name in state if name.startswith(what)}
             for what in ("sum/", "priors/")
@@ -105,7 +105,7 @@ class Validation:
     def _unlabelled(
         self, sources: Mapping[str, Predictions], targets: Mapping[str, Predictions]
     ) -> dict[str, dict[str, float]]:
-        """Every target-sighted score of every target."""
+        """Return all unsupervised validation scores of every target."""
         labels = np.concatenate([s.validation.labels for s in self.context.domain_set.sources])
         source = ValidationOutputs(
             features=np.concatenate([found.features for found in sources.values()]),

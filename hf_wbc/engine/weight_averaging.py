@@ -1,20 +1,20 @@
-"""Averages of the weights along training, which are evaluated and kept in the raw ones' place.
+"""Average weights during training, and evaluate and keep the average instead of the raw weights.
 
-Batch statistics (BatchNorm) are averaged with the weights, as those of a mean of weights would
-otherwise have to be measured anew at every evaluation.
+BatchNorm statistics are averaged with the weights; otherwise each evaluation would have to
+recompute them for the averaged weights.
 
-Where SWAD averages: the valley of the validation loss (Cha et al. 2021, arXiv:2102.08604).
+`SwadWindow` implements algorithm 1 of SWAD (Cha et al. 2021, arXiv:2102.08604), with windows of
+steps between two evaluations instead of single iterations. The valley of the validation loss starts
+with the first of `optimum_patience` evaluations (N_s) in a row of which the first is the best. It
+ends before the first of `overfit_patience` evaluations (N_e) in a row that all exceed the
+threshold: `tolerance` (r) times the mean loss of those N_s evaluations. All steps have equal
+weight, so a shorter last window counts less.
 
-Algorithm 1, with windows of steps between two evaluations in place of its single iterations. The
-valley begins with the first of `optimum_patience` evaluations (N_s) in a row of which the first is
-the best. It ends before the first of `overfit_patience` evaluations (N_e) in a row that all exceed
-the threshold: `tolerance` (r) times the mean loss of those N_s. Every step counts alike, so that a
-shorter last window counts less.
-
-The mean at any time is of the windows up to the last one within the threshold; those after it wait
-until the loss comes back. That is the algorithm's mean once the valley has ended, and the authors'
-code's rule where training ends before it. The code's further habits (it starts before the best
-evaluation, and counts windows twice) are not the paper's and not kept."""
+The mean covers the windows up to the last one within the threshold; later windows are added only
+if the loss falls below the threshold again. Once the valley has ended, this equals the paper's
+mean; if training ends first, it follows the authors' code. Other deviations of that code from the
+paper (it starts before the best evaluation, and counts windows twice) are not reproduced.
+"""
 
 import copy
 import math
@@ -33,14 +33,14 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class RunningMean:
-    """The mean of so many steps' weights; of whole numbers (counts of batches), the last."""
+    """Running mean of weights over `count` steps; integer tensors keep their last value."""
 
     tensors: Weights = field(default_factory=dict)
     count: int = 0
 
     @torch.no_grad()
     def add(self, tensors: Weights, count: int = 1) -> None:
-        """Take in the mean of `count` further steps."""
+        """Add the mean of `count` further steps."""
         if not count:
             return
         if not self.count:
@@ -58,12 +58,22 @@ class RunningMean:
 
 
 class SwadWindow:
-    """Means of the weights, window by window, as the losses come in."""
+    """Averages weights window by window, and detects the valley of the validation loss."""
 
     def __init__(
         self, optimum_patience: int = 3, overfit_patience: int = 6, tolerance: float = 1.3
     ) -> None:
-        """The authors' defaults (tolerance is 1.2 for one of their five data sets)."""
+        """Initialize with the authors' defaults.
+
+        Args:
+            optimum_patience: Number of evaluations N_s that start the valley.
+            overfit_patience: Number of evaluations N_e above the threshold that end it.
+            tolerance: Ratio r of the threshold to the mean loss at the start of the valley; the
+                authors use 1.2 on one of their five datasets.
+
+        Raises:
+            ValueError: If an argument is out of range.
+        """
         if optimum_patience < 1:
             raise ValueError(f"optimum_patience is {optimum_patience}; it must be at least 1")
         if overfit_patience < optimum_patience:
@@ -77,16 +87,16 @@ class SwadWindow:
         self.tolerance = tolerance
         self._window, self._valley, self._pending = RunningMean(), RunningMean(), RunningMean()
         self._recent: list[RunningMean] = []
-        """The newest windows, at most N_s, until the valley begins."""
+        """The newest windows, at most N_s, until the valley starts."""
         self._losses: list[float] = []
-        """Theirs."""
+        """Validation losses of `_recent`."""
         self._threshold = math.nan
-        """Not a number until the valley begins."""
+        """NaN until the valley starts."""
         self._num_above = 0
 
     @property
     def begun(self) -> bool:
-        """Whether the loss has stopped falling."""
+        """Whether the valley has started."""
         return not math.isnan(self._threshold)
 
     @property
@@ -95,11 +105,11 @@ class SwadWindow:
         return self._num_above >= self.overfit_patience
 
     def add(self, weights: Weights) -> None:
-        """Take in one step's weights."""
+        """Add the weights of one step."""
         self._window.add(weights)
 
     def close_window(self, loss: float) -> None:
-        """The validation loss of the last step's weights."""
+        """Close the current window with the validation loss of its last step's weights."""
         window, self._window = self._window, RunningMean()
         if self.begun:
             self._follow(window, loss)
@@ -108,20 +118,23 @@ class SwadWindow:
         self._recent = [*self._recent, window][-num:]
         self._losses = [*self._losses, loss][-num:]
         if len(self._losses) == num and all(self._losses[0] <= each for each in self._losses):
-            # The first is the least of them, and their mean below it by rounding alone.
+            # The first loss is the lowest; only rounding can put the mean below it.
             self._threshold = max(self.tolerance * sum(self._losses) / num, self._losses[0])
             for window, loss in zip(self._recent, self._losses, strict=True):
                 self._follow(window, loss)
             self._recent, self._losses = [], []
 
     def mean(self) -> Weights:
-        """The valley's mean; before it has begun the newest window's, at first nothing."""
+        """Return the valley's mean.
+
+        Before the valley starts this is the mean of the newest window, or empty without one.
+        """
         if self.begun:
             return self._valley.tensors
         return self._recent[-1].tensors if self._recent else {}
 
     def _follow(self, window: RunningMean, loss: float) -> None:
-        """A window once the valley has begun."""
+        """Add a window after the start of the valley."""
         self._pending.add(window.tensors, window.count)
         self._num_above = 0 if loss <= self._threshold else self._num_above + 1
         if not self._num_above:
@@ -129,7 +142,7 @@ class SwadWindow:
             self._pending = RunningMean()
 
     def state_dict(self) -> Weights:
-        """Everything as tensors with flat names."""
+        """Return the state as tensors with flat names."""
         means = [self._window, self._valley, self._pending, *self._recent]
         numbers = [self._threshold, float(self._num_above), *self._losses]
         state = {
@@ -141,9 +154,10 @@ class SwadWindow:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor], like: Weights) -> None:
-        """The inverse of `state_dict`; `like` gives the names and the device.
+        """Restore the state from `state_dict`; `like` gives names and devices of the weights.
 
-        KeyError when a weight is missing.
+        Raises:
+            KeyError: If a weight is missing.
         """
         means = [
             RunningMean({name: state[f"{i}.{name}"].to(like[name].device) for name in like}, count)
@@ -160,31 +174,36 @@ class WeightAverager(Protocol):
     """Averaged weights of a classifier."""
 
     wants_loss: bool
-    """Whether it must be told the raw weights' validation loss at each evaluation."""
+    """Whether it needs the raw weights' validation loss at each evaluation."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing changes any more."""
+        """Whether the average no longer changes."""
 
     @property
     def module(self) -> Classifier:
         """The averaged weights as a classifier."""
 
     def update_parameters(self, classifier: Classifier) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step."""
 
     def after_evaluation(self, source_val_loss: float) -> None:
-        """The mean loss of the raw weights of now on the sources' validation images."""
+        """Receive the current raw weights' mean loss on the sources' validation images."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that has to survive a kill, as tensors with flat names."""
+        """Return the state needed to resume, as tensors with flat names."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`; KeyError or RuntimeError when it is another's."""
+        """Restore the state from `state_dict`.
+
+        Raises:
+            KeyError: If the state belongs to another model or averager.
+            RuntimeError: Likewise.
+        """
 
 
 class EmaAverager:
-    """A `MovingAverage` of all weights and buffers."""
+    """Exponential moving average of all weights and buffers; see `MovingAverage`."""
 
     wants_loss = False
     ended = False
@@ -200,7 +219,7 @@ class EmaAverager:
         self._average.update(classifier)
 
     def after_evaluation(self, source_val_loss: float) -> None:
-        """Nothing: it does not look at the loss."""
+        """Ignore the loss."""
 
     def state_dict(self) -> dict[str, Tensor]:
         return self._average.state_dict()
@@ -210,11 +229,11 @@ class EmaAverager:
 
 
 class SwadAverager:
-    """The mean of the weights of every step in the valley of the validation loss.
+    """Mean of the weights of every step in the valley of the validation loss.
 
-    Stochastic weight averaging densely (Cha et al. 2021, arXiv:2102.08604, algorithm 1); where the
-    valley begins and ends is told in `Valley`. Until it has begun, the mean of the newest window
-    stands in, as in the authors' code.
+    Stochastic weight averaging densely (SWAD; Cha et al. 2021, arXiv:2102.08604, algorithm 1);
+    `SwadWindow` determines the valley. Before the valley starts, the mean of the newest window is
+    used, as in the authors' code.
     """
 
     wants_loss = True
@@ -226,7 +245,11 @@ class SwadAverager:
         overfit_patience: int = 6,
         tolerance: float = 1.3,
     ) -> None:
-        """Options are `Valley`'s; ValueError when one is out of its range."""
+        """Copy the classifier; the options are those of `SwadWindow`.
+
+        Raises:
+            ValueError: If an option is out of range.
+        """
         self._module = copy.deepcopy(classifier)
         self._valley = SwadWindow(optimum_patience, overfit_patience, tolerance)
         self._names = _moving(classifier)
@@ -237,7 +260,7 @@ class SwadAverager:
 
     @property
     def ended(self) -> bool:
-        """Whether the valley has ended; nothing changes after that."""
+        """Whether the valley has ended, after which nothing changes."""
         return self._valley.ended
 
     def update_parameters(self, classifier: Classifier) -> None:
@@ -258,7 +281,7 @@ class SwadAverager:
 
     @torch.no_grad()
     def _show(self) -> None:
-        """Copy the mean of now into the module."""
+        """Copy the current mean into the module."""
         if mean := self._valley.mean():
             shown = _tensors(self._module, self._names)
             for name, tensor in shown.items():
@@ -268,7 +291,7 @@ class SwadAverager:
 def make_weight_averager(
     classifier: Classifier, *, ema: float = 0.0, swad: bool = False
 ) -> WeightAverager | None:
-    """What a configuration asks for; None when raw weights are evaluated and kept."""
+    """Create the configured averager; None if raw weights are evaluated and kept."""
     assert not (ema and swad)
     if ema:
         return EmaAverager(classifier, ema)
@@ -276,9 +299,10 @@ def make_weight_averager(
 
 
 def _moving(module: nn.Module) -> tuple[str, ...]:
-    """Names of the weights that learn, and of all buffers; in a teacher, no weight says it learns.
+    """Return the names of all trainable weights and buffers.
 
-    A frozen backbone is left out, as its mean is itself.
+    Frozen weights are excluded, because their mean does not change. If no weight is trainable, as
+    in a teacher, all weights are included.
     """
     parameters = dict(module.named_parameters())
     learning = [name for name, weight in parameters.items() if weight.requires_grad]

@@ -1,4 +1,4 @@
-"""Score a trained classifier on a dataset it may never have seen."""
+"""Score a trained classifier on a dataset."""
 
 import time
 from collections.abc import Sequence
@@ -41,10 +41,25 @@ def evaluate_model(
     seed: int = 0,
     report: Report = without_progress_bars,
 ) -> RunFolder:
-    """Write a folder with the predictions and scores of some splits of a dataset, taken together.
+    """Score a model on splits of a dataset, and write predictions and scores to a folder.
 
-    ValueError for a model of other classes, a dataset without labels, or one without scale unless
-    that is allowed.
+    Args:
+        model: A folder or a Hub model of the eleven classes.
+        ref: A prepared folder or a Hub dataset.
+        root: Folder that contains the evaluation folders.
+        splits: Splits to score together.
+        merge: Classes to score as one, as FROM=INTO.
+        classes: Classes to score; if empty, those present.
+        allow_unscaled: Accept a dataset of unknown scale.
+        seed: Seed of the bootstrap intervals.
+        report: Called with the number of images done, and the total.
+
+    Returns:
+        The finished folder; an existing evaluation is returned as it is.
+
+    Raises:
+        ValueError: If the model has other classes, the dataset has no labels, or its scale is
+            unknown.
     """
     if not splits or len(set(splits)) < len(splits):
         raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
@@ -54,7 +69,7 @@ def evaluate_model(
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
-    confusion_counts(labels, labels, merge=merge, classes=classes)  # says what cannot be scored so
+    confusion_counts(labels, labels, merge=merge, classes=classes)  # fail early if not scorable
     treatment, images = preprocessing_for(loaded, ref)
     asked = {"model": model, "data": ref, "splits": list(splits)}
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
@@ -115,7 +130,7 @@ def _report_after(report: Report, num_before: int, total: int, done: int, _: int
 
 
 def _facts(model: str, loaded: PretrainedModel, domains: Sequence[DomainSplit]) -> dict[str, Any]:
-    """Which model looked at which images."""
+    """Return the model and the data of an evaluation."""
     first = domains[0]
     return {
         "model": {

@@ -1,4 +1,4 @@
-"""Classifiers of every family behind one face: load, freeze, group parameters, save."""
+"""Classifiers of all backbone families under one interface: load, freeze, group, save."""
 
 from hf_wbc.models.backbones import BACKBONES, BackboneSpec, backbone_names, find_backbone
 from hf_wbc.models.classifier import Bottleneck, Classifier, Output

@@ -1,6 +1,6 @@
-"""Ready names: backbones that are known to work, what they look like, what they have seen.
+"""Short names of backbones that are known to work, with their configuration and exposure.
 
-Each can start fresh, from its configuration alone, or from its weights on the Hub.
+Each backbone can start from random weights or from its weights on the Hub.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ _SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone by a short name."""
+    """A backbone with a short name."""
 
     name: str
     hub_id: str
-    """Where its pre-trained weights are."""
+    """Hub repository of its pre-trained weights."""
     config: Mapping[str, Any]
-    """Arguments of its transformers configuration, `model_type` among them."""
+    """Arguments of its transformers configuration, including `model_type`."""
     exposure: str
-    """What its pre-training has seen, in a sentence."""
+    """One sentence on its pre-training data."""
     exposed_to: tuple[str, ...] = ()
-    """Sources whose images its pre-training has seen, or may have: none of them is unseen to it."""
+    """Sources whose images its pre-training may have seen; none of them counts as unseen."""
 
     @property
     def model_args(self) -> Mapping[str, Any]:
-        """What timm has to be told to build the model that the weights are of."""
+        """Arguments that timm needs to build a model that fits the weights."""
         args: Mapping[str, Any] = self.config.get("model_args", {})
         return args
 
@@ -106,7 +106,7 @@ BACKBONES = (
         exposed_to=("acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"),
         model_type="timm_wrapper",
         architecture="vit_base_patch14_dinov2",
-        # timm would build it for 518 px; the weights have positions for 224, and can take others.
+        # timm's default is 518 px; the weights have position embeddings for 224 px, resizable.
         model_args={"img_size": 224, "dynamic_img_size": True},
         image_size=224,
     ),
@@ -114,15 +114,15 @@ BACKBONES = (
 
 
 def backbone_names() -> tuple[str, ...]:
-    """The short names, in the order of this file."""
+    """Return the short names, in the order of this file."""
     return tuple(ready.name for ready in BACKBONES)
 
 
 def find_backbone(name: str) -> BackboneSpec | None:
-    """The backbone of that short name, if there is one."""
+    """Return the backbone with that short name, if there is one."""
     return next((ready for ready in BACKBONES if ready.name == name), None)
 
 
 def find_hub_model(hub_id: str) -> BackboneSpec | None:
-    """The ready backbone whose weights lie there, if there is one."""
+    """Return the backbone whose weights are in that Hub repository, if there is one."""
     return next((ready for ready in BACKBONES if ready.hub_id == hub_id), None)

@@ -1,16 +1,15 @@
-"""One face for every family: a classifier that gives its penultimate features with its logits.
+"""One interface to all classifier families, which returns penultimate features with the logits.
 
-The features are the head's own input, caught by a hook that lives for one forward pass, so that
-`head(features) == logits` holds for every family and in both modes. Where a family has dropout
-before its head (MobileNetV2's is .8), the features of a training pass are those after dropout.
+A hook that exists for one forward pass captures the input of the head as features, so
+`head(features) == logits` holds for every family in training and evaluation mode. If a family has
+dropout before its head (0.8 in MobileNetV2), features in training mode are those after dropout.
 
-A linear bottleneck before the head, which is folded into the head when the model is saved.
-
-Methods that align features need features that can move. On a frozen backbone nothing before the
-head can, so they get `BatchNorm -> Linear`, as SHOT's "bn" bottleneck (Liang et al. 2020,
-arXiv:2002.08546) the other way round: each embedded feature is standardised, then projected. All of
-it is affine in evaluation mode, so bottleneck and head together are one linear head, and what
-others load is the plain transformers model."""
+Methods that align features need trainable features, but a frozen backbone has nothing trainable
+before the head. It therefore gets a linear bottleneck `BatchNorm -> Linear`, like SHOT's "bn"
+bottleneck (Liang et al. 2020, arXiv:2002.08546) in reverse order: each extracted feature is
+standardized, then projected. In evaluation mode bottleneck and head are affine, so they can be
+merged into a single linear head when saving, and the result is a plain transformers model.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +23,14 @@ from hf_wbc.models.utils import seeded_rng
 
 
 class Bottleneck(nn.Module):
-    """Features (B, d) standardised and projected to (B, k), with a head of its own."""
+    """Standardizes features (B, d) and projects them to (B, k), with its own head."""
 
     def __init__(self, num_features: int, width: int, num_labels: int, seed: int) -> None:
-        """Weights are drawn from the seed. ValueError for a width below 1."""
+        """Initialize the weights from the seed.
+
+        Raises:
+            ValueError: If `width` is less than 1.
+        """
         super().__init__()
         if width < 1:
             raise ValueError(f"bottleneck is {width}; it must be at least 1, or 0 for none")
@@ -37,13 +40,13 @@ class Bottleneck(nn.Module):
             self.head = nn.Linear(width, num_labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, k), the head's input."""
+        """Return projected features (B, k), the input of the head."""
         projected: Tensor = self.project(self.norm(features))
         return projected
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The linear layer (d to labels) that gives the same logits in evaluation mode."""
+        """Return the linear layer (d to labels) that gives the same logits in evaluation mode."""
         norm, mean, var = self.norm, self.norm.running_mean, self.norm.running_var
         assert mean is not None and var is not None
         scale = norm.weight.double() / (var.double() + norm.eps).sqrt()
@@ -57,38 +60,42 @@ class Bottleneck(nn.Module):
 
 
 ABSENT_BIAS = -1e4
-"""The bias of a class that is never predicted; finite in half precision too."""
+"""Bias of a class that is never predicted; finite in half precision too."""
 
 
 class Output(NamedTuple):
-    """What a classifier says of B inputs; under autocast both may be half precision."""
+    """Features and logits of B inputs; under autocast, both may be half precision."""
 
     features: Tensor
-    """Penultimate features (B, d), the head's input, with their gradient."""
+    """Penultimate features (B, d), the input of the head, with gradient."""
     logits: Tensor
-    """Class scores before softmax (B, C)."""
+    """Logits (B, C)."""
 
 
 class Classifier(nn.Module):
-    """Wraps any transformers image classifier. Not the wrapper but `model` is what others load."""
+    """Wraps a transformers image classifier; `model` is what is saved and loaded by others."""
 
     model: Any
     """The plain transformers model."""
     backbone_frozen: bool = False
-    """Everything but the head stays in evaluation mode; `freeze` sets it."""
+    """Whether everything but the head stays in evaluation mode; set by `freeze`."""
     batch_norm_frozen: bool = False
-    """BatchNorm keeps its running statistics; `freeze` sets it."""
+    """Whether BatchNorm keeps its running statistics; set by `freeze`."""
     bottleneck: Bottleneck | None
-    """Between the model's features and a head of its own, until it is folded away."""
+    """Bottleneck between the model's features and its own head, until it is merged."""
 
     def __init__(self, model: Any) -> None:
-        """ValueError when the model ends in no linear layer with one output per label."""
+        """Wrap a model.
+
+        Raises:
+            ValueError: If the model does not end in a linear layer with one output per label.
+        """
         super().__init__()
         self.model = model
         self.head_name = _head_name(model)
         self.bottleneck = None
         for name, parameter in model.named_parameters():
-            # Used in masked pre-training only; a parameter without gradient stops DDP.
+            # Used in masked pre-training only; DDP fails on parameters without gradient.
             if name.rpartition(".")[2] == "mask_token":
                 parameter.requires_grad_(False)
 
@@ -110,11 +117,15 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def mask_absent_classes(self, present: Tensor) -> None:
-        """Never predict a class that is not `present` (C,) bool: no image will say what it is.
+        """Never predict classes that have no training images.
 
-        Left open, its logit is pushed down on source images alone, and nothing holds it where a
-        target's features lie. A closed one has probability 0 and no gradient, whatever the loss. A
-        class that an earlier training closed, and that is present now, starts anew.
+        Without a mask, source images alone push down the logit of such a class, which leaves it
+        arbitrary where a target's features are. A masked class has probability 0 and no gradient,
+        whatever the loss. A class that was masked in an earlier training and is present now
+        restarts from zero.
+
+        Args:
+            present: Whether each class has training images, bool (C,).
         """
         reopened = present & (self.head.bias.cpu() <= ABSENT_BIAS / 100)
         for rows, bias in ((~present, ABSENT_BIAS), (reopened, 0.0)):
@@ -122,7 +133,7 @@ class Classifier(nn.Module):
             self.head.bias[rows] = bias
 
     def add_bottleneck(self, width: int, seed: int) -> None:
-        """Put a linear bottleneck before a new head; the model's own head stops learning."""
+        """Add a linear bottleneck with a new head, and freeze the model's own head."""
         assert self.bottleneck is None
         own = self._model_head
         own.requires_grad_(False)
@@ -130,19 +141,19 @@ class Classifier(nn.Module):
         self.bottleneck = made.to(own.weight.device).train(self.training)
 
     def merge_bottleneck(self) -> None:
-        """Make the model's own head do what bottleneck and head do; without one nothing happens."""
+        """Merge the bottleneck and its head into the model's own head, if there is a bottleneck."""
         if self.bottleneck is not None:
             self._model_head.load_state_dict(self.bottleneck.folded().state_dict())
             self.bottleneck = None
 
     @torch.no_grad()
     def apply_logit_affine(self, scale: float, bias: Tensor) -> None:
-        """Make `scale * logits + bias` (C,) the new logits, within the head."""
+        """Change the head so that `scale * logits + bias`, with `bias` (C,), become the logits."""
         self.head.weight.mul_(scale)
         self.head.bias.mul_(scale).add_(bias.to(self.head.bias))
 
     def forward(self, inputs: Tensor) -> Output:
-        """Images (B, 3, H, W) through the whole model, features (B, d) through the head alone."""
+        """Run images (B, 3, H, W) through the whole model, or features (B, d) through the head."""
         if inputs.ndim == 2:
             return self._end(inputs)
         if inputs.ndim != 4:
@@ -155,13 +166,13 @@ class Classifier(nn.Module):
         return Output(caught[-1], logits) if self.bottleneck is None else self._end(caught[-1])
 
     def _end(self, features: Tensor) -> Output:
-        """From the model's own features (B, d) on."""
+        """Return the output for the model's own features (B, d)."""
         if self.bottleneck is not None:
             features = self.bottleneck(features)
         return Output(features, self.head(features))
 
     def train(self, mode: bool = True) -> Self:
-        """As usual, but what is frozen stays in evaluation mode."""
+        """Set the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.backbone_frozen:
             self.model.eval()
@@ -175,7 +186,7 @@ class Classifier(nn.Module):
 @contextmanager
 def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
     caught: list[Tensor] = []
-    # Hooked anew each time: a lasting hook would be shared by deep copies, and hold the tensor.
+    # Register per call: a permanent hook would be shared by deep copies and keep the tensor alive.
     handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
         yield caught
@@ -184,7 +195,7 @@ def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _head_name(model: Any) -> str:
-    """Path of the head; timm's model knows its own, elsewhere it is the last fitting linear."""
+    """Return the path of the head: timm's own, else the last linear layer of the right size."""
     num_labels = model.config.num_labels
     names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
     if hasattr(model, "timm_model"):

@@ -1,7 +1,7 @@
-"""What weights have seen, carried in a model's config.json from one training to the next.
+"""Exposure: which images the weights have seen, stored in a model's config.json across trainings.
 
-A target that was adapted to has been seen, if without its labels: a model that starts from such a
-run does not meet that laboratory for the first time, and its score there is marked.
+Adaptation to a target exposes the weights to it, even without labels. A model that starts from such
+weights has already seen that laboratory, and its score there is marked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,26 @@ from typing import Any, Self
 from hf_wbc.models.backbones import UNKNOWN, BackboneSpec
 
 KEY = "hf_wbc_exposure"
-"""Key in config.json; transformers passes it over."""
+"""Key in config.json; transformers ignores it."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What is known of the images that weights were trained on."""
+    """What is known about the images that weights were trained on."""
 
     said: str = UNKNOWN
-    """In a sentence, or "unknown", which is not "nothing"."""
+    """A sentence, or "unknown", which is not the same as "nothing"."""
     exposed_to: tuple[str, ...] = ()
-    """Sources whose images were seen, or may have been; where `said` is unknown, others too."""
+    """Sources whose images were, or may have been, seen; incomplete if `said` is unknown."""
 
     @classmethod
     def of(cls, config: Any, ready: BackboneSpec | None) -> Self:
-        """Of a checkpoint: what its own config says, else what is known of its name.
+        """Return the exposure of a checkpoint, from its config or else from the known backbone.
 
-        The note is taken out of the config. ValueError for one that another version wrote.
+        The entry is removed from the config.
+
+        Raises:
+            ValueError: If another version of hf_wbc wrote the entry.
         """
         note = vars(config).pop(KEY, None)
         if note is not None:
@@ -35,19 +38,23 @@ class Exposure:
         return cls(ready.exposure, ready.exposed_to) if ready else cls()
 
     def after(self, labelled: Sequence[str], unlabelled: Sequence[str]) -> Self:
-        """Of these weights once trained on, or chosen by, domains of these names."""
+        """Return the exposure after training on, or selecting by, the named domains."""
         kinds = (("with labels", labelled), ("without labels", unlabelled))
         seen = [f"images of {', '.join(names)} {how}" for how, names in kinds if names]
         known = dict.fromkeys([*self.exposed_to, *labelled, *unlabelled])
         return type(self)(f"{' and '.join(seen)}; before that: {self.said}", tuple(known))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return JSON values."""
         return {"said": self.said, "exposed_to": list(self.exposed_to)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; ValueError for what another version wrote."""
+        """Restore the exposure from `to_dict`.
+
+        Raises:
+            ValueError: If another version of hf_wbc wrote the values.
+        """
         try:
             return cls(str(values["said"]), tuple(map(str, values["exposed_to"])))
         except (KeyError, TypeError) as error:

@@ -1,11 +1,11 @@
-"""Which weights of a classifier learn, and which running statistics move.
+"""Set which weights and running statistics of a classifier are trained, LoRA included.
 
-LoRA: small learnt updates of frozen attention layers (Hu et al. 2021, arXiv:2106.09685).
-
-A linear layer W x becomes W x + (alpha / rank) B A x, of which A (rank, in) and B (out, rank)
-learn; B starts at zero, so that nothing changes before the first step. Every linear layer of the
-attention is adapted: queries, keys, values and output. At the end the product is added to W, and
-what is saved is the plain model that it was."""
+LoRA (Hu et al. 2021, arXiv:2106.09685) learns small updates of frozen attention layers. A linear
+layer W x becomes W x + (alpha / rank) B A x with trainable A (rank, in) and B (out, rank). B starts
+at zero, so the output does not change before the first step. Every linear layer of the attention is
+adapted: queries, keys, values and output. Merging adds the product to W, so the saved model has its
+original architecture.
+"""
 
 import importlib.util
 import math
@@ -21,18 +21,18 @@ from hf_wbc.models.utils import seeded_rng
 from hf_wbc.text import did_you_mean
 
 FAMILIES = ("vit", "dinov2", "dinov2_with_registers", "swinv2", "timm_wrapper of a ViT")
-"""Known to have attention layers that are linear; convolutional families have none."""
+"""Families known to have linear attention layers; convolutional families have none."""
 _IN_ATTENTION = re.compile(r"(^|\.)(attn|\w*attention)\.(?!.*bias_mlp)")
 
 
 @dataclass(frozen=True)
 class Lora:
-    """How large the updates are."""
+    """Size of the LoRA updates."""
 
     rank: int = 8
     """Width of A and B."""
     alpha: float = 16.0
-    """Their product counts alpha / rank."""
+    """Scale of the updates: their product is multiplied by alpha / rank."""
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -42,7 +42,7 @@ class Lora:
 
 
 def attention_layers(classifier: Classifier) -> tuple[str, ...]:
-    """Paths in `classifier.model` of the linear layers of its attention."""
+    """Return the paths in `classifier.model` of the linear layers of its attention."""
     return tuple(
         name
         for name, module in classifier.model.named_modules()
@@ -53,9 +53,12 @@ def attention_layers(classifier: Classifier) -> tuple[str, ...]:
 
 
 def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
-    """Freeze everything but the head, and give the attention layers updates that learn.
+    """Freeze everything but the head, and add trainable LoRA updates to the attention layers.
 
-    A is drawn from the seed. ValueError for a model without attention, or without peft.
+    A is initialized from the seed.
+
+    Raises:
+        ValueError: If the model has no attention layers, or peft is not installed.
     """
     layers = attention_layers(classifier)
     if not layers:
@@ -72,7 +75,7 @@ def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
         inject_adapter_in_model(config, classifier.model)
     classifier.model.requires_grad_(False)
     classifier.head.requires_grad_(True)
-    generator = torch.Generator().manual_seed(seed)  # on the CPU, wherever the model is
+    generator = torch.Generator().manual_seed(seed)  # on the CPU, regardless of the model's device
     for _, layer in _adapted(classifier):
         for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
             bound = down.in_features**-0.5
@@ -84,9 +87,12 @@ def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
 
 
 def merge_lora(classifier: Classifier) -> None:
-    """Add the updates to the layers that they adapt; the model is then what it was, but trained.
+    """Merge the LoRA updates into the layers that they adapt, which restores the architecture.
 
-    Without updates nothing happens. ValueError when the sum is not a finite number.
+    Does nothing without LoRA.
+
+    Raises:
+        ValueError: If merged weights are not finite.
     """
     for name, layer in _adapted(classifier):
         layer.merge(safe_merge=True)
@@ -96,7 +102,7 @@ def merge_lora(classifier: Classifier) -> None:
 
 
 def _adapted(classifier: Classifier) -> list[tuple[str, Any]]:
-    """Adapted layers by their path; none is found without importing peft."""
+    """Return adapted layers with their paths, without importing peft."""
     modules = classifier.model.named_modules()
     return [(name, module) for name, module in modules if hasattr(module, "lora_A")]
 
@@ -112,13 +118,23 @@ def freeze(
     lora: Lora | None = None,
     seed: int = 0,
 ) -> None:
-    """Set once, before the optimizer is made; it holds through every later `train()`.
+    """Set which parts of a classifier are trained; call it once, before creating the optimizer.
 
-    A frozen backbone is in evaluation mode, its weights and statistics fixed, and so is any dropout
-    before the head: a linear probe on images then learns what one on embedded features learns.
-    Frozen BatchNorm keeps its running statistics, while its scale and shift still learn. With
-    "lora" head and updates of the attention learn, the latter drawn from `seed` (see `add_lora`).
-    ValueError for another word, or a model that LoRA does not fit.
+    The setting holds through later calls of `train()`.
+
+    Args:
+        classifier: The classifier.
+        trainable: "full" trains all weights. "frozen" trains the head alone: the backbone stays in
+            evaluation mode, including its statistics and any dropout before the head, so a linear
+            probe on images learns the same as one on extracted features. "lora" trains the head and
+            LoRA updates of the attention layers.
+        batch_norm: "frozen" keeps BatchNorm's running statistics; scale and shift are still
+            trained.
+        lora: Size of the LoRA updates.
+        seed: Seed of the LoRA updates.
+
+    Raises:
+        ValueError: If an argument is unknown, or LoRA does not support the model.
     """
     for name, value, words in (
         ("trainable", trainable, get_args(Trainable)),
@@ -130,7 +146,8 @@ def freeze(
     classifier.batch_norm_frozen = batch_norm == "frozen"
     if trainable == "frozen":
         classifier.model.requires_grad_(False)
-        classifier.head.requires_grad_(True)  # a bottleneck is no part of the model, and learns
+        # A bottleneck is outside the model and stays trainable.
+        classifier.head.requires_grad_(True)
     elif trainable == "lora":
         add_lora(classifier, lora or Lora(), seed)
     classifier.train(classifier.training)

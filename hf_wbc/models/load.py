@@ -1,13 +1,11 @@
-"""Load a classifier of the eleven classes: a ready name, a model of the Hub, or a folder.
+"""Load a classifier of the eleven classes from a short name, a Hub repository or a folder.
 
-What is drawn at random here (a new head, fresh weights) comes from the given seed; the global
-generators stay as they were. Whatever is loaded runs one image of noise before it is handed out.
-
-The labels in a transformers configuration: those of the eleven classes, in their order.
-
-Give a pre-trained model another input size: its position embeddings are interpolated once.
-
-Bicubic, by the family's own rule (Dosovitskiy et al. 2021, arXiv:2010.11929, sec. 3.2)."""
+Random weights (a new head, or a whole model) are drawn from the given seed; the global generators
+are not affected. Every loaded model is tested on one image of noise. Its configuration gets the
+labels of the eleven classes in their order. For another input size, position embeddings are
+interpolated once with the family's own bicubic rule (Dosovitskiy et al. 2021, arXiv:2010.11929,
+sec. 3.2).
+"""
 
 import copy
 import hashlib
@@ -38,20 +36,24 @@ _NUM_SHOWN = 11
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
-    """Its labels by class id."""
+    """Return a configuration's labels by class id."""
     return tuple(config.id2label[index] for index in sorted(config.id2label))
 
 
 def set_labels(config: Any) -> None:
-    """Give it the eleven, both ways round."""
+    """Set a configuration's labels to the eleven classes, in both directions."""
     config.id2label = dict(enumerate(NAMES))
     config.label2id = {label: index for index, label in enumerate(NAMES)}
-    if hasattr(config, "label_names"):  # timm's own list, which would outlive ours when saved
+    if hasattr(config, "label_names"):  # timm's own list, which would replace ours when saved
         config.label_names = list(NAMES)
 
 
 def require_labels(name: str, labels: tuple[str, ...]) -> None:
-    """ValueError with every difference, unless the labels are the eleven in their order."""
+    """Require that the labels are the eleven classes in their order.
+
+    Raises:
+        ValueError: With every difference.
+    """
     if labels == NAMES:
         return
     parts = []
@@ -70,9 +72,12 @@ def require_labels(name: str, labels: tuple[str, ...]) -> None:
 
 
 def resize_model(model: Any, image_size: int) -> Any:
-    """The same weights for images of that size; families that take any size come back as they are.
+    """Return the model for images of another size, with position embeddings interpolated.
 
-    ValueError when a weight's shape depends on the size in another way than as position embeddings.
+    Families that accept any size are returned unchanged.
+
+    Raises:
+        ValueError: If weights other than position embeddings depend on the image size.
     """
     from transformers import AutoModelForImageClassification
 
@@ -107,21 +112,21 @@ HEAD_STD = 0.02
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """A classifier and what goes with it."""
+    """A classifier with its image processor, revision and provenance."""
 
     classifier: Classifier
     processor: Any
-    """The image processor that prepares its images and is saved with it."""
+    """The image processor, which is saved with the model."""
     revision: str
-    """Which weights these are: the Hub's commit, or a digest of a folder or of configuration."""
+    """Identifies the weights: a Hub commit, or a digest of a folder or a configuration."""
     exposure: str
-    """What these weights have seen, in a sentence, or "unknown"."""
+    """One sentence on the images that the weights have seen, or "unknown"."""
     rule: PreprocessingRule = PLAIN
-    """How the images that these weights were trained on were treated, beyond the processor."""
+    """Preprocessing of the training images beyond what the processor does."""
     exposed_to: tuple[str, ...] = ()
-    """Sources whose images these weights have seen, or may have."""
+    """Sources whose images the weights have, or may have, seen."""
     abstention: Mapping[str, Any] | None = None
-    """What it was saved with: temperature, conformal sets, reject option, review thresholds."""
+    """Saved with the model: temperature, conformal sets, reject option, review thresholds."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -132,11 +137,19 @@ class PretrainedModel:
 def load_classifier(
     name: str, *, fresh: bool = False, image_size: int | None = None, seed: int = 0
 ) -> PretrainedModel:
-    """A classifier of the eleven classes, in evaluation mode, fp32, on the CPU.
+    """Load a classifier of the eleven classes, in evaluation mode, in fp32, on the CPU.
 
-    `name` is a ready name, `org/name[@revision]` or a folder; `fresh` takes its configuration
-    alone. A checkpoint whose labels are the eleven, in their order, keeps its head; any other gets
-    a new one. ValueError says what is wrong with the name, the files, the family or the size.
+    A checkpoint whose labels are the eleven classes in their order keeps its head; any other
+    checkpoint gets a new one.
+
+    Args:
+        name: A short name, `org/name[@revision]` on the Hub, or a folder.
+        fresh: Use random weights; only the configuration is read.
+        image_size: Side of the input in pixels; None is the checkpoint's own.
+        seed: Seed of random weights.
+
+    Raises:
+        ValueError: If the name, the files, the family or the size cannot be used.
     """
     ready = find_backbone(name)
     if ready and fresh:
@@ -152,9 +165,10 @@ def load_classifier(
 
 
 def load_trained(name: str) -> PretrainedModel:
-    """A classifier that was trained on the eleven classes: a folder or a Hub model.
+    """Load a classifier trained on the eleven classes, from a folder or the Hub.
 
-    ValueError when its labels are not the eleven in their order; it names the differences.
+    Raises:
+        ValueError: If its labels are not the eleven classes in their order; lists the differences.
     """
     if find_backbone(name):
         raise ValueError(
@@ -226,7 +240,7 @@ def _fresh(
 
 
 def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
-    """The model, and the names of the weights that its files lack or hold in another shape."""
+    """Return the model, and the names of weights that are missing or have another shape."""
     from safetensors import SafetensorError
     from transformers import AutoModelForImageClassification
 
@@ -246,7 +260,11 @@ def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
 
 
 def _try_out(name: str, classifier: Classifier, size: int) -> None:
-    """One image of noise; ValueError unless features are (1, d) and the head gives the logits."""
+    """Run one image of noise through the classifier.
+
+    Raises:
+        ValueError: If it fails, features are not (1, d), or the head does not give the logits.
+    """
     patch = getattr(classifier.model.config, "patch_size", None)
     if isinstance(patch, int) and size % patch:
         raise ValueError(f"{name}: image size {size} is no multiple of its patches' {patch} px")

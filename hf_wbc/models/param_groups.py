@@ -1,12 +1,12 @@
-"""AdamW's parameter groups: who decays, and how fast each block learns.
+"""Parameter groups of AdamW: weight decay, and the learning rate of each block.
 
-Layer-wise rates as in BEiT (Bao et al. 2022, arXiv:2106.08254, app. H) and ELECTRA: with N blocks
-from input to head, block i learns at lr * layer_decay ** (N - 1 - i), what stands before the first
-at lr * layer_decay ** N, the last norm and the head at lr.
+Layer-wise learning rates follow BEiT (Bao et al. 2022, arXiv:2106.08254, app. H) and ELECTRA. With
+N blocks from input to head, block i has the rate lr * layer_decay ** (N - 1 - i), layers before the
+first block lr * layer_decay ** N, and the last norm and the head lr.
 
-A block is found by its name: a parameter's path is cut after its second index into a list of
-blocks (stage and block: `encoder.stages.2.layers.5`), or the first where there is one level
-(`layers.11`). What lies in a stage outside its blocks (the downsampling) is a block of its own.
+Blocks are identified by name: a parameter's path is cut after its second index into a list of
+blocks (stage and block: `encoder.stages.2.layers.5`), or after the first index if there is a single
+level (`layers.11`). Layers of a stage outside its blocks (downsampling) form a block of their own.
 """
 
 import re
@@ -24,10 +24,17 @@ _UNDECAYED = re.compile(
 def param_groups(
     module: nn.Module, lr: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Groups of the parameters that learn, of a classifier or of a method around one.
+    """Return parameter groups of the trainable parameters of a classifier, or a method around one.
 
-    Biases, norms, tokens and position embeddings do not decay. What a method owns beside its
-    classifier (a discriminator) learns at the full rate. Each parameter is in one group.
+    Biases, norms, tokens and position embeddings have no weight decay. Parameters of a method
+    outside its classifier (a discriminator) have the full learning rate. Each parameter is in one
+    group.
+
+    Args:
+        module: The classifier or method.
+        lr: The full learning rate.
+        weight_decay: Weight decay of AdamW.
+        layer_decay: Factor of the learning rate from each block to the one before it.
     """
     scales = _scales(module, layer_decay)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -42,14 +49,14 @@ def param_groups(
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Weights with two dimensions or more, but for tokens, positions, and vectors in disguise."""
+    """Return whether a parameter decays: two or more dimensions, and no token, position or norm."""
     shape = parameter.shape
     in_disguise = len(shape) > 2 and max(shape) == parameter.numel()  # (1, 1, 1, C) of a norm
     return len(shape) > 1 and not in_disguise and not _UNDECAYED.search(name)
 
 
 def _scales(module: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Share of the full rate by parameter name, for the parameters of every classifier inside."""
+    """Return the fraction of the full rate of each parameter of every classifier in a module."""
     scales = {}
     for path, part in module.named_modules():
         if isinstance(part, Classifier):
@@ -60,9 +67,10 @@ def _scales(module: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def block_depths(classifier: Classifier) -> dict[str, int]:
-    """Number of blocks after each parameter's own: 0 in the last block, in what follows, the head.
+    """Return the number of blocks after each parameter's own block.
 
-    What stands between two blocks counts to the one before it.
+    It is 0 for the last block, the layers after it and the head. Layers between two blocks belong
+    to the first of them.
     """
     lists = {name for name, part in classifier.named_modules() if _holds_blocks(part)}
     units = {name: _unit(name, lists) for name, _ in classifier.named_parameters()}
@@ -76,7 +84,7 @@ def block_depths(classifier: Classifier) -> dict[str, int]:
 
 
 def _holds_blocks(part: nn.Module) -> bool:
-    """Whether it is a list, some member of which has weights of more than one layer."""
+    """Return whether a module is a list with a member that has weights in more than one layer."""
     if not isinstance(part, nn.ModuleList | nn.Sequential):
         return False
     return any(
@@ -85,7 +93,7 @@ def _holds_blocks(part: nn.Module) -> bool:
 
 
 def _unit(name: str, lists: set[str]) -> str:
-    """The path of the block that owns a parameter; empty outside all blocks."""
+    """Return the path of the block that a parameter belongs to; empty outside all blocks."""
     parts = name.split(".")
     ends = [end for end in range(1, len(parts)) if ".".join(parts[: end - 1]) in lists]
     return ".".join(parts[: ends[:2][-1]]) if ends else ""

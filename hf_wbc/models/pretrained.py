@@ -1,6 +1,6 @@
-"""Where a checkpoint's files are: a folder, or a commit of the Hub brought to the local cache.
+"""Find a checkpoint's files: in a folder, or in the local cache of a Hub commit.
 
-Of the Hub only configuration and safetensors are fetched; pickled weights are never read.
+Only configuration and safetensors files are downloaded; pickled weights are never read.
 """
 
 import hashlib
@@ -23,36 +23,44 @@ _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Files of one model at one revision."""
+    """The files of one model at one revision."""
 
     folder: Path
     revision: str
-    """The Hub's commit, or "sha256:" and the digest of a folder's files."""
+    """The Hub commit, or "sha256:" and the digest of a folder's files."""
     ready: BackboneSpec | None = None
-    """What is known of it here."""
+    """The known backbone that these weights belong to, if any."""
 
     @property
     def has_processor(self) -> bool:
-        """Whether it says how images are prepared; timm's checkpoints do so in config.json."""
+        """Whether it defines image preprocessing; timm checkpoints do so in config.json."""
         if any((self.folder / name).is_file() for name in PROCESSOR_FILES):
             return True
         return "pretrained_cfg" in json.loads((self.folder / _CONFIG).read_text())
 
     def config(self) -> Any:
-        """Its transformers configuration; ValueError when it cannot be read."""
+        """Return its transformers configuration.
+
+        Raises:
+            ValueError: If the configuration cannot be read.
+        """
         from transformers import AutoConfig
 
         try:
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except (ImportError, KeyError, OSError, ValueError) as error:
-            said = str(error).partition("\n")[0]  # advice about versions follows
+            said = str(error).partition("\n")[0]  # the rest is advice about versions
             raise ValueError(f"{self.folder / _CONFIG} cannot be used: {said}") from error
         if self.ready and self.ready.model_args:
             config.model_args = {**(config.model_args or {}), **self.ready.model_args}
         return config
 
     def preprocessing(self) -> Preprocessing:
-        """How its images are prepared; ValueError when that is not said or not understood."""
+        """Return its image preprocessing.
+
+        Raises:
+            ValueError: If the preprocessing is not defined or not supported.
+        """
         preprocessing = read_preprocessing(self.folder)
         if self.ready and self.ready.model_args:
             return replace(preprocessing, size=self.ready.config["image_size"])
@@ -60,10 +68,15 @@ class CheckpointFiles:
 
 
 def fetch_checkpoint(name: str, *, weights: bool = True) -> CheckpointFiles:
-    """The files of a folder or of `org/name[@revision]` on the Hub; without weights if so asked.
+    """Return the files of a folder, or of `org/name[@revision]` on the Hub.
 
-    ValueError when there is no such thing, when the Hub cannot be reached and the local cache
-    does not have it, or when its weights are not in safetensors.
+    Args:
+        name: The folder or Hub model.
+        weights: Whether to fetch the weights too.
+
+    Raises:
+        ValueError: If the model does not exist, the Hub cannot be reached and the local cache does
+            not contain it, or its weights are not in safetensors.
     """
     if name and Path(name).is_dir():
         folder = Path(name)
@@ -102,7 +115,7 @@ def _require_files(folder: Path, name: str, weights: bool) -> None:
 
 
 def _digest(folder: Path, weights: bool) -> str:
-    """SHA-256 over the names and bytes of the files that decide what the model computes."""
+    """Return a SHA-256 of names and bytes of the files that determine the model's output."""
     patterns = (_CONFIG, *PROCESSOR_FILES, *(_WEIGHTS if weights else ()))
     digest = hashlib.sha256()
     for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):

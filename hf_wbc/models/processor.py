@@ -1,12 +1,12 @@
-"""One kind of image processor for every family: resize the whole square crop, rescale, normalise.
+"""One image processor for every family: resize the whole square crop, rescale, normalize.
 
-Checkpoints come with centre crops, shortest edges and crop fractions. A 25 um crop is already
-framed, so only the checkpoint's size, interpolation, mean and std are kept, in a ViTImageProcessor:
-training, and `pipeline` on the saved folder, then see the same pixels.
+Checkpoints define center crops, shortest edges and crop fractions. A 25 um crop is already framed,
+so only the checkpoint's size, interpolation, mean and std are kept, in a ViTImageProcessor.
+Training and `pipeline` on the saved folder then see the same pixels.
 
-The backend is torchvision's. A saved processor cannot name its backend (a `ViTImageProcessorPil`
-is written as a `ViTImageProcessor`), and a plain load takes torchvision; Pillow's resize differs
-from it by a grey level here and there.
+The backend is torchvision, because a saved processor does not store its backend (a
+`ViTImageProcessorPil` is saved as a `ViTImageProcessor`), and loading it selects torchvision.
+Pillow's resize occasionally differs by one gray level.
 """
 
 import json
@@ -18,25 +18,25 @@ BACKEND = "torchvision"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 BICUBIC = 3
 _INTERPOLATIONS = {"bilinear": 2, "bicubic": 3}
-"""By Pillow's codes; no classifier of cells is known to need another."""
+"""Pillow's codes of the supported interpolations."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to the pixels of a square RGB crop before the model."""
+    """Preprocessing of a square RGB crop."""
 
     size: int
     """Side of the model's input in pixels."""
     resample: int = BICUBIC
     """Pillow's code of the interpolation: 2 is bilinear, 3 bicubic."""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    """Of each channel, in [0, 1]."""
+    """Mean of each channel, in [0, 1]."""
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    """Of each channel, in [0, 1]."""
+    """Standard deviation of each channel, in [0, 1]."""
 
 
 def make_processor(preprocessing: Preprocessing) -> Any:
-    """The image processor for that; its input must be RGB."""
+    """Create the image processor, which expects RGB images."""
     from transformers import ViTImageProcessor
 
     processor = ViTImageProcessor(
@@ -50,16 +50,17 @@ def make_processor(preprocessing: Preprocessing) -> Any:
 
 
 def preprocessing_of(processor: Any) -> Preprocessing:
-    """The facts of a processor that `make_processor` made."""
+    """Return the settings of a processor created by `make_processor`."""
     mean, std = processor.image_mean, processor.image_std
     return Preprocessing(processor.size["height"], int(processor.resample), tuple(mean), tuple(std))
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
-    """The facts of the processor in a checkpoint's folder, a timm checkpoint's included.
+    """Read the settings of the processor in a checkpoint folder; supports timm checkpoints.
 
-    ValueError when there is none, when its image is not square, or when it does something else
-    to pixels than resize, crop, rescale by 1/255 and normalise.
+    Raises:
+        ValueError: If there is no processor, its image is not square, or it does anything but
+            resize, crop, rescale by 1/255 and normalize.
     """
     config = json.loads((folder / "config.json").read_text())
     if "pretrained_cfg" in config:

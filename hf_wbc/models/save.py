@@ -1,7 +1,7 @@
 """Export a trained classifier as a plain transformers model, and save it with its processor.
 
-Nobody needs hf_wbc to use the result: `AutoModelForImageClassification.from_pretrained` and
-`pipeline` load it.
+The result does not require hf_wbc: `AutoModelForImageClassification.from_pretrained` and `pipeline`
+load it.
 """
 
 import copy
@@ -19,7 +19,7 @@ from hf_wbc.models.utils import quiet_transformers
 from hf_wbc.records import atomic_replace
 
 NOTES = "hf_wbc_images"
-"""Key in config.json for how images are preprocessed; transformers ignores it."""
+"""Key in config.json for image preprocessing; transformers ignores it."""
 ABSTENTION = "hf_wbc_abstention"
 """Key in config.json for temperature, conformal sets, reject option and review thresholds."""
 
@@ -28,9 +28,9 @@ class LogitAffine(NamedTuple):
     """An affine map of the logits, `scale * logits + bias`."""
 
     scale: float
-    """For example 1 / temperature."""
+    """For example, 1 / temperature."""
     bias: Tensor
-    """One number per class (C,): for example the log ratio of target and source priors."""
+    """One number per class (C,), for example the log ratio of target and source priors."""
 
 
 def export_classifier(
@@ -38,13 +38,13 @@ def export_classifier(
 ) -> Classifier:
     """Return a merged copy of a trained classifier; the classifier itself does not change.
 
-    LoRA updates are added to the layers they adapt, and the bottleneck becomes part of the head, so
-    that `model` of the copy is the plain transformers model. It is in evaluation mode.
+    LoRA updates are merged into the layers they adapt, and the bottleneck into the head, so the
+    copy's `model` is a plain transformers model. The copy is in evaluation mode.
 
     Args:
         classifier: The trained classifier, with or without LoRA and a bottleneck.
-        logit_affines: Maps of the logits to apply within the head, in this order: temperature
-            scaling and prior correction, say.
+        logit_affines: Affine maps to apply to the logits within the head, in this order; for
+            example temperature scaling and prior correction.
 
     Returns:
         A new classifier without adapters or a bottleneck.
@@ -70,13 +70,13 @@ def save_classifier(
 ) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json, replacing the folder.
 
-    The files are written to a temporary folder first, so `folder` is complete at all times.
+    The files are written to a temporary folder first, so `folder` is always complete.
 
     Args:
         classifier: An exported classifier (see `export_classifier`).
         processor: The image processor to save with it.
-        folder: Where to write.
-        notes: JSON values: how images are preprocessed, where the processor cannot express it.
+        folder: The folder to write.
+        notes: JSON values: image preprocessing that the processor cannot express.
         exposure: Which images the weights have seen.
         abstention: JSON values: how far to trust the predictions.
 
@@ -100,5 +100,5 @@ def save_classifier(
             except SafetensorError as error:
                 raise OSError(f"{folder} cannot be written: {error}") from error
             processor.save_pretrained(temporary)
-        for file in temporary.iterdir():  # safetensors makes its file readable by the owner only
+        for file in temporary.iterdir():  # safetensors files are readable by their owner only
             file.chmod((temporary / "config.json").stat().st_mode)

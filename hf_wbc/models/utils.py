@@ -1,6 +1,4 @@
-"""Silence around transformers where we check ourselves what it would report.
-
-Random numbers that come from a given seed and leave the global generator where it was."""
+"""Context managers that silence transformers and isolate the random generator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ import torch
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Neither reports nor bars of transformers while it loads or saves."""
+    """Suppress log messages and progress bars of transformers while it loads or saves."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -26,7 +24,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def seeded_rng(seed: int) -> Iterator[None]:
-    """Draws on the CPU come from the seed; afterwards the generator goes on where it was."""
+    """Seed random draws on the CPU; the global generator's state is restored afterwards."""
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(seed)

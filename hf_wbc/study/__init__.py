@@ -1,1 +1,1 @@
-"""Grids of runs, and what their records say when they are laid side by side."""
+"""Studies: plan and execute grids of runs, on this machine or on a cluster."""

@@ -1,4 +1,4 @@
-"""What `accelerate launch` runs in each of its processes for one run of a study."""
+"""Entry point that `accelerate launch` runs in each process of a study's run."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from threading import Thread
 
 
 def main() -> None:
-    """Train what the only argument asks for, in JSON; end when who asked has ended."""
+    """Train the run described by the only argument, in JSON; exit with the parent process."""
     Thread(target=_end_with_standard_input, daemon=True).start()
     from hf_wbc.config import TrainConfig
     from hf_wbc.engine.run import run
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def _end_with_standard_input() -> None:
-    """Nothing is ever written there, and it closes when the process that holds it dies."""
+    """Exit when standard input closes, which happens when the parent dies."""
     os.read(0, 1)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Doing one run of a study: in this process, or in those that `accelerate launch` starts."""
+"""Execute one run of a study, in this process or in processes started by `accelerate launch`."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ POLL_S = 0.5
 
 
 def execute_task(task: Task, report: OnProgress) -> Outcome:
-    """Do a task; a failure is written to the run's folder and returned, not raised."""
+    """Execute a task; failures are written to the run's folder and returned, not raised."""
     folder = RunFolder(task.folder)
     if not folder.finished and folder.is_busy:
         return Outcome("busy")
@@ -40,7 +40,7 @@ def execute_task(task: Task, report: OnProgress) -> Outcome:
 
 
 def _launch(task: Task, report: OnProgress) -> None:
-    """Train in processes that accelerate starts; they end when this process does."""
+    """Train in processes that accelerate starts; they exit when this process does."""
     assert task.launch is not None
     request = {"config": task.config, "root": str(task.folder.parent), "cache": str(task.features)}
     named = any(word.startswith("--main_process_port") for word in task.launch)
@@ -59,7 +59,11 @@ def _launch(task: Task, report: OnProgress) -> None:
 
 
 def _attend(command: list[str], log: IO[str], folder: RunFolder, report: OnProgress) -> int:
-    """Run a command to its end and report the steps that the run's history tells."""
+    """Run a command until it exits, and report the steps in the run's history.
+
+    Returns:
+        The exit status.
+    """
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
         last = 0
         try:
@@ -76,7 +80,7 @@ def _attend(command: list[str], log: IO[str], folder: RunFolder, report: OnProgr
 
 
 def _last_error(log: str) -> str:
-    """The last line that reads like an error's own."""
+    """Return the last line of a log that looks like an error message."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.partition(":")[0].rstrip().endswith("Error")]
     ours = [line for line in errors if "ChildFailedError" not in line]

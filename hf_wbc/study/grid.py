@@ -1,13 +1,10 @@
-"""From a study's name to its runs: a Python file with a function `study`, or a ready study.
+"""Load a study's runs from a predefined study, or a Python file with a function `study`.
 
     def study(data: str = "build", seeds: int = 3) -> list[TrainConfig]: ...
 
-The function's parameters have defaults; whoever starts the study may set them, as NAME=VALUE. One
-that takes `**fields` can be given any plain field of TrainConfig.
-
-What the user sets of a study: NAME=VALUE for each parameter of its function.
-
-A function that takes `**fields` can be given any plain field of TrainConfig."""
+The function's parameters have defaults, which users can override with NAME=VALUE. If the function
+takes `**fields`, users can also set any plain field of TrainConfig.
+"""
 
 import inspect
 import sys
@@ -23,14 +20,17 @@ from hf_wbc.study.protocols import READY
 from hf_wbc.text import did_you_mean
 
 DECIDED = ("sources", "target", "held_out", "method", "model", "seed")
-"""Fields that the study itself decides."""
+"""Fields that the study itself sets."""
 TRUTH = {"true": True, "false": False}
 
 
 def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs as the study's parameters, each of its default's type.
+    """Parse NAME=VALUE pairs into parameters of the study, each of its default's type.
 
-    Words of a tuple are joined by commas. ValueError for an unknown name or another type.
+    Items of a tuple are separated by commas.
+
+    Raises:
+        ValueError: If a name is unknown, or a value does not have the parameter's type.
     """
     defaults = _defaults(study)
     chosen = {}
@@ -52,7 +52,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
 
 
 def _parse(text: str, default: object) -> object:
-    """A value of the default's type; a default of None takes words."""
+    """Parse a value of the default's type; a default of None takes text."""
     if isinstance(default, bool):
         return TRUTH[text.lower()]
     if isinstance(default, tuple | list):
@@ -64,7 +64,7 @@ def _parse(text: str, default: object) -> object:
 
 
 def _defaults(study: Callable[..., Any]) -> dict[str, Any]:
-    """The default, or one of its type, of everything that can be set."""
+    """Return a default, or a value of the right type, for each parameter that can be set."""
     found: dict[str, Any] = {}
     parameters = inspect.signature(study).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -73,7 +73,7 @@ def _defaults(study: Callable[..., Any]) -> dict[str, Any]:
             if name in DECIDED or field.default is MISSING:
                 continue
             found[name] = field.default
-            if field.default is None:  # `int | None` takes an int
+            if field.default is None:  # use an int for `int | None`
                 found[name] = get_args(field.type)[0]()
     for parameter in parameters:
         if parameter.kind is not parameter.VAR_KEYWORD:
@@ -84,14 +84,18 @@ def _defaults(study: Callable[..., Any]) -> dict[str, Any]:
 Study = Callable[..., Sequence[TrainConfig]]
 FUNCTION = "study"
 MODULE = "hf_wbc_study"
-"""The name under which a study's file runs."""
+"""Module name under which a study's file runs."""
 
 
 def load_grid(name: str, settings: Sequence[str] = ()) -> tuple[TrainConfig, ...]:
-    """The runs of a study, each once, in its own order.
+    """Return the runs of a study in its own order, without duplicates.
 
-    `name` is a ready study or a .py file, `settings` are NAME=VALUE. ValueError for a name that
-    is neither, for a file that cannot be run, with the line, and for settings that do not fit.
+    Args:
+        name: A predefined study, or a .py file.
+        settings: Parameters of the study, as NAME=VALUE.
+
+    Raises:
+        ValueError: If the name is unknown, the file fails (with the line), or a setting is invalid.
     """
     study = _load(name)
     chosen = parse_settings(study, settings)
@@ -131,16 +135,20 @@ def _is_file(name: str) -> bool:
 
 
 def _execute(path: Path) -> dict[str, Any]:
-    """What a Python file defines; nothing is left beside it."""
+    """Run a Python file and return its definitions; no bytecode is written."""
     module = ModuleType(MODULE)
     module.__file__ = str(path)
-    sys.modules[MODULE] = module  # where dataclasses look for the types that the file names
+    sys.modules[MODULE] = module  # dataclasses look up annotations there
     exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     return module.__dict__
 
 
 def _naming_lines(path: Path, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """What a function of a study's file gives; ValueError names the line that failed."""
+    """Call a function of a study's file.
+
+    Raises:
+        ValueError: If the function fails, with the line of the file.
+    """
     try:
         return function(**arguments)
     except SyntaxError as error:
@@ -157,7 +165,7 @@ def _naming_lines(path: Path, function: Callable[..., Any], arguments: Mapping[s
 
 
 def _kinds(runs: object) -> str:
-    """What was returned instead of configurations, in words."""
+    """Describe the returned value where configurations were expected."""
     if isinstance(runs, Sequence) and not isinstance(runs, str):
         others = {type(run).__name__ for run in runs if not isinstance(run, TrainConfig)}
         return f"a {type(runs).__name__} with {', '.join(sorted(others))}"

@@ -1,8 +1,8 @@
-"""What a study will do: the folder of every run, found out without training, and how far it is.
+"""Plan a study without training: the folder, state and estimated time of every run.
 
-Data and weights are read once for all runs that share them.
-
-How long a study will take, from what runs like its own have taken, and what is not known."""
+Data and weights are read once for all runs that share them. Times are estimated from finished runs
+with similar settings.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.records import RunFolder, digest, read_json
 
 State = Literal["finished", "unfinished", "new", "failed", "refused"]
-"""`refused`: the configuration, its data or its model cannot be used, and nothing was trained."""
+"""State of a run; `refused` means that its configuration, data or model cannot be used."""
 Report = Callable[[int, int], None]
 
 
@@ -30,20 +30,20 @@ class PlannedRun:
 
     asked: TrainConfig
     config: TrainConfig
-    """Resolved; as asked when that was refused."""
+    """The resolved configuration; the original one if the run was refused."""
     identity: dict[str, Any]
-    """What names the folder; empty when refused."""
+    """Determines the folder's name; empty if the run was refused."""
     folder: RunFolder
     state: State
     failure: str = ""
-    """Why it failed or was refused."""
+    """Why the run failed or was refused."""
     num_processes: int = 1
     num_to_embed: int = 0
-    """Images whose features have still to be computed."""
+    """Number of images whose features still have to be extracted."""
 
     @property
     def direction(self) -> str:
-        """`acevedo_20 -> matek_19`."""
+        """Sources and targets, such as `acevedo_20 -> matek_19`."""
         sources, targets, held_out = (
             "+".join(Path(ref.partition("@")[0]).name for ref in refs)
             for refs in (self.asked.data.sources, self.asked.data.target, self.asked.data.held_out)
@@ -53,17 +53,17 @@ class PlannedRun:
 
     @property
     def network(self) -> str:
-        """The model's name without a path or a revision."""
+        """The model's name without path and revision."""
         return Path(self.asked.model.name.partition("@")[0]).name
 
     @property
     def name(self) -> str:
-        """Method, direction and seed, for a reader."""
+        """Method, direction and seed, for display."""
         return f"{self.asked.adapt.method}  {self.direction}  seed {self.asked.seed}"
 
     @property
     def num_steps(self) -> int:
-        """Of both phases."""
+        """Number of steps of both phases."""
         return self.config.optim.steps + (self.config.adapt.adapt_steps or 0)
 
 
@@ -74,10 +74,17 @@ def plan(
     num_processes: int = 1,
     report: Report = lambda done, of: None,
 ) -> list[PlannedRun]:
-    """Every run of a study once, in its order, with its folder in `root`.
+    """Plan every run of a study, in its order.
 
-    Two configurations that resolve to the same run are one. A configuration that cannot be used is
-    refused by itself; the others go on.
+    Configurations that resolve to the same run are merged. A configuration that cannot be used is
+    marked as refused; the others are not affected.
+
+    Args:
+        configs: Configurations of the study.
+        root: Folder that contains the run folders.
+        features: Folder for extracted features.
+        num_processes: Processes that train each run together.
+        report: Called with the number of configurations planned, and the total.
     """
     loaders = _shared_loaders()
     found: dict[Path, PlannedRun] = {}
@@ -89,9 +96,9 @@ def plan(
 
 
 def state_of(folder: RunFolder) -> tuple[State, str]:
-    """How far a run is, and why it failed.
+    """Return the state of a run, and why it failed.
 
-    One that was killed has not failed: it is as unfinished as if the machine had stopped.
+    A killed run has not failed: it is unfinished, as if the machine had stopped.
     """
     if folder.finished:
         return "finished", ""
@@ -103,7 +110,7 @@ def state_of(folder: RunFolder) -> tuple[State, str]:
 
 
 def refused_folder(root: Path, asked: TrainConfig) -> RunFolder:
-    """Where it is kept why a configuration was refused, whose run has no name."""
+    """Return the folder that stores why a configuration was refused, since its run has no name."""
     return RunFolder(root / f"refused-{digest(stable_values(asked))}")
 
 
@@ -133,11 +140,11 @@ def _plan_one(
 
 
 def _shared_loaders() -> dict[str, Callable[..., Any]]:
-    """Loaders for `resolve` that read data and weights once for all runs that share them."""
+    """Return loaders for `resolve` that cache data and weights across runs."""
     domains, classifier = cache(load_domains), cache(load_classifier)
 
     def model(name: str, *, fresh: bool, image_size: int | None, seed: int) -> PretrainedModel:
-        seed = seed if fresh else 0  # pre-trained weights do not depend on it
+        seed = seed if fresh else 0  # pre-trained weights do not depend on the seed
         return classifier(name, fresh=fresh, image_size=image_size, seed=seed)
 
     return {"domains_loader": domains, "model_loader": model}
@@ -148,7 +155,7 @@ LIKENESS = (
     ("network", ("model", "from_scratch", "inputs", "trainable", "image_size")),
     ("inputs", ("inputs", "trainable", "image_size")),
 )
-"""What a measured run must share to tell of another; the most alike first."""
+"""Settings that a measured run must share with the estimated one; most similar first."""
 WORDS = {
     "method": "the same network, inputs and method",
     "network": "the same network and inputs, other methods",
@@ -159,7 +166,10 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that a run takes in one worker, None where nothing is known, and from what."""
+    """Estimated seconds of a run in one worker, and what the estimate is based on.
+
+    `seconds` is None if no similar run has been measured.
+    """
 
     seconds: float | None
     likeness: str
@@ -168,7 +178,7 @@ class Estimate:
 
 
 class CostEstimator:
-    """Seconds per image of finished runs, by what they have in common."""
+    """Seconds per image of finished runs, grouped by shared settings."""
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
         self._rates: dict[tuple[Any, ...], list[float]] = {}
@@ -176,7 +186,7 @@ class CostEstimator:
             self.add(record)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Learn from a finished run's record."""
+        """Add the record of a finished run."""
         config, cost = TrainConfig.from_record(record).flat(), record["cost"]
         num = cost["steps"] * _per_step(config, record["machine"]["num_processes"])
         if num:
@@ -185,7 +195,7 @@ class CostEstimator:
                 self._rates.setdefault(key, []).append(cost["elapsed_s"] / num)
 
     def estimate(self, planned: PlannedRun) -> Estimate:
-        """The median rate of the most alike runs, for the images that this one will draw."""
+        """Estimate a run's time from its images and the median rate of the most similar runs."""
         config = planned.config.flat()
         num = planned.num_steps * _per_step(config, planned.num_processes)
         for likeness, names in LIKENESS:
@@ -196,20 +206,20 @@ class CostEstimator:
 
 
 def read_records(root: Path) -> list[dict[str, Any]]:
-    """Records of the finished training runs in a folder; a damaged one measures nothing."""
+    """Read the records of finished training runs in a folder; damaged ones are skipped."""
     found = []
     for path in sorted(root.glob("*/record.json")):
         try:
             record = json.loads(path.read_text())
             if record["kind"] == "training" and {"config", "cost", "machine"} <= record.keys():
                 found.append(record)
-        except (ValueError, KeyError, TypeError):  # `hf-wbc compare` names it
+        except (ValueError, KeyError, TypeError):  # reported by `hf-wbc compare`
             continue
     return found
 
 
 def total_cost(estimates: Sequence[Estimate], num_workers: int) -> float:
-    """Seconds until the last of the runs whose time is known ends, in the order of the study."""
+    """Return the seconds until the last run with a known time finishes, in the study's order."""
     free = [0.0] * num_workers
     for estimate in estimates:
         place = free.index(min(free))
@@ -220,7 +230,7 @@ def total_cost(estimates: Sequence[Estimate], num_workers: int) -> float:
 def describe_estimate(
     runs: Sequence[PlannedRun], estimates: Sequence[Estimate], num_workers: int
 ) -> list[str]:
-    """The estimate of the runs that are left in sentences, with what is not known."""
+    """Describe the estimate for the remaining runs in sentences, including what is unknown."""
     known = [estimate for estimate in estimates if estimate.seconds is not None]
     lines = []
     if known:
@@ -239,10 +249,11 @@ def describe_estimate(
 
 
 def duration(seconds: float) -> str:
-    """A length of time as a person says it.
+    """Format a duration for display.
 
-    >>> duration(42), duration(600), duration(4000), duration(200_000)
-    ('42 s', '10 min', '1 h 07 min', '2 d 7 h')
+    Examples:
+        >>> duration(42), duration(600), duration(4000), duration(200_000)
+        ('42 s', '10 min', '1 h 07 min', '2 d 7 h')
     """
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Where a study stands while it runs: what waits, runs and is over, and how long it will take."""
+"""Progress of a running study: the state of each run, and the remaining time."""
 
 import time
 from collections.abc import Sequence
@@ -21,38 +21,38 @@ OVER = ("finished", "failed", "killed")
 
 @dataclass
 class RunProgress:
-    """One run that was to be done."""
+    """Progress of one run."""
 
     planned: PlannedRun
     weight: float
-    """Its share of the work."""
+    """Work of the run: estimated seconds, or images if an estimate is missing."""
     place: Place = "waiting"
     first: int | None = None
-    """The step that was told first, from which it resumed."""
+    """The first reported step, from which the run resumed."""
     step: int = 0
     started: float = 0.0
     seconds: float = 0.0
-    """That it took, when it is over."""
+    """Duration of the run once it has ended."""
     what: str = ""
-    """Why it failed."""
+    """Why the run failed."""
 
     @property
     def fraction(self) -> float:
-        """How much of it has been done here."""
+        """Fraction of the run that was done in this session."""
         if self.place in OVER:
             return 1.0
         return (self.step - (self.first or 0)) / max(1, self.planned.num_steps)
 
     @property
     def left(self) -> float:
-        """How much of it is still to be done."""
+        """Fraction of the run that remains."""
         if self.place in OVER:
             return 0.0
         return 1.0 - self.step / max(1, self.planned.num_steps)
 
 
 class StudyProgress:
-    """All runs of a study, those that were to be done among them, told of every event."""
+    """Progress of all runs of a study, updated with every event."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class StudyProgress:
     ) -> None:
         self.num_runs = len(runs)
         self.num_before = sum(run.state == "finished" for run in runs)
-        """Runs that were finished when the study was started."""
+        """Runs that were finished before the study started."""
         self.skipped = [run for run in runs if run.state != "finished" and run not in left]
-        """Runs that failed before or were refused."""
+        """Runs that failed earlier or were refused."""
         known = [estimate.seconds for estimate in estimates]
         self.guess = None if None in known else total_cost(estimates, num_workers)
-        """Seconds that all will take, before anything has been done."""
+        """Estimated seconds of all runs, before any work is done."""
         self.stands = [
             RunProgress(run, _images(run) if self.guess is None else estimate.seconds or 0.0)
             for run, estimate in zip(left, estimates, strict=True)
@@ -76,7 +76,7 @@ class StudyProgress:
         self.start = time.monotonic()
 
     def tell(self, event: Event) -> RunProgress | None:
-        """Take note of an event; the run that it is about."""
+        """Update the progress with an event, and return the run that it concerns."""
         if event.kind == "tick":
             return None
         stand, now = self.stands[event.number], time.monotonic()
@@ -93,30 +93,36 @@ class StudyProgress:
         return stand
 
     def count(self, *places: Place) -> int:
+        """Return the number of runs in any of these states."""
         return sum(stand.place in places for stand in self.stands)
 
     @property
     def num_over(self) -> int:
+        """Number of runs of this session that have ended."""
         return sum(stand.place in OVER for stand in self.stands)
 
     @property
     def num_finished(self) -> int:
+        """Number of finished runs, including those finished before."""
         return self.num_before + self.count("finished")
 
     def troubles(self) -> list[tuple[str, PlannedRun, str]]:
-        """(word, run, why) of every run that is not finished for a reason."""
+        """Return (state, run, reason) of every run that did not finish."""
         ended = [(s.place, s.planned, s.what) for s in self.stands if s.what]
         return [*ended, *((run.state, run, run.failure) for run in self.skipped)]
 
     @property
     def done(self) -> float:
-        """Fraction of all the work."""
+        """Fraction of the total work that is done."""
         all_work = sum(stand.weight for stand in self.stands)
         left = sum(stand.weight * stand.left for stand in self.stands)
         return 1.0 - left / all_work if all_work else 1.0
 
     def remaining_s(self) -> float | None:
-        """Seconds to the end at the rate so far; before anything is done, as was estimated."""
+        """Return the remaining seconds at the rate so far.
+
+        Before any work is done, the estimate is used instead; None if there is none.
+        """
         elapsed = time.monotonic() - self.start
         here = sum(s.weight * s.fraction for s in self.stands if s.place in ("finished", "running"))
         left = sum(stand.weight * stand.left for stand in self.stands)

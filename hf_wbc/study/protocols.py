@@ -1,8 +1,8 @@
-"""Ready studies: the protocols of the field, as functions that return TrainConfigs.
+"""Predefined studies: common protocols of the field, as functions that return TrainConfigs.
 
-`data` is the folder of the prepared datasets, or an organisation of the Hub. No `methods` means
-all that fit: those that need images are left out on features, those that need a target without one.
-`fields` are any others of TrainConfig.
+`data` is the folder of the prepared datasets, or an organization on the Hub. Without `methods`,
+a study uses every method that fits: methods that need images are excluded on features, and methods
+that need a target are excluded without one. `fields` sets any other fields of TrainConfig.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ NETWORKS = ("convnextv2-tiny",)
 def sweep(
     configs: Sequence[TrainConfig], methods: Sequence[str], networks: Sequence[str], seeds: int
 ) -> list[TrainConfig]:
-    """Every method x network x seed of some directions; no methods are all that fit."""
+    """Combine configurations with methods, networks and seeds; no methods means all that fit."""
     return [
         config.replace(method=method, model=network, seed=seed)
         for config in configs
@@ -33,7 +33,7 @@ def sweep(
 
 
 def fitting_methods(config: TrainConfig) -> list[str]:
-    """The methods that a configuration has all for, in alphabetical order."""
+    """Return the methods whose requirements a configuration meets, in alphabetical order."""
     from hf_wbc.adaptation import load_method, method_names
 
     found = []
@@ -53,7 +53,7 @@ def acevedo_to_matek(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Train on Acevedo_20, adapt to Matek_19 without its labels."""
+    """Train on Acevedo_20 and adapt to Matek_19 without its labels."""
     return sweep([_direction(data, "acevedo_20", "matek_19", fields)], methods, networks, seeds)
 
 
@@ -64,7 +64,7 @@ def matek_to_acevedo(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Train on Matek_19, adapt to Acevedo_20 without its labels."""
+    """Train on Matek_19 and adapt to Acevedo_20 without its labels."""
     return sweep([_direction(data, "matek_19", "acevedo_20", fields)], methods, networks, seeds)
 
 
@@ -76,7 +76,7 @@ def acevedo_matek_to_others(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Train on Acevedo_20 and Matek_19, adapt to WBC_1, WBC_2 and MLL23, to each by itself."""
+    """Train on Acevedo_20 and Matek_19; adapt to WBC_1, WBC_2 and MLL23 separately."""
     pairs = [_direction(data, "acevedo_20,matek_19", target, fields) for target in targets]
     return sweep(pairs, methods, networks, seeds)
 
@@ -90,11 +90,11 @@ def leave_one_out(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Each domain in turn is the unseen one; the others train, or all but one that selects.
+    """Use each domain in turn as the target; train on the others.
 
-    With `source_val`, the others' own validation images choose the weights. With `held_out`, a
-    domain that is neither trained on nor scored for the result does: each of the others in turn.
-    The target's labels choose nothing.
+    With the selection rule `source_val`, the sources' own validation images select the weights.
+    With `held_out`, one of the other domains is excluded from training and selects the weights;
+    each of them takes this role in turn. The target's labels are never used for selection.
     """
     if len(domains) < 3 and "held_out" in selections:
         raise ValueError(
@@ -126,7 +126,7 @@ def ceilings(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Train and score in one domain: what labels of the target would give."""
+    """Train and score on the same domain: the upper bound that target labels would give."""
     return sweep(
         [_direction(data, domain, "", fields) for domain in domains], methods, networks, seeds
     )
@@ -139,7 +139,7 @@ def toy(
     steps: int = 100,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """Six methods x two directions between drawn laboratories x two seeds, in minutes on a CPU."""
+    """Run six methods in two directions between drawn laboratories, in minutes on a CPU."""
     home, away = TOY_DOMAINS
     fields = {**TOY_FIELDS, "eval_steps": max(1, steps // 4), **fields, "steps": steps}
     directions = [
@@ -150,7 +150,7 @@ def toy(
 
 
 def _direction(data: str, sources: str, target: str, fields: dict[str, Any]) -> TrainConfig:
-    """From some sources, joined by commas, to a target, or to none."""
+    """Return the configuration for comma-separated sources and one target, or none."""
     refs = _refs(data, sources.split(","))
     return TrainConfig(sources=refs, target=_refs(data, [target] if target else []), **fields)
 

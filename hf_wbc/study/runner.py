@@ -1,7 +1,7 @@
-"""The runner on this machine: a queue of tasks, a few warm workers, and what becomes of each run.
+"""Run a study's tasks on this machine: a queue and a pool of warm workers.
 
-A worker that the system kills takes down its run alone, and another one takes its place. Runs that
-another process is writing, perhaps of the same study started elsewhere, are asked for again later.
+If the system kills a worker, only its run is lost, and another worker replaces it. Runs that
+another process is currently writing, perhaps for the same study, are retried later.
 """
 
 import os
@@ -20,16 +20,16 @@ from hf_wbc.study.task import Outcome, Task, keep_failure
 from hf_wbc.study.worker import Worker, WorkerEnvironment
 
 AGAIN_S = 2.0
-"""Until a run that was busy is asked for again."""
+"""Seconds until a busy run is retried."""
 TOLD_S = 0.5
-"""Between two calls of the watcher at most, so that clocks go on."""
+"""Maximum seconds between two calls of the watcher, so that displayed times advance."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What has happened to the task of that number; `tick` is that nothing has.
+    """An event of the task with that number; `tick` means that only time has passed.
 
-    One that `waits` has been queued again.
+    A task that `waits` is queued again.
     """
 
     kind: Literal["started", "step", "waits", "ended", "tick"]
@@ -40,17 +40,17 @@ class Event:
 
 @dataclass(frozen=True)
 class MachineResources:
-    """How the machine is shared out."""
+    """Number of workers, and the threads and GPUs of each."""
 
     num_workers: int
     threads: int = 1
     devices: tuple[str, ...] = ()
-    """GPUs, one worker after the other; none leaves them to every worker."""
+    """GPUs, assigned to workers round-robin; if empty, every worker sees all GPUs."""
 
 
 @dataclass
 class _Queue:
-    """Tasks that wait, by number; some not before a time."""
+    """Numbers of waiting tasks; those in `later` wait until a given time."""
 
     waiting: deque[int]
     later: list[tuple[float, int]] = field(default_factory=list)
@@ -69,9 +69,12 @@ class _Queue:
 def detect_machine(
     num_workers: int | None = None, threads: int = 1, launched: bool = False
 ) -> MachineResources:
-    """A worker for each GPU, which it has to itself; without one, for every `threads` cores.
+    """Choose the number of workers: one per GPU, or one per `threads` cores without a GPU.
 
-    Runs that `accelerate launch` spreads over GPUs go one by one. ValueError for fewer than one.
+    Runs that `accelerate launch` distributes over GPUs run one at a time.
+
+    Raises:
+        ValueError: If an argument is less than 1.
     """
     import torch
 
@@ -91,14 +94,21 @@ def detect_machine(
 def run_tasks(
     tasks: Sequence[Task], machine: MachineResources, logs: Path, watch: Callable[[Event], None]
 ) -> list[Outcome]:
-    """Do all tasks; how each ended, in their order. `watch` is told of everything.
+    """Execute all tasks; no worker survives this call, even after an error or Ctrl-C.
 
-    However this ends, by an error or Ctrl-C too, no worker is left.
+    Args:
+        tasks: The tasks.
+        machine: Number of workers, threads and GPUs.
+        logs: Folder for the workers' output.
+        watch: Called with every event.
+
+    Returns:
+        The outcome of each task, in order.
     """
     outcomes: dict[int, Outcome] = {}
     queue = _Queue(deque(range(len(tasks))))
     busy: dict[int, tuple[Worker, int]] = {}
-    """Worker and number of its task, by the worker's place."""
+    """Worker and task number, by the worker's slot."""
     idle: dict[int, Worker] = {}
     try:
         while queue or busy:
@@ -143,7 +153,7 @@ def _give_out(
     logs: Path,
     watch: Callable[[Event], None],
 ) -> None:
-    """Give every free place the next task, and a worker where it has none."""
+    """Assign the next task to every free slot, starting a worker where there is none."""
     for place in range(machine.num_workers):
         if place in busy or (number := queue.next()) is None:
             continue
@@ -165,7 +175,7 @@ def _surroundings(machine: MachineResources, place: int, logs: Path) -> WorkerEn
 
 
 def _heard(busy: dict[int, tuple[Worker, int]]) -> list[int]:
-    """Places of workers that have said something, or died; after a while of silence, none."""
+    """Return the slots of workers that sent a message or died; empty after a timeout."""
     places: dict[Any, int] = {}
     for place, (worker, _) in busy.items():
         places |= {worker.connection: place, worker.process.sentinel: place}
@@ -177,9 +187,9 @@ def _heard(busy: dict[int, tuple[Worker, int]]) -> list[int]:
 
 
 def _bury(worker: Worker, task: Task) -> Outcome:
-    """What became of a task whose worker is no more; whatever it had started ends too."""
+    """Return the outcome of a task whose worker died, and end the worker's child processes."""
     code = worker.end()
-    if RunFolder(task.folder).finished:  # it died between the record and the answer
+    if RunFolder(task.folder).finished:  # it died after the record, before the answer
         return Outcome("finished")
     if code < 0:
         what = f"its process was killed by {signal.Signals(-code).name}"
@@ -193,7 +203,7 @@ def _bury(worker: Worker, task: Task) -> Outcome:
 
 
 def _devices() -> tuple[str, ...]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """Return the GPUs that this process may use, as named in CUDA_VISIBLE_DEVICES."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")

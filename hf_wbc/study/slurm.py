@@ -1,7 +1,8 @@
-"""The runner on a SLURM cluster: an array job with a limit, one job a run, through submitit.
+"""Run a study's tasks on a SLURM cluster: an array job with one job per run, through submitit.
 
-A job that is preempted or out of time is queued again and goes on from its last evaluation. The
-jobs outlive who submitted them; the same study asked for again finds those that are still queued.
+A job that is preempted or reaches its time limit is queued again and resumes from its last
+evaluation. Jobs continue when the submitting process exits; starting the same study again finds
+the jobs that are still queued.
 """
 
 import getpass
@@ -19,27 +20,31 @@ from hf_wbc.study.task import Outcome, Task, keep_failure
 
 POLL_S = 5.0
 MISSING = 3
-"""Looks at the queue in which a job is not found until it is taken for ended."""
+"""Number of consecutive polls without a job in the queue until it counts as ended."""
 TIME_MIN = 240
-"""A job's time limit where none is asked for; one that needs more is queued again."""
+"""Default time limit of a job in minutes; a longer job is queued again."""
 MAX_TIMEOUTS = 100
 BUSY_S = 5.0
 SUBMITTED, JOBS = "slurm", "slurm.json"
-"""What submitit keeps of each job, and the job of each run, beside what the runs print."""
+"""Beside the runs' output: the folder of submitit, and the file with the job of each run."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What SLURM starts: a task, again from the start of this call after it was queued again.
+    """A job that SLURM starts; once requeued, it executes the task again from the beginning.
 
-    submitit hears signals once it has read this; until then they end the job.
+    submitit handles signals only after it has unpickled the job; until then they end it.
     """
 
     task: Task
     threads: int
 
     def __call__(self) -> str:
-        """Do the task; RuntimeError when it failed, so that SLURM knows it too."""
+        """Execute the task.
+
+        Raises:
+            RuntimeError: If the task failed, so that SLURM marks the job as failed.
+        """
         import torch
 
         from hf_wbc.study.execute import execute_task
@@ -47,7 +52,7 @@ class Job:
         torch.set_num_threads(self.threads)
         remove(RunFolder(self.task.folder).failure)
         outcome = execute_task(self.task, lambda row: None)
-        while outcome.ending == "busy":  # the process that was preempted may still be ending
+        while outcome.ending == "busy":  # the preempted process may still be exiting
             time.sleep(BUSY_S)
             outcome = execute_task(self.task, lambda row: None)
         if outcome.ending != "finished":
@@ -55,13 +60,13 @@ class Job:
         return outcome.ending
 
     def checkpoint(self) -> Any:
-        """For submitit, which calls this before it queues the job again."""
+        """Return the job to queue again; called by submitit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
     __submitit_checkpoint__ = checkpoint
-    """The method's name from the next submitit on."""
+    """The method's name in the next version of submitit."""
 
 
 def run_on_slurm(
@@ -71,9 +76,20 @@ def run_on_slurm(
     watch: Callable[[Event], None],
     options: Mapping[str, Any],
 ) -> list[Outcome]:
-    """Submit the tasks that are not queued yet, and wait for all; how each ended.
+    """Submit the tasks that are not queued yet, and wait for all tasks.
 
-    ValueError where there is no SLURM or submitit, and for what sbatch refuses.
+    Args:
+        tasks: The tasks.
+        machine: Threads of each job, and the number of jobs at a time.
+        logs: Folder for the output of the jobs.
+        watch: Called with every event.
+        options: Options of sbatch.
+
+    Returns:
+        The outcome of each task, in order.
+
+    Raises:
+        ValueError: If SLURM or submitit is not available, or sbatch rejects the jobs.
     """
     require_slurm()
     known = read_json(logs / JOBS) if (logs / JOBS).exists() else {}
@@ -88,7 +104,11 @@ def run_on_slurm(
 
 
 def require_slurm() -> None:
-    """ValueError where jobs cannot be submitted."""
+    """Require that jobs can be submitted.
+
+    Raises:
+        ValueError: If submitit or a SLURM command is missing.
+    """
     import importlib.util
 
     if importlib.util.find_spec("submitit") is None:
@@ -101,10 +121,11 @@ def require_slurm() -> None:
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE as options of sbatch, by submitit's names; the time in minutes.
+    """Parse NAME=VALUE pairs into sbatch options with submitit's names; the time is in minutes.
 
-    >>> parse_options(["partition=gpu", "time=60", "gpus-per-node=2"])
-    {'partition': 'gpu', 'time': 60, 'gpus_per_node': 2}
+    Examples:
+        >>> parse_options(["partition=gpu", "time=60", "gpus-per-node=2"])
+        {'partition': 'gpu', 'time': 60, 'gpus_per_node': 2}
     """
     found: dict[str, Any] = {}
     for option in options:
@@ -120,7 +141,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
 def _submit(
     tasks: Sequence[Task], machine: MachineResources, logs: Path, options: Mapping[str, Any]
 ) -> list[str]:
-    """Submit one array job; the id of each task's job."""
+    """Submit one array job, and return the id of each task's job."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -149,7 +170,7 @@ def _submit(
 def _wait(
     tasks: Sequence[Task], ids: Sequence[str], logs: Path, watch: Callable[[Event], None]
 ) -> list[Outcome]:
-    """Look at the queue and at the run folders until every run is over."""
+    """Poll the queue and the run folders until every run has ended."""
     outcomes: dict[int, Outcome] = {}
     states = dict.fromkeys(range(len(tasks)), "PENDING")
     missed = dict.fromkeys(range(len(tasks)), 0)
@@ -176,8 +197,8 @@ def _wait(
 def _tell(
     watch: Callable[[Event], None], number: int, task: Task, states: dict[int, str], state: str
 ) -> None:
-    """What has changed of a job that is queued or runs."""
-    if state not in ("PENDING", "RUNNING"):  # on its way from one to the other
+    """Report changes of a job that is queued or running."""
+    if state not in ("PENDING", "RUNNING"):  # in transition
         return
     if state != states[number]:
         watch(Event("started" if state == "RUNNING" else "waits", number))
@@ -187,7 +208,7 @@ def _tell(
 
 
 def _ended(task: Task, job: str, logs: Path) -> Outcome:
-    """What became of a run whose job is no longer there and that is not finished."""
+    """Return the outcome of an unfinished run whose job is no longer in the queue."""
     failure, log = RunFolder(task.folder).failure, logs / SUBMITTED / job
     if failure.exists():
         return Outcome("failed", str(read_json(failure).get("what", "")))
@@ -197,9 +218,9 @@ def _ended(task: Task, job: str, logs: Path) -> Outcome:
 
 
 def _queue() -> dict[str, str]:
-    """The user's jobs that are pending or run: state by id, `12_3` for the tasks of an array."""
+    """Return the user's pending and running jobs: state by id, `12_3` for the tasks of an array."""
     command = ["squeue", "--noheader", "--array", "--format=%i|%T", "--user", getpass.getuser()]
-    for _ in range(10):  # slurmctld is away for a moment when it is busy or restarted
+    for _ in range(10):  # slurmctld is briefly unavailable when it is busy or restarts
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode == 0:
             rows = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)

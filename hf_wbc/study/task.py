@@ -1,4 +1,4 @@
-"""A task of a study: what is handed to a worker or a cluster, and how it ended.
+"""A task of a study: what a worker or cluster job executes, and its outcome.
 
 This module imports nothing heavy: a cluster job must handle signals soon after it starts.
 """
@@ -27,22 +27,22 @@ __all__ = [
 LOG_FOLDER = ".study"
 """Folder beside the run folders for the output of the runs."""
 LOG_TAIL_LINES = 40
-"""Number of last log lines that are kept with a failure."""
+"""Number of last log lines that are stored with a failure."""
 Ending = Literal["finished", "failed", "killed", "busy"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run to do; it can be pickled and sent to other processes and machines."""
+    """A run to execute; it can be pickled and sent to other processes and machines."""
 
     config: Mapping[str, Any]
-    """The configuration as the user gave it."""
+    """The configuration as the user specified it."""
     identity: Mapping[str, Any]
-    """What names the run's folder; empty when the configuration was refused."""
+    """Determines the name of the run's folder; empty if the configuration was refused."""
     folder: Path
     """The run's folder."""
     features: Path
-    """Folder of embedded features."""
+    """Folder for extracted features."""
     log: Path
     """File for the run's output."""
     launch: tuple[str, ...] | None = None
@@ -58,13 +58,19 @@ class Outcome:
 
 
 def pending_tasks(runs: Sequence["PlannedRun"], retry: bool) -> list["PlannedRun"]:
-    """The runs to do: new and unfinished ones, and failed ones if `retry`."""
+    """Return the runs to execute: new and unfinished ones, and failed ones if `retry`."""
     states = {"new", "unfinished", *(["failed"] if retry else [])}
     return [run for run in runs if run.state in states]
 
 
 def make_task(run: "PlannedRun", features: Path, launch: Sequence[str] | None = None) -> Task:
-    """The task of a planned run; see `Task` for the arguments."""
+    """Create the task of a planned run.
+
+    Args:
+        run: The planned run.
+        features: Folder for extracted features.
+        launch: Arguments of `accelerate launch`; None trains in the process that executes the task.
+    """
     root = run.folder.path.parent
     return Task(
         config=run.asked.to_dict(),
@@ -77,7 +83,7 @@ def make_task(run: "PlannedRun", features: Path, launch: Sequence[str] | None = 
 
 
 def keep_failure(task: Task, reason: str, *, trace: str = "", killed: bool = False) -> None:
-    """Write to the run's folder why it ended, with the last lines of its log."""
+    """Write the reason of a failure to the run's folder, with the last lines of its log."""
     log = task.log.read_text(errors="replace") if task.log.exists() else ""
     tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
     failure = {"what": reason, "killed": killed, "traceback": trace, "log": tail}
@@ -85,7 +91,7 @@ def keep_failure(task: Task, reason: str, *, trace: str = "", killed: bool = Fal
 
 
 def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
-    """Write why runs are refused, and remove earlier refusals that no longer apply."""
+    """Record why runs are refused, and remove earlier refusals that no longer apply."""
     from hf_wbc.study.plan import refused_folder
 
     for run in runs:
@@ -96,7 +102,7 @@ def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
 
 
 def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
-    """Arguments of `accelerate launch`, and the number of processes that they start.
+    """Return the arguments of `accelerate launch`, and the number of processes that it starts.
 
     Args:
         words: As on the command line, with or without leading dashes; None does not launch.
@@ -104,8 +110,9 @@ def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, i
     Raises:
         ValueError: If the number of processes is missing; it is part of a run's identity.
 
-    >>> parse_launch(["multi_gpu", "num_processes=4"])
-    (('--multi_gpu', '--num_processes=4'), 4)
+    Examples:
+        >>> parse_launch(["multi_gpu", "num_processes=4"])
+        (('--multi_gpu', '--num_processes=4'), 4)
     """
     if words is None:
         return None, 1

@@ -1,7 +1,7 @@
-"""A process that does one task after another, warm, and never outlives who started it.
+"""A worker process that executes tasks one after another and never outlives its parent.
 
-It leads a process group of its own: Ctrl-C in the terminal does not reach it, and whatever it
-started ends with it.
+It leads its own process group, so Ctrl-C in the terminal does not reach it, and all processes that
+it starts end with it.
 """
 
 import os
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from hf_wbc.study.task import Task
 
 START: Final = "spawn"
-"""How processes begin: a forked one could not use a GPU that its parent has looked at."""
+"""Start method of processes: a forked process could not use a GPU that its parent initialized."""
 REPORT_S = 0.2
-"""Steps are not told more often than this."""
+"""Minimum seconds between two reported steps."""
 PATIENCE_S = 5.0
-"""For a group to end by itself once it was asked to."""
+"""Seconds that a process group has to exit after a request."""
 
 
 @dataclass(frozen=True)
 class WorkerEnvironment:
-    """What a worker is given once."""
+    """Settings of a worker that do not change between tasks."""
 
     threads: int
     device: str | None
-    """The one GPU that it sees, as in CUDA_VISIBLE_DEVICES; None leaves that as it is."""
+    """The only GPU that the worker sees, as in CUDA_VISIBLE_DEVICES; None leaves that unchanged."""
     log: Path
-    """What it prints before its first task."""
+    """File for output before the first task."""
 
 
 class Worker:
-    """The handle of a process that does tasks."""
+    """Handle of a worker process."""
 
     def __init__(self, surroundings: WorkerEnvironment) -> None:
         _start_tracker()
@@ -55,14 +55,14 @@ class Worker:
         theirs.close()
 
     def give(self, task: "Task") -> None:
-        """Start a task; a worker that has died is noticed later, by its sentinel."""
+        """Start a task; if the worker has died, its sentinel reports that later."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(task)
 
     def receive(self) -> Any:
-        """What it has said, or None when it has died without a word.
+        """Return the worker's message, or None if it died without one.
 
-        To be called when the connection or the sentinel is ready.
+        Call this when the connection or the sentinel is ready.
         """
         try:
             return self.connection.recv() if self.connection.poll() else None
@@ -70,13 +70,13 @@ class Worker:
             return None
 
     def leave(self) -> None:
-        """Tell an idle worker that no task will come."""
+        """Tell an idle worker to exit."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(None)
         self.process.join(PATIENCE_S)
 
     def end(self) -> int:
-        """End the process and all that it started; its exit code."""
+        """End the process and all processes that it started; return its exit code."""
         self._signal(signal.SIGTERM)
         self.process.join(PATIENCE_S)
         self._signal(signal.SIGKILL)
@@ -87,7 +87,7 @@ class Worker:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self.process.pid is not None
-        if self.process.is_alive():  # perhaps not yet the leader of its group
+        if self.process.is_alive():  # it may not lead its process group yet
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
         with suppress(ProcessLookupError, PermissionError):
@@ -95,9 +95,9 @@ class Worker:
 
 
 def _start_tracker() -> None:
-    """Start multiprocessing's own process, which unblocks Ctrl-C and so has to be there before.
+    """Start multiprocessing's resource tracker early, because starting it unblocks Ctrl-C.
 
-    It would complain of what workers have left that were killed.
+    Its warnings about resources of killed workers are suppressed.
     """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
@@ -110,9 +110,9 @@ def _start_tracker() -> None:
 
 
 def _serve(connection: Connection, surroundings: WorkerEnvironment) -> None:
-    """Answer each task with ("outcome", Outcome), after ("row", ...) for what the engine reports.
+    """Answer each task with ("outcome", Outcome), preceded by ("row", ...) for progress.
 
-    A worker whose task failed ends: what the error left behind shall not reach the next run.
+    A worker exits after a failed task, so that the failure cannot affect the next run.
     """
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -139,7 +139,7 @@ def _serve(connection: Connection, surroundings: WorkerEnvironment) -> None:
 
 
 class _Teller:
-    """Sends on what the engine reports, but not every step."""
+    """Forwards the engine's progress at a limited rate."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.last = connection, 0.0
@@ -148,12 +148,12 @@ class _Teller:
         now = time.monotonic()
         if now - self.last >= REPORT_S or "of" not in row:
             self.last = now
-            with suppress(BrokenPipeError, ConnectionResetError):  # this process ends too, at once
+            with suppress(BrokenPipeError, ConnectionResetError):  # this process ends soon too
                 self.connection.send(("row", {"step": row["step"]}))
 
 
 def print_to(log: Path) -> None:
-    """Send what this process and its children print, also from C, to a file."""
+    """Redirect the output of this process and its children, including C code, to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
