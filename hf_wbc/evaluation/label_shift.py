@@ -41,7 +41,7 @@ from hf_wbc.text import did_you_mean
 
 
 def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
-    """Return calibrated logits (N, C) + log(priors); their softmax is the posterior under the
+    """Return calibrated logits (N, C) + log(priors), whose softmax is the posterior under the
     priors.
     """
     scale, bias = prior_correction(calibration, priors)

@@ -45,7 +45,7 @@ RLLS_CONFIDENCE = 0.05
 NO_IMAGE = 0.01
 """EM sets the prior of a class with fewer expected images than this to 0."""
 FLOOR = 1e-12
-"""Lower bound of the priors after an extrapolation, because EM cannot leave a prior of exactly 0."""
+"""Lower bound of the priors after an extrapolation; EM cannot leave a prior of exactly 0."""
 LEAST = 1e-30
 """Lower bound of the likelihood of an image. In single precision, the likelihood of an image with
 weight 0 and a class of prior 0 is 0, which would cause a division by zero."""
@@ -100,8 +100,9 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
 
 
 def rlls_strength(num_classes: int, num_source: int) -> float:
-    """Return rho = 0.01 * 3 * delta; delta bounds the error of a confusion from `num_source`
-    images.
+    """Return rho = 0.01 * 3 * delta, the penalty factor of RLLS.
+
+    Delta bounds the error of a confusion matrix estimated from `num_source` images.
     """
     bits = 2 * np.log(2 * num_classes / RLLS_CONFIDENCE) / num_source
     return float(RLLS_STRENGTH * 3 * (bits / 3 + np.sqrt(bits)))

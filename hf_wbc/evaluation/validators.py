@@ -53,11 +53,10 @@ def entropy(probabilities: Floats) -> float:
 
 
 def info_max(probabilities: Floats) -> float:
-    """Return H(mean p) - mean H(p), the mutual information of image and prediction; higher is
-    better.
+    """Return the mutual information of image and prediction; higher is better.
 
-    Information maximization is the loss of SHOT (Liang et al. 2020, arXiv:2002.08546), and a
-    validator in Musgrave et al. 2022 (arXiv:2208.07360).
+    This is H(mean p) - mean H(p). Information maximization is the loss of SHOT (Liang et al. 2020,
+    arXiv:2002.08546), and a validator in Musgrave et al. 2022 (arXiv:2208.07360).
 
     Args:
         probabilities: Predicted probabilities (N, C).
@@ -142,8 +141,7 @@ def softmax_corr_prior(probabilities: Floats, priors: Floats) -> float:
 
 
 def agreement(probabilities: Floats, ensemble: Floats | None) -> float:
-    """Return the fraction of images on which the ensemble predicts the same class; higher is
-    better.
+    """Return the fraction of predictions that agree with the ensemble; higher is better.
 
     Disagreement between models predicts their error (Jiang et al. 2022, arXiv:2106.13799).
 
