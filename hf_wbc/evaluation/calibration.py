@@ -136,7 +136,7 @@ def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def class_balanced_weights(place: Ids) -> Floats:
-    """Return weights (N,) that sum to 1 and give every class in `place` (N,) the same total weight."""
+    """Return weights (N,) that sum to 1 and give each class in `place` (N,) the same total."""
     counts = np.bincount(place)
     return 1 / (counts[place] * np.count_nonzero(counts))
 

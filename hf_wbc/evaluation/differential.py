@@ -96,8 +96,9 @@ class Differential:
 
     @property
     def doubtful(self) -> bool:
-        """Whether more than the class fractions differs from the sources; if so, trust neither the
-        fractions nor the intervals.
+        """Whether more than the class fractions differs from the sources.
+
+        If so, trust neither the fractions nor the intervals.
         """
         if self.misfit is None or self.misfit_limit is None:
             return False
@@ -225,8 +226,9 @@ def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
 
 
 def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float:
-    """Return the total variation between predictions (N, C) and those expected from `fractions`
-    (C,).
+    """Return the total variation between predictions and those expected from fractions.
+
+    The predictions are probabilities (N, C), the fractions are (C,).
     """
     k = len(fractions)
     pairs = held_out.labels * k + held_out.logits.argmax(1)

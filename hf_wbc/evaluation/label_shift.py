@@ -41,8 +41,9 @@ from hf_wbc.text import did_you_mean
 
 
 def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
-    """Return calibrated logits (N, C) + log(priors), whose softmax is the posterior under the
-    priors.
+    """Return calibrated logits (N, C) + log(priors).
+
+    Their softmax is the posterior under the priors (C,).
     """
     scale, bias = prior_correction(calibration, priors)
     return checked_logits(logits, "", len(bias)) * scale + bias
@@ -353,7 +354,7 @@ def _shares(counts: Floats) -> Floats:
 
 
 def _filled(values: Floats, seen: NDArray[np.bool_], rest: Any) -> tuple[Any, ...]:
-    """Expand values (K,) of the seen classes to all classes (C,), using `rest` for the others."""
+    """Expand values (K,) of the seen classes to all classes (C,), with `rest` for the others."""
     of_class = iter(values.tolist())
     return tuple(next(of_class) if known else rest for known in seen.tolist())
 

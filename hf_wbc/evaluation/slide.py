@@ -66,9 +66,7 @@ class Slide:
 
     @property
     def counted(self) -> Flags:
-        """Whether each cell (N,) is counted: all cells except those that are rejected and not
-        named.
-        """
+        """Mask (N,) of the counted cells: all except those that are rejected and not named."""
         return self.named | ~self.rejected
 
     @property
