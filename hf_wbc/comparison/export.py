@@ -67,8 +67,9 @@ def _cell(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape text for LaTeX; a leading bracket would be parsed as an argument of the preceding
-    line.
+    """Escape text for LaTeX.
+
+    A leading bracket would be parsed as an argument of the preceding line.
     """
     plain = "".join(_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
     return f"{{}}{plain}" if plain.startswith("[") else plain

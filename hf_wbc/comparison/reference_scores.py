@@ -207,8 +207,7 @@ def _per_class(confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
 
 
 def _lineage_errors(confusion: NDArray[np.int64], into: NDArray[np.int64]) -> dict[str, float]:
-    """Return the fraction of images by the lineage relation of the second reading and the
-    reference.
+    """Return the fraction of images by the lineage relation of second reading and reference.
 
     For merged classes, the closest relation of their members counts.
     """

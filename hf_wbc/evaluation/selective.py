@@ -107,14 +107,17 @@ def aurc(confidence: ArrayLike, losses: ArrayLike) -> float:
 
 
 def recall_at(scores: ArrayLike, wanted: ArrayLike, rates: Sequence[float]) -> list[float]:
-    """Return the fraction of wanted images (N,) among the floor(rate N) highest scores, per rate."""
+    """Return the fraction of wanted images among the floor(rate N) highest scores, for each rate."""
     found = np.append(0.0, _running_sum(scores, _some(wanted)))
     places = [int(np.floor(rate * (len(found) - 1) + 1e-9)) for rate in rates]
     return [float(found[place] / found[-1]) for place in places]
 
 
 def rate_for(scores: ArrayLike, wanted: ArrayLike, recalls: Sequence[float]) -> list[float]:
-    """Return the smallest review rate that reaches each recall, reviewing the highest scores first."""
+    """Return the smallest review rate that reaches each recall.
+
+    The images with the highest scores are reviewed first.
+    """
     found = np.append(0.0, _running_sum(scores, _some(wanted)))
     levels = np.array(recalls) * found[-1] - 1e-9
     return [float(place / (len(found) - 1)) for place in found.searchsorted(levels)]
