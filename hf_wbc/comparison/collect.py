@@ -47,6 +47,7 @@ class Run:
 
     @property
     def method(self) -> str:
+        """Name of the adaptation method."""
         return self.config.adapt.method
 
     @cached_property
@@ -56,14 +57,17 @@ class Run:
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
+        """Names of the source domains."""
         return tuple(domain["name"] for domain in self.record["sources"])
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
+        """Names of the target domains."""
         return tuple(domain["name"] for domain in self.record["target"])
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return self.config.seed
 
     @property
@@ -197,7 +201,7 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _is_config(path: Path) -> bool:
-    """Return whether a file is the config.json of a run, even a truncated one, and not of a model."""
+    """Return whether a file is the config.json of a run, even if truncated, and not of a model."""
     try:
         text = path.read_text(errors="replace")
     except OSError:

@@ -26,7 +26,10 @@ class Table:
     """Headings of columns that a narrow terminal hides, in the order of hiding."""
 
     def fitting(self, width: int) -> list[int]:
-        """Return the indices of the columns to show so that a line has at most `width` characters."""
+        """Return the indices of the columns that fit into `width` characters.
+
+        Columns in `wide` are hidden until the table fits or none is left.
+        """
         shown = list(range(len(self.headings)))
         for name in (name for name in self.wide if name in self.headings):
             if sum(self._width(i) + GAP for i in shown) <= width + GAP:

@@ -148,7 +148,7 @@ def differences(
 
 
 def normal_p(values: Floats, errors: Floats) -> Floats:
-    """Return the two-sided p-values of values (P,) with these standard errors; 1 for values of 0."""
+    """Return two-sided p-values (P,) of values with these standard errors; 1 for values of 0."""
     from scipy.special import ndtr
 
     z = np.zeros_like(values)

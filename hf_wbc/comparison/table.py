@@ -29,7 +29,7 @@ _SHOWN_DIGITS = 8
 
 
 def decisions(run: Run) -> dict[str, Any]:
-    """Return everything that determines the result of a run and has no column of its own, by name."""
+    """Return every option that determines the result and has no column of its own, by name."""
     found: dict[str, Any] = {}
     for name, value in run.config.flat().items():
         if name in _ELSEWHERE or name in _WITHOUT_EFFECT:
@@ -122,8 +122,9 @@ class EvalSetting:
 
     @property
     def is_headline(self) -> bool:
-        """Whether this is the main result: test images of a target, or of a source if there is no
-        target.
+        """Whether this is the main result of the run.
+
+        That is the test images of a target, or of a source if there is no target.
         """
         return self.split == "test" and self.role == ("target" if self.targets else "source")
 
@@ -165,7 +166,8 @@ class ResultRow:
     """Fractions of the images: one_step, same_lineage, cross_lineage."""
     seeds: tuple[int, ...]
     exposed: Exposed
-    """Whether the backbone has seen a domain of the direction in pre-training; "maybe" if unknown."""
+    """Whether the backbone has seen a domain of the direction in pre-training; "maybe" if the
+    record does not tell."""
     hours: float
     """Total hours of all seeds."""
     images_per_s: float
@@ -265,7 +267,7 @@ def eval_settings(run: Run) -> Iterator[tuple[EvalSetting, Mapping[str, Any]]]:
 
 
 def exposed(run: Run) -> Exposed:
-    """Return whether the backbone has seen images of the domains of the direction in pre-training."""
+    """Return whether the backbone has seen images of the direction's domains in pre-training."""
     if {*run.sources, *run.targets} & set(run.exposed_to):
         return "yes"
     return "maybe" if run.exposure.endswith("unknown") else "no"

@@ -316,7 +316,7 @@ class _Evidence:
     target: Floats
 
     def counts(self) -> Floats:
-        """Return the number of source images (K, K) by prediction (under equal priors) and label."""
+        """Return the number of source images (K, K): prediction under equal priors, label."""
         k = self.source.shape[1]
         guesses = self.calibration.apply(self.source).argmax(1)
         return np.bincount(guesses * k + self.labels, minlength=k * k).reshape(k, k).astype(float)

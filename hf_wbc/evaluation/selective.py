@@ -107,7 +107,13 @@ def aurc(confidence: ArrayLike, losses: ArrayLike) -> float:
 
 
 def recall_at(scores: ArrayLike, wanted: ArrayLike, rates: Sequence[float]) -> list[float]:
-    """Return the fraction of wanted images among the floor(rate N) highest scores, for each rate."""
+    """Return the fraction of wanted images found at each review rate.
+
+    Args:
+        scores: Scores (N,); higher scores are reviewed first.
+        wanted: Whether each image is wanted (N,).
+        rates: Fractions of the images that are reviewed, rounded down to whole images.
+    """
     found = np.append(0.0, _running_sum(scores, _some(wanted)))
     places = [int(np.floor(rate * (len(found) - 1) + 1e-9)) for rate in rates]
     return [float(found[place] / found[-1]) for place in places]
@@ -116,7 +122,10 @@ def recall_at(scores: ArrayLike, wanted: ArrayLike, rates: Sequence[float]) -> l
 def rate_for(scores: ArrayLike, wanted: ArrayLike, recalls: Sequence[float]) -> list[float]:
     """Return the smallest review rate that reaches each recall.
 
-    The images with the highest scores are reviewed first.
+    Args:
+        scores: Scores (N,); higher scores are reviewed first.
+        wanted: Whether each image is wanted (N,).
+        recalls: Fractions of the wanted images to find.
     """
     found = np.append(0.0, _running_sum(scores, _some(wanted)))
     levels = np.array(recalls) * found[-1] - 1e-9

@@ -251,7 +251,10 @@ def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES
 
 
 def k_means(features: Floats, num_clusters: int, max_iterations: int = 50) -> NDArray[np.int64]:
-    """Return the cluster of each row (N,): the best of several k-means++ starts, with a fixed seed."""
+    """Cluster features (N, d); return the cluster of each row (N,).
+
+    Takes the best of several k-means++ starts, with a fixed seed.
+    """
     rng = np.random.default_rng(0)
     found = [_lloyd(features, _spread(features, num_clusters, rng), max_iterations)
              for _ in range(NUM_KMEANS_STARTS)]  # fmt: skip

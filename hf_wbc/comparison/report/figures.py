@@ -289,7 +289,7 @@ def _size(made: Any) -> int:
 
 
 def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
-    """Return the worst errors of the baseline (or else the first chosen run) and of the next run."""
+    """Return the worst errors of the first two chosen runs, usually the baseline and one other."""
     found = []
     for chosen in section.chosen[:2]:
         worst = worst_mistakes(section.scored(chosen), NUM_MISTAKES)

@@ -1,7 +1,7 @@
 """Images of the report: scored images, thumbnails and feature maps.
 
 Thumbnails require the dataset that the record names. A folder is searched for at the recorded path,
-relative to the working directory and to the run folder and its parents; a Hub dataset only in the
+relative to the working directory and to each parent of the run folder; a Hub dataset only in the
 cache. Nothing is downloaded. The images must be those that the run used.
 
 Feature maps show whether cells of the test images cluster by class or by laboratory. Large sets are

@@ -98,9 +98,10 @@ class LabelSuspects:
 def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> LabelSuspects:
     """Find suspected label errors by confident learning on an ensemble of models.
 
-    A label is suspect if most models predict the same other class, with at least the mean
-    probability of that class over the images labeled as it. Probabilities are averaged over the
-    seeds of each method, then over methods. Source: Northcutt et al. 2021 (arXiv:1911.00068).
+    A label is suspect if the ensemble predicts another class, at least AGREEMENT of the models
+    predict that class, and its probability is at least as high as on average over the images
+    labeled as that class. Probabilities and votes are averaged over the seeds of each method, then
+    over methods. Source: Northcutt et al. 2021 (arXiv:1911.00068).
 
     Args:
         methods: Scored images of the seeds of each method.
@@ -141,7 +142,7 @@ def _one_hot(predicted: Ids) -> Floats:
 
 
 def _usual_confidence(p: Floats, labels: Ids) -> Floats:
-    """Return the mean probability (C,) of each class over its images; 1 for a class without images."""
+    """Return the mean probability (C,) of each class over its images; 1 without images."""
     usual = np.ones(p.shape[1])
     for label in np.unique(labels).tolist():
         usual[label] = p[labels == label, label].mean()
@@ -222,10 +223,9 @@ def values_of(run: Run) -> Mapping[str, float]:
 
 
 def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
-    """Return (row, number of rules) sorted by mean rank over the rules; empty if no rule has
-    values.
+    """Return (row, number of rules) sorted by mean rank over the rules.
 
-    A rule ranks rows without a value last.
+    A rule ranks rows without a value last. The result is empty if no rule has values.
     """
     tables = [_mean_values(row) for row in rows]
     rules = [name for name in UNLABELED if any(name in table for table in tables)]

@@ -141,7 +141,7 @@ class AbstentionSummary:
 
 
 def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
-    """Summarize the recorded calibration and abstention of each row; empty if there are no records."""
+    """Summarize the recorded calibration and abstention of each row; skip rows without records."""
     found = []
     for name, row in zip(section.names, section.rows, strict=True):
         calibrations = [run.record.get("calibration") for run in row.runs]
