@@ -1,7 +1,7 @@
-"""Finding run folders: which of them can be compared, and what is wrong with the others.
+"""Find run folders and determine which of them can be compared.
 
-Nothing that lies under a root is left out without a word: a folder that is damaged, unfinished or
-of another version becomes a `Problem`. The same run found twice is one run.
+No run folder is skipped silently: one that is damaged, unfinished or of another version becomes a
+`Problem`. Copies of the same run count once.
 """
 
 import json
@@ -20,105 +20,125 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MEASURED = ("cost", "machine", "packages")
-"""Parts of a record that may differ between two copies of one run: made twice, it is the same."""
+"""Parts of a record that may differ between two executions of the same run."""
 PARQUET = b"PAR1"
-"""What a whole Parquet file begins and ends with."""
+"""First and last bytes of a complete Parquet file."""
 _FOLDERS = re.compile(r"(?<![^\s'\"(=])/(?:[^\s/'\"]+/)+")
-"""The folders of an absolute path in an error's words: they tell of a machine, not of a run."""
+"""Matches the folders of absolute paths in error messages, which depend on the machine, not on the
+run."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run."""
+    """Finished training run."""
 
     path: Path
     record: Mapping[str, Any]
 
     @cached_property
     def name(self) -> str:
-        """The digest of all that decides its result."""
+        """Digest of everything that determines the result."""
         return str(self.record["run"])
 
     @cached_property
     def config(self) -> TrainConfig:
-        """As it was resolved."""
+        """Resolved configuration."""
         return TrainConfig.from_record(self.record)
 
     @property
     def method(self) -> str:
+        """Name of the adaptation method."""
         return self.config.adapt.method
 
     @cached_property
     def network(self) -> str:
-        """The model's name as it was asked for: the last part of its path, without a revision."""
+        """Requested model name: the last part of its path, without the revision."""
         return Path(str(self.record["model"]["name"]).partition("@")[0]).name
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
+        """Names of the source domains."""
         return tuple(domain["name"] for domain in self.record["sources"])
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
+        """Names of the target domains."""
         return tuple(domain["name"] for domain in self.record["target"])
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return self.config.seed
 
     @property
     def rule(self) -> str:
-        """The selection rule that picked its weights."""
+        """Selection rule that picked the weights."""
         return str(self.record["selection"]["rule"])
 
     @property
     def exposure(self) -> str:
-        """What its backbone was trained on before, in words."""
+        """Text that describes the pre-training data of the backbone."""
         return str(self.record["model"]["exposure"])
 
     @property
     def exposed_to(self) -> tuple[str, ...]:
-        """The domains that its backbone is known to have seen before."""
+        """Domains that the backbone is known to have seen in pre-training."""
         return tuple(self.record["model"]["exposed_to"])
 
     def predictions(self, columns: Sequence[str] | None = None) -> "pa.Table":
-        """One row an image: domain, split, image_id, label, predicted and more; read on demand.
+        """Read the predictions on demand.
 
-        ValueError when the file is missing or damaged.
+        Args:
+            columns: Names of the columns to read; None reads all.
+
+        Returns:
+            One row per image: domain, split, image_id, label, predicted and others.
+
+        Raises:
+            ValueError: If the file is missing or damaged.
         """
         return _read_table(RunFolder(self.path).predictions, columns)
 
     def features(self, columns: Sequence[str] | None = None) -> "pa.Table":
-        """One row an image: domain, split, image_id, features; read on demand.
+        """Read the features on demand.
 
-        ValueError when the file is missing or damaged.
+        Args:
+            columns: Names of the columns to read; None reads all.
+
+        Returns:
+            One row per image: domain, split, image_id, features.
+
+        Raises:
+            ValueError: If the file is missing or damaged.
         """
         return _read_table(RunFolder(self.path).features, columns)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A folder that is not in the comparison, or not as it is, and why."""
+    """Problem with a folder that is excluded from the comparison, or only partly included."""
 
     path: Path
     what: str
     place: str = ""
-    """Where it lies below the root that was given; holds nothing of the machine."""
+    """Path relative to the given root, so that it does not depend on the machine."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """All that was found."""
+    """All runs and problems found."""
 
     runs: tuple[Run, ...]
-    """By direction, network, method, rule, seed and name."""
+    """Runs sorted by direction, network, method, rule, seed and name."""
     problems: tuple[Problem, ...]
-    """By place."""
+    """Problems sorted by place."""
 
 
 def collect(roots: Sequence[Path]) -> Collection:
-    """Every run folder at or below the roots; each record is read once.
+    """Find every run folder at or below the roots, and read each record once.
 
-    ValueError for a root that does not exist or under which no run folder lies.
+    Raises:
+        ValueError: If a root does not exist or contains no run folder.
     """
     if not roots:
         raise ValueError(
@@ -144,12 +164,12 @@ def collect(roots: Sequence[Path]) -> Collection:
 
 
 def sort_key(run: Run) -> tuple[Any, ...]:
-    """Orders runs alike wherever their folders lie."""
+    """Return a sort key for runs that does not depend on the location of their folders."""
     return (run.sources, run.targets, run.network, run.method, run.rule, run.seed, run.name)
 
 
 def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """(folder, its place below its root) of every run folder, each once."""
+    """Yield each run folder once, with its path relative to its root."""
     seen = set()
     for root in roots:
         if not root.is_dir():
@@ -168,7 +188,7 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """Folders with a record or a run's configuration; nothing inside of one is looked at."""
+    """Yield folders with a record or the configuration of a run, without descending into them."""
     with os.scandir(path) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     names = {entry.name for entry in listed}
@@ -181,7 +201,7 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _is_config(path: Path) -> bool:
-    """Whether a file is a run's config.json, even one cut short, and no model's."""
+    """Return whether a file is the config.json of a run, even if truncated, and not of a model."""
     try:
         text = path.read_text(errors="replace")
     except OSError:
@@ -190,7 +210,11 @@ def _is_config(path: Path) -> bool:
 
 
 def _read(path: Path) -> Run:
-    """The run in a folder; ValueError says what is wrong, without naming the folder."""
+    """Read the run in a folder.
+
+    Raises:
+        ValueError: If the run cannot be compared; the message does not name the folder.
+    """
     folder = RunFolder(path)
     config = _read_json(folder.config)
     if not folder.finished:
@@ -235,7 +259,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
-    """What the run cannot be asked, its record apart; a copy not compared takes nothing away."""
+    """Yield which files besides the record are missing or damaged, and what this excludes.
+
+    A copy that is not compared excludes nothing.
+    """
     losses = {folder.predictions: "the tests between methods", folder.features: ""}
     for path, loss in losses.items():
         loss, whole = loss if is_compared else "", _is_parquet(path)
@@ -247,7 +274,7 @@ def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
 
 
 def _is_parquet(path: Path) -> bool | None:
-    """Whether a file is whole, which its ends tell; None when there is none."""
+    """Return whether a Parquet file is complete, judging by its ends; None if it does not exist."""
     try:
         with path.open("rb") as file:
             start = file.read(len(PARQUET))
@@ -268,9 +295,10 @@ def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
 
 
 def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
-    """The copy that is compared, the same one in whatever order they come, and what is wrong.
+    """Select the copy of a run to compare, and report the problems of all copies.
 
-    It lacks the least. Copies are alike when all that was scored is; the times may differ.
+    The selection does not depend on the order of the copies, and prefers the copy with the fewest
+    missing files. Copies are equal if their scores are; times may differ.
     """
     if not copies[1:]:
         ((run, place),) = copies
@@ -292,7 +320,7 @@ def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
 
 
 def _differing(one: Run, other: Run) -> list[str]:
-    """The parts of two copies' records, and the files, in which they differ."""
+    """Return the parts of the records, and the files, in which two copies differ."""
     parts = sorted({*one.record, *other.record} - set(MEASURED))
     found = [part for part in parts if one.record.get(part) != other.record.get(part)]
     for name in ("predictions", "features"):

@@ -1,7 +1,8 @@
-"""A comparison: the table of all runs, which of its differences are real, and what rules chose.
+"""Compare runs: the table of scores, significance tests, and the choices of selection rules.
 
-Methods are tested against each other where they met the same images on the same network, picked by
-rules that see the same of the target; a method is no better for having been allowed to see more.
+Methods are tested against each other if they use the same network, are scored on the same images,
+and their weights are picked by rules that see the same of the target. A method must not win because
+its rule sees more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +25,25 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class ComparisonFamily:
-    """Rows that are tested against each other, by paired bootstrap on the same images."""
+    """Rows that are tested against each other by a paired bootstrap on the same images."""
 
     sheet: EvalSetting
     backbone: str
     sees: str
-    """What the rules that picked their weights see of the target."""
+    """What the rules that picked the weights see of the target."""
     entries: tuple[ResultRow, ...]
     names: tuple[str, ...]
-    """Of the entries."""
+    """Names of the entries."""
     baseline: int | None
-    """The entry that the others are held against, if it is among them."""
+    """Index of the baseline among the entries; None if it is missing."""
     against: tuple[Difference, ...]
-    """Of each entry from the baseline, corrected for these alone."""
+    """Difference of each entry from the baseline, corrected for these tests only."""
     pairs: tuple[Difference, ...]
-    """Of all pairs, corrected for all of them."""
+    """Differences of all pairs, corrected for all of them."""
     untested: tuple[str, ...]
-    """Rows of which a run's predictions are missing or damaged."""
+    """Names of rows for which the predictions of a run are missing or damaged."""
     unit: str
-    """What was drawn: image, or group."""
+    """Unit of the bootstrap: image or group."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,18 @@ class RankTest:
     backbone: str
     sees: str
     blocks: tuple[tuple[EvalSetting, int], ...]
-    """Sheet and seed."""
+    """Evaluation settings and seeds."""
     left_out_blocks: tuple[tuple[EvalSetting, int], ...]
-    """With results of fewer than half of the methods."""
+    """Blocks with results of fewer than half of the methods."""
     left_out: tuple[str, ...]
-    """Methods that lack a block."""
+    """Methods that lack the result of a block."""
     ranking: Ranking | None
-    """None where there are too few to tell."""
+    """None if there are too few methods or blocks."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said of a collection."""
+    """Results of comparing a collection of runs."""
 
     num_runs: int
     rows: tuple[ResultRow, ...]
@@ -74,7 +75,7 @@ class Comparison:
     num_resamples: int
     baseline: str
     ceiling: Mapping[str, Any] | None = None
-    """How far examiners agree, as `noise_ceiling` tells it, where somebody asked."""
+    """Agreement between examiners, as returned by `noise_ceiling`, if requested."""
 
 
 def compare(
@@ -83,10 +84,19 @@ def compare(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Lay runs side by side; the same runs give the same comparison, in whatever order they lie.
+    """Compare the runs of a collection.
 
-    ValueError when none is finished, for fewer than two resamples, and for a baseline that no run
-    was trained with, unless it is the usual one.
+    The result does not depend on the location or the order of the run folders.
+
+    Args:
+        collection: Runs to compare.
+        baseline: Method that all others are tested against.
+        num_resamples: Number of bootstrap resamples, at least 2.
+        seed: Seed of the random numbers.
+
+    Raises:
+        ValueError: If no run is finished, there are fewer than two resamples, or no run uses the
+            baseline and it is not the default.
     """
     if num_resamples < 2:
         raise ValueError(f"resamples is {num_resamples}; it must be at least 2")
@@ -112,7 +122,7 @@ def compare(
 
 
 def labels(found: Sequence[ResultRow]) -> list[str]:
-    """Names of rows of one family or ranking, with the rule where a method has several."""
+    """Return the names of rows in one family or ranking, with the rule if a method has several."""
     rules: dict[str, set[str]] = {}
     for row in found:
         rules.setdefault(row.name, set()).add(row.rule)
@@ -199,5 +209,5 @@ def _rank_test(members: Sequence[ResultRow]) -> RankTest:
 
 
 def _runs(found: Sequence[ResultRow]) -> list[Run]:
-    """The runs of rows, each once."""
+    """Return the runs of the rows, without duplicates."""
     return list({run.name: run for row in found for run in row.runs}.values())

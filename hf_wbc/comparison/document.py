@@ -1,32 +1,35 @@
-"""The comparison as sections of words and cells, which Markdown, LaTeX and the terminal share."""
+"""Sections of text and tables, rendered as Markdown, as LaTeX and in the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 ARROW = "→"
 GAP = 2
-"""Letters between two columns in a terminal."""
+"""Number of characters between two columns in a terminal."""
 
 
 class Strong(str):
-    """A cell that stands out."""
+    """Text of a highlighted cell."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells under headings; all rows are as long as `headings`."""
+    """Table of text; every row has the length of `headings`."""
 
     headings: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     num_words: int = 1
-    """The first columns hold words, the others numbers."""
+    """Number of leading text columns; the others are numeric."""
     wide: tuple[str, ...] = ()
-    """Headings of columns that a narrow terminal leaves out, in the order in which they go."""
+    """Headings of columns that a narrow terminal hides, in the order of hiding."""
 
     def fitting(self, width: int) -> list[int]:
-        """The columns that are left when wide ones go until a line has at most `width` letters."""
+        """Return the indices of the columns that fit into `width` characters.
+
+        Columns in `wide` are hidden until the table fits or none is left.
+        """
         shown = list(range(len(self.headings)))
         for name in (name for name in self.wide if name in self.headings):
             if sum(self._width(i) + GAP for i in shown) <= width + GAP:
@@ -35,7 +38,10 @@ class Table:
         return shown
 
     def _width(self, column: int) -> int:
-        """Of the longest cell, or of the heading, which breaks at its first space over numbers."""
+        """Return the width of the longest cell, or of the heading.
+
+        The heading of a numeric column breaks at its first space.
+        """
         heading = self.headings[column]
         parts = [heading] if column < self.num_words else heading.split(" ", 1)
         return max(map(len, [*parts, *(line[column] for line in self.cells)]))
@@ -43,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what has to be known, and a table."""
+    """Heading with explanatory paragraphs and a table."""
 
     title: str
     level: int = 2
@@ -54,39 +60,40 @@ class Section:
 
 
 def three_decimals(value: float | None) -> str:
-    """A fraction to three digits; empty for none."""
+    """Format a fraction with three decimals; None gives an empty string."""
     return "" if value is None else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A difference to three digits, with a real minus."""
+    """Format a difference with three decimals, a sign, and a Unicode minus."""
     return f"{value:+.3f}".replace("-", "−")
 
 
 def difference_interval(low: float, high: float) -> str:
-    """An interval of differences."""
+    """Format an interval of differences."""
     return f"[{signed(low)}, {signed(high)}]"
 
 
 def p_value(p: float) -> str:
-    """As papers write it."""
+    """Format a p-value as papers do."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """`1 run`, `2 runs`."""
+    """Format a number with its noun: `1 run`, `2 runs`."""
     return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
 
 
 def join_names(names: Sequence[str], last: str = "and") -> str:
-    """A list in a sentence.
+    """Join names for use in a sentence.
 
-    >>> join_names(["a", "b", "c"]), join_names(["a", "b"], "or"), join_names(["a"])
-    ('a, b and c', 'a or b', 'a')
+    Examples:
+        >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+        ('a, b and c', 'a or b', 'a')
     """
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def with_arrow(direction: str) -> str:
-    """A direction with a real arrow."""
+    """Replace -> in a direction with a Unicode arrow."""
     return direction.replace("->", ARROW)

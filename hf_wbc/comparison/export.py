@@ -1,12 +1,9 @@
-r"""The comparison as files: Markdown, LaTeX, and each table as CSV and Parquet.
+r"""Export a comparison as Markdown, LaTeX, CSV and Parquet files.
 
-They hold no date and no place: the same runs give the same bytes, wherever their folders lie.
-
-Sections as LaTeX: what a paper takes with `\input`; it needs booktabs and longtable.
-
-Sections as Markdown, with GitHub's tables.
-
-The comparison as flat tables, one value a cell, for CSV and Parquet."""
+The files contain no date and no path: the same runs give the same bytes, wherever their folders
+are. The LaTeX file is for `\input` and needs booktabs and longtable. The CSV and Parquet tables are
+flat, with one value per cell.
+"""
 
 import csv
 import io
@@ -32,7 +29,7 @@ _START = "% Made by `hf-wbc compare` from run records; needs \\usepackage{bookta
 
 
 def latex(sections: Iterable[Section]) -> str:
-    """What goes between \\begin{document} and \\end{document}."""
+    """Render sections as LaTeX, without preamble."""
     blocks = (block for section in sections for block in _blocks(section))
     return "\n\n".join([_START, *blocks]) + "\n"
 
@@ -70,13 +67,16 @@ def _cell(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """What stands for itself; a leading bracket would be an argument of the line before."""
+    """Escape text for LaTeX.
+
+    A leading bracket would be parsed as an argument of the preceding line.
+    """
     plain = "".join(_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
     return f"{{}}{plain}" if plain.startswith("[") else plain
 
 
 def markdown(sections: Iterable[Section]) -> str:
-    """One page."""
+    """Render sections as one Markdown page."""
     return "\n\n".join(block for section in sections for block in _markdown_blocks(section)) + "\n"
 
 
@@ -87,7 +87,7 @@ def _markdown_blocks(section: Section) -> list[str]:
 
 
 def markdown_table(table: Table) -> str:
-    """GitHub's table, numbers to the right."""
+    """Render a GitHub-flavored Markdown table with numbers aligned right."""
     num_numbers = len(table.headings) - table.num_words
     rule = ["---"] * table.num_words + ["---:"] * num_numbers
     lines = [table.headings, rule, *table.cells]
@@ -100,7 +100,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def _markdown_escaped(text: str) -> str:
-    """What stands for itself, in a table too; backticks stay."""
+    """Escape text for Markdown, including tables; backticks are kept."""
     for sign in "\\|*_<":
         text = text.replace(sign, "\\" + sign)
     return " ".join(text.split())
@@ -110,7 +110,7 @@ Flat = list[dict[str, Any]]
 
 
 def flat_tables(comparison: Comparison) -> dict[str, Flat]:
-    """Rows of plain values by the table's name; every row of a table has the same keys."""
+    """Return rows of plain values by table name; all rows of a table have the same keys."""
     return {
         "rows": [_row(row) for row in comparison.rows],
         "differences": _differences(comparison),
@@ -128,7 +128,7 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
 
 
 def _sheet(sheet: EvalSetting) -> dict[str, Any]:
-    """What tells a set of scored images apart; several names are joined by spaces."""
+    """Return the fields that identify an evaluation setting; several names are joined by spaces."""
     return {
         "sources": " ".join(sheet.sources),
         "targets": " ".join(sheet.targets),
@@ -232,7 +232,11 @@ PAPER = "comparison.tex"
 
 
 def check_output_folder(out: Path) -> None:
-    """ValueError when `out` is something else than a comparison of before, or nothing."""
+    """Check that `out` does not exist, is empty, or contains an earlier comparison.
+
+    Raises:
+        ValueError: If it contains anything else.
+    """
     if (
         out.exists()
         and not (out / PAGE).is_file()
@@ -242,7 +246,7 @@ def check_output_folder(out: Path) -> None:
 
 
 def write_comparison(out: Path, comparison: Comparison) -> None:
-    """Make the folder `out`, in the place of an earlier comparison, whole or not at all."""
+    """Write the comparison to the folder `out`, atomically replacing an earlier one."""
     check_output_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(out) as work:

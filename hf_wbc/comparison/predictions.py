@@ -1,4 +1,4 @@
-"""What the runs of a sheet predicted for its images, read once and held against their records."""
+"""Predictions of the runs of an evaluation setting, read once and checked against the records."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,23 +19,25 @@ Columns = dict[str, NDArray[Any]]
 _COLUMNS = ("domain", "split", "label", "predicted")
 _GROUP = "group"
 _CLOSE = 1e-9
-"""Sums in another order are this near."""
+"""Tolerance for sums in a different order."""
 
 
 @dataclass(frozen=True)
 class BootstrapScores:
-    """Macro-F1 of every run of a sheet on the same draws of its images."""
+    """Macro-F1 of every run of an evaluation setting on the same bootstrap resamples."""
 
     scores: dict[str, Floats]
-    """(R,) by the run's name."""
+    """Macro-F1 on each resample (R,), by the name of the run."""
     unit: str
-    """What was drawn: image, or group."""
+    """Unit of the bootstrap: image or group."""
 
 
 def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Problem]]:
-    """The columns that scores need, by the run's name; a file that is missing is left out.
+    """Read the columns needed for scoring.
 
-    One that cannot be read is a problem.
+    Returns:
+        Tables by the name of the run, and a problem for each file that cannot be read. Missing
+        files are skipped.
     """
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(_read, runs))
@@ -55,7 +57,18 @@ def bootstrap_setting(
     num_resamples: int,
     seed: int,
 ) -> tuple[BootstrapScores, list[Problem]]:
-    """Score the runs of a sheet on the same draws; what contradicts its record is a problem."""
+    """Score the runs of an evaluation setting on the same bootstrap resamples.
+
+    Args:
+        sheet: Evaluation setting.
+        runs: Runs of the setting.
+        tables: Predictions by the name of the run.
+        num_resamples: Number of bootstrap resamples.
+        seed: Seed of the random numbers.
+
+    Returns:
+        The scores, and a problem for each run whose predictions contradict its record.
+    """
     cut = {run.name: _cut(tables[run.name], sheet) for run in runs if run.name in tables}
     if not cut:
         return BootstrapScores({}, "image"), []
@@ -84,7 +97,11 @@ def bootstrap_setting(
 
 
 def _read(run: Run) -> pa.Table | str | None:
-    """The table, an error's words, or None when there is none or `collect` has named it."""
+    """Read a table of predictions.
+
+    Returns:
+        The table, an error message, or None if the file is missing (`collect` reports it).
+    """
     path = RunFolder(run.path).predictions
     try:
         with pq.ParquetFile(path, read_dictionary=["domain", "split"]) as file:
@@ -106,14 +123,14 @@ def _is_table(found: object) -> bool:
 
 
 def _cut(table: pa.Table, sheet: EvalSetting) -> Columns:
-    """The columns of the rows of a sheet's images."""
+    """Return the columns for the images of an evaluation setting."""
     here = _is(table["domain"], sheet.domain) & _is(table["split"], sheet.split)
     names = [name for name in table.column_names if name not in ("domain", "split")]
     return {name: table[name].to_numpy()[here] for name in names}
 
 
 def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
-    """Which rows of a dictionary-encoded column are that word."""
+    """Return which rows of a dictionary-encoded column equal the given word."""
     column = column.combine_chunks()
     words = column.dictionary.to_pylist()
     place = words.index(word) if word in words else -1
@@ -122,7 +139,7 @@ def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
 
 
 def _groups(columns: Columns) -> NDArray[np.str_] | None:
-    """Of each image, where the file has them and all are known."""
+    """Return the group of each image (N,); None unless all groups are known."""
     groups = columns.get(_GROUP)
     if groups is None or any(group is None for group in groups):
         return None

@@ -1,16 +1,17 @@
-"""What others reported on the challenge's unseen laboratory: rows to stand beside our own.
+"""Reference scores: reported challenge results, and the agreement between examiners.
 
-They are marked as reported. None of these numbers was measured here: neither models nor labels of
-the challenge are at hand, and the participants' own reports were not read.
+The challenge results on its unseen laboratory are marked as reported. None of them was measured
+here: neither the models nor the labels of the challenge are available, and the reports of the
+participants were not read.
 
-How far examiners agree with each other: the ceiling beside which a classifier's scores stand.
+The agreement between examiners is a noise ceiling for classifiers. A second reading is scored
+against the first like a classifier: macro-F1 over the classes that occur in the first. A classifier
+that reaches this score agrees with the annotation as well as an examiner does. It can exceed it by
+learning the habits of one examiner, which does not make it more accurate.
 
-A second look is scored against the first as a classifier would be: macro-F1 over the classes that
-the first one has. A classifier that reaches this agrees with the annotation as well as an examiner
-does. It can exceed it, by learning one examiner's habits; that is no better reading of blood.
-
-The images that were looked at again are a sample that somebody chose, with class shares of its own,
-and few of the rare classes: read the intervals, and the classes one by one."""
+The images with a second reading are a selected sample with its own class frequencies and few images
+of rare classes, so consider the intervals and the scores per class.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,18 +33,18 @@ CHALLENGE = (
 
 @dataclass(frozen=True)
 class ReportedScore:
-    """A score that somebody else measured."""
+    """Score reported by others."""
 
     method: str
     network: str
-    """As far as it is known; empty when not."""
+    """Network as far as known; empty if unknown."""
     rank: int | None
-    """In the challenge."""
+    """Rank in the challenge."""
     sources: tuple[str, ...]
     target: str
     macro_f1: float
     accuracy: float
-    """Reported as micro-F1, which is accuracy where each image has one class."""
+    """Reported as micro-F1, which equals accuracy if each image has one class."""
     remarks: str
     citation: str = CHALLENGE
     kind: str = "reported"
@@ -77,18 +78,18 @@ PARTICIPANTS = (
         "chosen by SND; 0.67 on wbc_1",
     ),
 )
-"""Entries of 2022, best first on the test set; the target's labels were the organisers'."""
+"""Entries of 2022, best first on the test set; the target labels were the organizers'."""
 
 
 def reported_scores(target: str) -> tuple[ReportedScore, ...]:
-    """The rows of one target, `wbc_2`; none for a laboratory that the challenge did not have."""
+    """Return the reported scores of one target, `wbc_2`; empty for other laboratories."""
     return tuple(row for row in PARTICIPANTS if row.target == target)
 
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
-"""Reference and second look, by their places in `RATINGS`."""
+"""Reference and second reading, as indices into `RATINGS`."""
 OTHER = "outside the eleven"
-"""What a second look may say of a cell that a first one put among the classes: an error."""
+"""A second reading outside the classes, which counts as an error."""
 
 
 def noise_ceiling(
@@ -99,11 +100,20 @@ def noise_ceiling(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Agreement of each pair of looks at the same images, as values for JSON.
+    """Measure the agreement of each pair of readings of the same images.
 
-    `merge` scores classes as one, as FROM=INTO. Of images with both looks, those count whose
-    reference is one of the eleven; a second look outside them is an error. A pair without such
-    images has no scores, and `num_images` 0. Intervals are percentile bootstraps over images.
+    Images count if both readings exist and the reference is one of the eleven classes; a second
+    reading outside of them is an error. Intervals are percentile bootstraps over images.
+
+    Args:
+        annotations: Readings of each image.
+        merge: Classes to score as one, as FROM=INTO pairs.
+        num_resamples: Number of bootstrap resamples.
+        level: Nominal coverage of the intervals, in (0, 1).
+        seed: Seed of the random numbers.
+
+    Returns:
+        JSON values. A pair without such images has `num_images` 0 and no scores.
     """
     into = merged_labels(merge)
     ratings = annotations.ratings
@@ -131,9 +141,10 @@ def noise_ceiling(
 
 
 def kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Cohen's kappa (...,) of confusions (..., K, K): agreement beyond chance (Cohen 1960).
+    """Return Cohen's kappa (...,) of confusion matrices (..., K, K) (Cohen 1960).
 
-    0 where chance alone agrees always, for both name a single class.
+    This is the agreement beyond chance, at most 1; 0 if both readings name only one and the same
+    class.
     """
     total = confusion.sum((-2, -1))
     by_chance = (confusion.sum(-1) * confusion.sum(-2)).sum(-1) / np.maximum(total, 1) ** 2
@@ -159,11 +170,11 @@ def _agreement(
     level: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Scores of a second look (N,) against a reference (N,), merged as `into` (11,) says."""
+    """Score a second reading (N,) against a reference (N,), with classes merged by `into` (11,)."""
     both = (reference >= 0) & (second != MISSING)
     if not both.any():
         return {"num_images": 0}
-    k = NUM_CLASSES + 1  # the last column is outside, and its row is empty
+    k = NUM_CLASSES + 1  # the last column is for cells outside the classes; its row is empty
     column = np.where(second[both] == OUTSIDE, NUM_CLASSES, second[both])
     cells = np.bincount(reference[both] * k + column, minlength=k * k)
     confusion = cells.reshape(k, k)
@@ -182,7 +193,7 @@ def _agreement(
 
 
 def _per_class(confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
-    """Of each class of the reference: images, the share that was named so again, and F1."""
+    """Return the support, agreement and F1 of each class that occurs in the reference."""
     support, scores = confusion.sum(1), f1(confusion)
     return {
         name: {
@@ -196,9 +207,9 @@ def _per_class(confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
 
 
 def _lineage_errors(confusion: NDArray[np.int64], into: NDArray[np.int64]) -> dict[str, float]:
-    """Fractions of all images by how far the second look lies from the reference.
+    """Return the fraction of images by the lineage relation of second reading and reference.
 
-    Of merged classes the mildest counts, as the image may be of any of them.
+    For merged classes, the closest relation of their members counts.
     """
     members = [np.flatnonzero(into == i).tolist() for i in range(NUM_CLASSES)]
     found = {kind.name.lower(): 0 for kind in Relation if kind != Relation.SAME}

@@ -1,4 +1,4 @@
-"""What is said of scores: a table for each set of images, the rules side by side, and cost."""
+"""Report sections of the scores: a table for each set of images, the rules, and the cost."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -31,17 +31,17 @@ MARK_NOTES = {
 }
 GIB = 2**30
 MANY = 0.05
-"""Fraction of draws that lack a class from which it is said."""
+"""Fraction of resamples without some class above which the report warns."""
 
 
 def headline_rows(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
-    """The rows of each set of images that a training was for."""
+    """Return the rows of each headline evaluation setting."""
     shown = [row for row in comparison.rows if row.sheet.is_headline]
     return [(sheet, list(group)) for sheet, group in groupby(shown, lambda row: row.sheet)]
 
 
 def score_sections(comparison: Comparison) -> Iterator[Section]:
-    """For each set of images: what it is, then a table for each kind of rule."""
+    """Yield a description of each headline setting, and a table for each kind of selection rule."""
     found = {(each.sheet, each.backbone, each.sees): each for each in comparison.families}
     for sheet, here in headline_rows(comparison):
         yield Section(heading(sheet), paragraphs=tuple(_facts(sheet, here)), is_short=True)
@@ -54,7 +54,7 @@ def score_sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def cost_section(comparison: Comparison) -> Section:
-    """Hours, speed and memory of each method and network, over all directions."""
+    """Return the hours, speed and memory of each method and network, over all directions."""
     shown = [row for _, here in headline_rows(comparison) for row in here]
     shown.sort(key=lambda row: (row.network, row.trained, row.method, row.device))
     cells = []
@@ -83,13 +83,13 @@ def cost_section(comparison: Comparison) -> Section:
 
 
 def heading(sheet: EvalSetting) -> str:
-    """The direction, and the domain where it is not plain which one is scored."""
+    """Return the direction, with the scored domain if it is ambiguous."""
     several = len(sheet.targets) != 1
     return with_arrow(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
 
 
 def _facts(sheet: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
-    """Which images these are, and what sets their table apart from another of like name."""
+    """Yield what the images of a setting are, and what distinguishes it from similar ones."""
     classes = count(sheet.num_classes, "class", "classes")
     chosen = f" ({', '.join(sheet.classes)})" if sheet.classes else ""
     merged = f"; scored as one: {', '.join(sheet.merge)}" if sheet.merge else ""
@@ -199,7 +199,7 @@ def _test_cells(tested: Difference | None) -> tuple[str, str, str]:
 
 
 def _side_by_side(here: Sequence[ResultRow]) -> Section:
-    """Macro-F1 of each method under each rule that runs were trained with."""
+    """Return the macro-F1 of each method under each selection rule."""
     rules = [rule.name for rule in RULES if rule.name in {row.rule for row in here}]
     scores: dict[tuple[str, str], dict[str, str]] = {}
     for row in here:

@@ -1,10 +1,8 @@
-"""The whole comparison in words, in the order in which it is read.
+"""Text sections of a comparison, in reading order.
 
-What is said of tests: how many differences are real, and who is ahead over all directions.
-
-What is said of selection rules: what each would have chosen, as the target's labels judge it.
-
-What stands beside the scores, in words: what others reported, and how far examiners agree."""
+They cover the scores, the significance tests, the selection rules as judged by target labels, the
+cost, the reported challenge results, the agreement between examiners, and the problems.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
@@ -40,7 +38,7 @@ RANKS = (
 
 
 def significance_sections(comparison: Comparison) -> Iterator[Section]:
-    """Of pairs on the same images, then of ranks over directions and seeds."""
+    """Yield the tests of pairs on the same images, then of ranks over directions and seeds."""
     yield Section("Which differences are real", is_short=True)
     cells = tuple(
         (
@@ -106,7 +104,7 @@ ORACLE = (
 
 
 def rule_sections(comparison: Comparison) -> Iterator[Section]:
-    """Within runs and among them; or why nothing can be said."""
+    """Yield the regret of selection rules within and among runs, or why there is none."""
     judged = comparison.judged
     without = f" {count(judged.num_without, 'training')} did not, and is not in here."
     if judged.num_without > 1:
@@ -128,7 +126,7 @@ def rule_sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def _within(found: Sequence[WithinRunRegret]) -> Section:
-    """Over all methods of a direction."""
+    """Return the regret within runs, averaged over all methods of a direction."""
     cells = tuple(
         (
             heading(each.sheet),
@@ -151,7 +149,7 @@ def _within(found: Sequence[WithinRunRegret]) -> Section:
 
 
 def _by_method(sheet: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
-    """The rules of a direction side by side."""
+    """Return the regret of all rules in one direction, by method."""
     rules = [rule for rule in ORDER if any(each.rule == rule for each in found)]
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for each in found:
@@ -202,13 +200,19 @@ def _among(found: Sequence[AmongRunsRegret]) -> Section:
 
 
 CHALLENGES_OWN = frozenset({"acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"})
-"""Domains of the challenge and of its laboratory: beside others its scores say nothing."""
+"""Domains of the challenge and its laboratory; the challenge results are comparable only with
+these."""
 
 
 def reference_sections(
     domains: Collection[str], ceiling: Mapping[str, Any] | None = None
 ) -> Iterator[Section]:
-    """For a comparison of runs on `domains`; `ceiling` is what `noise_ceiling` found, if asked."""
+    """Yield the reference scores for a comparison of runs on `domains`.
+
+    Args:
+        domains: Names of the domains.
+        ceiling: Result of `noise_ceiling`, if requested.
+    """
     if CHALLENGES_OWN & {*domains}:
         yield challenge_section()
     if ceiling is not None:
@@ -216,7 +220,7 @@ def reference_sections(
 
 
 def challenge_section() -> Section:
-    """The challenge's participants, marked as reported."""
+    """Return the results of the challenge participants, marked as reported."""
     cells = tuple(
         (
             str(row.rank or ""),
@@ -224,7 +228,7 @@ def challenge_section() -> Section:
             row.network,
             f"{' + '.join(row.sources)} {ARROW} {row.target}",
             row.remarks,
-            f"{row.macro_f1:.2f}",  # no more digits than were given
+            f"{row.macro_f1:.2f}",  # only as many digits as were reported
             f"{row.accuracy:.2f}",
         )
         for row in PARTICIPANTS
@@ -239,7 +243,7 @@ def challenge_section() -> Section:
 
 
 def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
-    """The agreement of examiners as a table of pairs, and one of classes."""
+    """Yield the agreement between examiners: a table of pairs, and one of classes."""
     pairs = [pair for pair in ceiling["pairs"] if pair["num_images"]]
     if not pairs:
         only = f"Of {count(ceiling['num_annotated'], 'image')} none was looked at a second time."
@@ -261,7 +265,7 @@ def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def ceiling_rows(ceiling: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pairs as flat rows for CSV and Parquet, one value a cell."""
+    """Return the pairs of readings as flat rows for CSV and Parquet, with one value per cell."""
     rows = []
     for pair in ceiling["pairs"]:
         scores: dict[str, float] = {}
@@ -274,7 +278,7 @@ def ceiling_rows(ceiling: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _left_out(ceiling: Mapping[str, Any]) -> Iterator[str]:
-    """What of the table could not be used."""
+    """Yield which parts of the annotation table could not be used."""
     unknown, bad = ceiling["unknown_codes"], ceiling["bad_lines"]
     if ceiling["num_outside"]:
         yield f"{count(ceiling['num_outside'], 'image')} of no class of the eleven left out."
@@ -312,7 +316,7 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Ta
 
 
 def _classes(pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """The share of each class that was named so again, with the number of its images."""
+    """Return the agreement on each class, with the number of its images."""
     headings = ("class", *(f"{pair['reference']} / {pair['second_look']}" for pair in pairs))
     cells = []
     for name in NAMES:
@@ -336,11 +340,11 @@ HOW_TO_READ = (
 )
 
 NUM_PLACES: Final = 4
-"""Folders with one and the same problem that are named where people read; `problems` has all."""
+"""Maximum number of folders named per problem in the text; the `problems` table lists all."""
 
 
 def sections(comparison: Comparison) -> Iterator[Section]:
-    """Scores, tests, rules, cost, and what is not in them."""
+    """Yield the sections on scores, tests, rules and cost, and on what is excluded."""
     made = _made_with(comparison)
     yield Section(
         f"Comparison of {count(comparison.num_runs, 'run')}",
@@ -357,7 +361,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def _made_with(comparison: Comparison) -> str:
-    """The versions of what decides results, over all runs."""
+    """Return the versions of packages that affect results, over all runs."""
     versions: dict[str, set[str]] = {}
     for row in comparison.rows:
         for run in row.runs:
@@ -379,6 +383,6 @@ def _problems(comparison: Comparison) -> Section:
 
 
 def _first(places: Sequence[str]) -> str:
-    """The first few of many; a table of its own has all."""
+    """Join the first few places; the `problems` table lists all."""
     rest = len(places) - NUM_PLACES
     return ", ".join(places[:NUM_PLACES]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,10 +1,11 @@
-"""What each selection rule would have chosen, and what that lost against the best there was.
+"""Regret of selection rules: what each would have chosen, compared with the best choice.
 
-Every evaluation holds every rule's value, so the rules that a run was not trained with can be asked
-afterwards. Their choices are judged by the target's labelled validation images, which only runs
-with `--oracle` looked at: this tells how good a rule is, and is no result of a method.
+Every evaluation contains the value of every rule, so rules can be compared afterwards, even those
+that a run was not trained with. Their choices are judged by the labeled validation images of the
+target, which only runs with `--oracle` use: the regret shows how good a rule is, and is not a valid
+result of a method.
 
-Where a method has a second phase, the choice is among its evaluations, as it was in training.
+If a method has a second phase, the choice is among the evaluations of that phase, as in training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,32 +21,32 @@ Candidate = tuple[ResultRow, Run]
 Verdict = Mapping[str, Any]
 ORDER = {rule.name: place for place, rule in enumerate(RULES)}
 WITHIN_RUNS_ONLY = ("last",)
-"""Rules whose value says nothing of one run against another."""
+"""Rules whose values are not comparable between runs."""
 
 
 @dataclass(frozen=True)
 class WithinRunRegret:
-    """A rule's choices among the evaluations of one run, on average over several runs."""
+    """Choices of a rule among the evaluations of one run, averaged over several runs."""
 
     sheet: EvalSetting
     method: str
-    """With its variant, where it has several; empty for all methods together."""
+    """Method with its variant, if it has several; empty for all methods together."""
     network: str
-    """And how much of it learned; empty for all networks together."""
+    """Network and how it was trained; empty for all networks together."""
     rule: str
     sees: str
     num_runs: int
     correlation: float | None
-    """Spearman's, of the rule's values with the oracle's; None where no run has two values."""
+    """Spearman correlation of the rule and the oracle; None if no run has two values."""
     score: float
-    """Oracle's macro-F1 of what the rule chose: of the target's validation images."""
+    """Oracle macro-F1 of the choice, on the validation images of the target."""
     regret: float
-    """How far that is from the best evaluation of the run."""
+    """Gap to the best evaluation of the run."""
 
 
 @dataclass(frozen=True)
 class AmongRunsRegret:
-    """A rule's choice among all runs of a direction and a seed, whatever their method."""
+    """Choice of a rule among all runs of a direction and a seed, over all methods."""
 
     sheet: EvalSetting
     seed: int
@@ -56,33 +57,36 @@ class AmongRunsRegret:
     network: str
     step: int
     score: float
-    """Oracle's macro-F1 of the choice: of the target's validation images."""
+    """Oracle macro-F1 of the choice, on the validation images of the target."""
     best_method: str
     regret: float
-    """How far the choice is from the best evaluation of all runs."""
+    """Gap to the best evaluation of all runs."""
     test_score: float | None
-    """Macro-F1 on the sheet's test images, where the run kept these very weights."""
+    """Macro-F1 on the test images of the setting; None unless the run kept the chosen weights."""
     test_regret: float | None
-    """How far that is from the best candidate's."""
+    """Gap to the best candidate on the test images."""
 
 
 @dataclass(frozen=True)
 class JudgedRules:
-    """All rules on all directions."""
+    """Regret of all rules in all directions."""
 
     within: tuple[WithinRunRegret, ...]
-    """Over all runs of a sheet."""
+    """Averages over all runs of an evaluation setting."""
     by_method: tuple[WithinRunRegret, ...]
-    """Over the seeds of each method and network."""
+    """Averages over the seeds of each method and network."""
     among: tuple[AmongRunsRegret, ...]
     num_runs: int
-    """Trainings that looked at the oracle's score."""
+    """Number of runs with oracle scores."""
     num_without: int
-    """Those that did not, and are not in here."""
+    """Number of runs without oracle scores, which are excluded."""
 
 
 def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
-    """Every rule's choices, by headline sheet; a training is asked once, whatever its own rule."""
+    """Evaluate the choices of every rule in each headline setting.
+
+    Runs that differ only in their own selection rule count once.
+    """
     within: list[WithinRunRegret] = []
     by_method: list[WithinRunRegret] = []
     among: list[AmongRunsRegret] = []
@@ -104,13 +108,13 @@ def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
 
 
 def last_phase(run: Run) -> list[Mapping[str, Any]]:
-    """The evaluations among which the kept weights were chosen."""
+    """Return the evaluations among which the kept weights were chosen."""
     history: Sequence[Mapping[str, Any]] = run.record["history"]
     return [row for row in history if row["phase"] == history[-1]["phase"]]
 
 
 def _trainings(rows: Sequence[ResultRow]) -> list[Candidate]:
-    """One run of those that differ only in the rule that picked the weights."""
+    """Return one of the runs that differ only in the rule that picked the weights."""
     found: dict[tuple[Any, ...], Candidate] = {}
     for row in rows:
         for run in row.runs:
@@ -123,7 +127,7 @@ def _trainings(rows: Sequence[ResultRow]) -> list[Candidate]:
 def _within(
     sheet: EvalSetting, names: Sequence[tuple[str, str]], judged: Sequence[Mapping[str, Verdict]]
 ) -> list[WithinRunRegret]:
-    """Means over the runs of each network and method, by rule."""
+    """Average over the runs of each network and method, by rule."""
     found: dict[tuple[str, str, str], list[Verdict]] = {}
     for (network, method), by_rule in zip(names, judged, strict=True):
         for rule, verdict in by_rule.items():
@@ -181,11 +185,11 @@ def _among(sheet: EvalSetting, seed: int, judged: Sequence[Candidate]) -> list[A
 
 
 def kept_macro_f1(run: Run, sheet: EvalSetting) -> float:
-    """Of the weights that the run kept."""
+    """Return the macro-F1 of the weights that the run kept."""
     return float(run.record["results"][sheet.domain][sheet.split]["macro_f1"])
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of those that there are; None when there are none."""
+    """Return the mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

@@ -1,24 +1,23 @@
-"""Paired bootstrap: would the one method still be ahead of the other on other images of the kind?
+"""Significance tests: paired bootstrap, Holm's correction, and rank tests.
 
-All models that were scored on the same images are scored again on the same draws of them, with
-replacement: whole groups (patients, slides) where they are known. What an easy or a hard draw does
-to both cancels in their difference (Koehn 2004, "Statistical significance tests for machine
-translation evaluation"). Seeds are averaged within each draw.
+The paired bootstrap asks whether one method would still be better than another on other images of
+the same kind. All models that were scored on the same images are scored again on the same
+resamples: of whole groups (patients, slides) where they are known, of images otherwise. Variation
+due to easy or hard images cancels in the difference (Koehn 2004, "Statistical significance tests
+for machine translation evaluation"). Seeds are averaged within each resample.
 
-p and interval are those of a normal distribution with the bootstrap's standard error: counting
-draws could not go below 1 / draws, which a correction for hundreds of pairs needs. Images are
-drawn, trainings are not: a difference that is real here holds for these weights.
+p-values and intervals assume a normal distribution with the standard error of the bootstrap:
+counting resamples cannot give p-values below 1 / resamples, which a correction for hundreds of
+pairs needs. The resampling covers images but not training, so a significant difference holds for
+these weights.
 
-Holm's step-down correction: p values that stay honest when many are looked at at once.
+Holm's step-down procedure corrects p-values for multiple tests (Holm 1979, "A simple sequentially
+rejective multiple test procedure", Scandinavian Journal of Statistics 6:65-70).
 
-Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-Statistics 6:65-70.
-
-Rank test: is a method ahead of another over all directions and seeds, or was it one of them?
-
-Friedman's test says whether any differ, Nemenyi's how far two mean ranks must be apart (Demsar
-2006, "Statistical comparisons of classifiers over multiple data sets", JMLR 7:1-30,
-section 3.2.2)."""
+The rank test asks whether a method is better over all directions and seeds. Friedman's test shows
+whether any methods differ, Nemenyi's how far two mean ranks must be apart (Demsar 2006,
+"Statistical comparisons of classifiers over multiple data sets", JMLR 7:1-30, section 3.2.2).
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -34,10 +33,11 @@ Floats = NDArray[np.float64]
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Corrected p values (P,) of as many tests: below a level, the chance of one false alarm is.
+    """Return p-values (P,) corrected by Holm's method, which controls the family-wise error rate.
 
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
-    [0.03, 0.06, 0.06]
+    Examples:
+        >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+        [0.03, 0.06, 0.06]
     """
     order = np.argsort(p, kind="stable")
     factors = len(p) - np.arange(len(p))
@@ -49,51 +49,59 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 Ids = NDArray[np.int64]
 Z = 1.959963984540054
-"""Of the normal distribution, two-sided, for 95 %."""
+"""Quantile of the normal distribution for a two-sided 95 % interval."""
 _CELLS_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Macro-F1 of one of a table's entries minus that of another."""
+    """Macro-F1 of one entry of a table minus that of another."""
 
     one: int
     other: int
-    """Both by their place in the table."""
+    """Indices of the two entries in the table."""
     value: float
     low: float
-    """End of the 95 % interval."""
+    """Lower end of the 95 % interval."""
     high: float
     p: float
-    """Two-sided, of no difference."""
+    """Two-sided p-value of the hypothesis of no difference."""
     p_holm: float
-    """The same, corrected for all differences that were asked for (Holm 1979)."""
+    """p-value corrected for all requested differences (Holm 1979)."""
 
     @property
     def is_real(self) -> bool:
-        """Whether it survives the correction at a level of 0.05."""
+        """Whether the difference is significant at 0.05 after the correction."""
         return self.p_holm < 0.05
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """The scored images of a sheet: what is right, and how they belong together."""
+    """Labels and groups of the scored images of an evaluation setting."""
 
     labels: Ids
     """Class ids (N,)."""
     merge: tuple[str, ...]
     classes: tuple[str, ...]
     groups: NDArray[np.str_] | None = None
-    """Of each image (N,), where all are known."""
+    """Group of each image (N,), if all are known."""
 
 
 def resampled_macro_f1(
     scoring: Scoring, predictions: Sequence[Ids], num_resamples: int = 2000, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Macro-F1 of M models' predictions (N,): (M,) as observed, and (R, M) on draws of the images.
+    """Compute the macro-F1 of M models on the same bootstrap resamples.
 
-    All models meet the same draws. One is scored over the classes that it has, as any other set of
-    images is.
+    A resample is scored over the classes that it contains, as any set of images is.
+
+    Args:
+        scoring: Labels and groups of N images.
+        predictions: Predicted class ids (N,) of each model.
+        num_resamples: Number of resamples R.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Observed scores (M,), and scores on the resamples (R, M).
     """
     into = merged_labels(scoring.merge)
     true = np.where(scoring.labels == UNLABELED, UNLABELED, into[scoring.labels])
@@ -121,9 +129,12 @@ def resampled_macro_f1(
 def differences(
     resampled: Floats, observed: Floats, pairs: Sequence[tuple[int, int]]
 ) -> list[Difference]:
-    """The differences of pairs of K entries, corrected for as many as there are.
+    """Test the differences of pairs of K entries, corrected for the number of pairs.
 
-    `resampled` (R, K) and `observed` (K,) are scores, means over seeds.
+    Args:
+        resampled: Scores on the resamples (R, K), averaged over seeds.
+        observed: Observed scores (K,), averaged over seeds.
+        pairs: Indices of the two entries of each pair.
     """
     values = np.array([observed[a] - observed[b] for a, b in pairs])
     errors = np.array([(resampled[:, a] - resampled[:, b]).std(ddof=1) for a, b in pairs])
@@ -137,7 +148,7 @@ def differences(
 
 
 def normal_p(values: Floats, errors: Floats) -> Floats:
-    """Two-sided p of values (P,) with these standard errors; 1 where both are zero."""
+    """Return two-sided p-values (P,) of values with these standard errors; 1 for values of 0."""
     from scipy.special import ndtr
 
     z = np.zeros_like(values)
@@ -148,9 +159,9 @@ def normal_p(values: Floats, errors: Floats) -> Floats:
 
 
 def _draws(num: int, num_resamples: int, width: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each of `num` images or groups is drawn, a few resamples (r, num) at a time.
+    """Yield how often each of `num` images or groups is drawn, as blocks of resamples (r, num).
 
-    So few that an array of `width` columns stays in the processor's cache.
+    Blocks are small enough that an array with `width` columns fits into the processor cache.
     """
     rng = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // width)
@@ -161,7 +172,11 @@ def _draws(num: int, num_resamples: int, width: int, seed: int) -> Iterator[NDAr
 
 
 def _macro_f1(counts: Floats, k: int) -> Floats:
-    """Macro-F1 (R, M) of counts (R, k + 2 k M): images of each class, then called so and hits."""
+    """Return macro-F1 (R, M) from counts (R, k + 2 k M).
+
+    The first k columns are the support of each class. For each model, k columns with the number of
+    predictions and k with the number of correct ones follow.
+    """
     support = counts[:, None, :k]
     called, hits = np.moveaxis(counts[:, k:].reshape(len(counts), -1, 2, k), 2, 0)
     f1 = np.divide(2 * hits, support + called, out=np.zeros_like(hits), where=hits > 0)
@@ -174,30 +189,32 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Ranking:
-    """K methods ranked on N blocks, 1 the best."""
+    """K methods ranked on N blocks; rank 1 is the best."""
 
     names: tuple[str, ...]
-    """By mean rank."""
+    """Names sorted by mean rank."""
     mean_ranks: tuple[float, ...]
     num_blocks: int
     statistic: float
-    """Friedman's chi square, with K - 1 degrees of freedom."""
+    """Friedman's chi-square with K - 1 degrees of freedom."""
     p: float
-    """Of all methods being alike."""
+    """p-value of the hypothesis that all methods are equal."""
     critical_difference: float
-    """Of mean ranks, beyond which two methods differ (Nemenyi, level 0.05, all pairs at once)."""
+    """Difference of mean ranks above which two methods differ (Nemenyi, level 0.05, all pairs
+    jointly)."""
     letters: tuple[str, ...]
-    """Methods that share a letter are not told apart."""
+    """Methods that share a letter do not differ significantly."""
 
     def told_apart(self, one: int, other: int) -> bool:
-        """Whether two of the names differ."""
+        """Return whether two methods, given by index, differ significantly."""
         return abs(self.mean_ranks[one] - self.mean_ranks[other]) > self.critical_difference
 
 
 def rank(names: Sequence[str], scores: Floats) -> Ranking:
     """Rank K methods by their scores (N, K) on N blocks; ties share their mean rank.
 
-    ValueError for fewer than three methods or two blocks: then nothing can be told.
+    Raises:
+        ValueError: If there are fewer than three methods or two blocks.
     """
     num_blocks, k = scores.shape
     if k < 3 or num_blocks < 2:
@@ -223,7 +240,9 @@ def rank(names: Sequence[str], scores: Floats) -> Ranking:
 
 
 def block_ranks(scores: Floats) -> Floats:
-    """Ranks (N, K) of scores (N, K) within each row, 1 for the highest; ties share their mean."""
+    """Return ranks (N, K) of scores (N, K) within each row: 1 for the highest; ties share their
+    mean.
+    """
     above = (scores[:, None, :] > scores[:, :, None]).sum(2)
     level = (scores[:, None, :] == scores[:, :, None]).sum(2)
     ranks: Floats = above + (level + 1) / 2
@@ -231,7 +250,7 @@ def block_ranks(scores: Floats) -> Floats:
 
 
 def friedman(ranks: Floats) -> tuple[float, float]:
-    """Chi square, corrected for ties, and p of ranks (N, K) being of methods that are alike."""
+    """Return Friedman's chi-square, corrected for ties, and its p-value, from ranks (N, K)."""
     from scipy.special import chdtrc
 
     k = ranks.shape[1]
@@ -244,16 +263,17 @@ def friedman(ranks: Floats) -> tuple[float, float]:
 
 
 def studentized_range_quantile(level: float, k: int) -> float:
-    """Of the range of K standard normal draws: scipy.stats has it too, and takes a second to load.
+    """Return a quantile of the range of K standard normal variables.
 
-    The chance of a range below q is k times the integral of phi(z) (Phi(z) - Phi(z - q))^(k - 1).
+    The probability of a range below q is k times the integral of phi(z) (Phi(z) - Phi(z - q))^(k -
+    1). scipy.stats provides this too, but takes a second to import.
     """
     from scipy.special import ndtr
 
     z = np.linspace(-9, 9, 2001)
     phi = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     low, high = 0.0, 20.0
-    while high - low > 1e-12:  # by halves: scipy.optimize takes half a second to load
+    while high - low > 1e-12:  # bisection; importing scipy.optimize takes half a second
         q = (low + high) / 2
         below = k * float(np.trapezoid(phi * (ndtr(z) - ndtr(z - q)) ** (k - 1), z))
         low, high = (q, high) if below < level else (low, q)
@@ -261,7 +281,7 @@ def studentized_range_quantile(level: float, k: int) -> float:
 
 
 def _letters(mean_ranks: Sequence[float], critical: float) -> tuple[str, ...]:
-    """For ascending ranks, a letter for each longest run of them that lies within `critical`."""
+    """Return the letters of ascending mean ranks; each longest run within `critical` shares one."""
     spans: list[tuple[int, int]] = []
     for first, low in enumerate(mean_ranks):
         last = max(i for i, high in enumerate(mean_ranks) if high - low <= critical)
@@ -274,6 +294,6 @@ def _letters(mean_ranks: Sequence[float], critical: float) -> tuple[str, ...]:
 
 
 def _letter(number: int) -> str:
-    """a to z, then A to Z, then numbers in brackets."""
+    """Return a to z, then A to Z, then numbers in parentheses."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return letters[number] if number < len(letters) else f"({number})"

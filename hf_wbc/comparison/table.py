@@ -1,12 +1,13 @@
-"""The rows of a comparison: what runs that differ in nothing but the seed scored, on average.
+"""Rows of a comparison: mean scores over runs that differ only in the seed.
 
-Rows are comparable when they are of one `Sheet`: the same images, scored over the same classes.
-Runs whose test set, merges or classes differ are on different sheets, whatever their names are.
+Rows are comparable if they share an `EvalSetting`: the same images, scored over the same classes.
+Runs with different test sets, merged classes or selected classes have different settings, whatever
+their names are.
 
-What tells two runs of one method apart, besides the seed, so that no mean hides a difference.
-
-Where the runs of a method on a network and direction were made with several learning rates, or of
-several versions of the data, each is a row of its own, named for what differs."""
+If the runs of a method on a network and direction use different settings, such as several learning
+rates or versions of the data, each variant is a row of its own, named by what differs, so that no
+mean hides a difference.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,14 @@ _ELSEWHERE = {
     "sources", "target", "held_out", "method", "model", "seed", "selection", "merge", "classes",
     "inputs", "trainable",
 }  # fmt: skip
-"""Settings that a row holds in a column of their own."""
+"""Options that have a column of their own in a row."""
 _WITHOUT_EFFECT = {"oracle", "allow_unscaled", "allow_single"}
-"""Settings that change what is recorded or refused, and no weight."""
+"""Options that change what is recorded or rejected, but not the weights."""
 _SHOWN_DIGITS = 8
 
 
 def decisions(run: Run) -> dict[str, Any]:
-    """All that decides a run's result and has no column of its own, under plain names."""
+    """Return every option that determines the result and has no column of its own, by name."""
     found: dict[str, Any] = {}
     for name, value in run.config.flat().items():
         if name in _ELSEWHERE or name in _WITHOUT_EFFECT:
@@ -49,9 +50,9 @@ def decisions(run: Run) -> dict[str, Any]:
 
 
 def variants(runs: Sequence[Run]) -> list[str]:
-    """For each of several runs, in which settings, and how, it differs from some other.
+    """Return, for each run, the options in which the runs differ, with their values.
 
-    The text is empty where none differs.
+    The text is empty if no option differs.
     """
     found = [decisions(run) for run in runs]
     names = {name: None for each in found for name in each}
@@ -63,18 +64,18 @@ def variants(runs: Sequence[Run]) -> list[str]:
 
 
 def trained(run: Run) -> str:
-    """How much of the network learned: full, lora, frozen, or features (embedded once)."""
+    """Return how the network was trained: full, lora, frozen, or features (embedded once)."""
     return "features" if run.config.model.inputs == "features" else run.config.model.trainable
 
 
 def prefer_judged(runs: Sequence[Run]) -> list[Run]:
-    """One run for each seed, by seed: of two that differ in no weight, the one that tells more."""
+    """Return one run per seed, sorted by seed; prefer the one with oracle scores."""
     ordered = sorted(runs, key=lambda run: (run.seed, run.config.eval.oracle, run.name))
     return list({run.seed: run for run in ordered}.values())
 
 
 def _weights(run: Run) -> str:
-    """The version of the weights that training began with; drawn ones differ by the seed alone."""
+    """Return the version of the initial weights; random weights differ only by the seed."""
     model = run.record["model"]
     if run.config.model.from_scratch:
         return f"{model['num_parameters']:,} drawn"
@@ -86,7 +87,7 @@ def _text(value: Any) -> str:
 
 
 def _short(fingerprint: str | None) -> str:
-    """Enough of a fingerprint to tell it from others."""
+    """Return a prefix of a fingerprint that is long enough to be unique."""
     return str(fingerprint).removeprefix("sha256:")[:_SHOWN_DIGITS]
 
 
@@ -105,27 +106,31 @@ class EvalSetting:
     targets: tuple[str, ...]
     held_out: tuple[str, ...]
     domain: str
-    """Where the scored images are from."""
+    """Domain of the scored images."""
     role: str
-    """Of that domain: target, source or held out."""
+    """Role of that domain: target, source or held out."""
     split: str
-    """test, validation, or transductive: all images of a target, adapted to and chosen by too."""
+    """test, validation, or transductive: all images of a target, which adaptation and selection
+    used too."""
     images: str
     """Fingerprint of the scored images."""
     num_images: int
     merge: tuple[str, ...]
     classes: tuple[str, ...]
-    """As asked for; none means those present."""
+    """Requested classes; empty means those that occur."""
     num_classes: int
 
     @property
     def is_headline(self) -> bool:
-        """Whether this is what the training was for: the target's test images, or its own."""
+        """Whether this is the main result of the run.
+
+        That is the test images of a target, or of a source if there is no target.
+        """
         return self.split == "test" and self.role == ("target" if self.targets else "source")
 
     @property
     def direction(self) -> str:
-        """`a + b -> c`, or `a` where there is no target."""
+        """The direction as `a + b -> c`, or `a` without a target."""
         start = " + ".join(self.sources)
         start += f" (held out: {' + '.join(self.held_out)})" if self.held_out else ""
         return f"{start} -> {' + '.join(self.targets)}" if self.targets else start
@@ -133,43 +138,44 @@ class EvalSetting:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """Runs of one method on one network, over seeds, on one sheet. Scores are means over seeds."""
+    """Mean scores over the seeds of one method on one network and evaluation setting."""
 
     sheet: EvalSetting
     method: str
     variant: str
-    """The settings by which it differs from other rows of the method; empty where none does."""
+    """Options that distinguish this row from others of the method; empty if none differs."""
     network: str
     trained: str
-    """How much of the network learned: full, lora, frozen, or features (embedded once)."""
+    """How the network was trained: full, lora, frozen, or features (embedded once)."""
     rule: str
-    """The selection rule that picked the weights."""
+    """Selection rule that picked the weights."""
     sees: str
     """What that rule sees of the target: no target, unlabelled target, target labels."""
     macro_f1: float
     spread: float | None
-    """Standard deviation of macro-F1 over seeds; None of one seed."""
+    """Standard deviation of macro-F1 over seeds; None for a single seed."""
     low: float
-    """End of the 95 % interval, a bootstrap over images."""
+    """Lower end of the 95 % interval, from a bootstrap over images."""
     high: float
     accuracy: float
     balanced_accuracy: float
     worst_class: str
-    """The class with the lowest mean F1."""
+    """Class with the lowest mean F1."""
     worst_f1: float
     lineage_errors: Mapping[str, float]
     """Fractions of the images: one_step, same_lineage, cross_lineage."""
     seeds: tuple[int, ...]
     exposed: Exposed
-    """Whether the backbone has seen a domain of the direction; "maybe" where nobody knows."""
+    """Whether the backbone has seen a domain of the direction in pre-training; "maybe" if the
+    record does not tell."""
     hours: float
-    """Of all seeds together."""
+    """Total hours of all seeds."""
     images_per_s: float
     peak_memory_bytes: int
-    """The most of any seed."""
+    """Maximum over the seeds."""
     device: str
     runs: tuple[Run, ...]
-    """By seed."""
+    """Runs sorted by seed."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -197,28 +203,28 @@ class ResultRow:
 
     @property
     def name(self) -> str:
-        """The method, and what sets this row apart from others of it."""
+        """Method with the variant that distinguishes this row."""
         return f"{self.method} ({self.variant})" if self.variant else self.method
 
     @property
     def backbone(self) -> str:
-        """The network and how much of it learned."""
+        """Network and how it was trained."""
         return f"{self.network}, {self.trained}"
 
     @property
     def lineage_error(self) -> float:
-        """The fraction of the images that are taken for a cell of another lineage.
+        """Fraction of images predicted as a cell of another lineage.
 
-        One number of the three: an error within a lineage is one of degree, on which experts
-        differ too; one across lineages is never.
+        Errors within a lineage are a matter of degree on which experts also differ; errors across
+        lineages are not.
         """
         return self.lineage_errors["cross_lineage"]
 
 
 def result_rows(runs: Sequence[Run]) -> list[ResultRow]:
-    """One row per method, network, direction, scored domain and split, and rule.
+    """Return one row per method, network, direction, scored domain and split, and selection rule.
 
-    By sheet, the headline ones first, and within one the best first.
+    Rows are sorted by evaluation setting, headline settings first, then by macro-F1, highest first.
     """
     groups: dict[tuple[Any, ...], list[Scored]] = {}
     for run, variant in _with_variants(runs):
@@ -230,7 +236,7 @@ def result_rows(runs: Sequence[Run]) -> list[ResultRow]:
 
 
 def eval_settings(run: Run) -> Iterator[tuple[EvalSetting, Mapping[str, Any]]]:
-    """All that a run was scored on, with the scores."""
+    """Yield every evaluation setting that a run was scored on, with the scores."""
     held_out = tuple(domain["name"] for domain in run.record["held_out"])
     facts = {
         domain["name"]: domain
@@ -261,14 +267,14 @@ def eval_settings(run: Run) -> Iterator[tuple[EvalSetting, Mapping[str, Any]]]:
 
 
 def exposed(run: Run) -> Exposed:
-    """Whether the backbone has seen images of the direction's domains before."""
+    """Return whether the backbone has seen images of the direction's domains in pre-training."""
     if {*run.sources, *run.targets} & set(run.exposed_to):
         return "yes"
     return "maybe" if run.exposure.endswith("unknown") else "no"
 
 
 def _with_variants(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
-    """Each run with its variant among those of its method, network, direction and rule."""
+    """Yield each run with its variant among the runs of its method, network, direction and rule."""
 
     def key(run: Run) -> tuple[Any, ...]:
         held_out = tuple(domain["name"] for domain in run.record["held_out"])

@@ -1,1 +1,1 @@
-"""How good a model is: metrics, intervals, selection rules; plain numbers in, plain numbers out."""
+"""Model evaluation: metrics, intervals, calibration and selection rules on plain arrays."""

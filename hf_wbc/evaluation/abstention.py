@@ -1,10 +1,11 @@
-"""What a saved model knows of its own doubt.
+"""Abstention: the calibration, prediction sets and review thresholds saved with a model.
 
-An `Abstention` is fitted on the sources' validation images, with the logits of the model as it is
-saved, and stands in its config.json. Those images have also chosen the weights and the temperature,
-so that even for the source it is the coverage on its test images that counts.
+An `Abstention` is fitted to the source validation images, with the logits of the saved model, and
+stored in its config.json. The same images selected the weights and the temperature, so only the
+coverage on test images is a valid measure, even for the sources.
 
-What calibration and abstention turned out to be worth on labelled images."""
+`abstention_scores` evaluates calibration and abstention on labeled images.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,31 +47,32 @@ WANTED = {
     "myeloblast": (class_id("myeloblast"),),
     "immature": tuple(i for i, cell in enumerate(CLASSES) if (cell.maturation or 9) <= 4),
 }
-"""What a reviewer must not miss: blasts, and every granulocyte younger than a band."""
+"""Cells that a reviewer must not miss: blasts, and all granulocytes less mature than a band."""
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """Temperature, conformal sets, a reject option and review thresholds of one saved model."""
+    """Temperature, conformal sets, reject option and review thresholds of one saved model."""
 
     temperature: float
-    """By which the logits were divided before the model was saved. It lies in the head: whoever
-    loads the model must not divide again."""
+    """Temperature by which the logits were divided before saving. It is merged into the head, so
+    callers must not divide again."""
     sets: Mapping[str, ConformalSets]
-    """By kind; of `label_shift` there is one for each target, named `label_shift/TARGET`."""
+    """Conformal sets by kind; `label_shift` has one entry for each target, named
+    `label_shift/TARGET`, as it needs the target priors."""
     rejection: Rejection
     reviews: Mapping[str, ReviewThreshold]
-    """By what is not to be missed."""
+    """Review thresholds by the name of the wanted cells."""
     num_images: tuple[int, ...]
-    """Validation images of the sources, by class (C,)."""
+    """Number of source validation images of each class (C,)."""
 
     @property
     def within_class(self) -> ConformalSets:
-        """Those that hold within each class, and so for any shares of them: for whoever asks."""
+        """Sets whose coverage holds within each class, and hence for any class priors."""
         return self.sets["class"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for config.json and the record."""
+        """Return JSON values for config.json and the record."""
         return {
             "temperature": self.temperature,
             "sets": {kind: sets.to_dict() for kind, sets in self.sets.items()},
@@ -85,7 +87,11 @@ class Abstention:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; ValueError for what another version has written."""
+        """Create an instance from the result of `to_dict`.
+
+        Raises:
+            ValueError: If the values are damaged or were written by another version.
+        """
         try:
             return cls(
                 temperature=values["temperature"],
@@ -110,9 +116,13 @@ def fit_abstention(
     temperature: float,
     priors: Mapping[str, ArrayLike] | None = None,
 ) -> Abstention:
-    """From the saved model's logits (N, 11) and labels (N,) of the sources' validation images.
+    """Fit an `Abstention` to the source validation images.
 
-    `priors` (11,) are those of each target, estimated without labels.
+    Args:
+        logits: Logits of the saved model (N, 11).
+        labels: Class ids (N,).
+        temperature: Temperature by which the logits were divided before saving.
+        priors: Class priors (11,) by target, estimated without labels.
     """
     sets = {
         kind: conformal_sets(logits, labels, alpha=ALPHA, kind=kind)
@@ -141,11 +151,20 @@ def abstention_scores(
     merge: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> dict[str, Any] | None:
-    """For JSON, on the images of a domain that are labelled and scored; None when none is.
+    """Evaluate calibration and abstention on the labeled and scored images of a domain.
 
-    Logits (N, 11) of the saved model, and `before` it was calibrated; labels (N,). `merge` and
-    `classes` are as for `tally`: probabilities of merged classes are summed, and a set that holds
-    one of them holds their union. Sets for the priors of other targets are passed over.
+    Args:
+        found: Abstention of the saved model.
+        domain: Name of the domain; `label_shift` sets for other targets are skipped.
+        logits: Logits of the saved model (N, 11).
+        labels: Class ids (N,).
+        before: Logits before calibration (N, 11).
+        merge: Classes to score as one, as in `confusion_counts`: their probabilities are summed,
+            and their sets are united.
+        classes: Names of the classes to score, as in `confusion_counts`.
+
+    Returns:
+        JSON values, or None if no image is labeled and scored.
     """
     into = merged_labels(merge)
     true = np.where(labels == UNLABELED, UNLABELED, into[labels])
@@ -185,7 +204,10 @@ def abstention_scores(
 
 
 def merge_logits(logits: Floats, into: Ids) -> Floats:
-    """Logits (N, 11) of which a class holds what is merged `into` (11,) it, the merged none."""
+    """Return logits (N, 11) with each class merged into the class that `into` (11,) names.
+
+    Classes that are merged into another get the logit NEVER.
+    """
     values = np.full(logits.shape, NEVER)
     for kept in np.unique(into):
         values[:, kept] = logsumexp(logits[:, into == kept], axis=1)
@@ -193,7 +215,7 @@ def merge_logits(logits: Floats, into: Ids) -> Floats:
 
 
 def merge_sets(sets: np.ndarray, into: Ids) -> np.ndarray:
-    """Sets (N, 11) that hold a class when they held one of those merged `into` (11,) it."""
+    """Return sets (N, 11) that contain a class if they contained any class merged into it."""
     joined = np.zeros_like(sets)
     for kept in np.unique(into):
         joined[:, kept] = sets[:, into == kept].any(1)
@@ -201,7 +223,7 @@ def merge_sets(sets: np.ndarray, into: Ids) -> np.ndarray:
 
 
 def _reviewed(found: Abstention, name: str, logits: Floats, labels: Ids) -> dict[str, Any]:
-    """By the saved threshold, the share sent and that found; and by order, every other share."""
+    """Return the review rate and recall of the saved threshold, and the scores of the ranking."""
     review = found.reviews[name]
     sent, wanted = review.reviews(logits), np.isin(labels, review.wanted)
     return {

@@ -44,7 +44,7 @@ def bootstrap_intervals(
     """Compute bootstrap intervals of N predictions.
 
     Args:
-        labels: True class ids (N,); -1 for unlabelled images.
+        labels: True class ids (N,); -1 for unlabeled images.
         predictions: Predicted class ids (N,).
         merge: Classes to score as one, as FROM=INTO pairs.
         classes: Names of the classes to score; empty: all that occur.
@@ -56,8 +56,9 @@ def bootstrap_intervals(
     Returns:
         See `bootstrap_scores`.
 
-    >>> bootstrap_intervals([0, 0, 1, 1], [0, 0, 1, 1])["macro_f1"]
-    [1.0, 1.0]
+    Examples:
+        >>> bootstrap_intervals([0, 0, 1, 1], [0, 0, 1, 1])["macro_f1"]
+        [1.0, 1.0]
     """
     counted = confusion_counts(labels, predictions, merge=merge, classes=classes, groups=groups)
     return bootstrap_scores(counted, num_resamples=num_resamples, level=level, seed=seed)
@@ -69,7 +70,7 @@ def bootstrap_scores(
     """Compute [low, high] of macro-F1, accuracy and balanced accuracy as JSON values.
 
     Raises:
-        ValueError: For a level outside (0, 1), fewer than one resample, and a single group.
+        ValueError: If the level is outside (0, 1), there is no resample, or only a single group.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")

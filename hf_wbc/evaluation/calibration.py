@@ -1,13 +1,13 @@
-"""Calibration: logits whose softmax is a probability, under equal class priors.
+"""Calibration of logits: softmax gives probabilities under equal class priors.
 
-Temperature scaling (Guo et al. 2017, arXiv:1706.04599) divides the logits by one number, which is
-fitted on held-out source images; bias-corrected temperature scaling (BCTS; Alexandari et al. 2020,
-arXiv:1901.06852) adds one bias per class, without which the estimate of a target's priors is wrong.
-Every class has the same weight in the fit, whatever its number of images, so that the calibrated
-posterior is the one under a uniform prior over the classes that the source has, and adding
-log(prior) to it gives the posterior under any other.
+Temperature scaling (Guo et al. 2017, arXiv:1706.04599) divides the logits by one number fitted on
+held-out source images. Bias-corrected temperature scaling (BCTS; Alexandari et al. 2020,
+arXiv:1901.06852) adds one bias per class; without it, estimates of the target priors are wrong.
+Every class has the same weight in the fit, whatever its number of images. The calibrated posterior
+therefore assumes a uniform prior over the source classes, and adding log(prior) gives the posterior
+under any other prior.
 
-A class without an image cannot be calibrated, and gets no probability.
+A class without images cannot be calibrated and gets zero probability.
 """
 
 from dataclasses import dataclass
@@ -21,49 +21,61 @@ Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 NEVER = -1e4
-"""The logit of what cannot be. Finite, as infinity is not JSON, and infinite logits end as NaN."""
+"""Logit of an impossible class. It is finite because JSON has no infinity and infinite logits lead
+to NaN."""
 
 PRIOR_DEVIATION = 3.0
-"""Of a bias before its class is seen (a factor of 20): it steadies a class of few images."""
+"""Prior standard deviation of a bias (a factor of 20 in odds); it stabilizes classes with few
+images."""
 PRIOR_SLOPE = 100.0
-"""Deviation of the slope on logits of unit spread: it bounds the confidence in a perfect split."""
+"""Prior standard deviation of the slope on logits of unit spread; it bounds the confidence when the
+classes are perfectly separable."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Logits / temperature + bias; its softmax is the posterior under equal priors."""
+    """Affine map of the logits: logits / temperature + bias.
+
+    The softmax of the result is the posterior under equal class priors.
+    """
 
     temperature: float
     bias: tuple[float, ...]
-    """One per class, with mean 0 over the classes that were seen; NEVER for the others."""
+    """One bias per class (C,), with mean 0 over the seen classes; NEVER for the others."""
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Which of the classes (C,) had an image in the fit."""
+        """Mask of the classes (C,) that had an image in the fit."""
         seen: NDArray[np.bool_] = np.array(self.bias) > NEVER / 2
         return seen
 
     def apply(self, logits: ArrayLike) -> Floats:
-        """Calibrated logits (N, C)."""
+        """Return the calibrated logits (N, C)."""
         values = checked_logits(logits, "", len(self.bias))
         calibrated: Floats = values / self.temperature + np.array(self.bias)
         return calibrated
 
     def restricted(self) -> "Calibration":
-        """The same for logits of the classes that were seen alone."""
+        """Return the same calibration for logits of the seen classes only."""
         bias = np.array(self.bias)[self.seen]
         return Calibration(self.temperature, tuple(bias.tolist()))
 
 
 def calibrate(logits: ArrayLike, labels: ArrayLike, *, biased: bool = True) -> Calibration:
-    """BCTS on held-out logits (N, C) and labels (N,); temperature scaling alone if not `biased`.
+    """Fit BCTS on held-out logits.
 
-    The fit is a ridge regression of one slope and C biases, hence convex. The ridge is a prior that
-    counts as little as it should: beside a hundred images of a class nothing is seen of it.
+    The fit is a ridge regression of one slope and C biases, hence convex. The ridge is a weak
+    prior: with a hundred images of a class its effect is negligible.
 
-    >>> calibration = calibrate([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]] * 40, [0, 1, 0] * 40)
-    >>> calibration.apply([[0.0, 0.0]]).shape
-    (1, 2)
+    Args:
+        logits: Held-out logits (N, C).
+        labels: Class ids (N,).
+        biased: Fit one bias per class; False fits the temperature only.
+
+    Examples:
+        >>> calibration = calibrate([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]] * 40, [0, 1, 0] * 40)
+        >>> calibration.apply([[0.0, 0.0]]).shape
+        (1, 2)
     """
     values = checked_logits(logits, "source ")
     true = checked_labels(labels, values)
@@ -97,7 +109,15 @@ def calibrate(logits: ArrayLike, labels: ArrayLike, *, biased: bool = True) -> C
 def expected_calibration_error(
     logits: ArrayLike, labels: ArrayLike, *, num_bins: int = 15
 ) -> float:
-    """Mean gap between confidence and accuracy over equal bins of confidence (Guo 2017, eq. 3)."""
+    """Return the mean gap between confidence and accuracy, in [0, 1]; lower is better.
+
+    Equal-width bins of confidence, as in Guo et al. 2017, eq. 3.
+
+    Args:
+        logits: Logits (N, C).
+        labels: Class ids (N,).
+        num_bins: Number of bins of confidence.
+    """
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
     values = checked_logits(logits, "")
@@ -109,37 +129,50 @@ def expected_calibration_error(
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Mean -log p(label), in nats; logits (N, C)."""
+    """Return the mean -log p(label) in nats for logits (N, C); lower is better."""
     values = checked_logits(logits, "")
     true = checked_labels(labels, values)
     return float(-log_softmax(values, axis=1)[np.arange(len(true)), true].mean())
 
 
 def class_balanced_weights(place: Ids) -> Floats:
-    """Weights (N,) that give each of the classes (N,) present the same sum, 1 in total."""
+    """Return weights (N,) that sum to 1 and give each class in `place` (N,) the same total."""
     counts = np.bincount(place)
     return 1 / (counts[place] * np.count_nonzero(counts))
 
 
 def prior_penalty(counts: Ids) -> Floats:
-    """The ridge on slope and biases (1 + K,): each class's prior weighs 1 / its number of images.
+    """Return the ridge on slope and biases (1 + K,) for the number of images of each class (K,).
 
-    The loss gives a class of n images the weight 1 / K, so each of its images has 1 / (n K), and a
-    Gaussian prior, which adds to the likelihood of single images, is scaled alike.
+    The loss gives a class of n images the weight 1 / K, so each of its images has weight 1 / (n K).
+    A Gaussian prior, which adds to the likelihood of single images, is scaled in the same way.
     """
     biases = 1 / (len(counts) * counts * PRIOR_DEVIATION**2)
     return np.append(1 / (counts.sum() * PRIOR_SLOPE**2), biases)
 
 
 def standardized(logits: Floats) -> tuple[Floats, float]:
-    """Logits (N, K) around their row's mean with unit spread, and the spread (1 where it is 0)."""
+    """Center the logits (N, K) on their row means and scale them to unit spread.
+
+    Returns:
+        The scaled logits (N, K), and the spread (1 where it is 0).
+    """
     centred = logits - logits.mean(1, keepdims=True)
     spread = float(np.sqrt((centred**2).mean())) or 1.0
     return centred / spread, spread
 
 
 def checked_logits(logits: ArrayLike, what: str, num_classes: int | None = None) -> Floats:
-    """Logits (N, C) as floats; ValueError for what is none, `what` telling whose they are."""
+    """Validate logits (N, C) and return them as floats.
+
+    Args:
+        logits: Array to validate.
+        what: Prefix for error messages, such as "source ".
+        num_classes: Required number of classes.
+
+    Raises:
+        ValueError: If the shape or the number of classes is wrong, or a value is not finite.
+    """
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{what}logits have shape {values.shape}; give (images, classes)")
@@ -156,7 +189,11 @@ def checked_logits(logits: ArrayLike, what: str, num_classes: int | None = None)
 
 
 def checked_labels(labels: ArrayLike, logits: Floats) -> Ids:
-    """Labels (N,) of logits (N, C) as int64; ValueError for what is no class of theirs."""
+    """Validate the labels (N,) of logits (N, C) and return them as int64.
+
+    Raises:
+        ValueError: If the shapes differ or a label is not a class id of the logits.
+    """
     ids = np.asarray(labels)
     if ids.shape != logits.shape[:1]:
         raise ValueError(

@@ -1,23 +1,27 @@
-"""Conformal sets: for each image the classes that may be it, of which the true one is seldom none.
+"""Conformal prediction sets: sets of classes that contain the true class at a chosen rate.
 
-Split conformal prediction (Vovk et al. 2005; Angelopoulos & Bates 2021, arXiv:2107.07511): a class
-stays in the set unless it fits worse than all but a share alpha of held-out images fit their own
-label. The true class is then in the set with probability 1 - alpha or more, whatever the
-classifier, **for images that are exchangeable with the held-out ones**. Another laboratory's
-images are not, and nothing is promised for them.
+Split conformal prediction (Vovk et al. 2005; Angelopoulos & Bates 2021, arXiv:2107.07511) excludes
+a class from the set of an image if it fits the image worse than all but a fraction alpha of the
+held-out images fit their own label. The set then contains the true class with probability at least
+1 - alpha, whatever the classifier, **for images that are exchangeable with the held-out ones**.
+Images from another laboratory are not exchangeable, and the guarantee does not hold for them.
 
-Three kinds of threshold, each one number a class:
+There are three kinds of thresholds, each with one number per class:
 
-- `marginal`: one for all classes. Right on average; a rare class may pay for the others.
-- `class`: of the class's own images (Mondrian; Vovk 2012), so 1 - alpha holds within each class,
-  and thereby for any class priors. Below 1 / alpha - 1 images a class cannot be left out.
-- `label_shift`: held-out images weigh as much as a target's priors ask (Podkopaev & Ramdas 2021,
-  arXiv:2103.03323, eq. 10). Right on the target's average where only its priors differ.
+- `marginal`: One threshold for all classes. Coverage holds on average, but may be lower for rare
+  classes.
+- `class`: Computed from the images of the class (Mondrian; Vovk 2012). Coverage of 1 - alpha holds
+  within each class, and hence for any class priors. A class with fewer than 1 / alpha - 1 images is
+  never excluded.
+- `label_shift`: Weights the held-out images by the target priors (Podkopaev & Ramdas 2021,
+  arXiv:2103.03323, eq. 10). Coverage holds on average over the target if only its priors differ.
 
-Scores of sets: `lac` 1 - p, the smallest sets on average (Sadinle et al. 2019, arXiv:1609.00451);
-`aps` the mass of the classes that are as likely or likelier (Romano et al. 2020, arXiv:2006.02544),
-without their random tie-break, so that an image has one set; `raps` that and a penalty on ranks
-(Angelopoulos et al. 2021, arXiv:2009.14193).
+Nonconformity scores:
+
+- `lac`: 1 - p. The smallest sets on average (Sadinle et al. 2019, arXiv:1609.00451).
+- `aps`: Total probability of the classes that are at least as likely (Romano et al. 2020,
+  arXiv:2006.02544), without the random tie-break, so that sets are deterministic.
+- `raps`: `aps` plus a penalty on the rank (Angelopoulos et al. 2021, arXiv:2009.14193).
 """
 
 from collections.abc import Mapping
@@ -35,27 +39,32 @@ from hf_wbc.text import did_you_mean
 SCORES = ("lac", "aps", "raps")
 KINDS = ("marginal", "class", "label_shift")
 RANK_PENALTY = 0.1
-"""Of RAPS, for each rank beyond the free ones."""
+"""Penalty of RAPS for each rank beyond FREE_RANKS."""
 FREE_RANKS = 2
 ROUNDING = 1e-12
-"""Relative: what sums of weights may lack of a level that they reach."""
+"""Relative tolerance when a sum of weights is compared with a level."""
 
 
 @dataclass(frozen=True)
 class ConformalSets:
-    """Which classes stay in the set of an image."""
+    """Thresholds that decide which classes are in the set of an image."""
 
     score: str
     kind: str
     alpha: float
-    """The share of exchangeable images whose class may be missing."""
+    """Maximum fraction of exchangeable images whose set lacks the true class."""
     thresholds: tuple[float | None, ...]
-    """The largest score that stays, for each class (C,); None leaves the class in every set."""
+    """Largest score that is included, for each class (C,); None includes the class in every set."""
 
     def sets(self, logits: ArrayLike) -> NDArray[np.bool_]:
-        """Whether each class is in the set of each image (N, C); logits (N, C). May be empty.
+        """Return whether each class is in the set of each image.
 
-        A class that the classifier was never taught, which is one of logit NEVER, is in no set.
+        Args:
+            logits: Logits (N, C).
+
+        Returns:
+            Mask (N, C). A set may be empty. Classes that the classifier was not trained on, which
+            have the logit NEVER, are in no set.
         """
         scores = nonconformity(logits, self.score)
         limits = np.array([np.inf if limit is None else limit for limit in self.thresholds])
@@ -65,12 +74,12 @@ class ConformalSets:
         return within
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return JSON values."""
         return {**asdict(self), "thresholds": list(self.thresholds)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
+        """Create an instance from the result of `to_dict`."""
         return cls(**{**values, "thresholds": tuple(values["thresholds"])})
 
 
@@ -83,14 +92,24 @@ def conformal_sets(
     kind: str = "marginal",
     priors: ArrayLike | None = None,
 ) -> ConformalSets:
-    """Thresholds from held-out logits (N, C) and labels (N,).
+    """Compute thresholds from held-out images.
 
-    `label_shift` needs the target's priors (C,), and leaves out no class that has no held-out
-    image, as nothing says how it would score. ValueError for what is no logits, labels or level.
+    Args:
+        logits: Held-out logits (N, C).
+        labels: Class ids (N,).
+        alpha: Maximum fraction of images whose set lacks the true class.
+        score: One of SCORES.
+        kind: One of KINDS.
+        priors: Class priors of the target (C,); required for `label_shift`, which never excludes a
+            class without held-out images because its scores are unknown.
 
-    >>> found = conformal_sets([[2.0, 0.0]] * 19, [0] * 19, kind="class")
-    >>> found.sets([[2.0, 0.0], [0.0, 2.0]]).tolist()
-    [[True, True], [False, True]]
+    Raises:
+        ValueError: If logits, labels, priors or an option are invalid.
+
+    Examples:
+        >>> found = conformal_sets([[2.0, 0.0]] * 19, [0] * 19, kind="class")
+        >>> found.sets([[2.0, 0.0], [0.0, 2.0]]).tolist()
+        [[True, True], [False, True]]
     """
     _check(alpha, kind, priors)
     scores = nonconformity(logits, score)
@@ -119,7 +138,7 @@ def conformal_sets(
 
 
 def nonconformity(logits: ArrayLike, score: str = "lac") -> Floats:
-    """How badly each class fits each image (N, C); classes of equal logits score alike."""
+    """Return how badly each class fits each image (N, C); classes of equal logits score alike."""
     if score not in SCORES:
         raise ValueError(f"unknown conformal score {score!r}; {did_you_mean(score, SCORES)}")
     p = softmax(checked_logits(logits, ""), axis=1)
@@ -128,7 +147,7 @@ def nonconformity(logits: ArrayLike, score: str = "lac") -> Floats:
         return rest
     order = np.argsort(-p, axis=1, kind="stable")
     sorted_p = np.take_along_axis(p, order, axis=1)
-    # Of classes that tie each counts all of them: the last one's place and mass.
+    # Tied classes all get the rank and the cumulative mass of the last of them.
     place = (sorted_p[:, None, :] >= p[:, :, None]).sum(2)
     mass: Floats = np.take_along_axis(np.cumsum(sorted_p, axis=1), place - 1, axis=1)
     if score == "raps":
@@ -139,13 +158,22 @@ def nonconformity(logits: ArrayLike, score: str = "lac") -> Floats:
 def threshold(
     scores: Floats, alpha: float, weights: Floats | None = None, own: float = 1.0
 ) -> float | None:
-    """The smallest score up to which lies 1 - alpha of the weight, a new image's `own` beyond all.
+    """Return the smallest score at or below which 1 - alpha of the total weight lies.
 
-    Scores (N,), weights (N,) of 1 each unless given. Of equal weights it is the
-    ceil((N + 1)(1 - alpha))-th smallest; None where there are too few for any to do.
+    With equal weights this is the ceil((N + 1)(1 - alpha))-th smallest score.
 
-    >>> [threshold(np.arange(1.0, n + 1), 0.1) for n in (8, 9, 19)]
-    [None, 9.0, 18.0]
+    Args:
+        scores: Scores (N,).
+        alpha: Fraction of the weight that may lie above the threshold.
+        weights: Weights (N,); 1 each by default.
+        own: Weight of the new image, which counts as lying above all scores.
+
+    Returns:
+        The threshold, or None if there are too few scores.
+
+    Examples:
+        >>> [threshold(np.arange(1.0, n + 1), 0.1) for n in (8, 9, 19)]
+        [None, 9.0, 18.0]
     """
     if not np.isfinite(scores).all():
         raise ValueError("scores are not all finite; a threshold cannot be found among them")
@@ -158,10 +186,12 @@ def threshold(
 
 
 def set_scores(sets: NDArray[np.bool_], labels: ArrayLike) -> dict[str, Any]:
-    """What sets (N, C) are worth for labels (N,), as values for JSON.
+    """Evaluate prediction sets (N, C) against labels (N,).
 
-    Coverage (the share of the images whose class is in the set) over all and within each class
-    (None for one without an image), the mean number of classes, the shares with none and with one.
+    Returns:
+        JSON values: coverage (fraction of images whose set contains the true class) overall and
+        within each class (None for a class without images), the mean set size, and the fractions of
+        empty and of single-class sets.
     """
     if sets.ndim != 2 or not len(sets):
         raise ValueError(f"sets have shape {sets.shape}; give (images, classes)")

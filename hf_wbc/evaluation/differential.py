@@ -1,25 +1,24 @@
-"""A differential count: the share of each class in a smear, with intervals that can be believed.
+"""Differential count: the fraction of each class among the white cells of a smear.
 
-Counting a classifier's answers counts its mistakes, too: where one cell in five of the many
-segmented neutrophils is called banded, the few bands drown in them. The shares are estimated
-instead by maximum likelihood, as a target's class priors are (`evaluation.label_shift`), from
-what held-out cells of known class tell of the confusion. The interval has all three parts of the
-doubt: which cells happened to lie under the objective, what the classifier confuses, and how well
-that is known.
+Counting predictions also counts errors: if one in five of the many segmented neutrophils is
+predicted as banded, the errors outnumber the few true bands. The fractions are therefore estimated
+by maximum likelihood, like the class priors of a target (`evaluation.label_shift`), using the
+confusion of the model on held-out cells of known class. The intervals include the sampling error of
+the cells on the slide, the confusion of the model, and the uncertainty of that confusion.
 
-A differential is of white cells. Smudge cells, platelets and dirt are in no hematologist's count,
-so what the model rejects as none of its cells is left out, to be reviewed: a cell that a person
-names is counted as that. White cells are rejected, too, and not of all classes alike; as many of
-each class as are to be expected are added again (`hf_wbc.evaluation.slide`). So shares are those of
-the white cells, whatever else lies on the slide, as far as it is rejected; the rest of it is
-counted as what it resembles, and no interval knows of that.
+A differential counts white cells only. Smudge cells, platelets and dirt are not part of it, so
+cells that the model rejects are left out and listed for review; a cell that a person names is
+counted as that class. The model also rejects some white cells, at a rate that depends on the class.
+The expected number of these is added back (`hf_wbc.evaluation.slide`). Objects that are not white
+cells and are not rejected are counted as the class that they resemble, and no interval accounts for
+this.
 
-Its width is Korn and Graubard's (1998, "Confidence intervals for proportions with small expected
-number of positive counts estimated from survey data"): the exact binomial one (Clopper & Pearson
-1934) of as many cells as would vary like the estimate. All classes' intervals hold at once
-(Bonferroni), as a smear is judged by all of them, and hold what either of two estimators finds
-likely. Right for a smear of the model's own laboratory, or where only the shares differ; `misfit`
-tells when more does.
+The interval is that of Korn and Graubard (1998, "Confidence intervals for proportions with small
+expected number of positive counts estimated from survey data"): the exact binomial interval
+(Clopper & Pearson 1934) for the effective number of cells. By default the intervals of all classes
+hold jointly (Bonferroni), because a smear is judged by all of them, and each covers the intervals
+of two estimators. They are valid for smears from the laboratory of the model, or where only the
+class fractions differ; `misfit` shows when more than the fractions differs.
 """
 
 from collections.abc import Sequence
@@ -42,63 +41,71 @@ from hf_wbc.evaluation.slide import (
 
 LEVEL = 0.95
 ESTIMATORS = ("em", "bbse")
-"""The first gives the shares. It is the sharper one, and too sure of itself where a weak model's
-probabilities are not right; the other believes in the confusion alone. Intervals hold both."""
+"""Estimators of the fractions. The first provides the point estimate: it has the lower variance,
+but its intervals are too narrow if the probabilities of a weak model are wrong. The second uses the
+confusion matrix only. The intervals cover both."""
 UNEXPLAINED = 0.2
-"""Beyond this the shares do not explain the model's own answers; chance leaves a tenth at most."""
+"""Limit of `Differential.unexplained`; chance alone stays below 0.1."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Of one class, or of several together."""
+    """Fraction of one class, or of several classes together."""
 
     counted: int
-    """Cells that were taken for it, without those that are left out."""
+    """Number of cells assigned to the class, without those that are left out."""
     fraction: float
-    """Estimated, of all white cells; as counted where nothing is known of the confusion."""
+    """Estimated fraction of all white cells, in [0, 1]; the raw fraction if the confusion is
+    unknown."""
     low: float
     high: float
     identifiable: bool = True
-    """False: the model was never taught the class, so that it cannot be counted."""
+    """False if the model was not trained on the class, so that it cannot be counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Differential:
-    """The count of a slide."""
+    """Differential count of a slide."""
 
     shares: tuple[Share, ...]
-    """Of the eleven classes, by id."""
+    """Shares of the eleven classes, by class id."""
     num_cells: int
-    """In the count."""
+    """Number of cells in the count."""
     num_rejected: int
-    """Left out: rejected, and not named by a person."""
+    """Number of cells left out because they are rejected and not named by a person."""
     expected_rejected: float
-    """White cells that are to be expected among them, by what is rejected of the held-out ones."""
+    """Expected number of white cells among the rejected ones, from the rejection rate of held-out
+    cells."""
     rejected_limit: float
-    """What chance alone exceeds in 2.5 % of the cases; more of them are something else."""
+    """Number of rejected cells that chance alone exceeds in 2.5 % of the cases; more indicate other
+    objects."""
     level: float
-    """With which all intervals hold at once, or each of them, if not `joint`."""
+    """Nominal coverage of all intervals jointly, or of each interval if not `joint`."""
     joint: bool
     corrected: bool
-    """Whether the confusion is taken into account; False: a plain count, with chance alone."""
+    """Whether the confusion is corrected; False means a raw count with sampling error only."""
     misfit: float | None
-    """How far the cells are from being the sources' with other shares, in [0, 1]."""
+    """How far the cells are from the source cells with other class fractions, in [0, 1]."""
     misfit_limit: float | None
-    """What chance alone exceeds in 5 % of the cases."""
+    """Misfit that chance alone exceeds in 5 % of the cases."""
     unexplained: float
-    """The share of the cells that the model names otherwise than it would with these shares."""
+    """Total variation between the predicted class frequencies and those expected from the estimate,
+    in [0, 1]."""
     estimates: tuple[tuple[Floats, Floats], ...]
-    """Of each estimator the shares (11,), and resamples (R, 11) that they might have been."""
+    """For each estimator, the fractions (11,) and their resamples (R, 11)."""
 
     @property
     def doubtful(self) -> bool:
-        """More than the shares differs from the sources: do not trust shares or intervals."""
+        """Whether more than the class fractions differs from the sources.
+
+        If so, trust neither the fractions nor the intervals.
+        """
         if self.misfit is None or self.misfit_limit is None:
             return False
         return self.misfit > self.misfit_limit or self.unexplained > UNEXPLAINED
 
     def together(self, classes: Sequence[int]) -> Share:
-        """The share of several classes; its interval holds by itself, at `level`."""
+        """Return the share of several classes, with an interval of its own at `level`."""
         rows = list(classes)
         shares = [self.shares[c] for c in rows]
         sums = [
@@ -121,17 +128,27 @@ def differential(
     joint: bool = True,
     seed: int = 0,
 ) -> Differential:
-    """Shares of the classes among cells, from the model's probabilities (N, 11) of them.
+    """Estimate the fraction of each class among the cells of a slide.
 
-    `corrections` (N,) are class ids by a person, or UNKNOWN; `rejected` (N,) tells which cells the
-    model takes for none of its own, and needs to be known of the held-out cells as well. Without
-    `held_out` cells are counted, and the intervals know of chance alone. ValueError for no cells,
-    for none that is not rejected, or for what is no probability.
+    Args:
+        probabilities: Predicted probabilities (N, 11).
+        held_out: Held-out cells that show the confusion of the model; None counts the predictions,
+            with intervals that include sampling error only.
+        corrections: Class ids given by a person, or UNKNOWN (N,).
+        rejected: Whether the model rejects each cell (N,); `held_out` must contain the same
+            information.
+        level: Nominal coverage of the intervals, in (0, 1).
+        joint: Whether the coverage holds for all classes jointly.
+        seed: Seed of the random numbers.
 
-    >>> held = HeldOut(np.array([[2.0, 0.0]] * 80 + [[0.0, 2.0]] * 20), np.repeat([0, 1], 50))
-    >>> found = differential([[0.8808, 0.1192]] * 80 + [[0.1192, 0.8808]] * 20, held)
-    >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
-    ([80, 20], [0.5, 0.5])
+    Raises:
+        ValueError: If there are no cells, all are rejected, or the probabilities are invalid.
+
+    Examples:
+        >>> held = HeldOut(np.array([[2.0, 0.0]] * 80 + [[0.0, 2.0]] * 20), np.repeat([0, 1], 50))
+        >>> found = differential([[0.8808, 0.1192]] * 80 + [[0.1192, 0.8808]] * 20, held)
+        >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
+        ([80, 20], [0.5, 0.5])
     """
     slide = check_slide(probabilities, corrections, rejected)
     if not 0 < level < 1:
@@ -170,7 +187,7 @@ def differential(
 
 @dataclass(frozen=True)
 class _Found:
-    """Of a slide, by the model's confusion."""
+    """Estimates of a slide that use the confusion of the model."""
 
     estimates: tuple[tuple[Floats, Floats], ...]
     misfit: float | None = None
@@ -183,12 +200,12 @@ class _Found:
 def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
     known, lost = held.accepted, lost_cells(held, slide, seed)
     unnamed = slide.counted & ~slide.named
-    # To the likelihood names are evidence like any other; a confusion knows nothing of names.
+    # The likelihood can use cells named by a person; the confusion matrix cannot.
     rows = ~slide.rejected & (~slide.named | seen[slide.taken])
     first = estimate(ESTIMATORS[0], known, slide, rows, lost, seed)
     other = estimate(ESTIMATORS[1], known, slide, unnamed, lost, seed)
     found = _Found(((first.shares, first.drawn), (other.shares, other.drawn)))
-    # Whether the cells are like the sources' is asked of the model's own answers alone.
+    # Compare the cells with the source cells by the model's own predictions only.
     own = other.accepted if slide.named.any() else first.accepted
     if own is not None:
         found = replace(
@@ -209,7 +226,10 @@ def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
 
 
 def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float:
-    """Total variation between the answers (N, C) and those that shares (C,) would give."""
+    """Return the total variation between predictions and those expected from fractions.
+
+    The predictions are probabilities (N, C), the fractions are (C,).
+    """
     k = len(fractions)
     pairs = held_out.labels * k + held_out.logits.argmax(1)
     confusion = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
@@ -221,7 +241,10 @@ def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float
 def _widest(
     estimates: Sequence[tuple[Floats, Floats]], num: int, level: float, corrected: bool
 ) -> tuple[Floats, Floats]:
-    """Low and high (C,) of shares (C,) and resamples (R, C), of every estimator at once."""
+    """Return the lower and upper ends (C,) that cover the intervals of all estimators.
+
+    Each estimate is the fractions (C,) and their resamples (R, C).
+    """
     lows, highs = [], []
     for fractions, resamples in estimates:
         spread = resamples.var(0) if corrected else fractions * (1 - fractions) / num
@@ -235,8 +258,8 @@ def _widest(
 
 
 def _interval(fraction: Floats, spread: Floats, num: int, level: float) -> tuple[Floats, Floats]:
-    """Of estimated shares (C,) with variances `spread` (C,), from `num` cells."""
-    # Shares of 0 and 1 vary like that of a single cell: else their interval would be a point.
+    """Return the interval ends of fractions (C,) with variances `spread` (C,), from `num` cells."""
+    # Give fractions of 0 and 1 the variance of a single cell, so that the interval has a width.
     variance = np.maximum(fraction, 1 / num) * np.maximum(1 - fraction, 1 / num)
     cells = np.clip(variance / np.maximum(spread, 1e-12), 1, num)
     found, tail = fraction * cells, (1 - level) / 2

@@ -1,15 +1,16 @@
-"""A target's class priors from unlabelled images, with an interval.
+"""Label shift: estimate the class priors of a target from unlabeled images, with intervals.
 
-Valid under label shift: p(image | class) is that of the source, only the shares of the classes
-differ. Where the images themselves look different too, the estimates are wrong, and the interval,
-which knows nothing but the number of images, does not say so; `misfit` does: above its limit,
-neither priors nor corrected predictions are to be trusted.
+Label shift means that p(image | class) is the same for source and target, and only the class priors
+differ. If the images also look different, the estimates are wrong. The intervals account only for
+the number of images and do not show this, but `label_shift_ks` does: above its limit, trust neither
+the priors nor the corrected predictions.
 
-A class without a source-validation image cannot be told from any other: its prior is 0, it has no
-interval, and the others are shares of the identifiable classes. Target images of such a class are
-counted as whatever they resemble.
+A class without source validation images is not identifiable: its prior is 0, it has no interval,
+and the priors of the other classes are relative to the identifiable classes. Target images of such
+a class are counted as whatever class they resemble.
 
-Class priors: predictions made for them, how far two are apart, and whether only they differ."""
+The module also adapts logits to given priors, and measures the distance between two priors.
+"""
 
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -40,15 +41,19 @@ from hf_wbc.text import did_you_mean
 
 
 def correct_priors(logits: ArrayLike, calibration: Calibration, priors: ArrayLike) -> Floats:
-    """Calibrated logits (N, C) + log(priors); their softmax is the posterior under the priors."""
+    """Return calibrated logits (N, C) + log(priors).
+
+    Their softmax is the posterior under the priors (C,).
+    """
     scale, bias = prior_correction(calibration, priors)
     return checked_logits(logits, "", len(bias)) * scale + bias
 
 
 def prior_correction(calibration: Calibration, priors: ArrayLike) -> tuple[float, Floats]:
-    """The scale and the bias (C,) by which `correct` moves logits; finite for a prior of 0 too.
+    """Return the scale and the bias (C,) that `correct_priors` applies to logits.
 
-    A linear head is corrected for good by weight * scale and bias * scale + this bias.
+    Both are finite even for a prior of 0. To correct a linear head permanently, use weight * scale
+    as the new weight and bias * scale + this bias as the new bias.
     """
     shares = checked_priors(priors, len(calibration.bias))
     log = np.full(len(shares), NEVER)
@@ -57,20 +62,26 @@ def prior_correction(calibration: Calibration, priors: ArrayLike) -> tuple[float
 
 
 def total_variation(a: ArrayLike, b: ArrayLike) -> float:
-    """The share of the images that would have to change class, in [0, 1]; priors (C,).
+    """Return the total variation distance of two priors (C,), in [0, 1].
 
-    >>> total_variation([0.5, 0.5], [0.75, 0.25])
-    0.25
+    This is the fraction of images that would have to change class.
+
+    Examples:
+        >>> total_variation([0.5, 0.5], [0.75, 0.25])
+        0.25
     """
     p, q = _pair(a, b)
     return float(np.abs(p - q).sum() / 2)
 
 
 def jensen_shannon(a: ArrayLike, b: ArrayLike) -> float:
-    """Jensen-Shannon divergence of priors (C,), in bits: 0 if equal, 1 if no class is shared.
+    """Return the Jensen-Shannon divergence of two priors (C,) in bits, in [0, 1].
 
-    >>> jensen_shannon([1, 0], [0, 1])
-    1.0
+    It is 0 for equal priors and 1 for priors without a common class.
+
+    Examples:
+        >>> jensen_shannon([1, 0], [0, 1])
+        1.0
     """
     p, q = _pair(a, b)
     middle = (p + q) / 2
@@ -80,12 +91,20 @@ def jensen_shannon(a: ArrayLike, b: ArrayLike) -> float:
 def label_shift_ks(
     source: Floats, labels: Ids, target: Floats, priors: Floats
 ) -> tuple[float, float]:
-    """How far the target is from the source with other priors, and what chance explains, in [0, 1].
+    """Test whether the domains differ in more than their priors (Kolmogorov-Smirnov).
 
-    Under label shift, source images weighted to the target's priors (K,) are spread over the
-    confidences as the target's are; the misfit is the largest gap between the two cumulative
-    shares (Kolmogorov-Smirnov), and chance alone exceeds the limit in 5 % of the cases. Logits
-    (N_s, K) and (N_t, K) corrected for the priors, labels (N_s,), none of them without an image.
+    Under label shift, the confidences of the source images, weighted to the target priors, have the
+    same distribution as those of the target images. The misfit is the largest gap between the two
+    cumulative distributions.
+
+    Args:
+        source: Source logits (N_s, K), corrected for the priors.
+        labels: Class ids of the source images (N_s,); every class occurs.
+        target: Target logits (N_t, K), corrected for the priors.
+        priors: Class priors of the target (K,).
+
+    Returns:
+        The misfit, and the limit that chance alone exceeds in 5 % of the cases; both in [0, 1].
     """
     weights = (priors / np.bincount(labels, minlength=len(priors)))[labels]
     sides = [softmax(logits, axis=1).max(1) for logits in (source, target)]
@@ -93,13 +112,17 @@ def label_shift_ks(
     order = np.argsort(sides[0])
     below = np.append(0, np.cumsum(weights[order]))[sides[0][order].searchsorted(at, "right")]
     gap = below - np.sort(sides[1]).searchsorted(at, "right") / len(target)
-    # A weighted sample is worth as many images as one of equal weights with its variance.
+    # Effective sample size: an unweighted sample of this size has the same variance.
     limit = 1.358 * np.sqrt((weights**2).sum() / weights.sum() ** 2 + 1 / len(target))
     return float(np.abs(gap).max()), float(min(limit, 1))
 
 
 def checked_priors(priors: ArrayLike, num_classes: int) -> Floats:
-    """Priors (C,) as floats; ValueError unless they are that many shares with sum 1."""
+    """Validate priors (C,) and return them as floats.
+
+    Raises:
+        ValueError: If the shape is wrong, a prior is negative or not finite, or the sum is not 1.
+    """
     shares = np.asarray(priors, dtype=np.float64)
     if shares.shape != (num_classes,):
         raise ValueError(f"priors have shape {shares.shape}; give one for each of {num_classes}")
@@ -117,55 +140,57 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
 
 METHODS = ("bbse", "em", "rlls")
 SCARCE = 10
-"""Source-validation images that a class needs for the intervals to hold, except BBSE's: with one
-or two, the nominal 95 % of EM were 30 to 50 % in simulations, and RLLS finds the class nowhere."""
+"""Minimum number of source validation images of a class for valid intervals, except for BBSE. With
+one or two images, nominal 95 % intervals of EM cover 30 to 50 % in simulations, and RLLS never
+finds the class."""
 DOUBTFUL = ("unidentifiable", "scarce")
 SINGULAR = 1e16
-"""Stands for an infinite condition, which is not JSON."""
+"""Replaces an infinite condition number, which JSON cannot represent."""
 
 
 @dataclass(frozen=True)
 class PriorEstimate:
-    """Class priors of a target; the tuples have one entry per class (C,)."""
+    """Estimated class priors of a target; the tuples have one entry per class (C,)."""
 
     method: str
     priors: tuple[float, ...]
-    """Shares of the identifiable classes, with sum 1; 0 for the others."""
+    """Priors of the identifiable classes, with sum 1; 0 for the others."""
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
-    """The interval; None for a class that is not identifiable."""
+    """Ends of the interval; None for a class that is not identifiable."""
     condition: float
-    """Of the confusion: by how much it may enlarge an error in the shares of the predictions. From
-    some tens on, classes are hardly told apart, and how they divide their sum is a guess."""
+    """Condition number of the confusion matrix: the factor by which it may amplify an error in the
+    predicted class frequencies. Above a few tens, some classes are hardly distinguishable, and the
+    split of their sum is a guess."""
     misfit: float
-    """How far the target is from being the source with these priors, in [0, 1] (`misfit`)."""
+    """How far the target is from the source with these priors, in [0, 1] (`label_shift_ks`)."""
     misfit_limit: float
-    """What chance alone exceeds in 5 % of the cases."""
+    """Value that chance alone exceeds in 5 % of the cases."""
     num_source: tuple[int, ...]
-    """Source-validation images of each class."""
+    """Number of source validation images of each class."""
     num_target: int
     level: float
     num_resamples: int
     seed: int
     calibration: Calibration
-    """Under equal priors; it was fitted on the source-validation images."""
+    """Calibration under equal priors, fitted on the source validation images."""
 
     @property
     def unidentifiable(self) -> tuple[int, ...]:
-        """The ids of the classes without a source-validation image."""
+        """Ids of the classes without source validation images."""
         return tuple(i for i, num in enumerate(self.num_source) if not num)
 
     @property
     def scarce(self) -> tuple[int, ...]:
-        """The ids of the classes with some, but fewer than SCARCE source-validation images."""
+        """Ids of the classes with at least one but fewer than SCARCE source validation images."""
         return tuple(i for i, num in enumerate(self.num_source) if 0 < num < SCARCE)
 
     def correct(self, logits: ArrayLike) -> Floats:
-        """Logits (N, C), calibrated and corrected for these priors."""
+        """Return logits (N, C), calibrated and corrected for these priors."""
         return correct_priors(logits, self.calibration, self.priors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values for JSON, with the unidentifiable and scarce by name where classes are eleven."""
+        """Return JSON values; with eleven classes, unidentifiable and scarce classes are names."""
         names = NAMES if len(self.priors) == len(NAMES) else range(len(self.priors))
         named = {kind: [names[i] for i in getattr(self, kind)] for kind in DOUBTFUL}
         return {**asdict(self), **named}
@@ -181,15 +206,25 @@ def estimate_priors(
     level: float = 0.95,
     seed: int = 0,
 ) -> PriorEstimate:
-    """Priors of a target from its logits (N_t, C) and held-out source logits (N_s, C) and labels.
+    """Estimate the class priors of a target from its unlabeled images.
 
-    The source images must be none that the classifier learned from. ValueError for an unknown
-    method, arrays that do not fit each other, and options out of range.
+    Args:
+        method: One of METHODS.
+        source_logits: Logits (N_s, C) of source images that the classifier was not trained on.
+        source_labels: Class ids of the source images (N_s,).
+        target_logits: Logits of the target images (N_t, C).
+        num_resamples: Number of bootstrap resamples for the intervals.
+        level: Nominal coverage of the intervals, in (0, 1).
+        seed: Seed of the random numbers.
 
-    >>> a, b = [2.0, 0.0], [0.0, 2.0]
-    >>> found = estimate_priors("bbse", [a, b] * 500, [0, 1] * 500, [a] * 900 + [b] * 100)
-    >>> [round(prior, 3) for prior in found.priors]
-    [0.9, 0.1]
+    Raises:
+        ValueError: If the method is unknown, the arrays do not match, or an option is out of range.
+
+    Examples:
+        >>> a, b = [2.0, 0.0], [0.0, 2.0]
+        >>> found = estimate_priors("bbse", [a, b] * 500, [0, 1] * 500, [a] * 900 + [b] * 100)
+        >>> [round(prior, 3) for prior in found.priors]
+        [0.9, 0.1]
     """
     return resampled_priors(
         method,
@@ -212,12 +247,15 @@ def resampled_priors(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[PriorEstimate, Floats]:
-    """As `estimate_priors`, with the resamples (R, C) from which any sum gets its interval."""
+    """Estimate priors as `estimate_priors` does, and return the resamples (R, C) too.
+
+    The resamples give an interval for any sum of classes.
+    """
     _check_options(method, num_resamples, level)
     source = checked_logits(source_logits, "source ")
     labels = checked_labels(source_labels, source)
     target = checked_logits(target_logits, "target ", source.shape[1])
-    # In an order of their own, so that the resamples do not depend on the order of the images.
+    # Sort the images, so that the resamples do not depend on their order.
     order = np.lexsort((*source.T, labels))
     source, labels, target = source[order], labels[order], target[np.lexsort(target.T)]
     calibration = calibrate(source, labels)
@@ -259,16 +297,18 @@ def resampled_priors(
 
 
 bbse = partial(estimate_priors, "bbse")
-"""Black-box shift estimation, from predictions alone."""
+"""Black-box shift estimation (`estimate_priors`); uses predicted classes only."""
 em = partial(estimate_priors, "em")
-"""Maximum likelihood, from calibrated probabilities; the sharpest where they are right."""
+"""Maximum likelihood by EM (`estimate_priors`); uses calibrated probabilities, and has the lowest
+variance where they are right."""
 rlls = partial(estimate_priors, "rlls")
-"""Regularised learning under label shift: BBSE that stays near the source where little is known."""
+"""Regularized learning under label shift (`estimate_priors`): BBSE that shrinks towards the source
+priors where data are scarce."""
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Logits and labels of the K identifiable classes alone."""
+    """Logits and labels restricted to the K identifiable classes."""
 
     calibration: Calibration
     source: Floats
@@ -276,7 +316,7 @@ class _Evidence:
     target: Floats
 
     def counts(self) -> Floats:
-        """Source images (K, K) by prediction under equal priors, and label."""
+        """Return the number of source images (K, K): prediction under equal priors, label."""
         k = self.source.shape[1]
         guesses = self.calibration.apply(self.source).argmax(1)
         return np.bincount(guesses * k + self.labels, minlength=k * k).reshape(k, k).astype(float)
@@ -285,7 +325,7 @@ class _Evidence:
 def _by_confusion(
     method: str, found: _Evidence, num: int, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Priors (K,) from how often each class is predicted, and their resamples (num, K)."""
+    """Return priors (K,) from the predicted class frequencies, and their resamples (num, K)."""
     counts = found.counts()
     share = counts.sum(0) / counts.sum()
     solve = partial(bbse_priors, source=share)
@@ -300,7 +340,7 @@ def _by_confusion(
 def _by_likelihood(
     found: _Evidence, num: int, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Priors (K,) under which the target's logits are likeliest, and their resamples (num, K)."""
+    """Return the maximum likelihood priors (K,), and their resamples (num, K)."""
     priors = em_priors(softmax(found.calibration.apply(found.target), axis=1))[0]
     return priors, likelihood_resamples(
         found.calibration, found.source, found.labels, found.target, num, generator
@@ -308,13 +348,13 @@ def _by_likelihood(
 
 
 def _shares(counts: Floats) -> Floats:
-    """Counts (K, ...) over their sum along the first axis."""
+    """Normalize counts (K, ...) to sum 1 along the first axis."""
     shares: Floats = counts / counts.sum(0)
     return shares
 
 
 def _filled(values: Floats, seen: NDArray[np.bool_], rest: Any) -> tuple[Any, ...]:
-    """Values (K,) of the classes that were seen among all (C,)."""
+    """Expand values (K,) of the seen classes to all classes (C,), with `rest` for the others."""
     of_class = iter(values.tolist())
     return tuple(next(of_class) if known else rest for known in seen.tolist())
 

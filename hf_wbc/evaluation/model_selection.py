@@ -1,10 +1,11 @@
-"""Rules that pick the weights to keep, each with what it must see of the target to do so.
+"""Selection rules: criteria that pick the checkpoint to keep, and how well each one does.
 
-`oracle` rules see target labels: they tell how much selection costs, and are never a result.
-A new rule is one more entry in `RULES`; one that looks at target images is one in
-`unlabelled_scores` too.
+Each rule declares what it sees of the target. `oracle` rules see target labels: they show the cost
+of model selection and are not a valid result. To add a rule, add an entry to `RULES`, and to
+`unlabelled_scores` too if it uses target images.
 
-How good a selection rule was, judged afterwards by evaluations that looked at target labels."""
+`evaluate_criteria` measures afterwards how good each rule is, given evaluations with target labels.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,28 +21,27 @@ from hf_wbc.text import did_you_mean
 
 Floats = NDArray[np.floating[Any]]
 Scores = Mapping[str, Any]
-"""One evaluation. `step` is always there, and each of these where the run has what it takes:
+"""Scores of one evaluation. `step` is always present, the others if the run has the data for them:
 
-- `source_val`, `held_out`: scores of each source's, and each held-out domain's, validation images,
+- `source_val`, `held_out`: scores on the validation images of each source and each held-out domain,
   `{domain: {"macro_f1": ...}}`;
 - `unlabelled`: `unlabelled_scores` of each target, `{domain: {name: value}}`;
-- `oracle`: scores of each target's labelled validation images, only on request.
-"""
+- `oracle`: scores on the labeled validation images of each target, only on request."""
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """A named rule; a higher value is a better evaluation."""
+    """Named selection rule; a higher value means a better evaluation."""
 
     name: str
     sees: Literal["no target", "unlabelled target", "target labels"]
     value: Callable[[Scores], float | None]
-    """Of one evaluation; None when it lacks what the rule needs."""
+    """Returns the value of one evaluation, or None if the evaluation lacks what the rule needs."""
     summary: str
 
 
 def _mean(scores: Scores, part: str, name: str) -> float | None:
-    """Mean over the domains of a part; None when one of them lacks the name."""
+    """Return the mean of a score over the domains of a part; None if a domain lacks it."""
     values = [domain.get(name) for domain in scores.get(part, {}).values()]
     return None if not values or None in values else float(sum(values) / len(values))
 
@@ -90,10 +90,14 @@ RULES = (
 
 
 def selection_rule(name: str) -> SelectionRule:
-    """A rule by name; ValueError lists the names that exist.
+    """Return the rule of this name.
 
-    >>> selection_rule("last").value({"step": 200})
-    200.0
+    Raises:
+        ValueError: If there is no such rule; lists the names that exist.
+
+    Examples:
+        >>> rule("last").value({"step": 200})
+        200.0
     """
     for candidate in RULES:
         if candidate.name == name:
@@ -105,7 +109,12 @@ def selection_rule(name: str) -> SelectionRule:
 def require_selection_rule(
     rule: SelectionRule, *, has_target: bool, has_held_out: bool, oracle: bool
 ) -> None:
-    """ValueError, before anything is trained, when a run will lack what its rule needs."""
+    """Check before training that the run will have what its rule needs.
+
+    Raises:
+        ValueError: If the rule needs a target, a held-out domain or target labels that the run does
+            not have.
+    """
     if rule.sees == "unlabelled target" and not has_target:
         raise ValueError(
             f"selection {rule.name} looks at target images; name them with --target, "
@@ -124,10 +133,11 @@ def require_selection_rule(
 
 
 def criterion_values(scores: Scores) -> dict[str, float]:
-    """The value of every rule that has what it needs.
+    """Return the value of every rule for which the scores are available.
 
-    >>> criterion_values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
-    {'source_val': 0.6, 'last': 2.0}
+    Examples:
+        >>> values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
+        {'source_val': 0.6, 'last': 2.0}
     """
     found = {each.name: each.value(scores) for each in RULES}
     return {name: value for name, value in found.items() if value is not None}
@@ -135,14 +145,14 @@ def criterion_values(scores: Scores) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ValidationOutputs:
-    """What a classifier says of N validation images of one or more domains."""
+    """Outputs of a classifier for N validation images of one or more domains."""
 
     features: Floats
     """Penultimate features (N, d)."""
     logits: Floats
     """Class scores before softmax (N, C)."""
     labels: NDArray[np.integer[Any]] | None = None
-    """Class ids (N,), of a source only."""
+    """Class ids (N,); None for a target."""
 
 
 def unlabelled_scores(
@@ -151,12 +161,18 @@ def unlabelled_scores(
     priors: Floats | None = None,
     ensemble: Floats | None = None,
 ) -> dict[str, float]:
-    """The score of every rule that looks at unlabelled target images, by the rule's name.
+    """Compute the score of every rule that uses unlabeled target images.
 
-    `priors` (C,) are the target's as estimated without labels, but not from these very predictions:
-    a classifier that sees one class everywhere estimates that all are of it, and would look
-    perfect. Without them the prior-corrected scores are left out. `ensemble` (N_t, C) is the mean
-    prediction of all earlier evaluations.
+    Args:
+        source: Outputs for labeled source images.
+        target: Outputs for unlabeled target images.
+        priors: Class priors of the target (C,), estimated without labels and from other predictions
+            than these: a classifier that predicts a single class would estimate matching priors and
+            get a perfect score. None omits the prior-corrected scores.
+        ensemble: Mean prediction of all earlier evaluations (N_t, C).
+
+    Returns:
+        Scores by the name of the rule; higher is better.
     """
     from scipy.special import softmax
 
@@ -184,15 +200,23 @@ def unlabelled_scores(
 
 
 def evaluate_criteria(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
-    """For each rule that has values: how it ranks the evaluations, and what its choice costs.
+    """Measure how each rule ranks the evaluations, and what its choice costs.
 
-    `rows` are the evaluations of a run, or of several one after another; those without the oracle's
-    score are left out. ValueError when none has it.
+    Args:
+        rows: Evaluations of one run, or of several runs one after another. Evaluations without an
+            oracle score are ignored.
 
-    - `correlation`: Spearman's, with the oracle; None where there is nothing to rank.
-    - `row`, `step`: the evaluation it would have chosen, among `rows`; ties keep the earlier.
-    - `score`, `regret`: the oracle's score there, and how far that is from the best one.
-    - `num_evaluations`: with a value; a rule that lacks some may not find the best.
+    Returns:
+        For each rule that has values:
+
+        - `correlation`: Spearman correlation with the oracle; None if there is nothing to rank.
+        - `row`, `step`: the evaluation that the rule chooses among `rows`; the earliest if tied.
+        - `score`, `regret`: the oracle score of the choice, and its gap to the best one.
+        - `num_evaluations`: number of evaluations with a value; a rule that lacks some may miss the
+          best.
+
+    Raises:
+        ValueError: If no evaluation has an oracle score.
     """
     oracle = {i: value for i, row in enumerate(rows) if (value := _value(ORACLE, row)) is not None}
     if not oracle:
@@ -217,12 +241,14 @@ def evaluate_criteria(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Rank correlation of two sequences (N,), ties shared; None when one of them is constant.
+    """Return the rank correlation of two sequences (N,); None if one of them is constant.
 
-    In plain Python: a study judges thousands of runs of a few evaluations each.
+    Ties share their mean rank. Plain Python is faster here than SciPy, because a study evaluates
+    thousands of runs with few evaluations each.
 
-    >>> spearman([1, 2, 3], [10, 30, 20])
-    0.5
+    Examples:
+        >>> spearman([1, 2, 3], [10, 30, 20])
+        0.5
     """
     off_a, off_b = _centred_ranks(a), _centred_ranks(b)
     norm = math.sqrt(sum(x * x for x in off_a) * sum(y * y for y in off_b))
@@ -233,13 +259,13 @@ ORACLE = selection_rule("oracle")
 
 
 def _value(rule: SelectionRule, row: Scores) -> float | None:
-    """A rule's value where it is a number."""
+    """Return the value of a rule, or None if it is missing or not finite."""
     value = rule.value(row)
     return None if value is None or not math.isfinite(value) else value
 
 
 def _centred_ranks(values: Sequence[float]) -> list[float]:
-    """Ranks, less their mean; equal values share their mean rank."""
+    """Return ranks minus their mean; equal values share their mean rank."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks, first = [0.0] * len(values), 0
     for _, ties in groupby(order, key=values.__getitem__):

@@ -1,22 +1,22 @@
-"""From confusions or likelihoods to class priors: the three estimators as plain mathematics.
+"""Estimators of class priors from confusion matrices or likelihoods, and their bootstraps.
 
-BBSE (Lipton et al. 2018, arXiv:1802.03916) solves `confusion @ priors = predicted`, RLLS
-(Azizzadenesheli et al. 2019, arXiv:1903.09734) does so with a pull towards the source's priors, and
-EM (Saerens et al. 2002; MLLS in arXiv:1901.06852) finds the priors under which the target's images
-are likeliest. All give priors on the simplex.
+BBSE (Lipton et al. 2018, arXiv:1802.03916) solves `confusion @ priors = predicted`. RLLS
+(Azizzadenesheli et al. 2019, arXiv:1903.09734) adds a penalty towards the source priors. EM
+(Saerens et al. 2002; MLLS in arXiv:1901.06852) finds the priors that maximize the likelihood of the
+target images. All return priors on the simplex.
 
-How far estimated priors would move with other images of the same kind, source and target alike.
+The resamples show how far the estimates would vary over other source and target images of the same
+kind. They are Bayesian bootstraps (Rubin 1981): images get random weights, those of the source
+within their class, because the estimators do not use the class frequencies of the source. For BBSE
+and RLLS this is a Dirichlet draw of each column of the confusion matrix and of the predictions, at
+a cost independent of the number of images. For EM, the calibration of each resample is one Newton
+step away from the full one. EM uses all target images and runs jointly for all resamples of about
+the same temperature: their biases only rescale the priors, so they share the likelihoods.
 
-The resamples are Bayesian bootstraps (Rubin 1981): images get random weights, those of the source
-within their class, as the estimators do not ask how frequent a class is there. For BBSE and RLLS
-that is a Dirichlet draw of each column of the confusion and of the predictions, whatever the number
-of images. For EM the calibration of each resample is one Newton step away from the full one, and
-EM runs on all target images (none are left out), for all resamples of about the same temperature at
-once: their biases only rescale the priors, so the likelihoods are shared.
-
-One image of no known class is added to the target, and for BBSE and RLLS to each class of the
-source, because else a single image would be certain of what all others are. Beside a hundred
-images nothing is seen of it."""
+One pseudo-image of unknown class is added to the target and, for BBSE and RLLS, to each class of
+the source. Otherwise, the estimate from a single image would have no variance. With a hundred
+images the effect is negligible.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,36 +37,54 @@ from hf_wbc.evaluation.calibration import (
 Floats = NDArray[Any]
 
 RIDGE = 1e-8
-"""On priors: it decides only what the confusion leaves open, in favour of the source's priors."""
+"""Ridge on the priors; it favors the source priors and matters only where the confusion matrix does
+not determine the solution."""
 RLLS_STRENGTH = 0.01
-"""The factor before 3 * delta in the authors' code."""
+"""Factor before 3 * delta in the authors' code."""
 RLLS_CONFIDENCE = 0.05
 NO_IMAGE = 0.01
-"""EM gives a class of less than this many images the prior 0."""
+"""EM sets the prior of a class with fewer expected images than this to 0."""
 FLOOR = 1e-12
-"""A prior of exactly 0 would stay 0 in EM, so its leaps stop short of it."""
+"""Lower bound of the priors after an extrapolation; EM cannot leave a prior of exactly 0."""
 LEAST = 1e-30
-"""Of an image's likelihood: in single precision that of a weightless image of a class of prior 0 is
-0, by which nothing can be divided."""
+"""Lower bound of the likelihood of an image. In single precision, the likelihood of an image with
+weight 0 and a class of prior 0 is 0, which would cause a division by zero."""
 
 
 def bbse_priors(confusion: Floats, predicted: Floats, source: Floats) -> Floats:
-    """Priors (K,) from P(prediction | class) (K, K), prediction first, and shares predicted (K,).
+    """Estimate priors by black-box shift estimation (BBSE).
 
-    The paper inverts the confusion and clips what is negative; the least-squares solution on the
-    simplex, which is taken here, is the same where nothing is negative, and where the confusion is
-    all but singular it errs only on the classes that are not told apart, not on all. Between those
-    it keeps the proportions of the `source` priors (K,).
+    The paper inverts the confusion matrix and clips negative values. This function takes the
+    least-squares solution on the simplex instead. Both agree if no value is negative. If the
+    confusion matrix is nearly singular, only the priors of the indistinguishable classes are
+    inaccurate, not all; these keep the proportions of the source priors.
+
+    Args:
+        confusion: P(prediction | class) (K, K), indexed by prediction first.
+        predicted: Predicted class frequencies on the target (K,).
+        source: Class priors of the source (K,).
+
+    Returns:
+        Class priors of the target (K,).
     """
     return _simplex(_nonnegative(confusion, predicted, RIDGE, source))
 
 
 def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source: int) -> Floats:
-    """As `bbse_priors`, with weights w = priors / source that are pulled towards 1.
+    """Estimate priors by regularized learning under label shift (RLLS).
 
-    Minimises |C w - predicted| + rho |w - 1| over w >= 0 with the joint confusion C (eq. 4 of the
-    paper, and the rho of its code, from `num_source` images), by least squares reweighted with the
-    two norms until they settle; none of the norms is squared.
+    Minimizes |C w - predicted| + rho |w - 1| over weights w = priors / source >= 0, where C is the
+    joint confusion matrix (eq. 4 of the paper, with rho as in its code). Neither norm is squared;
+    the solver is iteratively reweighted least squares.
+
+    Args:
+        confusion: P(prediction | class) (K, K), indexed by prediction first.
+        predicted: Predicted class frequencies on the target (K,).
+        source: Class priors of the source (K,).
+        num_source: Number of source images, which determines rho.
+
+    Returns:
+        Class priors of the target (K,).
     """
     joint, rho = confusion * source, rlls_strength(len(source), num_source)
     ones = np.ones(len(source))
@@ -82,7 +100,10 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
 
 
 def rlls_strength(num_classes: int, num_source: int) -> float:
-    """rho = .01 * 3 * delta, with delta the error of a confusion from `num_source` images."""
+    """Return rho = 0.01 * 3 * delta, the penalty factor of RLLS.
+
+    Delta bounds the error of a confusion matrix estimated from `num_source` images.
+    """
     bits = 2 * np.log(2 * num_classes / RLLS_CONFIDENCE) / num_source
     return float(RLLS_STRENGTH * 3 * (bits / 3 + np.sqrt(bits)))
 
@@ -95,13 +116,22 @@ def em_priors(
     tolerance: float = 1e-8,
     max_steps: int = 2000,
 ) -> Floats:
-    """Priors (R, K) that maximise sum_n weights log(priors @ likelihoods), for R weightings (R, N).
+    """Maximize sum_n weights log(priors @ likelihoods) over the priors by EM.
 
-    Likelihoods (N, K) up to a factor per image: a calibrated posterior over its prior. `factors`
-    (R, K) multiply them. The likelihood is concave in the priors, so that the start (equal priors)
-    matters only for classes with equal likelihoods. Each round is two steps of EM and a leap along
-    them (SQUAREM; Varadhan & Roland 2008), all R at once, until no step moves a prior by the
-    tolerance.
+    The objective is concave in the priors, so the start (equal priors) matters only for classes
+    with equal likelihoods. Each iteration is two EM steps and an extrapolation (SQUAREM; Varadhan &
+    Roland 2008), for all R weightings at once, until no step changes a prior by `tolerance`.
+
+    Args:
+        likelihoods: Likelihoods (N, K), each row up to a factor, such as a calibrated posterior
+            divided by its prior.
+        weights: Weights of the images (R, N); one weighting with equal weights by default.
+        factors: Factors of the likelihoods by class (R, K).
+        tolerance: Largest change of a prior at convergence.
+        max_steps: Maximum number of EM steps.
+
+    Returns:
+        Priors (R, K).
     """
     num, k = likelihoods.shape
     kind = likelihoods.dtype
@@ -129,12 +159,12 @@ def em_priors(
         length = np.clip(length, 1, 1e4)
         leap = priors + 2 * length * change + length**2 * bend
         priors = _normalised(np.maximum(leap, twice / 10) + FLOOR).astype(kind)
-    # What EM leaves of a class without images shrinks towards 0 and never gets there.
+    # EM never reaches exactly 0 for a class without images.
     return _normalised(np.where(twice * total < NO_IMAGE, 0, twice))
 
 
 def _nonnegative(matrix: Floats, values: Floats, ridge: float, centre: Floats) -> Floats:
-    """x >= 0 that minimises |matrix x - values|^2 + ridge |x - centre|^2."""
+    """Return the x >= 0 that minimizes |matrix x - values|^2 + ridge |x - centre|^2."""
     root = np.sqrt(ridge)
     rows = np.vstack([matrix, root * np.eye(len(centre))])
     solution: Floats = nnls(rows, np.append(values, root * centre))[0]
@@ -147,13 +177,13 @@ def _simplex(values: Floats) -> Floats:
 
 
 def _normalised(values: Floats) -> Floats:
-    """Rows (R, K) with sum 1."""
+    """Normalize rows (R, K) to sum 1."""
     summed: Floats = values / values.sum(1, keepdims=True)
     return summed
 
 
 TEMPERATURES = 8
-"""Groups of resamples that share one temperature, and with it the likelihoods."""
+"""Number of groups of resamples that share a temperature, and hence the likelihoods."""
 
 
 def confusion_resamples(
@@ -163,9 +193,14 @@ def confusion_resamples(
     num: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """Priors (num, K) of `solve(confusion, predicted)` under the resamples of two counts.
+    """Return resampled priors (num, K) of an estimator based on a confusion matrix.
 
-    Source images `counts` (K, K), prediction first, and target images `predicted` (K,).
+    Args:
+        solve: Estimator; maps a confusion matrix (K, K) and class frequencies (K,) to priors (K,).
+        counts: Number of source images (K, K), indexed by prediction first.
+        predicted: Number of target images predicted as each class (K,).
+        num: Number of resamples.
+        generator: Source of random numbers.
     """
     k = len(predicted)
     confusions = generator.standard_gamma(counts + 1 / k, size=(num, k, k))
@@ -182,7 +217,16 @@ def likelihood_resamples(
     num: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """Priors (num, K) of EM; logits (N_s, K) and (N_t, K), labels (N_s,), none without an image."""
+    """Return resampled priors (num, K) of EM.
+
+    Args:
+        calibration: Calibration of the K classes.
+        source: Source logits (N_s, K).
+        place: Class ids of the source images (N_s,); every class occurs.
+        target: Target logits (N_t, K).
+        num: Number of resamples.
+        generator: Source of random numbers.
+    """
     k = source.shape[1]
     _, spread = standardized(source)
     bias = np.array(calibration.bias)
@@ -211,9 +255,9 @@ def _calibrations(
     num: int,
     generator: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """Slopes (num,) and biases (num, K) of the resamples.
+    """Return slopes (num,) and biases (num, K) of the calibrations of the resamples.
 
-    One Newton step on the loss of `calibrate` with other weights.
+    Each is one Newton step on the loss of `calibrate` with resampled weights.
     """
     k = source.shape[1]
     scaled, spread = standardized(source)

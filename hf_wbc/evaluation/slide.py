@@ -1,10 +1,10 @@
-"""The white cells of a slide, from what a model says, what it rejects, and what a person named.
+"""Class fractions among the white cells of a slide, given predictions, rejections and corrections.
 
-What a person has named is known. The rest is estimated from the cells that the model does not
-reject, by what held-out cells that it does not reject either tell of its confusion. Of the white
-cells that it does reject, nobody knows how many lie among smudge cells and dirt; but how many of
-each class there are for every one that is not rejected is known from the held-out cells, too, and
-so many are added.
+Cells that a person has named are known. The fractions of the rest are estimated from the cells that
+the model accepts, using its confusion on held-out cells that it also accepts. The number of white
+cells among the rejected ones is unknown on the slide, because smudge cells and dirt are rejected
+too. The held-out cells, however, show how many cells of each class are rejected for each accepted
+one, and that many are added.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hf_wbc.evaluation.calibration import NEVER, Floats, Ids
 from hf_wbc.evaluation.label_shift import PriorEstimate, resampled_priors
 
 UNKNOWN = -1
-"""A cell whose class nobody has corrected."""
+"""Marks a cell whose class nobody has corrected."""
 RESAMPLES = 200
 _CERTAIN = 1e3
 """Logit of a class that a person has named."""
@@ -25,61 +25,61 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What is known of a model's confusion: cells of its sources that it did not learn from."""
+    """Held-out source cells, not used in training, that show the confusion of a model."""
 
     logits: Floats
-    """(N, 11)."""
+    """Logits (N, 11)."""
     labels: Ids
-    """(N,)."""
+    """Class ids (N,)."""
     rejected: Flags | None = None
-    """Which of them (N,) the model rejects; None for a model that rejects nothing."""
+    """Whether the model rejects each cell (N,); None for a model without rejection."""
 
     @property
     def accepted(self) -> "HeldOut":
-        """Those that the model does not reject."""
+        """The cells that the model does not reject."""
         if self.rejected is None:
             return self
         return HeldOut(self.logits[~self.rejected], self.labels[~self.rejected])
 
     @property
     def counts(self) -> Floats:
-        """Of each class (11,)."""
+        """Number of cells of each class (11,)."""
         return np.bincount(self.labels, minlength=self.logits.shape[1]).astype(float)
 
 
 @dataclass(frozen=True, eq=False)
 class Slide:
-    """N cells."""
+    """N cells of a slide."""
 
     chances: Floats
-    """Probabilities (N, C) by the model."""
+    """Predicted probabilities (N, C)."""
     names: Ids
-    """(N,), classes by a person, or UNKNOWN."""
+    """Class ids given by a person, or UNKNOWN (N,)."""
     rejected: Flags
-    """(N,), by the model."""
+    """Whether the model rejects each cell (N,)."""
 
     @property
     def named(self) -> Flags:
-        """Whose class a person has given (N,)."""
+        """Whether a person has named each cell (N,)."""
         known: Flags = self.names != UNKNOWN
         return known
 
     @property
     def counted(self) -> Flags:
-        """All cells (N,) but those that are rejected and that nobody has named."""
+        """Mask (N,) of the counted cells: all except those that are rejected and not named."""
         return self.named | ~self.rejected
 
     @property
     def taken(self) -> Ids:
-        """The class that each cell (N,) is taken for."""
+        """Class id that each cell (N,) is assigned to: the correction, or else the prediction."""
         return np.where(self.named, self.names, self.chances.argmax(1))
 
     def numbers(self, rows: Flags) -> Floats:
-        """How many of some rows (N,) are taken for each class (C,)."""
+        """Return the number of cells among `rows` (N,) that are assigned to each class (C,)."""
         return np.bincount(self.taken[rows], minlength=self.chances.shape[1]).astype(float)
 
     def logits(self) -> Floats:
-        """Of the cells (N, C); a person is certain."""
+        """Return the logits of the cells (N, C); a correction counts as certain."""
         found = np.maximum(np.log(np.maximum(self.chances, np.exp(-700.0))), NEVER)
         certain = np.eye(self.chances.shape[1], dtype=bool)[self.names[self.named]]
         found[self.named] = np.where(certain, _CERTAIN, -_CERTAIN)
@@ -88,30 +88,34 @@ class Slide:
 
 @dataclass(frozen=True, eq=False)
 class LostCells:
-    """White cells that are left out for each one of their class that is not rejected."""
+    """Number of white cells that are rejected for each accepted cell of their class."""
 
     odds: Floats
-    """(C,)."""
+    """Estimated ratio (C,)."""
     drawn: Floats
-    """What they might be as well (R, C)."""
+    """Resamples of the ratio (R, C)."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlideEstimate:
-    """Shares of the white cells of a slide."""
+    """Estimated class fractions among the white cells of a slide."""
 
     shares: Floats
-    """(C,)."""
+    """Fractions (C,), with sum 1."""
     drawn: Floats
-    """What they might be as well (R, C)."""
+    """Resamples of the fractions (R, C)."""
     accepted: PriorEstimate | None
-    """Of the cells that it is estimated from; None without such cells."""
+    """Estimate from the accepted cells; None if there are no such cells."""
 
 
 def check_slide(
     probabilities: ArrayLike, names: ArrayLike | None, rejected: ArrayLike | None
 ) -> Slide:
-    """Of probabilities (N, C), names (N,) and flags (N,); ValueError for what is none of these."""
+    """Validate probabilities (N, C), corrections (N,) and rejection flags (N,).
+
+    Raises:
+        ValueError: If an array is invalid, or all cells are rejected and none is named.
+    """
     chances = _checked(probabilities)
     known = _checked_names(names, chances)
     away = np.zeros(len(chances), bool) if rejected is None else np.asarray(rejected)
@@ -127,10 +131,12 @@ def check_slide(
 
 
 def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
-    """By what the model rejects of the held-out cells.
+    """Estimate how many white cells are rejected for each accepted one, from the held-out cells.
 
-    Where a person has named some of the rejected cells, as many fewer are missing. ValueError when
-    cells are rejected, and of the held-out ones it is not known.
+    If a person has named some of the rejected cells, the estimate is reduced accordingly.
+
+    Raises:
+        ValueError: If cells are rejected and it is unknown which held-out cells would be.
     """
     num_classes = slide.chances.shape[1]
     if held_out.rejected is None:
@@ -143,7 +149,7 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
     away, known = held_out.counts - kept, kept > 0
     reviewed = (slide.rejected & slide.named).sum() / max(slide.rejected.sum(), 1)
     rng, size = np.random.default_rng((seed, 1)), (RESAMPLES, num_classes)
-    # Jeffreys' prior: a class of which nothing was rejected may be rejected all the same.
+    # Jeffreys prior: the rejection rate is positive even if no cell of the class was rejected.
     drawn = rng.standard_gamma(away + 0.5, size) / rng.standard_gamma(kept + 0.5, size)
     odds = away / np.maximum(kept, 1)
     return LostCells(*((1 - reviewed) * np.where(known, each, 0.0) for each in (odds, drawn)))
@@ -152,10 +158,16 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
 def estimate(
     method: str, known: HeldOut, slide: Slide, rows: Flags, lost: LostCells, seed: int
 ) -> SlideEstimate:
-    """Shares by an estimator of `hf_wbc.evaluation.label_shift` from some rows (N,) of a slide.
+    """Estimate the class fractions of a slide with an estimator of `evaluation.label_shift`.
 
-    `known` are held-out cells that are not rejected, `rows` cells that are not either. What else is
-    counted is what it is taken for.
+    Args:
+        method: Name of the estimator.
+        known: Held-out cells that are not rejected.
+        slide: Cells of the slide.
+        rows: Mask (N,) of the accepted cells to estimate from; other counted cells keep the class
+            that they are assigned to.
+        lost: Ratio of rejected to accepted white cells.
+        seed: Seed of the random numbers.
     """
     rest = slide.counted & ~rows
     exact = slide.numbers(rest & ~slide.rejected), slide.numbers(rest & slide.rejected)

@@ -1,9 +1,9 @@
-"""What a differential count has to say at once: blasts, a left shift, immature granulocytes.
+"""Flags of a differential count: blasts, left shift, immature granulocytes, and doubtful counts.
 
-A flag is raised when the whole interval lies beyond its limit, which for blasts is a single cell;
-when only the estimate does, it is possible, and somebody should look. Limits are those of adults'
-blood, and customary rather than exact: more than a tenth of bands and younger is a left shift (Bone
-et al. 1992, criterion of SIRS).
+A flag is raised if the whole interval is beyond its limit, which for blasts is a single cell. If
+only the estimate is, the flag is "possible" and somebody should look. The limits are for the blood
+of adults, and conventional rather than exact: more than 10 % of bands and younger neutrophils is a
+left shift (Bone et al. 1992, a criterion of SIRS).
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,27 @@ if TYPE_CHECKING:
 BANDED = class_id("neutrophil_banded")
 MYELOBLAST = class_id("myeloblast")
 LEFT_SHIFT = 0.1
-"""Share of bands and younger neutrophils beyond which it is one."""
+"""Fraction of bands and younger neutrophils above which there is a left shift."""
 IMMATURE = 0.02
-"""Share of promyelocytes to metamyelocytes that healthy blood does not have."""
+"""Fraction of promyelocytes to metamyelocytes above which blood is not normal."""
 BLAST_PROBABILITY = 0.2
-"""Probability of a blast from which a single cell is worth a look."""
+"""Predicted probability of a blast from which a single cell should be reviewed."""
 MIN_CELLS = 100
-"""Cells below which a count is a first impression."""
+"""Number of cells below which a count is only preliminary."""
 Level = Literal["yes", "possible", "unseen", "doubt"]
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something that a hematologist wants to be told."""
+    """Finding that a hematologist should know about."""
 
     name: str
     level: Level
-    """`unseen`: the model cannot see it; `doubt`: about the count itself."""
+    """`yes` or `possible`; `unseen` if the model cannot detect it; `doubt` if it is about the count
+    itself."""
     text: str
     cells: tuple[int, ...] = ()
-    """Rows of the cells to look at first."""
+    """Rows of the cells to review first."""
 
 
 def smear_flags(
@@ -49,10 +50,13 @@ def smear_flags(
     blasts_from: float | None = None,
     left_out: ArrayLike = (),
 ) -> tuple[Flag, ...]:
-    """Flags of a count of cells with these probabilities (N, 11), the gravest first.
+    """Return the flags of a count: blasts, left shift, immature cells, rejections, then doubts.
 
-    `blasts_from` is the model's own review threshold for myeloblasts, `left_out` are the rows of
-    cells that were rejected and that nobody has named.
+    Args:
+        count: Differential count.
+        probabilities: Predicted probabilities of the cells (N, 11).
+        blasts_from: Review threshold of the model for myeloblasts; BLAST_PROBABILITY by default.
+        left_out: Rows of the cells that are rejected and not named by a person.
     """
     chances = np.asarray(probabilities, np.float64)
     neutrophils = [i for i, cell in enumerate(CLASSES) if cell.maturation]

@@ -1,17 +1,20 @@
-"""Unsupervised validators: scores of a classifier on N unlabelled images; higher is better.
+"""Unsupervised validators: score a classifier on N unlabeled images; higher is better.
 
-All work on plain arrays. `probabilities` (N, C) and `priors` (C,) have rows that sum to 1. A score
-that rewards diversity assumes equally many images of every class; its `_prior` form takes known or
-estimated class priors instead, and orders evaluations alike for uniform priors.
+All functions take plain arrays. The rows of `probabilities` (N, C), and `priors` (C,), sum to 1.
+Scores that reward diversity assume equally frequent classes; their `_prior` variants take known or
+estimated class priors instead, and give the same ranking if the priors are uniform.
 
-- Certainty and diversity: `entropy`, `info_max`, `bnm`, `softmax_corr`, `agreement`.
+- Confidence and diversity: `entropy`, `info_max`, `bnm`, `softmax_corr`, `agreement`.
 - Neighborhoods: `snd`.
-- Clusters: `class_ami` (Musgrave et al. 2022, Three new validators, arXiv:2208.07360), in numpy,
+- Clusters: `class_ami` (Musgrave et al. 2022, Three new validators, arXiv:2208.07360), in NumPy,
   because importing scikit-learn takes longer than a hundred evaluations.
-- Target risk: `dev` (You et al. 2019, ICML). Source losses are weighted by p_t(f) / p_s(f), from a
-  classifier of the domains, with a control variate. The classifier is a logistic regression instead
-  of the paper's small network, trained on one half of the images to weight the other. Under label
-  shift the weights hold if the features of a class look alike in both domains.
+- Target risk: `dev` (You et al. 2019, ICML) weights the source losses by p_t(f) / p_s(f) and uses a
+  control variate. The weights come from a domain classifier: a logistic regression instead of the
+  small network of the paper, fitted on one half of the images to weight the other half. Under label
+  shift, the weights are valid if the features of a class have the same distribution in both
+  domains.
+
+`principal_plane`, `nearest_neighbours` and `own_distances` describe a set of features.
 """
 
 from dataclasses import dataclass
@@ -28,70 +31,126 @@ Floats = NDArray[np.floating[Any]]
 
 
 MIN_PRIOR = 1e-3
-"""Estimated priors are raised to this, as a class of which none is expected may yet occur."""
+"""Lower bound of estimated priors, because a class with an estimated prior of 0 may still occur."""
 
 
 def entropy(probabilities: Floats) -> float:
-    """Minus the mean entropy, in [-ln C, 0] (Morerio et al. 2018, arXiv:1711.10288).
+    """Return the negative mean entropy of the predictions; higher is better.
 
-    >>> entropy(np.array([[1.0, 0.0], [1.0, 0.0]]))
-    0.0
+    Source: Morerio et al. 2018 (arXiv:1711.10288).
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+
+    Returns:
+        A value in [-ln C, 0]; 0 for certain predictions.
+
+    Examples:
+        >>> entropy(np.array([[1.0, 0.0], [1.0, 0.0]]))
+        0.0
     """
     return 0.0 - float(entr(probabilities).sum(1).mean())
 
 
 def info_max(probabilities: Floats) -> float:
-    """H(mean p) - mean H(p), in [0, ln C]: the mutual information of image and prediction.
+    """Return the mutual information of image and prediction; higher is better.
 
-    Information maximisation is SHOT's loss (Liang et al. 2020, arXiv:2002.08546), and a validator
-    in Musgrave et al. 2022 (arXiv:2208.07360).
+    This is H(mean p) - mean H(p). Information maximization is the loss of SHOT (Liang et al. 2020,
+    arXiv:2002.08546), and a validator in Musgrave et al. 2022 (arXiv:2208.07360).
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+
+    Returns:
+        A value in [0, ln C].
     """
     return float(entr(probabilities.mean(0)).sum()) + entropy(probabilities)
 
 
 def info_max_prior(probabilities: Floats, priors: Floats) -> float:
-    """-KL(mean p || priors) - mean H(p), at most 0; for uniform priors `info_max` - ln C."""
+    """Return -KL(mean p || priors) - mean H(p); higher is better.
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+        priors: Class priors of the target (C,).
+
+    Returns:
+        A value of at most 0; for uniform priors, `info_max` - ln C.
+    """
     return entropy(probabilities) - float(rel_entr(probabilities.mean(0), _raised(priors)).sum())
 
 
 def bnm(probabilities: Floats) -> float:
-    """Nuclear norm over sqrt(N C), in (0, 1] (Cui et al. 2020, arXiv:2003.12237).
+    """Return the nuclear norm of the predictions, divided by sqrt(N C); higher is better.
 
-    1 for certain predictions that are spread over all classes alike, 1 / sqrt(C) when they are all
-    of one class, 1 / C when they are all uniform.
+    Batch nuclear-norm maximization (Cui et al. 2020, arXiv:2003.12237).
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+
+    Returns:
+        A value in (0, 1]: 1 for certain predictions evenly spread over all classes, 1 / sqrt(C) if
+        all are certain and of one class, 1 / C if all are uniform.
     """
     return float(np.linalg.norm(probabilities, "nuc") / np.sqrt(probabilities.size))
 
 
 def bnm_prior(probabilities: Floats, priors: Floats) -> float:
-    """`bnm` of the columns times sqrt(C prior), in (0, 1].
+    """Return `bnm` of the predictions with columns scaled by sqrt(C prior); higher is better.
 
-    Of certain predictions it is the Bhattacharyya coefficient of their shares and the priors, so it
-    is 1 just where these are equal.
+    For certain predictions it is the Bhattacharyya coefficient of the predicted class frequencies
+    and the priors.
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+        priors: Class priors of the target (C,).
+
+    Returns:
+        A value in (0, 1]; for certain predictions, 1 exactly if their frequencies equal the priors.
     """
     scale = np.sqrt(probabilities.shape[1] * _raised(priors))
     return bnm(probabilities * scale)
 
 
 def softmax_corr(probabilities: Floats) -> float:
-    """Cosine of the classes' correlation P^T P / N and the identity, in [1 / sqrt(C), 1].
+    """Return the cosine of the class correlation P^T P / N and the identity; higher is better.
 
-    SoftmaxCorr (Tu et al. 2024, arXiv:2406.09908). 1 for certain predictions that are spread over
-    all classes alike; 1 / sqrt(C) when they are all of one class, or all the same.
+    SoftmaxCorr (Tu et al. 2024, arXiv:2406.09908).
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+
+    Returns:
+        A value in [1 / sqrt(C), 1]: 1 for certain predictions evenly spread over all classes, 1 /
+        sqrt(C) if all are of one class, or all the same.
     """
     return _corr(probabilities, np.ones(probabilities.shape[1]))
 
 
 def softmax_corr_prior(probabilities: Floats, priors: Floats) -> float:
-    """The same with the priors on the diagonal: 1 for certain predictions in their shares."""
+    """Return the cosine of the class correlation and the diagonal of the priors; higher is better.
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+        priors: Class priors of the target (C,).
+
+    Returns:
+        A value of at most 1; 1 for certain predictions whose class frequencies equal the priors.
+    """
     return _corr(probabilities, _raised(priors))
 
 
 def agreement(probabilities: Floats, ensemble: Floats | None) -> float:
-    """Fraction of the images on which the ensemble predicts the same class; 0 without ensemble.
+    """Return the fraction of predictions that agree with the ensemble; higher is better.
 
-    `ensemble` (N, C) is the mean prediction of all earlier evaluations. That disagreement foretells
-    error: Jiang et al. 2022 (arXiv:2106.13799).
+    Disagreement between models predicts their error (Jiang et al. 2022, arXiv:2106.13799).
+
+    Args:
+        probabilities: Predicted probabilities (N, C).
+        ensemble: Mean prediction of all earlier evaluations (N, C), or None.
+
+    Returns:
+        A value in [0, 1]; 0 without an ensemble.
     """
     if ensemble is None:
         return 0.0
@@ -112,15 +171,23 @@ def _raised(priors: Floats) -> NDArray[np.float64]:
 
 Float = TypeVar("Float", bound=np.floating[Any])
 MAX_SND_IMAGES = 10_000
-"""Images, at most; of more, evenly spaced ones are taken."""
+"""Maximum number of images; larger sets are subsampled at even spacing."""
 SND_CHUNK = 500
 
 
 def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float:
-    """Mean entropy of each image's similarities to all others, in [0, ln(N - 1)]; higher is better.
+    """Return the soft neighborhood density; higher is better.
 
-    Saito et al. 2021 (arXiv:2108.10860): cosines over the temperature, through a softmax that
-    leaves the image itself out. The paper's `features` (N, d) are the softmax outputs.
+    This is the mean entropy of each image's similarities to all others: the softmax of cosine
+    similarities divided by the temperature, without the image itself (Saito et al. 2021,
+    arXiv:2108.10860).
+
+    Args:
+        features: Features (N, d); the paper uses the softmax outputs.
+        temperature: Temperature of the softmax over the similarities.
+
+    Returns:
+        A value in [0, ln(N - 1)]; 0 for fewer than three images.
     """
     rows = np.asarray(features[evenly_spaced(len(features), MAX_SND_IMAGES)], np.float32)
     if len(rows) < 3:
@@ -142,17 +209,18 @@ def snd(features: NDArray[np.floating[Any]], temperature: float = 0.05) -> float
 
 
 def unit_rows(features: NDArray[Float]) -> NDArray[Float]:
-    """Features (N, d) at length 1; a row of zeros stays one."""
+    """Scale features (N, d) to unit length; rows of zeros stay zero."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     found: NDArray[Float] = features / np.maximum(lengths, 1e-12)
     return found
 
 
 def evenly_spaced(num: int, most: int) -> NDArray[np.int64]:
-    """Indices of at most so many of `num` rows, evenly spaced.
+    """Return the indices of at most `most` of `num` rows, evenly spaced.
 
-    >>> evenly_spaced(7, 3).tolist(), evenly_spaced(2, 3).tolist()
-    ([0, 2, 4], [0, 1])
+    Examples:
+        >>> evenly(7, 3).tolist(), evenly(2, 3).tolist()
+        ([0, 2, 4], [0, 1])
     """
     taken = min(num, most)
     return np.arange(taken) * num // max(taken, 1)
@@ -160,14 +228,22 @@ def evenly_spaced(num: int, most: int) -> NDArray[np.int64]:
 
 Ints = NDArray[np.integer[Any]]
 MAX_CLUSTERED_IMAGES = 1000
-"""Images, at most; of more, evenly spaced ones are taken."""
+"""Maximum number of images; larger sets are subsampled at even spacing."""
 NUM_KMEANS_STARTS = 3
 
 
 def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES) -> float:
-    """Adjusted mutual information of k-means clusters and predicted classes, at most 1.
+    """Return the adjusted mutual information of k-means clusters and predictions; higher is better.
 
-    Features (N, d), predicted (N,). About 0 by chance, and 0 when all predictions are of one class.
+    Class AMI (Musgrave et al. 2022, arXiv:2208.07360).
+
+    Args:
+        features: Features (N, d).
+        predicted: Predicted class ids (N,).
+        num_clusters: Number of clusters.
+
+    Returns:
+        A value of at most 1; about 0 by chance, and 0 if all predictions are of one class.
     """
     rows = evenly_spaced(len(features), MAX_CLUSTERED_IMAGES)
     clusters = k_means(features[rows].astype(np.float32), num_clusters)
@@ -175,7 +251,10 @@ def class_ami(features: Floats, predicted: Ints, num_clusters: int = NUM_CLASSES
 
 
 def k_means(features: Floats, num_clusters: int, max_iterations: int = 50) -> NDArray[np.int64]:
-    """Cluster of each row (N,), the tightest of a few k-means++ starts, always the same draws."""
+    """Cluster features (N, d); return the cluster of each row (N,).
+
+    Takes the best of several k-means++ starts, with a fixed seed.
+    """
     rng = np.random.default_rng(0)
     found = [_lloyd(features, _spread(features, num_clusters, rng), max_iterations)
              for _ in range(NUM_KMEANS_STARTS)]  # fmt: skip
@@ -183,9 +262,16 @@ def k_means(features: Floats, num_clusters: int, max_iterations: int = 50) -> ND
 
 
 def adjusted_mutual_information(a: Ints, b: Ints) -> float:
-    """(MI - E) / (mean entropy - E), E the expected MI of random labels (Vinh et al. 2010).
+    """Return (MI - E) / (mean entropy - E), where E is the expected MI of random labelings.
 
-    0 when one of the labellings (N,) has a single label.
+    Source: Vinh et al. 2010.
+
+    Args:
+        a: Labels (N,).
+        b: Labels (N,).
+
+    Returns:
+        A value of at most 1; 0 if a labeling has only one label.
     """
     a, b = (np.unique(each, return_inverse=True)[1] for each in (a, b))
     table = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1))
@@ -199,7 +285,7 @@ def adjusted_mutual_information(a: Ints, b: Ints) -> float:
 
 
 def _expected_information(sums_a: Ints, sums_b: Ints) -> float:
-    """Mean MI over all pairs of labellings with these counts: a hypergeometric sum."""
+    """Return the mean MI over all pairs of labelings with these counts, a hypergeometric sum."""
     num, most = int(sums_a.sum()), int(min(sums_a.max(), sums_b.max()))
     n = np.arange(1, most + 1)
     a, b = sums_a[:, None, None], sums_b[None, :, None]
@@ -217,7 +303,7 @@ def _expected_information(sums_a: Ints, sums_b: Ints) -> float:
 
 
 def _spread(features: Floats, num_clusters: int, rng: np.random.Generator) -> Floats:
-    """k-means++ centres: each drawn with odds as its squared distance to those before it."""
+    """Draw k-means++ centers, each with probability proportional to its squared distance."""
     centres = [features[rng.integers(len(features))]]
     nearest = ((features - centres[0]) ** 2).sum(1)
     while len(centres) < num_clusters and nearest.any():
@@ -231,7 +317,7 @@ def _spread(features: Floats, num_clusters: int, rng: np.random.Generator) -> Fl
 def _lloyd(
     features: Floats, centres: Floats, max_iterations: int
 ) -> tuple[float, NDArray[np.int64]]:
-    """Sum of squared distances up to a constant, and the cluster of each row."""
+    """Run Lloyd's algorithm; return the inertia up to a constant, and the cluster of each row."""
     labels = np.full(len(features), -1)
     for _ in range(max_iterations):
         distances = (centres**2).sum(1) - 2 * features @ centres.T
@@ -246,22 +332,37 @@ def _lloyd(
 
 
 MAX_DEV_IMAGES = 500
-"""Images of each domain to train one classifier on, at most."""
+"""Maximum number of images of each domain for fitting one domain classifier."""
 PENALTIES = (0.3, 0.03, 0.003)
 MAX_LOG_ODDS = 20.0
-"""Log-odds are cut here, so that weights stay finite."""
+"""Log-odds are clipped to this magnitude, so that weights stay finite."""
 
 
 def dev(features_s: Floats, losses_s: Floats, features_t: Floats) -> float:
-    """Minus the estimated risk on the target: features (N_s, d), (N_t, d), losses (N_s,)."""
+    """Return the negative estimated risk on the target; higher is better.
+
+    Deep embedded validation (You et al. 2019, ICML): importance weighting with a control variate.
+
+    Args:
+        features_s: Source features (N_s, d).
+        losses_s: Loss of each source image (N_s,).
+        features_t: Target features (N_t, d).
+
+    Returns:
+        Minus the estimated mean loss on the target.
+    """
     return -weighted_risk(losses_s, importance_weights(features_s, features_t))
 
 
 def weighted_risk(losses: Floats, weights: Floats) -> float:
-    """mean(w l) + eta (mean(w) - 1), eta = -cov(w l, w) / var(w); losses and weights (N,).
+    """Return mean(w l) + eta (mean(w) - 1) with eta = -cov(w l, w) / var(w); lower is better.
 
-    The mean weight is 1 in expectation, so the second term is 0 in expectation; eta is what
-    makes the variance of the sum the least.
+    The mean weight is 1 in expectation, so the second term vanishes in expectation. This eta
+    minimizes the variance of the sum.
+
+    Args:
+        losses: Losses (N,).
+        weights: Importance weights (N,).
     """
     weighted, off = weights * losses, weights - weights.mean()
     variance = float(off @ off)
@@ -270,7 +371,15 @@ def weighted_risk(losses: Floats, weights: Floats) -> float:
 
 
 def importance_weights(features_s: Floats, features_t: Floats) -> NDArray[np.float64]:
-    """p_t / p_s at the source features (N_s, d), of target features (N_t, d); ones for N < 2."""
+    """Estimate the density ratio p_t / p_s at the source features.
+
+    Args:
+        features_s: Source features (N_s, d).
+        features_t: Target features (N_t, d).
+
+    Returns:
+        Weights (N_s,); all 1 if a domain has fewer than two images.
+    """
     weights = np.ones(len(features_s))
     if min(len(features_s), len(features_t)) < 2:
         return weights
@@ -287,7 +396,7 @@ def importance_weights(features_s: Floats, features_t: Floats) -> NDArray[np.flo
 def _log_odds(
     train: tuple[Floats, Floats], seen: tuple[Floats, Floats]
 ) -> list[tuple[Floats, Floats]]:
-    """ln(p_t / p_s) at the seen source and target features, for each penalty."""
+    """Return ln(p_t / p_s) at the source and target features `seen`, for each penalty."""
     fit_s, fit_t = (features[evenly_spaced(len(features), MAX_DEV_IMAGES)] for features in train)
     fit = np.concatenate([fit_s, fit_t]).astype(np.float64)
     mean, std = fit.mean(0), fit.std(0)
@@ -307,7 +416,7 @@ def _log_odds(
 def _logistic(
     inputs: NDArray[np.float64], labels: NDArray[np.float64], penalty: float, start: Floats
 ) -> NDArray[np.float64]:
-    """Coefficients (d + 1,), the bias last: least mean logistic loss + penalty |w|^2 / 2."""
+    """Fit a logistic regression with penalty |w|^2 / 2; return coefficients (d + 1,), bias last."""
 
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weight = coefficients[:-1]
@@ -322,34 +431,38 @@ def _logistic(
 
 
 def _loss(odds_s: Floats, odds_t: Floats) -> float:
-    """Mean logistic loss, both domains alike."""
+    """Return the mean logistic loss, with equal weight for both domains."""
     return float(np.logaddexp(0, odds_s).mean() + np.logaddexp(0, -odds_t).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class PrincipalPlane:
-    """A plane in the space of features."""
+    """Plane of the first two principal components of features."""
 
     mean: Floats
-    """(d,)."""
+    """Mean of the features (d,)."""
     axes: Floats
-    """(2, d), orthonormal."""
+    """Orthonormal axes (2, d)."""
     share: float
-    """Of the known cells' variance that it shows."""
+    """Fraction of the variance that the plane explains, in [0, 1]."""
 
     def project(self, features: Floats) -> NDArray[np.float32]:
-        """Points (N, 2) of features (N, d)."""
+        """Project features (N, d) to points (N, 2)."""
         return ((features - self.mean) @ self.axes.T).astype(np.float32)
 
 
 def principal_plane(features: Floats) -> PrincipalPlane:
-    """Of features (N, d); ValueError for fewer than three cells or two features."""
+    """Compute the principal plane of features (N, d).
+
+    Raises:
+        ValueError: If there are fewer than three cells or two features.
+    """
     if features.ndim != 2 or len(features) < 3 or features.shape[1] < 2:
         raise ValueError(f"features have shape {features.shape}; a plane needs (3 or more, 2)")
     mean = features.mean(0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
     total = float((sizes**2).sum())
-    # A component's sign is nobody's choice: its largest weight is positive.
+    # The sign of a component is arbitrary; make its largest weight positive.
     signs = np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(1)])
     return PrincipalPlane(
         mean, axes[:2] * signs[:, None], float((sizes[:2] ** 2).sum() / (total or 1.0))
@@ -357,13 +470,21 @@ def principal_plane(features: Floats) -> PrincipalPlane:
 
 
 def nearest_neighbours(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each new cell (M, d) the index of the nearest known one (N, d), and 1 - their cosine."""
+    """Find the nearest known cell of each new cell by cosine similarity.
+
+    Args:
+        known: Features of the known cells (N, d).
+        new: Features of the new cells (M, d).
+
+    Returns:
+        Index of the nearest known cell (M,), and cosine distance to it (M,).
+    """
     similarity = unit_rows(new) @ unit_rows(known).T
     return similarity.argmax(1), np.asarray(1 - similarity.max(1), np.float64)
 
 
 def own_distances(known: Floats) -> NDArray[np.float64]:
-    """Of each known cell (N, d) the distance of the nearest other one, as `nearest` has it."""
+    """Return the cosine distance of each known cell (N, d) to the nearest other one, as (N,)."""
     rows = unit_rows(known)
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)

@@ -4,7 +4,7 @@ Macro-F1 is the mean F1 over the classes that occur in the references. A predict
 does not occur counts as an error of the true class and adds no class to the mean. The number of
 classes is reported with the score, because scores over different classes are not comparable.
 
-Labels are class ids, indices into `taxonomy.NAMES`. Images with the label -1 are unlabelled: they
+Labels are class ids, indices into `taxonomy.NAMES`. Images with the label -1 are unlabeled: they
 are excluded and counted. `confusion_counts` validates and counts; the score functions take any
 stack of confusion matrices, so that the bootstrap computes all its resamples at once.
 
@@ -79,16 +79,16 @@ def confusion_counts(
     """Count labels against predictions, for each group of images if groups are given.
 
     Args:
-        labels: True class ids (N,); -1 for unlabelled images.
+        labels: True class ids (N,); -1 for unlabeled images.
         predictions: Predicted class ids (N,).
         merge: Classes to score as one, as FROM=INTO pairs; applied to labels and predictions.
-        classes: Names of the classes to score. Images of other classes are excluded; predictions
-            of other classes are kept as errors. Empty: all classes that occur.
+        classes: Names of the classes to score. Images of other classes are excluded; predictions of
+            other classes are kept as errors. Empty: all classes that occur.
         groups: Patient or slide of each image (N,), of any type.
 
     Raises:
-        ValueError: For unknown ids, names or merges, for lengths that differ, and when no image is
-            left to score.
+        ValueError: If an id, a name or a merge is invalid, the lengths differ, or no image is left
+            to score.
     """
     into = merged_labels(merge)
     true, predicted = _ids(labels, "label", UNLABELED), _ids(predictions, "prediction", 0)
@@ -122,8 +122,8 @@ def merged_labels(merge: Sequence[str]) -> Counts:
         merge: FROM=INTO pairs of class names.
 
     Raises:
-        ValueError: For a malformed pair, an unknown class, a class that is merged twice, and a
-            chain of merges.
+        ValueError: If a pair is malformed, a class is unknown or merged twice, or merges form a
+            chain.
     """
     into = np.arange(NUM_CLASSES)
     for pair in _listed(merge, "merge"):
@@ -148,7 +148,7 @@ def merged_labels(merge: Sequence[str]) -> Counts:
 
 
 def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bool_]:
-    """Select the images (N,) that are labelled and of the chosen classes."""
+    """Select the images (N,) that are labeled and of the chosen classes."""
     labelled: NDArray[np.bool_] = true != UNLABELED
     if not labelled.any():
         raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
@@ -212,9 +212,10 @@ def score(
 
     Arguments and errors are those of `confusion_counts`; the result is that of `summarize`.
 
-    >>> scores = score([2, 2, 9, 9], [2, 2, 9, 10])
-    >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
-    (0.833, 2, 'monocyte')
+    Examples:
+        >>> scores = score([2, 2, 9, 9], [2, 2, 9, 10])
+        >>> round(scores["macro_f1"], 3), scores["num_classes"], scores["worst_class"]["name"]
+        (0.833, 2, 'monocyte')
     """
     return summarize(confusion_counts(labels, predictions, merge=merge, classes=classes))
 

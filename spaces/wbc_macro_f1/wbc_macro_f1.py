@@ -50,10 +50,11 @@ Returns:
 class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
     """Macro-F1 and related scores; `compute` returns what `hf_wbc.evaluation.metrics.score` does.
 
-    >>> metric = WbcMacroF1()
-    >>> scores = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])
-    >>> round(scores["macro_f1"], 3), scores["num_classes"]
-    (0.833, 2)
+    Examples:
+        >>> metric = WbcMacroF1()
+        >>> scores = metric.compute(predictions=[2, 2, 9, 10], references=[2, 2, 9, 9])
+        >>> round(scores["macro_f1"], 3), scores["num_classes"]
+        (0.833, 2)
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -106,8 +107,9 @@ def space_files() -> dict[str, str]:
 def with_local_imports(text: str) -> str:
     """Turn `from hf_wbc.package.file import x` into `from .file import x`.
 
-    >>> with_local_imports("from hf_wbc.taxonomy import NAMES")
-    'from .taxonomy import NAMES'
+    Examples:
+        >>> with_local_imports("from hf_wbc.taxonomy import NAMES")
+        'from .taxonomy import NAMES'
     """
     return re.sub(r"^from hf_wbc(?:\.\w+)*\.(\w+) import ", r"from .\1 import ", text, flags=re.M)
 

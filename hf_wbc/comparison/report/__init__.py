@@ -1,4 +1,7 @@
-"""The comparison as one HTML file that loads nothing, for hematologists and reviewers."""
+"""Self-contained HTML report of a comparison, for hematologists and reviewers.
+
+It loads no external resources.
+"""
 
 from hf_wbc.comparison.report.page import render
 

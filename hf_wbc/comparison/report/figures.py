@@ -1,11 +1,9 @@
-"""One section of the report: a direction on one backbone, and the pictures that tell of it.
+"""Figures of the report, by section: one section per direction and backbone.
 
-A picture that cannot be drawn is replaced by a sentence that says why.
-
-All that a section shows besides its tables, made in the order of its worth while there is room.
-
-Every section gets its most telling pictures before any gets the others, so that a page of many
-directions stays small; what was left out is named."""
+Every section gets its most informative figures before any section gets the others, so that a page
+with many directions stays small; the section names the figures that are omitted. A figure that
+cannot be drawn is replaced by a sentence with the reason.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +38,7 @@ PRIORS = {"bbse": "BBSE", "em": "EM", "rlls": "RLLS"}
 
 @dataclass(frozen=True)
 class ReportSection:
-    """All rows of one sheet and backbone, the best first."""
+    """All rows of one evaluation setting and backbone, best first."""
 
     sheet: EvalSetting
     backbone: str
@@ -49,23 +47,28 @@ class ReportSection:
 
     @cached_property
     def chosen(self) -> list[ChosenRuns]:
-        """What is drawn in detail."""
+        """Rows that are shown in detail."""
         return choose_runs(self.rows, self.baseline)
 
     @cached_property
     def names(self) -> list[str]:
-        """Of the rows."""
+        """Names of the rows."""
         return labels(self.rows)
 
     def scored(self, chosen: ChosenRuns, domain: str | None = None) -> ScoredImages:
-        """A chosen run's test images of a domain, by default those of the sheet."""
+        """Return the test images of a chosen run with its predictions.
+
+        Args:
+            chosen: Chosen run.
+            domain: Domain of the images; by default that of the evaluation setting.
+        """
         sheet = self.sheet
         place = sheet.domain if domain is None else domain
         return read_scored(chosen.run, place, "test", sheet.merge, sheet.classes)
 
 
 def report_sections(comparison: Comparison) -> list[ReportSection]:
-    """A section for each headline sheet and backbone, in the order of the table."""
+    """Return a section for each headline setting and backbone, in the order of the table."""
     headline = [row for row in comparison.rows if row.sheet.is_headline]
     keys = dict.fromkeys((row.sheet, row.backbone) for row in headline)
     return [
@@ -80,7 +83,7 @@ def report_sections(comparison: Comparison) -> list[ReportSection]:
 
 
 def class_f1(section: ReportSection) -> Picture:
-    """F1 of every class by method, means over seeds."""
+    """Draw the F1 of every class by method, averaged over seeds."""
     from hf_wbc.plots.confusion import draw_class_f1
 
     sheet, table, macro = section.sheet, {}, {}
@@ -101,7 +104,10 @@ def class_f1(section: ReportSection) -> Picture:
 
 
 def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
-    """Class shares at home and away with a note of doubt; None where nothing was estimated."""
+    """Draw the class fractions of source and target, and return the warning of the estimate.
+
+    None if nothing was estimated.
+    """
     from hf_wbc.plots.class_distribution import Estimate, draw_prior_shift
 
     chosen, sheet = section.chosen[0], section.sheet
@@ -140,7 +146,7 @@ def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
 
 
 def certainty(section: ReportSection) -> tuple[Picture, Picture]:
-    """Reliability diagrams, and risk against coverage, of the chosen runs."""
+    """Draw reliability diagrams and risk-coverage curves of the chosen runs."""
     from hf_wbc.plots.calibration_curves import (
         Sureness,
         calibration_gap,
@@ -173,7 +179,7 @@ def certainty(section: ReportSection) -> tuple[Picture, Picture]:
 
 
 def confusions(section: ReportSection) -> list[Picture]:
-    """The confusion matrix of each chosen run, as its record has it."""
+    """Draw the recorded confusion matrix of each chosen run."""
     from hf_wbc.plots.confusion import draw_confusion
 
     found = []
@@ -190,7 +196,7 @@ def confusions(section: ReportSection) -> list[Picture]:
 
 
 def training(section: ReportSection) -> Picture:
-    """Training curves of the chosen runs."""
+    """Draw the training curves of the chosen runs."""
     from hf_wbc.plots.training import draw_training
 
     runs = {
@@ -214,16 +220,16 @@ KINDS = (
     "maps of features",
     "training curves",
 )
-"""In the order of their worth."""
+"""Kinds of figures, most important first."""
 NUM_MISTAKES = 12
 NUM_SUSPECTS = 12
 MAX_MAPPED = 4
-"""Sections that get maps of features, which take the longest."""
+"""Maximum number of sections with feature maps, which take the longest."""
 
 
 @dataclass
 class ReportImages:
-    """What a section shows, by kind; a text in place of what could not be made."""
+    """Figures of a section by kind; a text replaces a figure that could not be made."""
 
     of: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
@@ -231,17 +237,17 @@ class ReportImages:
 
 @dataclass(frozen=True)
 class CellImages:
-    """Images in a row, and why they may be missing."""
+    """Row of cell images, with the reason if they are missing."""
 
     heading: str
     cells: tuple[tuple[Any, str], ...]
-    """What is said of each image, and its picture as a URI or an empty text."""
+    """Caption of each image, and its data URI or an empty string."""
     missing: str
     facts: Any = None
 
 
 def make_report_images(sections: Sequence[ReportSection], room: int) -> list[ReportImages]:
-    """The exhibits of every section, in all at most `room` bytes."""
+    """Make the figures of all sections, using at most `room` bytes in total."""
     found = [ReportImages() for _ in sections]
     thumbnails = Thumbnails()
     makers: tuple[Callable[[ReportSection], Any], ...] = (
@@ -274,7 +280,7 @@ def make_report_images(sections: Sequence[ReportSection], room: int) -> list[Rep
 
 
 def _size(made: Any) -> int:
-    """Bytes of all pictures in a nest of tuples and lists."""
+    """Return the size in bytes of all images in nested tuples and lists."""
     if isinstance(made, Picture):
         return len(made.uri) + len(made.alt)
     if isinstance(made, CellImages):
@@ -283,7 +289,7 @@ def _size(made: Any) -> int:
 
 
 def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
-    """The worst of the baseline, or the first run that is drawn, and of the next one."""
+    """Return the worst errors of the first two chosen runs, usually the baseline and one other."""
     found = []
     for chosen in section.chosen[:2]:
         worst = worst_mistakes(section.scored(chosen), NUM_MISTAKES)
@@ -295,7 +301,7 @@ def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages
 
 
 def _suspects(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
-    """Doubtful labels of the sheet's test images and of the sources'."""
+    """Return suspected label errors in the test images of the setting and of the sources."""
     found, sheet = [], section.sheet
     for domain in dict.fromkeys((sheet.domain, *sheet.sources)):
         suspects = _asked(section, domain)
@@ -309,7 +315,7 @@ def _suspects(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages
 
 
 def _asked(section: ReportSection, domain: str) -> LabelSuspects:
-    """What all runs of a section say together of a domain's test labels."""
+    """Return the suspected label errors of a domain according to all runs of a section."""
     sheet = section.sheet
     methods = {
         name: [read_scored(run, domain, "test", sheet.merge, sheet.classes) for run in row.runs]
@@ -319,7 +325,7 @@ def _asked(section: ReportSection, domain: str) -> LabelSuspects:
 
 
 def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Picture]]:
-    """Before adaptation (the baseline) and after (the first run that rules chose)."""
+    """Map the features before (baseline) and after adaptation (first run that rules chose)."""
     from hf_wbc.plots.cell_map import draw_classes_map, draw_domains_map
 
     shown = [section.chosen[0]]

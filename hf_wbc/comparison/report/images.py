@@ -1,13 +1,12 @@
-"""What a run said of each scored image, in the classes of its sheet.
+"""Images of the report: scored images, thumbnails and feature maps.
 
-Small pictures of scored images, where the dataset that a record names is at hand.
+Thumbnails require the dataset that the record names. A folder is searched for at the recorded path,
+relative to the working directory and to each parent of the run folder; a Hub dataset only in the
+cache. Nothing is downloaded. The images must be those that the run used.
 
-A folder is looked for where the record says, from here and from the run folder upwards; a Hub
-dataset only in the cache. Nothing is fetched. The images must be those that the run saw.
-
-Maps of the test images' features of one run: do cells lie by class, or by laboratory?
-
-Of many cells a fixed sample is drawn, the same for every run that was scored on the same images."""
+Feature maps show whether cells of the test images cluster by class or by laboratory. Large sets are
+subsampled; all runs that were scored on the same images share the sample.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +33,15 @@ COLUMNS = ("domain", "split", "image_id", "label", "predicted", *(f"p_{name}" fo
 
 @dataclass(frozen=True, eq=False)
 class ScoredImages:
-    """N labelled images of one domain and split; ids are those of merged classes."""
+    """N labeled images of one domain and split; class ids are those after merging."""
 
     image_ids: list[str]
     labels: Ids
-    """(N,)."""
+    """Class ids (N,)."""
     predicted: Ids
-    """(N,)."""
+    """Predicted class ids (N,)."""
     probabilities: Floats
-    """(N, 11); a class that is merged into another has none."""
+    """Probabilities (N, 11); 0 for a class that is merged into another."""
 
     @property
     def confidence(self) -> Floats:
@@ -52,7 +51,7 @@ class ScoredImages:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the prediction is the label (N,)."""
+        """Whether each prediction (N,) is correct."""
         found: NDArray[np.bool_] = self.labels == self.predicted
         return found
 
@@ -64,9 +63,17 @@ def read_scored(
     merge: tuple[str, ...] = (),
     classes: tuple[str, ...] = (),
 ) -> ScoredImages:
-    """The labelled images of a domain's split, with the classes as they were scored.
+    """Read the labeled images of a split, with classes merged and selected as for scoring.
 
-    ValueError when the run's predictions are missing or damaged.
+    Args:
+        run: Run whose predictions are read.
+        domain: Name of the domain.
+        split: Name of the split.
+        merge: Classes to score as one, as FROM=INTO pairs.
+        classes: Names of the scored classes; empty means all.
+
+    Raises:
+        ValueError: If the predictions are missing or damaged.
     """
     table = run.predictions(COLUMNS)
     table = table.filter(
@@ -95,11 +102,11 @@ def _ids(table: pa.Table, name: str) -> Ids:
 
 
 SIDE_PX = 192
-"""Shown at half, for screens of two dots a pixel."""
+"""Side of a thumbnail in pixels; shown at half size for high-density screens."""
 
 
 class Thumbnails:
-    """Pictures of the images that a run was scored on; it remembers the datasets it has opened."""
+    """Thumbnails of the images that a run was scored on; caches the datasets that it has opened."""
 
     def __init__(self) -> None:
         self._opened: dict[tuple[str, str], DomainSplit | str] = {}
@@ -107,7 +114,7 @@ class Thumbnails:
     def of(
         self, run: Run, domain: str, split: str, image_ids: Sequence[str]
     ) -> tuple[dict[str, str], str]:
-        """Data URIs by image, and why there are none, or an empty text."""
+        """Return data URIs by image id, and the reason if there are none, or an empty string."""
         facts = _facts(run.record, domain)
         key = (facts["name"], facts[split])
         if key not in self._opened:
@@ -120,7 +127,7 @@ class Thumbnails:
 
 
 def _facts(record: Mapping[str, Any], domain: str) -> Mapping[str, Any]:
-    """What the record says of a domain's data."""
+    """Return the recorded information about the data of a domain."""
     for role in ("sources", "target", "held_out"):
         for facts in record[role]:
             if facts["name"] == domain:
@@ -130,7 +137,7 @@ def _facts(record: Mapping[str, Any], domain: str) -> Mapping[str, Any]:
 
 
 def _open(run: Run, facts: Mapping[str, Any], split: str) -> DomainSplit | str:
-    """The domain's split, or why it is not shown."""
+    """Return the split of the domain, or the reason why it cannot be shown."""
     ref, place = str(facts["ref"]), _locate(run, facts)
     if place is None:
         return f"{ref} is not at hand: its images cannot be shown"
@@ -144,7 +151,7 @@ def _open(run: Run, facts: Mapping[str, Any], split: str) -> DomainSplit | str:
 
 
 def _locate(run: Run, facts: Mapping[str, Any]) -> Path | None:
-    """The folder that holds the data; None where it is not on this machine."""
+    """Return the folder that contains the data; None if it is not on this machine."""
     ref = str(facts["ref"])
     if facts["revision"] is not None:
         return _cached(ref, facts["revision"])
@@ -155,7 +162,7 @@ def _locate(run: Run, facts: Mapping[str, Any]) -> Path | None:
 
 
 def _cached(ref: str, revision: str) -> Path | None:
-    """A Hub dataset in the cache."""
+    """Return the folder of a Hub dataset in the cache; None if it is not cached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -169,7 +176,7 @@ def _cached(ref: str, revision: str) -> Path | None:
 
 
 def _thumbnail(domain: DomainSplit, row: int) -> str:
-    """An image as a small picture without metadata."""
+    """Return the data URI of a thumbnail without metadata."""
     from PIL import Image
 
     data = domain.dataset.with_format("arrow")[row]["image"][0].as_py()["bytes"]
@@ -184,26 +191,27 @@ _KEYS = ["domain", "split", "image_id"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """N cells of a run in the plane."""
+    """Two-dimensional map of the features of N cells of a run."""
 
     map: EmbeddingMap
     labels: NDArray[np.int64]
-    """(N,); -1 is unlabelled."""
+    """Class ids (N,); -1 is unlabeled."""
     domains: NDArray[np.int64]
-    """(N,), indices of `names`."""
+    """Indices into `names` (N,)."""
     names: tuple[str, ...]
     num_of: int
-    """Cells that the sample was drawn from."""
+    """Number of cells that the sample was drawn from."""
     classes: DomainMixing | None
-    """Whether near cells are of one class."""
+    """Whether neighboring cells have the same class."""
     laboratories: DomainMixing | None
-    """Whether near cells are of one laboratory."""
+    """Whether neighboring cells are from the same laboratory."""
 
 
 def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
-    """The map of a run's test images; None where there are too few of them.
+    """Map the test images of a run to the plane; None if there are too few.
 
-    ValueError when the run's features or predictions are missing, damaged, or of unlike images.
+    Raises:
+        ValueError: If the features or predictions are missing, damaged, or of different images.
     """
     features, predictions = run.features(), run.predictions([*_KEYS, "label"])
     if any(features[key] != predictions[key] for key in _KEYS):
@@ -235,10 +243,18 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
 
 
 def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Rows (n,), at most `most`, in order: as many of each domain as there are, or like many.
+    """Sample at most `most` rows, balanced over the domains as far as possible.
 
-    >>> balanced_sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
-    4
+    Args:
+        domains: Domain of each row (N,).
+        most: Maximum number of rows.
+
+    Returns:
+        Sorted row indices (n,).
+
+    Examples:
+        >>> sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
+        4
     """
     rng, kept, left = np.random.default_rng(0), [], most
     sizes = sorted((int((domains == d).sum()), int(d)) for d in np.unique(domains))

@@ -1,9 +1,10 @@
-"""The gravest mistakes of a run, and labels that may be wrong.
+"""Worst errors of a run, suspected label errors, and the choice of runs to show in detail.
 
-Which rows of a table are drawn in detail, and why; a reason that needs target labels says so.
-
-Dozens of methods cannot all be looked at. Drawn are the baseline, what the rules without target
-labels would take, and, to show the range, the best and the worst that target labels tell."""
+There may be too many methods to show them all. The report shows the baseline, the choices of
+selection rules that do not use target labels and, to show the range, the best and the worst method
+according to target labels. Each choice comes with its reasons, and a reason that needs target
+labels says so.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,16 +24,16 @@ RELATIONS = np.array(
     [[relation(a, b) for b in range(NUM_CLASSES)] for a in range(NUM_CLASSES)], dtype=np.int64
 )
 PER_CONFUSION = 3
-"""Mistakes of one kind that are shown, so that others are seen too."""
+"""Maximum number of errors shown per pair of classes, so that other errors are shown too."""
 AGREEMENT = 0.8
-"""Part of the models that must name the same other class."""
+"""Fraction of the models that must agree on another class."""
 CREDIBLE = 0.6
-"""Accuracy of the models together below which they do not question a label."""
+"""Minimum accuracy of the ensemble for questioning labels."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was taken for another class."""
+    """Misclassified image."""
 
     image_id: str
     label: int
@@ -41,14 +42,14 @@ class Mistake:
 
     @property
     def relation(self) -> Relation:
-        """How far apart the two are."""
+        """Lineage relation of the label and the prediction."""
         return relation(self.label, self.predicted)
 
 
 def worst_mistakes(images: ScoredImages, num: int) -> list[Mistake]:
-    """The mistakes with the highest confidence x lineage distance (1 to 3), the gravest first.
+    """Return the errors with the highest confidence x lineage distance (1 to 3), worst first.
 
-    Of each pair of classes there are at most PER_CONFUSION.
+    Each pair of classes occurs at most PER_CONFUSION times.
     """
     gravity = images.confidence * RELATIONS[images.labels, images.predicted]
     order = np.lexsort((np.array(images.image_ids), -gravity))
@@ -64,14 +65,14 @@ def worst_mistakes(images: ScoredImages, num: int) -> list[Mistake]:
 
 @dataclass(frozen=True)
 class LabelSuspect:
-    """An image whose label most models contradict in the same way."""
+    """Image whose label most models contradict with the same other class."""
 
     image_id: str
     label: int
     consensus: int
-    """The class that they name instead."""
+    """Class that they predict instead."""
     agreement: float
-    """Part of the models that name it."""
+    """Fraction of the models that predict it."""
     p_label: float
     """Mean probability of the label."""
     p_consensus: float
@@ -79,27 +80,34 @@ class LabelSuspect:
 
 @dataclass(frozen=True)
 class LabelSuspects:
-    """What models together say of the labels of a set."""
+    """Suspected label errors in a set of images, according to an ensemble of models."""
 
     found: tuple[LabelSuspect, ...]
-    """The most doubtful first."""
+    """Suspected errors, most suspicious first."""
     num_images: int
     num_models: int
     accuracy: float
-    """Of the mean prediction."""
+    """Accuracy of the mean prediction."""
 
     @property
     def credible(self) -> bool:
-        """Whether the models are right often enough to be asked."""
+        """Whether the ensemble is accurate enough to question labels."""
         return self.accuracy >= CREDIBLE
 
 
 def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> LabelSuspects:
-    """Confident learning (Northcutt et al. 2021, arXiv:1911.00068) on what methods say together.
+    """Find suspected label errors by confident learning on an ensemble of models.
 
-    The probabilities are means over each method's seeds, then over the methods. A label is suspect
-    when most models name one other class, as surely as they are on average of images labelled so.
-    ValueError when the models were asked for other images.
+    A label is suspect if the ensemble predicts another class, at least AGREEMENT of the models
+    predict that class, and its probability is at least as high as on average over the images
+    labeled as that class. Probabilities and votes are averaged over the seeds of each method, then
+    over methods. Source: Northcutt et al. 2021 (arXiv:1911.00068).
+
+    Args:
+        methods: Scored images of the seeds of each method.
+
+    Raises:
+        ValueError: If the models were scored on different images.
     """
     runs = [images for seeds in methods.values() for images in seeds]
     ids, labels = runs[0].image_ids, runs[0].labels
@@ -134,7 +142,7 @@ def _one_hot(predicted: Ids) -> Floats:
 
 
 def _usual_confidence(p: Floats, labels: Ids) -> Floats:
-    """Mean probability (C,) of a class over the images labelled so; 1 for one without an image."""
+    """Return the mean probability (C,) of each class over its images; 1 without images."""
     usual = np.ones(p.shape[1])
     for label in np.unique(labels).tolist():
         usual[label] = p[labels == label, label].mean()
@@ -148,27 +156,28 @@ BY_LABELS = "chosen with target labels after all was scored, to show the range"
 
 @dataclass(frozen=True)
 class ChosenRuns:
-    """A row that is drawn in detail."""
+    """Row that is shown in detail."""
 
     row: ResultRow
     name: str
     why: tuple[str, ...]
     by_labels: bool
-    """Whether target labels alone chose it."""
+    """Whether it was chosen by target labels only."""
 
     @property
     def run(self) -> Run:
-        """Of the lowest seed, which no score has picked."""
+        """Run with the lowest seed, which is independent of the scores."""
         return self.row.runs[0]
 
 
 def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
-    """Rows of one sheet and backbone to draw, the baseline first, each once with all its reasons.
+    """Choose the rows of one setting and backbone to show, baseline first, each with its reasons.
 
-    Rows whose weights were chosen by target labels are not among them, unless there are no others.
+    Rows whose weights were picked by target labels are excluded, unless there are no others.
 
-    >>> choose_runs([], "source_only")
-    []
+    Examples:
+        >>> choose([], "source_only")
+        []
     """
     names = dict(zip(map(id, rows), labels(rows), strict=True))
     rows = [row for row in rows if row.sees != "target labels"] or rows
@@ -207,16 +216,16 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
 
 
 def values_of(run: Run) -> Mapping[str, float]:
-    """Every rule's value at the evaluation whose weights were kept."""
+    """Return the value of every rule at the evaluation whose weights were kept."""
     step = run.record["selection"]["step"]
     kept = [row for row in run.record["history"] if row["step"] == step]
     return dict(kept[-1]["selection"]) if kept else {}
 
 
 def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
-    """(row, rules that rank) by mean rank; rows of which a rule has no value are ranked last by it.
+    """Return (row, number of rules) sorted by mean rank over the rules.
 
-    None are ranked where no rule has a value.
+    A rule ranks rows without a value last. The result is empty if no rule has values.
     """
     tables = [_mean_values(row) for row in rows]
     rules = [name for name in UNLABELED if any(name in table for table in tables)]
@@ -230,14 +239,14 @@ def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
 
 
 def _by_source(rows: Sequence[ResultRow]) -> int | None:
-    """The row with the highest macro-F1 on the sources' validation images."""
+    """Return the row with the highest macro-F1 on the source validation images."""
     values = [_mean_values(row).get("source_val") for row in rows]
     known = [(value, -i) for i, value in enumerate(values) if value is not None]
     return -max(known)[1] if known else None
 
 
 def _mean_values(row: ResultRow) -> dict[str, float]:
-    """Mean over seeds of each rule's value, of the rules that every seed has."""
+    """Return the mean over seeds of each rule's value, for the rules that every seed has."""
     tables = [values_of(run) for run in row.runs]
     names = set(tables[0]).intersection(*tables[1:])
     return {name: fmean(table[name] for table in tables) for name in sorted(names)}

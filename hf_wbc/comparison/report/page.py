@@ -1,4 +1,4 @@
-"""The report: tables, pictures, limits and problems of a comparison in one HTML file."""
+"""HTML page of the report: tables, figures, limitations and problems of a comparison."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ from hf_wbc.taxonomy import NAMES, Relation
 
 TEMPLATE = "model_cards/study.html"
 LIMIT_BYTES = 5_000_000
-"""Of the whole page, so that it can be sent by mail."""
+"""Maximum size of the page, so that it can be sent by email."""
 SPARE_BYTES = 60_000
 RELATIONS = {
     Relation.SAME: "same class",
@@ -58,10 +58,20 @@ FILTERS: dict[str, Callable[..., Any]] = {
 
 
 def render(collection: Collection, out: Path, comparison: Comparison | None = None) -> Path:
-    """Write the report of a collection to the file `out`, and return it.
+    """Write the report of a collection to the file `out`.
 
-    The same runs give the same bytes. `comparison` spares comparing them again. ValueError when no
-    run is finished.
+    The same runs give the same bytes.
+
+    Args:
+        collection: Runs to report.
+        out: Path of the HTML file.
+        comparison: Comparison of the collection, if it has been computed already.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: If no run is finished.
     """
     compared = compare(collection) if comparison is None else comparison
     found = report_sections(compared)
@@ -76,7 +86,7 @@ def render(collection: Collection, out: Path, comparison: Comparison | None = No
 def _page(
     comparison: Comparison, found: Sequence[ReportSection], exhibits: Sequence[ReportImages]
 ) -> str:
-    """The page's text."""
+    """Return the HTML of the page."""
     domains = {row.domain for row in comparison.rows}
     return render_page(
         TEMPLATE,

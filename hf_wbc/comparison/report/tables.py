@@ -1,4 +1,4 @@
-"""What the report says in words and tables, from a comparison."""
+"""Text and tables of the report, derived from a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,29 +12,29 @@ from hf_wbc.comparison.statistics import Difference
 from hf_wbc.comparison.table import EvalSetting, ResultRow
 
 BLAST_RATE = "0.1"
-"""Of the cells that are looked at again."""
+"""Fraction of the cells that are sent to review."""
 FEW_IMAGES = 10
-"""Of a class in a test set, below which its F1 says little."""
+"""Number of test images of a class below which its F1 is not meaningful."""
 
 
 @dataclass(frozen=True)
 class RuleChoice:
-    """A rule's choices among all runs of a direction, over the seeds."""
+    """Choices of a selection rule among all runs of a direction, over the seeds."""
 
     rule: str
     sees: str
     methods: tuple[str, ...]
-    """One for each seed."""
+    """Chosen method for each seed."""
     score: float
     regret: float
     test_score: float | None
-    """Mean over seeds; None unless every choice kept the very weights."""
+    """Mean over seeds; None unless the chosen weights were kept in every case."""
     test_regret: float | None
 
 
 @dataclass(frozen=True)
 class RuleTable:
-    """What the rules would have chosen in one direction."""
+    """Choices of all selection rules in one direction."""
 
     sheet: EvalSetting
     choices: tuple[RuleChoice, ...]
@@ -42,7 +42,7 @@ class RuleTable:
 
 
 def against(comparison: Comparison, section: ReportSection) -> dict[int, Difference]:
-    """The tested difference of a section's rows from the baseline, by their place."""
+    """Return the tested difference of each row of a section from the baseline, by row index."""
     found = {}
     for family in families(comparison, section):
         for difference in family.against:
@@ -53,13 +53,13 @@ def against(comparison: Comparison, section: ReportSection) -> dict[int, Differe
 
 
 def families(comparison: Comparison, section: ReportSection) -> list[ComparisonFamily]:
-    """The families of tests that a section's rows are in."""
+    """Return the test families that contain the rows of a section."""
     key = section.sheet, section.backbone
     return [each for each in comparison.families if (each.sheet, each.backbone) == key]
 
 
 def brief(comparison: Comparison, section: ReportSection) -> list[str]:
-    """The outcome of a section in a few sentences."""
+    """Summarize the result of a section in a few sentences."""
     rows, names = section.rows, section.names
     found = []
     base = next((i for i, row in enumerate(rows) if row.method == comparison.baseline), None)
@@ -87,7 +87,7 @@ def _score(row: ResultRow) -> str:
 
 
 def other_settings(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
-    """The tables besides the headline ones."""
+    """Return the rows of all settings besides the headline ones."""
     others = [row for row in comparison.rows if not row.sheet.is_headline]
     return [
         (sheet, [row for row in others if row.sheet == sheet])
@@ -96,7 +96,7 @@ def other_settings(comparison: Comparison) -> list[tuple[EvalSetting, list[Resul
 
 
 def rule_tables(comparison: Comparison) -> list[RuleTable]:
-    """What every rule would have chosen, by direction."""
+    """Return the choices of every selection rule, by direction."""
     judged = comparison.judged
     found = []
     for sheet in dict.fromkeys(each.sheet for each in judged.within):
@@ -125,23 +125,23 @@ def _choice(seeds: Sequence[AmongRunsRegret]) -> RuleChoice:
 
 @dataclass(frozen=True)
 class AbstentionSummary:
-    """What a row's models know of their own doubt on the sheet's images; means over seeds."""
+    """Calibration and abstention of a row on the images of its setting, averaged over seeds."""
 
     name: str
     temperature: float
     ece_before: float
     ece_after: float
     coverage: float
-    """Of the conformal sets (marginal) that should hold 90 %."""
+    """Coverage of the marginal conformal sets, nominally 0.9."""
     set_size: float
     aurc: float
     num_blasts: int
     blasts_found: float | None
-    """Recall of blasts when BLAST_RATE of the cells are looked at again."""
+    """Recall of blasts if BLAST_RATE of the cells are reviewed."""
 
 
 def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
-    """Calibration and abstention as the records have them; none where they have none."""
+    """Summarize the recorded calibration and abstention of each row; skip rows without records."""
     found = []
     for name, row in zip(section.names, section.rows, strict=True):
         calibrations = [run.record.get("calibration") for run in row.runs]
@@ -170,7 +170,7 @@ def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
 
 
 def limits(comparison: Comparison, found: Sequence[ReportSection]) -> list[str]:
-    """What the scores cannot tell, as this very comparison has it."""
+    """Return the limitations of this comparison."""
     headline = [row for row in comparison.rows if row.sheet.is_headline]
     said = [*_exposure(headline)]
     for section in found:
@@ -222,7 +222,7 @@ def _exposure(headline: Sequence[ResultRow]) -> list[str]:
 
 
 def _small_sets(section: ReportSection) -> list[str]:
-    """Classes of a test set of which there are few images, and those that it lacks."""
+    """Return the classes with few or no images in a test set."""
     sheet = section.sheet
     scores = section.rows[0].runs[0].record["results"][sheet.domain][sheet.split]
     support = {name: facts["support"] for name, facts in scores["per_class"].items()}
@@ -236,7 +236,7 @@ def _small_sets(section: ReportSection) -> list[str]:
 
 
 def versions(comparison: Comparison) -> str:
-    """The packages that the runs were made with."""
+    """Return the versions of the packages that the runs used."""
     runs = {run.name: run for row in comparison.rows for run in row.runs}.values()
     found: dict[str, set[str]] = {}
     for run in runs:
