@@ -129,7 +129,7 @@ class Archive:
         self.names: tuple[str, ...] = tuple(sorted(self._members))
         """POSIX paths of the regular files, sorted."""
         self.digest = _digest(self._members[name] for name in self.names)
-        """SHA-256 of paths, sizes and checksums or modification times; it identifies the content."""
+        """SHA-256 of paths, sizes and checksums or times; it identifies the content."""
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
