@@ -59,7 +59,7 @@ def atomic_replace(path: Path) -> Iterator[Path]:
 
 
 def temporary_sibling(path: Path, what: str = "partial") -> Path:
-    """Return a path beside `path` for this process' unfinished ("partial") or previous ("old") version."""
+    """Return this process' path beside `path` for a new ("partial") or replaced ("old") version."""
     return path.with_name(f".{path.name}.{os.getpid()}.{what}")
 
 

@@ -47,7 +47,7 @@ def normalize(pixels: Tensor, mean: ChannelValues, std: ChannelValues) -> Tensor
 
 
 def slope_and_offset(mean: ChannelValues, std: ChannelValues, num: int) -> Tensor:
-    """Return the slope and offset from 0..255 to normalized values, (num, 2, 3), float64, on the CPU."""
+    """Return the slope and offset that normalize 0..255, (num, 2, 3) float64, on the CPU."""
     mean, std = (torch.as_tensor(level, dtype=torch.float64, device="cpu") for level in (mean, std))
     return torch.stack([1 / (255 * std), -mean / std], -2).expand(num, 2, 3)
 

@@ -29,7 +29,7 @@ directions, and the strength of each is an extreme percentile of its amounts. A 
 unmixed with its domain's dyes, its amounts are scaled, and it is mixed with the target's dyes. In
 ln(intensity), this is one affine map. In contrast to the paper, statistics are those of a domain
 instead of an image; white is measured per domain, because backgrounds range from gray to cream; the
-residual that the two dyes do not explain is kept; and the dyes are distinguished by blue, which the
+residual that the two dyes do not explain is kept; and the dyes are told apart by blue, which the
 dye of nuclei transmits and that of red cells absorbs, because both dyes of a smear absorb red.
 """
 
@@ -218,7 +218,7 @@ class StainMatrix:
     white: Array
     """Intensity of the background (3,), in 0..255."""
     dyes: Array
-    """Unit densities of the dye of nuclei, the dye of red cells and the residual, as rows (3, 3)."""
+    """Unit densities of the nuclear dye, the red cells' dye and the residual, as rows (3, 3)."""
     amounts: Array
     """Extreme amounts of the two dyes (2,)."""
 
