@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 RECORD_VERSION = 1
+"""Version of the format of `record.json`."""
 
 
 class BusyError(ValueError):
@@ -191,34 +192,42 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """What the user requested and what it resolved to."""
         return self.path / "config.json"
 
     @property
     def record(self) -> Path:
+        """Complete record of the run; it exists once the run is finished."""
         return self.path / "record.json"
 
     @property
     def history(self) -> Path:
+        """Evaluations, one per line."""
         return self.path / "history.jsonl"
 
     @property
     def checkpoint(self) -> Path:
+        """State for resuming, by step."""
         return self.path / "checkpoint"
 
     @property
     def model(self) -> Path:
+        """The exported model with its image processor."""
         return self.path / "model"
 
     @property
     def predictions(self) -> Path:
+        """Predictions, one row per scored image."""
         return self.path / "predictions.parquet"
 
     @property
     def features(self) -> Path:
+        """Penultimate features of the scored images."""
         return self.path / "features.parquet"
 
     @property
     def failure(self) -> Path:
+        """Error that ended the last attempt."""
         return self.path / "failure.json"
 
     @property

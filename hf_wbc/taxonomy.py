@@ -37,7 +37,9 @@ CLASSES = (
     CellClass("monocyte", "monocytic"),
     CellClass("lymphocyte_typical", "lymphoid"),
 )
+"""All classes, in the order of their ids."""
 NAMES = tuple(cell.name for cell in CLASSES)
+"""Names of the classes, in the order of their ids."""
 NUM_CLASSES = len(CLASSES)
 
 

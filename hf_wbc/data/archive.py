@@ -100,6 +100,7 @@ def _untar_damaged(path: Path, why: object) -> ValueError:
 
 
 MAX_MEMBER_BYTES = 256 * 2**20
+"""Largest uncompressed size of a file that is read, in bytes."""
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _ZIP_METHODS = frozenset(
     {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}

@@ -41,6 +41,7 @@ NO_CHANGE = Augmentation(
     saturation=0.0,
     hue=0.0,
 )
+"""Augmentation with all random changes disabled."""
 
 
 def augment(

@@ -34,6 +34,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7, 11)
 STAIN_SCALE, STAIN_SHIFT = slice(11, 14), slice(14, 17)
 TARGET_AMOUNT, TARGET_DOMAIN = range(17, 19)
 NUM_DRAWS = 19
+"""Number of uniform numbers per sample."""
 
 
 def draw_augmentation_params(num: int, generator: torch.Generator) -> Tensor:

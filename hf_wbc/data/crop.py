@@ -1,7 +1,7 @@
 """Crop a square of fixed physical size around a cell, and resize it for the model.
 
 Sources differ in scale, so only a crop of fixed size in um shows the same field of view in all of
-them. Training takes the central 25 um of a frame; frames must not be rescaled at random before.
+them. Training takes the central 25 um of a frame, which must not be rescaled at random before.
 
 For an image of any size, `locate_crop` keeps the central square, identical to that of training, if
 the cell is near the middle, and otherwise centers the square on the nucleus. Parts beyond the edge

@@ -173,9 +173,8 @@ def _squares(
             found.append(_square(state[0], name, state[1]))
         except ImageFault as error:
             reason = str(error).removeprefix(f"{name}: ")
-            found.append(
-                f"{name}: {reason.partition('; ')[0]}"
-            )  # drop the remedy, which applies to archives
+            # Drop the remedy, which only applies to archives.
+            found.append(f"{name}: {reason.partition('; ')[0]}")
     return found
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+"""Lowercase suffixes of image files."""
 _EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
 _SOF0 = 0xC0
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -96,6 +97,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+"""Formats that Pillow may decode."""
 MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a frame of a cell has about 10^5 pixels."""
 

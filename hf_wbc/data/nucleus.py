@@ -4,7 +4,7 @@ In every laboratory's stain, the nucleus is the darkest structure in the green c
 violet than red. The green channel is split by two thresholds (Otsu 1979, "A threshold selection
 method from gray-level histograms") into nuclei, cytoplasm and red cells, and background. Segments
 of the same nucleus are joined, and among several nuclei a large one near the center is chosen.
-Nothing is learned, so the method also works for unseen laboratories.
+Nothing is learned, so the method works equally well for unseen laboratories.
 """
 
 from dataclasses import dataclass

@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     import datasets
 
 CONFIGS = ("original", "cropped")
+"""Configs of a dataset: original frames, and frames cropped to 25 um."""
 DEFAULT_CONFIG = "cropped"
 SPLITS = ("train", "validation", "test")
+"""Splits of a dataset."""
 CROP_UM = 25.0
 """Side of the crop around a cell, in um."""
 
