@@ -1,13 +1,13 @@
-"""The run folder: what is in it, how it is written, and what is damaged when it cannot be read.
+"""The folder of a run: its files, how they are written atomically, and how damage is detected.
 
-config.json          what was asked for, and what it resolved to, whose digest names the folder
-history.jsonl        one line for each evaluation
-checkpoint/          all that resuming needs, by step; gone when the run is done
+config.json          what the user requested and what it resolved to; its digest names the folder
+history.jsonl        one line per evaluation
+checkpoint/          state for resuming, by step; deleted when the run is finished
 model/               a plain transformers model with its image processor
-predictions.parquet  one row for each scored image
-features.parquet     the penultimate features of those images
-record.json          everything about the run; written last: it says that the run is finished
-failure.json         why the last attempt ended in an error; gone when the next one begins
+predictions.parquet  one row per scored image
+features.parquet     penultimate features of those images
+record.json          complete record of the run; written last, it marks the run as finished
+failure.json         error that ended the last attempt; deleted when the next attempt starts
 """
 
 import fcntl
@@ -23,23 +23,25 @@ from pathlib import Path
 from typing import Any, Self
 
 RECORD_VERSION = 1
+"""Version of the format of `record.json`."""
 
 
 class BusyError(ValueError):
-    """Another process is writing the folder."""
+    """Another process is writing to the folder."""
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """Twelve hex digits of the SHA-256 of the canonical JSON of `values`."""
+    """Return the first twelve hex digits of the SHA-256 of the canonical JSON of `values`."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write (a file or a folder); it takes `path`'s place at the end.
+    """Yield a temporary sibling of `path` to write, which replaces `path` at the end.
 
-    An error or a crash leaves `path` as it was; what a killed process left beside it is removed.
+    The temporary path can become a file or a folder. After an error or a crash, `path` is
+    unchanged. Leftovers of processes that were killed are removed.
     """
     remove_abandoned(path)
     temporary, old = temporary_sibling(path), temporary_sibling(path, "old")
@@ -58,12 +60,12 @@ def atomic_replace(path: Path) -> Iterator[Path]:
 
 
 def temporary_sibling(path: Path, what: str = "partial") -> Path:
-    """Where this process writes what is to become `path`, or keeps what was."""
+    """Return this process' path beside `path` for a new ("partial") or replaced ("old") version."""
     return path.with_name(f".{path.name}.{os.getpid()}.{what}")
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete what processes that no longer run have left beside `path`."""
+    """Delete temporary siblings of `path` left by processes that no longer run."""
     for what in ("partial", "old"):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.{what}"):
             pid = left.name.split(".")[-2]
@@ -82,7 +84,7 @@ def _runs(pid: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
+    """Delete a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -90,13 +92,21 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write readable JSON, whole or not at all."""
+    """Write indented JSON atomically."""
     with atomic_replace(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """Read a JSON object; ValueError names the file that is missing or damaged, and the remedy."""
+    """Read a JSON object.
+
+    Args:
+        path: File to read.
+        remedy: What to do about a missing or damaged file, for the error message.
+
+    Raises:
+        ValueError: If the file is missing or damaged.
+    """
     end = f"; {remedy}" if remedy else ""
     try:
         values = json.loads(path.read_text())
@@ -111,15 +121,21 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run under `path`."""
+    """The files of one run."""
 
     path: Path
+    """Path of the folder."""
 
     @classmethod
     def find(cls, root: Path, identity: Mapping[str, Any]) -> Self:
-        """The folder of the run that `identity` determines, there or not; nothing is written.
+        """Return the folder of the run that `identity` determines, without writing anything.
 
-        ValueError when the folder holds another run.
+        Args:
+            root: Parent of all run folders.
+            identity: What the run resolved to.
+
+        Raises:
+            ValueError: If the folder holds another run.
         """
         run = cls(root / digest(identity))
         if run.config.exists():
@@ -130,10 +146,14 @@ class RunFolder:
 
     @contextmanager
     def writing(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> Iterator[None]:
-        """Make the folder, clear away what a crash left half-written, and keep others out.
+        """Create the folder, lock it, and delete leftovers of a crash.
 
-        `config` is what the user asked for, `identity` what it resolved to: contents instead of
-        places. BusyError when another process is writing the folder.
+        Args:
+            config: What the user requested.
+            identity: What it resolved to, with content digests instead of locations.
+
+        Raises:
+            BusyError: If another process is writing to the folder.
         """
         self._make(config, identity)
         with self.config.open() as file:
@@ -155,7 +175,7 @@ class RunFolder:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a process is writing the folder now."""
+        """Whether a process is writing to the folder."""
         try:
             with self.config.open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -167,53 +187,67 @@ class RunFolder:
 
     @property
     def remedy(self) -> str:
+        """What to do about a damaged folder, for error messages."""
         return f"delete {self.path} and repeat the command that made it"
 
     @property
     def config(self) -> Path:
+        """What the user requested and what it resolved to."""
         return self.path / "config.json"
 
     @property
     def record(self) -> Path:
+        """Complete record of the run; it exists once the run is finished."""
         return self.path / "record.json"
 
     @property
     def history(self) -> Path:
+        """Evaluations, one per line."""
         return self.path / "history.jsonl"
 
     @property
     def checkpoint(self) -> Path:
+        """State for resuming, by step."""
         return self.path / "checkpoint"
 
     @property
     def model(self) -> Path:
+        """The exported model with its image processor."""
         return self.path / "model"
 
     @property
     def predictions(self) -> Path:
+        """Predictions, one row per scored image."""
         return self.path / "predictions.parquet"
 
     @property
     def features(self) -> Path:
+        """Penultimate features of the scored images."""
         return self.path / "features.parquet"
 
     @property
     def failure(self) -> Path:
+        """Error that ended the last attempt."""
         return self.path / "failure.json"
 
     @property
     def finished(self) -> bool:
+        """Whether the record exists."""
         return self.record.exists()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
-        """Add one line, on disk when this returns."""
+        """Append one line and flush it to disk."""
         with self.history.open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """All whole lines; a last line that a crash cut short is left out."""
+        """Return all complete lines; a last line that a crash truncated is ignored.
+
+        Raises:
+            ValueError: If another line is damaged.
+        """
         if not self.history.exists():
             return []
         try:
@@ -223,7 +257,7 @@ class RunFolder:
             raise ValueError(f"{self.history} is damaged: {error}; {self.remedy}") from error
 
     def rewind_history(self, step: int) -> list[dict[str, Any]]:
-        """Drop the lines after `step`, which a resumed run writes again; the lines that stay."""
+        """Delete the lines after `step`, which a resumed run rewrites, and return the others."""
         rows = [row for row in self.read_history() if row["step"] <= step]
         with atomic_replace(self.history) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -232,17 +266,21 @@ class RunFolder:
     def write_failure(
         self, config: Mapping[str, Any], identity: Mapping[str, Any], failure: Mapping[str, Any]
     ) -> None:
-        """Keep why the run ended in an error; the folder is made when the run came to none."""
+        """Write the error that ended the run, creating the folder if necessary."""
         self._make(config, identity)
         write_json(self.failure, failure)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Say that the run is finished; every other file must be in place."""
+        """Mark the run as finished; all other files must already exist."""
         write_json(self.record, {"version": RECORD_VERSION, **record})
         remove(self.failure)
 
     def read_record(self) -> dict[str, Any]:
-        """The finished run's record; ValueError names what is missing, damaged or too new."""
+        """Return the record of a finished run.
+
+        Raises:
+            ValueError: If the record is missing, damaged, or of another version.
+        """
         record = read_json(self.record, self.remedy)
         if record.get("version") != RECORD_VERSION:
             raise ValueError(

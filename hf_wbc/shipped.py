@@ -1,13 +1,17 @@
-"""Where the folders lie that ship with the code: `model_cards` and `spaces`.
+"""Locate the folders that ship with the code: `model_cards` and `spaces`.
 
-In a checkout they stand beside the package, in an installed wheel inside it.
+They are beside the package in a checkout, and inside it in an installed wheel.
 """
 
 from pathlib import Path
 
 
 def shipped(name: str) -> Path:
-    """The path of a shipped file or folder, such as `model_cards/dataset.md`."""
+    """Return the path of a shipped file or folder, such as `model_cards/dataset.md`.
+
+    Raises:
+        FileNotFoundError: If it is not part of the installation.
+    """
     package = Path(__file__).parent
     for root in (package / "_share", package.parent):
         if (root / name).exists():

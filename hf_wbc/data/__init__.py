@@ -1,1 +1,1 @@
-"""From archives to batches: sources, checks, crops in um, splits, Hub folders, pixels."""
+"""The data that training reads: crops, domains, the pixel cache, augmentation and batches."""

@@ -1,12 +1,12 @@
-"""Reading an archive in place: a folder, a zip or a tar, whichever the user holds.
+"""Read data set archives in place: a folder, a zip file, or a tar file, compressed or not.
 
-What is listed is checked before anything is read: no path may climb out, no name may come twice,
-nothing may be a device or a link that leaves a folder. An archive can be pickled, and each process
-reads through its own handle.
-Files that operating systems leave behind (`__MACOSX/`, `._*`, `.DS_Store`, `Thumbs.db`,
-`desktop.ini`) are not members; every other hidden file is.
+The listing is validated before any file is read: no path may escape the archive, names must be
+unique, and devices and links that leave the folder are rejected. Files that operating systems leave
+behind (`__MACOSX/`, `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`) are ignored; other hidden files
+are kept. An `Archive` can be pickled, and each process reads through its own file handle.
 
-A compressed tar, decompressed once: only then can single files of it be read at their place."""
+A compressed tar is decompressed once into a scratch folder, which allows random access.
+"""
 
 import bz2
 import gzip
@@ -30,15 +30,23 @@ COMPRESSED: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-"""First bytes of a compressed file to what opens it."""
+"""Opener of each compression format, by the first bytes of the file."""
 _CHUNK_BYTES = 2**20
 
 
 def decompress_tar(path: Path, scratch: Path) -> Path:
-    """The decompressed tar in the folder `scratch`, where an earlier one is used again.
+    """Decompress a tar file into the folder `scratch`, or reuse the result of an earlier call.
 
-    It appears whole or not at all. ValueError when the file is truncated, damaged, or compressed
-    without being a tar; OSError when the disk is full.
+    Args:
+        path: Compressed tar file (gzip, bzip2 or xz).
+        scratch: Folder of decompressed files, which is created if necessary.
+
+    Returns:
+        The decompressed tar file. It is written atomically.
+
+    Raises:
+        ValueError: If the file is truncated, damaged, or does not contain a tar.
+        OSError: If writing fails, for example because the disk is full.
     """
     found = path.stat()
     origin = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}"
@@ -73,7 +81,7 @@ def _decompress(path: Path, out: IO[bytes]) -> None:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _untar_damaged(path, error) from error
     except OSError as error:
-        if error.errno is not None:  # the disk's own; bz2's has no number
+        if error.errno is not None:  # an I/O error; those of bz2 have no errno
             raise
         raise _untar_damaged(path, error) from error
 
@@ -92,6 +100,7 @@ def _untar_damaged(path: Path, why: object) -> ValueError:
 
 
 MAX_MEMBER_BYTES = 256 * 2**20
+"""Largest uncompressed size of a file that is read, in bytes."""
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _ZIP_METHODS = frozenset(
     {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -103,28 +112,36 @@ _AGAIN = "fetch it again"
 @dataclass(frozen=True)
 class _Member:
     name: str
-    """POSIX path inside the archive."""
+    """POSIX path within the archive."""
     size: int
-    """Bytes when unpacked."""
+    """Uncompressed size in bytes."""
     mark: str
-    """What changes when its content does: a time or a checksum."""
+    """Checksum or modification time, which changes with the content."""
     place: Any = None
-    """Where the reader finds it: a name in a zip, an offset in a tar."""
+    """Location for the reader: the stored name in a zip, the byte offset in a tar."""
 
 
 class Archive:
-    """The files of an archive: their sorted paths and, one at a time, their bytes."""
+    """The regular files of an archive: their sorted paths, and their content on demand."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._members = _checked(self._list(), path)
         self.names: tuple[str, ...] = tuple(sorted(self._members))
-        """POSIX paths of the regular files."""
+        """POSIX paths of the regular files, sorted."""
         self.digest = _digest(self._members[name] for name in self.names)
-        """SHA-256 over paths, sizes and checksums or times: equal where the content is."""
+        """SHA-256 of paths, sizes and checksums or times; it identifies the content."""
 
     def read(self, name: str) -> bytes:
-        """A file's bytes; ValueError when it is damaged or no image can be that large."""
+        """Return the content of a file.
+
+        Args:
+            name: One of `names`.
+
+        Raises:
+            ValueError: If there is no such file, it is damaged, or it is larger than
+                `MAX_MEMBER_BYTES`.
+        """
         member = self._members.get(name)
         if member is None:
             raise ValueError(f"{self.path} holds no file {name!r}")
@@ -142,7 +159,7 @@ class Archive:
         return data
 
     def close(self) -> None:
-        """Give what is open back; reading opens it again."""
+        """Close open file handles; reading opens them again."""
 
     def __enter__(self) -> Self:
         return self
@@ -158,12 +175,17 @@ class Archive:
 
 
 def open_archive(path: Path, scratch: Path) -> Archive:
-    """The archive at `path`: a folder, .zip, .tar, or a compressed .tar.
+    """Open a folder, a zip file, or a tar file, compressed or not.
 
-    What it is, is read from its first bytes, not from its name. A compressed tar is decompressed
-    once into the folder `scratch`, and found there again. ValueError when it is missing, truncated,
-    encrypted or no archive, and for members that no data set needs: paths that climb out, links,
-    devices, two of one name.
+    The format is detected from the first bytes, not from the file name.
+
+    Args:
+        path: Folder or archive file.
+        scratch: Folder for the decompressed copy of a compressed tar, which later calls reuse.
+
+    Raises:
+        ValueError: If the archive is missing, truncated, encrypted or in an unknown format, or
+            contains unsafe members: paths that escape the archive, links, devices, duplicate names.
     """
     if path.is_dir():
         return _Folder(path)
@@ -221,7 +243,7 @@ class _Zip(Archive):
     def _list(self) -> Iterator[_Member]:
         with self._open() as file:
             for info in file.infolist():
-                # Some writers on Windows use its own separator.
+                # Some tools on Windows write backslashes.
                 name = info.filename.replace("\\", "/")
                 if info.is_dir() or name.endswith("/"):
                     continue
@@ -246,7 +268,7 @@ class _Zip(Archive):
             raise _damaged(self.path, error) from error
 
     def _read(self, member: _Member) -> bytes:
-        # A forked process would share, and move, its parent's place in the file.
+        # A forked process would share its parent's file position.
         if self._handle is None or self._process != os.getpid():
             self._handle, self._process = self._open(), os.getpid()
         try:
@@ -268,7 +290,7 @@ class _Tar(Archive):
                         raise _refused(self.path, info.name, "is a link, a device or a sparse file")
                     if info.offset_data + info.size > found.st_size:
                         raise _damaged(self.path, f"{info.name} is cut off")
-                    mark = f"{info.mtime} {found.st_mtime_ns}"  # a tar has no checksums
+                    mark = f"{info.mtime} {found.st_mtime_ns}"  # tar stores no checksums
                     yield _Member(info.name, info.size, mark, info.offset_data)
                 end = file.offset
         except tarfile.TarError as error:
@@ -293,7 +315,7 @@ class _Tar(Archive):
 
 
 def _checked(members: Iterable[_Member], path: Path) -> dict[str, _Member]:
-    """Members by name without what operating systems leave; ValueError as `open_archive` says."""
+    """Return the members by name without operating system files; raise ValueError if unsafe."""
     kept: dict[str, _Member] = {}
     for member in members:
         name = _safe(member.name, path)
@@ -309,7 +331,7 @@ def _checked(members: Iterable[_Member], path: Path) -> dict[str, _Member]:
 
 
 def _safe(name: str, path: Path) -> str:
-    """The name without `./`; ValueError when it points outside or is no text."""
+    """Return the name without `./`; raise ValueError if it escapes the archive or is not text."""
     alike = name.replace("\\", "/")
     has_drive = len(alike) > 1 and alike[1] == ":" and alike[0].isalpha()
     if alike.startswith("/") or has_drive or ".." in alike.split("/"):
@@ -322,7 +344,7 @@ def _safe(name: str, path: Path) -> str:
 def _is_file_within(link: Path, root: Path) -> bool:
     try:
         target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # it leads nowhere, or round in a circle
+    except (OSError, RuntimeError):  # a dangling or circular link
         return False
     return target.is_file() and target.is_relative_to(root)
 

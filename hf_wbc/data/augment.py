@@ -1,11 +1,11 @@
-"""Random augmentation of a whole batch on its device, each sample with its own parameters.
+"""Random augmentation of a batch on its device, with separate parameters for each sample.
 
-The steps for images: style transfer (unless it is a linear color map), the domain's fixed blur, one
-resampling for all geometry, stain jitter in optical density, and one affine map for all color
-changes including normalization. Steps that are off cost nothing, and zero strengths give exactly
-`normalize`.
+Images pass through these steps: style transfer (unless it is a linear color map), the fixed blur of
+the domain, one resampling for all geometric changes, stain jitter in optical density, and one
+affine map for all color changes including normalization. Disabled steps cost nothing, and with zero
+strengths the result equals that of `normalize`.
 
-A strong view of embedded features uses dropout (Srivastava et al. 2014, "Dropout: a simple way to
+The strong view of embedded features uses dropout (Srivastava et al. 2014, "Dropout: a simple way to
 prevent neural networks from overfitting"), because the effect of image changes on features is
 unknown.
 """
@@ -41,6 +41,7 @@ NO_CHANGE = Augmentation(
     saturation=0.0,
     hue=0.0,
 )
+"""Augmentation with all random changes disabled."""
 
 
 def augment(
@@ -51,9 +52,20 @@ def augment(
     generator: torch.Generator,
     um: float = CROP_UM,
 ) -> Tensor:
-    """Augment pixels (B, H, H, 3), uint8, to normalized images (B, 3, H, H), float32.
+    """Augment and normalize a batch of images.
 
     Each sample consumes the same number of draws from `generator`, whatever the strengths.
+
+    Args:
+        pixels: Images (B, H, H, 3), uint8.
+        strength: Ranges of the random changes.
+        mean: Mean per channel, (3,) or (B, 3), for intensities in [0, 1].
+        std: Standard deviation per channel, (3,) or (B, 3), for intensities in [0, 1].
+        generator: Source of the random numbers.
+        um: Side of the images in um.
+
+    Returns:
+        Normalized images (B, 3, H, H), float32.
     """
     changes = draw_augmentation_params(len(pixels), generator)
     return apply_augmentation(pixels, changes, strength, mean, std, um)
@@ -71,19 +83,19 @@ def apply_augmentation(
     color_maps: Tensor | None = None,
     style_transfer: StyleTransfer | None = None,
 ) -> Tensor:
-    """Augment with given rows of `draw_augmentation_params`.
+    """Augment and normalize a batch with given parameters, drawn by `draw_augmentation_params`.
 
     Args:
         pixels: Images (B, H, H, 3), uint8.
         changes: Uniform numbers (B, draws).
         strength: Ranges of the random changes.
-        mean: Mean per channel, (3,) or (B, 3).
-        std: Standard deviation per channel, (3,) or (B, 3).
+        mean: Mean per channel, (3,) or (B, 3), for intensities in [0, 1].
+        std: Standard deviation per channel, (3,) or (B, 3), for intensities in [0, 1].
         um: Side of the images in um.
-        blur_um: Standard deviation (B,) of a fixed blur of each sample.
+        blur_um: Standard deviation (B,) of a fixed blur of each sample, in um.
         color_maps: Affine color maps (B, T, 3, 4) to each of T targets, for intensities in [0, 1];
             a random fraction of `strength.target_shift` is applied.
-        style_transfer: A style transfer whose fractions are already drawn.
+        style_transfer: Style transfer with fractions that are already drawn.
 
     Returns:
         Normalized images (B, 3, H, H), float32.
@@ -122,7 +134,7 @@ def apply_augmentation(
 
 
 def stronger_augmentation(strength: Augmentation) -> Augmentation:
-    """Return an augmentation with twice the ranges, within their limits, for a strong view."""
+    """Return the augmentation of strong views, with every range doubled up to its limit."""
     return replace(
         strength,
         rotation_deg=min(180.0, 2 * strength.rotation_deg),
@@ -138,7 +150,7 @@ def stronger_augmentation(strength: Augmentation) -> Augmentation:
 
 
 def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
-    """Raise ValueError for a range that is negative, not a number or too wide."""
+    """Raise ValueError if a range is negative, not a number, or too wide."""
     limits = {"rotation_deg": 180.0, "shift_um": um / 4, "scale_um": um / 4, "hue": 0.5}
     for field in fields(strength):
         if field.name == "target_style":
@@ -158,7 +170,16 @@ FRACTION = 0.2
 
 
 def drop_features(features: Tensor, uniform: Tensor, fraction: float = FRACTION) -> Tensor:
-    """Zero features (B, d) where `uniform` (B, d) is below `fraction` and scale up the others."""
+    """Apply dropout: zero features where `uniform` is below `fraction`, and scale up the others.
+
+    Args:
+        features: Features (B, d).
+        uniform: Uniform numbers in [0, 1), (B, d).
+        fraction: Dropout rate.
+
+    Returns:
+        Features (B, d) with dropout.
+    """
     kept = (uniform >= fraction).to(features.dtype)
     return features * (kept / (1 - fraction))
 

@@ -1,27 +1,23 @@
-"""All geometry of a sample is one affine grid; mirrors and quarter turns alone move whole pixels.
+"""Batched augmentation operations: random parameters, geometry, color and stain.
 
-Beyond its edge an image is mirrored, in every domain alike: some laboratories' crops end at 25 um,
-others' do not, and an edge that tells them apart would be learnt.
+Parameters. All random changes derive from one table of uniform numbers, one row per sample and one
+column per draw. Every sample consumes all columns whatever the strengths are. A slice of a batch is
+therefore augmented as in any other batch, and enabling one change does not affect the others.
 
-All colour of a sample, normalising included, is one affine map of its pixels.
+Geometry. All geometric changes of a sample form one affine grid; flips and quarter turns alone move
+whole pixels. Pixels beyond the edge are mirrored in every domain: some laboratories' crops end at
+25 um and others do not, and a model could use visible edges to recognize the domain.
 
-Brightness, contrast, saturation, hue and a shift towards the target's colours cost one product
-however many of them are on. Colours are not clamped in between.
+Color. Brightness, contrast, saturation, hue, the shift towards a target's colors and normalization
+form one affine map of a sample's pixels. Intermediate colors are not clamped.
 
-Stain jitter in optical density: as if the smear had stood longer or shorter in each dye.
-
-By Beer and Lambert's law dyes add up in optical density, -ln(intensity / white). Densities are
+Stain. Dyes add up in optical density, -ln(intensity / white) (Beer-Lambert law). Densities are
 unmixed into dyes (Ruifrok & Johnston 2001, "Quantification of histochemical staining by color
-deconvolution"), the amount of each is scaled and shifted at random for each sample (Tellez et al.
-2019, arXiv:1902.06543, sec. 2.4: "HED-light" is a strength of .05, "HED-strong" of .2), and all is
-mixed again. Theirs are tissue's haematoxylin, eosin and DAB; ours the dyes of a blood smear, with
-the directions that ImageJ's colour deconvolution measured for "Giemsa". In ln(intensity) the whole
-way is one affine map a sample.
-
-The uniform numbers behind the random changes of a batch: one row a sample, one column a draw.
-
-Every sample has all of them, whatever the strengths, so that a slice of a batch is what the same
-samples get in any other, and one more kind of change leaves the numbers of the others alone."""
+deconvolution"), the amount of each dye is scaled and shifted at random (Tellez et al. 2019,
+arXiv:1902.06543, sec. 2.4: "HED-light" is a strength of .05, "HED-strong" of .2), and the dyes are
+mixed again. The papers use hematoxylin, eosin and DAB for tissue; blood smears use the "Giemsa"
+vectors of ImageJ's color deconvolution. In ln(intensity), all of it is one affine map per sample.
+"""
 
 import math
 from collections.abc import Sequence
@@ -38,35 +34,52 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7, 11)
 STAIN_SCALE, STAIN_SHIFT = slice(11, 14), slice(14, 17)
 TARGET_AMOUNT, TARGET_DOMAIN = range(17, 19)
 NUM_DRAWS = 19
+"""Number of uniform numbers per sample."""
 
 
 def draw_augmentation_params(num: int, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in [0, 1), one row a sample (num, draws), on the generator's device.
+    """Draw the random parameters of a batch.
 
-    Rows are drawn in order (on a CPU): a slice of them is what these samples get in any batch.
+    Rows are drawn in order (on a CPU), so that a slice of a batch does not depend on the batch.
+
+    Args:
+        num: Number of samples.
+        generator: Source of the random numbers.
+
+    Returns:
+        Uniform numbers in [0, 1), (num, NUM_DRAWS), on the generator's device.
     """
     return torch.rand(num, NUM_DRAWS, generator=generator, device=generator.device)
 
 
 def draw_uniform(changes: Tensor, strength: float) -> Tensor:
-    """Part of the way to a target that each sample goes (B,), uniform in [0, strength), float64."""
+    """Return fractions of the way to the target, (B,) float64, uniform in [0, strength)."""
     return changes[:, TARGET_AMOUNT].double() * strength
 
 
 def draw_target_fraction(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
-    """Index of each sample's target, all alike, and what is left of the draw: another in [0, 1)."""
+    """Draw a target for each sample, all with equal probability.
+
+    Args:
+        changes: Uniform numbers (B, draws).
+        num_targets: Number of targets.
+
+    Returns:
+        Index of each sample's target (B,), int64, and the fractional part of the draw (B,), another
+        uniform number in [0, 1).
+    """
     places = changes[:, TARGET_DOMAIN].double() * num_targets
     which = places.long()
     return which, places - which
 
 
 def signed_uniform(changes: Tensor, draw: int | slice, strength: float) -> Tensor:
-    """Uniform in +-strength, (B,) for one draw and (B, n) for a slice of n, float64."""
+    """Return numbers uniform in +-strength, (B,) for one draw or (B, n) for a slice, float64."""
     return (changes[:, draw].double() * 2 - 1) * strength
 
 
 def flip_rotate90(pixels: Tensor, changes: Tensor, strength: Augmentation) -> Tensor:
-    """Mirrored, then turned counter-clockwise, in whole pixels (B, H, H, 3)."""
+    """Flip pixels (B, H, H, 3), then rotate them counterclockwise by quarter turns."""
     moved = torch.empty_like(pixels)
     mirror_x, mirror_y, turns = _codes(changes, strength)
     codes = turns * 4 + mirror_y * 2 + mirror_x
@@ -78,10 +91,18 @@ def flip_rotate90(pixels: Tensor, changes: Tensor, strength: Augmentation) -> Te
 
 
 def draw_crop_params(changes: Tensor, strength: Augmentation, um: float) -> Tensor:
-    """Maps (B, 2, 3) from places (x, y, 1) in the new image to those in the old, in [-1, 1].
+    """Return affine maps from coordinates of the output image to coordinates of the input image.
 
-    The old image is mirrored and turned as in `turned`, then seen through a frame that is
-    rotated, widened and shifted.
+    The input is flipped and rotated as in `flip_rotate90`, then seen through a rotated, scaled and
+    shifted frame.
+
+    Args:
+        changes: Uniform numbers (B, draws).
+        strength: Ranges of the random changes.
+        um: Side of the images in um.
+
+    Returns:
+        Maps (B, 2, 3) of homogeneous coordinates (x, y, 1), with x and y in [-1, 1].
     """
     mirror_x, mirror_y, turns = _codes(changes, strength)
     sign_x, sign_y = 1.0 - 2.0 * mirror_x, 1.0 - 2.0 * mirror_y
@@ -100,9 +121,9 @@ def draw_crop_params(changes: Tensor, strength: Augmentation, um: float) -> Tens
 
 
 def resample_crop(images: Tensor, frames: Tensor) -> Tensor:
-    """Images (B, 3, H, H) seen through `frames` (B, 2, 3); beyond the edge they are mirrored.
+    """Resample images (B, 3, H, H) through affine maps (B, 2, 3), mirroring beyond the edges.
 
-    The grid is what `affine_grid` gives, from two sums of a row and a column.
+    The grid equals that of `affine_grid`, computed as sums of a row and a column.
     """
     num, _, side, _ = images.shape
     places = (torch.arange(side, device=images.device) * 2 + 1) / side - 1
@@ -117,12 +138,12 @@ def resample_crop(images: Tensor, frames: Tensor) -> Tensor:
 
 
 def stack_matrix(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Matrices (B, n, n) from their entries (B,)."""
+    """Stack entries (B,) into matrices (B, n, n)."""
     return torch.stack([torch.stack(list(row), 1) for row in rows], 1)
 
 
 def _codes(changes: Tensor, strength: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
-    """Mirror x, mirror y (0 or 1) and number of quarter turns (0 to 3), each (B,) int64."""
+    """Return x flips, y flips (0 or 1) and numbers of quarter turns (0 to 3), (B,) int64 each."""
     mirrors = (changes[:, [MIRROR_X, MIRROR_Y]] >= 0.5).long() * strength.flips
     turns = (changes[:, TURN] * 4).long() * strength.quarter_turns
     return mirrors[:, 0], mirrors[:, 1], turns
@@ -133,7 +154,7 @@ _YIQ = (
     (0.595716, -0.274453, -0.321263),
     (0.211456, -0.522591, 0.311135),
 )
-"""Luma, and the plane in which hue is an angle and saturation a length."""
+"""RGB to YIQ: luma, and a plane in which hue is an angle and saturation a length."""
 
 
 def draw_color_params(
@@ -143,11 +164,22 @@ def draw_color_params(
     std: ChannelValues,
     towards: Tensor | None = None,
 ) -> Tensor:
-    """Maps (B, 3, 7) from 0..255 to changed normalised colours.
+    """Return the affine color map of each sample, including normalization.
 
-    Three columns for a pixel, three for the image's mean colour, one to add. First part of the way
-    to a target by `towards` (B, T, 3, 4), each target's map of colours in 0..1; then brightness,
-    contrast (around the mean luma), saturation and hue as a stretched turn in the plane of YIQ.
+    The map first moves colors a random fraction of the way to a target. Then it changes brightness,
+    contrast (around the mean luma), saturation and hue, the last two as scaling and rotation in
+    the chroma plane of YIQ.
+
+    Args:
+        changes: Uniform numbers (B, draws).
+        strength: Ranges of the random changes.
+        mean: Mean per channel, (3,) or (B, 3), for intensities in [0, 1].
+        std: Standard deviation per channel, (3,) or (B, 3), for intensities in [0, 1].
+        towards: Affine color maps (B, T, 3, 4) to each of T targets, for intensities in [0, 1].
+
+    Returns:
+        Maps (B, 3, 7) from intensities in 0..255 to normalized values, float32: three columns for
+        the pixel, three for the mean color of the image, and one offset.
     """
     changes = changes.cpu()
     brightness = 1 + signed_uniform(changes, BRIGHTNESS, strength.brightness)
@@ -169,16 +201,17 @@ def draw_color_params(
 
 
 def color_affine(images: Tensor, colours: Tensor, out: Tensor) -> None:
-    """Images (B, 3, H * W) of 0..255 through `colours` (B, 3, 7), into `out`."""
+    """Apply color maps (B, 3, 7) to images (B, 3, H * W) in 0..255 and write them to `out`."""
     pixel, grey, add = torch.split(colours, [3, 3, 1], dim=2)
     bias = torch.baddbmm(add, grey, images.mean(2, keepdim=True))
     torch.baddbmm(bias, pixel, images, out=out)
 
 
 def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrix (B, 3, 3) and what to add (B, 3, 1) on 0..255, a random part of the way to a target.
+    """Return an affine map a random fraction of the way to a random target, on 0..255.
 
-    The part is uniform in [0, strength), the target one of T with equal probability.
+    The fraction is uniform in [0, strength), and all T targets have equal probability. The result
+    is a matrix (B, 3, 3) and an offset (B, 3, 1).
     """
     which, _ = draw_target_fraction(changes, towards.shape[1])
     whole = towards[torch.arange(len(towards)), which].double()
@@ -188,22 +221,31 @@ def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple
 
 
 AZURE = (0.834750233, 0.513556283, 0.196330403)
-"""Direction of methylene blue's density in red, green and blue."""
+"""Optical density of methylene blue in red, green and blue."""
 EOSIN = (0.092789, 0.954111, 0.283111)
+"""Optical density of eosin in red, green and blue."""
 _WHITE, _DARKEST = 255.0, 1.0
 
 
 def stain_matrix() -> Tensor:
-    """Densities of a unit of azure, eosin and what neither explains, as rows (3, 3), float64."""
+    """Return unit densities of azure, eosin and the residual, as rows (3, 3), float64."""
     azure, eosin = torch.tensor([AZURE, EOSIN], dtype=torch.float64)
     rows = torch.stack([azure, eosin, torch.linalg.cross(azure, eosin)])
     return torch.nn.functional.normalize(rows)
 
 
 def draw_stain_params(changes: Tensor, strength: float) -> Tensor:
-    """Maps (B, 3, 4) of ln(intensity), intensities in 0..255; three columns to mix, one to add.
+    """Return the affine map of ln(intensity) that jitters the stain of each sample.
 
-    Each dye's amount c becomes (1 + a) c + b, a and b uniform in +-strength; b in units of density.
+    The amount c of each dye becomes (1 + a) c + b, with a and b uniform in +-strength and b in
+    units of optical density.
+
+    Args:
+        changes: Uniform numbers (B, draws).
+        strength: Range of the scale and of the shift.
+
+    Returns:
+        Maps (B, 3, 4), a matrix and an offset, for intensities in 0..255, float32.
     """
     changes = changes.cpu()
     scale = 1 + signed_uniform(changes, STAIN_SCALE, strength)
@@ -216,7 +258,10 @@ def draw_stain_params(changes: Tensor, strength: float) -> Tensor:
 
 
 def stain_affine(images: Tensor, stains: Tensor) -> Tensor:
-    """Images (B, 3, N) of 0..255 with other amounts of each dye; `images` are overwritten."""
+    """Apply maps (B, 3, 4) of ln(intensity) to images (B, 3, N) in 0..255.
+
+    The images are overwritten.
+    """
     matrix, add = torch.split(stains, [3, 1], dim=2)
     densities = images.clamp_(min=_DARKEST).log_()
     return torch.baddbmm(add, matrix, densities).exp_()

@@ -1,6 +1,6 @@
-"""What a method sees of the data: a view of the source, a view of the target, and the progress.
+"""The batches that a method sees: a source view, a target view, and the training progress.
 
-Only a source view has labels: a method cannot leak what it cannot see.
+Only the source view has labels, so a method cannot use target labels by mistake.
 """
 
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ class DomainView:
     """B samples in the order in which they were drawn."""
 
     inputs: Tensor
-    """Normalised images (B, 3, H, W), or embedded features (B, d)."""
+    """Normalized images (B, 3, H, W) or embedded features (B, d), float32."""
     domains: Tensor
-    """Index of each sample's domain among the sources or targets (B,), int64."""
+    """Index of each sample's domain among the sources or targets, (B,), int64."""
     index: Tensor
-    """Row of each sample in the whole training set (B,), int64."""
+    """Row of each sample in the training set, (B,), int64."""
     strong: Tensor | None = None
-    """A second, more strongly changed view of the same samples, when the method needs it."""
+    """A second, strongly augmented view of the same samples, if the method needs one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetView(DomainView):
-    """Unlabelled samples."""
+    """Unlabeled samples of the targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceView(DomainView):
-    """Labelled samples."""
+    """Labeled samples of the sources."""
 
     labels: Tensor
     """Class ids (B,), int64."""
@@ -37,20 +37,20 @@ class SourceView(DomainView):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One forward pass."""
+    """The input of one forward pass."""
 
     source: SourceView
     target: TargetView | None = None
     progress: float = 0.0
-    """Fraction of the optimizer steps that is done, in [0, 1)."""
+    """Completed fraction of the optimizer steps, in [0, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetBatch:
-    """One forward pass of a second phase, which sees no source."""
+    """The input of one forward pass in the second phase, which has no source data."""
 
     target: TargetView
     progress: float = 0.0
-    """Fraction of the second phase's steps that is done, in [0, 1)."""
+    """Completed fraction of the steps of the second phase, in [0, 1)."""
     epochs: float = 0.0
-    """Passes over the target's images that this phase has made so far."""
+    """Completed passes over the target images in the second phase."""

@@ -1,21 +1,17 @@
-"""What a model sees of a cell: a square of so many um, at so many pixels.
+"""Crop a square of fixed physical size around a cell, and resize it for the model.
 
-Importing it asks for neither torch nor torchvision, which take seconds; the first square does.
+Sources differ in scale, so only a crop of fixed size in um shows the same field of view in all of
+them. Training takes the central 25 um of a frame, which must not be rescaled at random before.
 
-The central 25 um of a frame, at native resolution.
+For an image of any size, `locate_crop` keeps the central square, identical to that of training, if
+the cell is near the middle, and otherwise centers the square on the nucleus. Parts beyond the edge
+are filled with the color of the image's border. If the scale is unknown, `guess_scale` estimates it
+from the typical size of a nucleus. An estimate is always marked as such so that a user can correct
+it, and one that is implausible for a smear microscope is discarded: it usually means that a
+platelet or a stain artifact was mistaken for the nucleus.
 
-Sources differ in scale, so a crop in um is the only one that shows the same piece of the world in
-each of them. No scale jitter may be applied to frames before it.
-
-The square of 25 um around the cell of an image of any size, and a guess of an unknown scale.
-
-A cell that stands about in the middle keeps the central square, bit for bit what training crops.
-One that does not is looked for by its nucleus. What the square needs beyond the image's edge is
-filled with the colour of the image's own border.
-
-A scale that nobody gives is guessed from the nucleus, whose typical size in um is known: a guess is
-always said to be one, and a person may correct it. What no microscope for smears would give is no
-guess: a platelet or a blot was taken for the nucleus."""
+Torch and torchvision take seconds to import and are only imported by `crop_and_resize`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -29,10 +25,18 @@ from hf_wbc.data.schema import CROP_UM
 
 
 def crop_side(um_per_px: float, um: float = CROP_UM) -> int:
-    """Pixels along the side of a square of `um`; ValueError for a scale that cannot be.
+    """Return the side in pixels of a square that is `um` wide.
 
-    >>> [crop_side(1 / px_per_um) for px_per_um in (10, 13.8, 11.52)]
-    [250, 345, 288]
+    Args:
+        um_per_px: Scale in um per pixel.
+        um: Side of the square in um.
+
+    Raises:
+        ValueError: If the scale is not positive and finite, or the side is less than a pixel.
+
+    Examples:
+        >>> [crop_side(1 / px_per_um) for px_per_um in (10, 13.8, 11.52)]
+        [250, 345, 288]
     """
     if not (math.isfinite(um_per_px) and um_per_px > 0):
         raise ValueError(f"um_per_px is {um_per_px}; a scale is a positive number of um per pixel")
@@ -43,9 +47,19 @@ def crop_side(um_per_px: float, um: float = CROP_UM) -> int:
 
 
 def crop_um(pixels: NDArray[np.uint8], um_per_px: float, um: float = CROP_UM) -> NDArray[np.uint8]:
-    """The central square of `um` from a frame (H, W, 3), contiguous; half pixels go up and left.
+    """Return the central square of a frame, at native resolution and without padding.
 
-    ValueError when the frame is smaller than the square: nothing is padded.
+    Args:
+        pixels: Frame (H, W, 3), uint8.
+        um_per_px: Scale in um per pixel.
+        um: Side of the square in um.
+
+    Returns:
+        Contiguous pixels of the square. An odd margin is split with the smaller part at the top and
+        on the left.
+
+    Raises:
+        ValueError: If the frame is smaller than the square.
     """
     side = crop_side(um_per_px, um)
     height, width = pixels.shape[:2]
@@ -64,12 +78,12 @@ _MODES = {2: "bilinear", 3: "bicubic"}
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a model sees of a cell."""
+    """Size and resampling of the square that a model sees."""
 
     size: int
     """Side of the square in pixels."""
     resample: int
-    """Interpolation, by Pillow's code: 2 bilinear, 3 bicubic."""
+    """Interpolation as Pillow's code: 2 bilinear, 3 bicubic."""
     um: float = CROP_UM
     """Side of the square in um."""
 
@@ -84,10 +98,21 @@ class Geometry:
 def crop_and_resize(
     pixels: NDArray[np.uint8], um_per_px: float | None, geometry: Geometry
 ) -> NDArray[np.uint8]:
-    """The central square of a frame (H, W, 3), (size, size, 3).
+    """Crop the central square of a frame and resize it.
 
-    `geometry.um` wide, or of the frame's short side where no scale is known: the cell fills it.
-    Resized by torchvision, as the processor of a saved model does it.
+    Torchvision resizes the square in the same way as the image processor of a saved model.
+
+    Args:
+        pixels: Frame (H, W, 3), uint8.
+        um_per_px: Scale in um per pixel; None if it is unknown because the cell fills the frame,
+            which takes a square as wide as the frame's short side.
+        geometry: Size of the square and interpolation.
+
+    Returns:
+        Pixels (size, size, 3), uint8.
+
+    Raises:
+        ValueError: If the frame is smaller than the square.
     """
     import torch
     from torchvision.transforms import InterpolationMode
@@ -103,50 +128,64 @@ def crop_and_resize(
 
 
 NUCLEUS_UM = 9.5
-"""Typical diameter of the disc of a white cell's nucleus, between 8.3 (segmented neutrophils) and
-12.5 (promyelocytes). Of one cell alone the guess is within a fourth of the truth as a rule; of a
-smear within a tenth in one laboratory, and a fifth in another."""
+"""Typical diameter of a white cell's nucleus as a disc of equal area, in um.
+
+It ranges from 8.3 (segmented neutrophils) to 12.5 (promyelocytes). The estimated scale is usually
+within 25 % of the truth for a single cell; for a whole smear, within 10 % in one laboratory and
+20 % in another.
+"""
 CENTRED_UM = 6.0
-"""So far may a nucleus lie from the middle of a frame that is about it."""
+"""Largest distance in um of the nucleus from the middle of a frame that counts as centered."""
 FINEST_UM_PER_PX, COARSEST_UM_PER_PX = 0.02, 1 / 3
-"""Of guesses. Smears are seen from .0345 (100x, camera pixels of 3.45 um; a telephone's are finer)
-to .25 (a 40x slide scanner), the known laboratories from .072 to .1, and a guess from one cell may
-be a third beyond the truth. At .1 a platelet of 2 to 3 um would give .3 to .5."""
+"""Finest and coarsest plausible estimate of the scale, in um per pixel.
+
+Smears are imaged at .0345 (100x, camera pixels of 3.45 um; phones are finer) to .25 (40x slide
+scanners), the known laboratories at .072 to .1, and an estimate from one cell may be a third above
+the truth. At .1, a platelet of 2 to 3 um would give .3 to .5.
+"""
 SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
-"""Beyond these the scale is wrong, or it is no white cell."""
+"""Plausible range of a nucleus' diameter in um; beyond it, the scale or the cell type is wrong."""
 FEWEST_PX = 24
-"""A square of 25 um with fewer pixels a side shows no cell."""
+"""Smallest side in pixels of a 25 um square that can show a cell."""
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class CropFrame:
-    """Where the square of an image lies."""
+    """Position of the square in an image."""
 
     box: Box
-    """Left, top, right, bottom in pixels of the image; beyond its edges where it is too small."""
+    """Left, top, right, bottom in pixels; beyond the edges if the image is too small."""
     um_per_px: float
+    """Scale in um per pixel."""
     guessed: bool
-    """Nobody gave the scale."""
+    """Whether the scale is an estimate."""
     nucleus: Nucleus | None
+    """The nucleus of the cell; None if none was found."""
     assumed: bool = False
-    """Guessed, and by no nucleus: none was found, or none of a nucleus' size."""
+    """Whether the scale is a default, because no nucleus of plausible size was found."""
 
     def inside(self, height: int, width: int) -> bool:
-        """Whether the square needs nothing beyond the image's edges."""
+        """Whether the square lies within an image of the given size in pixels."""
         left, top, right, bottom = self.box
         return left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
 def guess_scale(nuclei: Sequence[Nucleus | None]) -> float | None:
-    """um per pixel at which the nuclei, all of one microscope, are of typical size.
+    """Estimate the scale in um per pixel from nuclei that were imaged by the same microscope.
 
-    None where there is none, and where no microscope for smears has such a scale.
+    Args:
+        nuclei: The nucleus of each cell, or None for a cell without one.
 
-    >>> round(guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 43**2)]), 2)
-    0.11
-    >>> guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 10**2)]) is None  # a platelet
-    True
+    Returns:
+        The scale at which the median nucleus has the typical size; None if there is no nucleus or
+        the scale is implausible for a smear microscope.
+
+    Examples:
+        >>> round(guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 43**2)]), 2)
+        0.11
+        >>> guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 10**2)]) is None  # a platelet
+        True
     """
     found = [nucleus.diameter_px for nucleus in nuclei if nucleus is not None]
     guess = NUCLEUS_UM / float(np.median(found)) if found else 0.0
@@ -160,7 +199,18 @@ def locate_crop(
     guessed: bool,
     assumed: bool = False,
 ) -> CropFrame:
-    """The square of an image (H, W, 3); ValueError for a scale at which 25 um are no cell."""
+    """Locate the 25 um square around the cell of an image.
+
+    Args:
+        pixels: Image (H, W, 3), uint8.
+        nucleus: The nucleus of the cell; None takes the central square.
+        um_per_px: Scale in um per pixel.
+        guessed: Whether the scale is an estimate.
+        assumed: Whether the scale is a default.
+
+    Raises:
+        ValueError: If the square has too few pixels at this scale to show a cell.
+    """
     side = crop_side(um_per_px)
     if side < FEWEST_PX:
         raise ValueError(
@@ -178,7 +228,16 @@ def locate_crop(
 def extract_crop(
     pixels: NDArray[np.uint8], found: CropFrame, geometry: Geometry
 ) -> NDArray[np.uint8]:
-    """What the model sees of it, (size, size, 3)."""
+    """Cut the located square out of an image, fill what lies beyond the edges, and resize it.
+
+    Args:
+        pixels: Image (H, W, 3), uint8.
+        found: Position of the square, from `locate_crop`.
+        geometry: Size of the square and interpolation.
+
+    Returns:
+        Pixels (size, size, 3), uint8.
+    """
     left, top, right, bottom = found.box
     height, width = pixels.shape[:2]
     part = pixels[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
@@ -192,14 +251,14 @@ def extract_crop(
 
 
 def _moved(start: int, centre: float, length: int, side: int, um_per_px: float) -> int:
-    """Where the square begins: in the middle, or where the nucleus is its middle."""
+    """Return the start of the square along an axis, centered on the image or on the nucleus."""
     if abs(centre - length / 2) * um_per_px <= CENTRED_UM or length <= side:
         return start
     return int(np.clip(round(centre - side / 2), 0, length - side))
 
 
 def _border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The median colour (3,) of the outermost pixels: a smear's background, as a rule."""
+    """Return the median color (3,) of the outermost pixels, usually the background of the smear."""
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     colour: NDArray[np.uint8] = np.median(np.concatenate(edges), axis=0).astype(np.uint8)
     return colour

@@ -1,8 +1,9 @@
-"""A domain: one split of one prepared dataset, from a folder or from the Hub, checked and named.
+"""Load a domain: one split of one prepared dataset, from a folder or from the Hub.
 
-The rows are read from the Parquet files themselves, never through the dataset's README: datasets
-keeps a cache of a local folder that it does not renew when only the Parquet files change. The
-cached Arrow copy lies under the fingerprint of the rows, so other rows are never mistaken for it.
+Rows are read directly from the Parquet files and validated. The dataset's README is not used,
+because the cache that the datasets library keeps of a local folder is not refreshed when only the
+Parquet files change. The cached Arrow copy is stored under the fingerprint of the rows, so that it
+never stands in for other rows.
 """
 
 import hashlib
@@ -34,37 +35,44 @@ _REBUILD = "build it again with `hf-wbc prepare`"
 
 @dataclass(frozen=True, eq=False)
 class DomainSplit:
-    """N rows of one domain."""
+    """N rows of one split of a domain."""
 
     ref: str
-    """As it was asked for: a folder, or `org/name[@revision]` on the Hub."""
+    """Reference as the user gave it: a folder, or `org/name[@revision]` on the Hub."""
     name: str
-    """The `domain` column, `acevedo_20`."""
+    """Name of the domain, from the `domain` column, such as `acevedo_20`."""
     split: str
+    """One of "train", "validation" and "test"."""
     dataset: "datasets.Dataset" = field(repr=False)
-    """The rows in the schema of `hf_wbc.data.schema`."""
+    """The rows, with the schema of `hf_wbc.data.schema`."""
     labels: np.ndarray = field(repr=False)
-    """Class ids (N,), int64; -1 is unlabelled."""
+    """Class ids (N,), int64; -1 is unlabeled."""
     image_ids: list[str] = field(repr=False)
-    """The archive's own file name of each row."""
+    """File name of each row in the original archive."""
     groups: np.ndarray | None = field(repr=False)
-    """Patient, slide or session of each row (N,); None where that of any is unknown."""
+    """Patient, slide or session of each row (N,); None if any is unknown."""
     um_per_px: float | None
-    """Scale; None where the cell fills the frame and the scale is unknown."""
+    """Scale in um per pixel; None if it is unknown because the cell fills the frame."""
     fingerprint: str
-    """SHA-256 of what the rows say of themselves: their content, wherever they lie."""
+    """SHA-256 of the rows' metadata and pixel digests; independent of the location."""
     revision: str | None
-    """The commit on the Hub; None for a folder."""
+    """Commit on the Hub; None for a folder."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def load_split(ref: str, split: str, config: str = DEFAULT_CONFIG) -> DomainSplit:
-    """One split of a prepared folder or of a Hub dataset `org/name[@revision]`.
+    """Load one split of a prepared folder or a Hub dataset.
 
-    ValueError when it is not there, not of our schema, of other classes or another order of them,
-    incomplete, of two domains or two scales, or cropped to another scale than its rows state.
+    Args:
+        ref: Folder, or `org/name[@revision]` on the Hub.
+        split: One of "train", "validation" and "test".
+        config: "cropped" or "original".
+
+    Raises:
+        ValueError: If the dataset is missing or incomplete, does not match the schema or the
+            classes, mixes domains or scales, or its crops do not match the scale of its rows.
     """
     (domain,) = load_splits(ref, [split], config)
     return domain
@@ -73,7 +81,16 @@ def load_split(ref: str, split: str, config: str = DEFAULT_CONFIG) -> DomainSpli
 def load_splits(
     ref: str, splits: Sequence[str] = SPLITS, config: str = DEFAULT_CONFIG
 ) -> list[DomainSplit]:
-    """Several splits, all of the same commit where they are on the Hub; as `load_domain`."""
+    """Load several splits, all from the same commit if they are on the Hub.
+
+    Args:
+        ref: Folder, or `org/name[@revision]` on the Hub.
+        splits: Names of the splits.
+        config: "cropped" or "original".
+
+    Raises:
+        ValueError: As for `load_split`.
+    """
     for what, values, known in (("split", splits, SPLITS), ("config", [config], CONFIGS)):
         for value in values:
             if value not in known:
@@ -105,7 +122,7 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSpl
 
 
 def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | None]:
-    """The folder that holds the files, and the commit when it came from the Hub."""
+    """Return the folder that holds the files, and the commit if it comes from the Hub."""
     if Path(ref).is_dir():
         return Path(ref), None
     match = _HUB.fullmatch(ref)
@@ -123,7 +140,7 @@ def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | N
 
 
 def parquet_shards(ref: str, folder: Path, split: str) -> list[Path]:
-    """The Parquet files of a split, in order; ValueError when one of them is missing."""
+    """Return the Parquet files of a split in order; raise ValueError if any is missing."""
     found = sorted(folder.glob(f"{split}-*.parquet"))
     names = [_SHARD.fullmatch(path.name) for path in found]
     numbers = [int(name["number"]) for name in names if name]
@@ -138,7 +155,7 @@ def parquet_shards(ref: str, folder: Path, split: str) -> list[Path]:
 
 
 def check_schema(ref: str, files: Sequence[Path]) -> None:
-    """ValueError for a missing column, another type, or other class names."""
+    """Raise ValueError if a column is missing, or column types or class names differ."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import ClassLabel, Features
@@ -165,7 +182,7 @@ def check_schema(ref: str, files: Sequence[Path]) -> None:
 
 
 def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
-    """Every column but the images."""
+    """Read all columns except the images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -180,7 +197,7 @@ def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
 
 
 def _fingerprint(facts: Mapping[str, list[Any]]) -> str:
-    """SHA-256 over the rows' facts as JSON, one row a line."""
+    """Return the SHA-256 of the rows' metadata as JSON, one row per line."""
     digest = hashlib.sha256()
     for row in zip(*(facts[name] for name in _FACTS), strict=True):
         digest.update(json.dumps(row).encode() + b"\n")
@@ -188,7 +205,7 @@ def _fingerprint(facts: Mapping[str, list[Any]]) -> str:
 
 
 def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
-    """The rows, memory-mapped from an Arrow copy that lies under their fingerprint."""
+    """Return the rows, memory-mapped from an Arrow copy cached under their fingerprint."""
     from datasets import Dataset, config
     from datasets.exceptions import DatasetGenerationError
     from datasets.utils import (
@@ -199,7 +216,7 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
 
     features = row_features()
     is_shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # it would call every split "train", for a fraction of a second
+    disable_progress_bars()  # the bar would call every split "train"
     try:
         return Dataset.from_parquet(
             [str(path) for path in files],
@@ -223,7 +240,7 @@ def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:
 
 
 def _only(ref: str, column: str, values: Sequence[Any]) -> Any:
-    """The one value of a column; ValueError lists them when there are several."""
+    """Return the single value of a column; raise ValueError if there are several."""
     distinct = sorted(set(values), key=str)
     if len(distinct) != 1 or distinct[0] == "":
         raise ValueError(
@@ -234,7 +251,7 @@ def _only(ref: str, column: str, values: Sequence[Any]) -> Any:
 
 
 def _labels(ref: str, values: Sequence[int | None]) -> np.ndarray:
-    """Class ids (N,), int64."""
+    """Return the class ids (N,), int64, after validation."""
     if unknown := set(values) - set(range(UNLABELED, NUM_CLASSES)):
         raise ValueError(
             f"{ref}: labels {', '.join(map(str, unknown))} are none of -1..{NUM_CLASSES - 1}; "
@@ -244,7 +261,7 @@ def _labels(ref: str, values: Sequence[int | None]) -> np.ndarray:
 
 
 def _scale(ref: str, values: Sequence[float | None]) -> float | None:
-    """um per pixel, or None for a dataset that knows none."""
+    """Return the scale in um per pixel, or None if the dataset has none."""
     scale: float | None = _only(ref, "um_per_px", values)
     if scale is not None and not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{ref}: um_per_px is {scale}; a scale is a positive number; {_REBUILD}")
@@ -252,12 +269,12 @@ def _scale(ref: str, values: Sequence[float | None]) -> float | None:
 
 
 def _require_crop(ref: str, dataset: "datasets.Dataset", um_per_px: float) -> None:
-    """ValueError when the first image does not show 25 um at the stated scale."""
+    """Raise ValueError if the first image does not show 25 um at the stated scale."""
     data = dataset.with_format("arrow")[:1]["image"][0]["bytes"].as_py()
     try:
         size = image_size(data, ref)
     except ImageFault:
-        return  # damaged: whoever reads the pixels names it
+        return  # damaged; decoding reports it
     side = crop_side(um_per_px)
     if size != (side, side):
         raise ValueError(

@@ -1,7 +1,8 @@
-"""Files of one commit of a repository on the Hub, brought to the local cache.
+"""Download the files of one commit of a Hub repository into the local cache.
 
-The Hub's client falls back on what the cache holds when it cannot reach the Hub; here that happens
-only where HF_HUB_OFFLINE asks for it, so that a moved branch or a mistyped endpoint is noticed.
+By default, the Hub client silently falls back to cached files when it cannot reach the Hub. Here,
+the cache alone is used only if HF_HUB_OFFLINE is set, so that a branch that has moved or a mistyped
+endpoint does not go unnoticed.
 """
 
 import re
@@ -9,17 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OWN_AUTHORITY = "set SSL_CERT_FILE to the certificate of your own authority"
-"""What to do about a certificate that is not trusted."""
+"""Remedy for an untrusted certificate."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch_snapshot(
     repo: str, repo_type: str, revision: str | None, patterns: Sequence[str]
 ) -> Path:
-    """The folder of the files that match, all of one commit, which is its name.
+    """Download the matching files of one commit and return their folder.
 
-    ValueError says of the repository, as "it", what is wrong and what to do: the name, the
-    revision, the token, the network, or a cache that does not have it while offline.
+    Args:
+        repo: Repository as `org/name`.
+        repo_type: "dataset", "model" or "space".
+        revision: Branch, tag or commit; None for the default branch.
+        patterns: Glob patterns of the files to download.
+
+    Returns:
+        Folder in the cache, named after the commit.
+
+    Raises:
+        ValueError: If the files cannot be fetched. The message refers to the repository as "it" and
+            says what is wrong (name, revision, token, network, or offline cache) and what to do.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -27,7 +38,7 @@ def fetch_snapshot(
 
     try:
         if not (constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision or "")):
-            HfApi().repo_info(repo, repo_type=repo_type, revision=revision)  # an error, no fallback
+            HfApi().repo_info(repo, repo_type=repo_type, revision=revision)  # raises if unreachable
         folder = snapshot_download(
             repo, repo_type=repo_type, revision=revision, allow_patterns=list(patterns)
         )

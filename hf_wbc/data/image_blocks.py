@@ -1,11 +1,8 @@
-"""A folder of plain images: their names, and the squares of them that a model takes in.
+"""Read image folders and prepared datasets block by block, as the squares that a model takes.
 
-What is cropped and resized here is cropped and resized by the same functions as in a prepared
-dataset, so that the same pixels get the same answer. A few hundred images are held at a time.
-
-The images of a prepared dataset as a model takes them, some at a time, with nothing kept.
-
-For a single pass over all images; `hf_wbc.data.pixel_cache` is for repeated ones.
+Images are cropped and resized by the same functions as in training, so that identical pixels get
+identical predictions. Only one block is kept in memory and nothing is cached: these functions serve
+a single pass over the images, whereas `hf_wbc.data.pixel_cache` serves repeated ones.
 """
 
 import os
@@ -28,48 +25,58 @@ from hf_wbc.data.table import Table
 from hf_wbc.text import shorten_list
 
 BATCH = 32
-"""Images of a job."""
+"""Images per job of a worker process."""
 BLOCK = 320
-"""Images that are held at a time."""
+"""Images held in memory at a time."""
 FEWEST_PX = 24
-"""A square of 25 um with fewer pixels a side shows no cell: the scale is wrong."""
+"""Smallest side in pixels of a 25 um square that can show a cell."""
 SAMPLE_BYTES = 2**28
-"""Pixels that are held to measure a folder's colours."""
+"""Limit on the pixels held in memory to measure the colors of a folder."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images of a folder and its subfolders."""
+    """The images in a folder and its subfolders."""
 
     path: Path
+    """Path of the folder."""
     names: tuple[str, ...]
     """POSIX paths within the folder, sorted."""
     skipped: tuple[str, ...]
-    """Files that are hidden or no image by their suffix, which are passed over."""
+    """Files that are hidden or have no image suffix."""
     um_per_px: float | None
-    """Scale of all of them; None where the cell fills the frame."""
+    """Scale of all images in um per pixel; None if each cell fills its frame."""
 
 
 @dataclass(frozen=True)
 class ImageBlock:
-    """Some images of a folder, in order."""
+    """Consecutive images of a folder or dataset."""
 
     names: tuple[str, ...]
-    """Of the B images that are whole."""
+    """Names of the B valid images."""
     pixels: NDArray[np.uint8]
-    """Their squares (B, size, size, 3)."""
+    """Squares (B, size, size, 3) of the valid images."""
     faults: tuple[str, ...]
-    """What is wrong with the others, naming them."""
+    """One message for each invalid image, which names the image and the problem."""
 
     def table(self, name: str) -> Table:
-        """Its squares as unlabelled rows of the domain `name`; ValueError where there are none."""
+        """Return the squares as unlabeled rows of the domain `name`.
+
+        Raises:
+            ValueError: If the block has no valid image.
+        """
         return Table.unlabeled(self.pixels, self.names, name)
 
 
 def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
-    """The images in `path`, whose scale is `um_per_px`, None where each cell fills its frame.
+    """List the images in a folder and its subfolders.
 
-    ValueError when there are none, and for a scale at which 25 um cannot be a cell.
+    Args:
+        path: Folder to search.
+        um_per_px: Scale of all images in um per pixel; None if each cell fills its frame.
+
+    Raises:
+        ValueError: If there are no images, or a 25 um square has too few pixels at this scale.
     """
     if um_per_px is not None and (side := crop_side(um_per_px)) < FEWEST_PX:
         raise ValueError(
@@ -99,10 +106,18 @@ def read_blocks(
     num_proc: int | None = None,
     numbers: Sequence[int] | None = None,
 ) -> Iterator[ImageBlock]:
-    """All images in order, `BLOCK` files at a time; a bad one is a fault of its block.
+    """Read the images of a folder in order, one block of `BLOCK` files at a time.
 
-    `num_proc` None takes every core where the images are many; `numbers` names the blocks that are
-    wanted, in that order.
+    An invalid image does not raise an error; it is reported in `ImageBlock.faults`.
+
+    Args:
+        folder: The images.
+        geometry: Size of the squares and interpolation.
+        num_proc: Number of processes; None uses all cores if there are many images.
+        numbers: Indices of the blocks to read, in this order; None reads all.
+
+    Yields:
+        The requested blocks.
     """
     num = choose_num_processes(len(folder.names), num_proc) or 1
     wanted = range(num_blocks(len(folder.names))) if numbers is None else numbers
@@ -115,14 +130,19 @@ def read_blocks(
 
 
 def num_blocks(num_images: int) -> int:
-    """In how many blocks so many images are read."""
+    """Return the number of blocks into which `num_images` images are divided."""
     return -(-num_images // BLOCK)
 
 
 def sample_images(folder: ImageFolder, geometry: Geometry) -> Table:
-    """Evenly spaced images of the folder, without the bad ones, to measure its colours.
+    """Read evenly spaced images of a folder to measure its colors, skipping invalid ones.
 
-    ValueError when all of them are bad.
+    Args:
+        folder: The images.
+        geometry: Size of the squares and interpolation.
+
+    Raises:
+        ValueError: If all sampled images are invalid.
     """
     at_most = min(MAX_COLOR_IMAGES, max(1, SAMPLE_BYTES // (3 * geometry.size**2)))
     names = [folder.names[row] for row in evenly_spaced(len(folder.names), at_most)]
@@ -146,14 +166,15 @@ def _block(
 def _squares(
     state: tuple[ImageFolder, Geometry], names: Sequence[str]
 ) -> list[NDArray[np.uint8] | str]:
-    """The squares of some images, or what is wrong with each."""
+    """Return the square of each image, or a message that says what is wrong with it."""
     found: list[NDArray[np.uint8] | str] = []
     for name in names:
         try:
             found.append(_square(state[0], name, state[1]))
         except ImageFault as error:
             reason = str(error).removeprefix(f"{name}: ")
-            found.append(f"{name}: {reason.partition('; ')[0]}")  # the remedy is of an archive
+            # Drop the remedy, which only applies to archives.
+            found.append(f"{name}: {reason.partition('; ')[0]}")
     return found
 
 
@@ -161,7 +182,7 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
     path = folder.path / name
     try:
         facts = path.stat()
-        if not S_ISREG(facts.st_mode):  # a pipe, which would be waited for without end
+        if not S_ISREG(facts.st_mode):  # reading a pipe could block forever
             raise ImageFault(f"{name}: is no file")
         if facts.st_size > MAX_MEMBER_BYTES:
             raise ImageFault(f"{name}: {facts.st_size:,} bytes are too many for a cell's image")
@@ -178,10 +199,19 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
 def read_dataset_blocks(
     domains: Sequence[DomainSplit], geometry: Geometry, numbers: Sequence[int], num_proc: int
 ) -> Iterator[ImageBlock]:
-    """Of the blocks of `BLOCK` rows those that are named, in that order, by so many processes.
+    """Read the given blocks of `BLOCK` rows of a prepared dataset.
 
-    The rows of several splits follow each other. ValueError names a row that is no image, or is
-    smaller than 25 um.
+    Args:
+        domains: Splits whose rows are concatenated.
+        geometry: Size of the squares and interpolation.
+        numbers: Indices of the blocks to read, in this order.
+        num_proc: Number of processes.
+
+    Yields:
+        The requested blocks.
+
+    Raises:
+        ValueError: If a row is not a valid image or is smaller than 25 um.
     """
     total = sum(map(len, domains))
     with WorkerPool(num_proc, (tuple(domains), geometry)) as workers:
@@ -196,7 +226,7 @@ def read_dataset_blocks(
 def _dataset_blocks_squares(
     state: tuple[tuple[DomainSplit, ...], Geometry], rows: range
 ) -> tuple[list[str], NDArray[np.uint8]]:
-    """Image ids and squares of some rows."""
+    """Return the image ids and squares of the given rows."""
     domains, geometry = state
     names, found, first = [], [], 0
     for domain in domains:

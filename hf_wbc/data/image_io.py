@@ -1,9 +1,11 @@
-"""Bytes to 8-bit RGB pixels and back, refusing whatever would have to be guessed.
+"""Strict conversion between image files and 8-bit RGB pixels.
 
-Pillow converts 16-bit images, palettes and CMYK without a word and decodes only the first frame of
-an animation. Here each of these is an error that names the file. Nothing of Pillow is reconfigured.
+Pillow silently converts 16-bit images, palettes and CMYK, and decodes only the first frame of an
+animation. Here, each of these is an error that names the file. Pillow's global settings are not
+changed.
 
-JPEG without its metadata: the same compressed pixels, so nothing is lost a second time."""
+The metadata of a JPEG is removed without recompression, so that the pixels stay the same.
+"""
 
 import hashlib
 import io
@@ -17,26 +19,30 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+"""Lowercase suffixes of image files."""
 _EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
 _SOF0 = 0xC0
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
-# What ends the compressed data of a scan: any marker but a stuffed byte, a restart or a fill byte.
+# A marker ends the compressed data of a scan, except stuffed bytes, restarts and fill bytes.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether the bytes begin as a JPEG does."""
+    """Return whether the bytes start with a JPEG signature."""
     return data.startswith(b"\xff\xd8\xff")
 
 
 def is_complete_jpeg(data: bytes) -> bool:
-    """Whether every segment and scan is there, up to the mark of the end."""
+    """Return whether all segments and scans are present, up to the end-of-image marker."""
     return any(marker == _EOI for marker, _ in _segments(data))
 
 
 def jpeg_frame_header(data: bytes) -> tuple[bool, int, int] | None:
-    """(is baseline, bits per channel, number of channels); None when there is none."""
+    """Return whether a JPEG is baseline, its bits per channel and its number of channels.
+
+    Returns None if there is no frame header.
+    """
     for marker, piece in _segments(data):
         if marker in _FRAMES and len(piece) > 9:
             return marker == _SOF0, piece[4], piece[9]
@@ -44,14 +50,20 @@ def jpeg_frame_header(data: bytes) -> tuple[bool, int, int] | None:
 
 
 def strip_metadata(data: bytes) -> bytes:
-    """The JPEG without EXIF, XMP, colour profile, comments, thumbnails and trailing bytes.
+    """Remove EXIF, XMP, color profile, comments, thumbnails and trailing bytes from a JPEG.
 
-    What tells the decoder the colour space (JFIF, Adobe) stays. ValueError when it is not whole.
+    The markers that define the color space (JFIF, Adobe) are kept.
+
+    Args:
+        data: Content of a JPEG file.
+
+    Raises:
+        ValueError: If the JPEG is incomplete.
     """
     kept = [b"\xff\xd8"]
     for marker, piece in _segments(data):
         if marker == _APP0 and piece[4:9] == b"JFIF\0" and len(piece) >= 18:
-            kept.append(b"\xff\xe0\0\x10" + piece[4:16] + b"\0\0")  # without its thumbnail
+            kept.append(b"\xff\xe0\0\x10" + piece[4:16] + b"\0\0")  # without the thumbnail
         elif marker == _APP14 and piece[4:9] == b"Adobe":
             kept.append(b"\xff\xee\0\x0e" + piece[4:16])
         elif not (_APP0 <= marker <= _APP15 or marker == _COM):
@@ -62,7 +74,7 @@ def strip_metadata(data: bytes) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each marker with its bytes, a scan with its compressed data; ends early where it is cut."""
+    """Yield each marker with its bytes, and a scan with its compressed data; stop if truncated."""
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -85,8 +97,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+"""Formats that Pillow may decode."""
 MAX_PIXELS = 50_000_000
-"""Width x height beyond which a header is not believed: a cell's frame has some 10^5 pixels."""
+"""Largest width x height that is decoded; a frame of a cell has about 10^5 pixels."""
 
 _AGAIN = "fetch the archive again, or go on without it with --skip-bad"
 _CONVERT = "images are 8-bit RGB; take the original file, or go on without it with --skip-bad"
@@ -117,15 +130,25 @@ _SIGNATURES = {
 
 
 class ImageFault(ValueError):
-    """An image that cannot become a row; the message names the file and the remedy."""
+    """An image that cannot be used; the message names the file and the remedy."""
 
 
 def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
-    """The pixels (H, W, 3), uint8, of one whole still image; an alpha channel is dropped.
+    """Decode a complete 8-bit RGB or RGBA still image; alpha is dropped.
 
-    Colour profiles and EXIF's orientation are not applied: a cell has no upside. ImageFault for
-    zero bytes, no image, truncated or damaged data, more than `MAX_PIXELS`, several frames, and
-    anything but 8-bit RGB or RGBA.
+    Color profiles and the EXIF orientation are not applied: the orientation of a cell has no
+    meaning.
+
+    Args:
+        data: Content of an image file.
+        name: Name of the image for error messages.
+
+    Returns:
+        Pixels (H, W, 3), uint8.
+
+    Raises:
+        ImageFault: If the data is empty, not an image, truncated, damaged, larger than
+            `MAX_PIXELS`, has several frames, or is not 8-bit RGB or RGBA.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
@@ -143,7 +166,7 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
         image.load()
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders promise no kind of error
+    except Exception as error:  # Pillow does not document the errors of its decoders
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
     if not _has_end(image, data):
         raise ImageFault(f"{name}: truncated or damaged (it has no end mark); {_AGAIN}")
@@ -151,23 +174,27 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (H, W, 3), uint8, as a PNG without metadata."""
+    """Encode pixels (H, W, 3), uint8, as a PNG without metadata."""
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
     buffer = io.BytesIO()
-    # Run lengths alone: on stained cells as small as Pillow's default, in a third of its time.
+    # Run-length encoding: for stained cells as small as Pillow's default, in a third of the time.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
 def pixel_sha256(pixels: NDArray[np.uint8]) -> str:
-    """SHA-256 of the pixels' bytes, row by row: `sha256(numpy.asarray(rgb_image).tobytes())`."""
+    """Return the SHA-256 of the pixels, `sha256(numpy.asarray(rgb_image).tobytes())`."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
 def clean_bytes(data: bytes, pixels: NDArray[np.uint8]) -> bytes:
-    """An image file of exactly these pixels without metadata; `pixels` is what `data` decodes to.
+    """Return an image file with exactly the given pixels and without metadata.
 
-    The source's own compressed data when it is a baseline RGB JPEG, a PNG of the pixels otherwise.
+    The compressed data of a baseline RGB JPEG is kept; anything else becomes a PNG.
+
+    Args:
+        data: Content of an image file.
+        pixels: Pixels (H, W, 3), uint8, decoded from `data`.
     """
     if is_jpeg(data) and jpeg_frame_header(data) == (True, 8, 3):
         return strip_metadata(data)
@@ -175,19 +202,19 @@ def clean_bytes(data: bytes, pixels: NDArray[np.uint8]) -> bytes:
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Width and height by the file's header; ImageFault where that cannot be read."""
+    """Return width and height from the file's header; raise ImageFault if it is unreadable."""
     return _open(data, name).size
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    """The image with its header read and nothing decoded."""
+    """Open an image and read its header without decoding pixels."""
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(name, str(error)) from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's parsers promise no kind of error
+    except Exception as error:  # Pillow does not document the errors of its parsers
         kind = next((kind for head, kind in _SIGNATURES.items() if data.startswith(head)), None)
         if kind == "JPEG" and (header := jpeg_frame_header(data)) and header[1] != 8:
             raise ImageFault(f"{name}: {header[1]} bits per channel; {_CONVERT}") from error
@@ -201,9 +228,10 @@ def _open(data: bytes, name: str) -> Image.Image:
 
 
 def _has_end(image: Image.Image, data: bytes) -> bool:
-    """Whether the mark of the end is there, in the formats that have one.
+    """Return whether the end marker is present, for formats that have one.
 
-    A file of the right length whose rest was never written decodes: zeros are valid JPEG data.
+    A file of the correct length that was only partly written still decodes, because zeros are valid
+    JPEG data.
     """
     if image.format == "JPEG":
         return is_complete_jpeg(data)
@@ -214,7 +242,7 @@ def _refuse_other_kinds(image: Image.Image, data: bytes, name: str) -> None:
     try:
         num_frames = getattr(image, "n_frames", 1)
         bits = _bits_per_channel(image, data)
-    except Exception as error:  # as above: they read on in the file
+    except Exception as error:  # undocumented, as above; these read more of the file
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
     if num_frames != 1:
         raise ImageFault(f"{name}: animated or of several pages ({num_frames}); {_CONVERT}")
@@ -226,7 +254,7 @@ def _refuse_other_kinds(image: Image.Image, data: bytes, name: str) -> None:
 
 
 def _bits_per_channel(image: Image.Image, data: bytes) -> int:
-    """As the file says it: Pillow's mode does not, it opens a 16-bit RGB PNG as `RGB`."""
+    """Return the bits per channel as stored: Pillow opens a 16-bit RGB PNG in mode `RGB`."""
     if image.format == "PNG":
         return 8 if image.mode in ("1", "P") else data[24]
     if isinstance(image, TiffImagePlugin.TiffImageFile):

@@ -1,25 +1,21 @@
-"""How a 25 um square looks, in seven numbers that no label and no model has a say in.
+"""Statistics of images that use neither labels nor a model: color, sharpness and appearance.
 
-Mean and standard deviation of optical density in red, green and blue tell stain, light and camera;
-sharpness is measured apart. Squares are always measured at the same size, so
-that looks of one model's images compare with those of another's.
+Color. `ColorStatistics` holds the mean and covariance of a domain's colors, and
+`color_transfer_map` maps the colors of one domain onto those of another. Class priors also affect
+these statistics (a domain with more lymphocytes is more purple), so a partial shift is safer than a
+full one.
 
-How sharp a domain is, from its mean power spectrum, and the blur that brings it to less.
+Sharpness. The root mean square frequency of luma, computed from the mean power spectrum, between a
+lower bound and the highest frequency that the pixels can represent. It does not depend on contrast,
+and only weakly on the content. A Gaussian blur with standard deviation s multiplies power by
+exp(-(2 pi f s)^2), so `blur_to` finds the blur for any lower sharpness from the spectrum alone.
+Laboratories differ more in sharpness, which is lost in optics and resizing, than classes do, so a
+model could tell domains apart by sharpness alone.
 
-Sharpness is the root mean square frequency of luma between a lower bound and what the pixels can
-hold: it does not depend on contrast, and little on what is in the picture. A Gaussian blur of
-standard deviation s multiplies power by exp(-(2 pi f s)^2), so that the blur to any lower sharpness
-is found without touching an image. The lenses' and resizing's loss differs between laboratories by
-more than classes do, and a model that sees it needs no cells to tell domains apart.
-
-Mean and covariance of a domain's colours, and the map that carries one domain's onto another's.
-
-No label is looked at. Class priors move these statistics too (a domain with more lymphocytes is
-more purple), so that going only part of the way is the safer choice.
-
-Gaussian blur of a whole batch, every sample by its own width; beyond the edge it is mirrored.
-
-Two passes of shifted sums: exact on every device, and a width of zero leaves an image as it is."""
+Appearance. Seven numbers describe a 25 um square: mean and standard deviation of the optical
+density in red, green and blue (stain, light and camera), and sharpness. Squares are always measured
+at the same size, so that values are comparable across models.
+"""
 
 import math
 from dataclasses import dataclass
@@ -35,32 +31,37 @@ from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 
 MAX_COLOR_IMAGES = 1024
-"""Evenly spaced images that stand for a domain."""
+"""Number of evenly spaced images that represent a domain."""
 _colour_statistics_ROWS_AT_ONCE = 64
 _SPREAD = 1 / 255
-"""Least standard deviation of a colour, so that a domain of one colour has a map too."""
+"""Smallest standard deviation of a color, so that a domain with one color has a map too."""
 Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ColorStatistics:
-    """Of all pixels of a domain, intensities in [0, 1]."""
+    """Mean and covariance over all pixels of a domain, for intensities in [0, 1]."""
 
     mean: tuple[float, float, float]
+    """Mean of red, green and blue."""
     covariance: tuple[tuple[float, float, float], ...]
-    """(3, 3)."""
+    """Covariance (3, 3) of red, green and blue."""
 
     @property
     def std(self) -> tuple[float, float, float]:
-        """Of each channel, at least a grey level."""
+        """Standard deviation of each channel, at least one gray level."""
         red, green, blue = (max(self.covariance[i][i] ** 0.5, _SPREAD) for i in range(3))
         return red, green, blue
 
 
 def color_statistics(table: Table, domain: int | None = None) -> ColorStatistics:
-    """Statistics of a table of pixels, or of one domain in it by its index.
+    """Measure the colors of a table of pixels.
 
-    Sums of whole numbers, so the same on every machine.
+    Sums of integers make the result identical on every machine.
+
+    Args:
+        table: Images (N, H, W, 3), uint8.
+        domain: Index of the domain to measure; None measures all rows.
     """
     total, squares, num = np.zeros(3), np.zeros((3, 3)), 0
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
@@ -78,16 +79,23 @@ def color_statistics(table: Table, domain: int | None = None) -> ColorStatistics
 
 
 def evenly_spaced(num: int, at_most: int) -> npt.NDArray[np.int64]:
-    """Row numbers from the first to the last, in order, all of them when there are few."""
+    """Return sorted, evenly spaced row numbers out of `num`, at most `at_most` of them."""
     return np.unique(np.linspace(0, num - 1, min(num, at_most)).round().astype(np.int64))
 
 
 def color_transfer_map(source: ColorStatistics, target: ColorStatistics) -> Matrix:
-    """The map (3, 4) of colours that gives source pixels the target's mean and covariance.
+    """Return the affine map that gives source pixels the target's mean and covariance.
 
-    Of all linear maps that do it, the one that moves colours least: the Monge-Kantorovitch colour
-    transfer (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch linear colour mapping for
-    example-based colour transfer", eq. 5). The mean hue goes with the mean.
+    Of all such linear maps, this one moves colors least: the Monge-Kantorovitch color transfer
+    (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch linear colour mapping for example-based
+    colour transfer", eq. 5).
+
+    Args:
+        source: Color statistics of the source.
+        target: Color statistics of the target.
+
+    Returns:
+        Matrix and offset (3, 4), for intensities in [0, 1].
     """
     c_s, c_t = (np.array(s.covariance) + _SPREAD**2 * np.eye(3) for s in (source, target))
     root = _root(c_s)
@@ -98,14 +106,14 @@ def color_transfer_map(source: ColorStatistics, target: ColorStatistics) -> Matr
 
 
 def _root(matrix: Matrix) -> Matrix:
-    """The symmetric square root of a positive definite matrix."""
+    """Return the symmetric square root of a positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     root: Matrix = (vectors * np.sqrt(values)) @ vectors.T
     return root
 
 
 LOWEST_PER_UM = 0.25
-"""Slower changes than one in 4 um are cells, not sharpness."""
+"""Lowest frequency in cycles per um; slower changes than one in 4 um show cells, not sharpness."""
 MAX_IMAGES = 512
 _ROWS_AT_ONCE = 32
 _LUMA = (0.299, 0.587, 0.114)
@@ -118,15 +126,20 @@ class Spectrum:
     """Mean power of luma at each frequency."""
 
     squared_per_um: npt.NDArray[np.float64]
-    """Squared frequencies (K,), in cycles per um."""
+    """Squared frequencies (K,), in (cycles per um)^2."""
     power: npt.NDArray[np.float64]
-    """(K,), in any unit."""
+    """Power (K,), in arbitrary units."""
 
 
 def spectrum(table: Table, um: float = CROP_UM) -> Spectrum:
-    """Of a table of pixels `um` wide, above `LOWEST_PER_UM`.
+    """Compute the mean power spectrum of images above `LOWEST_PER_UM`.
 
-    ValueError for images that are too small, or too plain, to show any sharpness.
+    Args:
+        table: Images (N, H, H, 3), uint8.
+        um: Side of the images in um.
+
+    Raises:
+        ValueError: If the images are too small or too uniform to have a sharpness.
     """
     side = table.shape[0]
     across = np.fft.fftfreq(side, um / side)[:, None] ** 2
@@ -149,15 +162,28 @@ def spectrum(table: Table, um: float = CROP_UM) -> Spectrum:
 
 
 def sharpness(spectrum: Spectrum, blur_um: float = 0.0) -> float:
-    """Root mean square frequency in cycles per um, after a Gaussian blur."""
+    """Return the root mean square frequency in cycles per um, after a Gaussian blur.
+
+    Args:
+        spectrum: Power spectrum of a domain.
+        blur_um: Standard deviation of the blur in um.
+    """
     squared = spectrum.squared_per_um
-    # Relative to the lowest frequency: a wide blur would leave nothing of any.
+    # Relative to the lowest frequency, because a wide blur would underflow to zero everywhere.
     kept = spectrum.power * np.exp(-((2 * math.pi * blur_um) ** 2) * (squared - squared.min()))
     return float(np.sqrt((kept * squared).sum() / kept.sum()))
 
 
 def blur_to(spectrum: Spectrum, wanted: float) -> float:
-    """The blur in um after which sharpness is `wanted`; 0 for what is no sharper than that."""
+    """Return the Gaussian blur that reduces the sharpness to a given value.
+
+    Args:
+        spectrum: Power spectrum of a domain.
+        wanted: Sharpness in cycles per um.
+
+    Returns:
+        Standard deviation in um; 0 if the domain is not sharper than `wanted`.
+    """
     if sharpness(spectrum) <= wanted:
         return 0.0
     low, high = 0.0, _WIDEST_UM
@@ -168,26 +194,35 @@ def blur_to(spectrum: Spectrum, wanted: float) -> float:
 
 
 APPEARANCE_GEOMETRY = Geometry(size=128, resample=3)
-"""At which squares are measured."""
+"""Size of the squares whose appearance is measured."""
 NUM_COLORS = 6
+"""Number of color statistics in an appearance."""
 FARTHER = 1.25
-"""A stain is unlike a source when it lies so much farther from it than nearly all of its cells."""
+"""Factor on the distance quantile of a source's own cells, beyond which a stain is unlike it."""
 NEARLY_ALL = 0.995
+"""Quantile of a source's own cells that defines its range."""
 LESS_SHARP = 0.85
-"""A cell is blurred when it is so much less sharp than nearly all of every source's."""
+"""Factor on the sharpness quantile of the blurriest source, below which a cell is blurred."""
 _DARKEST = 1.0
 _RIDGE = 1e-4
 Floats = NDArray[np.float64]
 
 
 def image_appearance(square: NDArray[np.uint8]) -> Floats:
-    """Colours (6) and sharpness (1), (7,), of a square of LOOK's size; NaN where nothing is."""
+    """Measure the appearance of a square.
+
+    Args:
+        square: Pixels (128, 128, 3), uint8, the size of `APPEARANCE_GEOMETRY`.
+
+    Returns:
+        Color statistics (6) and sharpness (1), (7,). The sharpness of a uniform square is NaN.
+    """
     density = -np.log(np.maximum(square, _DARKEST).reshape(-1, 3) / 255.0)
     return np.array([*density.mean(0), *density.std(0), _sharpness(square)])
 
 
 def _sharpness(square: NDArray[np.uint8]) -> float:
-    """In cycles per um; NaN for a plain square, which has none."""
+    """Return the sharpness in cycles per um; NaN for a uniform square."""
     try:
         return sharpness(spectrum(Table.unlabeled(square[None])))
     except ValueError:
@@ -196,29 +231,34 @@ def _sharpness(square: NDArray[np.uint8]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SourceAppearance:
-    """How the cells of some sources look, and what is too far from all of them."""
+    """Appearance of the cells of S sources, and the limits that define outliers."""
 
     means: Floats
-    """Of the colours, for each source (S, 6)."""
+    """Mean color statistics of each source (S, 6)."""
     inverses: Floats
-    """Of their covariances (S, 6, 6)."""
+    """Inverse covariances of the color statistics (S, 6, 6)."""
     limits: Floats
-    """Distances (S,) beyond which a stain is another."""
+    """Mahalanobis distances (S,) beyond which a stain is unlike the source."""
     blurred_per_um: float
-    """Sharpness below which a cell is blurred."""
+    """Sharpness in cycles per um below which a cell is blurred."""
 
     def is_out_of_distribution(self, look: Floats) -> bool:
-        """Whether the stain is unlike that of every source."""
+        """Return whether the stain of an appearance (7,) is unlike that of every source."""
         gaps = look[:NUM_COLORS] - self.means
         return bool((_distances(gaps, self.inverses) > self.limits).all())
 
     def is_blurred(self, look: Floats) -> bool:
-        """Whether the cell is less sharp than the sources' are."""
+        """Return whether an appearance (7,) is less sharp than the cells of the sources."""
         return bool(look[NUM_COLORS] < self.blurred_per_um)
 
 
 def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> SourceAppearance:
-    """From looks (N, 7) of cells and the source (N,) of each."""
+    """Measure the appearance of each source.
+
+    Args:
+        looks: Appearances (N, 7) of cells, from `image_appearance`.
+        sources: Source of each cell (N,).
+    """
     found = []
     for name in np.unique(sources):
         mine = looks[sources == name]
@@ -234,19 +274,28 @@ def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> Sourc
 
 
 def _distances(gaps: Floats, inverses: Floats) -> Floats:
-    """Mahalanobis distances (N,) of gaps (N, 6)."""
+    """Return Mahalanobis distances (N,) of differences (N, 6)."""
     distances: Floats = np.sqrt(np.einsum("...i,...ij,...j->...", gaps, inverses, gaps))
     return distances
 
 
 _REACH = 4.0
-"""Standard deviations after which the kernel ends."""
+"""Radius of the kernel in standard deviations."""
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Images (B, C, H, W) float32 blurred by `sigma` (B,) pixels, on the CPU, in both directions.
+    """Apply a Gaussian blur of a separate width to each image.
 
-    The edge pixel is repeated once (c b a | a b c), as `scipy.ndimage` does in mode "reflect".
+    Two passes of shifted sums give the same result on every device, and a width of zero leaves an
+    image unchanged. Pixels beyond the edge are mirrored, repeating the edge pixel (c b a | a b c),
+    as `scipy.ndimage` does in mode "reflect".
+
+    Args:
+        images: Images (B, C, H, W), float32.
+        sigma: Standard deviations (B,) in pixels, on the CPU.
+
+    Returns:
+        Blurred images (B, C, H, W), float32.
     """
     widest = float(sigma.max())
     if not widest:
@@ -256,7 +305,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _kernels(sigma: Tensor, reach: int) -> Tensor:
-    """Weights (2 * reach + 1, B, 1, 1, 1) that sum to one; of no width, all on the middle."""
+    """Return weights (2 * reach + 1, B, 1, 1, 1) that sum to one; width 0 gives the identity."""
     places = torch.arange(-reach, reach + 1, dtype=torch.float64)
     width = sigma.double().clamp(min=1e-12)[:, None]
     weights = (-0.5 * (places / width) ** 2).exp()
@@ -265,7 +314,7 @@ def _kernels(sigma: Tensor, reach: int) -> Tensor:
 
 
 def _along(images: Tensor, kernels: Tensor, axis: int) -> Tensor:
-    """The weighted sum of shifted images, along one axis."""
+    """Return the weighted sum of shifted images along one axis."""
     length, reach = images.shape[axis], len(kernels) // 2
     places = torch.arange(-reach, length + reach, device=images.device) % (2 * length)
     places = torch.where(places < length, places, 2 * length - 1 - places)

@@ -1,14 +1,14 @@
-"""Training batches as a pure function of the step, so that resuming needs no loader state.
+"""Training batches as a pure function of the step, so that resuming requires no loader state.
 
-`Sampler` decides which rows a step draws, `BatchLoader` turns them into batches on the device.
+`Sampler` chooses the rows of a step, and `BatchLoader` turns them into batches on the device.
 
 Sampling. Rows are grouped into cells: all rows, the rows of a domain, or the rows of a class within
-a domain. Draws proceed in rounds. A round visits every cell once in random order, and each visit
-takes the next row of the cell's own permutation, which is renewed when it is used up. All cells are
-therefore drawn equally often, and no row of a cell repeats before all others have been drawn.
+a domain. Draws proceed in rounds. Each round visits every cell once in random order, and each visit
+takes the next row of the cell's own permutation, which is renewed when it is exhausted. All cells
+are therefore drawn equally often, and no row of a cell repeats before all others have been drawn.
 
 Distributed training. All processes make the same global draw of a step and take disjoint slices of
-it, of rows and of augmentation parameters alike: two processes with batches of B see the same
+its rows and of its augmentation parameters. Two processes with batches of B therefore see the same
 samples as one process with batches of 2B.
 """
 
@@ -42,7 +42,7 @@ __all__ = ["Balance", "BatchLoader", "LoaderConfig", "Sampler", "draw_indices"]
 
 Balance = Literal["class_domain", "domain", "none"]
 _BLOCK = 1024
-"""Items to permute at once when a single permutation is shorter."""
+"""Minimum number of items to permute at once."""
 _SOURCE, _TARGET, _ADAPTING = 0, 1, 2
 """Sides of a batch: source and target of the first phase, target of the second phase."""
 _WEAK, _STRONG = 0, 1
@@ -52,13 +52,12 @@ _UNSCALED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 def draw_indices(
     labels: np.ndarray, domains: np.ndarray, batch_size: int, balance: Balance, seed: int, step: int
 ) -> np.ndarray:
-    """Return the row numbers (batch_size,) of a step; a `Sampler` does the same faster in a
-    loop."""
+    """Return the row numbers (batch_size,) of a step; a `Sampler` is faster in a loop."""
     return Sampler(labels, domains, balance, seed).draw(batch_size, step)
 
 
 class Sampler:
-    """Balanced random row numbers of a table; its cached permutations only save time."""
+    """Balanced random row numbers of a table, as a pure function of the step."""
 
     def __init__(
         self, labels: np.ndarray, domains: np.ndarray, balance: Balance, seed: int
@@ -68,7 +67,7 @@ class Sampler:
         Args:
             labels: Class ids (N,), int64.
             domains: Domain indices (N,), int64.
-            balance: What to draw equally often.
+            balance: Groups to draw equally often.
             seed: Non-negative seed of all draws.
 
         Raises:
@@ -120,7 +119,7 @@ class _Permutations:
 
 
 def _cells(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np.ndarray]:
-    """Return the row numbers of every non-empty cell."""
+    """Return the row numbers of each non-empty cell."""
     if balance == "none":
         return [np.arange(len(labels))]
     if balance == "domain":
@@ -145,22 +144,25 @@ class LoaderConfig:
     num_steps: int
     """Optimizer steps of the first phase, for `Batch.progress`."""
     balance: Balance = "class_domain"
-    """What to draw equally often from the source."""
+    """Groups of source rows to draw equally often."""
     augmentation: Augmentation | None = None
-    """Random changes of images; None preprocesses them as at prediction time."""
+    """Random changes of images; None preprocesses them as for prediction."""
     strong_views: bool = False
-    """Add a second view: images at double strength, features with dropout."""
+    """Add a second view: images at double strength, or features with dropout."""
     pair_target: bool = True
     """Add target images to first-phase batches; otherwise only the second phase sees them."""
     um: float = CROP_UM
     """Side of the images in um."""
     seed: int = 0
+    """Seed of sampling and augmentation."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     rank: int = 0
     """Index of this process among `world_size`."""
     world_size: int = 1
+    """Number of processes."""
     device: torch.device | str = "cpu"
+    """Device of the batches."""
 
     def __post_init__(self) -> None:
         assert 0 <= self.rank < self.world_size
@@ -168,7 +170,7 @@ class LoaderConfig:
 
 
 class BatchLoader:
-    """Batches of a source table and, if there is one, a target table of the same row shape."""
+    """Batches of a source table and, optionally, a target table with the same row shape."""
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class BatchLoader:
             source: Labeled rows.
             target: Rows whose labels are never read.
             config: How to draw and augment.
-            preprocessing: By domain name; None passes intensities in [0, 1].
+            preprocessing: Preprocessing by domain name; None only scales intensities to [0, 1].
             style_targets: Images of each target, required by `augmentation.target_shift`.
 
         Raises:
@@ -227,8 +229,12 @@ class BatchLoader:
             }
 
     def batch(self, step: int, micro: int = 0) -> Batch:
-        """Return the batch of forward pass `micro` of optimizer step `step`, both counted from
-        0."""
+        """Return the batch of a forward pass of the first phase.
+
+        Args:
+            step: Optimizer step, counted from 0.
+            micro: Forward pass within the step, counted from 0.
+        """
         assert 0 <= micro < self._config.gradient_accumulation_steps
         source_rows = self._local_rows(self._source_rows, step, micro)
         labels = torch.from_numpy(self._source.labels[source_rows])
@@ -242,10 +248,15 @@ class BatchLoader:
         return Batch(source=source, target=target, progress=step / self._config.num_steps)
 
     def target_batch(self, step: int, num_steps: int, micro: int = 0) -> TargetBatch:
-        """Return the batch of forward pass `micro` of step `step` of the second phase.
+        """Return the batch of a forward pass of the second phase.
 
-        The second phase draws independently of the first. `num_steps` is its length and only sets
-        `TargetBatch.progress`.
+        The draws of the second phase are independent of those of the first.
+
+        Args:
+            step: Optimizer step of the second phase, counted from 0.
+            num_steps: Optimizer steps of the second phase, which only determines
+                `TargetBatch.progress`.
+            micro: Forward pass within the step, counted from 0.
         """
         assert 0 <= micro < self._config.gradient_accumulation_steps and 0 <= step < num_steps
         assert self._target
@@ -347,7 +358,7 @@ class BatchLoader:
 
 
 class _DomainLevels:
-    """Normalization and blur of a table's domains, by domain index."""
+    """Normalization and blur of each domain of a table, by domain index."""
 
     def __init__(self, table: Table, preprocessing: Mapping[str, ImagePreprocessing]) -> None:
         mine = [preprocessing[name] for name in table.domain_names]

@@ -1,9 +1,10 @@
-"""The nucleus of the cell that an image is about: where it is, and how large, in pixels.
+"""Locate the nucleus of the cell at the center of an image, and measure its size.
 
-A stained nucleus is the darkest thing in green and more violet than red, in every laboratory's
-stain. Green is split into three (Otsu 1979, two thresholds): nuclei, cytoplasm and red cells,
-background. Segments of one nucleus are joined, and of several nuclei the one counts that is large
-and near the middle. Nothing is learned, so it is as good for a laboratory never seen.
+In every laboratory's stain, the nucleus is the darkest structure in the green channel and more
+violet than red. The green channel is split by two thresholds (Otsu 1979, "A threshold selection
+method from gray-level histograms") into nuclei, cytoplasm and red cells, and background. Segments
+of the same nucleus are joined, and among several nuclei a large one near the center is chosen.
+Nothing is learned, so the method works equally well for unseen laboratories.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 128
-"""Longest side, in pixels, at which nuclei are looked for."""
+"""Longest side in pixels of the reduced image in which nuclei are searched."""
 LEAST_CONTRAST = 24
-"""Grey levels of green between a nucleus and its surroundings; less is an image of nothing."""
+"""Smallest difference in green, in gray levels, between a nucleus and its surroundings."""
 LEAST_SHARE = 0.004
-"""Of the image's area; smaller dark things are platelets and dirt."""
+"""Smallest share of the image area; smaller dark objects are platelets and dirt."""
 BLUER = -12
-"""Grey levels that a nucleus is bluer than red, at least: a red cell is far on the other side."""
+"""Smallest blue minus red of a nucleus, in gray levels; red cells are far below it."""
 _BINS = 64
 _BRIGHT = 0.95
 Mask = NDArray[np.bool_]
@@ -26,23 +27,30 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Nucleus:
-    """In pixels of the image."""
+    """Position and size of a nucleus, in pixels of the image."""
 
     x: float
-    """Of its centre of mass, from the left."""
+    """Center of mass, from the left."""
     y: float
-    """From the top."""
+    """Center of mass, from the top."""
     area_px: float
-    """Of all its segments."""
+    """Total area of all segments."""
 
     @property
     def diameter_px(self) -> float:
-        """Of the disc of its area."""
+        """Diameter of the disc of equal area."""
         return float(2 * (self.area_px / np.pi) ** 0.5)
 
 
 def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
-    """The nucleus in an RGB image (H, W, 3), or None where there is none to be seen."""
+    """Find the nucleus in an RGB image.
+
+    Args:
+        pixels: Image (H, W, 3), uint8.
+
+    Returns:
+        The nucleus, or None if none is visible.
+    """
     from scipy import ndimage
 
     step = max(1.0, max(pixels.shape[:2]) / SIDE)
@@ -78,8 +86,8 @@ def _shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
 
 
 def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
-    """What is as dark in green as nuclei are and not redder than blue; None where nothing is."""
-    # Lamps are yellow or blue: the brightest parts are taken for white.
+    """Return the mask of pixels as dark in green as nuclei and not redder than blue, or None."""
+    # Lamps are yellowish or bluish, so treat the brightest parts as white.
     white = np.maximum(np.quantile(image, _BRIGHT, axis=(0, 1)), 1.0)
     red, green, blue = np.moveaxis(np.minimum(image * (255 / white), 255.0), 2, 0)
     low, _ = _two_thresholds(green)
@@ -95,7 +103,7 @@ def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
 
 
 def _two_thresholds(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The grey levels that split values into three with the most variance between them."""
+    """Return the two gray levels that maximize the variance between three classes (Otsu)."""
     counts, edges = np.histogram(values, bins=_BINS, range=(0, 256))
     share = counts / counts.sum()
     mass = np.append(0, np.cumsum(share))

@@ -1,10 +1,9 @@
-"""Processes that work through a list of jobs and die with the one that started them.
+"""Worker processes that end with their parent, and a thread that prefetches items.
 
-The pools of the standard library leave their processes behind when the parent is killed, or wait
-forever for one that died. Here a worker ends with its parent, whatever ended that, and in the
-middle of a job: two builds never write side by side.
-
-What comes next, made ready by a thread while the last is worked on."""
+The standard library's pools leave their processes behind when the parent is killed, or wait forever
+for a worker that died. Workers here end with their parent in all cases, even in the middle of a
+job, so that two builds never write at the same time.
+"""
 
 import os
 import queue
@@ -22,17 +21,21 @@ from typing import Any, Self, TypeVar, cast
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class WorkerPool:
-    """`num_proc` processes that share a state; 1 works in this process.
+    """A pool of processes that share a state; use it as a context manager.
 
-    The state is sent once to each process, which must be able to import what it and the functions
-    are made of.
+    The state is sent once to each process. The process must be able to import everything that the
+    state and the functions refer to.
+
+    Args:
+        num_proc: Number of processes; 1 runs jobs in this process.
+        state: First argument of every function, which must be picklable.
     """
 
     def __init__(self, num_proc: int, state: Any) -> None:
@@ -43,7 +46,7 @@ class WorkerPool:
     def __enter__(self) -> Self:
         try:
             if self._num_proc:
-                ensure_running()  # multiprocessing's own process, whose start unblocks Ctrl-C
+                ensure_running()  # starting the resource tracker would unblock Ctrl-C
             with block_interrupt():
                 for _ in range(self._num_proc):
                     self._start()
@@ -79,9 +82,17 @@ class WorkerPool:
     def run(
         self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (number, result) of `function(state, *job)` for each job as it gets done.
+        """Run jobs and yield their results in the order of completion.
 
-        An error of a job is raised here. ChildProcessError when a process died.
+        Args:
+            function: Called as `function(state, *job)`.
+            jobs: Arguments of each call.
+
+        Yields:
+            Number and result of each job.
+
+        Raises:
+            ChildProcessError: If a process died. Errors of a job are raised as they are.
         """
         waiting = ((number, (function, job)) for number, job in enumerate(jobs))
         if not self._processes:
@@ -98,7 +109,7 @@ class WorkerPool:
                 yield number, result
 
     def map(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The results of `run`, in the order of the jobs."""
+        """Run jobs and return their results in the order of the jobs; see `run`."""
         found = dict(self.run(function, jobs))
         return [found[number] for number in range(len(jobs))]
 
@@ -138,10 +149,11 @@ class WorkerPool:
 
 @contextmanager
 def block_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C for later, and for good from processes started meanwhile: they inherit this.
+    """Defer Ctrl-C until the block ends; processes started in the block ignore it permanently.
 
-    The mask is this thread's alone. Where another thread takes the signal, Python still interrupts
-    the main one, which would leave a process half started: so the handler waits, too.
+    Child processes inherit the signal mask, which applies to this thread only. If another thread
+    receives the signal, Python still interrupts the main thread, which would leave a process half
+    started, so the handler is deferred as well.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     handler, missed = signal.getsignal(signal.SIGINT), threading.Event()
@@ -183,13 +195,18 @@ def _end_with_parent() -> None:
 
 T = TypeVar("T")
 _LOOK_S = 0.1
-"""How often the thread looks whether anybody still wants what it has."""
+"""Interval in seconds at which the thread checks whether the consumer has stopped."""
 
 
 def prefetch(items: Generator[T] | Iterator[T], num: int = 1) -> Iterator[T]:
-    """The items in their order, `num` of them ready before they are asked for.
+    """Yield items in order while a thread prepares the next ones.
 
-    An error of theirs is raised here; when nobody asks any more, the thread ends, and closes them.
+    Errors of the iterator are raised in the consumer. When the consumer stops, the thread ends and
+    closes the iterator.
+
+    Args:
+        items: Iterator to consume in the thread.
+        num: Number of items to prepare ahead.
     """
     ready: queue.Queue[tuple[str, object]] = queue.Queue(num)
     over = threading.Event()
@@ -208,7 +225,7 @@ def prefetch(items: Generator[T] | Iterator[T], num: int = 1) -> Iterator[T]:
                 if over.is_set():
                     break
             put("end", None)
-        except BaseException as error:  # the asker's to handle
+        except BaseException as error:  # re-raised in the consumer
             put("error", error)
         finally:
             if isinstance(items, Generator):

@@ -1,8 +1,8 @@
-"""Images to fixed-size pixels, once: the 25 um square, resized as the model's processor would.
+"""Cache the images of a domain as fixed-size pixels, cropped to 25 um and resized for the model.
 
-The result is a memory-mapped Arrow column of uint8 bytes. It lies in datasets' cache under the
-digest of all that decides it: the rows' fingerprint, the geometry, the versions of Pillow, torch
-and torchvision, our format.
+The result is a memory-mapped Arrow column of uint8 bytes in the cache of the datasets library. Its
+key is a digest of everything that determines the bytes: the fingerprint of the rows, the geometry,
+the versions of Pillow, torch and torchvision, and the cache format.
 """
 
 import hashlib
@@ -28,19 +28,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 2
-"""Raised whenever the same rows would give other bytes."""
+"""Version of the cache format; increase it when the same rows would give different bytes."""
 _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128
 _ROWS_PER_PROCESS = 512
-"""A process that has fewer costs more than it gives."""
+"""Smallest number of rows for which another process pays off."""
 _PNG = b"\x89PNG"
 
 
 def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None = None) -> Table:
-    """The domain's rows as pixels (N, size, size, 3), made at the first call and found later.
+    """Return a domain's rows as pixels, which are computed once and then read from the cache.
 
-    `num_proc` None takes every core. ValueError names a row whose image is damaged, is not what
-    its `pixel_sha256` says, or is smaller than the square.
+    Args:
+        domain: The rows.
+        geometry: Size of the squares and interpolation.
+        num_proc: Number of processes; None uses all cores if there are many rows.
+
+    Returns:
+        A table of pixels (N, size, size, 3), uint8.
+
+    Raises:
+        ValueError: If an image is damaged, does not match its `pixel_sha256`, or is smaller than
+            the square.
     """
     from datasets import config
     from filelock import FileLock
@@ -61,7 +70,7 @@ def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None =
 
 
 def _key(domain: DomainSplit, geometry: Geometry) -> str:
-    """Digest of all that decides the bytes."""
+    """Return the digest of everything that determines the bytes."""
     facts = {
         "rows": domain.fingerprint,
         "geometry": asdict(geometry),
@@ -72,7 +81,7 @@ def _key(domain: DomainSplit, geometry: Geometry) -> str:
 
 
 def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int | None) -> None:
-    """Write the column to `folder`, which appears at once or not at all."""
+    """Write the column atomically to `folder`."""
     from datasets import Features, Value
 
     num_bytes = 3 * geometry.size**2
@@ -94,17 +103,22 @@ def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int 
 
 
 def choose_num_processes(num_rows: int, num_proc: int | None) -> int | None:
-    """How many processes `num_rows` are worth, at most `num_proc` or all cores; None for one."""
+    """Return the number of processes for `num_rows` rows, or None to use this process only.
+
+    Args:
+        num_rows: Number of rows.
+        num_proc: Largest number of processes; None means all cores.
+    """
     num = min(num_proc or num_cores(), max(1, num_rows // _ROWS_PER_PROCESS))
     return num if num > 1 else None
 
 
 def _squares(rows: "pa.Table", geometry: Geometry, ref: str, one_of_many: bool) -> "pa.Table":
-    """The pixel column of some rows."""
+    """Return the pixel column of the given rows."""
     import pyarrow as pa
     import torch
 
-    if one_of_many:  # a forked process has none of its parent's threads, and would wait for them
+    if one_of_many:  # a forked process would wait for the thread pool of its parent
         torch.set_num_threads(1)
 
     columns = ["image", "image_id", "um_per_px", "pixel_sha256"]
@@ -117,7 +131,7 @@ def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
     if data is None:
         raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
     pixels = decode_rgb(data, name)
-    # A JPEG may decode to slightly other pixels with another libjpeg; a PNG never does.
+    # A JPEG may decode to slightly different pixels with another libjpeg; a PNG never does.
     if data.startswith(_PNG) and pixel_sha256(pixels) != row["pixel_sha256"]:
         raise ValueError(
             f"{name} does not have the pixels that its pixel_sha256 names; fetch it again"
@@ -129,7 +143,7 @@ def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
 
 
 def _chunks(path: Path, geometry: Geometry) -> Sequence[NDArray[np.uint8]]:
-    """Views (n, size, size, 3) of the column's batches in the memory-mapped file."""
+    """Return the column's batches as views (n, size, size, 3) of the memory-mapped file."""
     import pyarrow as pa
 
     size = geometry.size

@@ -1,12 +1,12 @@
-"""What is done to every image of a domain alike, in training and at prediction: nothing random.
+"""Deterministic preprocessing that all images of a domain share, in training and at prediction.
 
-A model that was trained on treated images is right for treated images only. So the rule by which
-a domain is treated is kept with the model, and a domain that it has never seen is measured (its
-training images, no labels) and treated by the same rule.
+A model that was trained on preprocessed images requires the same preprocessing at prediction.
+Therefore the rule is stored with the model. For an unseen domain, the rule is fitted to that
+domain's training images, without labels.
 
-Pixels to the numbers that a model expects: one slope and one offset a channel.
-
-Mean and std are those of one checkpoint for the whole batch, or of each sample's own domain."""
+Normalization is one slope and one offset per channel. Mean and standard deviation are those of the
+checkpoint or of each sample's own domain.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,13 +20,22 @@ from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.table import Table
 
 ChannelValues = Sequence[float] | Tensor
-"""A value a channel, (3,), or one a channel of each sample, (B, 3), for intensities in [0, 1]."""
+"""Values per channel, (3,), or per channel of each sample, (B, 3), for intensities in [0, 1]."""
 _CACHED_BYTES = 2**20
-"""Float images that go together through all operations on a CPU, so that its cache holds them."""
+"""Bytes of float images that a CPU processes at a time, so that they fit in its cache."""
 
 
 def normalize(pixels: Tensor, mean: ChannelValues, std: ChannelValues) -> Tensor:
-    """Pixels (B, H, W, 3) uint8 to (x / 255 - mean) / std, (B, 3, H, W) float32."""
+    """Scale pixels to [0, 1], subtract the mean, and divide by the standard deviation.
+
+    Args:
+        pixels: Images (B, H, W, 3), uint8.
+        mean: Mean per channel, (3,) or (B, 3), for intensities in [0, 1].
+        std: Standard deviation per channel, (3,) or (B, 3), for intensities in [0, 1].
+
+    Returns:
+        Normalized images (B, 3, H, W), float32.
+    """
     num, height, width, _ = pixels.shape
     images = torch.empty(num, 3, height, width, device=pixels.device)
     normal = slope_and_offset(mean, std, num).float().to(pixels.device, non_blocking=True)
@@ -38,13 +47,13 @@ def normalize(pixels: Tensor, mean: ChannelValues, std: ChannelValues) -> Tensor
 
 
 def slope_and_offset(mean: ChannelValues, std: ChannelValues, num: int) -> Tensor:
-    """What takes 0..255 to normalised intensities, (num, 2, 3) float64, on the CPU."""
+    """Return the slope and offset that normalize 0..255, (num, 2, 3) float64, on the CPU."""
     mean, std = (torch.as_tensor(level, dtype=torch.float64, device="cpu") for level in (mean, std))
     return torch.stack([1 / (255 * std), -mean / std], -2).expand(num, 2, 3)
 
 
 def cache_sized_slices(pixels: Tensor) -> list[slice]:
-    """A CPU takes a batch in cache-sized parts, any other device at once."""
+    """Split a batch into cache-sized slices on a CPU; other devices take it as a whole."""
     num = len(pixels)
     step = max(1, _CACHED_BYTES // (4 * pixels[0].numel())) if pixels.is_cpu else max(1, num)
     return [slice(first, first + step) for first in range(0, num, step)]
@@ -56,44 +65,47 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """Of every image of one domain."""
+    """Preprocessing of every image of one domain."""
 
     mean: Channels
-    """Taken from intensities in [0, 1]."""
+    """Mean per channel, for intensities in [0, 1]."""
     std: Channels
-    """Divides them then."""
+    """Standard deviation per channel, for intensities in [0, 1]."""
     blur_um: float = 0.0
-    """Standard deviation of a Gaussian blur that comes first."""
+    """Standard deviation in um of a Gaussian blur that precedes normalization."""
     flips: bool = False
-    """Predictions are means over the image, its two mirror images and its half turn."""
+    """Average predictions over the image, its two mirror images and its half turn."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
 
 @dataclass(frozen=True)
 class PreprocessingRule:
-    """How a domain's treatment follows from its images."""
+    """Rule that derives the preprocessing of a domain from its images."""
 
     normalize_by: NormalizeBy = "checkpoint"
-    """Mean and std of the checkpoint, or of the domain's own training images."""
+    """Take mean and std from the checkpoint or from the domain's training images."""
     sharpness_per_um: float | None = None
-    """Sharper domains are blurred to this root mean square frequency; None leaves them as is."""
+    """Blur sharper domains to this root mean square frequency; None disables it."""
     blur_um: float = 0.0
-    """Blur of every domain, after that."""
+    """Additional blur of every domain, in um."""
     flips: bool = False
-    """Predictions are means over mirrored images."""
+    """Average predictions over mirrored images."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether the image processor alone does all there is to do."""
+        """Whether the image processor alone does all preprocessing."""
         return self == PLAIN
 
     def fit(self, table: Table | None, mean: Channels, std: Channels) -> ImagePreprocessing:
-        """The treatment of the domain whose training images are `table`.
+        """Return the preprocessing of a domain.
 
-        `mean` and `std` are the checkpoint's; a rule that measures nothing needs no table.
+        Args:
+            table: Training images of the domain; may be None unless `needs_images`.
+            mean: Mean of the checkpoint.
+            std: Standard deviation of the checkpoint.
         """
         blur_um = self.blur_um
         if self.sharpness_per_um is not None:
@@ -108,16 +120,20 @@ class PreprocessingRule:
 
     @property
     def needs_images(self) -> bool:
-        """Whether a domain's images decide its treatment."""
+        """Whether the preprocessing of a domain depends on its images."""
         return self.normalize_by == "domain" or self.sharpness_per_um is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; ValueError for what another version wrote."""
+        """Restore a rule from `to_dict`.
+
+        Raises:
+            ValueError: If another version of hf_wbc wrote an unknown value.
+        """
         renamed = {"normalise_by": "normalize_by"}  # the key of earlier versions
         try:
             return cls(**{renamed.get(name, name): value for name, value in values.items()})
@@ -129,16 +145,19 @@ class PreprocessingRule:
 
 
 PLAIN = PreprocessingRule()
-"""The image processor does all there is to do."""
+"""The rule under which the image processor does all preprocessing."""
 
 
 def common_sharpness(tables: Sequence[Table]) -> float:
-    """That of the blurriest domain, in cycles per um."""
+    """Return the sharpness of the blurriest domain, in cycles per um."""
     return min(sharpness(spectrum(table)) for table in tables)
 
 
 def pool_preprocessing(treatments: Sequence[ImagePreprocessing]) -> ImagePreprocessing:
-    """One mean and std for all, every domain counting alike, and no blur: a processor's share."""
+    """Return one mean and std for all domains, without blur, as an image processor stores them.
+
+    All domains have equal weight.
+    """
     if len(treatments) == 1:
         return replace(treatments[0], blur_um=0.0)
     means = torch.tensor([t.mean for t in treatments], dtype=torch.float64)
@@ -150,7 +169,16 @@ def pool_preprocessing(treatments: Sequence[ImagePreprocessing]) -> ImagePreproc
 
 
 def preprocess(pixels: Tensor, treatment: ImagePreprocessing, um: float = CROP_UM) -> Tensor:
-    """Pixels (B, H, H, 3) uint8, `um` wide, to what the model takes in, (B, 3, H, H) float32."""
+    """Preprocess a batch of images for the model.
+
+    Args:
+        pixels: Images (B, H, H, 3), uint8.
+        treatment: Preprocessing of their domain.
+        um: Side of the images in um.
+
+    Returns:
+        Normalized images (B, 3, H, H), float32.
+    """
     if not treatment.blur_um:
         return normalize(pixels, treatment.mean, treatment.std)
     images = pixels.permute(0, 3, 1, 2).float()

@@ -1,4 +1,4 @@
-"""The one row schema of every published dataset, in both configs and all splits."""
+"""The row schema of all published datasets, in both configs and all splits."""
 
 from typing import TYPE_CHECKING
 
@@ -8,17 +8,21 @@ if TYPE_CHECKING:
     import datasets
 
 CONFIGS = ("original", "cropped")
+"""Configs of a dataset: original frames, and frames cropped to 25 um."""
 DEFAULT_CONFIG = "cropped"
 SPLITS = ("train", "validation", "test")
+"""Splits of a dataset."""
 CROP_UM = 25.0
+"""Side of the crop around a cell, in um."""
 
 
 def row_features() -> "datasets.Features":
-    """The columns: image bytes, label (-1 is unlabelled), and where the cell comes from.
+    """Return the columns of a dataset.
 
-    `source_label` is the archive's own code, `image_id` its own file name, `group` the patient,
-    slide or session where known, `um_per_px` null only where the cell fills the frame, and
-    `pixel_sha256` the digest of the decoded RGB pixels (H, W, 3).
+    `image` holds the bytes of the image and `label` the class id (-1 is unlabeled). `source_label`
+    is the code that the original archive uses and `image_id` its file name. `group` is the patient,
+    slide or session if known. `um_per_px` is null only if the cell fills the frame, and
+    `pixel_sha256` is the digest of the decoded RGB pixels (H, W, 3).
     """
     from datasets import ClassLabel, Features, Image, Value
 

@@ -1,47 +1,37 @@
-"""How source images go a random part of the way to a target's style, a batch at a time.
+"""Style transfer: move source images a random fraction of the way to a target's style.
 
-A style is measured once, without a label, and what moves a sample is looked up by its domain and
-its drawn target: a map, a table, or another image. What is beyond black and white is cut off.
+Styles are measured once per domain and without labels. Each sample looks up what its style transfer
+needs (an affine map, a table of levels, or another image) by its domain and its random target.
+Results are clamped to 0..255. The style "colours" is a linear color map that is merged with other
+color changes, so it is implemented in `hf_wbc.data.augment_ops` and
+`hf_wbc.data.image_statistics`. The other styles are:
 
-A sample of a domain's colours, the same on every machine, and what leads from each to each.
+Fourier (FDA). The lowest frequencies of a source image get the amplitudes of a random target image,
+and phases, which encode shapes, are kept (Yang & Soatto 2020, "FDA: Fourier domain adaptation for
+semantic segmentation", arXiv:2004.05498, eq. 2). The exchanged square of frequencies holds light,
+color and coarse layout, which for a single cell means its size and the light around it. A full
+exchange leaves colored halos; at half the way they are barely visible.
 
-FDA: the lowest frequencies of a source image get the amplitudes of a random target image.
+Histogram matching. Each channel gets the target's distribution: a level is mapped to the target's
+level at the same quantile (Gonzalez & Woods, "Digital image processing", sec. 3.3.2, histogram
+specification). The distributions are those of whole domains.
 
-Yang & Soatto 2020, "FDA: Fourier domain adaptation for semantic segmentation", arXiv:2004.05498,
-eq. 2. Phases, which hold the shapes, stay the source's. What is swapped is a square around the zero
-frequency: light, colour and the roughest of the layout. Of a single cell that is its size and the
-light around it: the whole way leaves coloured halos, half of it hardly any.
+Reinhard. Colors get the target's mean and standard deviation in l alpha beta, the logarithm of the
+responses of the eye's long, middle and short cones, rotated to axes along which natural images vary
+independently (Reinhard, Ashikhmin, Gooch & Shirley 2001, "Color transfer between images"). The
+paper uses the statistics of two images; here they are those of two domains, so that a cell keeps
+its differences from other cells of its laboratory. In ln(LMS), this is one affine map.
 
-Histogram matching: every channel gets the target's distribution, level by level.
-
-The map takes a level to the target's level of the same quantile (Gonzalez & Woods, "Digital image
-processing", sec. 3.3.2, histogram specification). The distributions are those of domains.
-
-Reinhard's colour transfer: the target's mean and deviation in a space of human vision.
-
-Reinhard, Ashikhmin, Gooch & Shirley 2001, "Color transfer between images". The space is l alpha
-beta: logarithms of what the eye's long, middle and short cones take in, turned onto axes along
-which natural images vary independently. Theirs are the statistics of two images, ours of two
-domains, so that a cell keeps what sets it apart from others of its laboratory. Between the
-logarithms the whole way is one affine map.
-
-Macenko's stain normalisation: the target's dyes, as strong as the target has them.
-
-Macenko et al. 2009, "A method for normalizing histology slides for quantitative analysis". In
-optical density, -ln(intensity / white), a pixel is a sum of dyes. The plane of the two strongest
-directions holds the two dyes; they are its extreme directions, and the strength of each is an
-extreme of its amounts. A source pixel is unmixed by its domain's dyes, its amounts are scaled, and
-it is mixed again with the target's: one affine map of ln(intensity), as of stain jitter.
-
-Otherwise than in the paper the statistics are those of a domain instead of an image; white is the
-domain's own, for laboratories' backgrounds differ from grey to cream; what the two dyes do not
-explain is kept, not dropped; and the dyes are told apart by blue, which the nuclei's lets through
-and the red cells' does not. Tissue's are told apart by red, which fails here: both absorb it.
-
-Source images in the target's style, without a label: five ways, one a file.
-
-The one called "colours" is a linear map of colours, which costs nothing beside the other changes of
-colour and so lies with them, in `hf_wbc.data.augment_ops` and `hf_wbc.data.image_statistics`."""
+Macenko. Stains get the target's dyes and amounts (Macenko et al. 2009, "A method for normalizing
+histology slides for quantitative analysis"). In optical density, -ln(intensity / white), a pixel is
+a sum of dyes. The plane of the two strongest directions contains the two dyes as its extreme
+directions, and the strength of each is an extreme percentile of its amounts. A source pixel is
+unmixed with its domain's dyes, its amounts are scaled, and it is mixed with the target's dyes. In
+ln(intensity), this is one affine map. In contrast to the paper, statistics are those of a domain
+instead of an image; white is measured per domain, because backgrounds range from gray to cream; the
+residual that the two dyes do not explain is kept; and the dyes are told apart by blue, which the
+dye of nuclei transmits and that of red cells absorbs, because both dyes of a smear absorb red.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,7 +47,7 @@ from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.table import Table, concatenate
 
 MAX_SIDE = 32
-"""Pixels in a row and in a column that stand for an image: a million for a domain."""
+"""Rows and columns sampled per image, which gives about a million pixels per domain."""
 _ROWS_AT_ONCE = 64
 Colors = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float64]
@@ -65,9 +55,16 @@ S = TypeVar("S")
 
 
 def color_sample(table: Table, domain: int | None = None) -> Colors:
-    """Colours (N, 3) of a table of pixels, or of one domain in it by its index.
+    """Sample the colors of a table of pixels, identically on every machine.
 
-    From evenly spaced pixels of evenly spaced images; no label is looked at.
+    The sample consists of evenly spaced pixels of evenly spaced images; labels are not used.
+
+    Args:
+        table: Images (N, H, W, 3), uint8.
+        domain: Index of the domain to sample; None samples all rows.
+
+    Returns:
+        Colors (M, 3), uint8.
     """
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
     rows = rows[evenly_spaced(len(rows), MAX_COLOR_IMAGES)]
@@ -86,21 +83,37 @@ def style_maps(
     measure: Callable[[Table, int | None], S],
     lead: Callable[[S, S], Map],
 ) -> Tensor:
-    """What leads from each of D source domains to each of T targets (D, T, ...), float64."""
+    """Return the maps from each of D source domains to each of T targets.
+
+    Args:
+        source: Images of the source domains.
+        targets: Images of each target.
+        measure: Returns the style of a domain, given a table and a domain index or None.
+        lead: Returns the map from one style to another.
+
+    Returns:
+        Maps (D, T, ...), float64.
+    """
     ends = [measure(table, None) for table in targets]
     starts = [measure(source, domain) for domain in range(len(source.domain_names))]
     return torch.from_numpy(np.array([[lead(start, end) for end in ends] for start in starts]))
 
 
 BETA = 0.01
-"""Half the side of the square, as a fraction of the image's."""
+"""Half the side of the exchanged square, as a fraction of the image's side."""
 
 
 def swap_amplitudes(images: Tensor, targets: Tensor, beta: float = BETA) -> Tensor:
-    """Images (B, 3, H, W) with the low amplitudes of `targets`, of the same shape, in float32.
+    """Replace the low-frequency amplitudes of images by those of targets (FDA).
 
-    The square holds the frequencies of up to floor(beta min(H, W)) cycles an image either way, the
-    mean always included; a beta of 0 changes nothing.
+    Args:
+        images: Images (B, 3, H, W), float32.
+        targets: Target images of the same shape.
+        beta: Size of the square: it holds frequencies up to floor(beta min(H, W)) cycles per image
+            in each direction, and always the mean. A beta of 0 changes nothing.
+
+    Returns:
+        Images (B, 3, H, W), float32.
     """
     assert 0 <= beta < 0.5 and images.shape == targets.shape
     if not beta:
@@ -120,12 +133,12 @@ Counts = npt.NDArray[np.int64]
 
 
 def count_levels(colours: Colors) -> Counts:
-    """How often each channel of colours (N, 3) has each level (3, 256)."""
+    """Return the histogram (3, 256) of each channel of colors (N, 3)."""
     return np.stack([np.bincount(channel, minlength=NUM_LEVELS) for channel in colours.T])
 
 
 def transfer_levels(source: Counts, target: Counts) -> Map:
-    """Tables (3, 256): the target's level, between two if need be, for each of the source's."""
+    """Return tables (3, 256) that map each source level to the target's level, interpolated."""
     tables = []
     for q_s, q_t, seen in zip(_quantiles(source), _quantiles(target), target > 0, strict=True):
         tables.append(np.interp(q_s, q_t[seen], np.flatnonzero(seen)))
@@ -133,12 +146,12 @@ def transfer_levels(source: Counts, target: Counts) -> Map:
 
 
 def match_levels(images: Tensor, tables: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of whole numbers in 0..255 through `tables` (B, 3, 256)."""
+    """Apply tables (B, 3, 256) to images (B, 3, H, W) with integer values in 0..255."""
     return tables.gather(2, images.flatten(2).long()).view(images.shape)
 
 
 def _quantiles(counts: Counts) -> npt.NDArray[np.float64]:
-    """Fraction of pixels below each level, and half of those at it (3, 256)."""
+    """Return the fraction of pixels below each level plus half of those at it, (3, 256)."""
     below = counts.cumsum(1) - counts
     quantiles: npt.NDArray[np.float64] = (below + counts / 2) / counts.sum(1, keepdims=True)
     return quantiles
@@ -147,30 +160,31 @@ def _quantiles(counts: Counts) -> npt.NDArray[np.float64]:
 RGB_TO_LMS = np.array(
     [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]]
 )
-"""Eq. 4; its rows sum to one, nearly, so that 0..255 stays in it."""
+"""Eq. 4; its rows sum to about one, which keeps 0..255 in range."""
 LMS_TO_LAB = np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]]) / np.sqrt([[3], [6], [2]])
-"""Eq. 6: an orthogonal turn of the logarithms."""
+"""Eq. 6: an orthogonal transform of the logarithms."""
 _DARKEST, _reinhard_WHITE, _SPREAD = 1.0, 255.0, 1 / 255
 
 
 @dataclass(frozen=True)
 class LabStatistics:
-    """Of a domain's colours in l alpha beta, with natural logarithms."""
+    """Mean and standard deviation of a domain's colors in l alpha beta, with natural logarithms."""
 
     mean: tuple[float, ...]
+    """Mean (3,)."""
     std: tuple[float, ...]
-    """At least a grey level's, so that a domain of one colour has a map too."""
+    """Standard deviation (3,), at least that of one gray level so that it can be inverted."""
 
 
 def lab_statistics(colours: Colors) -> LabStatistics:
-    """Of colours (N, 3)."""
+    """Return the l alpha beta statistics of colors (N, 3)."""
     lms = (colours.astype(np.float64) @ RGB_TO_LMS.T).clip(min=_DARKEST)
     lab = np.log(lms) @ LMS_TO_LAB.T
     return LabStatistics(tuple(lab.mean(0).tolist()), tuple(lab.std(0).clip(min=_SPREAD).tolist()))
 
 
 def transfer_lab(source: LabStatistics, target: LabStatistics) -> Map:
-    """Map (3, 4) of ln(LMS) that gives source colours the target's statistics."""
+    """Return the affine map (3, 4) of ln(LMS) that gives source colors the target's statistics."""
     scale = np.array(target.std) / np.array(source.std)
     matrix = LMS_TO_LAB.T @ np.diag(scale) @ LMS_TO_LAB
     add = LMS_TO_LAB.T @ (np.array(target.mean) - scale * np.array(source.mean))
@@ -178,9 +192,9 @@ def transfer_lab(source: LabStatistics, target: LabStatistics) -> Map:
 
 
 def reinhard(images: Tensor, maps: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of 0..255 through `maps` (B, 3, 4) of ln(LMS).
+    """Apply affine maps (B, 3, 4) of ln(LMS) to images (B, 3, H, W) in 0..255.
 
-    No cone takes in more than it does of white.
+    Cone responses are limited to those of white.
     """
     there = torch.from_numpy(RGB_TO_LMS).float().to(images.device)
     back = torch.from_numpy(np.linalg.inv(RGB_TO_LMS)).float().to(images.device)
@@ -189,9 +203,9 @@ def reinhard(images: Tensor, maps: Tensor) -> Tensor:
 
 
 DENSE = 0.15 * np.log(10)
-"""Least length of an optical density that is looked at: the paper's .15, which is decadic."""
+"""Smallest norm of an optical density that is used: .15 in the paper, which uses log10."""
 EXTREME = 1.0
-"""Percentile of angles, and of amounts from above, that stands for the extreme."""
+"""Percentile of the angles (and, from above, of the amounts) that counts as extreme."""
 _macenko_DARKEST = 1.0
 _LEAST_PIXELS, _LEAST_RAD, _LEAST_AMOUNT = 100, 0.05, 0.05
 Array = npt.NDArray[np.float64]
@@ -199,18 +213,21 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StainMatrix:
-    """Of a domain."""
+    """Background and dyes of a domain."""
 
     white: Array
-    """Intensity of the background (3,), of 255."""
+    """Intensity of the background (3,), in 0..255."""
     dyes: Array
-    """Densities of a unit of the nuclei's dye, the red cells' and what neither explains (3, 3)."""
+    """Unit densities of the nuclear dye, the red cells' dye and the residual, as rows (3, 3)."""
     amounts: Array
     """Extreme amounts of the two dyes (2,)."""
 
 
 def find_stains(colours: Colors) -> StainMatrix:
-    """Of colours (N, 3). Where they show fewer than two dyes, the directions of a Giemsa stain."""
+    """Estimate the stains of colors (N, 3).
+
+    If the colors show fewer than two dyes, the directions of a Giemsa stain are used.
+    """
     intensity = colours.astype(np.float64).clip(min=_macenko_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
     density = np.log(white / intensity)
@@ -220,7 +237,7 @@ def find_stains(colours: Colors) -> StainMatrix:
 
 
 def transfer_stains(source: StainMatrix, target: StainMatrix) -> Map:
-    """Map (3, 4) of ln(intensity) that gives source pixels the target's dyes and white."""
+    """Return the affine map (3, 4) of ln(intensity) that gives the target's dyes and white."""
     scale = np.append(target.amounts / source.amounts, 1.0)
     matrix = target.dyes.T @ np.diag(scale) @ np.linalg.inv(source.dyes.T)
     add = np.log(target.white) - matrix @ np.log(source.white)
@@ -228,12 +245,12 @@ def transfer_stains(source: StainMatrix, target: StainMatrix) -> Map:
 
 
 def macenko(images: Tensor, maps: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of 0..255 through `maps` (B, 3, 4) of ln(intensity)."""
+    """Apply affine maps (B, 3, 4) of ln(intensity) to images (B, 3, H, W) in 0..255."""
     return stain_affine(images.flatten(2).clone(), maps).view(images.shape)
 
 
 def _dyes(density: Array) -> Array:
-    """Unit directions of the dyes in densities (N, 3), as rows (3, 3)."""
+    """Return unit directions of the dyes and the residual, as rows (3, 3), of densities (N, 3)."""
     if len(density) < _LEAST_PIXELS:
         return stain_matrix().numpy()
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
@@ -250,39 +267,54 @@ def _dyes(density: Array) -> Array:
 
 _WHITE = 255.0
 Restyle = Callable[[Tensor, Tensor], Tensor]
-"""Images (B, 3, H, W) of 0..255 and what moves them (B, ...) to images in the target's style."""
+"""Function from images (B, 3, H, W) in 0..255 and style values (B, ...) to restyled images."""
 Lookup = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""What moves the samples (B, ...), of their domains, targets and a uniform number each (B,)."""
+"""Function from domains, targets and uniform numbers, each (B,), to style values (B, ...)."""
 
 
 @dataclass(frozen=True)
 class StyleTransfer:
-    """From the images of a batch to their targets' style."""
+    """Style transfer of one batch, with all random numbers drawn."""
 
     restyle: Restyle
+    """Applies a style in full."""
     values: Tensor
-    """What moves each sample (B, ...)."""
+    """Style values of each sample (B, ...)."""
     part: Tensor
-    """Of the way that each sample goes (B, 1, 1, 1)."""
+    """Fraction of the way to the target (B, 1, 1, 1)."""
 
     def apply(self, images: Tensor, some: slice) -> Tensor:
-        """Images (b, 3, H, W), a slice of the batch, part of the way; straight, pixel by pixel."""
+        """Interpolate linearly between images and their restyled versions, pixel by pixel.
+
+        Args:
+            images: Images (b, 3, H, W) in 0..255, a slice of the batch.
+            some: The slice of the batch.
+        """
         end = self.restyle(images, self.values[some]).clamp(0, _WHITE)
         return images.lerp(end, self.part[some])
 
 
 @dataclass(frozen=True)
 class TargetStyleSampler:
-    """A way from every source domain to every target."""
+    """Style transfers from every source domain to every target."""
 
     restyle: Restyle
+    """Applies a style in full."""
     lookup: Lookup
+    """Returns the style values of samples."""
     num_targets: int
 
     def draw(
         self, changes: Tensor, domains: Tensor, strength: float, device: torch.device
     ) -> StyleTransfer:
-        """The way of samples by the rows of `draw_changes`, their domains (B,) in hand."""
+        """Draw the style transfer of a batch.
+
+        Args:
+            changes: Uniform numbers (B, draws) of `draw_augmentation_params`.
+            domains: Source domain of each sample (B,).
+            strength: Upper limit of the fraction of the way to a target.
+            device: Device of the batch.
+        """
         which, rest = draw_target_fraction(changes, self.num_targets)
         values = self.lookup(domains, which, rest)
         part = draw_uniform(changes, strength).float()[:, None, None, None]
@@ -294,7 +326,13 @@ class TargetStyleSampler:
 
 
 def build_style_sampler(name: str, source: Table, targets: Sequence[Table]) -> TargetStyleSampler:
-    """Of an `Augmentation.target_style` other than "colours", from the training images."""
+    """Build the sampler of a target style from training images.
+
+    Args:
+        name: An `Augmentation.target_style` other than "colours".
+        source: Images of the source domains.
+        targets: Images of each target.
+    """
     if name == "fourier":
         return TargetStyleSampler(_swap, _random_images(targets), len(targets))
     measure, lead, restyle = _BY_MAPS[name]
@@ -304,7 +342,7 @@ def build_style_sampler(name: str, source: Table, targets: Sequence[Table]) -> T
 
 
 def _random_images(targets: Sequence[Table]) -> Lookup:
-    """Looks up pixels (B, H, W, 3) uint8 of a random image of each sample's target."""
+    """Return a lookup of pixels (B, H, W, 3), uint8, of a random image of each sample's target."""
     table, lengths = concatenate(targets), torch.tensor([len(target) for target in targets])
     firsts = lengths.cumsum(0) - lengths
 
@@ -324,4 +362,4 @@ _BY_MAPS: dict[str, tuple[Callable[[Colors], Any], Callable[[Any, Any], Map], Re
     "macenko": (find_stains, transfer_stains, macenko),
     "histogram": (count_levels, transfer_levels, match_levels),
 }
-"""What is measured of a domain's colours, what leads from one to another, and what obeys that."""
+"""By style: how to measure a domain's colors, derive a map, and apply the map."""

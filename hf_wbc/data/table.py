@@ -1,7 +1,7 @@
-"""A table: rows in memory-mapped chunks, read by any list of row numbers into one tensor.
+"""A table of images or features in memory-mapped chunks, with random access to rows.
 
-It holds images as uint8 pixels or embedded features as float32, and of each row its label, domain
-and image id. Nothing is decoded here: a batch is one copy of the rows it names.
+It stores images as uint8 pixels or embedded features as float32, and the label, domain and image id
+of each row. Nothing is decoded on access: a batch is a copy of its rows.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ class Table:
     """N rows of one shape: (H, W, 3) uint8 pixels, or (d,) float32 features."""
 
     chunks: tuple[np.ndarray, ...]
-    """The rows in order, each chunk (n, *shape); usually views of memory-mapped files."""
+    """Rows in order as chunks (n, *shape), usually views of memory-mapped files."""
     labels: np.ndarray
-    """Class ids (N,), int64; -1 is unlabelled."""
+    """Class ids (N,), int64; -1 is unlabeled."""
     domains: np.ndarray
-    """Index into `domain_names` (N,), int64."""
+    """Indices into `domain_names` (N,), int64."""
     image_ids: list[str]
-    """The archive's own file name of each row."""
+    """File name of each row in the original archive."""
     domain_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -49,14 +49,20 @@ class Table:
     def unlabeled(
         cls, rows: np.ndarray, image_ids: Sequence[str] | None = None, name: str = "images"
     ) -> Self:
-        """Rows (N, ...) of one domain whose labels nobody knows; `image_ids` None names none."""
+        """Return a table of unlabeled rows (N, ...) of one domain.
+
+        Args:
+            rows: Pixels or features (N, ...).
+            image_ids: Id of each row; None leaves them empty.
+            name: Name of the domain.
+        """
         zeros = np.zeros(len(rows), np.int64)
         ids = [""] * len(rows) if image_ids is None else list(image_ids)
         return cls((rows,), zeros + UNLABELED, zeros, ids, (name,))
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """The first row of each chunk, and the number of rows."""
+        """First row of each chunk, followed by the number of rows."""
         return np.cumsum([0, *map(len, self.chunks)])
 
     def __len__(self) -> int:
@@ -69,13 +75,21 @@ class Table:
 
     @property
     def is_pixels(self) -> bool:
-        """True for uint8 images, False for features."""
+        """Whether the rows are uint8 images, not features."""
         return self.chunks[0].dtype == np.uint8
 
     def batch(self, indices: np.ndarray, *, pinned: bool = False) -> Tensor:
-        """Rows `indices` (B,) as (B, *shape), uint8 or float32, in the order asked for.
+        """Copy rows into one tensor.
 
-        `pinned` puts them in page-locked memory, from which a copy to a GPU need not wait.
+        Args:
+            indices: Row numbers (B,), in the order of the result.
+            pinned: Use page-locked memory, which allows an asynchronous copy to a GPU.
+
+        Returns:
+            Rows (B, *shape), uint8 or float32.
+
+        Raises:
+            IndexError: If a row number is out of range.
         """
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
@@ -96,7 +110,14 @@ class Table:
 def feature_table(
     features: np.ndarray, labels: np.ndarray, image_ids: Sequence[str], domain_name: str
 ) -> Table:
-    """Embedded features (N, d) of one domain."""
+    """Return a table of embedded features of one domain.
+
+    Args:
+        features: Features (N, d).
+        labels: Class ids (N,); -1 is unlabeled.
+        image_ids: Id of each row.
+        domain_name: Name of the domain.
+    """
     return Table(
         chunks=(np.ascontiguousarray(features, dtype=np.float32),),
         labels=np.asarray(labels, dtype=np.int64),
@@ -107,7 +128,7 @@ def feature_table(
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
-    """One table after the other; tables that name the same domain share its index."""
+    """Concatenate tables; those that name the same domain share its index."""
     if not tables:
         raise ValueError("no tables to concatenate; name at least one dataset")
     names = tuple(dict.fromkeys(name for table in tables for name in table.domain_names))

@@ -1,1 +1,1 @@
-"""Pictures from plain tables and arrays; each function returns a matplotlib figure."""
+"""Plots of tables and arrays; each function returns a matplotlib figure."""

@@ -1,11 +1,13 @@
-"""Reliability diagrams: how often a model is right, against how sure it says that it is.
+"""Reliability diagrams and risk-coverage curves of models.
 
-A panel for each model; on the diagonal it is as often right as it says, below it is too sure.
+A reliability diagram shows the accuracy of a model against its confidence. On the diagonal the two
+agree; below it, the model is overconfident.
 
-Risk-coverage curves: errors among the cells that are answered, when the least sure are not.
-
-The further down and the flatter, the better a reject option works; the end on the right is the
-error of a model that answers for every cell (El-Yaniv & Wiener 2010)."""
+A risk-coverage curve shows the error rate among the most confident predictions as more cells are
+answered (El-Yaniv & Wiener 2010, "On the foundations of noise-free selective classification"). The
+lower and flatter the curve, the better a reject option works. Its right end is the error rate of a
+model that answers for every cell.
+"""
 
 from collections.abc import Mapping
 
@@ -22,17 +24,23 @@ COLUMNS = 3
 HEIGHT_IN = 2.3
 NUM_BINS = 10
 FEWEST = 20
-"""Images of a bin; fewer say nothing."""
+"""Smallest number of images in a bin."""
 
 Sureness = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""Confidence (N,) in the predicted class, and whether it is right (N,)."""
+"""Confidence (N,) in the predicted class, and whether the prediction is correct (N,)."""
 
 
 def draw_reliability(models: Mapping[str, Mapping[str, Sureness]]) -> Figure:
-    """Models by name, each with its images by kind, such as source and target.
+    """Draw a reliability diagram for each model.
 
-    Every dot holds as many images as the others of its curve; bars are 95 % intervals (Wilson). The
-    number is the mean gap between confidence and accuracy, over the dots. ValueError for none.
+    Each dot of a curve represents equally many images, and bars are 95 % Wilson intervals. The
+    legend gives the mean gap between confidence and accuracy over the dots.
+
+    Args:
+        models: By model name, the predictions for each kind of images, such as source and target.
+
+    Raises:
+        ValueError: If there are no models.
     """
     if not models:
         raise ValueError("no model to draw; give at least one")
@@ -54,7 +62,7 @@ def draw_reliability(models: Mapping[str, Mapping[str, Sureness]]) -> Figure:
 def binned(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], num_bins: int = NUM_BINS
 ) -> NDArray[np.float64]:
-    """Mean confidence, part that is right, and images of bins that hold alike many (B, 3)."""
+    """Return mean confidence, accuracy and number of images of equally filled bins, (B, 3)."""
     num_bins = max(1, min(num_bins, len(confidence) // FEWEST))
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, num_bins)
@@ -62,7 +70,7 @@ def binned(
 
 
 def calibration_gap(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean gap of confidence and accuracy over the bins, weighted by their images."""
+    """Return the mean gap between confidence and accuracy over the bins, weighted by images."""
     bins = binned(confidence, right)
     return float(np.average(np.abs(bins[:, 0] - bins[:, 1]), weights=bins[:, 2]))
 
@@ -70,7 +78,16 @@ def calibration_gap(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -
 def wilson(
     part: NDArray[np.float64], num: NDArray[np.float64], z: float = 1.96
 ) -> NDArray[np.float64]:
-    """The 95 % interval of a part seen in `num` draws (2, B) (Wilson 1927)."""
+    """Return the score interval of a proportion (Wilson 1927).
+
+    Args:
+        part: Observed proportions (B,).
+        num: Numbers of trials (B,).
+        z: Quantile of the normal distribution; 1.96 gives 95 % intervals.
+
+    Returns:
+        Lower and upper limits (2, B).
+    """
     centre = (part + z**2 / (2 * num)) / (1 + z**2 / num)
     half = z * np.sqrt(part * (1 - part) / num + z**2 / (4 * num**2)) / (1 + z**2 / num)
     return np.clip(np.stack([centre - half, centre + half]), 0, 1)
@@ -101,19 +118,25 @@ RISK_COVERAGE_HEIGHT_IN = 2.7
 LEGEND_ROW_IN = 0.22
 LEGEND_COLUMNS = 3
 LEAST = 10
-"""Answered images below which the risk is a matter of chance and is not drawn."""
+"""Smallest number of answered images for which the risk is drawn."""
 
 FINE = 0.05
-"""Risk below which its axis tells tenths of a percent."""
+"""Upper limit of the risk axis below which its labels have one decimal."""
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Coverage (N,), ascending to 1 in steps of an image, and the risk (N,) at it."""
+"""Coverage (N,), ascending to 1 in steps of one image, and the risk (N,) at each coverage."""
 
 
 def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """A panel for each set of images, by title, and in it a curve for each model.
+    """Draw risk-coverage curves, with one panel per set of images.
 
-    The legend gives each curve's area: the mean risk over all coverages. ValueError for none.
+    The legend gives the area under each curve, the mean risk over all coverages.
+
+    Args:
+        panel_models: By panel title, the curve of each model.
+
+    Raises:
+        ValueError: If there are no panels.
     """
     if not panel_models:
         raise ValueError("no images to draw; give at least one panel")

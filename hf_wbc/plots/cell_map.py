@@ -1,7 +1,7 @@
-"""A map of cells (UMAP or another plane), coloured by class or by domain.
+"""Two-dimensional maps of cells, such as UMAP embeddings, colored by class or by domain.
 
-Two maps of the same points, one by each, show whether cells lie by what they are or by where they
-were photographed.
+Drawn side by side for the same points, the two maps show whether cells cluster by class or by
+laboratory.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ LEGEND_IN = 2.6
 EDGE_IN = 0.12
 UNKNOWN = "#c9ced4"
 RARE = 0.02
-"""Part of all cells below which a kind would be lost among the others."""
-# The neutrophil line darkens with maturity; the others keep their lineage's colour.
+"""Share of all cells below which a kind is drawn on top of the others."""
+# The neutrophil line darkens with maturity; other classes keep the color of their lineage.
 CLASS_COLOURS = {
     "myeloblast": "#a8d52f",
     "promyelocyte": "#66c05a",
@@ -51,7 +51,12 @@ DOMAIN_COLOURS = (
 
 
 def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figure:
-    """Points (N, 2) in the colours of their classes (N,); -1 is unlabelled and grey."""
+    """Draw cells in the colors of their classes.
+
+    Args:
+        xy: Coordinates (N, 2).
+        labels: Class ids (N,); -1 is unlabeled and drawn in gray.
+    """
     order = [index for index in lineage_order(NAMES) if (labels == index).any()]
     names = [NAMES[index] for index in order]
     place = np.full(len(NAMES) + 1, -1)
@@ -63,9 +68,15 @@ def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figu
 def draw_domains_map(
     xy: NDArray[np.float32], domains: NDArray[np.int64], names: Sequence[str]
 ) -> Figure:
-    """Points (N, 2) in the colours of their domains (N,), which index `names`.
+    """Draw cells in the colors of their domains.
 
-    ValueError for more domains than there are colours that can be told apart.
+    Args:
+        xy: Coordinates (N, 2).
+        domains: Indices into `names` (N,).
+        names: Names of the domains.
+
+    Raises:
+        ValueError: If there are more domains than distinguishable colors.
     """
     if len(names) > len(DOMAIN_COLOURS):
         raise ValueError(
@@ -103,7 +114,7 @@ def _draw(
 def _points(
     axes: Axes, xy: NDArray[np.float32], kinds: NDArray[np.int64], colours: Sequence[str]
 ) -> None:
-    """In a mixed order, so that no kind hides another; the unknown lie below, the rare above."""
+    """Draw points in random order, so that no kind hides another, unlabeled first and rare last."""
     mixed = np.random.default_rng(0).permutation(len(xy))
     rare = np.bincount(kinds + 1, minlength=len(colours) + 1) < RARE * len(xy)
     height = np.where(kinds < 0, 0, 1 + rare[kinds + 1])

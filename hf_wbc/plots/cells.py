@@ -1,7 +1,7 @@
-"""Schematic cells of the eleven classes, as a stained smear shows them, drawn to one scale.
+"""Schematic drawings to scale of the eleven classes, as they appear in a stained smear.
 
-A nucleus is a union of discs, so that any shape from a blast's ball to a neutrophil's lobes is a
-list of (x, y, radius), in fractions of the cell's radius.
+A nucleus is a union of discs: a list of (x, y, radius), in fractions of the cell's radius, can
+represent any shape from the round nucleus of a blast to the lobes of a neutrophil.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class Granules:
 
 @dataclass(frozen=True)
 class CellStyle:
-    """How a class looks."""
+    """Appearance of a class."""
 
     diameter_um: float
-    """Typical, on a smear."""
+    """Typical diameter on a smear in um."""
     cytoplasm: str
     nucleus: tuple[Disc, ...]
     chromatin: str = CHROMATIN
@@ -44,20 +44,29 @@ class CellStyle:
 
 
 def line(start: Disc, end: Disc, num: int = 24) -> tuple[Disc, ...]:
-    """Discs from one to another."""
+    """Return `num` discs, interpolated from one disc to another."""
     return tuple((float(x), float(y), float(r)) for x, y, r in np.linspace(start, end, num=num))
 
 
 def arc(
     x: float, y: float, bend: float, first_deg: float, last_deg: float, radius: float
 ) -> tuple[Disc, ...]:
-    """Discs of one radius along a circle's arc: a kidney, a horseshoe or a band."""
+    """Return discs of equal radius along a circular arc: a kidney, a horseshoe or a band.
+
+    Args:
+        x: Center of the circle.
+        y: Center of the circle.
+        bend: Radius of the circle.
+        first_deg: Angle of the first disc in degrees.
+        last_deg: Angle of the last disc in degrees.
+        radius: Radius of the discs.
+    """
     angles = (radians(angle) for angle in np.linspace(first_deg, last_deg, 40))
     return tuple((x + bend * cos(a), y + bend * sin(a), radius) for a in angles)
 
 
 def lobes(*centres: Disc, strand: float) -> tuple[Disc, ...]:
-    """Discs joined by thin strands."""
+    """Return the given discs, joined by thin strands of radius `strand`."""
     joints = (line((*a[:2], strand), (*b[:2], strand)) for a, b in pairwise(centres))
     return centres + tuple(disc for joint in joints for disc in joint)
 
@@ -133,7 +142,18 @@ LOOKS = {
 
 
 def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float:
-    """Draw a class at (x, y) in data units; its radius. `per_um` is data units for one um."""
+    """Draw a cell of a class.
+
+    Args:
+        axes: Axes to draw on.
+        name: Class name.
+        x: Center of the cell in data units.
+        y: Center of the cell in data units.
+        per_um: Data units per um.
+
+    Returns:
+        Radius of the cell in data units.
+    """
     look = LOOKS[name]
     radius = look.diameter_um / 2 * per_um
     rim = 0.035 * 16 / look.diameter_um
@@ -172,7 +192,7 @@ def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float
 
 
 def _dots(look: CellStyle) -> list[Disc]:
-    """Granules in a sunflower's pattern, which fills a disc evenly, where they can be seen."""
+    """Return the visible granules, in a sunflower pattern that fills a disc evenly."""
     granules = look.granules
     if not granules:
         return []

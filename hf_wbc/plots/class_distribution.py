@@ -1,8 +1,4 @@
-"""Images by class and domain: who has which classes, and how unlike the priors are.
-
-How much of each class the background alone gives away.
-
-Class-prior shift: the parts of the classes at home and away, and what was estimated of it."""
+"""Class distributions: counts by domain, information in the background, and prior shift."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,14 +25,20 @@ ROW_IN = 0.42
 COLUMN_IN = 1.25
 RIGHT_IN = 1.15
 GAP = 0.12
-"""Between the matrix and its totals, in rows or columns."""
+"""Gap between the matrix and its totals, in rows or columns."""
 
 
 def draw_class_matrix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """A heatmap of counts {domain: {class name: images}}, each with its share of the domain.
+    """Draw a heatmap of the number of images by class and domain.
 
-    Classes stand in the order of lineages, and a class that a domain lacks is left blank.
-    ValueError for no domain, an unknown class, and a count below zero.
+    Each entry also shows the class's share of the domain. Classes are sorted by lineage, and
+    classes that a domain lacks are left blank.
+
+    Args:
+        counts: Number of images, as {domain: {class name: images}}.
+
+    Raises:
+        ValueError: If there are no domains, a class is unknown, or a count is negative.
     """
     table = _table(counts)
     many = len(counts) > 1
@@ -62,7 +64,7 @@ def draw_class_matrix(counts: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def _table(counts: Mapping[str, Mapping[str, int]]) -> NDArray[np.int64]:
-    """Images (11, domains), classes in lineage order."""
+    """Return the number of images (11, domains), with classes in lineage order."""
     if not counts:
         raise ValueError("no domain to draw; give at least one")
     table = np.zeros((len(NAMES), len(counts)), np.int64)
@@ -77,7 +79,7 @@ def _table(counts: Mapping[str, Mapping[str, int]]) -> NDArray[np.int64]:
 
 
 def _norm(table: NDArray[np.int64]) -> LogNorm:
-    """From the power of ten below the smallest class to the largest class."""
+    """Return a log scale from the power of ten below the smallest count to the largest count."""
     smallest = table[table > 0].min(initial=max(1, table.max()))
     low = 10 ** floor(log10(smallest))
     return LogNorm(low, max(10 * low, table.max()))
@@ -135,9 +137,14 @@ def draw_background(
     numbers: Sequence[int],
     chance: float,
 ) -> Figure:
-    """A dot a class: the part of its images that the background names rightly, with 95 % interval.
+    """Draw, for each class, how often a classifier names it correctly from the background alone.
 
-    `chance` is what guessing reaches, drawn as a line.
+    Args:
+        names: Class names.
+        recall: Recall of each class.
+        intervals: 95 % interval of each recall.
+        numbers: Number of images of each class.
+        chance: Recall of random guessing, drawn as a line.
     """
     order = lineage_order(names)
     shown_names = [names[i] for i in order]
@@ -190,10 +197,12 @@ MARKERS = "osD^"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Priors (K,) estimated without labels, with their interval (2, K)."""
+    """Class priors estimated without labels."""
 
     priors: NDArray[np.float64]
+    """Priors (K,)."""
     interval: NDArray[np.float64]
+    """Lower and upper limits of the priors (2, K)."""
 
 
 def draw_prior_shift(
@@ -202,10 +211,16 @@ def draw_prior_shift(
     target: NDArray[np.float64] | None,
     estimates: Mapping[str, Estimate],
 ) -> Figure:
-    """Shares (K,) of classes `names` in the source and, where labels are known, in the target.
+    """Draw the class priors of the source and the target, and estimates of the latter.
 
-    Below each other stand the target's true share and every estimate with its interval. ValueError
-    for shares of another number than the names.
+    Args:
+        names: Class names (K).
+        source: Priors of the source (K,).
+        target: True priors of the target (K,); None if its labels are unknown.
+        estimates: Estimates of the target priors by name.
+
+    Raises:
+        ValueError: If the number of priors differs from the number of names.
     """
     for shares in (source, target, *(estimate.priors for estimate in estimates.values())):
         if shares is not None and shares.shape != (len(names),):

@@ -1,9 +1,8 @@
-"""The confusion matrix in the order of lineages, so that an error's distance is seen at a glance.
+"""The confusion matrix in lineage order, and the F1 of each class by method as a heatmap.
 
-Neighbouring stages of the neutrophil line touch, and each lineage's own square is framed: what lies
-outside all frames is a cell of another lineage.
-
-F1 of every class by method, as a heat map: which cells a method wins, and which it loses."""
+Lineage order places neighboring stages of the neutrophil line side by side, and the block of each
+lineage is framed, so errors outside all frames are confusions between lineages.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,11 +27,15 @@ RIGHT_IN = 0.95
 
 
 def draw_confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
-    """A row a true class, a column a predicted one: fractions of the row, and counts.
+    """Draw a confusion matrix with true classes in rows and predicted classes in columns.
 
-    `scores` are those of `hf_wbc.evaluation.metrics.score`; of them `confusion`, `class_names`,
-    `macro_f1`, `num_classes`, `accuracy`, `num_images` and `merge` are shown. Classes that no image
-    has are grey.
+    Each entry shows the percentage of its row and the count. Rows of classes without images are
+    gray.
+
+    Args:
+        scores: Result of `hf_wbc.evaluation.metrics.score`, of which `confusion`, `class_names`,
+            `macro_f1`, `num_classes`, `accuracy`, `num_images` and `merge` are used.
+        title: Title of the figure.
     """
     order = lineage_order(scores["class_names"])
     names = [scores["class_names"][i] for i in order]
@@ -112,10 +115,17 @@ GAP = 0.18
 def draw_class_f1(
     methods: Mapping[str, Mapping[str, float]], macro_f1: Mapping[str, float]
 ) -> Figure:
-    """A row for each method, in the order given; {method: {class name: F1}} and macro-F1 by method.
+    """Draw a heatmap of F1 by method and class, with macro-F1 in the first column.
 
-    Columns stand in the order of lineages, macro-F1 first; the best of a column is bold. A class
-    that a method has no score of is grey. ValueError for no method.
+    Classes are sorted by lineage, and the best value of each column is bold. A class for which a
+    method has no score is gray.
+
+    Args:
+        methods: F1, as {method: {class name: F1}}, in the order of the rows.
+        macro_f1: Macro-F1 by method.
+
+    Raises:
+        ValueError: If there are no methods.
     """
     if not methods:
         raise ValueError("no method to draw; give at least one")
@@ -146,7 +156,7 @@ def draw_class_f1(
 def _column(
     axes: Axes, x: float, name: str, values: Sequence[float | None], bold: bool = False
 ) -> None:
-    """Squares coloured and written by their F1, below a slanted name."""
+    """Draw a column of F1 values as colored squares below a slanted name."""
     label = axes.text(x + 0.5, -0.42, name, size=10, color=INK)
     label.set(rotation=40, rotation_mode="anchor", ha="left", va="center")
     label.set_fontweight("bold" if bold else "normal")

@@ -1,6 +1,7 @@
-"""A page in one file: its template rendered, its pictures inside; it loads nothing.
+"""Self-contained HTML pages: rendered templates with embedded images and no external resources.
 
-Drawings are WebP of few colours, without loss, clouds of points with some; every browser shows it.
+Line drawings are lossless WebP with few colors, and scatter plots are lossy WebP, which all current
+browsers support.
 """
 
 import base64
@@ -20,28 +21,37 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PICTURE_PX = 1500
-"""Widest drawing; a page shows it at half, for screens of two dots a pixel."""
+"""Largest width of a drawing; it is displayed at half the size for high-density screens."""
 POINTS_PX = 1200
+"""Largest width of a scatter plot in pixels."""
 QUALITY = 70
 NUM_COLOURS = 32
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in a page."""
+    """An image embedded in a page."""
 
     uri: str
+    """Data URI of the image."""
     width: int
-    """On the page, in CSS pixels; a screen of two dots a pixel shows all that is in it."""
+    """Display width in CSS pixels, half of the image's width."""
     height: int
+    """Display height in CSS pixels, half of the image's height."""
     alt: str
-    """What it shows, for those who cannot see it."""
+    """Alternative text."""
 
 
 def render_page(
     template: str, filters: Mapping[str, Callable[..., Any]], values: Mapping[str, Any]
 ) -> str:
-    """A shipped template with its values, escaped; a missing one is an error."""
+    """Render a shipped Jinja template with escaped values; undefined values raise an error.
+
+    Args:
+        template: Path of the template among the shipped files.
+        filters: Additional filters by name.
+        values: Values of the template by name.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -53,9 +63,12 @@ def render_page(
 
 
 def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
-    """A figure as part of a page; the same figure gives the same bytes.
+    """Convert a figure to an embedded image, deterministically.
 
-    `points` is a cloud of points, which would be large without loss.
+    Args:
+        figure: The figure.
+        alt: Alternative text.
+        points: Whether the figure is a scatter plot, which uses lossy compression.
     """
     image = _drawn(figure, POINTS_PX if points else PICTURE_PX)
     if points:
@@ -66,7 +79,7 @@ def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
 
 
 def png(figure: "Figure") -> bytes:
-    """A figure as a file beside a page; the same figure gives the same bytes."""
+    """Return a figure as the content of a PNG file, deterministically."""
     return _encoded(_few_colours(_drawn(figure, PICTURE_PX)), "PNG", optimize=True)
 
 
@@ -80,9 +93,9 @@ def _drawn(figure: "Figure", widest: int) -> "Image.Image":
 
 
 def _few_colours(image: "Image.Image") -> "Image.Image":
-    """A drawing in its most frequent colours: surfaces keep theirs, soft edges get the nearest.
+    """Reduce an image to its most frequent colors; antialiased edges get the nearest of them.
 
-    Pillow's own palettes turn white into a pale grey.
+    Pillow's own palettes would turn white into pale gray.
     """
     from PIL import Image
 
@@ -99,20 +112,20 @@ def _few_colours(image: "Image.Image") -> "Image.Image":
 
 
 def data_uri(image: "Image.Image", kind: str, **options: Any) -> str:
-    """An image's bytes as a URI, without any metadata."""
+    """Return an image as a data URI without metadata."""
     bytes_ = base64.b64encode(_encoded(image, kind, **options)).decode()
     return f"data:image/{kind.lower()};base64,{bytes_}"
 
 
 def _encoded(image: "Image.Image", kind: str, **options: Any) -> bytes:
     bare, buffer = image.copy(), io.BytesIO()
-    bare.info = {}  # Pillow would write a comment on
+    bare.info = {}  # otherwise Pillow copies an existing comment
     bare.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def code(sentence: str) -> "Markup":
-    """A sentence whose `names` are set as code."""
+    """Escape a sentence and set text in `backticks` as code."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))

@@ -1,4 +1,4 @@
-"""The eleven classes in the tree of blood cells, with the neutrophil line as a chain of stages."""
+"""Diagram of the eleven classes in the tree of blood cells, with the neutrophil line in stages."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,18 +11,18 @@ from hf_wbc.taxonomy import CLASSES, class_id
 
 HEIGHT_IN = 6.0
 PER_UM = 0.046
-"""Inches for one um; all coordinates below are inches."""
+"""Inches per um; all coordinates below are in inches."""
 BAND_X = (1.55, 8.9)
 BLOOD_X = 6.34
 DASHED = (0, (4, 2))
-# Each lineage's band as (bottom, top).
+# Band of each lineage as (bottom, top).
 BANDS = {
     "lymphoid": (4.94, 5.62),
     "erythroid": (4.18, 4.84),
     "monocytic": (3.22, 4.08),
     "granulocytic": (0.1, 3.12),
 }
-# Where the end points of the lineages stand, and the stages before them that are no classes.
+# End points of the lineages as (x, y), with earlier stages that are not classes.
 ROWS = {
     "lymphocyte_typical": (8.3, 5.28, "lymphoblast, prolymphocyte"),
     "erythroblast": (5.69, 4.51, "proerythroblast"),
@@ -30,17 +30,17 @@ ROWS = {
     "eosinophil": (8.3, 2.76, "eosinophilic myelocyte to band"),
     "basophil": (8.3, 2.08, "basophilic myelocyte to band"),
 }
-# Where the stages of the neutrophil line stand.
+# Positions of the stages of the neutrophil line.
 CHAIN_X = (2.2, 3.38, 4.54, 5.69, 7.05, 8.3)
 CHAIN_Y = 1.14
-# Progenitors as (x, y, x of the fork, label); a fork reaches the next node and the rows above.
+# Progenitors as (x, y, x of the fork, label); a fork leads to the next node and the rows above.
 STEM = (0.2, 4.9, 0.42, "stem\ncell")
 MYELOID = (0.62, 4.1, 0.86, "myeloid")
 GRANULOCYTE_MONOCYTE = (1.06, 3.0, 1.3, "granulocyte-\nmonocyte")
 
 
 def draw_lineage() -> Figure:
-    """The diagram; every class with its id, the neutrophil line with its stages."""
+    """Draw the diagram, with the id of each class and the stages of the neutrophil line."""
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH_IN), ylim=(0, HEIGHT_IN), aspect="equal")

@@ -1,7 +1,7 @@
-"""A sheet of cells, a row a class and a block of columns a domain, with their 25 um squares.
+"""A sheet of sample cells with classes in rows, domains in blocks of columns, and 25 um squares.
 
-All frames with a known scale are drawn to one scale, so that cells of different laboratories can be
-compared; the square shows what training sees of them.
+All frames of known scale are drawn to the same scale, so that cells of different laboratories are
+comparable. The square marks what training sees.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,33 +23,42 @@ TOP_IN = 0.55
 NARROWEST_IN = 0.7
 WIDEST_IN = 1.2
 FILL = 0.95
-"""How much of its slot the widest frame takes."""
+"""Fraction of a slot that the widest frame fills."""
 PALE = 0.5
-"""How much of its colour a frame keeps outside the square."""
+"""Fraction of its color that a frame keeps outside the square."""
 GAP = 0.25
-"""Between two domains, in columns."""
+"""Gap between two domains, in columns."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One original frame."""
+    """An original frame."""
 
     pixels: NDArray[np.uint8]
-    """RGB (H, W, 3)."""
+    """Pixels (H, W, 3), uint8."""
     label: str
     """Class name."""
     domain: str
+    """Name of the domain."""
     um_per_px: float | None
-    """None where the cell fills the frame and the scale is unknown: no square, no bar."""
+    """Scale in um per pixel; None if unknown because the cell fills the frame (no square drawn)."""
 
 
 def draw_sample_sheet(
     frames: Iterable[Frame], per_class: int = 4, square_um: float = 25.0
 ) -> Figure:
-    """Up to `per_class` frames of each class and domain, in the order in which they come.
+    """Draw the first frames of each class and domain.
 
-    Classes stand in the order of lineages, those without a frame are left out. ValueError for no
-    frame, an unknown class, a scale that is not positive, and pixels that are not RGB.
+    Classes are sorted by lineage, and classes without a frame are omitted.
+
+    Args:
+        frames: Frames to choose from.
+        per_class: Largest number of frames per class and domain.
+        square_um: Side of the marked square in um.
+
+    Raises:
+        ValueError: If there are no frames, a class is unknown, a scale is not positive, or pixels
+            are not RGB.
     """
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}; it must be at least 1")
@@ -79,7 +88,7 @@ def draw_sample_sheet(
 
 
 def _shelved(frames: Iterable[Frame], per_class: int) -> dict[tuple[str, str], list[Frame]]:
-    """The frames to draw by domain and class."""
+    """Return the frames to draw by domain and class."""
     shelves: dict[tuple[str, str], list[Frame]] = {}
     for frame in frames:
         class_id(frame.label)
@@ -96,7 +105,7 @@ def _shelved(frames: Iterable[Frame], per_class: int) -> dict[tuple[str, str], l
 
 
 def _grid(names: Sequence[str], num_domains: int, per_class: int) -> tuple[Figure, Axes, float]:
-    """A figure, axes in which a slot for a frame is one unit wide and high, and its inches."""
+    """Return a figure, axes with slots one unit wide and high, and the inches of a unit."""
     columns = per_class * num_domains + GAP * (num_domains - 1)
     slot_in = min(WIDEST_IN, max(NARROWEST_IN, (WIDTH_IN - CLASS_ROWS_COMPACT_IN - 0.1) / columns))
     width, side = CLASS_ROWS_COMPACT_IN + slot_in * columns + 0.1, slot_in * len(names)
@@ -111,7 +120,7 @@ def _grid(names: Sequence[str], num_domains: int, per_class: int) -> tuple[Figur
 
 
 def _size_um(frame: Frame, square_um: float) -> tuple[float, float]:
-    """Width and height in um; a frame that the cell fills is drawn as wide as the square."""
+    """Return width and height in um; a frame of unknown scale is as wide as the square."""
     height, width = frame.pixels.shape[:2]
     scale = frame.um_per_px or square_um / max(height, width)
     return width * scale, height * scale
@@ -122,7 +131,7 @@ def _widest_um(frame: Frame, square_um: float) -> float:
 
 
 def _draw(axes: Axes, frame: Frame, x: float, y: float, view_um: float, square_um: float) -> None:
-    """The frame centred at (x, y), what lies outside its square paled."""
+    """Draw a frame centered at (x, y), with paler colors outside its square."""
     per_um = FILL / view_um
     half_x, half_y = (size * per_um / 2 for size in _size_um(frame, square_um))
     extent = (x - half_x, x + half_x, y + half_y, y - half_y)
@@ -137,7 +146,7 @@ def _draw(axes: Axes, frame: Frame, x: float, y: float, view_um: float, square_u
 
 
 def _paled(frame: Frame, square_um: float) -> NDArray[np.uint8]:
-    """The pixels, mixed with white outside the central square."""
+    """Return the pixels, mixed with white outside the central square."""
     assert frame.um_per_px is not None
     height, width = frame.pixels.shape[:2]
     half = square_um / frame.um_per_px / 2
@@ -149,7 +158,7 @@ def _paled(frame: Frame, square_um: float) -> NDArray[np.uint8]:
 
 
 def _key(axes: Axes, view_um: float, square_um: float, slot_in: float) -> None:
-    """The scale bar, and what the square is, above the class names."""
+    """Draw the scale bar and the size of the square above the class names."""
     left, length = -1.35 / slot_in, BAR_UM / view_um * FILL
     axes.plot(
         [left, left + length],

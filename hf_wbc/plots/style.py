@@ -1,6 +1,7 @@
-"""What all figures share: size, class rows, panels, and saving.
+"""Shared style of the plots: accessible colors, class names and order, panels, and saving.
 
-A figure is WIDTH_IN inches wide; at a README's 850 px, a point of type is then 1.3 px.
+Colors are distinguishable for color-blind readers. Figures are WIDTH_IN inches wide; in a README of
+850 px, one point of type is then 1.3 px.
 """
 
 import io
@@ -16,7 +17,43 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_runs
+from hf_wbc.taxonomy import CLASSES
+
+# Colors of Okabe & Ito.
+LINEAGES = {
+    "granulocytic": "#009E73",
+    "monocytic": "#E69F00",
+    "erythroid": "#D55E00",
+    "lymphoid": "#56B4E9",
+}
+
+
+def lineage_order(names: Sequence[str]) -> list[int]:
+    """Return indices that sort class names by lineage, and the neutrophil line by stage."""
+    cells = {cell.name: cell for cell in CLASSES}
+
+    def key(index: int) -> tuple[int, int]:
+        cell = cells[names[index]]
+        return list(LINEAGES).index(cell.lineage), cell.maturation or 0
+
+    return sorted(range(len(names)), key=key)
+
+
+def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return (lineage, first, last) for each lineage of class names that are in lineage order."""
+    lineages = {cell.name: cell.lineage for cell in CLASSES}
+    mine = [lineages[name] for name in names]
+    return [
+        (lineage, mine.index(lineage), mine.index(lineage) + mine.count(lineage) - 1)
+        for lineage in LINEAGES
+        if lineage in mine
+    ]
+
+
+def display_names(name: str) -> str:
+    """Return the display form of a class name, such as `neutrophil, banded`."""
+    return name.replace("_", ", ", 1)
+
 
 WIDTH_IN = 9.0
 DPI = 200
@@ -27,10 +64,15 @@ FAINT = "#8a9199"
 
 
 def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: bool = False) -> None:
-    """Write class names, in lineage order, left of rows one unit high, and mark the lineages.
+    """Write class names to the left of rows one unit high, and mark their lineages.
 
-    `unit_in` is the width of the axes' unit in inches; the writing takes CLASS_ROWS_IN, or, in two
-    lines and without the lineages' names, CLASS_ROWS_COMPACT_IN.
+    The labels take CLASS_ROWS_IN, or CLASS_ROWS_COMPACT_IN if compact.
+
+    Args:
+        axes: Axes with one row per class.
+        names: Class names in lineage order.
+        unit_in: Width of a unit of the axes in inches.
+        compact: Whether to write names in two lines and omit the names of the lineages.
     """
     for row, name in enumerate(names):
         words = display_name(name).replace(", ", ",\n") if compact else display_name(name)
@@ -48,18 +90,18 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
 
 
 def mix_colors(colour: ColorType, share: float) -> tuple[float, float, float]:
-    """A colour's `share` mixed with white."""
+    """Return a color mixed with white; `share` is the fraction of the color."""
     red, green, blue = (1 - share + share * part for part in to_rgb(colour))
     return red, green, blue
 
 
 def ink_on(colour: ColorType) -> str:
-    """The type that stands out more on a colour: dark, or white."""
+    """Return the text color, dark or white, with the higher contrast on a background color."""
     return max((INK, "white"), key=lambda ink: contrast(ink, colour))
 
 
 def contrast(one: ColorType, other: ColorType) -> float:
-    """The contrast of two colours (WCAG 2), from 1 to 21."""
+    """Return the contrast ratio of two colors (WCAG 2), from 1 to 21."""
     dark, light = sorted((_luminance(one), _luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
@@ -70,7 +112,15 @@ def _luminance(colour: ColorType) -> float:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG or an SVG, the same bytes for the same figure; ValueError for another suffix."""
+    """Write a figure as PNG or SVG, deterministically.
+
+    Args:
+        figure: The figure.
+        path: File with the suffix .png or .svg.
+
+    Raises:
+        ValueError: If the suffix is different.
+    """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise ValueError(f"cannot draw {path}; name a .png or .svg file")
@@ -87,7 +137,7 @@ RIGHT_IN = 0.28
 GAP_IN = 0.78
 TITLE_IN = 0.42
 BELOW_IN = 0.55
-# Okabe & Ito's colours without the yellow, which is too pale for a line, and two more.
+# Colors of Okabe & Ito without yellow, which is too pale for lines, and three others.
 CURVES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#b8860b", "#56B4E9", "#6b4fa0", "#1f2328")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.3)))
 
@@ -95,9 +145,13 @@ DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0,
 def panels(
     titles: Sequence[str], columns: int, height_in: float, low_in: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure as wide as a page with a panel for each title, `columns` in a row.
+    """Create a figure of page width with a grid of titled panels.
 
-    Empty titles are left out; `low_in` is room below all panels.
+    Args:
+        titles: Title of each panel; an empty one is not drawn.
+        columns: Panels per row.
+        height_in: Height of a panel in inches.
+        low_in: Space below all panels in inches.
     """
     rows = -(-len(titles) // columns)
     pitch = TITLE_IN + height_in + BELOW_IN
@@ -121,7 +175,7 @@ def panels(
 
 
 def plain_axes(axes: Axes) -> None:
-    """Axes with a faint grid and no box."""
+    """Style axes with a faint grid and no box."""
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("bottom", "left"))
         spine.set_color(FAINT)
@@ -131,11 +185,11 @@ def plain_axes(axes: Axes) -> None:
 
 
 def curve_style(number: int) -> dict[str, Any]:
-    """Colour and dash of a curve: no two of the first 24 are alike."""
+    """Return the color and dash of a curve; the first 24 are all different."""
     colour = CURVES[number % len(CURVES)]
     return {"color": colour, "linestyle": DASHES[number // len(CURVES) % len(DASHES)]}
 
 
 def unframe(legend: Legend) -> None:
-    """A legend on a veil of white instead of in a box."""
+    """Replace the box of a legend by a translucent white background."""
     legend.get_frame().set(edgecolor="none", facecolor="white", alpha=0.8)

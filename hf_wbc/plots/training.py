@@ -1,7 +1,7 @@
-"""Training curves: losses, macro-F1 and the scores of unlabelled target images over the steps.
+"""Training curves: losses, macro-F1 and unsupervised scores of target images over the steps.
 
-A row for each run. The second phase, on target images alone, is shaded, and a line marks the step
-whose weights were kept.
+There is one row per run. The second phase, which uses target images only, is shaded, and a line
+marks the step whose weights were kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,20 @@ LEGEND_ROW_IN = 0.2
 LEGEND_COLUMNS = 5
 SHADE = "#f3e6d0"
 MACRO_F1 = ("source_val", "held_out", "oracle")
-"""The scores that are macro-F1 of labelled images; the others have scales of their own."""
+"""Scores that are the macro-F1 of labeled images; the others have their own scales."""
 
 History = Sequence[Mapping[str, Any]]
-"""The evaluations of a run, as its record has them."""
+"""The evaluations of a run, as stored in its record."""
 
 
 def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
-    """Runs by name: their evaluations, and the step whose weights were kept.
+    """Draw the training curves of runs.
 
-    ValueError for no run, and for one without an evaluation.
+    Args:
+        runs: By name, the evaluations of a run and the step whose weights were kept.
+
+    Raises:
+        ValueError: If there are no runs, or a run has no evaluations.
     """
     if not runs or not all(history for history, _ in runs.values()):
         raise ValueError("nothing to draw; give at least one run, each with an evaluation")
@@ -62,7 +66,7 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
 
 
 def _names(histories: Sequence[History], part: str) -> list[str]:
-    """All names of a part of the evaluations, in the order in which they come."""
+    """Return all names in a part of the evaluations, in order of appearance."""
     return list(dict.fromkeys(n for rows in histories for row in rows for n in row.get(part, {})))
 
 
@@ -75,7 +79,7 @@ def _line(
     style: Mapping[str, Any],
     scaled: bool = False,
 ) -> None:
-    """A curve of the values that are numbers; `scaled` from the least (0) to the most (1)."""
+    """Draw the finite values of a curve; `scaled` maps them to [0, 1]."""
     points = [(row["step"], row[part][name]) for row in history if name in row.get(part, {})]
     points = [point for point in points if np.isfinite(point[1])]
     if not points:
@@ -84,7 +88,7 @@ def _line(
     if scaled:
         spread = np.ptp(values)
         values = (values - values.min()) / spread if spread else np.full(len(values), 0.5)
-    # The losses of the two phases are not of one kind, and no line joins them.
+    # The losses of the two phases are not comparable, so they are not connected.
     parts = [steps > -1] if part != "loss" else [steps <= _end(history), steps > _end(history)]
     for number, these in enumerate(mask for mask in parts if mask.any()):
         words = "_" if number else label
@@ -92,12 +96,12 @@ def _line(
 
 
 def _end(history: History) -> int:
-    """The last evaluated step of the first phase."""
+    """Return the last evaluated step of the first phase."""
     return max((row["step"] for row in history if row.get("phase", "fit") == "fit"), default=0)
 
 
 def _phases(axes: Axes, history: History, kept: int) -> None:
-    """Shade the second phase, and mark the step that was kept."""
+    """Shade the second phase and mark the step that was kept."""
     first, last = _end(history), max(row["step"] for row in history)
     if last > first:
         axes.axvspan(first, last, color=SHADE, linewidth=0, zorder=0)
@@ -107,7 +111,7 @@ def _phases(axes: Axes, history: History, kept: int) -> None:
 
 
 def _legend(figure: Figure, rules: Sequence[str], low_in: float) -> None:
-    """What the third column's curves are, for all rows, and what shade and line mean."""
+    """Draw the legend of the third column, the shading and the marked step, for all rows."""
     handles: list[Line2D | Patch] = [
         Line2D([], [], marker=".", ms=5, lw=1.4, label=name, **curve_style(number))
         for number, name in enumerate(rules)
