@@ -60,9 +60,7 @@ def without_effect(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("words", [*command_lines()], ids=" ".join)
-def test_a_command_of_the_guides_parses(
-    words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_of_the_guides_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     name, *arguments = words
     assert name in COMMANDS
     if "--config" in arguments:  # the defaults of a run that somebody published on the Hub

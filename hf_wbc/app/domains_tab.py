@@ -81,12 +81,8 @@ class DomainMap:
 
 def domain_map(service: Service, slide: Slide) -> DomainMap | None:
     """Map a slide's cells; None for a model without stored training cells."""
-    from hf_wbc.evaluation.validators import (
-        nearest_neighbours,
-        own_distances,
-        principal_plane,
-        unit_rows,
-    )
+    from hf_wbc.evaluation.feature_space import nearest_neighbours, own_distances, principal_plane
+    from hf_wbc.evaluation.validators import unit_rows
     from hf_wbc.plots.cell_map import draw_domains_map
 
     gallery = service.predictor.reference_set.gallery

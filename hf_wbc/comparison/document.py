@@ -88,7 +88,7 @@ def join_names(names: Sequence[str], last: str = "and") -> str:
     """Join names for use in a sentence.
 
     Examples:
-        >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+        >>> join_names(["a", "b", "c"]), join_names(["a", "b"], "or"), join_names(["a"])
         ('a, b and c', 'a or b', 'a')
     """
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -213,7 +213,7 @@ def flatten_metrics(row: Mapping[str, Any], prefix: str = "") -> dict[str, float
     Values other than numbers are dropped.
 
     Examples:
-        >>> flat({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
+        >>> flatten_metrics({"step": 2, "loss": {"loss": 0.5}, "phase": "fit"})
         {'step': 2, 'loss/loss': 0.5}
     """
     values: dict[str, float] = {}

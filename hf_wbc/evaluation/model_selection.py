@@ -96,7 +96,7 @@ def selection_rule(name: str) -> SelectionRule:
         ValueError: If there is no such rule; lists the names that exist.
 
     Examples:
-        >>> rule("last").value({"step": 200})
+        >>> selection_rule("last").value({"step": 200})
         200.0
     """
     for candidate in RULES:
@@ -136,7 +136,8 @@ def criterion_values(scores: Scores) -> dict[str, float]:
     """Return the value of every rule for which the scores are available.
 
     Examples:
-        >>> values({"step": 2, "source_val": {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}})
+        >>> scores = {"a": {"macro_f1": 0.5}, "b": {"macro_f1": 0.7}}
+        >>> criterion_values({"step": 2, "source_val": scores})
         {'source_val': 0.6, 'last': 2.0}
     """
     found = {each.name: each.value(scores) for each in RULES}
@@ -176,8 +177,9 @@ def unlabelled_scores(
     """
     from scipy.special import softmax
 
-    from hf_wbc.evaluation import validators
-    from hf_wbc.evaluation.validators import class_ami, dev, snd
+    from hf_wbc.evaluation import target_risk, validators
+    from hf_wbc.evaluation.target_risk import dev
+    from hf_wbc.evaluation.validators import class_ami, snd
 
     assert source.labels is not None and target.labels is None
     p = softmax(np.asarray(target.logits, np.float64), axis=1)

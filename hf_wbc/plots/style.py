@@ -1,6 +1,6 @@
-"""Shared style of the plots: accessible colors, class names and order, panels, and saving.
+"""Shared style of the plots: size, class rows, panels, and saving.
 
-Colors are distinguishable for color-blind readers. Figures are WIDTH_IN inches wide; in a README of
+Figures are WIDTH_IN inches wide; in a README of
 850 px, one point of type is then 1.3 px.
 """
 
@@ -17,43 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.taxonomy import CLASSES
-
-# Colors of Okabe & Ito.
-LINEAGES = {
-    "granulocytic": "#009E73",
-    "monocytic": "#E69F00",
-    "erythroid": "#D55E00",
-    "lymphoid": "#56B4E9",
-}
-
-
-def lineage_order(names: Sequence[str]) -> list[int]:
-    """Return indices that sort class names by lineage, and the neutrophil line by stage."""
-    cells = {cell.name: cell for cell in CLASSES}
-
-    def key(index: int) -> tuple[int, int]:
-        cell = cells[names[index]]
-        return list(LINEAGES).index(cell.lineage), cell.maturation or 0
-
-    return sorted(range(len(names)), key=key)
-
-
-def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Return (lineage, first, last) for each lineage of class names that are in lineage order."""
-    lineages = {cell.name: cell.lineage for cell in CLASSES}
-    mine = [lineages[name] for name in names]
-    return [
-        (lineage, mine.index(lineage), mine.index(lineage) + mine.count(lineage) - 1)
-        for lineage in LINEAGES
-        if lineage in mine
-    ]
-
-
-def display_names(name: str) -> str:
-    """Return the display form of a class name, such as `neutrophil, banded`."""
-    return name.replace("_", ", ", 1)
-
+from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_runs
 
 WIDTH_IN = 9.0
 DPI = 200

@@ -26,7 +26,7 @@ def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: 
     now[0] = LIMITS.idle_seconds
     sessions.sweep()
     rule = SimpleNamespace(needs_images=False)
-    predictor = SimpleNamespace(loaded=SimpleNamespace(rule=rule))
+    predictor = SimpleNamespace(pretrained=SimpleNamespace(rule=rule))
     tab = ManyCells(Service(PageModel.loaded("model", cast(Any, predictor))), sessions)
     request = cast(Any, SimpleNamespace(session_hash="me"))
     if press == "correct":

@@ -75,8 +75,8 @@ def test_a_set_is_said_as_it_is() -> None:
     other = replace(one, conformal_set=(META,))
     assert "fits this class worse" in set_sentences(other, 0.1, ())[0]
     rare = set_sentences(two, 0.1, (MYELOCYTE,))[0]
-    assert rare.endswith("to say how well it fits; it may be a metamyelocyte.")
-    assert "no other class" in set_sentences(alone, 0.1, (MYELOCYTE,))[0]
+    assert rare.endswith("to judge how well it fits. The cell may be a metamyelocyte.")
+    assert "No other class" in set_sentences(alone, 0.1, (MYELOCYTE,))[0]
     assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # it is in no set here
 
 

@@ -48,5 +48,5 @@ def test_another_file_is_refused_before_anything_is_written(
     (tmp_path / "annotations.dat").write_text("a,b,c\n")
     words = ["--out", str(tmp_path / "out"), "--annotations", str(tmp_path / "annotations.dat")]
     assert main(["compare", str(runs), *words]) == 1
-    assert "holds no annotations" in capsys.readouterr().err
+    assert "contains no annotations" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

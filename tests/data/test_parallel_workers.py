@@ -15,8 +15,8 @@ from hf_wbc.data.parallel import WorkerPool, block_interrupt, num_cores
 
 ASLEEP = """
 import os, signal, time
-from hf_wbc.data.parallel import Workers
-with Workers(2, 60) as workers:
+from hf_wbc.data.parallel import WorkerPool
+with WorkerPool(2, 60) as workers:
     print(*(process.pid for process, _ in workers._processes), flush=True)
     if {ctrl_c}:
         os.killpg(0, signal.SIGINT)

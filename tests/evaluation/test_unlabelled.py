@@ -11,7 +11,8 @@ from hf_wbc.evaluation.model_selection import (
     criterion_values,
     unlabelled_scores,
 )
-from hf_wbc.evaluation.validators import dev, info_max_prior, snd
+from hf_wbc.evaluation.target_risk import dev
+from hf_wbc.evaluation.validators import info_max_prior, snd
 
 PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
 

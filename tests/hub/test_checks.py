@@ -156,7 +156,4 @@ def test_a_missing_shard_and_another_folder_are_refused(
         status == 1 and "provenance.json is missing; give a folder that `hf-wbc prepare`" in words
     )
     status, words = published("dataset", str(open_lab.folder), "--to", "lab/cells")
-    assert (
-        status == 1
-        and "contains open_lab, your own source; give its --mapping FILE" in words
-    )
+    assert status == 1 and "contains open_lab, your own source; give its --mapping FILE" in words

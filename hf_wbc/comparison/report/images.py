@@ -253,7 +253,7 @@ def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         Sorted row indices (n,).
 
     Examples:
-        >>> sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
+        >>> balanced_sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
         4
     """
     rng, kept, left = np.random.default_rng(0), [], most

@@ -176,7 +176,7 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
     Rows whose weights were picked by target labels are excluded, unless there are no others.
 
     Examples:
-        >>> choose([], "source_only")
+        >>> choose_runs([], "source_only")
         []
     """
     names = dict(zip(map(id, rows), labels(rows), strict=True))

@@ -166,7 +166,7 @@ def test_an_error_of_a_page_leaves_the_one_before(
 ) -> None:
     out = tmp_path / "report.html"
     out.write_text("before")
-    monkeypatch.setattr(page, "make_exhibits", lambda *_: 1 / 0)
+    monkeypatch.setattr(page, "make_report_images", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         render(collect([runs]), out)
     assert out.read_text() == "before"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from hf_wbc.evaluation.validators import nearest_neighbours, own_distances, principal_plane
+from hf_wbc.evaluation.feature_space import nearest_neighbours, own_distances, principal_plane
 
 
 def test_the_plane_is_the_first_two_principal_components() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from hf_wbc.evaluation import validators as module
-from hf_wbc.evaluation.validators import dev, importance_weights, weighted_risk
+from hf_wbc.evaluation import target_risk as module
+from hf_wbc.evaluation.target_risk import dev, importance_weights, weighted_risk
 
 
 def gaussians(num, shift, seed=0, d=3):
