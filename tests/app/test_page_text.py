@@ -1,4 +1,4 @@
-"""Sentences say what the numbers say."""
+"""The app's sentences agree with the numbers."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocy
 
 
 def answer(**shares: float) -> CellPrediction:
-    """An answer of these probabilities."""
+    """Build a prediction with these probabilities."""
     p = np.zeros(NUM_CLASSES)
     for name, share in shares.items():
         p[class_id(name)] = share
@@ -72,7 +72,7 @@ def test_a_set_is_said_as_it_is() -> None:
     rare = set_sentences(two, 0.1, (MYELOCYTE,))[0]
     assert rare.endswith("to say how well it fits; it may be a metamyelocyte.")
     assert "no other class" in set_sentences(alone, 0.1, (MYELOCYTE,))[0]
-    assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # it is in no set here
+    assert len(set_sentences(alone, 0.1, (MONOCYTE,))) == 2  # in no set here
 
 
 def test_a_cell_is_to_be_looked_at_for_a_reason() -> None:

@@ -1,9 +1,9 @@
-"""How long after `hf-wbc demo` the page is there: for a request, for eyes, and with an answer.
+"""Startup time of `hf-wbc demo`: to the first response, to a usable page, and to a prediction.
 
     python tests/bench/page.py MODEL [--turns 3]
 
-Seconds from the command to the first reply, to the upload box in a browser that waits for it, and
-to the answer to a drawn cell that is asked for at once, when the model is still being loaded.
+Times in seconds run from the command to the first response, to the upload box in an open browser,
+and to the prediction for a drawn cell requested immediately, while the model is still loading.
 """
 
 import argparse

@@ -82,9 +82,7 @@ class _CountedReads(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
         if not isinstance(self._connection, ssl.SSLSocket):
-            self._connection.recv(
-                1, socket.MSG_PEEK
-            )  # a cut may be ordered while the connection is idle
+            self._connection.recv(1, socket.MSG_PEEK)  # a cut may be ordered while idle
         number = self._connection.recv_into(view[: self._faults.room(len(view))])
         self._faults.count(number)
         return number
