@@ -1,4 +1,4 @@
-"""The saved model is calibrated once, whoever loads it, and says how far it may be believed."""
+"""The saved model is calibrated exactly once, and states how reliable it is."""
 
 import json
 from pathlib import Path
@@ -19,13 +19,13 @@ from hf_wbc.records import RunFolder
 
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
-    """A head on embedded features, so sure of itself that it has to be calibrated."""
+    """Configure a head on embedded features that is overconfident without calibration."""
     return config.replace(inputs="features", steps=60, eval_steps=30, batch_size=22, learning_rate=0.1,
                    ema=0.0, gradient_accumulation_steps=1)  # fmt: skip
 
 
 def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Recorded logits (N, 11) and labels (N,)."""
+    """Return recorded logits (N, 11) and labels (N,)."""
     rows = pq.read_table(folder.predictions).to_pylist()
     mine = [row for row in rows if row["domain"] == domain and row["split"] == split]
     return np.array([row["logits"] for row in mine]), np.array([row["label"] for row in mine])
@@ -43,7 +43,7 @@ def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path
 
 
 def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_path: Path) -> None:
-    """The last evaluation scored the logits as they were trained."""
+    """The last evaluation scored the uncalibrated logits."""
     last = short.replace(selection="last")
     record = run(last, tmp_path / "runs", tmp_path / "cache").read_record()
     before = record["history"][-1]["source_val"]["home"]["macro_f1"]
@@ -53,7 +53,7 @@ def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_
 def test_a_model_corrected_for_priors_is_calibrated_once(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    """Temperature, then biases and priors, is what bias-corrected temperature alone would be."""
+    """Temperature, biases, and priors together match bias-corrected temperature scaling."""
     cache = tmp_path / "cache"
     plain = run(short, tmp_path / "runs", cache)
     corrected = run(short.replace(correct_priors="em"), tmp_path / "runs", cache)

@@ -100,9 +100,7 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
         method.eval()
         with torch.no_grad():
             small.head.bias.zero_()
-            small.head.bias[MISSING] = (
-                60  # the target is confidently predicted as the missing class
-            )
+            small.head.bias[MISSING] = 60  # the target is predicted as the missing class
             if not lacks:  # otherwise an earlier batch of the source would have shown the class
                 method.sums_s[MISSING] = 5.0
         output_s, output_t = method.forward_source_target(batch)
