@@ -1,4 +1,4 @@
-"""Exported files match the records byte for byte, independent of location."""
+"""Exported files contain exactly what the records state, with the same bytes in any location."""
 
 import csv
 import re

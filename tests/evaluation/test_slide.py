@@ -15,7 +15,7 @@ from .test_differential import BANDED, BLOOD, MYELOBLAST, SEGMENTED, cells, shar
 
 TAUGHT = np.repeat(np.arange(NUM_CLASSES), 120)
 PALE = -11.0
-"""Logit offset of band cells, so that they are rejected more often."""
+"""Added to all logits of band cells, so that they are rejected more often."""
 
 
 def debris(num: int, rng: np.random.Generator) -> np.ndarray:
@@ -25,7 +25,7 @@ def debris(num: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def pale_bands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw `cells` with small logits for bands and unchanged probabilities."""
+    """Draw `cells`, with lower logits for band cells but the same probabilities."""
     return cells(labels, rng) + PALE * (labels == BANDED)[:, None]
 
 
