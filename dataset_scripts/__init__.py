@@ -1,9 +1,9 @@
-"""One file per source: its facts, label map, known faults, and how its archive is walked.
+"""One module per data source: its metadata, label map, known faults, and archive layout.
 
-A source file is named for its domain and ends in `SOURCE = Source(...)`. Where a file of the user
-says more, it has `configure(FLAG: Path) -> Source`, with the flag that takes the file as the
-parameter's name; a source that knows nothing without it has no `SOURCE`. Adding one is adding a
-file here and a test.
+A source module is named after its domain and ends in `SOURCE = ArchiveSpec(...)`. If a
+user-supplied file can configure the source, the module defines `configure(FLAG: Path) ->
+ArchiveSpec`, whose parameter name is the command-line flag that takes the file. A source that
+requires such a file has no `SOURCE`. To add a source, add a module here and a test.
 """
 
 import importlib
@@ -17,16 +17,23 @@ from hf_wbc.text import did_you_mean
 
 
 def names() -> tuple[str, ...]:
-    """All sources, in alphabetical order."""
+    """Return the names of all sources in alphabetical order."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def load(name: str, **files: Path | None) -> ArchiveSpec:
-    """A source by its name, configured by a file: `load("wbc_1", labels=Path("labels.csv"))`.
+    """Load a source by name, optionally configured by a file.
 
-    ValueError for an unknown name, which lists those that exist, for a file that this source does
-    not take, and when it needs one.
+    For example: `load("wbc_1", labels=Path("labels.csv"))`.
+
+    Args:
+        name: Name of the source module.
+        **files: Configuration files by flag; None means that the flag was not given.
+
+    Raises:
+        ValueError: If the name is unknown, the source does not take one of the files, or the source
+            requires a file that is missing.
     """
     if name not in names():
         hint = did_you_mean(name.lower().replace("-", "_"), names())
@@ -50,7 +57,7 @@ def load(name: str, **files: Path | None) -> ArchiveSpec:
 
 
 def known() -> dict[str, ArchiveSpec]:
-    """By domain, the sources that need no file of the user's to be described, and their toys."""
+    """Return all sources that need no user-supplied file, and their toy versions, by domain."""
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names())
     real = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
     return {source.name: source for source in (*real, *map(to_toy_source, real))}

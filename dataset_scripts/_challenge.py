@@ -1,11 +1,10 @@
-"""The own images of the challenge of 2022, "Help a hematologist out!": WBC_1 and WBC_2.
+"""The images of the 2022 challenge "Help a hematologist out!": WBC_1 and WBC_2.
 
-WBC_1 was to develop on, WBC_2 to test. Both come from one laboratory, in folders of numbered files,
-without labels and without a licence. File names repeat between the two, so that only the folder
-tells them apart. An owner may hold labels, as a table in the form of a submission or in the
-challenge's metadata.csv.
-
-The challenge's tables: labels as in a submission (Image,Label,LabelID), and its metadata.csv."""
+WBC_1 is the development set and WBC_2 the test set. Both come from one laboratory, as folders of
+numbered files without labels and without a license. The two sets share file names, so only the
+folder distinguishes them. The owner of a copy may have labels, either as a table in the submission
+format (Image,Label,LabelID) or in the challenge's metadata.csv. This module reads both.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,14 +21,20 @@ from hf_wbc.text import csv_rows, shorten_list
 METADATA_COLUMNS = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")
 DATASETS = ("Ace_20", "Mat_19", "WBC1", "WBC2")
 _NO_LABEL = ("", "nan", "data-val", "data-test")
-"""In place of a class: for its own images metadata.csv gives the folder's name."""
+"""Values in place of a class: metadata.csv gives the folder name for the challenge's images."""
 
 
 def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
-    """Class name by image id, from a table of labels or the rows of `dataset` in metadata.csv.
+    """Read class names by image id from a label table or from metadata.csv.
 
-    ValueError for an image that comes twice, an unknown class, a Label and a LabelID that differ,
-    and a metadata.csv that leaves images of the dataset without a label.
+    Args:
+        data: Contents of the table.
+        name: Name of the table in error messages.
+        dataset: Dataset whose rows to read if the table is metadata.csv.
+
+    Raises:
+        ValueError: If an image occurs twice, a class is unknown, Label and LabelID disagree, or
+            metadata.csv leaves images of the dataset unlabelled.
     """
     if _is_metadata(data):
         listed = read_metadata(data, name).get(dataset, {})
@@ -58,10 +63,15 @@ def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
 
 
 def read_metadata(data: bytes, name: str) -> dict[str, dict[str, str | None]]:
-    """Class name, or None without one, by dataset and image id; nothing for any other table.
+    """Read class names by dataset and image id from metadata.csv.
 
-    ValueError for an unknown dataset or class, an image that comes twice in a dataset, and a row
-    whose file is of another image.
+    Returns:
+        The class name of each image, or None if it has no label. Empty if the table is not a
+        metadata.csv.
+
+    Raises:
+        ValueError: If a dataset or class is unknown, an image occurs twice in a dataset, or a row's
+            file belongs to another image.
     """
     if not _is_metadata(data):
         return {}
@@ -110,14 +120,14 @@ _IMAGE_ID = r"(?:0|[1-9][0-9]{0,3})\.TIF"
 
 @dataclass(frozen=True)
 class Part:
-    """What tells one of the two sets from the other."""
+    """The properties that differ between the two sets."""
 
     name: str
     repo: str
     folder: str
-    """The folder that holds the files."""
+    """Folder that holds the files."""
     dataset: str
-    """Its name in metadata.csv."""
+    """Name of the set in metadata.csv."""
     num_images: int
     purpose: str
 
@@ -128,10 +138,15 @@ PARTS = (WBC_1, WBC_2)
 
 
 def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
-    """The source of one set; `labels` is its owner's table.
+    """Build the spec of one set.
 
-    ValueError when the table is of another form, names an image twice or a class that does not
-    exist, or has no labels of this set.
+    Args:
+        part: The set.
+        labels: The owner's label table, if any.
+
+    Raises:
+        ValueError: If the table has the wrong format, names an image twice, names an unknown class,
+            or has no labels for this set.
     """
     truth = None
     if labels is not None:
@@ -181,7 +196,7 @@ def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
 
 
 def _walk(part: Part, truth: Mapping[str, str] | None, archive: ReadableArchive) -> Iterator[Entry]:
-    """Files `DATA-VAL/12.TIF`, each with the label that its owner gave."""
+    """Yield the files `DATA-VAL/12.TIF`, each with the label that the owner supplied."""
     members = _members(part, archive)
     if truth is not None:
         _compare(members, truth, "the table of labels")
@@ -203,7 +218,7 @@ def _walk(part: Part, truth: Mapping[str, str] | None, archive: ReadableArchive)
 
 
 def _members(part: Part, archive: ReadableArchive) -> dict[str, str]:
-    """Image id to member; ValueError for another archive and for files that are not of the set."""
+    """Map image ids to members; ValueError for another archive or for unexpected files."""
     folders = {name.rpartition("/")[0] for name in archive.names}
     own = sorted(path for path in folders if _is_folder(path, part))
     if not own:
@@ -240,7 +255,7 @@ def _is_folder(path: str, part: Part) -> bool:
 
 
 def _compare(members: Mapping[str, str], listed: Mapping[str, object], name: str) -> None:
-    """ValueError unless a table lists exactly the images that are there."""
+    """Raise ValueError unless the table lists exactly the images that are present."""
     differences = {
         "does not list": sorted(members.keys() - listed.keys()),
         "lists images that are not there:": sorted(listed.keys() - members.keys()),

@@ -1,11 +1,12 @@
-"""The mapping file that describes anyone's own folder of class folders: JSON, checked key by key.
+"""The JSON mapping file that describes a user's own folder of class folders.
 
-Names of files and groups end up in the rows, and in a hospital they may be names of people.
-Therefore a mapping states the pattern that they match, and the one it has otherwise is narrow.
+File and group names end up in the rows of the dataset, and in a hospital they may contain the names
+of people. A mapping therefore states the pattern that names must match, and the default pattern is
+narrow.
 
-Groups of anyone's own cells: which images are of one patient, slide or session.
-
-They come from a table beside the mapping file, or from a pattern in the images' paths."""
+Groups state which images belong to one patient, slide, or session. They come from a table next to
+the mapping file or from a pattern in the image paths.
+"""
 
 import json
 import math
@@ -21,7 +22,7 @@ from hf_wbc.taxonomy import class_id
 from hf_wbc.text import csv_rows, did_you_mean, shorten_list
 
 NAME_PATTERN = r"[A-Za-z]*_?[0-9]{1,6}(_[0-9]{1,6})?"
-"""Letters and a number or two: `12`, `cell_0012`, `BloodImage_00012_1`, no date, no free text."""
+"""Letters and one or two numbers, such as `12` and `BloodImage_00012_1`; no dates or free text."""
 
 _REQUIRED = ("name", "um_per_px", "classes")
 _TEXTS = ("name", "title", "description", "homepage", "citation", "license", "image_id", "groups")
@@ -30,39 +31,39 @@ _PATTERNS = ("name_pattern", "group")
 
 @dataclass(frozen=True)
 class OwnMapping:
-    """What a mapping file says; the first three keys must be there."""
+    """The contents of a mapping file; the first three keys are required."""
 
     name: str
-    """The domain's name: small letters, digits, single underscores."""
+    """Domain name: lowercase letters, digits, and single underscores."""
     um_per_px: float | None
-    """um per pixel; null when the cell fills the frame and the scale is unknown."""
+    """Scale in um per pixel; null if the cell fills the frame and the scale is unknown."""
     classes: Mapping[str, str | None]
-    """Folder to class name, or to null when its cells are outside the eleven classes."""
+    """Class name by folder; null if the folder's cells are outside the eleven classes."""
     title: str = ""
     description: str = ""
     homepage: str = ""
     citation: str = ""
     license: str = "other"
-    """The license identifier on the Hub."""
+    """License identifier on the Hub."""
     redistributable: bool = False
-    """Whether the images may be published; true only together with a license."""
+    """Whether the images may be published; true requires a license."""
     notes: tuple[str, ...] = ()
     declared: Mapping[str, str] = field(default_factory=dict)
-    """What `hf-wbc audit` finds and is known: a kind of finding to a sentence about it."""
+    """Known `hf-wbc audit` findings: an explanatory sentence by kind of finding."""
     name_pattern: str = NAME_PATTERN
-    """Regular expression of every whole file name without its suffix, and of every group."""
+    """Regular expression that every file name (without its suffix) and group must match in full."""
     image_id: str = "name"
-    """`name` or, where folders use the same file names, `path`: folder/name."""
+    """`name`, or `path` (folder/name) if folders reuse file names."""
     frame_px: tuple[tuple[int, int], ...] = ()
-    """Width and height of the frames that are used; the card counts those of other sizes."""
+    """Width and height of the frames to use; the card counts frames of other sizes."""
     groups: str | None = None
-    """A table of groups beside the mapping file, with the columns path or image_id, and group."""
+    """Table of groups next to the mapping file, with the columns group and path (or image_id)."""
     group: str | None = None
-    """Regular expression, searched in folder/name: what it captures is the group."""
+    """Regular expression searched for in folder/name; its capture is the group."""
 
 
 def read_mapping(path: Path) -> OwnMapping:
-    """The checked mapping; ValueError names the file, the key and the remedy."""
+    """Read and validate a mapping; a ValueError names the file, the key, and the remedy."""
     try:
         raw = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_object)
         if not isinstance(raw, dict):
@@ -79,12 +80,12 @@ def read_mapping(path: Path) -> OwnMapping:
 
 
 def folder_key(folder: str) -> str:
-    """Folders are the same when they differ in case, or in how letters are composed, only."""
+    """Normalize a folder name so that case and Unicode composition do not matter."""
     return normalize("NFC", normalize("NFC", folder).casefold())
 
 
 def _mapping(raw: dict[str, Any]) -> OwnMapping:
-    if "licence" in raw and "license" not in raw:  # the spelling of earlier releases
+    if "licence" in raw and "license" not in raw:  # the spelling in earlier releases
         raw = {("license" if key == "licence" else key): value for key, value in raw.items()}
     _check_keys(raw)
     patterns = {key: normalize("NFC", raw[key]) for key in _PATTERNS if raw.get(key)}
@@ -121,7 +122,7 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
 
 
 def _check_keys(raw: dict[str, Any]) -> None:
-    """ValueError for keys that are unknown or missing, and for texts and patterns that are none."""
+    """Raise ValueError for unknown or missing keys and for invalid strings and patterns."""
     known = [key.name for key in fields(OwnMapping)]
     for key in raw:
         if key not in known:
@@ -143,7 +144,7 @@ def _check_keys(raw: dict[str, Any]) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which no key may come twice."""
+    """Build a JSON object and reject duplicate keys."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -201,7 +202,7 @@ def _classes(value: object) -> dict[str, str | None]:
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Group by path or file name, as the table has them; ValueError for an image named twice."""
+    """Read groups by path or file name; ValueError if an image is listed twice."""
     data = path.read_bytes()
     titles = data.partition(b"\n")[0].decode("utf-8-sig", "replace").split(",")
     column = "path" if "path" in [title.strip() for title in titles] else "image_id"
@@ -217,10 +218,11 @@ def read_groups(path: Path) -> dict[str, str]:
 def groups_of(
     own: OwnMapping, table: Mapping[str, str] | None, places: Iterable[str]
 ) -> dict[str, str | None]:
-    """The group of each image by its place `FOLDER/.../name`; None where it is not known.
+    """Return the group of each image by its place `FOLDER/.../name`; None if unknown.
 
-    ValueError when a table misses an image or has one that is not there, when a pattern does not
-    find its group, and for a group that may be a person's name.
+    Raises:
+        ValueError: If the table misses an image or lists one that is not present, if the pattern
+            does not match a path, or if a group may be a person's name.
     """
     places = list(places)
     if table is not None:
@@ -244,7 +246,10 @@ def groups_of(
 def _from_table(
     own: OwnMapping, table: Mapping[str, str], places: list[str]
 ) -> dict[str, str | None]:
-    """A path in the table may start above the class folder; a file name alone must be the only."""
+    """Look up groups in the table.
+
+    A path in the table may start above the class folder. A bare file name must be unique.
+    """
     by_place = {folder_key(place): place for place in places}
     by_name: dict[str, list[str]] = {}
     for place in places:

@@ -1,7 +1,7 @@
-"""Acevedo et al. 2020: normal blood of the Hospital Clinic of Barcelona, PBC_dataset_normal_DIB.
+"""Acevedo et al. 2020: normal blood from the Hospital Clinic of Barcelona, PBC_dataset_normal_DIB.
 
-The archive holds 17,092 images of two sessions. The challenge of 2022 used the 14,291 images of its
-eleven classes that are 360x363 px, which are those of the first session.
+The archive holds 17,092 images from two sessions. The 2022 challenge used the 14,291 images of its
+eleven classes that measure 360x363 px, which are those of the first session.
 """
 
 import re
@@ -25,12 +25,12 @@ _IMAGE_ID = rf"(?:{_CODES})_[0-9]{{1,8}}\.jpg"
 
 
 def walk(archive: ReadableArchive) -> Iterator[Entry]:
-    """Files `FOLDER/PREFIX_id.jpg`; the whole file name is the id, as numbers repeat."""
+    """Yield the files `FOLDER/PREFIX_id.jpg`; the id is the full file name, as numbers repeat."""
     return class_folders(archive, "PBC_dataset_normal_DIB (Acevedo 2020)", FOLDERS, _published)
 
 
 def _published(file_name: str) -> str:
-    """In the archive's own case."""
+    """Restore the capitalization used in the archive."""
     if re.fullmatch(_IMAGE_ID, file_name, re.IGNORECASE):
         code, _, rest = file_name.partition("_")
         return f"{code.upper()}_{rest.lower()}"

@@ -1,9 +1,9 @@
-"""Anyone's own cells: a folder of class folders, described by a small mapping file.
+"""A user's own cells: a folder of class folders, described by a small mapping file.
 
     {"name": "my_lab_24", "um_per_px": 0.09, "classes": {"Baso": "basophil", "Artefact": null}}
 
-A class folder may have folders in it. Nothing is passed over in silence: a folder or a file that
-the mapping does not speak of is an error that names it.
+Class folders may contain subfolders. Nothing is skipped silently: a folder or file that the mapping
+does not cover raises an error that names it.
 """
 
 import re
@@ -21,7 +21,7 @@ from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.text import shorten_list
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
-"""Files that may lie among images without being mistaken for one."""
+"""Suffixes of non-image files that may lie among the images."""
 _WIDEN = (
     "rename the files, numbers instead of people, or, when these names give nobody away, write a "
     'wider pattern into the mapping: "name_pattern": "..."'
@@ -29,7 +29,7 @@ _WIDEN = (
 
 
 def configure(mapping: Path) -> ArchiveSpec:
-    """The source that a mapping file describes; ValueError when the file is wrong."""
+    """Build the source that a mapping file describes; ValueError if the file is invalid."""
     own = read_mapping(mapping)
     if own.name in names():
         raise ValueError(f"{mapping}: name is {own.name!r}, as another source is; choose your own")
@@ -58,7 +58,7 @@ def configure(mapping: Path) -> ArchiveSpec:
 
 
 def _image_id(own: OwnMapping) -> str:
-    """The pattern of image ids: names, with their folders before them where ids are paths."""
+    """Return the pattern of image ids: file names, prefixed by their folders if ids are paths."""
     suffixes = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
     name = rf"(?:{own.name_pattern})\.(?i:{suffixes})"
     if own.image_id == "name":
@@ -68,7 +68,7 @@ def _image_id(own: OwnMapping) -> str:
 
 
 def _notes(own: OwnMapping) -> Iterator[str]:
-    """What the card has to say of any such source."""
+    """Return the notes that the dataset card states for any such source."""
     yield (
         "The images were described by their owner. How many there are of a class was not known "
         "beforehand, so nothing says whether some are missing."
@@ -90,7 +90,7 @@ def _notes(own: OwnMapping) -> Iterator[str]:
 def _walk(
     own: OwnMapping, groups: Mapping[str, str] | None, archive: ReadableArchive
 ) -> Iterator[Entry]:
-    """The images below the class folders."""
+    """Yield the images below the class folders."""
     members = _members(own, archive)
     entries: dict[str, Entry] = {}
     group_of = groups_of(own, groups, members)
@@ -111,7 +111,7 @@ def _walk(
 
 
 def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:
-    """Every image's path in the archive by its place, FOLDER/.../name as the mapping spells it."""
+    """Map each image's place (FOLDER/.../name, as the mapping spells it) to its archive path."""
     spelled = {folder_key(folder): folder for folder in own.classes}
     members: dict[str, str] = {}
     roots, strange = set(), []
@@ -152,7 +152,7 @@ def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:
 def _check_nothing_else(
     own: OwnMapping, roots: set[str], outside: Counter[str], strange: list[str]
 ) -> None:
-    """ValueError for a second set of class folders, for other folders and for other files."""
+    """Raise ValueError for a second set of class folders, other folders, or other files."""
     if len(roots) > 1:
         raise ValueError(
             f"the folders of {own.name} lie here more than once: "

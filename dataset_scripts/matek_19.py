@@ -1,7 +1,7 @@
-"""Matek et al. 2019: leukaemic and other blood of the LMU Munich, AML-Cytomorphology_LMU.
+"""Matek et al. 2019: leukemic and other blood from the LMU Munich, AML-Cytomorphology_LMU.
 
-MYO is the myeloblast and MYB the myelocyte. The challenge of 2022 counted the 26 monoblasts (MOB)
-as monocytes and left out PMB, KSC and LYA, which gives its 18,321 images.
+MYO is the myeloblast and MYB the myelocyte. The 2022 challenge counted the 26 monoblasts (MOB) as
+monocytes and left out PMB, KSC, and LYA, which gives its 18,321 images.
 """
 
 import re
@@ -15,24 +15,24 @@ CODES = (
     "PMB", "PMO",
 )  # fmt: skip
 _IMAGE_ID = rf"(?:{'|'.join(CODES)})_[0-9]{{4}}\.tiff(?:\.tiff)?"
-# What a download service added, ` (2021_05_21 20_42_39 UTC)`, before or after the suffix.
+# A download service may have added ` (2021_05_21 20_42_39 UTC)` before or after the suffix.
 _COPIED = re.compile(
     rf"({'|'.join(CODES)})_([0-9]{{4}})(?:\.tiff?)*"
     r"(?: \([0-9]{4}_[0-9]{2}_[0-9]{2} [0-9]{2}_[0-9]{2}_[0-9]{2} UTC\))?(?:\.tiff?)+",
     re.IGNORECASE,
 )
-# One name is listed with its suffix twice.
+# The archive lists one name with a doubled suffix.
 _LISTED = {"MYB_0039.tiff": "MYB_0039.tiff.tiff"}
 
 
 def walk(archive: ReadableArchive) -> Iterator[Entry]:
-    """Files `CODE/CODE_0001.tiff`; the tables beside the folders are not images."""
+    """Yield the files `CODE/CODE_0001.tiff`; the tables next to the folders are not images."""
     folders = {code.lower(): (code,) for code in CODES}
     return class_folders(archive, "AML-Cytomorphology_LMU (Matek 2019)", folders, _published)
 
 
 def _published(file_name: str) -> str:
-    """As the archive lists it."""
+    """Return the file name as the archive lists it."""
     if found := _COPIED.fullmatch(file_name):
         name = f"{found[1].upper()}_{found[2]}.tiff"
         return _LISTED.get(name, name)

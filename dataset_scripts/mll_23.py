@@ -1,7 +1,7 @@
-"""MLL23, Shetab Boushehri et al. 2025: blood of the Munich Leukemia Laboratory, with labels.
+"""MLL23, Shetab Boushehri et al. 2025: labelled blood cells of the Munich Leukemia Laboratory.
 
-It has the geometry and the laboratory of the challenge's own images (wbc_1, wbc_2), and stands in
-for them where those may not be shared or have no labels.
+It shares the frame geometry and the laboratory of the challenge's own images (wbc_1, wbc_2), and
+replaces them where those cannot be shared or have no labels.
 """
 
 import re
@@ -34,13 +34,13 @@ _IMAGE_ID = rf"(?:{'|'.join(LABELS)})_[0-9]{{4}}\.TIF"
 
 
 def walk(archive: ReadableArchive) -> Iterator[Entry]:
-    """Files `LABEL/LABEL_0001.TIF`; unpacked class by class, the folder may come twice."""
+    """Yield the files `LABEL/LABEL_0001.TIF`; folders may be nested twice."""
     folders = {label: (label,) for label in LABELS}
     return class_folders(archive, "MLL23", folders, _published)
 
 
 def _published(file_name: str) -> str:
-    """In the archive's own case."""
+    """Restore the capitalization used in the archive."""
     if re.fullmatch(_IMAGE_ID, file_name, re.IGNORECASE):
         stem, _, suffix = file_name.rpartition(".")
         return f"{stem.lower()}.{suffix.upper()}"

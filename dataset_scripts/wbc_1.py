@@ -1,4 +1,4 @@
-"""The development set of the challenge of 2022: WBC1/DATA-VAL/<number>.TIF."""
+"""The development set of the 2022 challenge: WBC1/DATA-VAL/<number>.TIF."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hf_wbc.preparation.source import ArchiveSpec
 
 
 def configure(labels: Path) -> ArchiveSpec:
-    """With the owner's labels: a table Image,Label,LabelID, or the challenge's metadata.csv."""
+    """Add the owner's labels: a table Image,Label,LabelID or the challenge's metadata.csv."""
     return build(WBC_1, labels)
 
 

@@ -1,8 +1,9 @@
-"""The study behind docs/adaptation.md: from Acevedo_20 to three other laboratories' real cells.
+"""The study behind docs/adaptation.md: Acevedo_20 to real cells from three other laboratories.
 
-Its page has the commands of every part.
+That page lists the commands for every part.
 
-hf-wbc study docs/real_cells.py --set data=build network=mobilenet_v2_1.0_224_imagenet --out runs
+    hf-wbc study docs/real_cells.py --set data=build network=mobilenet_v2_1.0_224_imagenet \\
+        --out runs
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
     },
     "matek_19": {},
 }  # fmt: skip
-"""How each is scored: the first two have no bands, no known scale, and few classes."""
+"""How to score each target; the first two have no bands, no known scale, and few classes."""
 ON_FEATURES = {
     "inputs": "features", "steps": 300, "batch_size": 64, "learning_rate": 1e-3, "eval_steps": 100
 }  # fmt: skip
@@ -46,7 +47,7 @@ def study(
     seeds: int = 3,
     **fields: Any,
 ) -> list[TrainConfig]:
-    """All methods on frozen features, or a few that learn from some 3,000 images."""
+    """Run all methods on frozen features, or a few that train on about 3,000 images."""
     how = {**(FINE_TUNED if fine_tuned else ON_FEATURES), **fields}
     directions = [
         TrainConfig(

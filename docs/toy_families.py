@@ -1,4 +1,4 @@
-"""Which families beat source_only on drawn laboratories: two sources, a third one unseen.
+"""Compare method families with source_only on toy laboratories: two sources, one unseen target.
 
 hf-wbc quickstart
 hf-wbc study docs/toy_families.py --out toy_runs
@@ -13,7 +13,7 @@ from hf_wbc.study.protocols import fitting_methods, sweep
 
 
 def study(quickstart: str = "build/quickstart", seeds: int = 3) -> list[TrainConfig]:
-    """Methods on frozen features of the quickstart's model; those that need images fine-tune it."""
+    """Run methods on the quickstart model's frozen features; methods that need images fine-tune."""
     (model,) = Path(quickstart).glob("runs/*/model")
     data, network = f"{quickstart}/data", str(model)
     features = TrainConfig(

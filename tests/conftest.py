@@ -1,4 +1,4 @@
-"""What tests of every room share: tiny prepared folders, and the real images where they lie."""
+"""Fixtures shared by all tests: tiny prepared folders, and real images where available."""
 
 import hashlib
 import io
@@ -17,8 +17,7 @@ from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, UNLABELED
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-"""Before torch is imported: tiny networks gain nothing by threads, and processes that tests start
-beside each other lose much by them."""
+"""Set before importing torch: threads do not help tiny networks and slow down parallel tests."""
 
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
@@ -28,7 +27,7 @@ NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, and no process that one starts, reads or fills the user's cache of datasets."""
+    """Keep tests and their subprocesses away from the user's dataset cache."""
     cache = tmp_path_factory.mktemp("datasets_cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", str(cache))
@@ -39,14 +38,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_works() -> None:
-    """A shell starts jobs in the background deaf to Ctrl-C, and their children with them."""
+    """Restore Ctrl-C, which shells disable for background jobs and their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real images beside the checkout; skips where there is none."""
+    """Return the folder of real images next to the checkout; skip if there is none."""
     path = Path(__file__).resolve().parents[1] / ".." / "shared"
     if not (path / "data").is_dir():
         pytest.skip("no ../shared/data beside the checkout: real images are not published here")
@@ -55,7 +54,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def make_domain() -> Callable[..., Path]:
-    """Writes a tiny prepared folder; see `write_domain`."""
+    """Write a tiny prepared folder; see `write_domain`."""
     return write_domain
 
 
@@ -63,7 +62,7 @@ def make_domain() -> Callable[..., Path]:
 def laboratories(
     make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str]:
-    """A source and a target; the target's colours are others."""
+    """Return a source and a target with different colors."""
     root = tmp_path_factory.mktemp("laboratories")
     home = make_domain(root / "home", name="home", seed=1)
     away = make_domain(root / "away", name="away", seed=2, background=(180, 200, 240))
@@ -72,7 +71,7 @@ def laboratories(
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a one-layer ViT for images of 28 px, with random weights and other labels."""
+    """Return the folder of a random one-layer ViT for 28 px images, with foreign labels."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
@@ -103,11 +102,15 @@ def write_domain(
     labelled: bool = True,
     background: tuple[int, int, int] = (236, 220, 226),
 ) -> Path:
-    """A prepared folder of coloured blobs, one hue a class, as a 25 um crop of PNG.
+    """Write a prepared folder of colored blobs, one hue per class, as 25 um PNG crops.
 
-    `num_per_class` counts images of each class in each split, or by split; `um_per_px` None makes
-    frames of 32 to 40 px that are not square and whose scale is unknown; `labelled` False writes
-    -1 for every label. Two domains differ in `background` and `seed`.
+    Args:
+        path: The folder to write.
+        name: Domain name.
+        num_per_class: Images per class in each split, or by split.
+        um_per_px: Scale; None gives non-square frames of 32 to 40 px with an unknown scale.
+        labelled: False writes -1 for every label.
+        background: Background color. Differs between domains, as does `seed`.
     """
     from datasets import Dataset
     from datasets.info import DatasetInfosDict
@@ -149,7 +152,7 @@ def _row(
     labelled: bool,
     background: tuple[int, int, int],
 ) -> dict[str, object]:
-    """One row of the schema."""
+    """Return one row of the schema."""
     if um_per_px is None:
         height, width = (int(side) for side in rng.integers(32, 41, 2))
     else:
@@ -177,7 +180,7 @@ def _blob(
     width: int,
     background: tuple[int, int, int],
 ) -> np.ndarray:
-    """A disc in the class's hue on a noisy background, (height, width, 3) uint8."""
+    """Draw a disc in the hue of its class on a noisy background, (height, width, 3) uint8."""
     angle = 2 * np.pi * (label / len(NAMES) + np.array([0, 1 / 3, 2 / 3]))
     colour = 128 + 100 * np.cos(angle)
     centre_y, centre_x = np.array([height, width]) / 2 + rng.uniform(-2, 2, 2)

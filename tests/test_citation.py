@@ -1,4 +1,4 @@
-"""CITATION.cff is of this version, and cites the papers of the images as their cards do."""
+"""CITATION.cff matches this version and cites the same dataset papers as the cards."""
 
 from pathlib import Path
 

@@ -25,7 +25,7 @@ OLD = {
     "evaluate_every": 5, "normalise_by": "domain", "adapt_lr": 0.1, "merge": ["x=y"], "seed": 3,
     "augmentation": {"hue": 0.1},
 }  # fmt: skip
-"""A configuration in the flat form of before the groups."""
+"""A configuration in the flat format from before grouping."""
 
 
 def test_a_configuration_survives_json() -> None:

@@ -1,4 +1,4 @@
-"""README, the guides and docstrings show what works: commands parse, and Python runs."""
+"""Examples in the README, guides, and docstrings work: commands parse and Python runs."""
 
 import doctest
 import functools
@@ -33,12 +33,12 @@ WITH_EXAMPLES = sorted(
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a Markdown page in a language."""
+    """Return the code blocks of a Markdown page in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def command_lines() -> Iterator[list[str]]:
-    """The words of every `hf-wbc` and `train.py` line of the pages, without the program's name."""
+    """Return the arguments of every `hf-wbc` and `train.py` line of the pages."""
     for text in PAGES.values():
         for block in blocks(text, "bash"):
             for line in block.replace("\\\n", " ").splitlines():
@@ -50,7 +50,7 @@ def command_lines() -> Iterator[list[str]]:
 
 
 def without_effect(command: Callable[..., Any]) -> Callable[..., None]:
-    """A function with the same arguments that does nothing."""
+    """Return a function with the same signature that does nothing."""
 
     @functools.wraps(command)
     def nothing(*_: object, **__: object) -> None:
@@ -78,7 +78,7 @@ def test_every_command_is_in_the_guides() -> None:
 def workplace(
     make_domain: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder with what the examples of the guides read."""
+    """Create a folder with the files that the guides' examples read."""
     make_domain(tmp_path / "build" / "acevedo_20", name="acevedo_20")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""The house itself: rooms stay apart, files stay short, help stays light, the wheel is whole."""
+"""Project structure: layering, file length, fast help, and a complete wheel."""
 
 import ast
 import subprocess

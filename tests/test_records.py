@@ -1,4 +1,4 @@
-"""A run folder is whole or says what is damaged."""
+"""A run folder is complete, or its damage is reported."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The order of the classes is a contract; relations follow lineage and maturation."""
+"""The class order is fixed; relations follow lineage and maturation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Helpers for text: CSV tables with the line of each row, shortened lists, hints for typos."""
+"""Text helpers: CSV tables with line numbers, shortened lists, and hints for typos."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Two small real networks, batches for them, and a numerical gradient, for all methods' tests."""
+"""Two small real networks, batches for them, and numerical gradients for all method tests."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Small(nn.Module):
-    """As a `Classifier` on embedded features: bottleneck with BatchNorm, then a linear head."""
+    """A `Classifier` stand-in for features: bottleneck with BatchNorm and a linear head."""
 
     def __init__(self, num_inputs: int = 6, num_features: int = 4) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Small(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """As a `Classifier` on images: three stages of convolutions, then a linear head."""
+    """A `Classifier` stand-in for images: three convolutional stages and a linear head."""
 
     def __init__(self, num_features: int = 4) -> None:
         super().__init__()
@@ -54,21 +54,21 @@ class Convolutional(nn.Module):
 
 @pytest.fixture
 def small() -> Small:
-    """The small network, from a seed."""
+    """Build the small network from a seed."""
     torch.manual_seed(0)
     return Small()
 
 
 @pytest.fixture
 def convolutional() -> Convolutional:
-    """The small network for images, from a seed."""
+    """Build the small image network from a seed."""
     torch.manual_seed(0)
     return Convolutional()
 
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """Draws a batch; see `draw_batch`."""
+    """Draw a batch; see `draw_batch`."""
     return draw_batch
 
 
@@ -83,9 +83,9 @@ def draw_batch(
     progress: float = 0.5,
     images: bool = False,
 ) -> Batch:
-    """Inputs around a point for each class, the target's moved by `shift`; with strong views.
+    """Draw inputs around one point per class, with the target moved by `shift`, and strong views.
 
-    Of embedded features (B, num_inputs), or of images (B, 3, 16, 16).
+    Inputs are embedded features (B, num_inputs) or images (B, 3, 16, 16).
     """
     shape = (3, 16, 16) if images else (num_inputs,)
     rng = torch.Generator().manual_seed(seed)
@@ -109,7 +109,7 @@ def draw_batch(
 
 
 def default_info(**changes: object) -> TrainingInfo:
-    """Two sources, of which the first lacks the myeloblast; 100 target images, seen 16 times."""
+    """Describe two sources, the first without myeloblasts, and 100 target images seen 16 times."""
     counts = torch.full((2, NUM_CLASSES), 50)
     counts[0, 3] = 0
     values = {
@@ -124,9 +124,9 @@ def default_info(**changes: object) -> TrainingInfo:
 
 @pytest.fixture
 def make_method() -> Callable[..., Method]:
-    """Builds a method by name around a classifier: `make_method(name, classifier, **options)`.
+    """Build a method around a classifier: `make_method(name, classifier, **options)`.
 
-    `setting` is another than the default one.
+    `setting` replaces the default training info.
     """
 
     def make(
@@ -143,13 +143,13 @@ def make_method() -> Callable[..., Method]:
 
 @pytest.fixture
 def make_info() -> Callable[..., TrainingInfo]:
-    """The default setting with changes; see `default_info`."""
+    """Return the default training info with changes; see `default_info`."""
     return default_info
 
 
 @pytest.fixture
 def assert_loss_is() -> Callable[..., None]:
-    """Compares a loss with its reference in value and gradient; see `compare`."""
+    """Compare a loss with its reference in value and gradient; see `compare`."""
     return compare
 
 
@@ -161,9 +161,9 @@ def compare(
     step: float = 1e-5,
     num_checked: int = 12,
 ) -> None:
-    """`loss` of float64 tensors equals `reference` of the arrays, and so does every gradient.
+    """Assert that `loss` on float64 tensors matches `reference` on arrays in value and gradient.
 
-    The reference's gradient is taken by central differences at a few entries of each array.
+    The reference gradient uses central differences at a few entries of each array.
     """
     tensors = [torch.tensor(array, dtype=torch.float64, requires_grad=True) for array in arrays]
     value = loss(*tensors)

@@ -1,6 +1,6 @@
-"""Gradients of every method, for `test_gather.py`, and of each process's share when run by itself.
+"""Gradients of every method, whole or as one process's share; run by `test_losses_gather.py`.
 
-python gradients.py OUT RENDEZVOUS RANK WORLD
+Usage: python gradients.py OUT RENDEZVOUS RANK WORLD
 """
 
 import importlib.util
@@ -24,18 +24,18 @@ shared = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(shared)
 
 WITHOUT_DRAWS = {"mic": {"ratio": 0.0}, "mixstyle": {"p": 0.0}}
-"""Options under which nothing is drawn: each process draws for its own samples."""
+"""Options that disable random draws, which each process makes only for its own samples."""
 
 
 def all_gradients(rank: int = 0, world: int = 1) -> dict[str, Tensor]:
-    """Of every method, on images where it needs them."""
+    """Compute the gradients of every method, on images for the methods that need them."""
     return {
         key: value for name in method_names() for key, value in phase_gradients(name, rank, world)
     }
 
 
 def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Tensor]]:
-    """The gradients of each phase after two batches, and the loss's mean over processes."""
+    """Return each phase's gradients after two batches, and its loss averaged over processes."""
     found = load_method(name)
     torch.manual_seed(0)
     classifier = shared.Convolutional() if found.needs.images else shared.Small()
@@ -75,7 +75,7 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
 
 
 def share(view: DomainView, rank: int, world: int) -> DomainView:
-    """The samples of one process."""
+    """Return the samples of one process."""
     held = {key: value for key, value in vars(view).items() if value is not None}
     return replace(view, **{key: value.chunk(world)[rank] for key, value in held.items()})
 

@@ -1,4 +1,4 @@
-"""Losses that couple samples are those of the whole batch, however many processes share it."""
+"""Losses that couple samples use the whole batch, however many processes share it."""
 
 import importlib.util
 import os
@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("gradients.py")
 
 
 def script() -> ModuleType:
-    """The script as a module, for the one process that this is."""
+    """Import the script as a module, for the single-process reference."""
     spec = importlib.util.spec_from_file_location("gradients", SCRIPT)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 
 def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
-    """What `world` processes find; started without torchrun, which would be one more."""
+    """Run `world` processes; started without torchrun to save one process."""
     out, rendezvous = folder / "out", folder / "rendezvous"
     started = [
         subprocess.Popen(

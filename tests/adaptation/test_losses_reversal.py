@@ -1,4 +1,4 @@
-"""Gradient reversal: nothing forward, the sign turned backward, growing with progress."""
+"""Gradient reversal: identity forward, sign flip backward, with a strength that grows."""
 
 import numpy as np
 import pytest

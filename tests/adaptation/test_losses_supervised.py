@@ -1,4 +1,4 @@
-"""The loss on labels: cross-entropy, logit adjustment (Menon 2021), lineage (Bertinetto 2020)."""
+"""The supervised loss: cross-entropy, logit adjustment (Menon 2021), lineage (Bertinetto 2020)."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Views of a batch in one pass through the classifier."""
+"""Forward several views of a batch in a single pass."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Methods are found by the names of their files and check their own options."""
+"""Methods are found by file name and validate their own options."""
 
 import pytest
 

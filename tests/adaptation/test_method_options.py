@@ -1,4 +1,4 @@
-"""An option's type says what it may be, and everything else is refused by name."""
+"""An option's type determines its valid values; errors name the option."""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -84,7 +84,7 @@ def test_the_ends_of_a_range_are_in_it() -> None:
 
 
 def test_a_whole_number_for_a_float_becomes_one() -> None:
-    """The digest of a resolved config tells 1 from 1.0."""
+    """The digest of a resolved config distinguishes 1 from 1.0."""
     options = Both(weight=1, width=2, shift=3, soft=True, prior="estimated")
     assert type(options.weight) is type(options.shift) is float
     assert type(options.width) is int and options.soft is True and options.prior == "estimated"

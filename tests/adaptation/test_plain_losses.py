@@ -1,4 +1,4 @@
-"""Every loss can be imported and called alone, on plain tensors."""
+"""Every loss can be imported and called on its own with plain tensors."""
 
 from collections.abc import Callable
 

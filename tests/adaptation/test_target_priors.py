@@ -1,4 +1,4 @@
-"""The target's class proportions, followed while training, and the weights made of them."""
+"""Target class proportions tracked during training, and the weights derived from them."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ EVERY = torch.ones(4, dtype=torch.bool)
 
 
 def blurred(num_classes: int, seed: int = 0) -> np.ndarray:
-    """Mean predictions on each class: right more often than not."""
+    """Return the mean predictions per class, which are right more often than not."""
     rng = np.random.default_rng(seed)
     return 0.6 * np.eye(num_classes) + 0.4 * rng.dirichlet(np.ones(num_classes), num_classes)
 
@@ -81,12 +81,12 @@ def test_running_means_are_those_of_fading_samples() -> None:
 
 
 def posterior(x: np.ndarray) -> torch.Tensor:
-    """Logits (B, 4) of a classifier that knows the classes' densities, four bells in a row."""
+    """Return logits (B, 4) of a classifier that knows the densities of four Gaussian classes."""
     return torch.from_numpy(norm.logpdf(x[:, None], loc=2 * np.arange(4)))
 
 
 def followed(drawn: np.ndarray, true: np.ndarray, present: torch.Tensor = EVERY) -> RunningPriors:
-    """After 60 batches of a source drawn in some proportions, and of a target."""
+    """Return the tracked proportions after 60 batches of a source and a target."""
     rng = np.random.default_rng(0)
     priors = RunningPriors(present, 0.95, 0.001)
     for _ in range(60):
@@ -138,7 +138,7 @@ def test_weighted_samples_have_the_targets_proportions() -> None:
 
 @pytest.mark.parametrize("size", [4, 64])
 def test_a_weighted_mean_over_many_small_batches_is_that_of_the_target(size: int) -> None:
-    """While both proportions are followed; scaled to mean 1 in each batch it would not be."""
+    """The proportions are tracked; rescaling to mean 1 in each batch would break this."""
     rng, drawn = np.random.default_rng(0), np.full(4, 0.25)
     value = np.array([1.0, 0.0, 0.0, 0.0])
     priors, found, scaled = RunningPriors(EVERY, 0.99, 0.0), [], []
@@ -188,7 +188,7 @@ def test_processes_share_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_waits_for_a_value() -> None:
-    """On the meta device there are no values to wait for."""
+    """Tensors on the meta device have no values to synchronize on."""
     priors = RunningPriors(EVERY, 0.95, 0.01).to("meta")
     labels = torch.zeros(6, dtype=torch.int64, device="meta")
     priors.update(torch.randn(6, 4, device="meta"), labels, torch.randn(5, 4, device="meta"))

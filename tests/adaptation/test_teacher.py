@@ -1,4 +1,4 @@
-"""The teacher: a moving average of the student's weights that never learns."""
+"""The teacher: a moving average of the student's weights that receives no gradients."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from hf_wbc.adaptation.teacher import Teacher
 
 
 def at(small: nn.Module, value: float) -> nn.Module:
-    """The student with every weight and running statistic at a value."""
+    """Set every weight and running statistic of the student to one value."""
     for tensor in [*small.parameters(), *small.buffers()]:
         tensor.data.fill_(value)
     return small
@@ -33,7 +33,7 @@ def test_every_weight_and_statistic_follows_with_the_lesser_of_decay_and_ramp(sm
 
 
 def test_before_the_decay_is_reached_a_step_counts_as_its_closed_form_says(small: Any) -> None:
-    """9 T! (s + 9)! / ((T + 9)! (s + 1)!), and what it began with 9! T! / (T + 9)!."""
+    """A step weighs 9 T! (s + 9)! / ((T + 9)! (s + 1)!), the initial weights 9! T! / (T + 9)!."""
     num_steps = 30
     first = math.factorial(9) * math.factorial(num_steps) / math.factorial(num_steps + 9)
     found = []
@@ -91,7 +91,7 @@ def test_it_is_a_copy_that_never_learns_and_stays_in_evaluation_mode(small: Any)
 
 @pytest.mark.parametrize("num_before", [0, 3])
 def test_its_state_goes_through_a_state_dict(small: Any, num_before: int) -> None:
-    """The count of updates too, as a tensor: a resumed ramp goes on where it was."""
+    """The state includes the update count as a tensor, so a resumed run continues the ramp."""
     first = Teacher(at(small, 1.0), 0.9)
     for _ in range(num_before):
         first.update(at(small, 2.0))

@@ -1,4 +1,4 @@
-"""A page that is open, in a process of its own that cannot reach anything else, and a browser."""
+"""A browser, and the app served by a separate process without network access."""
 
 import os
 import re
@@ -25,7 +25,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-# Imported by Python itself at the start: no address but this machine's own is reached.
+# Python imports this module at startup; it restricts connections to the local machine.
 GUARD = """
 import os, socket
 
@@ -44,24 +44,24 @@ socket.socket.connect = guarded
 
 @dataclass(frozen=True)
 class Served:
-    """A running page."""
+    """A running app."""
 
     url: str
     process: subprocess.Popen[str]
     temporary: Path
-    """Where the process may write temporary files."""
+    """Folder where the process may write temporary files."""
     reached: Path
-    """A file of the addresses that it tried to reach; not there when it tried none."""
+    """File that lists the addresses the process tried to reach; absent if there were none."""
     log: Path
 
     def left_behind(self) -> list[Path]:
-        """The files that it holds on disk."""
+        """Return the files that the app holds on disk."""
         return [path for path in self.temporary.rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
-    """Starts the page; every one that was started ends with the session."""
+    """Start apps; all of them stop when the session ends."""
     started: list[Served] = []
 
     def start(*command: str, cwd: Path | None = None, **variables: str) -> Served:
@@ -77,13 +77,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
 @pytest.fixture(scope="session")
 def served(serve: Callable[..., Served]) -> Served:
-    """The page with the toy model, and no other model beside it."""
+    """Serve the toy model, without any other model."""
     return serve(*HF_WBC, "demo", "--port", "0")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A real chromium; skips where there is none."""
+    """Start a real Chromium; skip if there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
     found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if found is None:
@@ -96,7 +96,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Any]:
-    """The page in a tab of its own, 1440 px wide, whose requests elsewhere fail the test."""
+    """Open the app in a new 1440 px wide tab; requests to other hosts fail the test."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
     context.set_default_timeout(120_000)
     tab = context.new_page()
@@ -111,7 +111,7 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
 
 
 def stop(served: Served) -> None:
-    """End a page as Ctrl-C does."""
+    """Stop an app as Ctrl-C does."""
     if served.process.poll() is None:
         served.process.send_signal(signal.SIGINT)
         try:

@@ -1,4 +1,4 @@
-"""The page for everyone: by keyboard, by ear, on a phone, in the dark."""
+"""Accessibility: keyboard, screen reader, phone, and dark mode."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ UNNAMED = """() => [...document.querySelectorAll('input, select, button, img')].
   return e.type !== 'file' && !(e.innerText?.trim() || e.getAttribute('aria-label') || e.title
     || e.labels?.length || e.getAttribute('aria-labelledby'));
 }).map(e => e.outerHTML.slice(0, 160))"""
-# The lowest contrast (WCAG 2) of the page's own text, with the words that have it.
+# The lowest contrast (WCAG 2) of the app's own text, with the affected words.
 CONTRAST = """() => {
   const parse = c => (c.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
   const linear = v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
@@ -39,7 +39,7 @@ CONTRAST = """() => {
 
 @pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}-{size[1]}")
 def sized(request: Any, browser: Any, served: Any) -> Iterator[Any]:
-    """The page at a width, light or dark, with a cell and a slide on it."""
+    """Open the app at a given width, light or dark, with a cell and a slide on it."""
     width, scheme = request.param
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
@@ -76,7 +76,7 @@ def test_every_tab_fits_is_named_and_can_be_read(sized: Any) -> None:
 
 
 def press_tab_until(page: Any, words: str) -> None:
-    """Move the focus by keyboard alone to what bears these words."""
+    """Move the keyboard focus to the element with this label."""
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.innerText").strip() == words:

@@ -1,4 +1,4 @@
-"""The page as an interface for programs, and that it keeps and tells nothing."""
+"""The app's API for programs; it stores and leaks nothing."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def client(served: Any) -> Any:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Any]:
-    """Writes a file, and hands it over as a client does."""
+    """Write a file and wrap it as a client does."""
     from gradio_client import handle_file
 
     def written(name: str, data: bytes) -> Any:
@@ -136,7 +136,7 @@ def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: 
     client.predict(cell, "0.42", api_name="/classify")
     client.predict([cell, write(f"{SECRET}.pdf", b"%PDF")], "0.42", api_name="/count")
     for data in (b"", b"%PDF"):
-        with pytest.raises(Exception, match=SECRET):  # the person's own name comes back to them
+        with pytest.raises(Exception, match=SECRET):  # users may see their own file names
             client.predict(write(f"{SECRET}.png", data), "0.42", api_name="/classify")
     assert SECRET not in served.log.read_text()
     assert "Traceback" not in served.log.read_text()

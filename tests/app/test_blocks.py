@@ -1,4 +1,4 @@
-"""The page in a real browser, used as a person would."""
+"""The app in a real browser, used as a person would use it."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ BARS = "table.bars tbody tr"
 
 
 def drop(page: Any, place: str, uploads: dict[str, bytes]) -> None:
-    """Give files to an upload."""
+    """Upload files."""
     given = [
         {"name": name, "mimeType": "application/octet-stream", "buffer": data}
         for name, data in uploads.items()
@@ -25,7 +25,7 @@ def open_tab(page: Any, name: str) -> None:
 
 
 def read_slide(page: Any) -> None:
-    """The drawn slide, in the tab Many cells."""
+    """Read the drawn slide in the tab Many cells."""
     open_tab(page, "Many cells")
     page.locator("#many-toy").click()
     page.wait_for_selector("#many-cells tbody tr")

@@ -1,4 +1,4 @@
-"""The folder of the uploads goes with the server, however it is stopped."""
+"""The upload folder disappears with the server, however it stops."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A page with tight limits: what is too much is refused in words, and nothing outlives it."""
+"""An app with tight limits rejects excessive input with a clear message and cleans up."""
 
 import json
 import signal
@@ -53,7 +53,7 @@ def client(tight: Any) -> Any:
     from gradio_client import Client
 
     client = Client(tight.url, verbose=False)
-    client.predict(api_name="/about")  # the model is there: no upload waits longer than it may
+    client.predict(api_name="/about")  # the model is loaded, so no upload times out
     return client
 
 
@@ -65,7 +65,7 @@ def given(folder: Path, name: str, data: bytes) -> Any:
 
 
 def upload(tight: Any, data: bytes) -> Any:
-    """Send a file, and ask for nothing."""
+    """Upload a file without requesting a prediction."""
     import httpx
 
     place = f"{tight.url}/gradio_api/upload"
@@ -104,7 +104,7 @@ def test_an_upload_that_nobody_asks_about_is_deleted(tight: Any, tmp_path: Path)
 
 
 def held(tight: Any) -> dict[str, Any]:
-    """What the server holds of its visitors."""
+    """Return what the server holds for its visitors."""
     found: dict[str, Any] = json.loads((tight.log.parent / "held.json").read_text())
     return found
 
@@ -155,13 +155,13 @@ def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
     wait_until(lambda: set(held(tight)["names"]) <= others)
 
 
-@pytest.mark.slow  # opens the page once more
+@pytest.mark.slow  # opens the app again
 def test_nothing_is_on_disk_after_the_end_nor_after_a_kill(
     tight: Any, serve: Callable[..., Any], tmp_path: Path
 ) -> None:
     tight.process.send_signal(signal.SIGKILL)
     tight.process.wait()
-    assert list(tight.temporary.glob(".hf_wbc_demo*"))  # what a killed process cannot delete
+    assert list(tight.temporary.glob(".hf_wbc_demo*"))  # a killed process cannot delete these
     again = serve(sys.executable, "-c", TIGHT, TMPDIR=str(tight.temporary))
     (folder,) = tight.temporary.glob(".hf_wbc_demo*")
     assert str(again.process.pid) in folder.name

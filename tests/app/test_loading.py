@@ -1,4 +1,4 @@
-"""The page opens before its model is there, and answers as soon as it is."""
+"""The app opens before its model is loaded, and predicts as soon as it is."""
 
 import re
 import signal
@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 NUM_VISITORS = 60
-"""More than the server has threads."""
+"""More visitors than the server has threads."""
 LATE = """
 import sys, time
 HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
@@ -48,14 +48,14 @@ DEMO = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
 
 @pytest.fixture
 def late(serve: Callable[..., Any]) -> Iterator[Any]:
-    """A page whose model is loaded when the test says so."""
+    """Serve an app that loads its model when the test says so."""
     served = serve(sys.executable, "-c", LATE)
     yield served
     (served.log.parent / "go").touch()
 
 
 def arrive(url: str, number: int) -> str:
-    """What a page asks for when it is opened, and is given once the model is there."""
+    """Return what the browser requests on opening, and receives once the model is loaded."""
     import httpx
 
     events = httpx.get(f"{url}/config", timeout=120).json()["dependencies"]
@@ -90,7 +90,7 @@ def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> 
     page.get_by_role("tab", name="Many cells").click()
     page.locator("#many-cells tbody tr").first.wait_for()
     context.close()
-    # Nobody imported what the model needs before it was loaded: two threads at it may break both.
+    # Nothing imports the model's dependencies before loading: concurrent imports can fail.
     assert late.log.read_text().splitlines()[1] == "[]"
 
 

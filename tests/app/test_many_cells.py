@@ -1,4 +1,4 @@
-"""A visitor whose pictures were let go is told so, whatever is pressed."""
+"""Visitors whose images were dropped are told so, whatever they press."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Uploads that come and go while others arrive."""
+"""Concurrent uploads that arrive and are deleted."""
 
 import shutil
 import threading

@@ -1,4 +1,4 @@
-"""Sentences say what the numbers say."""
+"""The app's sentences agree with the numbers."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What the page says of other models, and of how its own was scored, is what the record says."""
+"""The app reports the scores of its model and of others as recorded."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""All visitors share one bound of memory, and what they hold goes when they are gone."""
+"""All visitors share one memory limit, and their data is deleted when they leave."""
 
 import threading
 
@@ -18,7 +18,7 @@ LIMITS = Limits(held_bytes=10 * CELL, idle_seconds=1800, grace_seconds=300)
 
 
 class Clock:
-    """A time that the test sets."""
+    """A clock that the test controls."""
 
     now = 1000.0
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def give(sessions: Sessions, who: str, num: int) -> Slide:
-    """A visitor gives so many cells, no two of them alike."""
+    """Upload `num` distinct cells as one visitor."""
     rng = np.random.default_rng()
     made = rng.integers(0, 256, (num, SIDE, SIDE, 3), dtype=np.uint8)
     cells = tuple(UploadedImage(f"{i}.png", pixels) for i, pixels in enumerate(made))

@@ -1,4 +1,4 @@
-"""A slide that grows: only what is new is read, and nothing that a person gave or said is lost."""
+"""A growing slide: only new images are read, and nothing a user uploaded or entered is lost."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -19,11 +19,11 @@ from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
 BASOPHIL = class_id("basophil")
 AT_ONCE, LATER = Limits(seconds=1e6), Limits(seconds=-1.0)
-"""Time for everything, and for one batch alone."""
+"""Enough time for everything, and for a single batch."""
 
 
 class Model:
-    """Says of each picture what its first pixel is, and remembers what it was asked."""
+    """Predicts from each image's first pixel, and records the requests."""
 
     def __init__(self, measures: bool = False) -> None:
         self.pretrained = SimpleNamespace(rule=SimpleNamespace(needs_images=measures))
@@ -44,7 +44,7 @@ class Model:
 
 
 def pictures(*values: int, nucleus_px: int = 0) -> Uploads:
-    """A picture of each value in its first pixel; a nucleus of that diameter, if any."""
+    """Build images with the values in their first pixels, and optionally a nucleus."""
     made = []
     for value in values:
         pixels = np.full((200, 200, 3), 235, np.uint8)
@@ -173,7 +173,7 @@ def test_what_a_person_does_while_a_slide_is_read_stays() -> None:
     meanwhile = slide.corrected(1, BASOPHIL).corrected(3, OUTSIDE)
     done = meanwhile.answered(reading)
     assert [case.corrected for case in done.cases] == [BASOPHIL, None, OUTSIDE]
-    assert Slide().answered(reading) == Slide()  # started over
+    assert Slide().answered(reading) == Slide()  # restarted
 
 
 def test_more_than_a_slide_may_hold_leaves_what_was_there() -> None:

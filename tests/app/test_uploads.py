@@ -1,4 +1,4 @@
-"""Whatever is dropped becomes pictures or sentences, and leaves nothing behind."""
+"""Every upload becomes images or error messages, and leaves nothing behind."""
 
 import io
 from dataclasses import replace

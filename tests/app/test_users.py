@@ -1,4 +1,4 @@
-"""Fifty people at once, twenty requests each: every answer right, none lost, memory flat."""
+"""Fifty concurrent users, twenty requests each: correct answers, none lost, constant memory."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path
         Image.fromarray(files.cell(seed)).save(tmp_path / f"{seed}.png")
     toy = Predictor.load(str(shipped("spaces/wbc/toy_model")))
     truths = toy.predict([files.cell(seed) for seed in range(NUM_IMAGES)], 0.42)
-    patience = {"timeout": 300}  # of the test's own clients, which share two cores with the server
+    patience = {"timeout": 300}  # for the test's own clients, which share two cores with the server
     clients = [Client(served.url, verbose=False, httpx_kwargs=patience) for _ in range(NUM_USERS)]
     wrong: list[Any] = []
     done: list[float] = []
@@ -59,7 +59,7 @@ def test_fifty_people_at_once_are_all_answered_right(served: Any, tmp_path: Path
         for thread in threads:
             thread.join()
 
-    everyone(3)  # what is made once is made
+    everyone(3)  # warm up one-time allocations
     process = psutil.Process(served.process.pid)
     before, start = process.memory_info().rss, time.monotonic()
     everyone(NUM_REQUESTS)

@@ -1,4 +1,4 @@
-"""Readings of cells that no file holds, with whatever an audit must find planted in them."""
+"""In-memory cell readings with planted findings for an audit to detect."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from hf_wbc.audit.measure import Folder, FolderReading
 
 @pytest.fixture
 def make_reading() -> Callable[..., FolderReading]:
-    """A reading of N cells without any file; see `_make_reading`."""
+    """Build a reading of N cells without any file; see `_make_reading`."""
     return _make_reading
 
 
@@ -27,7 +27,7 @@ def _make_reading(
     provenance: dict[str, Any] | None = None,
     um_per_px: float | None = 0.1,
 ) -> FolderReading:
-    """Random cells, all unlike; folders are called a, b ..., cells cell_0, cell_1 ..."""
+    """Build random, distinct cells in folders a, b, ... with the names cell_0, cell_1, ..."""
     num, rng = len(labels), np.random.default_rng(0)
     folder = np.zeros(num, int) if folder is None else np.array(folder)
     names = "abc"[: folder.max() + 1]

@@ -1,4 +1,4 @@
-"""Class counts and how far apart they are."""
+"""Class counts and the distances between them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The background gives away what is in it, and nothing else."""
+"""The background probe detects planted leaks and nothing else."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_class_with_its_own_background_is_recognised():
 
 
 def test_images_of_one_tie_are_never_learned_and_asked():
-    """Ten pairs of the same pixels under labels at random would be known by heart otherwise."""
+    """Otherwise ten pairs of identical pixels with random labels would be memorized."""
     rng = np.random.default_rng(0)
     border = np.repeat(rng.normal(size=(100, 90)), 2, axis=0).astype(np.float32)
     kinds = np.repeat(rng.integers(0, 2, 100), 2)

@@ -1,4 +1,4 @@
-"""What an owner declares in the mapping reaches the folder, where the audit reads it."""
+"""Declarations in the mapping reach the prepared folder, where the audit reads them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The map keeps neighbours together, and the numbers beside it count what they say."""
+"""The map preserves neighborhoods, and its numbers match their definitions."""
 
 import numpy as np
 import pytest

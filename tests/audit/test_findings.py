@@ -1,4 +1,4 @@
-"""What is declared is known, and what is not is news."""
+"""Declared findings are reported as known, all others as new."""
 
 import pytest
 

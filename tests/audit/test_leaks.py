@@ -1,4 +1,4 @@
-"""Frames of one smear: which of them show one cell, and which two neighbours."""
+"""Frames of one smear: same cell or neighboring cells."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from hf_wbc.audit.leaks import find_duplicate_groups, group_ties
 
 
 def _smear() -> np.ndarray:
-    """A piece of a smear with dark cells, grey (120, 120), as thumbnails see it."""
+    """Draw a piece of a smear with dark cells, gray (120, 120), at thumbnail resolution."""
     rng = np.random.default_rng(5)
     coarse = Image.fromarray(rng.integers(60, 250, (16, 16)).astype(np.uint8))
     return np.asarray(coarse.resize((120, 120), Image.Resampling.BICUBIC))
@@ -25,7 +25,7 @@ def _pair(make_reading, shift: int, **options):
 
 @pytest.mark.parametrize(("shift", "is_one_cell"), [(0, True), (3, True), (8, False)])
 def test_frames_of_one_cell_are_hardly_shifted(make_reading, shift, is_one_cell):
-    """A frame of 36 um: 3 cells of its thumbnail are 2.25 um, 8 are 6 um."""
+    """For a 36 um frame, 3 thumbnail cells are 2.25 um and 8 are 6 um."""
     found = find_duplicate_groups(_pair(make_reading, shift))
     assert found.overlapping == ((0, 1),)
     assert bool(found.same_cell) == is_one_cell

@@ -1,4 +1,4 @@
-"""What is measured of a frame is what can be seen in it."""
+"""Measurements of a frame match its visible content."""
 
 import hashlib
 

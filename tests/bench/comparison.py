@@ -1,10 +1,11 @@
-"""How long comparing many runs takes, and a map of many cells.
+"""Time the comparison of many runs and the map of many cells.
 
     python tests/bench/comparison.py [--runs FOLDER] [--num-runs 1000] [--cells 32000]
 
-With --runs, finished run folders: `hf-wbc compare --no-report` is timed, as a whole process, on
---num-runs copies of them, each of another seed (links to their tables). Without, only the map:
-UMAP of random cells around centres of eleven classes in two laboratories.
+With --runs, a folder of finished runs, the script times `hf-wbc compare --no-report` as a whole
+process on --num-runs copies of them, each with a different seed (and links to the original tables).
+Without it, only the map is timed: UMAP of random cells around the centers of eleven classes in two
+laboratories.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def clouds(num: int, width: int) -> np.ndarray:
-    """Features (num, width) of eleven classes in two laboratories."""
+    """Draw features (num, width) of eleven classes in two laboratories."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(2, 11, width)) * 2
     return (
@@ -59,7 +60,7 @@ def clouds(num: int, width: int) -> np.ndarray:
 
 
 def multiply(runs: Path, into: Path, num: int) -> None:
-    """`num` run folders that differ in their seeds and are otherwise those below `runs`."""
+    """Write `num` run folders that differ from those below `runs` only in their seeds."""
     found = sorted(path.parent for path in runs.glob("*/record.json"))
     for i in range(num):
         origin = found[i % len(found)]

@@ -1,10 +1,11 @@
-"""Images a second of the input, against the way of the libraries' own example, in one process.
+"""Input throughput in images/s against the approach of the libraries' own example.
 
     python tests/bench/input.py [--data build/acevedo_20] [--rounds 7]
 
-The example way decodes each image, resizes and changes it in Pillow, one sample after another
-(`set_transform`, a DataLoader without workers). Ours reads harmonised pixels and changes whole
-batches. Both run single-threaded on the CPU in turns; a ratio is the median over the rounds.
+The example decodes each image and resizes and augments it in Pillow, sample by sample
+(`set_transform`, a DataLoader without workers). Our loader reads cached pixels and augments whole
+batches. Both run in one process on one CPU thread and take turns; a ratio is the median over the
+rounds.
 """
 
 import argparse
@@ -41,7 +42,7 @@ Batches = Iterator[Any]
 
 
 class QuarterTurn:
-    """0, 90, 180 or 270 degrees, in whole pixels."""
+    """Rotate by 0, 90, 180, or 270 degrees without interpolation."""
 
     def __call__(self, image: Any) -> Any:
         turns = int(torch.randint(4, ()))
@@ -49,7 +50,7 @@ class QuarterTurn:
 
 
 def same_changes() -> v2.Compose:
-    """The changes of `Augmentation()`, sample by sample on Pillow images."""
+    """Return the transforms of `Augmentation()` for single Pillow images."""
     return v2.Compose(
         [
             v2.Resize((SIZE, SIZE), v2.InterpolationMode.BILINEAR),
@@ -71,7 +72,7 @@ def same_changes() -> v2.Compose:
 
 
 def crop_and_flip() -> v2.Compose:
-    """What transformers' run_image_classification.py does to a training image."""
+    """Return the training transform of transformers' run_image_classification.py."""
     return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), *to_normalised()])
 
 
@@ -80,7 +81,7 @@ def to_normalised() -> list[Callable[[Any], Any]]:
 
 
 def example(domain: DomainSplit, transform: v2.Compose) -> Batches:
-    """Batches without end of the example way."""
+    """Yield batches of the example endlessly."""
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         images = [transform(image.convert("RGB")) for image in rows["image"]]
@@ -93,7 +94,7 @@ def example(domain: DomainSplit, transform: v2.Compose) -> Batches:
 
 
 def ours(stream: BatchLoader) -> Batches:
-    """Batches without end of ours."""
+    """Yield our batches endlessly."""
     step = 0
     while True:
         yield stream.batch(step)
@@ -101,7 +102,7 @@ def ours(stream: BatchLoader) -> Batches:
 
 
 def uint8_only(domain: DomainSplit) -> Iterator[Tensor]:
-    """Pixels without end, augmentation left to the device."""
+    """Yield uint8 pixels endlessly, with augmentation left to the device."""
     table = cache_pixels(domain, Geometry(SIZE, BILINEAR))
     rng = np.random.default_rng(0)
     while True:
@@ -109,7 +110,7 @@ def uint8_only(domain: DomainSplit) -> Iterator[Tensor]:
 
 
 def rate(batches: Batches, num: int) -> float:
-    """Images a second over `num` batches."""
+    """Return images/s over `num` batches."""
     start = time.perf_counter()
     for _ in range(num):
         next(batches)
@@ -117,7 +118,7 @@ def rate(batches: Batches, num: int) -> float:
 
 
 def compare(name: str, slow: Batches, fast: Batches, rounds: int, num_fast: int) -> None:
-    """Print the medians of both and of their ratio, after a round of warming up."""
+    """Print both medians and the median ratio, after a warm-up round."""
     rate(slow, 1), rate(fast, num_fast)
     pairs = [(rate(slow, 2), rate(fast, num_fast)) for _ in range(rounds)]
     ratios = sorted(fast / slow for slow, fast in pairs)

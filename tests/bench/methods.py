@@ -1,11 +1,11 @@
-"""A training step of adaptation methods against one of source_only with as many images.
+"""Training-step time of adaptation methods relative to source_only with as many images.
 
     python tests/bench/methods.py [--methods dann cdan ...] [--model vit-tiny] [--image-size 112]
         [--batch-size 8] [--pairs 10] [--precision bf16] [--clock cpu]
 
-source_only takes 2B source images, a method B of the source and B of the target. Both go through
-the loop itself, input, augmentation, clipping and all, and take turns in one process on copies of
-one model; a ratio is the median over the pairs. Pixels are random.
+source_only uses 2B source images, a method B source and B target images. Both use the full training
+loop, including input, augmentation, and clipping, and take turns in one process on copies of one
+model; a ratio is the median over the pairs. Pixels are random.
 """
 
 import argparse

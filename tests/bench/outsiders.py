@@ -1,10 +1,10 @@
-"""How well a run's reject option tells cells outside the eleven classes from the source's own.
+"""How well a run's reject option separates cells outside the eleven classes from source cells.
 
     python tests/bench/outsiders.py RUN SOURCE FOLDER...
 
-RUN is a run's folder, SOURCE one of its sources by name, each FOLDER holds images that are of none
-of the eleven classes, taken with that source's microscope: Acevedo's `platelet`; MLL23's
-`smudge_cell`, `hairy_cell` and so on. Up to 300 of each, drawn with seed 0.
+RUN is a run folder and SOURCE the name of one of its sources. Each FOLDER holds images of none of
+the eleven classes from the same microscope as the source: Acevedo's `platelet`, or MLL23's
+`smudge_cell`, `hairy_cell`, and so on. Up to 300 images of each are drawn with seed 0.
 """
 
 import sys
@@ -29,7 +29,7 @@ BATCH = 16
 
 
 def main(run: Path, source: str, folders: list[Path]) -> None:
-    """Print a row for each folder."""
+    """Print one row per folder."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     facts = import_module(f"dataset_scripts.{source}").SOURCE
     loaded = load_trained(str(run / "model"))
@@ -48,13 +48,13 @@ def main(run: Path, source: str, folders: list[Path]) -> None:
 
 
 def recorded(predictions: Path, source: str) -> np.ndarray:
-    """Logits (N, 11) of the source's test images."""
+    """Return the recorded logits (N, 11) of the source's test images."""
     table = pq.read_table(predictions, filters=[("domain", "==", source), ("split", "==", "test")])
     return np.array(table["logits"].to_pylist())
 
 
 def drawn(folder: Path, frame_px: frozenset[tuple[int, int]]) -> list[Path]:
-    """Images of the size of the source's frames, which tells its sessions apart."""
+    """Return images that have the source's frame size, which identifies its session."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     fitting = (file for file in files if not frame_px or Image.open(file).size in frame_px)
@@ -63,7 +63,7 @@ def drawn(folder: Path, frame_px: frozenset[tuple[int, int]]) -> list[Path]:
 
 @torch.inference_mode()
 def predicted(loaded: PretrainedModel, files: list[Path], um_per_px: float) -> np.ndarray:
-    """Logits (N, 11), of images cropped and resized as those of a dataset are."""
+    """Return logits (N, 11) of images that are cropped and resized like those of a dataset."""
     geometry, logits = crop_geometry(loaded), []
     plain = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
     for start in range(0, len(files), BATCH):

@@ -1,4 +1,4 @@
-"""How long after `hf-wbc demo` the page is there: for a request, for eyes, and with an answer.
+"""Startup time of `hf-wbc demo`: to the first response, to a usable page, and to a prediction.
 
     python tests/bench/page.py MODEL [--turns 3]
 

@@ -1,14 +1,14 @@
-"""The predictor against transformers' own pipeline, on the same model and images, in one run.
+"""The predictor against the transformers pipeline, on the same model and images.
 
     python tests/bench/predictor.py MODEL DATASET [--runtime auto] [--num-images 200] [--turns 5]
         [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16] [--clock cpu]
 
-Bulk: images/s from encoded bytes to answers, decoding included on both sides; the pipeline gets the
-25 um crops that it asks for. Latency: one crop, warm. Agreement: the default engine against torch
-in fp32 on as many cells as there are, top-1 and the largest difference of a probability. With
---bf16 also its speed, and macro-F1 of both on labelled cells; where no engine has a unit for bf16,
-its speed is of no interest, and torch tells what it costs. Sides take turns; a ratio is the median
-over pairs of turns, and --turns 0 leaves them out.
+Bulk: images/s from encoded bytes to predictions, including decoding on both sides; the pipeline
+gets the 25 um crops that it requires. Latency: one crop, warm. Agreement: the default runtime
+against torch in fp32 on up to --agreement cells, as top-1 agreement and the largest difference in
+probability. With --bf16, also its speed, and macro-F1 of both on labelled cells; if no runtime has
+hardware support for bf16, its speed is meaningless, and torch measures the accuracy loss. The sides
+take turns; a ratio is the median over pairs of turns, and --turns 0 skips them.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def bulk(predictor: Predictor, runtime: Runtime, domain: DomainSplit, data: list[bytes]) -> None:
-    """From bytes to logits, as `hf-wbc predict` does it."""
+    """Predict logits from bytes, as `hf-wbc predict` does."""
     answer(predictor, runtime, crops_of(predictor, domain, data))
 
 
@@ -91,14 +91,14 @@ def crops_of(predictor: Predictor, domain: DomainSplit, data: list[bytes]) -> np
 
 
 def answer(predictor: Predictor, runtime: Runtime, crops: np.ndarray) -> np.ndarray:
-    """Logits (N, 11)."""
+    """Return logits (N, 11)."""
     how, _ = predictor.preprocessing_for(crops)
     classifier = predictor.pretrained.classifier
     return apply_head(classifier, run_runtime(runtime, crops, how, torch.device("cpu")))
 
 
 def bf16_runtime(predictor: Predictor) -> tuple[Runtime, bool]:
-    """In bf16, and whether something has a unit for it."""
+    """Return the bf16 runtime, and whether the hardware supports bf16."""
     pretrained = predictor.pretrained
     try:
         return choose_runtime(
@@ -112,7 +112,7 @@ def bf16_runtime(predictor: Predictor) -> tuple[Runtime, bool]:
 
 
 def agreement(predictor: Predictor, dataset: str, at_most: int) -> None:
-    """The runtime against torch in fp32 on cells of all splits."""
+    """Compare the runtime with torch in fp32 on cells of all splits."""
     pretrained = predictor.pretrained
     exact = choose_runtime(pretrained.classifier, pretrained.preprocessing, "torch").runtime
     same, num, worst = 0, 0, 0.0
@@ -136,7 +136,7 @@ def encoded(domain: DomainSplit, rows: np.ndarray) -> list[bytes]:
 
 
 def compare(name: str, base: Turn, other: Turn, turns: int, num_images: int, clock: Clock) -> None:
-    """Both take turns, one of each to warm up; who begins a pair alternates."""
+    """Take turns after a warm-up turn of each; the starting side alternates."""
     if not turns:
         return
     seconds: tuple[list[float], list[float]] = ([], [])

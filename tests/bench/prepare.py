@@ -1,12 +1,12 @@
-"""`hf-wbc prepare` with 1 and 2 processes, and its memory for the whole and for half an archive.
+"""Time and memory of `hf-wbc prepare` with 1 and 2 processes, on whole and half archives.
 
     python tests/bench/prepare.py --archive FOLDER [--source acevedo_20] [--rounds 3]
         [--fraction 1.0 0.5] [--work DIR]
 
-Each round runs the real command with 1 and with 2 processes, in turns that change places, on each
-fraction of the archive (hard links to every so-manieth file of each folder, with --subset). The
-speed-up is the ratio within a round. Memory is the PSS of the command and all of its processes
-(shared pages are counted once), added up ten times a second from /proc; the highest sum counts.
+Each round runs the real command with 1 and with 2 processes, in alternating order, on each fraction
+of the archive (hard links to every nth file of each folder, with --subset). The speed-up is the
+ratio within a round. Memory is the PSS of the command and all of its processes (shared pages count
+once), sampled from /proc ten times a second; the maximum is reported.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NUM_PROCS = (1, 2)
 
 
 def part_of(archive: Path, fraction: float, folder: Path) -> Path:
-    """A folder with a fraction of the files of each folder; the archive itself for 1."""
+    """Return a folder with a fraction of the files of each folder; the archive itself for 1."""
     if fraction == 1:
         return archive
     for parent in sorted(path for path in archive.rglob("*") if path.is_dir()):
@@ -40,7 +40,7 @@ def part_of(archive: Path, fraction: float, folder: Path) -> Path:
 
 
 def link_or_copy(path: Path, to: Path) -> None:
-    """A hard link, or a copy when `to` is on another disk."""
+    """Create a hard link, or a copy if `to` is on another disk."""
     try:
         os.link(path, to)
     except OSError:
@@ -48,7 +48,7 @@ def link_or_copy(path: Path, to: Path) -> None:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all that come from it."""
+    """Return a process and all of its descendants."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
@@ -56,20 +56,20 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def pss_bytes(pid: int) -> int:
-    """Proportional set size of a process and all that come from it."""
+    """Return the proportional set size of a process and all of its descendants, in bytes."""
     total = 0
     try:
         for process in tree(pid):
             for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
-    except OSError:  # one of them has just ended; the next sample will do
+    except OSError:  # one of them has just ended; rely on the next sample
         return 0
     return total
 
 
 def run(words: list[str]) -> tuple[float, int]:
-    """Seconds and highest memory in bytes of a command that must succeed."""
+    """Run a command that must succeed; return its seconds and peak memory in bytes."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(words, stdout=said, stderr=said)
@@ -85,7 +85,7 @@ def run(words: list[str]) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--archive", type=Path, required=True)
     parser.add_argument("--source", default="acevedo_20")

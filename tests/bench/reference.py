@@ -1,8 +1,9 @@
-"""The reference library's own DANN: network, step and loader, from a checkout of it.
+"""The reference library's own DANN: network, step, and loader, imported from a checkout.
 
-https://github.com/thuml/Transfer-Learning-Library, called tllib. Nothing of it is copied here: what
-is timed is `train` of its examples/domain_adaptation/image_classification/dann.py as it stands,
-meters, accuracies and a print per turn included.
+The library is https://github.com/thuml/Transfer-Learning-Library, called tllib. None of its code is
+copied here. The benchmark times `train` of its
+examples/domain_adaptation/image_classification/dann.py unchanged, including meters, accuracies, and
+one print per turn.
 """
 
 import contextlib
@@ -26,19 +27,19 @@ from hf_wbc.models import Classifier, param_groups
 from hf_wbc.taxonomy import NUM_CLASSES
 
 OWN_SIZE = 224
-"""The only size to which their train transform crops."""
+"""The only size to which tllib's train transform crops."""
 Loader = Iterator[Any]
 Files = list[tuple[Path, int]]
-"""Image files with a label each."""
+"""Image files, each with a label."""
 
 
 class Backbone(nn.Module):
-    """A transformers classifier's features, as their library wants a backbone."""
+    """Adapts a transformers classifier's features to tllib's backbone interface."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier, self.out_features = classifier, classifier.num_features
-        classifier.head.requires_grad_(False)  # theirs has a head of its own
+        classifier.head.requires_grad_(False)  # tllib adds its own head
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.classifier(inputs).features
@@ -46,18 +47,18 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Theirs:
-    """Their modules, and what their `train` wants beside data."""
+    """tllib's modules, and the non-data arguments of its `train`."""
 
     example: Any
-    """Their dann.py."""
+    """tllib's dann.py as a module."""
     model: Any
     adversary: Any
-    """Their `DomainAdversarialLoss`."""
+    """tllib's `DomainAdversarialLoss`."""
     optimizer: torch.optim.Optimizer
     schedule: Any
 
     def steps(self, source: Loader, target: Loader, num: int) -> Steps:
-        """Steps of their own loop, `num` at each `next`."""
+        """Run steps of tllib's own loop, `num` per `next`."""
         args = SimpleNamespace(iters_per_epoch=num, print_freq=100, trade_off=1.0)
         parts = (self.model, self.adversary, self.optimizer, self.schedule)
         while True:
@@ -67,7 +68,7 @@ class Theirs:
 
 
 def load_example(checkout: Path) -> Any:
-    """Their dann.py as a module, with the names that it expects of older numpy and torch."""
+    """Import tllib's dann.py, with the names that it expects from older numpy and torch."""
     import torch.utils.data.dataset
     import torchvision.models.resnet
 
@@ -86,7 +87,7 @@ def load_example(checkout: Path) -> Any:
 
 
 def same_network(example: Any, method: Any, config: TrainConfig, device: torch.device) -> Theirs:
-    """Their loss and step around copies of our method's network, with our optimizer."""
+    """Wrap tllib's loss and step around copies of our method's network, with our optimizer."""
     from tllib.modules.classifier import Classifier as TheirClassifier
 
     ours = copy.deepcopy(method)
@@ -104,7 +105,7 @@ def same_network(example: Any, method: Any, config: TrainConfig, device: torch.d
 
 
 def own_network(example: Any, classifier: Classifier, device: torch.device) -> Theirs:
-    """What their example makes around a copy of a backbone, with its optimizer."""
+    """Build the network and optimizer of tllib's example around a copy of a backbone."""
     backbone = Backbone(copy.deepcopy(classifier))
     model = example.ImageClassifier(backbone, NUM_CLASSES, pool_layer=nn.Identity()).to(device)
     discriminator = example.DomainDiscriminator(model.features_dim, hidden_size=1024).to(device)
@@ -127,10 +128,10 @@ def loader_turns(
     steps_of: Callable[[Loader, Loader], Steps],
     clock: Clock,
 ) -> Side:
-    """Turns of one `next` of what `steps_of` makes of their loaders of source and target.
+    """Yield turns of one `next` of `steps_of`, applied to tllib's source and target loaders.
 
-    Worker processes live for one turn of theirs, and so leave ours alone; what they have loaded
-    ahead is used up before the turn's time begins.
+    Worker processes live for a single tllib turn so that they do not affect ours; batches that they
+    have prefetched are consumed before timing starts.
     """
     with tempfile.TemporaryDirectory() as lists:
         while True:
@@ -149,7 +150,7 @@ def loader_turns(
 def _loader(
     example: Any, file: Path, half: Files, size: int, batch_size: int, workers: int
 ) -> Loader:
-    """Their data set, transform and iterator, as their example makes them."""
+    """Build tllib's dataset, transform, and iterator as its example does."""
     from tllib.vision.datasets import ImageList
 
     file.write_text("".join(f"{path.resolve()} {label}\n" for path, label in half))

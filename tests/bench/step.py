@@ -1,11 +1,11 @@
-"""A step of the training loop (input, augmentation, clipping and all) against bare torch.
+"""A training-loop step (including input, augmentation, and clipping) against bare torch.
 
     python tests/bench/step.py [--model vit-tiny] [--image-size 112] [--batch-size 16] [--pairs 20]
         [--precision bf16] [--clock cpu]
 
 Both take turns in one process on copies of one model, on the GPU if there is one; the bare step is
-forward, backward and optimizer step on a batch that lies on the device. The table gives medians,
-images/s and the median ratio.
+the forward pass, backward pass, and optimizer step on a batch already on the device. The table
+lists medians, images/s, and the median ratio.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 def bare_steps(
     classifier: torch.nn.Module, config: TrainConfig, size: int, device: torch.device
 ) -> Steps:
-    """Forward, backward, step on a batch in memory."""
+    """Run forward, backward, and optimizer step on a batch in memory."""
     classifier.to(device).train()
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=config.optim.learning_rate, fused=True

@@ -1,6 +1,6 @@
-"""Print the numbers that keep the source tree navigable, one row each, as a Markdown table.
+"""Print source-tree metrics as a Markdown table.
 
-python tests/bench/structure.py
+Usage: python tests/bench/structure.py
 """
 
 import ast
@@ -15,17 +15,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("hf_wbc", "dataset_scripts")
 TWINS = frozenset({"__init__.py", "__main__.py"})
 SHORT, LONG = 60, 400
-"""Lines below which a file with one importer has to justify itself, and lines of a long file."""
+"""Line counts: the minimum for a file with a single importer, and the limit for a long file."""
 
 
 def module_name(path: Path) -> str:
-    """The dotted name of a source file."""
+    """Return the dotted name of a source file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(tree: ast.AST, modules: set[str]) -> set[str]:
-    """Our modules that a file imports anywhere, inside functions too."""
+    """Return the project modules that a file imports anywhere, including inside functions."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -36,13 +36,13 @@ def imports_of(tree: ast.AST, modules: set[str]) -> set[str]:
 
 
 def top_level_imports(tree: ast.Module, modules: set[str]) -> set[str]:
-    """Our modules that importing the file imports."""
+    """Return the project modules that are imported when the file is imported."""
     found = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     return imports_of(ast.Module(body=list(found), type_ignores=[]), modules)
 
 
 def closure(start: set[str], graph: dict[str, set[str]]) -> set[str]:
-    """Everything that is imported, directly or not; parent packages included."""
+    """Return all direct and indirect imports, including parent packages."""
     seen: set[str] = set()
     waiting = list(start)
     while waiting:
@@ -57,7 +57,7 @@ def closure(start: set[str], graph: dict[str, set[str]]) -> set[str]:
 
 
 def help_seconds() -> float:
-    """Wall time of `hf-wbc --help`, best of three."""
+    """Return the wall time of `hf-wbc --help` in seconds, best of three."""
     command = [str(Path(sys.executable).with_name("hf-wbc")), "--help"]
     walls = []
     for _ in range(3):

@@ -1,9 +1,10 @@
-"""What a study costs beside its runs: `hf-wbc study` against `hf-wbc train`, one after the other.
+"""Overhead of a study: `hf-wbc study` against sequential `hf-wbc train` commands.
 
     python tests/bench/study.py [--steps 200] [--seeds 3] [--rounds 1]
 
-The runs are those of the toy study's first direction, source_only, one at a time. Time is CPU time
-of all processes, so that other work on the machine hardly counts; wall time stands beside it.
+The runs are those of the toy study's first direction, source_only, one at a time. The main figure
+is the CPU time of all processes, so that other work on the machine hardly matters; wall time is
+listed as well.
 """
 
 import argparse
@@ -53,12 +54,12 @@ def main() -> None:
 
 
 def runs(out: str) -> set[str]:
-    """The names of finished runs."""
+    """Return the names of finished runs."""
     return {path.parent.name for path in Path(out).glob("*/record.json")}
 
 
 def words(steps: int, seed: int) -> list[str]:
-    """The flags of one run of the grid."""
+    """Return the flags of one run of the grid."""
     data = "build/study_toy/data"
     return [
         "--sources", f"{data}/toy_acevedo_20", "--target", f"{data}/toy_matek_19",
@@ -69,7 +70,7 @@ def words(steps: int, seed: int) -> list[str]:
 
 
 def done(command: list[str]) -> tuple[float, float]:
-    """CPU and wall seconds of a command and all that it started."""
+    """Run a command; return CPU and wall seconds of it and all of its descendants."""
     before, start = os.times(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     after = os.times()

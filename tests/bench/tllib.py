@@ -1,4 +1,4 @@
-"""DANN through our loop against the reference library's own step and loader.
+"""DANN in our loop against the reference library's own step and loader.
 
     git clone https://github.com/thuml/Transfer-Learning-Library tllib
     pip install prettytable
@@ -6,19 +6,20 @@
         [--image-size 112] [--batch-size 8] [--pairs 10] [--steps 2] [--workers 0 2] [--bf16]
         [--clock cpu]
 
-Both take turns in one process, on copies of one fresh network: the same backbone, head and
-discriminator, and AdamW (fused) with the same groups. What differs: ours also clips gradients,
-warms up, seeds its draws and sums its terms; theirs measures accuracies and waits for three numbers
-of each step. A second row gives them what their example makes: a bottleneck with BatchNorm, a
-discriminator with BatchNorm, SGD with momentum; ours stays as it was.
+Both take turns in one process on copies of one randomly initialized network: the same backbone,
+head, and discriminator, and AdamW (fused) with the same parameter groups. Our step also clips
+gradients, warms up, seeds its draws, and accumulates its loss terms; tllib measures accuracies and
+synchronizes on three values per step. A second row uses the network of tllib's example on its side:
+a bottleneck with BatchNorm, a discriminator with BatchNorm, and SGD with momentum; our side stays
+the same.
 
-With --images, JPEG files in class folders: theirs decodes and changes them one by one (their train
-transform: resize to 256, random crop to 224, flip; at another --image-size resize and flip alone,
-as theirs crops to 224 only), with --workers processes beside; ours harmonises them once (seconds
-are printed) and changes whole batches, without workers: flips, turns, shift, scale, brightness,
-contrast, saturation, hue.
+--images takes JPEG files in class folders. tllib decodes and transforms them one by one (its train
+transform: resize to 256, random crop to 224, flip; for another --image-size only resize and flip,
+as tllib crops only to 224), with --workers processes. Our side preprocesses them once (the time in
+seconds is printed) and augments whole batches without workers: flips, rotations, shift, scale,
+brightness, contrast, saturation, and hue.
 
-A rate counts source and target images; a ratio above 1 says that ours is faster.
+Rates count source and target images; a ratio above 1 means that ours is faster.
 """
 
 import argparse
@@ -61,15 +62,15 @@ from hf_wbc.models import Classifier, freeze, load_classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
 NUM_STEPS = 1000
-"""Over which their reversal grows; with a gamma of 1, ours has the same strengths."""
+"""Steps over which tllib's reversal strength grows; with a gamma of 1, ours is identical."""
 BILINEAR = 2
 INPUT_TURN = 10
-"""Turns of input alone have so many times the steps: what workers load ahead should not count."""
+"""Input-only turns have this many times the steps, to limit the effect of prefetching."""
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What both sides have in common."""
+    """The settings shared by both sides."""
 
     example: Any
     classifier: Classifier
@@ -77,14 +78,14 @@ class Contest:
     size: int
     pairs: int
     num_steps: int
-    """In a turn."""
+    """Number of steps per turn."""
     halves: tuple[Files, Files] | None
-    """Image files that stand for source and target, if any."""
+    """Image files for the source and the target, if any."""
     workers: list[int]
     clock: Clock
 
     def run(self, precision: str) -> None:
-        """Print the losses of both and a table, ours in `precision` and theirs in fp32."""
+        """Print the losses of both and a table, ours in `precision` and tllib's in fp32."""
         config = TrainConfig(
             sources=("source",),
             target=("target",),
@@ -134,13 +135,13 @@ class Contest:
         print(f"\nonce, not in these rates: {took:.1f} s to harmonise the images")
 
     def loaded(self, workers: int, steps_of: Callable[[Loader, Loader], Steps]) -> Side:
-        """Turns of theirs that read the files."""
+        """Yield tllib turns that read the files."""
         assert self.halves
         shape = self.size, self.batch_size, workers
         return loader_turns(self.example, self.halves, *shape, steps_of, self.clock)
 
     def row(self, name: str, theirs: Side, ours: Side, num_steps: int = 0) -> None:
-        """Let both take turns, of the usual number of steps or of `num_steps`, and print rates."""
+        """Run both sides in turns of the default or `num_steps` steps, and print rates."""
         pairs = take_turns(ours, theirs, self.pairs)
         num = 2 * self.batch_size * (num_steps or self.num_steps)
         ours_s, theirs_s = pairs.medians
@@ -151,7 +152,7 @@ class Contest:
         )
 
     def table(self, name: str, files: Files) -> Table:
-        """Pixels of the whole frames."""
+        """Return the pixels of the whole frames."""
         pixels = [
             crop_and_resize(
                 decode_rgb(path.read_bytes(), path.name), None, Geometry(self.size, BILINEAR)
@@ -162,7 +163,7 @@ class Contest:
 
 
 def compare_losses(method: Any, theirs: Theirs, batch: Batch) -> None:
-    """Print losses and gradient norms of both on one batch, at half of the reversal's rise."""
+    """Print losses and gradient norms of both on one batch, halfway through the reversal ramp."""
     assert batch.target is not None
     ours, model, adversary = copy.deepcopy((method, theirs.model, theirs.adversary))
     torch.manual_seed(0)
@@ -190,14 +191,14 @@ def gradient_norm(module: nn.Module) -> Tensor:
 
 
 def in_memory(batch: Batch) -> tuple[Loader, Loader]:
-    """One batch again and again, as their loaders would give it."""
+    """Yield the same batch repeatedly, in the format of tllib's loaders."""
     assert batch.target is not None
     source = itertools.repeat((batch.source.inputs, batch.source.labels))
     return source, itertools.repeat((batch.target.inputs,))
 
 
 def draw(num: int, source: Loader, target: Loader) -> Steps:
-    """Their input alone, `num` batches at each `next`."""
+    """Run only tllib's input, `num` batches per `next`."""
     while True:
         for _ in range(num):
             next(source), next(target)
@@ -205,14 +206,14 @@ def draw(num: int, source: Loader, target: Loader) -> Steps:
 
 
 def draw_ours(batches: Batches) -> Steps:
-    """Our input alone."""
+    """Run only our input."""
     for step in itertools.count():
         batches(step % NUM_STEPS, 0)
         yield
 
 
 def find_images(folder: Path, num: int) -> tuple[Files, Files]:
-    """Some of the JPEG files in class folders, half of them for each side."""
+    """Return some of the JPEG files in class folders, half of them per side."""
     paths = sorted(path for path in folder.rglob("*.jpg") if not path.name.startswith("."))
     if len(paths) < num:
         raise SystemExit(f"{folder} holds {len(paths)} .jpg files; give --num-images at most that")
@@ -245,7 +246,7 @@ def main() -> None:
         )
         return
     example = load_example(options.tllib)
-    torch.backends.cudnn.benchmark = True  # as their example has it, for both
+    torch.backends.cudnn.benchmark = True  # as in tllib's example, for both
     loaded = load_classifier(options.model, fresh=True, image_size=options.image_size)
     freeze(loaded.classifier)
     size, num = loaded.preprocessing.size, options.batch_size

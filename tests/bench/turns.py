@@ -1,7 +1,7 @@
-"""Sides that take turns in one process, and the training loop as such a side.
+"""Benchmark sides that take turns in one process, and the training loop as such a side.
 
-What else the machine does then slows both sides alike; a ratio is the median over pairs of turns
-that follow each other, and who begins a pair alternates.
+Other load on the machine slows both sides alike. A ratio is the median over pairs of consecutive
+turns, and the starting side alternates.
 """
 
 import statistics
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 Steps = Iterator[None]
 """Each `next` is one step."""
 Side = Iterator[float]
-"""Each `next` is one turn, and says how many seconds it took."""
+"""Each `next` is one turn and returns its duration in seconds."""
 Batches = Callable[[int, int], Batch | TargetBatch]
-"""The batch of a step and forward pass, as a phase has it."""
+"""Returns the batch of a step and forward pass, as a phase does."""
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Seconds of time, or of this process's work: for a busy machine, a CPU, and one process."""
+"""Clocks: wall time, or CPU time of this process (for busy machines without GPU or workers)."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WARM_UP = 2
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds of the turns of both sides."""
+    """Durations of both sides' turns in seconds."""
 
     base: tuple[float, ...]
     other: tuple[float, ...]
 
     @property
     def medians(self) -> tuple[float, float]:
-        """Of each side."""
+        """Return the median of each side."""
         return statistics.median(self.base), statistics.median(self.other)
 
     @property
     def ratios(self) -> list[float]:
-        """Seconds of the other over those of the base, the lowest first."""
+        """Return the other side's time divided by the base's, in ascending order."""
         return sorted(b / a for a, b in zip(self.base, self.other, strict=True))
 
     @property
@@ -63,7 +63,7 @@ class Pairs:
 
 
 def take_turns(base: Side, other: Side, num_pairs: int) -> Pairs:
-    """Times of `num_pairs` turns of each, after some that do not count."""
+    """Time `num_pairs` turns of each side after a warm-up."""
     seconds: tuple[list[float], list[float]] = [], []
     for pair in range(num_pairs + _WARM_UP):
         turns = [(base, seconds[0]), (other, seconds[1])]
@@ -73,7 +73,7 @@ def take_turns(base: Side, other: Side, num_pairs: int) -> Pairs:
 
 
 def timed(steps: Steps, num: int = 1, clock: Clock = time.perf_counter) -> Side:
-    """Turns of `num` steps."""
+    """Yield turns of `num` steps."""
     while True:
         start = clock()
         for _ in range(num):
@@ -90,9 +90,9 @@ def loop_steps(
     accelerator: "Accelerator",
     state: Mapping[str, Tensor] | None = None,
 ) -> Steps:
-    """What `hf-wbc train` does between two evaluations: the loop's own steps.
+    """Run the training loop's own steps, as `hf-wbc train` does between two evaluations.
 
-    `state` are weights of the whole method, to start from.
+    `state` holds initial weights for the whole method.
     """
     method = make_method(classifier, config)
     if state is not None:
@@ -109,7 +109,7 @@ def loop_steps(
 
 
 def make_method(classifier: Classifier, config: TrainConfig) -> Any:
-    """The method of a configuration around a classifier, with one source of equal classes."""
+    """Build the configured method around a classifier, with one source of balanced classes."""
     kind = load_method(config.adapt.method)
     method = kind(classifier, kind.parse(config.adapt.method_options))
     counts = torch.full((1, NUM_CLASSES), 100)
@@ -121,7 +121,7 @@ def make_method(classifier: Classifier, config: TrainConfig) -> Any:
 def table_batches(
     config: TrainConfig, source: Table, target: Table | None, device: torch.device
 ) -> Batches:
-    """Batches of pixels in memory, changed and normalised as in training."""
+    """Return batches of in-memory pixels, augmented and normalized as in training."""
     names = {name for table in (source, target) if table for name in table.domain_names}
     stream = BatchLoader(
         source,
@@ -139,13 +139,13 @@ def table_batches(
 
 
 def drawn_table(size: int, num: int = 256, name: str = "source") -> Table:
-    """Random pixels: what is in the images does not change the time."""
+    """Return random pixels; the image content does not affect the timing."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (num, size, size, 3), dtype=np.uint8)
     return table_of(pixels, np.arange(num) % NUM_CLASSES, name)
 
 
 def table_of(pixels: np.ndarray, labels: np.ndarray, name: str) -> Table:
-    """Pixels (N, H, H, 3) and labels (N,) of one domain."""
+    """Wrap pixels (N, H, H, 3) and labels (N,) as one domain."""
     num = len(pixels)
     return Table((pixels,), labels, np.zeros(num, np.int64), list(map(str, range(num))), (name,))

@@ -1,4 +1,4 @@
-"""`hf-wbc audit`: finds what was planted in a folder, and says nothing of a clean one."""
+"""`hf-wbc audit`: detects planted problems in a folder and reports none for a clean one."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ def _edit(folder: Path, split: str, change: Callable[[list[Row]], list[Row]]) ->
 
 @pytest.fixture
 def make_clean(make_domain: Callable[..., Path]) -> Callable[..., Path]:
-    """A tiny prepared folder whose cells are all unlike: discs of one class look repeated."""
+    """Prepare a tiny folder of distinct cells: discs of one class look repeated."""
 
     def make(path: Path, name: str = "toy_a", seed: int = 0, **options: Any) -> Path:
         folder = make_domain(path, name, seed=seed, **options)
@@ -44,14 +44,14 @@ def make_clean(make_domain: Callable[..., Path]) -> Callable[..., Path]:
 
 
 def _repainted(row: Row, paint: Callable[[np.ndarray], np.ndarray]) -> Row:
-    """A row with other pixels."""
+    """Return a row with changed pixels."""
     pixels = paint(decode_rgb(row["image"]["bytes"], row["image_id"]))
     image = {**row["image"], "bytes": encode_png(pixels)}
     return {**row, "image": image, "pixel_sha256": pixel_sha256(pixels)}
 
 
 def _mottled(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """Paint dark spots of an image's own over all but its border."""
+    """Paint random dark spots inside an image's border."""
 
     def paint(pixels: np.ndarray) -> np.ndarray:
         spots = Image.fromarray(rng.integers(0, 2, (6, 6)).astype(np.uint8) * 160)
@@ -64,7 +64,7 @@ def _mottled(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _tinted(pixels: np.ndarray) -> np.ndarray:
-    """Another background, as another session has it."""
+    """Return pixels with another background, as from another session."""
     ring = np.ones(pixels.shape[:2], bool)
     ring[4:-4, 4:-4] = False
     tinted = pixels.copy()
@@ -88,7 +88,7 @@ def _kinds(out: Path, status: str = "undeclared") -> set[str]:
 
 @pytest.fixture(autouse=True)
 def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two principal components: UMAP takes long to compile, and test_embedding.py tests it."""
+    """Use two principal components: compiling UMAP is slow, and test_embedding.py covers it."""
     monkeypatch.setattr(
         "hf_wbc.audit.embedding._umap",
         lambda points, neighbours, distances, seed: points[:, :2],
@@ -116,7 +116,7 @@ def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
 
 
 def _check_page(page: str, num_pictures: int) -> None:
-    """Every picture is inside and opens, every tag is closed, and nothing is fetched."""
+    """Check that the page embeds every image, closes every tag, and loads nothing external."""
     sources = re.findall(r'<img src="([^"]+)"', page)
     assert len(sources) >= num_pictures
     for source in sources:

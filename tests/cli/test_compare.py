@@ -1,4 +1,4 @@
-"""`hf-wbc compare`: what it says and leaves, of runs that were really trained."""
+"""`hf-wbc compare`: its output for real trained runs."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from hf_wbc.records import RunFolder
 def runs(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Three methods and two seeds, trained from home to away."""
+    """Train three methods with two seeds, from home to away."""
     root, cache = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("cache")
     config = TrainConfig(
         sources=laboratories[:1],

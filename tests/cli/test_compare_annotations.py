@@ -1,4 +1,4 @@
-"""`hf-wbc compare --annotations` puts examiners' agreement beside the scores."""
+"""`hf-wbc compare --annotations` adds examiner agreement to the scores."""
 
 import csv
 from pathlib import Path
@@ -16,7 +16,7 @@ TABLE = "BAS/BAS_1.tiff BAS BAS nan\nBAS/BAS_2.tiff BAS EOS nan\nEOS/EOS_1.tiff 
 def runs(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """One finished run of a second."""
+    """Train one run for about a second."""
     root = tmp_path_factory.mktemp("runs")
     run(TrainConfig(sources=laboratories[:1], model=tiny_model, steps=2), root, root / "cache")
     return root

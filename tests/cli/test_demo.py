@@ -1,4 +1,4 @@
-"""`hf-wbc demo` finds a model, and says in a line what is wrong."""
+"""`hf-wbc demo` finds a model, and reports errors in one line."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ TOY = shipped("spaces/wbc/toy_model")
 
 
 def finished(root: Path, name: str, when: int) -> Path:
-    """A run's folder with a model and a record of a time."""
+    """Write a run folder with a model and a dated record."""
     model = root / name / "model"
     model.mkdir(parents=True)
     record = root / name / "record.json"
@@ -50,7 +50,7 @@ def test_a_model_that_is_not_there_is_an_error_in_one_line(
 
 
 def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command in a process of its own, for it opens a page."""
+    """Run the command in a separate process, as it starts a server."""
     command = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", command, "demo", *arguments],

@@ -1,4 +1,4 @@
-"""`hf-wbc embed` computes a backbone's features once; training on them reads what it wrote."""
+"""`hf-wbc embed` computes backbone features once; training on features reads its output."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_every_split_is_embedded_once_and_training_uses_it(
 def test_the_features_are_the_input_of_the_models_head(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
 ) -> None:
-    """Against transformers alone: the first token after the last norm, from the images."""
+    """Compare with plain transformers: the first token after the final norm, from the images."""
     import torch
     from datasets import load_dataset
     from transformers import AutoImageProcessor, ViTForImageClassification

@@ -1,4 +1,4 @@
-"""`hf-wbc evaluate MODEL FOLDER` writes record, predictions and pictures, once."""
+"""`hf-wbc evaluate MODEL FOLDER` writes the record, predictions, and figures once."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ CLASSES = ("--classes", "basophil", "eosinophil", "neutrophil_segmented")
 def trained(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
-    """A finished run that has learned something at home."""
+    """Train a run that has learned something on the source."""
     out = tmp_path_factory.mktemp("runs")
     words = f"--sources {laboratories[0]} --model {tiny_model} --output-dir {out}".split()
     words += ["--learning-rate", "1e-2"]

@@ -1,4 +1,4 @@
-"""`hf-wbc` finds its commands quickly, and ends as a program on a command line should."""
+"""`hf-wbc` finds its commands quickly and exits as a command-line program should."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
-    """Which is what keeps it under half a second."""
+    """This keeps it under half a second."""
     code = (
         "import sys; from hf_wbc.cli.main import main\n"
         f"try: main({arguments!r})\n"
@@ -68,7 +68,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    """What `main` returns when a command raises `error`."""
+    """Return the exit status of `main` when a command raises `error`."""
 
     def command() -> None:
         raise error

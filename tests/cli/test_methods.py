@@ -1,4 +1,4 @@
-"""`hf-wbc methods` lists every method, and tells every option of each."""
+"""`hf-wbc methods` lists every method and the options of each."""
 
 import dataclasses
 import json

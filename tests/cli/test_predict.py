@@ -1,4 +1,4 @@
-"""`hf-wbc predict MODEL FOLDER` answers raw images as `evaluate` does the prepared ones."""
+"""`hf-wbc predict MODEL FOLDER` on raw images agrees with `evaluate` on prepared ones."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ CLASSES = NAMES[:3]
 def model(
     laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """A run's model that has learned to tell colours apart."""
+    """Train a run whose model distinguishes colors."""
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=40)
     out = tmp_path_factory.mktemp("runs")
     return str(run(config, out, out / "cache").model)
@@ -37,7 +37,7 @@ def model(
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames of 30 to 40 um a side in class folders: PNG, JPEG, TIFF with alpha."""
+    """Write frames of 30 to 40 um a side in class folders: PNG, JPEG, TIFF with alpha."""
     root, rng = tmp_path_factory.mktemp("raw") / "cells", np.random.default_rng(5)
     for number, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
@@ -56,7 +56,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same frames after `hf-wbc prepare`."""
+    """Prepare the same frames with `hf-wbc prepare`."""
     folder = tmp_path_factory.mktemp("prepared")
     mapping = {"name": "raw", "um_per_px": UM_PER_PX, "classes": {name: name for name in CLASSES}}
     (folder / "mapping.json").write_text(json.dumps(mapping))
@@ -74,7 +74,7 @@ def predict(model: str, folder: Path, out: Path, *more: str) -> int:
 
 
 def refused(capsys: pytest.CaptureFixture[str], out: Path) -> str:
-    """What was said of a command that failed, after which nothing lies at `out`."""
+    """Return the error of a failed command and check that `out` does not exist."""
     assert not out.exists() and not list(out.parent.glob(f"*{out.name}*"))
     return capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
             assert row["predicted_id"] == expected[name]["predicted"]
             assert row["p_monocyte"] == pytest.approx(expected[name]["p_monocyte"], abs=1e-6)
     flat = np.ptp([row["logits"] for row in expected.values()], axis=0).max()
-    assert flat > 0.05  # they differ from image to image, and by more than the tolerance
+    assert flat > 0.05  # they differ between images by more than the tolerance
 
 
 def test_a_models_rule_is_measured_on_the_folder(model: str, raw: Path, tmp_path: Path) -> None:

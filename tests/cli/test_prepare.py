@@ -1,4 +1,4 @@
-"""`hf-wbc prepare` as a user meets it: real processes, their exit codes and their words."""
+"""`hf-wbc prepare` from the user's perspective: real processes, exit codes, and messages."""
 
 import io
 import json
@@ -21,7 +21,7 @@ NUM = {"baso": 40, "eos": 450, "other": 5}
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with cells/ and mapping.json: enough images to be interrupted."""
+    """Write a folder with cells/ and mapping.json, with enough images to interrupt a run."""
     root = tmp_path_factory.mktemp("lab")
     rng = np.random.default_rng(0)
     for folder, num in NUM.items():
@@ -48,7 +48,7 @@ def run(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def whole(lab: Path) -> Path:
-    """Built without a break in one process."""
+    """Build the dataset without interruption in one process."""
     done = run(command(lab, lab / "whole", "--num-proc", "1"))
     assert done.returncode == 0, done.stderr
     words = f"{lab / 'whole'}: 490 images, train 343, validation 49, test 98\n"
@@ -61,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def start(words: list[str], until: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a command in a session of its own, and return when a file like `until` is there."""
+    """Start a command in a new session; return when a file that matches `until` exists."""
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -87,12 +87,12 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
     out = tmp_path / "out"
     words = command(lab, out, "--num-proc", "2")
     process = start(words, "out.partial/*/scan.npz", tmp_path)
-    process.kill()  # the parent alone; its workers end with it
+    process.kill()  # only the parent; its workers end with it
     process.communicate(timeout=20)
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
     done = run(words)
     assert done.returncode == 0, done.stderr
-    assert "scan" not in done.stderr  # it went on
+    assert "scan" not in done.stderr  # it resumed
     assert contents(out) == contents(whole)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -1,4 +1,4 @@
-"""From nothing to a model, scores at home and away, and pictures."""
+"""The quickstart, from nothing to a model, in-domain and target scores, and figures."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from hf_wbc.cli.main import main
 
 
 def closing_scores(text: str) -> list[float]:
-    """macro-F1 at home and away, as the end of the output tells them."""
+    """Parse the macro-F1 at home and away at the end of the output."""
     (sentence,) = re.findall(r"macro-F1 is (.*) \(toy cells\)", text)
     return [float(number) for number in re.findall(r"\d\.\d\d", sentence)]
 

@@ -1,4 +1,4 @@
-"""`hf-wbc study` from the command line: what it says, what it returns, what it leaves."""
+"""`hf-wbc study` from the command line: messages, exit codes, and output files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from hf_wbc.records import read_json
 
 @pytest.fixture
 def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
-    """A file with a run that works, one that fails while training, and one that cannot be."""
+    """Write a study with a valid run, one that fails in training, and one that is invalid."""
     config = TrainConfig(
         sources=laboratories[:1],
         target=laboratories[1:],
@@ -46,7 +46,7 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     said = capsys.readouterr().out
     assert "0 of 3 runs are finished" in said and "not known: 2 runs" in said
 
-    assert main(command) == 1  # in a process that begins from nothing, as everywhere
+    assert main(command) == 1  # in a fresh process, as in practice
     out, progress = capsys.readouterr()
     assert "[1/3]  finished" in progress and "[2/3]  failed" in progress
     assert "1 of 3 runs are finished" in out
@@ -76,7 +76,7 @@ def test_the_toy_study_takes_the_toys_that_are_there(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`test_quickstart` sees them drawn and prepared, by the same functions."""
+    """`test_quickstart` covers drawing and preparing them with the same functions."""
     monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
     names = ("toy_acevedo_20", "toy_matek_19")
     for seed, name in enumerate(names):

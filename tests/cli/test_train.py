@@ -1,4 +1,4 @@
-"""`hf-wbc train` from the command line to the finished folder; every switch does something."""
+"""`hf-wbc train` from the command line to the finished folder; every flag has an effect."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ Train = Callable[..., RunFolder]
 
 @pytest.fixture
 def train(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> Train:
-    """Runs the command with some more words; each call has a folder of its own."""
+    """Run the command with extra arguments; each call uses a new folder."""
 
     def run(*more: str, model: str = tiny_model, target: str = laboratories[1]) -> RunFolder:
         out = tmp_path / f"runs{len([*tmp_path.glob('runs*')])}"
@@ -51,7 +51,7 @@ def start_of(model: str) -> Weights:
 
 
 def moved(run: RunFolder, model: str, name: str) -> float:
-    """How far a weight went at most."""
+    """Return the largest change of a weight."""
     return float(np.abs(saved(run)[name] - start_of(model)[name]).max())
 
 
@@ -90,7 +90,7 @@ def test_the_folder_is_what_the_design_says(
 def test_the_saved_model_is_a_plain_transformers_model(
     train: Train, laboratories: tuple[str, str], inputs: str
 ) -> None:
-    """`pipeline` gives what predictions.parquet holds, from the images alone."""
+    """`pipeline` reproduces predictions.parquet from the images alone."""
     from datasets import load_dataset
     from transformers import pipeline
 

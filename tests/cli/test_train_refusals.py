@@ -1,4 +1,4 @@
-"""What `hf-wbc train` refuses: it says value and remedy, ends with 1, and leaves nothing behind."""
+"""Invalid `hf-wbc train` commands name the value and the remedy, return 1, and leave no files."""
 
 import json
 import resource
@@ -20,7 +20,7 @@ FLAGS = ["--steps", "4", "--batch-size", "4", "--eval-steps", "2"]
 
 @pytest.fixture
 def words(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> list[str]:
-    """A command that would succeed."""
+    """Return the arguments of a valid command."""
     home, away = laboratories
     places = f"--output-dir {tmp_path}/runs --cache {tmp_path}/cache"
     return ["train", *f"--sources {home} --target {away} --model {tiny_model}".split(), *FLAGS,
@@ -29,7 +29,7 @@ def words(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> lis
 
 @pytest.fixture
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs the command with more words, which must fail; what it said, on one line."""
+    """Run the command with extra arguments, expect failure, and return its error on one line."""
 
     def run(*more: str) -> str:
         assert main([*words, *more]) == 1
@@ -40,7 +40,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> Refused:
 
 @pytest.fixture
 def run(words: list[str], tmp_path: Path) -> RunFolder:
-    """A finished run of that command."""
+    """Return a finished run of that command."""
     assert main(words) == 0
     (path,) = (tmp_path / "runs").iterdir()
     return RunFolder(path)
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_model_is_refused(run: RunFolder, refused: Refus
 
 
 def unfinished(run: RunFolder, without: str = "") -> None:
-    """Put a checkpoint into a run, as if it had been killed at its end."""
+    """Add a checkpoint to a run, as if it had been killed at the end."""
     from safetensors.torch import load_file, save_file
 
     step = run.checkpoint / "00000004"
@@ -175,7 +175,7 @@ def unfinished(run: RunFolder, without: str = "") -> None:
 def test_a_full_disk_leaves_the_checkpoint_before(
     words: list[str], refused: Refused, tmp_path: Path
 ) -> None:
-    """A limit on the size of files is the disk that is full: writing fails half-way."""
+    """A file-size limit simulates a full disk: writing fails halfway."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -200,7 +200,7 @@ def test_a_method_that_adapts_needs_a_target(words: list[str], capsys: Any) -> N
 def test_images_that_lie_in_two_domains_are_named(
     refused: Refused, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:
-    """A copy under another name shares all of them, each in some split."""
+    """A copy under another name shares all images, each in some split."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

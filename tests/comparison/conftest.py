@@ -1,4 +1,4 @@
-"""Finished runs that no training made: small, in the real schema, written as the engine does."""
+"""Small finished runs in the real schema, written without training."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from hf_wbc.records import RunFolder, digest
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 
 NUM = 60
-"""Test images of a domain; its validation has as many."""
+"""Number of test images per domain; the validation split has the same number."""
 COST = {
     "steps": 10,
     "train_s": 2.0,
@@ -29,18 +29,18 @@ COST = {
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
-    """Writes a run folder; see `write_run`."""
+    """Write a run folder; see `write_run`."""
     return write_run
 
 
 def truth(domain: str, split: str) -> np.ndarray:
-    """Labels (NUM,) of a domain's images: five classes, always the same."""
+    """Return the fixed labels (NUM,) of a domain's images, from five classes."""
     rng = np.random.default_rng(int(digest({"of": [domain, split]}), 16))
     return rng.choice([0, 1, 8, 9, 10], NUM)
 
 
 def guess(labels: np.ndarray, skill: float, seed: int) -> np.ndarray:
-    """Predictions (N,) that are right in about `skill` of the cases, drawn by a seed."""
+    """Draw predictions (N,) that are correct with probability `skill`."""
     rng = np.random.default_rng(seed)
     wrong = rng.choice([0, 1, 2, 8, 9, 10], len(labels))
     return np.where(rng.random(len(labels)) < skill, labels, wrong)
@@ -66,11 +66,15 @@ def write_run(
     predicted: np.ndarray | None = None,
     **changes: Any,
 ) -> Path:
-    """A finished run from `source` to `target`, under `root`; the folder.
+    """Write a finished run from `source` to `target` under `root` and return its folder.
 
-    `skill` is how often it is right on the target, `predicted` (NUM,) are its classes there
-    instead; `versions` gives a domain other fingerprints than its name does; `groups` names the
-    groups of a domain's images; `changes` are fields of its configuration.
+    Args:
+        root: Parent folder of the run.
+        skill: Accuracy on the target.
+        predicted: Predicted target classes (NUM,), instead of `skill`.
+        versions: Fingerprints of domains that differ from the default derived from their names.
+        groups: Group names of a domain's images.
+        changes: Changed configuration fields.
     """
     domains = {source: "source"} | ({target: "target"} if target else {})
     built = TrainConfig(
@@ -157,7 +161,7 @@ def write_run(
 def evaluation(
     step: int, source_val: float, oracle: float | None = None, phase: str = "fit", **rules: float
 ) -> dict[str, Any]:
-    """A line of a history, from home to away."""
+    """Return a line of the training history, from home to away."""
     row: dict[str, Any] = {"step": step, "phase": phase, "loss": {"loss": 1.0}}
     row["source_val"] = {"home": {"macro_f1": source_val, "loss": 1.0}}
     if rules:

@@ -1,4 +1,4 @@
-"""Runs are found wherever they lie, and nothing that is wrong with a folder is passed over."""
+"""Runs are found wherever they are stored, and every faulty folder is reported."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ def edit_record(path: Path, **changes: object) -> None:
 
 
 def the_problem(root: Path) -> str:
-    """What is wrong with the only folder under a root of which something is."""
+    """Return the problem of the only faulty folder under a root."""
     (problem,) = collect([root]).problems
     return problem.what
 
@@ -87,7 +87,7 @@ def cut(path: Path) -> None:
 def test_of_two_copies_the_whole_one_counts(
     tmp_path: Path, make_run: MakeRun, damaged: int
 ) -> None:
-    """Whoever's it is: what one laboratory's disk broke, the other's has."""
+    """The order does not matter: the intact copy replaces the damaged one."""
     path = make_run(tmp_path / "a")
     copies = [path, Path(shutil.copytree(path, tmp_path / "b" / path.name))]
     edit_record(copies[1], cost={"elapsed_s": 99.0})

@@ -1,4 +1,4 @@
-"""Methods are tested where they met the same images under like conditions, and nowhere else."""
+"""Methods are compared only on the same images under matching conditions."""
 
 from collections.abc import Callable
 from pathlib import Path

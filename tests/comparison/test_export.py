@@ -1,4 +1,4 @@
-"""The files hold what the records say, the same bytes wherever these lie, and nothing else."""
+"""Exported files contain exactly what the records state, with the same bytes in any location."""
 
 import csv
 import re
@@ -20,7 +20,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def runs(tmp_path: Path, make_run: MakeRun) -> Path:
-    """Two directions, three methods, two seeds, several rules; one run unfinished."""
+    """Write two directions, three methods, two seeds, several rules, and an unfinished run."""
     root = tmp_path / "runs"
     for seed in (0, 1):
         for target in ("away", "elsewhere"):
@@ -35,7 +35,7 @@ def runs(tmp_path: Path, make_run: MakeRun) -> Path:
 
 
 def written(out: Path, *roots: Path) -> dict[str, bytes]:
-    """The bytes of every file of a comparison."""
+    """Return the bytes of every file of a comparison."""
     write_comparison(out, compare(collect(roots), num_resamples=100))
     return {path.name: path.read_bytes() for path in out.iterdir()}
 

@@ -1,4 +1,4 @@
-"""Reported rows are marked, cited, and of laboratories that the challenge had."""
+"""Published results are marked, cited, and limited to the challenge's laboratories."""
 
 import dataset_scripts
 from hf_wbc.comparison.reference_scores import PARTICIPANTS, reported_scores

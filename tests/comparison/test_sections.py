@@ -1,4 +1,4 @@
-"""The comparison in words: what stands there of folders that are not in it."""
+"""The comparison's text: what it states about excluded folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from hf_wbc.comparison.sections import _problems
 
 @dataclass(frozen=True)
 class Found:
-    """As much of a comparison as its last section reads."""
+    """The part of a comparison that its last section reads."""
 
     problems: tuple[Problem, ...]
 

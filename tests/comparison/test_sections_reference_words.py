@@ -1,4 +1,4 @@
-"""What stands beside the scores says where it is from, and what it leaves out."""
+"""Reference scores state their origin and what they leave out."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a rule would have chosen is looked up in the history, and judged by the oracle alone."""
+"""A rule's choice is read from the history and scored only by the oracle."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ MakeRun = Callable[..., Path]
 
 
 def line(step: int, source: float, oracle: float | None, im: float, phase: str = "fit") -> Any:
-    """One evaluation from home to away."""
+    """Return one evaluation from home to away."""
     row: dict[str, Any] = {"step": step, "phase": phase, "loss": {"loss": 1.0}}
     row["source_val"] = {"home": {"macro_f1": source}}
     row["unlabelled"] = {"away": {"im": im}}

@@ -1,4 +1,4 @@
-"""The paired bootstrap scores all on the same draws, and is seldom wrong where nothing differs."""
+"""The paired bootstrap uses the same draws for all methods and controls false positives."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CLASSES = ("basophil", "eosinophil", "monocyte")
 
 
 def images(num: int, skills: tuple[float, ...], seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Labels (num,) of four classes, and predictions of models as often right as `skills`."""
+    """Draw labels (num,) of four classes, and predictions with accuracies of `skills`."""
     rng = np.random.default_rng(seed)
     labels = rng.choice([0, 1, 8, 9], num, p=[0.1, 0.2, 0.3, 0.4])
     wrong = rng.choice(11, (len(skills), num))

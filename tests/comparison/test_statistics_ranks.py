@@ -1,4 +1,4 @@
-"""Ranks, Friedman's test and the critical difference are those of scipy."""
+"""Ranks, Friedman's test, and the critical difference match SciPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A row is the mean of what may be averaged, and of nothing else."""
+"""A row averages only comparable runs."""
 
 from collections.abc import Callable
 from pathlib import Path

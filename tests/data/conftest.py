@@ -1,4 +1,4 @@
-"""Small domains of correlated colours, away from black and white."""
+"""Small domains of correlated colors, away from black and white."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ SIDE = 12
 
 
 def draw_domain(seed: int, num: int = 40, spread: float = 12.0, label: int = 0) -> Table:
-    """Images of a mean and a spread of their own; `spread` 0 gives one colour."""
+    """Draw images with their own mean and spread; `spread=0` gives a single color."""
     rng = np.random.default_rng(seed)
     mix = rng.uniform(-0.5, 0.5, (3, 3)) + np.eye(3)
     colours = spread * rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
@@ -26,5 +26,5 @@ def draw_domain(seed: int, num: int = 40, spread: float = 12.0, label: int = 0) 
 
 @pytest.fixture
 def domain() -> Callable[..., Table]:
-    """Draws a domain; see `draw_domain`."""
+    """Draw a domain; see `draw_domain`."""
     return draw_domain

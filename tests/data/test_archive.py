@@ -1,4 +1,4 @@
-"""Archives: the same files from every kind of one, and a clear refusal of everything else."""
+"""Archives of every kind yield the same files, and everything else is rejected clearly."""
 
 import io
 import multiprocessing
@@ -74,7 +74,7 @@ def test_every_kind_holds_the_same_files_without_junk(archive: Archive) -> None:
     assert archive.names == tuple(sorted(FILES))
     with archive:
         assert read_all(archive) == FILES
-    assert read_all(archive) == FILES  # closed, it opens again
+    assert read_all(archive) == FILES  # closed, it reopens on demand
 
 
 def test_a_pickled_archive_reads(archive: Archive) -> None:

@@ -1,4 +1,4 @@
-"""A compressed tar is decompressed once, whole or not at all."""
+"""A compressed tar is decompressed once, completely or not at all."""
 
 import gzip
 import resource

@@ -1,4 +1,4 @@
-"""Augmentation of a batch does to each sample what slow, separate steps would."""
+"""Batch augmentation matches slow, separate operations on each sample."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ from hf_wbc.data.preprocessing import normalize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
-"""A mean and a std that leave intensities in 0..255."""
+"""A mean and std that keep intensities in 0..255."""
 NUM, SIDE, UM = 12, 14, 25.0
 GEOMETRY = Augmentation(
     rotation_deg=30.0, shift_um=2.0, scale_um=3.0, brightness=0, contrast=0, saturation=0, hue=0
@@ -34,7 +34,7 @@ EVERYTHING = Augmentation(rotation_deg=10.0, stain=0.2)
 
 @pytest.fixture
 def pixels() -> Tensor:
-    """Random images with mid-range intensities, that no jitter here would clamp."""
+    """Draw random images with mid-range intensities that no jitter here clamps."""
     rng = torch.Generator().manual_seed(0)
     shape = (NUM, SIDE, SIDE, 3)
     return torch.randint(70, 150, shape, generator=rng, dtype=torch.uint8)
@@ -50,7 +50,7 @@ def signed(changes: Tensor, sample: int, draw: int) -> float:
 
 
 def turned(pixels: np.ndarray, row: Tensor) -> np.ndarray:
-    """One image (H, H, 3), mirrored and turned by NumPy."""
+    """Flip and rotate one image (H, H, 3) with NumPy."""
     if row[0] >= 0.5:
         pixels = pixels[:, ::-1]
     if row[1] >= 0.5:
@@ -129,7 +129,7 @@ def test_frames_are_rotated_widened_and_shifted_in_um(pixels: Tensor, changes: T
 
 
 def in_yiq(image: np.ndarray, angle: float) -> np.ndarray:
-    """Hue turned in the plane of I and Q, pixel by pixel; image (H, W, 3)."""
+    """Rotate the hue in the I-Q plane, pixel by pixel; image (H, W, 3)."""
     to_yiq = np.array(
         [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
     )
@@ -163,7 +163,7 @@ def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
     torch.testing.assert_close(
         torch.einsum("bchw,c->bhw", there, luma), torch.einsum("bchw,c->bhw", before, luma)
     )
-    # half a circle takes a colour to its opposite, mirrored at grey
+    # half a turn maps a color to its opposite, mirrored at gray
     grey = torch.einsum("bchw,c->bhw", before, luma)[:, None]
     torch.testing.assert_close(there - grey, grey - before, atol=1e-2, rtol=0)
 

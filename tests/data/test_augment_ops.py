@@ -1,4 +1,4 @@
-"""Stain jitter is colour deconvolution, jitter and mixing, done sample by sample."""
+"""Stain jitter matches color deconvolution, jitter, and mixing, sample by sample."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ GIEMSA = np.array(
         [-0.04192756, -0.21810967, 0.74879201],
     ]
 )
-"""`rgb_from_bex` of scikit-image 0.26, its rows not normalised."""
+"""`rgb_from_bex` of scikit-image 0.26, with unnormalized rows."""
 NUM, SIDE, STRENGTH = 6, 7, 0.2
 
 
@@ -42,7 +42,7 @@ def changes() -> Tensor:
 
 
 def jittered(image: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """One image (H, W, 3) of 0..255: densities, dyes, jitter, densities, intensities."""
+    """Convert one image (H, W, 3) of 0..255 to densities and dyes, jitter, and convert it back."""
     rows = GIEMSA / np.linalg.norm(GIEMSA, axis=1, keepdims=True)
     amounts = np.linalg.solve(rows.T, -np.log(image / 255).reshape(-1, 3).T).T
     density = (amounts * (1 + scale) + shift) @ rows
@@ -69,7 +69,7 @@ def test_a_sample_is_unmixed_jittered_and_mixed_in_optical_density(
 
 def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
     changes = torch.full((1, NUM_DRAWS), 0.5)
-    changes[0, 11] = 1.0  # azure, half as much again
+    changes[0, 11] = 1.0  # azure, 50 % more
     azure, eosin, _ = stain_matrix()
     density = (0.8 * azure + 0.3 * eosin)[None, :, None]
     image = 255 * torch.exp(-density).float()

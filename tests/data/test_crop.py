@@ -1,4 +1,4 @@
-"""The crop shows the same 25 um of every source."""
+"""The crop shows the same 25 um for every source."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The 25 um square is the central one of training, or lies around a cell that is elsewhere."""
+"""The 25 um square is central, as in training, or follows an off-center cell."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def field(
     shape: tuple[int, int] = (360, 400),
     ground: tuple[int, int, int] = GROUND,
 ) -> np.ndarray:
-    """A drawn field of red cells with at most one nucleus, centre as (x, y)."""
+    """Draw red cells with at most one nucleus, centered at (x, y)."""
     rng = np.random.default_rng(0)
     pixels = np.full((*shape, 3), ground, np.float64)
     y, x = np.mgrid[: shape[0], : shape[1]]

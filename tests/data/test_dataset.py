@@ -1,4 +1,4 @@
-"""A domain is what its Parquet files hold, and everything else about it is an error by name."""
+"""A domain is defined by its Parquet files; errors name everything that does not fit."""
 
 import shutil
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def rewrite(folder: Path, change: Callable[[pa.Table], pa.Table], split: str = "
 
 
 def replaced(name: str, values: Callable[[list[object]], list[object]]) -> object:
-    """A change of one column, which keeps its type and the schema's metadata."""
+    """Return a change of one column that keeps its type and the schema's metadata."""
 
     def change(table: pa.Table) -> pa.Table:
         number, kind = table.schema.get_field_index(name), table.schema.field(name)
@@ -95,7 +95,7 @@ def test_shards_are_read_in_their_order(folder: Path) -> None:
 
 @pytest.fixture
 def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A download of the dataset `lab/wbc-toy` as huggingface_hub keeps it, and no network."""
+    """Cache the dataset `lab/wbc-toy` as huggingface_hub does, without network access."""
     cache = folder.parent / "hub"
     repo = cache / "datasets--lab--wbc-toy"
     shutil.copytree(folder, repo / "snapshots" / COMMIT)

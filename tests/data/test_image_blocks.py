@@ -1,4 +1,4 @@
-"""Folders of images are read in blocks, by one process or several, in one order."""
+"""Image folders are read in blocks, by one process or several, in the same order."""
 
 import os
 from collections.abc import Iterator

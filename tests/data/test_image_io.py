@@ -1,4 +1,4 @@
-"""Images: 8-bit RGB comes back pixel by pixel, and everything else is refused by name."""
+"""Images: 8-bit RGB round-trips exactly, and everything else is rejected by name."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""JPEG segments: metadata goes, what tells the colour space stays."""
+"""JPEG segments: metadata is removed, color-space markers are kept."""
 
 import io
 

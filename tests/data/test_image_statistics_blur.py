@@ -1,4 +1,4 @@
-"""Blur of a batch is SciPy's Gaussian filter, sample by sample."""
+"""Batch blur matches SciPy's Gaussian filter, sample by sample."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from hf_wbc.data.image_statistics import blur
 SIDE, UM = 20, 25.0
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 WIDTHS = torch.tensor([0.0, 0.4, 1.5, 7.0])
-"""In pixels; the last kernel is wider than the image."""
+"""Widths in pixels; the last kernel is wider than the image."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def pixels() -> Tensor:
 
 
 def filtered(image: Tensor, width: float) -> np.ndarray:
-    """One image (3, H, W), mirrored beyond its edge."""
+    """Blur one image (3, H, W), mirrored beyond its edge."""
     reach = int(np.ceil(4 * float(WIDTHS.max())))
     planes = [
         gaussian_filter(plane.double().numpy(), width, mode="reflect", radius=reach)
@@ -55,7 +55,7 @@ def test_a_grey_image_stays_grey() -> None:
 
 def test_the_blur_of_a_batch_is_in_um_and_comes_before_its_mirrors(pixels: Tensor) -> None:
     changes = draw_augmentation_params(len(WIDTHS), torch.Generator().manual_seed(2))
-    changes[:, 0], changes[:, 1], changes[:, 2] = 0.9, 0.1, 0.3  # mirrored, turned once
+    changes[:, 0], changes[:, 1], changes[:, 2] = 0.9, 0.1, 0.3  # flipped, rotated once
     strength = replace(NO_CHANGE, flips=True, quarter_turns=True)
     width_um = WIDTHS * UM / SIDE
     images = apply_augmentation(pixels, changes, strength, *PLAIN, um=UM, blur_um=width_um)

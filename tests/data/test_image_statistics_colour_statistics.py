@@ -1,4 +1,4 @@
-"""Colours of a domain are measured without labels, and carried to a target's."""
+"""Color statistics of a domain are measured without labels and mapped to a target's."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ SIDE = 12
 
 
 def coloured(name: str, seed: int, num: int = 40, labels: int = 0) -> Table:
-    """Images with correlated channels of a mean and spread of their own."""
+    """Draw images of correlated channels with a given mean and spread."""
     rng = np.random.default_rng(seed)
     mix = rng.uniform(-12, 12, (3, 3)) + 15 * np.eye(3)
     colours = rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
@@ -73,7 +73,7 @@ def test_evenly_spaced_rows_begin_first_and_end_last(num: int) -> None:
 
 
 def test_the_map_is_the_gaussian_optimal_transport(home: Table, away: Table) -> None:
-    """Against SciPy's matrix root, by Peyré & Cuturi 2019 (arXiv:1803.00567, remark 2.31)."""
+    """Check against SciPy's matrix root, by Peyré & Cuturi 2019 (arXiv:1803.00567, remark 2.31)."""
     source, target = color_statistics(home), color_statistics(away)
     floor = np.eye(3) / 255**2
     c_s, c_t = np.array(source.covariance) + floor, np.array(target.covariance) + floor

@@ -1,4 +1,4 @@
-"""Looks tell a foreign stain and a blurred cell from those of the sources."""
+"""Appearance statistics separate foreign stains and blurred cells from the sources."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hf_wbc.data.image_statistics import (
 
 
 def cell(rng: np.random.Generator, tint: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
-    """A textured disc on a light ground, of LOOK's size."""
+    """Draw a textured disc on a light background, of LOOK's size."""
     side = APPEARANCE_GEOMETRY.size
     y, x = np.mgrid[:side, :side] / side - 0.5
     inside = (x**2 + y**2 < rng.uniform(0.25, 0.35) ** 2)[..., None]

@@ -1,4 +1,4 @@
-"""Sharpness is a frequency in um, and the blur to a lower one is the blur that was taken away."""
+"""Sharpness is a frequency per um, and the blur between two sharpnesses is recovered."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def table(images: np.ndarray) -> Table:
 
 
 def noise(width_um: float, num: int = 24, contrast: float = 40.0) -> np.ndarray:
-    """Grey noise of a given blur, each image drawn anew, repeated in three channels."""
+    """Draw gray noise with a given blur per image, repeated in three channels."""
     planes = np.random.default_rng(0).normal(size=(num, SIDE, SIDE))
     width = width_um * SIDE / UM
     blurred = gaussian_filter(planes, (0, width, width), mode="wrap")

@@ -1,4 +1,4 @@
-"""Draws depend on seed and step alone, and visit rows and cells as evenly as they can."""
+"""Draws depend only on seed and step, and visit rows and cells as evenly as possible."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ BALANCES: tuple[Balance, ...] = ("class_domain", "domain", "none")
 
 @pytest.fixture
 def labels() -> np.ndarray:
-    """Three classes of 30, 5 and 1 rows in a domain of 36, and 14 more of the first in another."""
+    """Return three classes of 30, 5, and 1 rows, plus 14 of the first class in another domain."""
     return np.repeat([0, 1, 2, 0], [30, 5, 1, 14])
 
 

@@ -1,4 +1,4 @@
-"""A stream's batch depends on its step alone, and ranks share one draw."""
+"""A loader's batch depends only on its step, and ranks share one draw."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ TABLES = ("preprocessing", "style_targets")
 
 
 def images(name: str, num: int, seed: int, *, labelled: bool = True) -> Table:
-    """Random images of 8 x 8 px, unevenly spread over the classes."""
+    """Draw random 8 x 8 px images, unevenly spread over the classes."""
     rng = np.random.default_rng(seed)
     labels = np.minimum(np.arange(num), rng.integers(0, NUM_CLASSES, num))
     return Table(

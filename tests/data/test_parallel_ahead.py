@@ -1,4 +1,4 @@
-"""A thread reads ahead: in order, with its errors, and it ends with whoever asked."""
+"""A prefetching thread keeps order, forwards errors, and ends with its consumer."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Worker processes: every job is answered, errors arrive, and nobody outlives the parent."""
+"""Worker processes answer every job, forward errors, and never outlive the parent."""
 
 import operator
 import os
@@ -76,7 +76,7 @@ def test_ctrl_c_waits_for_a_worker_to_be_started_whichever_thread_takes_it() -> 
 
 
 def _take_ctrl_c() -> None:
-    """As a thread of C code that has its own mask would."""
+    """Receive Ctrl-C like a thread of C code with its own signal mask."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.raise_signal(signal.SIGINT)
 
@@ -96,7 +96,7 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(ctrl_c: bool) -> N
     if not ctrl_c:
         parent.kill()
     said = parent.communicate(timeout=20)[1]
-    assert said.count("Traceback") == int(ctrl_c), said  # the parent's own, and no worker's
+    assert said.count("Traceback") == int(ctrl_c), said  # only the parent's own
     deadline = time.monotonic() + 10
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline, "a worker outlived its parent"
@@ -104,7 +104,7 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(ctrl_c: bool) -> N
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Pixels are what the model's processor would make, are made once, and anew when rows change."""
+"""Cached pixels match the model's processor, are computed once, and follow row changes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ FILE = "cropped/train-00000-of-00001.parquet"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test makes its own pixels."""
+    """Give every test a separate cache."""
     path = tmp_path / "cache"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", path)
     return path
@@ -38,7 +38,7 @@ def everything(table: Table) -> np.ndarray:
 
 
 def processed(domain: DomainSplit, size: int, resample: int) -> np.ndarray:
-    """What transformers' own processor makes of the images (N, H, W, 3) uint8."""
+    """Process the images (N, H, W, 3) uint8 with transformers' own processor."""
     processor = ViTImageProcessor(
         size={"height": size, "width": size},
         resample=resample,
@@ -130,7 +130,7 @@ def test_pixels_know_their_rows(folder: Path) -> None:
 
 
 def with_image(folder: Path, change: Callable[[bytes], bytes]) -> DomainSplit:
-    """The folder's training rows, with the first image's bytes changed."""
+    """Return the folder's training rows with the first image's bytes changed."""
     table = pq.read_table(folder / FILE)
     images = table["image"].to_pylist()
     images[0]["bytes"] = change(images[0]["bytes"])

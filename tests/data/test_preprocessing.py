@@ -1,4 +1,4 @@
-"""A domain's treatment follows from a rule and its images, and survives the trip through JSON."""
+"""A domain's preprocessing follows from a rule and its images, and round-trips through JSON."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ SIDE, UM = 48, 25.0
 
 
 def lab(name: str, seed: int, width: float) -> Table:
-    """Random images of a laboratory whose lens blurs by `width` pixels."""
+    """Draw random images of a laboratory whose lens blurs by `width` pixels."""
     rng = np.random.default_rng(seed)
     planes = gaussian_filter(rng.normal(size=(12, SIDE, SIDE, 3)), (0, width, width, 0))
     pixels = 120 + 10 * seed + 30 * planes / planes.std()

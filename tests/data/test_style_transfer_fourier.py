@@ -1,4 +1,4 @@
-"""FDA swaps the lowest amplitudes and nothing else."""
+"""FDA swaps only the lowest-frequency amplitudes."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
 
 
 def reference(image: Array, target: Array, reach: int) -> Array:
-    """One channel (H, W), by the full, centred transform of NumPy."""
+    """Transform one channel (H, W) with NumPy's full, centered FFT."""
     source, other = (np.fft.fftshift(np.fft.fft2(plane)) for plane in (image, target))
     amplitude, phase = np.abs(source), np.angle(source)
     row, column = (side // 2 for side in image.shape)

@@ -1,4 +1,4 @@
-"""Histogram matching gives every channel the target's distribution."""
+"""Histogram matching gives every channel the target distribution."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def tables(source: Table, target: Table) -> np.ndarray:
 
 
 def moved(source: Table, target: Table) -> np.ndarray:
-    """Colours (N, 3) of the whole source."""
+    """Return the mapped colors (N, 3) of the whole source."""
     batch = source.batch(np.arange(len(source))).permute(0, 3, 1, 2).float()
     maps = torch.from_numpy(tables(source, target)).float().expand(len(batch), 3, 256)
     return match_levels(batch, maps).permute(0, 2, 3, 1).reshape(-1, 3).numpy()

@@ -1,4 +1,4 @@
-"""Macenko's normalisation finds the dyes of drawn pixels and gives them another's."""
+"""Macenko normalization finds the dyes of synthetic pixels and replaces them with others."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 NUM = 20_000
 HOME = np.array([[0.55, 0.82, 0.14], [0.25, 0.75, 0.60]])
 AWAY = np.array([[0.40, 0.90, 0.20], [0.30, 0.60, 0.74]])
-"""Densities of a unit of the nuclei's and the red cells' dye."""
+"""Optical density per unit of the nuclear and red-cell dyes."""
 
 
 def unit(rows: Array) -> Array:
@@ -29,7 +29,7 @@ def unit(rows: Array) -> Array:
 
 
 def amounts(scale: tuple[float, float], seed: int = 0) -> Array:
-    """Pixels of background, of either dye alone and of both (N, 2)."""
+    """Draw dye amounts (N, 2): background, either dye alone, and both."""
     rng = np.random.default_rng(seed)
     drawn = rng.uniform(0, 1, (NUM, 2)) * scale
     kind = rng.integers(0, 8, NUM)
@@ -40,7 +40,7 @@ def amounts(scale: tuple[float, float], seed: int = 0) -> Array:
 
 
 def picture(c: Array, mix: Array, white: Array) -> Array:
-    """Intensities by Beer and Lambert's law, not rounded."""
+    """Compute unrounded intensities by the Beer-Lambert law."""
     return white * np.exp(-c @ unit(mix))
 
 
@@ -63,7 +63,7 @@ def test_dyes_come_in_the_same_order_however_strong(domain: Callable[..., Table]
 
 
 def test_pixels_get_the_targets_dyes_amounts_and_white() -> None:
-    """Against unmixing by least squares, scaling and mixing, as the paper does it."""
+    """Check against least-squares unmixing, scaling, and mixing, as in the paper."""
     home = StainMatrix(WHITE, square(HOME), np.array([2.0, 1.0]))
     white = np.array([240.0, 240.0, 238.0])
     away = StainMatrix(white, square(AWAY), np.array([1.5, 1.2]))

@@ -1,4 +1,4 @@
-"""Reinhard's transfer gives the target's mean and deviation in l alpha beta."""
+"""Reinhard transfer yields the target mean and standard deviation in l alpha beta."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Draw = Callable[..., Table]
 
 
 def to_lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours (N, 3) of 0..255, as the paper writes it out, one axis after the other."""
+    """Convert colors (N, 3) of 0..255 as the paper does, one axis at a time."""
     red, green, blue = rgb.T
     long = np.log10(0.3811 * red + 0.5783 * green + 0.0402 * blue)
     middle = np.log10(0.1967 * red + 0.7244 * green + 0.0782 * blue)

@@ -1,4 +1,4 @@
-"""The colours of a domain are a fixed sample of its pixels."""
+"""The colors of a domain are a fixed sample of its pixels."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A batch goes to its targets' style, each sample its own part of its own way."""
+"""A batch is transferred to its targets' style, each sample with its own draw."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -212,7 +212,7 @@ def test_blank_domains_and_images_stay_finite_and_in_range(name: str, domain: Dr
     changes = draw_augmentation_params(6, torch.Generator().manual_seed(0))
     for start in tables:
         style = build_style_sampler(name, start, tables)
-        for shown in tables:  # also images unlike any that was measured
+        for shown in tables:  # including images unlike any that was measured
             found = moved(style, shown, changes)
             assert found.isfinite().all() and found.min() >= 0 and found.max() <= 255
 

@@ -1,4 +1,4 @@
-"""A table gives the rows that were asked for, whatever chunks they lie in."""
+"""A table returns the requested rows, whatever chunks hold them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hf_wbc.data.table import Table, concatenate, feature_table
 
 
 def pixel_table(num: int, name: str, first: int = 0, num_chunks: int = 1) -> Table:
-    """Images of 2 x 2 px that hold their own row number."""
+    """Return 2 x 2 px images whose values are their row numbers."""
     rows = np.arange(first, first + num, dtype=np.uint8)
     pixels = np.broadcast_to(rows[:, None, None, None], (num, 2, 2, 3)).copy()
     return Table(

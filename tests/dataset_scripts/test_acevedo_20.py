@@ -25,7 +25,7 @@ def test_the_class_matrix_has_its_sums() -> None:
 
 
 def test_a_prefix_is_compared_whole() -> None:
-    """MY is in MMY and PMY."""
+    """MY is a substring of MMY and PMY."""
     labels = SOURCE.labels
     assert (labels["MY"], labels["MMY"], labels["PMY"]) == (
         "myelocyte",
@@ -79,7 +79,7 @@ def test_real_files_are_walked_by_their_codes(shared: Path, tmp_path: Path) -> N
 
 
 def test_the_full_archive_is_as_stated(tmp_path: Path) -> None:
-    """14,291 images of the eleven classes are 360x363 px, and they are the challenge's."""
+    """14,291 images of the eleven classes are 360x363 px; these are the challenge's."""
     if "HF_WBC_ACEVEDO_20" not in os.environ:
         pytest.skip("HF_WBC_ACEVEDO_20 does not say where the full archive lies")
     archive = open_archive(Path(os.environ["HF_WBC_ACEVEDO_20"]), tmp_path)

@@ -1,4 +1,4 @@
-"""Anyone's own cells: what a mapping file may say, and that nothing is passed over in silence."""
+"""A user's own cells: valid mappings, and errors instead of silently skipped files."""
 
 import json
 import pickle
@@ -191,7 +191,7 @@ def test_paths_are_ids_where_folders_use_the_same_names(tmp_path: Path) -> None:
 
 
 def test_names_in_any_script_pass_when_the_pattern_allows_them(tmp_path: Path) -> None:
-    """And whichever way a system wrote its letters: composed, or as macOS does."""
+    """Composed and decomposed Unicode (as on macOS) are equivalent."""
     source = configure(
         tmp_path,
         classes={"Базофил": "basophil", normalize("NFC", "Überrest"): None, "单核细胞": "monocyte"},

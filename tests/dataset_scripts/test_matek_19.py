@@ -1,4 +1,4 @@
-"""Matek_19: the class matrix, the names of copies, and the real TIFFs."""
+"""Matek_19: the class matrix, names of copied files, and the real TIFFs."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""MLL23: the class matrix, the ways it is unpacked, and the toy archive in its layout."""
+"""MLL23: the class matrix, its unpacked layouts, and the toy archive in its layout."""
 
 import re
 from collections import Counter
@@ -52,7 +52,7 @@ def test_the_whole_archive_is_walked_however_it_was_unpacked(root: str, folder: 
 
 
 def test_a_label_with_underscores_is_read_whole() -> None:
-    """lymphocyte is in lymphocyte_reactive, neutrophil_band has an underscore of its own."""
+    """lymphocyte is a prefix of lymphocyte_reactive; neutrophil_band contains an underscore."""
     entries = walk(
         "lymphocyte/lymphocyte_0001.TIF",
         "lymphocyte_reactive/lymphocyte_reactive_0001.TIF",

@@ -1,4 +1,4 @@
-"""Every source: its facts agree with each other and with the taxonomy."""
+"""Every source's metadata is consistent with itself and with the taxonomy."""
 
 import re
 

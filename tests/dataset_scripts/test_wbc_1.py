@@ -1,4 +1,4 @@
-"""WBC_1 and WBC_2: which files are theirs, and whether the owner's tables belong to them."""
+"""WBC_1 and WBC_2: which files belong to them, and whether the owner's tables match."""
 
 import csv
 import pickle
@@ -32,7 +32,7 @@ def table(path: Path, rows: Iterable[Iterable[object]]) -> Path:
 
 
 def metadata(path: Path, *rows: tuple[str, str, str, str]) -> Path:
-    """Rows of Image, file, label, dataset."""
+    """Write rows of Image, file, label, and dataset."""
     return table(path, [HEADER, *((*row, "train", 0.5, 0.4, 0.5) for row in rows)])
 
 

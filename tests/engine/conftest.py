@@ -1,4 +1,4 @@
-"""A short run between two tiny laboratories, shared by the tests of the engine."""
+"""A short run between two tiny laboratories, shared by the engine tests."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from hf_wbc.engine.run import run
 
 @pytest.fixture
 def config(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
-    """A run of a few steps at home, scored away."""
+    """Configure a run of a few steps from the source, scored on the target."""
     home, away = laboratories
     return TrainConfig(
         sources=(home,),
@@ -28,12 +28,12 @@ def config(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 
 
 class Interrupted(Exception):
-    """Stands for whatever ends a process."""
+    """Stands for anything that ends a process."""
 
 
 @pytest.fixture
 def interrupt() -> Callable[[int, TrainConfig, Path, Path], None]:
-    """Starts a run in folders of runs and of the cache, and ends it at the report of a step."""
+    """Start a run with the given run and cache folders, and interrupt it when it reports a step."""
 
     def until(step: int, config: TrainConfig, runs: Path, cache: Path) -> None:
         def report(row: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The saved model is calibrated once, whoever loads it, and says how far it may be believed."""
+"""The saved model is calibrated exactly once, and states how reliable it is."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def short(config: TrainConfig) -> TrainConfig:
 
 
 def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Recorded logits (N, 11) and labels (N,)."""
+    """Return recorded logits (N, 11) and labels (N,)."""
     rows = pq.read_table(folder.predictions).to_pylist()
     mine = [row for row in rows if row["domain"] == domain and row["split"] == split]
     return np.array([row["logits"] for row in mine]), np.array([row["label"] for row in mine])
@@ -50,7 +50,7 @@ def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path
 
 
 def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_path: Path) -> None:
-    """The last evaluation scored the logits as they were trained."""
+    """The last evaluation scored the uncalibrated logits."""
     last = short.replace(selection="last")
     record = run(last, tmp_path / "runs", tmp_path / "cache").read_record()
     before = record["history"][-1]["source_val"]["home"]["macro_f1"]
@@ -60,7 +60,7 @@ def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_
 def test_a_model_corrected_for_priors_is_calibrated_once(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    """Temperature, then biases and priors, is what bias-corrected temperature alone would be."""
+    """Temperature, biases, and priors together match bias-corrected temperature scaling."""
     cache = tmp_path / "cache"
     plain = run(short, tmp_path / "runs", cache)
     corrected = run(short.replace(correct_priors="em"), tmp_path / "runs", cache)

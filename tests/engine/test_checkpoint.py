@@ -1,4 +1,4 @@
-"""A checkpoint is the newest whole one, and an optimizer comes out of it as it went in."""
+"""The newest complete checkpoint is loaded, and optimizer state round-trips."""
 
 from pathlib import Path
 

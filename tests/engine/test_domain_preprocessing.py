@@ -1,4 +1,4 @@
-"""What is done to every image in training is done at prediction, or said not to be."""
+"""Preprocessing from training is repeated at prediction, or reported as omitted."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ TREATED: dict[str, Any] = {"normalize_by": "domain", "sharpness": "common", "blu
 
 @pytest.fixture(scope="module")
 def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
-    """Two steps at home, scored away."""
+    """Configure two steps on the source, scored on the target."""
     home, away = laboratories
     return TrainConfig(
         sources=(home,), target=(away,), model=tiny_model, steps=2, batch_size=8, learning_rate=1e-2
@@ -35,7 +35,7 @@ def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def treated(short: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run with every treatment; nobody may change it."""
+    """Return a finished run with every preprocessing step; tests must not modify it."""
     root = tmp_path_factory.mktemp("treated")
     return run(short.replace(**TREATED), root / "runs", root / "cache")
 
@@ -47,7 +47,7 @@ def logits_of(folder: RunFolder, domain: str) -> np.ndarray:
 
 
 def plain_logits(folder: RunFolder, ref: str) -> np.ndarray:
-    """As anybody would compute them: transformers alone, on the images of the dataset."""
+    """Compute logits with plain transformers on the dataset's images."""
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     model = AutoModelForImageClassification.from_pretrained(folder.model)

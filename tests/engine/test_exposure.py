@@ -1,4 +1,4 @@
-"""A run that starts from another run's model has seen what that one saw, targets included."""
+"""A run that starts from another run's model inherits its data exposure, including targets."""
 
 from pathlib import Path
 

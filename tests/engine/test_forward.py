@@ -1,4 +1,4 @@
-"""Predictions of a table, with and without mirror images."""
+"""Predictions of a table, with and without mirrored images."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIDE = 4
 
 
 class Linear(nn.Module):
-    """A classifier that knows where a pixel lies."""
+    """A classifier that is sensitive to pixel positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def table() -> Table:
 
 
 def plain(model: nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and features of pixels (N, H, H, 3)."""
+    """Compute logits and features of pixels (N, H, H, 3)."""
     with torch.no_grad():
         output = model(normalize(torch.from_numpy(pixels.copy()), MEAN, STD))
     return output.logits.numpy(), output.features.numpy()

@@ -1,6 +1,6 @@
-"""Every method by its name through the command of the README: `accelerate launch train.py`.
+"""Every method through the README's command: `accelerate launch train.py`.
 
-Slow: sixty processes that import everything. Run with `-m slow`.
+Slow: sixty processes, each of which imports everything. Run with `-m slow`.
 """
 
 import os
@@ -29,7 +29,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def convolutional(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a small ResNet: BatchNorm for the methods that adapt it."""
+    """Return the folder of a small ResNet, with BatchNorm for the methods that adapt it."""
     import torch
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
 
@@ -47,14 +47,14 @@ def domains(
     make_domain: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, ...]:
-    """Two sources and a target."""
+    """Return two sources and a target."""
     other = make_domain(tmp_path_factory.mktemp("third") / "other", name="other", seed=3)
     home, away = laboratories
     return home, str(other), away
 
 
 def launch(method: str, model: str, domains: tuple[str, ...], out: Path, *more: str) -> RunFolder:
-    """Train a few steps; the finished run."""
+    """Train a few steps and return the finished run."""
     *sources, target = domains
     words = [
         *LAUNCH, "--method", method, "--model", model, "--sources", *sources, "--target", target,

@@ -1,4 +1,4 @@
-"""A run with LoRA leaves a plain model, resumes to the same bits, and averages its updates."""
+"""A LoRA run yields a plain model, resumes bit-exactly, and averages its updates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +19,12 @@ pytest.importorskip("peft", reason="peft is not installed: pip install 'hf_wbc[l
 
 
 class Interrupted(Exception):
-    """Stands for whatever ends a process."""
+    """Stands for anything that ends a process."""
 
 
 @pytest.fixture
 def adapted(config: TrainConfig) -> TrainConfig:
-    """With averaged weights and layer-wise rates, as they come together in practice."""
+    """Combine LoRA with averaged weights and layer-wise rates, as in practice."""
     return config.replace(trainable="lora", lora_rank=2, layer_decay=0.8, ema=0.5)
 
 

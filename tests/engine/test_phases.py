@@ -1,4 +1,4 @@
-"""A second phase adapts on target images alone, competes with itself, and resumes."""
+"""A second phase adapts on target images alone, is selected among its own steps, and resumes."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from hf_wbc.records import RunFolder
 
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
-    """On embedded features: 4 steps, then 4 on the target alone."""
+    """Configure 4 steps on embedded features, then 4 on the target alone."""
     return config.replace(
         inputs="features", steps=4, adapt_steps=4, bottleneck=8, batch_size=22, ema=0.0
     )
@@ -29,7 +29,7 @@ def weights(folder: RunFolder) -> dict[str, np.ndarray]:
 def test_the_second_phase_starts_from_the_best_weights_of_the_first(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    """Without a learning rate it changes nothing, and the run is that of the first phase."""
+    """At learning rate 0 it changes nothing, and the run equals that of the first phase."""
     still = short.replace(method="shot", adapt_learning_rate=0.0, weight_decay=0.0)
     two = run(still, tmp_path, tmp_path / "cache")
     one = run(replace(still, method="source_only", adapt_steps=None), tmp_path, tmp_path / "cache")
@@ -58,7 +58,7 @@ def test_an_interrupted_second_phase_resumes_to_the_same_weights(
 def test_adabn_moves_no_weight_but_what_is_saved_is_another_model(
     short: TrainConfig, tmp_path: Path
 ) -> None:
-    """Its statistics are folded into the head of the plain model."""
+    """The head of the plain model absorbs the new statistics."""
     cache = tmp_path / "cache"
     adapted = weights(run(short.replace(method="adabn"), tmp_path, cache))
     plain = weights(run(short.replace(method="source_only", adapt_steps=None), tmp_path, cache))
@@ -81,7 +81,7 @@ def test_a_phase_that_ends_early_is_followed_by_the_next(
 
 
 def test_a_bottleneck_is_folded_into_what_others_load(short: TrainConfig, tmp_path: Path) -> None:
-    """The plain model's head on the backbone's features gives the recorded predictions."""
+    """The plain model's head on the backbone features reproduces the recorded predictions."""
     import pyarrow.parquet as pq
 
     from hf_wbc.data.dataset import load_split

@@ -1,4 +1,4 @@
-"""Real processes: killed without warning, and two at once, through the commands of the README."""
+"""Killed and concurrent real processes, started with the README's commands."""
 
 import os
 import signal
@@ -29,11 +29,11 @@ TWO = ("--multi_gpu", "--num_processes", "2")
 TRAIN = "train.py"
 LONG = 30
 SHORTER = 8
-"""Steps by two processes, which wait for each other at each."""
+"""Steps of a run by two processes, which synchronize at each step."""
 
 
 def command(launcher: tuple[str, ...], config: TrainConfig, out: Path) -> list[str]:
-    """The words that train `config`, every field of which becomes a flag."""
+    """Return the command that trains `config`, with a flag for every field."""
     values = config.flat()
     values |= {**values.pop("augmentation"), "output_dir": out, "cache": out / "cache"}
     words = [*launcher] if TRAIN in launcher else [*launcher, "train"]
@@ -49,9 +49,9 @@ def command(launcher: tuple[str, ...], config: TrainConfig, out: Path) -> list[s
 
 
 def environment() -> Mapping[str, str]:
-    """Ours, but offline, on the CPU, and without what an outer launcher left in it.
+    """Return this environment, offline, on the CPU, and without variables of an outer launcher.
 
-    As many threads as here: sums over other parts end in other bits.
+    The thread count stays the same: partial sums of other sizes round differently.
     """
     left = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in left}
@@ -60,7 +60,7 @@ def environment() -> Mapping[str, str]:
 
 
 def end(words: list[str]) -> None:
-    """Run a command in the checkout to its end, which must be a good one."""
+    """Run a command in the checkout; it must succeed."""
     done = subprocess.run(
         words, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=DEADLINE_S
     )
@@ -68,10 +68,10 @@ def end(words: list[str]) -> None:
 
 
 def kill_when(words: list[str], moment: Callable[[], bool]) -> None:
-    """Start a command and `kill -9` it with all its children at a moment that it is in.
+    """Start a command and `kill -9` it with all of its children once `moment()` is true.
 
-    The processes are stopped first, so that the moment still is when they are killed. A command
-    that ends before its moment came fails the test.
+    The processes are stopped first, so that the condition still holds when they are killed. A
+    command that ends too early fails the test.
     """
     deadline = time.monotonic() + DEADLINE_S
     with subprocess.Popen(words, env=environment(), cwd=ROOT, stderr=subprocess.PIPE) as started:
@@ -111,9 +111,9 @@ main(sys.argv[1:])
 
 
 def die_saving(words: list[str]) -> None:
-    """Run a command that is killed in the middle of a file of a checkpoint.
+    """Run a command that is killed while it writes a checkpoint file.
 
-    That takes a millisecond: waiting for it from outside would miss it.
+    The write takes a millisecond, so it cannot be caught from outside.
     """
     done = subprocess.run(
         [sys.executable, "-c", DIES_SAVING, *words],
@@ -129,34 +129,34 @@ def send(processes: list[psutil.Process], what: signal.Signals) -> None:
 
 
 def only_run(out: Path) -> RunFolder:
-    """The one run in a folder of runs."""
+    """Return the only run in a folder of runs."""
     (config,) = out.glob("*/config.json")
     return RunFolder(config.parent)
 
 
 def saved_weights(out: Path) -> bytes:
-    """The bytes of the model that a finished run left."""
+    """Return the bytes of the model that a finished run saved."""
     return (only_run(out).model / "model.safetensors").read_bytes()
 
 
 def has_begun(out: Path) -> Callable[[], bool]:
-    """The folder is there, and no checkpoint in it."""
+    """Return whether the folder exists without a checkpoint."""
     return lambda: bool([*out.glob("*/config.json")]) and not [*out.glob("*/checkpoint/0*")]
 
 
 def is_at(out: Path, step: int) -> Callable[[], bool]:
-    """A checkpoint of this step or a later one is there, whole."""
+    """Return whether a complete checkpoint of this step or a later one exists."""
     return lambda: any(int(path.name) >= step for path in out.glob("*/checkpoint/0*"))
 
 
 def is_half_saved(out: Path) -> bool:
-    """A checkpoint is half written."""
+    """Return whether a checkpoint is partially written."""
     return bool([*out.glob("*/checkpoint/.*.partial/*")])
 
 
 @pytest.fixture(scope="module")
 def long(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
-    """A run of many evaluations, so that there is time to kill it."""
+    """Configure a run with many evaluations, to leave time to kill it."""
     home, away = laboratories
     return TrainConfig(
         sources=(home,),
@@ -174,13 +174,13 @@ def long(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def shorter(long: TrainConfig) -> TrainConfig:
-    """That run in fewer steps."""
+    """Configure that run with fewer steps."""
     return long.replace(steps=SHORTER)
 
 
 @pytest.fixture(scope="module")
 def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shorter run by two processes that nobody disturbed."""
+    """Return the shorter run by two undisturbed processes."""
     out = tmp_path_factory.mktemp("by_two")
     end(command((*TORCHRUN, TRAIN), shorter, out))
     return out
@@ -189,7 +189,7 @@ def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     long: TrainConfig, tmp_path: Path
 ) -> None:
-    """Begun by `hf-wbc train`, ended by `accelerate launch train.py`: it is one run."""
+    """`accelerate launch train.py` resumes a run that `hf-wbc train` started."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(command((), long, whole)) == 0
     words = command((HF_WBC,), long, killed)
@@ -208,11 +208,11 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     assert left == {path.name for path in ran.path.iterdir()}
 
 
-@pytest.mark.slow  # the kill of one process and the result of two are tested above and below
+@pytest.mark.slow  # other tests cover killing one process and the result of two
 def test_two_killed_processes_end_in_the_same_weights(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
-    """Started by accelerate and continued by torchrun: whoever starts them, it is one run."""
+    """torchrun resumes a run that accelerate started."""
     kill_when(command((*ACCELERATE, *TWO, TRAIN), shorter, tmp_path), is_at(tmp_path, 4))
     assert not only_run(tmp_path).finished
     end(command((*TORCHRUN, TRAIN), shorter, tmp_path))
@@ -223,7 +223,7 @@ def test_two_killed_processes_end_in_the_same_weights(
 def test_two_processes_see_what_one_with_twice_the_batch_sees(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
-    """Colour and geometry are drawn for each image, whichever process holds it."""
+    """Color and geometry are drawn per image, whichever process holds it."""
     doubled = shorter.replace(batch_size=2 * shorter.optim.batch_size)
     assert main(command((), doubled, tmp_path)) == 0
     one, two = only_run(tmp_path), only_run(by_two)
@@ -247,7 +247,7 @@ def test_processes_that_do_not_find_each_other_are_refused(
 def test_a_launch_that_loses_a_process_is_refused(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process, with these in its hands."""
+    """`accelerate launch --cpu --num_processes 2` starts one process with these variables."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_PORT", "29500")
     assert main(command((), config, Path("nowhere"))) == 1

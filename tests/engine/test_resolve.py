@@ -1,4 +1,4 @@
-"""The name of a run depends on what decides its result, and survives a renamed field."""
+"""A run's name depends on what determines its result, and survives renamed fields."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hf_wbc.records import digest
 
 
 def test_renamed_fields_do_not_rename_finished_runs() -> None:
-    """Digests that were computed before the fields were grouped and renamed."""
+    """Check digests computed before the fields were grouped and renamed."""
     plain = TrainConfig(sources=("a",))
     changed = TrainConfig(
         sources=("a",),

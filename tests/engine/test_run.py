@@ -1,4 +1,4 @@
-"""A run learns, is recorded, is not repeated, and continues to the same bits."""
+"""A run learns, is recorded, is not repeated, and resumes bit-exactly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_training_on_features_moves_only_the_head(config: TrainConfig, tmp_path:
 def test_frozen_training_scores_like_training_on_features_without_augmentation(
     config: TrainConfig, tmp_path: Path
 ) -> None:
-    """One loop and one method file: the two ways differ only in where features come from."""
+    """Both use one loop and one method file; only the origin of the features differs."""
     from hf_wbc.data.loader import NO_CHANGE
 
     plain = config.replace(trainable="frozen", augmentation=NO_CHANGE, ema=0.0, bottleneck=0)

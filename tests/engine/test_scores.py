@@ -1,4 +1,4 @@
-"""Scores of a domain's images: cells of one patient are drawn together where patients are known."""
+"""Scores of a domain: the bootstrap resamples patients where they are known."""
 
 from dataclasses import replace
 

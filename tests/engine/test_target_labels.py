@@ -1,4 +1,4 @@
-"""No method, rule or estimate sees a target's labels: whatever they are, nothing changes."""
+"""Target labels never influence a method, rule, or estimate."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ TARGETED = [name for name in method_names() if load_method(name).sees_target()]
 
 @pytest.fixture(scope="module")
 def poisoned(laboratories: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The target with every label moved on by three classes."""
+    """Return the target with every label shifted by three classes."""
     folder = tmp_path_factory.mktemp("poisoned") / "away"
     shutil.copytree(laboratories[1], folder)
     for file in folder.glob("*/*.parquet"):
@@ -33,7 +33,7 @@ def poisoned(laboratories: tuple[str, str], tmp_path_factory: pytest.TempPathFac
 
 
 def outcome(config: TrainConfig, root: Path, cache: Path) -> tuple[Any, ...]:
-    """All that a run decides: weights, every evaluation, and the priors that it estimates."""
+    """Return everything that a run decides: weights, evaluations, and estimated priors."""
     folder = run(config, root, cache)
     record = folder.read_record()
     priors = {
@@ -51,7 +51,7 @@ def test_poisoned_target_labels_change_nothing(
         method=name,
         inputs="images" if images else "features",
         steps=2,
-        # shot learns after its first pass; two steps are .7 of one.
+        # shot adapts after its first pass; two steps are 0.7 of a pass.
         adapt_steps=4 if load_method(name).adapt_passes else None,
         selection="im_prior",
         correct_priors="em",
@@ -69,7 +69,7 @@ def test_poisoned_target_labels_change_nothing(
 def test_asking_for_the_oracle_lets_it_alone_see_target_labels(
     config: TrainConfig, poisoned: str, tmp_path: Path, selection: Any
 ) -> None:
-    """Weights, every evaluation and every other rule are what they are with poisoned labels."""
+    """Weights, evaluations, and all other rules are the same as with shifted labels."""
     asked = config.replace(method="dann", inputs="features", oracle=True, selection=selection,
         correct_priors="em", ema=0.0,
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_asking_for_the_oracle_lets_it_alone_see_target_labels(
 
 
 def without_oracle(values: Any) -> Any:
-    """A row of the history without what the oracle says, however deep it lies."""
+    """Remove the oracle's values from a row of the history, at any depth."""
     if not isinstance(values, dict):
         return values
     return {key: without_oracle(value) for key, value in values.items() if key != "oracle"}
@@ -92,7 +92,7 @@ def without_oracle(values: Any) -> Any:
 def test_poisoned_labels_do_change_the_oracle(
     config: TrainConfig, poisoned: str, tmp_path: Path
 ) -> None:
-    """Else the test above could not fail."""
+    """Otherwise the test above could not fail."""
     short = config.replace(oracle=True, inputs="features", ema=0.0)
     scores = [
         run(short.replace(target=(ref,)), tmp_path, tmp_path / "cache").read_history()[-1]["oracle"]

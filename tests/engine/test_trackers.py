@@ -1,4 +1,4 @@
-"""The curves that a run sends to its trackers are those of its history, offline."""
+"""The curves sent to trackers match the run's history, offline."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def test_tensorboard_reads_the_curves_from_the_runs_folder(
 
 
 def test_trackio_keeps_the_curves_under_the_runs_name(config: TrainConfig, tmp_path: Path) -> None:
-    """In a process of its own: trackio settles where it writes when it is imported."""
+    """Use a separate process: trackio fixes its output folder on import."""
     pytest.importorskip("trackio", reason="needs the extra hf_wbc[track]")
     words = f"--sources {config.data.sources[0]} --model {config.model.name}".split()
     words += ["--output-dir", f"{tmp_path}/runs"]

@@ -1,4 +1,4 @@
-"""Averaged weights are the mean that their paper says, and survive a kill in the same bits."""
+"""Averaged weights match the mean defined in the paper, and resume bit-exactly."""
 
 import copy
 
@@ -14,7 +14,7 @@ from hf_wbc.engine.weight_averaging import EmaAverager, SwadAverager, make_weigh
 
 
 class Tiny(nn.Module):
-    """Two layers, the first frozen, with batch statistics between them."""
+    """Two layers, the first frozen, with BatchNorm between them."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class Tiny(nn.Module):
 
 
 def walk(num_steps, seed=0):
-    """The state after each of so many steps of a random walk."""
+    """Return the states after each step of a random walk."""
     torch.manual_seed(seed)
     net, states = Tiny(), []
     for _ in range(num_steps):
@@ -51,7 +51,7 @@ def run(averaged, states, losses, size, last=None):
 
 
 def chosen_windows(losses, ns, ne, r):
-    """Algorithm 1 of the paper on all losses at once: the windows whose steps are averaged."""
+    """Apply the paper's Algorithm 1 to all losses at once; return the averaged windows."""
     for i in range(ns - 1, len(losses)):
         if losses[i - ns + 1] == min(losses[i - ns + 1 : i + 1]):
             start = i - ns + 1
@@ -67,7 +67,7 @@ def chosen_windows(losses, ns, ne, r):
 
 
 def mean_of(states, windows, ends):
-    """Plain float64 mean of every step's state in the windows."""
+    """Return the float64 mean of every step's state in the windows."""
     starts = [0, *ends[:-1]]
     steps = [step for w in windows for step in range(starts[w], ends[w])]
     kept = [states[step].state_dict() for step in steps]

@@ -1,4 +1,4 @@
-"""Images as a perfect classifier sees them, shared by the tests of estimated priors."""
+"""Perfect-classifier outputs, shared by the tests of prior estimation."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,14 +11,14 @@ Array = NDArray[np.float64]
 
 @pytest.fixture(scope="session")
 def images() -> Callable[..., tuple[Array, NDArray[np.int64]]]:
-    """Draws images; see `draw_images`."""
+    """Draw classifier outputs; see `draw_images`."""
     return draw_images
 
 
 def draw_images(
     num: int, shares: Sequence[float], seed: int = 0, spread: float = 0.8
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Log-likelihoods (N, C) of Gaussian classes in 6 dimensions, and labels of given shares."""
+    """Draw log-likelihoods (N, C) of 6-dimensional Gaussian classes, and labels of given shares."""
     means = np.random.default_rng(100).normal(size=(len(shares), 6)) * spread
     generator = np.random.default_rng(seed)
     labels = generator.choice(len(shares), num, p=shares)

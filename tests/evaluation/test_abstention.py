@@ -1,4 +1,4 @@
-"""What is saved comes back; merged classes are scored as if they had been one all along."""
+"""Saved settings round-trip; merged classes score as if they had always been one class."""
 
 import json
 from dataclasses import replace
@@ -68,7 +68,7 @@ def test_scores_are_of_the_plain_functions_where_nothing_is_merged(found):
 
 
 def test_merged_classes_share_probability_and_place_in_a_set(found):
-    """Against a classifier whose columns were summed by hand."""
+    """Check against a classifier whose columns are summed manually."""
     logits, labels = images(300, seed=4)
     merge = ["neutrophil_banded=neutrophil_segmented"]
     scores = abstention_scores(found, "home", logits, labels, merge=merge)

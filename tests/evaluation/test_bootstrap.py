@@ -1,4 +1,4 @@
-"""Bootstrap intervals cover, do not depend on the order, and say when they cannot be had."""
+"""Bootstrap intervals have coverage, ignore the order, and report when they are undefined."""
 
 import json
 
@@ -12,7 +12,7 @@ SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balan
 
 
 def images(num, seed=0, right=0.7, classes=(0, 4, 8, 9)):
-    """Labels with unlike class sizes, and predictions of which some are wrong."""
+    """Draw labels with unequal class sizes, and partly wrong predictions."""
     generator = np.random.default_rng(seed)
     share = 0.5 ** np.arange(1, len(classes) + 1)
     true = generator.choice(classes, num, p=share / share.sum())
@@ -21,7 +21,7 @@ def images(num, seed=0, right=0.7, classes=(0, 4, 8, 9)):
 
 
 def naive(true, predicted, num, seed):
-    """The textbook's bootstrap: draw rows with replacement, and count them."""
+    """Run the textbook bootstrap: draw rows with replacement and count them."""
     generator = np.random.default_rng(seed)
     rows = generator.integers(0, len(true), (num, len(true)))
     return np.stack([confusion_counts(true[row], predicted[row]).confusion for row in rows])
@@ -86,7 +86,7 @@ def test_resamples_without_a_rare_class_are_counted():
     true = np.array([0] * 99 + [9])
     found = bootstrap_intervals(true, np.zeros(100, int), num_resamples=4000)
     assert found["lacking_a_class"] == pytest.approx(0.99**100, abs=0.03)
-    # Without the class it never finds, the resample's score is that of a perfect classifier.
+    # Without the class it never predicts, the resample scores as a perfect classifier.
     assert found["macro_f1"][1] == 1
 
 

@@ -1,4 +1,4 @@
-"""Calibration finds the temperature and the biases that spoilt a true posterior, and no more."""
+"""Calibration recovers the temperature and biases applied to a true posterior, no more."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from hf_wbc.evaluation.calibration import (
 
 
 def images(num, shares, seed=0, spread=1.0):
-    """Log-likelihoods (N, C) of Gaussian classes in 6 dimensions, and labels of given shares."""
+    """Draw log-likelihoods (N, C) of 6-dimensional Gaussian classes, and labels of given shares."""
     means = np.random.default_rng(100).normal(size=(len(shares), 6)) * spread
     generator = np.random.default_rng(seed)
     labels = generator.choice(len(shares), num, p=shares)
@@ -50,7 +50,7 @@ def test_the_fit_is_the_greatest_balanced_likelihood():
     best = minimize(nll, [1.0, 0, 0], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
     found = calibrate(logits, labels)
     bias = np.array(found.bias) - found.bias[2]
-    # The ridge moves it a little, by what one image more would.
+    # The ridge penalty shifts it slightly, about as much as one more image.
     assert nll([found.temperature, *bias[:2]]) - best.fun < 1e-5
     assert found.temperature == pytest.approx(best.x[0], rel=0.01)
 
@@ -121,7 +121,7 @@ def test_calibration_lowers_the_error_of_an_overconfident_classifier():
 
 
 def test_the_calibration_error_is_the_gap_in_each_bin():
-    # Confidences .6 (right), .6 (wrong), .9 (right): gaps .1 of two images, .1 of one.
+    # Confidences .6 (right), .6 (wrong), .9 (right): a gap of .1 for two images and .1 for one.
     logits = np.log([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1]])
     found = expected_calibration_error(logits, [0, 1, 0], num_bins=10)
     assert found == pytest.approx((2 * 0.1 + 0.1) / 3)

@@ -1,4 +1,4 @@
-"""Sets cover what they promise, on exchangeable images and under label shift, and no less."""
+"""Prediction sets reach their nominal coverage on exchangeable images and under label shift."""
 
 import json
 import math
@@ -25,14 +25,14 @@ RARE = [0.6, 0.3, 0.07, 0.03]
 
 
 def images(num, shares, generator):
-    """Logits (N, 4) of a classifier that is wrong about scale and classes, and labels."""
+    """Draw logits (N, 4) of a miscalibrated classifier, and labels."""
     labels = generator.choice(4, num, p=shares)
     x = MEANS[labels] + generator.normal(size=(num, 3))
     return -((x[:, None] - MEANS) ** 2).sum(2) * 1.5 + [1.5, 0.5, -1, -1.5], labels
 
 
 def coverages(kind, score, draws, n, calibration_shares, test_shares, priors=None, alpha=0.1):
-    """Hits and images by class, over draws of fresh held-out and fresh test images."""
+    """Count hits and images by class, over draws of new calibration and test images."""
     generator = np.random.default_rng(0)
     hits, nums = np.zeros(4), np.zeros(4)
     for _ in range(draws):
@@ -49,10 +49,10 @@ def coverages(kind, score, draws, n, calibration_shares, test_shares, priors=Non
 
 @pytest.mark.parametrize("score", SCORES)
 def test_marginal_coverage_is_the_level_and_hardly_more(score):
-    """Expected coverage is ceil((n + 1)(1 - alpha)) / (n + 1) where scores do not tie."""
+    """Expected coverage is ceil((n + 1)(1 - alpha)) / (n + 1) if scores have no ties."""
     hits, nums = coverages("marginal", score, 600, 49, RARE, RARE)
     exact = math.ceil(50 * 0.9) / 50
-    # Hits of one draw share their thresholds: the spread of 600 draws, not of 30,000 images.
+    # Hits of one draw share thresholds: the spread is that of 600 draws, not 30,000 images.
     assert hits.sum() / nums.sum() == pytest.approx(exact, abs=0.006)
 
 
@@ -80,14 +80,14 @@ def test_priors_of_the_source_weigh_as_no_priors_do():
 
 
 def test_one_image_that_stands_for_most_of_a_target_says_nothing_of_its_class():
-    """The new image of that class would weigh as much as all that were held out."""
+    """The new image of that class would weigh as much as the whole calibration set."""
     logits = np.random.default_rng(0).normal(size=(20, 2))
     found = conformal_sets(logits, [0] * 19 + [1], kind="label_shift", priors=[0.1, 0.9])
     assert found.thresholds[0] is not None and found.thresholds[1] is None
 
 
 def test_a_weighted_threshold_is_the_definition():
-    """Podkopaev & Ramdas, eq. 10: the smallest score at which the weighted law passes 1 - alpha."""
+    """Podkopaev & Ramdas, eq. 10: the smallest score where the weighted CDF reaches 1 - alpha."""
     generator = np.random.default_rng(2)
     for _ in range(50):
         scores, weights = generator.normal(size=30), generator.exponential(size=30)
@@ -103,14 +103,14 @@ def test_a_weighted_threshold_is_the_definition():
 def test_a_threshold_is_the_order_statistic_exactly_for_every_small_number(alpha):
     for n in range(0, 60):
         scores = np.random.default_rng(n).permutation(n).astype(float)
-        # In whole numbers: the least k with k / (n + 1) >= 1 - alpha.
+        # In integers: the least k with k / (n + 1) >= 1 - alpha.
         twentieths = round(20 * (1 - alpha))
         k = -(-(n + 1) * twentieths // 20)
         assert threshold(scores, alpha) == (k - 1.0 if k <= n else None), (n, alpha)
 
 
 def test_coverage_for_a_tiny_number_is_exact():
-    """Nine held-out images at alpha .1: the largest score, which nine of ten images stay below."""
+    """Nine calibration images at alpha .1: nine of ten images stay below the largest score."""
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(4000):

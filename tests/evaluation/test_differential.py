@@ -1,4 +1,4 @@
-"""A differential count tells shares from confusions, and its intervals hold."""
+"""Differential counts separate class shares from confusions, with valid intervals."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,7 @@ BLOOD = {
 
 
 def cells(labels: np.ndarray, rng: np.random.Generator, confused: float = 1.2) -> np.ndarray:
-    """Logits (N, 11) of a classifier that is calibrated by construction, bands and segments apart
-    by less than the rest."""
+    """Logits (N, 11) of a calibrated classifier that separates band and segmented cells poorly."""
     means = 4.0 * np.eye(NUM_CLASSES)
     means[SEGMENTED, BANDED] = means[BANDED, SEGMENTED] = 4.0 - confused
     noise = rng.normal(0, 1, (len(labels), NUM_CLASSES))
@@ -31,7 +30,7 @@ def cells(labels: np.ndarray, rng: np.random.Generator, confused: float = 1.2) -
 
 
 def smear(shares: np.ndarray, rng: np.random.Generator, num: int = CELLS) -> np.ndarray:
-    """Labels of cells drawn with these shares."""
+    """Draw labels of cells with these shares."""
     return rng.choice(NUM_CLASSES, num, p=shares)
 
 
@@ -48,7 +47,7 @@ def held_out() -> HeldOut:
 
 
 def naive_holds(labels: np.ndarray, shares: np.ndarray) -> bool:
-    """Whether every class's exact binomial interval of a plain count holds its share."""
+    """Return whether each class's exact binomial interval of a plain count contains its share."""
     level = 1 - 0.05 / NUM_CLASSES
     counts = np.bincount(labels, minlength=NUM_CLASSES)
     found = [binomtest(int(n), len(labels)).proportion_ci(level) for n in counts]
@@ -78,7 +77,7 @@ def test_a_class_that_is_not_there_is_counted_as_none(held_out: HeldOut) -> None
     labels = smear(shares_of(neutrophil_segmented=1.0), rng)
     logits = cells(labels, rng)
     found = differential(softmax(logits, axis=1), held_out)
-    assert found.shares[BANDED].counted > 20  # the classifier takes many for banded
+    assert found.shares[BANDED].counted > 20  # the classifier labels many as banded
     assert found.shares[BANDED].fraction < 0.06 and found.shares[BANDED].low == 0
     assert found.shares[SEGMENTED].high > 0.999
 

@@ -1,4 +1,4 @@
-"""The plane of largest variance, against scikit-learn's, and nearest cells by hand."""
+"""PCA against scikit-learn, and nearest cells against a manual result."""
 
 import numpy as np
 import pytest

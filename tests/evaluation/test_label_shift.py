@@ -1,4 +1,4 @@
-"""Corrections fold into a head, and distances of priors are those of the textbook."""
+"""Corrections merge into a head, and distances between priors match textbook definitions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Estimated priors are the target's, within their interval, and say what they cannot know."""
+"""Prior estimates recover the target's within their intervals, and report violated assumptions."""
 
 import json
 
@@ -16,7 +16,7 @@ TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
 
 @pytest.fixture
 def estimated(images):
-    """Priors from logits that are three times too confident and biased."""
+    """Estimate priors from biased logits that are three times too confident."""
 
     def estimate(method, num_source=2000, num_target=2000, seed=0, target=TARGET, **options):
         source, labels = images(num_source, SOURCE, seed=2 * seed)
@@ -37,7 +37,7 @@ def test_priors_are_recovered_within_their_interval(method, estimated):
     for seed in range(100):
         _, low, high = arrays(estimated(method, 800, 800, seed, num_resamples=100))
         inside.append((low <= TARGET) & (high >= TARGET))
-    # 90 % of the nominal 95 %, where the class is common enough for the normal approximation.
+    # 90 % of the nominal 95 %, if the class is common enough for the normal approximation.
     assert (np.mean(inside, axis=0)[1:] >= 0.9 * 0.95).all()
     assert np.mean(inside) <= 0.99
 
@@ -61,7 +61,7 @@ def test_more_images_narrow_the_interval(method, estimated):
 def test_correction_makes_predictions_better_under_shift(method, images):
     source, labels = images(3000, SOURCE, spread=0.5)
     target, truth = images(3000, TARGET, seed=1, spread=0.5)
-    # What a classifier learns that saw the source: its posterior, here with the source's priors.
+    # The posterior that a classifier learns from the source, here with the source's priors.
     source, target = source + np.log(SOURCE), target + np.log(SOURCE)
     found = estimate_priors(method, source, labels, target)
     before = score(truth, target.argmax(1))["accuracy"]
@@ -78,7 +78,7 @@ def test_bbse_is_exact_on_a_constructed_confusion():
 
 
 def test_bbse_counts_predictions_under_equal_priors():
-    # Class 0 is predicted right 8 times of 10, class 1 always; half the target is predicted 0.
+    # Class 0 is predicted correctly 8 times out of 10, class 1 always; half is predicted 0.
     a, b = [3.0, 0.0], [0.0, 3.0]
     found = bbse([a] * 8 + [b] * 2 + [b] * 10, [0] * 10 + [1] * 10, [a, b] * 50)
     assert found.priors == pytest.approx([0.625, 0.375], abs=1e-6)
@@ -194,7 +194,7 @@ def test_other_priors_are_no_misfit_and_other_images_are(method, images, estimat
     assert np.mean(exceeded) <= 0.1
     source, labels = images(1000, SOURCE)
     target, _ = images(1000, TARGET, seed=1)
-    # A target whose cells look like a mixture of two classes each.
+    # A target whose cells each look like a mixture of two classes.
     blurred = (target + target[:, ::-1]) / 2
     moved = estimate_priors(method, source, labels, blurred)
     assert moved.misfit > 2 * moved.misfit_limit

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's, and lineage errors equal a count by hand."""
+"""Scores match scikit-learn, and lineage errors match a manual count."""
 
 import json
 import subprocess
@@ -43,9 +43,9 @@ def test_scores_are_those_of_scikit_learn_over_the_classes_present(pairs):
 
 
 def test_scores_by_hand():
-    # basophil: 2 of 3 found, and 1 of 3 that were called so is none: P = R = F1 = 2/3.
-    # monocyte: 1 of 2 found, nothing else called so: P = 1, R = 1/2, F1 = 2/3.
-    # lymphocyte: 1 of 1 found, 1 of 2 called so is one: P = 1/2, R = 1, F1 = 2/3.
+    # basophil: 2 of 3 found, 1 of 3 predictions wrong: P = R = F1 = 2/3. monocyte: 1 of 2 found, no
+    # wrong predictions: P = 1, R = 1/2, F1 = 2/3. lymphocyte: 1 of 1 found, 1 of 2 predictions
+    # right: P = 1/2, R = 1, F1 = 2/3.
     scores = score([0, 0, 0, 9, 9, 10], [0, 0, 10, 9, 0, 10])
     assert scores["macro_f1"] == pytest.approx(2 / 3)
     assert scores["accuracy"] == pytest.approx(4 / 6)
@@ -92,12 +92,12 @@ def test_lineage_errors_by_hand():
     predicted = named(
         "metamyelocyte",  # one step
         "neutrophil_banded",  # two steps: the same lineage
-        "monocyte",  # across
-        "monocyte",  # right
+        "monocyte",  # another lineage
+        "monocyte",  # correct
         "eosinophil",  # the same lineage
-        "lymphocyte_typical",  # across
+        "lymphocyte_typical",  # another lineage
         "neutrophil_segmented",  # one step
-        "monocyte",  # right
+        "monocyte",  # correct
     )
     errors = score(true, predicted)["lineage_errors"]
     assert errors == {"one_step": 2 / 8, "same_lineage": 2 / 8, "cross_lineage": 2 / 8}

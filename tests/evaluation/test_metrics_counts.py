@@ -1,4 +1,4 @@
-"""Merging and choosing classes changes references and predictions as asked, or is refused."""
+"""Merging and selecting classes changes labels and predictions as requested, or fails."""
 
 import math
 

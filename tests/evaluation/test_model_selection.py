@@ -1,4 +1,4 @@
-"""A selection rule sees what it says it sees."""
+"""A selection rule reads only what it declares."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def evaluation(step, **macro_f1):
 
 
 def full(step):
-    """An evaluation in which every rule has another value."""
+    """Return an evaluation with a different value for every rule."""
     names = [each.name for each in RULES if each.sees == "unlabelled target"]
     return {
         "step": step,

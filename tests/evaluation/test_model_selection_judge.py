@@ -1,4 +1,4 @@
-"""A rule is judged by its rank correlation with the oracle, and by what its choice costs."""
+"""Rules are evaluated by rank correlation with the oracle and by regret."""
 
 import json
 

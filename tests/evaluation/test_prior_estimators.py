@@ -1,4 +1,4 @@
-"""The estimators as plain mathematics: exact where they can be, optimal where they are meant to."""
+"""The estimators as plain mathematics: exact where possible, optimal where intended."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_rlls_minimises_its_unsquared_norms():
             for w in starts
         )
         weights = rlls_priors(confusion, predicted, source, num) / source
-        # The priors are normalised weights, so the loss is compared along their ray.
+        # The priors are normalized weights, so compare the loss along their ray.
         scales = np.linspace(0.5, 2, 3001)
         assert min(loss(s * weights) for s in scales) == pytest.approx(best, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""Differential counts of simulated slides of real cells, whose shares are known."""
+"""Differential counts of simulated slides of real cells with known shares."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SIZE, DRAWS, CELLS = 96, 100, 500
 
 
 def embed(folder: Path, weights: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, d) of the archive's cells, without those outside the eleven, and labels (N,)."""
+    """Return features (N, d) and labels (N,) of the archive's cells in the eleven classes."""
     source = dataset_scripts.load("acevedo_20")
     loaded = load_classifier(str(weights), image_size=SIZE)
     how = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)

@@ -1,4 +1,4 @@
-"""The reject option turns away the promised share, and its ranking is the area under the ROC."""
+"""The reject option rejects the nominal share, and its ranking equals the ROC AUC."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Risk-coverage and review curves are what random order of ties would give on average."""
+"""Risk-coverage and review curves equal the mean over random tie orders."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from hf_wbc.taxonomy import class_id
 
 
 def loop_aurc(confidence, losses):
-    """By the definition: the risk of the k most confident, one k after the other."""
+    """Apply the definition: the risk of the k most confident samples, for each k."""
     order = sorted(range(len(losses)), key=lambda i: -confidence[i])
     return np.mean([np.mean([losses[i] for i in order[:k]]) for k in range(1, len(order) + 1)])
 

@@ -1,4 +1,4 @@
-"""What is no white cell is not counted, the white cells that are rejected are, and so are names."""
+"""Counts exclude debris, and include rejected white cells and cells named by a person."""
 
 import numpy as np
 import pytest
@@ -15,22 +15,22 @@ from .test_differential import BANDED, BLOOD, MYELOBLAST, SEGMENTED, cells, shar
 
 TAUGHT = np.repeat(np.arange(NUM_CLASSES), 120)
 PALE = -11.0
-"""Of the logits of bands, so that they are rejected more often than others."""
+"""Added to all logits of band cells, so that they are rejected more often."""
 
 
 def debris(num: int, rng: np.random.Generator) -> np.ndarray:
-    """Logits (N, 11) of things that look like no class."""
+    """Draw logits (N, 11) of objects that resemble no class."""
     means = 4.0 * np.eye(NUM_CLASSES)
     return rng.normal(0, 1, (num, NUM_CLASSES)) @ means.T - (means**2).sum(1) / 2
 
 
 def pale_bands(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As `cells`, with bands of small logits; the probabilities are the same."""
+    """Draw `cells`, with lower logits for band cells but the same probabilities."""
     return cells(labels, rng) + PALE * (labels == BANDED)[:, None]
 
 
 def known(rng: np.random.Generator, taught: np.ndarray = TAUGHT) -> tuple[HeldOut, float]:
-    """Held-out cells, and the rejection's limit."""
+    """Return calibration cells and the rejection threshold."""
     logits = pale_bands(taught, rng)
     found = rejection(logits, 0.05)
     assert found.threshold is not None

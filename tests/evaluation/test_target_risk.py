@@ -1,4 +1,4 @@
-"""Deep embedded validation foretells the target's risk from source labels alone."""
+"""Deep embedded validation predicts the target risk from source labels alone."""
 
 import math
 

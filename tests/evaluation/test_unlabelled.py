@@ -1,4 +1,4 @@
-"""What a run tells its rules about an unlabelled target."""
+"""Unlabelled-target statistics that a run passes to its selection rules."""
 
 import math
 
@@ -18,7 +18,7 @@ PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
 
 
 def outputs(num, seed=0, noise=1.0, d=16, logit_scale=1.0, shift=0.0):
-    """Outputs of a linear head on noisy class centres, with the labels."""
+    """Draw outputs of a linear head on noisy class centers, with labels."""
     centres = 2 * np.random.default_rng(99).normal(size=(11, d))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 11, num)

@@ -1,4 +1,4 @@
-"""Scores of certainty and diversity are their formulas, and 1 or 0 where they should be."""
+"""Certainty and diversity scores match their formulas, and reach 1 or 0 in limiting cases."""
 
 import math
 
@@ -33,7 +33,7 @@ def one_hot(counts):
 
 
 def reference_corr(p, diagonal):
-    """Cosine of two matrices, entry by entry."""
+    """Compute the cosine of two matrices, entry by entry."""
     num, k = p.shape
     c = [[sum(p[n, i] * p[n, j] for n in range(num)) / num for j in range(k)] for i in range(k)]
     dot = sum(c[i][i] * diagonal[i] for i in range(k))

@@ -1,4 +1,4 @@
-"""Soft neighbourhood density is the paper's, whatever the chunks."""
+"""Soft neighborhood density matches the paper for any chunk size."""
 
 import math
 
@@ -10,7 +10,7 @@ from hf_wbc.evaluation.validators import evenly_spaced, snd
 
 
 def reference(features, temperature):
-    """Image by image, in float64."""
+    """Compute it image by image in float64."""
     unit = [row / np.linalg.norm(row) for row in features.astype(float)]
     total = 0.0
     for i, one in enumerate(unit):

@@ -1,4 +1,4 @@
-"""The metric is an `evaluate.Metric` that gives what `score` gives."""
+"""The metric is an `evaluate.Metric` that agrees with `score`."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""A loopback Hub for every test, and the datasets and runs that are published to it.
+"""A loopback Hub for every test, and datasets and runs to publish to it.
 
-The clients of this process, and of processes that a test starts, talk to that Hub.
+All Hub clients in this process and in processes that a test starts use the loopback Hub.
 """
 
 import os
@@ -23,12 +23,13 @@ from hf_wbc.preparation.source import ArchiveSpec
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """A loopback Hub; this process is alice, of the organisation `lab`, with a write token.
+    """Start a loopback Hub, with this process logged in as alice of `lab` with a write token.
 
-    `hub.url`, `hub.repo("dataset", "lab/cells")` (what lies there), `hub.log` and `hub.sent`,
-    `hub.env("reader", home=...)` for another process, and `hub.faults`:
-    `answer("POST", "/commit/", 503, times=2)`, `hold("POST", "/commit/")`, `cut_at(num_bytes)`,
-    `quota`. `hub.page_size`, `hub.part_size` and `hub.xet` may be set at any time.
+    `hub.repo("dataset", "lab/cells")` shows what a repository holds; `hub.log` and `hub.sent` show
+    the requests; `hub.env("reader", home=...)` is the environment for another process. `hub.faults`
+    injects faults: `answer("POST", "/commit/", 503, times=2)`, `hold("POST", "/commit/")`,
+    `cut_at(num_bytes)`, and `quota`. `hub.page_size`, `hub.part_size`, and `hub.xet` can be set at
+    any time.
     """
     with LoopbackHub(tmp_path / "hub") as server:
         home = tmp_path / "home"
@@ -40,7 +41,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 
 
 def _point_libraries_at(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the libraries of this process took from the environment when they were imported."""
+    """Replace the settings that libraries read from the environment on import."""
     import huggingface_hub.constants as constants
     from huggingface_hub.hf_api import api
 
@@ -63,7 +64,7 @@ def _point_libraries_at(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody knows, and its key."""
+    """Create an untrusted certificate for 127.0.0.1, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make a certificate with")
     cert, key = tmp_path / "own.pem", tmp_path / "own.key"
@@ -78,7 +79,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Make this process one of `support.hub_server.TOKENS`, an unknown user or nobody."""
+    """Log this process in as one of `support.hub_server.TOKENS`, an unknown user, or nobody."""
 
     def log_in(name: str | None) -> None:
         if name is None:
@@ -91,7 +92,7 @@ def log_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 
 @pytest.fixture
 def client_env(hub: LoopbackHub, tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """The whole environment of another process that talks to the Hub, with caches of its own."""
+    """Return the full environment of another process that uses the Hub, with separate caches."""
 
     def client_env(token: str | None = "alice", home: str = "elsewhere") -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
@@ -102,14 +103,14 @@ def client_env(hub: LoopbackHub, tmp_path: Path) -> Callable[..., dict[str, str]
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A prepared dataset; its folder is a copy, which a test may spoil."""
+    """A prepared dataset; its folder is a copy that tests may modify."""
 
     folder: Path
     mapping: Path
 
     @property
     def words(self) -> list[str]:
-        """What `hf-wbc publish` has to be told of it."""
+        """Return the arguments that `hf-wbc publish` needs."""
         return ["dataset", str(self.folder), "--mapping", str(self.mapping)]
 
 
@@ -123,14 +124,14 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_lab(_prepared: Path, tmp_path: Path) -> Laboratory:
-    """A dataset that its owner lets everybody have."""
+    """Return a dataset whose owner permits redistribution."""
     shutil.copytree(_prepared / "open/open_lab", tmp_path / "prepared/open_lab")
     return Laboratory(tmp_path / "prepared/open_lab", _prepared / "open/open_lab.json")
 
 
 @pytest.fixture
 def closed_lab(_prepared: Path, tmp_path: Path) -> Laboratory:
-    """A dataset of which nobody said that it may be passed on."""
+    """Return a dataset without permission for redistribution."""
     shutil.copytree(_prepared / "closed/closed_lab", tmp_path / "prepared/closed_lab")
     return Laboratory(tmp_path / "prepared/closed_lab", _prepared / "closed/closed_lab.json")
 
@@ -139,7 +140,7 @@ def closed_lab(_prepared: Path, tmp_path: Path) -> Laboratory:
 def published(
     hub: LoopbackHub, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """Runs `hf-wbc publish` in this process: its status, and all that it printed."""
+    """Run `hf-wbc publish` in this process; return its exit status and output."""
     from hf_wbc.cli.main import main
 
     def run(*words: str) -> tuple[int, str]:
@@ -153,7 +154,7 @@ def published(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waiting takes no time; the seconds that would have been waited."""
+    """Skip waiting; return the seconds that would have been waited."""
     waited: list[float] = []
     monkeypatch.setattr("time.sleep", waited.append)
     return waited
@@ -161,19 +162,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture(scope="session")
 def labs() -> Mapping[str, ArchiveSpec]:
-    """The sources of `prepared` by their domain."""
+    """Return the sources of `prepared` by domain."""
     return LABS
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """The prepared folders of `labs`, in both configurations."""
+    """Return the prepared folders of `labs`, in both configurations."""
     return prepare_labs(tmp_path_factory.mktemp("labs"))
 
 
 @pytest.fixture(scope="session")
 def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a ConvNeXt of one block, with random weights and other labels."""
+    """Return the folder of a one-block ConvNeXt, with random weights and foreign labels."""
     import torch
     from transformers import ConvNextConfig, ConvNextForImageClassification, ViTImageProcessor
 
@@ -187,7 +188,7 @@ def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def config(prepared: Mapping[str, Path], tiny_model: str) -> TrainConfig:
-    """A few steps of a ViT from lab_a to lab_b."""
+    """Configure a few steps of a ViT from lab_a to lab_b."""
     return TrainConfig(
         sources=(str(prepared["lab_a"]),),
         target=(str(prepared["lab_b"]),),
@@ -204,7 +205,7 @@ def config(prepared: Mapping[str, Path], tiny_model: str) -> TrainConfig:
 def runs(
     config: TrainConfig, tiny_convnext: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Path]:
-    """Finished runs of a ViT and a ConvNeXt."""
+    """Return finished runs of a ViT and a ConvNeXt."""
     root = tmp_path_factory.mktemp("runs")
     configs = {"vit": config, "convnext": config.replace(model=tiny_convnext)}
     return {name: run(each, root, root / "cache").path for name, each in configs.items()}
@@ -214,13 +215,13 @@ def runs(
 def plain_python(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, Path, Mapping[str, str]], str]:
-    """Runs code in a Python without hf_wbc; see `support.plain_python`."""
+    """Run code in a Python without hf_wbc; see `support.plain_python`."""
     return plain.plain_python(tmp_path_factory.mktemp("plain") / "site-packages")
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder from which nothing of the project can be seen."""
+    """Return a folder from which nothing of the project is visible."""
     folder = tmp_path / "elsewhere" / "work"
     folder.mkdir(parents=True)
     return folder

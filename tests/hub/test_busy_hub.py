@@ -1,4 +1,4 @@
-"""A Hub that is busy, full, or used by others at once: patience, or one line that helps."""
+"""A busy, full, or concurrently used Hub: retries, or a one-line error with a remedy."""
 
 import threading
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_a_lost_answer_to_a_commit_makes_no_second_one(
     thread = threading.Thread(target=lambda: done.append(publish(small(), CELLS)))
     thread.start()
     assert gate.reached.wait(60)
-    hub.faults.cut_at(1)  # the request is there, and its answer will be lost
+    hub.faults.cut_at(1)  # the request arrives, but its response is lost
     gate.open()
     thread.join(60)
     repo = hub.repo("dataset", "lab/cells")

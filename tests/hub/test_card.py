@@ -1,4 +1,4 @@
-"""A card names the tag under which it is published, whoever else publishes at the same time."""
+"""A card names the tag under which it is published, even during concurrent publication."""
 
 import threading
 from pathlib import Path
@@ -25,7 +25,7 @@ def to(request: pytest.FixtureRequest, hub: LoopbackHub, tmp_path: Path) -> Dest
 
 
 def said(to: Destination, hub: LoopbackHub, tag: str | None = None) -> str:
-    """What the card of a tag, or the newest, says of its tag."""
+    """Return the tag that the card of a tag, or the newest card, states."""
     if isinstance(to, PublishFolder):
         text = ((to.tagged(tag) if tag else to.path) / "README.md").read_text()
     else:
@@ -115,5 +115,5 @@ def test_a_gitignore_there_is_told_with_the_files_before_anything_is_sent(
         list(preview(small(**newer), CELLS, card="refuse", on_event=print))
     assert not hub.sent("PUT") and not hub.sent("POST", "/commit/")
     assert repo.refs("heads") == {"main": head} and list(repo.refs("tags")) == ["v1"]
-    publish(small(a_txt=b"1", c_md=b"3"), CELLS)  # of what is sent, nothing is ignored
+    publish(small(a_txt=b"1", c_md=b"3"), CELLS)  # nothing that is sent is ignored
     assert repo.content("v2", "c.md") == b"3"

@@ -1,4 +1,4 @@
-"""A Hub behind the certificate of one's own authority is reached with it, and not without."""
+"""A Hub with a certificate from a private authority is reachable only with that authority."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ except ValueError as error:
 
 @pytest.fixture
 def https(hub: LoopbackHub, certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[str]:
-    """The address of what the Hub holds, through TLS."""
+    """Serve the Hub's content through TLS and return its address."""
     with LoopbackHub(tmp_path / "hub", certificate=certificate) as secure:
         yield secure.url
     assert not secure.errors

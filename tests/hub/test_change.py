@@ -1,4 +1,4 @@
-"""What others did where something is published: it is kept, or refused, never lost in silence."""
+"""Changes by others to a published repository are kept or refused, never lost silently."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hf_wbc.hub.publish import publish
 
 
 def put(hub: LoopbackHub, path: str, content: bytes) -> None:
-    """Somebody's commit, by hand."""
+    """Commit a file directly, as another user."""
     repo = hub.repo("dataset", "lab/cells")
     repo.commit("main", {path: repo.add_blob(path, content)}, "By hand", "carol")
 

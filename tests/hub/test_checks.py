@@ -1,4 +1,4 @@
-"""Files that must not go out are named, whatever they are called, before anything is sent."""
+"""Files that must not be published are named before any upload, whatever their file names."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_token_in_a_file_and_a_publication_without_a_card_are_refused() -> Non
 
 
 def _rewrite(path: Path, **columns: Any) -> None:
-    """Other values in a shard."""
+    """Replace column values in a shard."""
     from datasets import Dataset
 
     rows = Dataset.from_parquet(str(path), cache_dir=str(path.parent.parent / ".cache")).to_list()

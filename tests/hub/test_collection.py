@@ -1,4 +1,4 @@
-"""Published repositories are gathered in a collection on the Hub."""
+"""Published repositories are added to a collection on the Hub."""
 
 from pathlib import Path
 from typing import Any

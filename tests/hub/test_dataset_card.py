@@ -1,4 +1,4 @@
-"""A dataset's card as it is published says where to load it from, and shows its classes."""
+"""A published dataset card states where to load the dataset from, and shows its classes."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The doctor names what a machine and its account on the Hub lack, and the remedy."""
+"""The doctor reports what a machine and its Hub account lack, with remedies."""
 
 import shutil
 from collections.abc import Callable

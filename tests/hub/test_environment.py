@@ -1,4 +1,4 @@
-"""Endpoint, certificate and offline mode are honoured, and nothing is told to anybody else."""
+"""Endpoint, certificate, and offline mode are respected, and no other host is contacted."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def published(
     labs: Mapping[str, ArchiveSpec],
     runs: Mapping[str, Path],
 ) -> None:
-    """A dataset, a model and the metric, all private."""
+    """Publish a dataset, a model, and the metric, all private."""
     data = parse_destination("lab/wbc-lab-a", "dataset")
     publish(dataset_publication(prepared["lab_a"], labs["lab_a"], public=False), data)
     model = parse_destination("lab/wbc-vit", "model")
@@ -69,7 +69,7 @@ def published(
 
 
 def everything(env: dict[str, str], guarded: bool) -> list[Any]:
-    """The hosts that were asked for, and a score of the metric of the Hub."""
+    """Return the requested hosts, and a score of the Hub's metric."""
     for name in ("HF_UPDATE_DOWNLOAD_COUNTS", "HF_HUB_DISABLE_TELEMETRY"):
         env.pop(name, None)
     done = subprocess.run(

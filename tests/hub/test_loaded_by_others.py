@@ -1,4 +1,4 @@
-"""What was published loads with the plain libraries and no line of hf_wbc, and says the same."""
+"""Published artifacts load with the plain libraries, without hf_wbc, and give equal results."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ def everything(
     labs: Mapping[str, ArchiveSpec],
     runs: Mapping[str, Path],
 ) -> dict[str, list[str]]:
-    """Both datasets and both models on the Hub, private, tagged v1."""
+    """Publish both datasets and both models, private, tagged v1."""
     places: dict[str, list[str]] = {"datasets": [], "models": []}
     for name, folder in prepared.items():
         to = parse_destination(f"lab/{labs[name].repo}", "dataset")

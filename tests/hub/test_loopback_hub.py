@@ -1,4 +1,4 @@
-"""The loopback Hub is a Hub to the real clients: commits, LFS, refs, rights, pages, faults."""
+"""The loopback Hub with the real clients: commits, LFS, refs, permissions, paging, faults."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The model card: every word from the record, its snippets run, nothing of this machine in it."""
+"""The model card: derived from the record, with working snippets and no local paths."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from hf_wbc.preparation.source import ArchiveSpec
 
 @pytest.fixture
 def real() -> dict[str, Any]:
-    """The record of a real run."""
+    """Return the record of a real run."""
     return cards.record()
 
 

@@ -1,4 +1,4 @@
-"""A Hub behind a hospital's own authority: told how to be trusted, and then published to."""
+"""A Hub with a hospital's own certificate authority: an error states the fix; then it works."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The predictor takes a published model by its tag, with what lies beside it."""
+"""The predictor loads a published model by tag, with its companion files."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_a_published_model_answers_as_its_folder_does(
 ) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # it has its own tests
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # tested separately
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=4)
     trained = run(config, tmp_path / "runs", tmp_path / "cache")
     if with_reference:

@@ -1,4 +1,4 @@
-"""A repository or a folder: nobody sends to the one and means the other."""
+"""Destinations: a repository is never confused with a folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A comparison that was published: its tables load as a dataset, its words are the card."""
+"""A published comparison: its tables load as a dataset, and its text is the card."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ TO = parse_destination("lab/wbc-study", "study")
 
 @pytest.fixture(scope="session")
 def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `hf-wbc compare` wrote of the two runs, without pictures."""
+    """Return the output of `hf-wbc compare` for the two runs, without figures."""
     out = tmp_path_factory.mktemp("compared") / "comparison"
     write_comparison(out, compare(collect([runs["vit"].parent]), num_resamples=20))
     return out
@@ -30,7 +30,7 @@ def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def own(comparison: Path, tmp_path: Path) -> Path:
-    """A copy with a report that shows cells."""
+    """Return a copy with a report that shows cells."""
     import shutil
 
     folder = tmp_path / "own"
@@ -104,7 +104,7 @@ def test_tables_are_public_and_a_report_as_its_cells_may_be(
 
 @pytest.fixture
 def lab_private(labs: Mapping[str, ArchiveSpec]) -> Mapping[str, ArchiveSpec]:
-    """One of the laboratories gives no image away."""
+    """Make one of the laboratories non-redistributable."""
     from dataclasses import replace
 
     return {**labs, "lab_b": replace(labs["lab_b"], redistributable=False)}

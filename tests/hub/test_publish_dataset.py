@@ -1,4 +1,4 @@
-"""A prepared dataset, published and loaded by others with plain `datasets`: the same cells."""
+"""A published dataset yields the same cells when loaded with plain `datasets`."""
 
 import hashlib
 import json
@@ -35,12 +35,12 @@ for repo, revision, streaming in json.loads(sys.argv[1]):
 assert not [name for name in sys.modules if name.startswith("hf_wbc")]
 print(json.dumps(answers))
 """
-"""What somebody writes who has `datasets` and no line of hf_wbc."""
+"""Code of a user who has `datasets` but not hf_wbc."""
 Rows = dict[str, list[Any]]
 
 
 def load(env: dict[str, str], *what: tuple[str, str | None, bool]) -> list[Rows]:
-    """All rows of both configs of each (repository, revision, streaming), read elsewhere."""
+    """Load all rows of both configs per (repository, revision, streaming), in another process."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", LOAD, json.dumps(what)],
         env={**env, "HF_HUB_DISABLE_XET": "1"},

@@ -1,4 +1,4 @@
-"""Whatever breaks while something is published: others load the old state or the new one."""
+"""Whatever fails during publication, others load either the old state or the new one."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class Publisher:
         self.num_steps = 0
 
     def publish(self, folder: Path, to: str, tag: str | None = None, **more: Any) -> int:
-        """The status: 0, 1 for an error in words, or minus the signal."""
+        """Return the status: 0, 1 for a reported error, or the negative signal number."""
         assert self._process.stdin and self._process.stdout
         self._known.clear()
         asked = {"folder": str(folder), "to": to, "tag": tag, "kind": "dataset", **more}
@@ -51,7 +51,7 @@ class Publisher:
         return int(ended["status"])
 
     def kill(self) -> None:
-        """The process that publishes now."""
+        """Kill the process of the current publication."""
         assert self._known.wait(60)
         os.kill(self._pid, signal.SIGKILL)
 
@@ -74,7 +74,7 @@ def publisher(client_env: Callable[..., dict[str, str]], tmp_path: Path) -> Iter
 
 @pytest.fixture
 def states(tmp_path: Path) -> tuple[Path, Path]:
-    """Two folders to publish, of which some files are the same; large ones among them."""
+    """Write two folders to publish that share some files, including large ones."""
     shared = random.Random(0).randbytes(3000)
     folders = []
     for name, more in (("old", ("b",)), ("new", ("c", "d"))):
@@ -91,7 +91,7 @@ def states(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def content(folder: Path) -> Files:
-    """Digest by path, of what is published: the old state is v1, and the new one v2."""
+    """Return digests by path of the published content: v1 is the old state, v2 the new one."""
     tag = {"old": b"v1", "new": b"v2"}.get(folder.name, TAG.encode())
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(
@@ -103,7 +103,7 @@ def content(folder: Path) -> Files:
 
 
 def served(repo: Repo, revision: str) -> Files:
-    """What the Hub gives to those who load a revision."""
+    """Return what the Hub serves for a revision."""
     return {
         path: hashlib.sha256(repo.read(entry).read_bytes()).hexdigest()
         for path, entry in repo.files(revision).items()
@@ -112,7 +112,7 @@ def served(repo: Repo, revision: str) -> Files:
 
 
 def refs(repo: Repo) -> dict[str, Files]:
-    """What every branch and tag serves."""
+    """Return what every branch and tag serves."""
     if not (repo.path / "repo.json").exists():
         return {}
     names = [*repo.refs("heads"), *repo.refs("tags")]
@@ -127,7 +127,7 @@ def break_at(
     num_bytes: int,
     before: Path | None,
 ) -> int:
-    """One publication of the new state that meets a fault, and its repetition; the status."""
+    """Publish the new state with one fault, then repeat; return the status."""
     old, new = states
     expected = {"main": [{}], "v2": [content(new)]}
     shutil.rmtree(hub.store.root / "datasets", ignore_errors=True)
@@ -141,7 +141,7 @@ def break_at(
         dead=how == "the Hub dies",
         action=publisher.kill if how == "the publisher is killed" else None,
     )
-    tag = None if before else "v2"  # which is the next one then
+    tag = None if before else "v2"  # v2 is the next tag in that case
     status = publisher.publish(new, CELLS, tag)
     point = f"{how} at byte {num_bytes}; {'new' if before is None else 'old'}; {status}"
     for name, files in refs(repo).items():
@@ -173,7 +173,7 @@ def test_at_any_byte_a_fault_leaves_the_old_state_or_the_new_and_repeating_compl
 ) -> None:
     rng = random.Random(num_points)
     before = tmp_path / "before"
-    hub.part_size = 1500  # so that large files go up in parts
+    hub.part_size = 1500  # to upload large files in parts
     assert publisher.publish(states[0], CELLS, "v1") == 0, publisher.words
     shutil.copytree(hub.store.root / "datasets", before)
     hub.faults.clear()
@@ -197,7 +197,7 @@ def test_a_folder_is_whole_wherever_its_publisher_is_killed(
     publisher: Publisher, states: tuple[Path, Path], tmp_path: Path, num_points: int
 ) -> None:
     old, new = states
-    for folder in states:  # large enough to be linked
+    for folder in states:  # large enough to be hard-linked
         (folder / "cropped/a.parquet").write_bytes(b"1" * 1_000_001)
     share, before = tmp_path / "share", tmp_path / "before"
     to = str(share / "cells")
@@ -206,7 +206,7 @@ def test_a_folder_is_whole_wherever_its_publisher_is_killed(
     assert publisher.publish(new, to, "v2") == 0, publisher.words
     assert (share / "cells/cropped/a.parquet").samefile(share / "cells@v1/cropped/a.parquet")
     steps = [*range(publisher.num_steps)]
-    if num_points:  # the last ones are where the folders change places
+    if num_points:  # the last operations swap the folders
         steps = [*random.Random(0).sample(steps[:-8], num_points - 8), *steps[-8:]]
     for step in steps:
         shutil.rmtree(share)

@@ -1,4 +1,4 @@
-"""Who may not publish there, and names that are taken: in one line that says what to do."""
+"""Missing permissions and taken names: a one-line error that states the remedy."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A published Space starts: hf_wbc lies beside its app, and it asks for what that needs."""
+"""A published Space starts: it bundles hf_wbc next to its app and lists its requirements."""
 
 import os
 import re
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
-    """A Space whose app imports the package."""
+    """Write a Space whose app imports the package."""
     folder = tmp_path / "spaces" / "demo"
     folder.mkdir(parents=True)
     (folder / "README.md").write_text(CARD)
@@ -53,7 +53,7 @@ def space(tmp_path: Path) -> Path:
 def test_its_app_runs_where_hf_wbc_is_not_installed(space: Path, tmp_path: Path) -> None:
     to = parse_destination(str(tmp_path / "published"), "space")
     publish(space_publication(str(space), to), to)
-    installed = sysconfig.get_paths()["purelib"]  # without what its .pth files add
+    installed = sysconfig.get_paths()["purelib"]  # without additions from its .pth files
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import runpy; runpy.run_path('app.py', run_name='__main__')"],
         cwd=tmp_path / "published",
@@ -103,7 +103,7 @@ def test_the_demo_starts_from_its_published_folder(tmp_path: Path) -> None:
 
 
 def _page(url: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
-    """What it answers, once it does."""
+    """Return the app's response once it answers."""
     until = time.monotonic() + 300
     while time.monotonic() < until:
         assert server.poll() is None, log.read_text()
@@ -185,7 +185,7 @@ def test_a_metric_under_another_name_is_refused() -> None:
 
 @pytest.fixture
 def shown(hub: Any, runs: Mapping[str, Path], labs: Mapping[str, ArchiveSpec]) -> None:
-    """A model on the Hub."""
+    """Publish a model to the Hub."""
     to = parse_destination("lab/wbc-vit", "model")
     publish(model_publication(runs["vit"], to, labs, public=False), to)
 

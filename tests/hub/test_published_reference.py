@@ -1,4 +1,4 @@
-"""A reference holds pictures of cells: with a public model it goes only where all may be seen."""
+"""References show cells: they accompany a public model only if all cells may be published."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TO = parse_destination("lab/wbc-vit", "model")
 
 @pytest.fixture
 def run(runs: Mapping[str, Path], prepared: Mapping[str, Path], tmp_path: Path) -> Path:
-    """A run with the reference of its source, lab_a, thumbnails and all; lab_b is its target."""
+    """Return a run with the reference of its source lab_a, including thumbnails; target lab_b."""
     folder = tmp_path / "run"
     shutil.copytree(runs["vit"], folder)
     build_reference_set(folder / "model", [str(prepared["lab_a"])], per_class=2)
@@ -49,7 +49,7 @@ def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     assert not model_publication(run, TO, closed).public
     assert (
         REFERENCE_FILE in model_publication(run, TO, closed, public=True).files
-    )  # lab_b is not in it
+    )  # lab_b is not part of it
 
 
 def test_a_damaged_reference_is_named(run: Path, labs: Mapping[str, ArchiveSpec]) -> None:

@@ -1,4 +1,4 @@
-"""What would be refused at the end of a training is refused before it, in the same words."""
+"""Errors that would stop a push after training are raised before it, with the same message."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ Prepare = Callable[[LoopbackHub, Callable[[], str]], None]
 
 
 def put(hub: LoopbackHub, path: str, content: bytes) -> None:
-    """Somebody's commit, by hand."""
+    """Commit a file directly, as another user."""
     repo = hub.repo("model", "lab/wbc-vit")
     repo.commit("main", {path: repo.add_blob(path, content)}, "By hand", "carol")
 

@@ -1,4 +1,4 @@
-"""The cards in model_cards/rendered are what is published today: `cards.py` writes them anew."""
+"""The cards in model_cards/rendered match current output; `hub_cards.py` regenerates them."""
 
 import re
 

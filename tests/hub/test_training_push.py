@@ -1,4 +1,4 @@
-"""A run trains from the Hub, is pushed while it trains, goes on elsewhere, and is trained anew."""
+"""A run trains from the Hub, pushes during training, resumes elsewhere, and is reproduced."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ TO = parse_destination("lab/wbc-vit", "model")
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a machine."""
+    """Stands for any machine failure."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def on_hub(
     prepared: Mapping[str, Path],
     labs: Mapping[str, ArchiveSpec],
 ) -> TrainConfig:
-    """The run's configuration with its data on the Hub: lab_a at a tag, lab_b as it is now."""
+    """Configure the run with Hub data: lab_a at a tag, lab_b at its current commit."""
     for name, folder in prepared.items():
         to = parse_destination(f"lab/{labs[name].repo}", "dataset")
         publish(dataset_publication(folder, labs[name], public=False), to)
@@ -46,13 +46,13 @@ def on_hub(
 
 @pytest.fixture
 def said() -> list[str]:
-    """What was reported."""
+    """Collect reported messages."""
     return []
 
 
 @pytest.fixture
 def push(labs: Mapping[str, ArchiveSpec], said: list[str]) -> Iterator[Callable[..., TrainingPush]]:
-    """Makes the keeper of a run; no upload outlives the test."""
+    """Build the pusher of a run; no upload outlives the test."""
     made: list[TrainingPush] = []
 
     def make(**options: Any) -> TrainingPush:
@@ -105,7 +105,7 @@ def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub
     published = published_config("lab/wbc-vit@v1")
     commit = first.read_record()["sources"][0]["revision"]
     assert published.data.sources == (f"lab/wbc-lab-a@{commit}",)
-    model = ["--model", on_hub.model.name]  # it was a folder, which nobody else has
+    model = ["--model", on_hub.model.name]  # it was a local folder
     out = ["--out", str(tmp_path / "anew"), "--cache", str(tmp_path / "cache")]
     assert main(["train", "--config", "lab/wbc-vit@v1", *model, *out]) == 0
     again = RunFolder(tmp_path / "anew" / first.path.name)

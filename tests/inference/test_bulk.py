@@ -1,4 +1,4 @@
-"""Very many images: in parts that survive a kill, by several processes, with the same answers."""
+"""Bulk prediction: resumable chunks and several processes give identical results."""
 
 import csv
 import os
@@ -42,7 +42,7 @@ def model(
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three blocks of small images in class colours."""
+    """Write three blocks of small images in class colors."""
     folder, rng = tmp_path_factory.mktemp("bulk") / "cells", np.random.default_rng(0)
     folder.mkdir()
     for number in range(NUM):
@@ -58,7 +58,7 @@ def command(model: str, cells: Path, out: Path) -> list[str]:
 
 
 def environment() -> Mapping[str, str]:
-    """Ours, but offline, on the CPU, and without what an outer launcher left in it."""
+    """Return this environment, offline, on the CPU, and without variables of an outer launcher."""
     left = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in left}
     return {**kept, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -66,7 +66,7 @@ def environment() -> Mapping[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(model: str, cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of one undisturbed process."""
+    """Return the output file of one undisturbed process."""
     out = tmp_path_factory.mktemp("whole") / "a.parquet"
     assert main(command(model, cells, out)) == 0
     assert not out.with_name("a.parquet.partial").exists()
@@ -74,7 +74,7 @@ def whole(model: str, cells: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_alike(found: Path, expected: Path) -> None:
-    """To the last bit."""
+    """Assert bit-identical predictions."""
     assert pq.read_table(found).equals(pq.read_table(expected))
 
 
@@ -137,7 +137,7 @@ def test_two_processes_share_the_work(model: str, cells: Path, whole: Path, tmp_
         words, env=environment(), capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count(f"{NUM} images") == 1  # one of them speaks
+    assert done.stdout.count(f"{NUM} images") == 1  # only one of them prints it
     assert_alike(out, whole)
 
 

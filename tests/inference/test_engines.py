@@ -1,4 +1,4 @@
-"""Every engine answers as torch does in fp32, or is refused."""
+"""Every runtime matches torch in fp32, or is rejected."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def load(family: str, folder: Path) -> PretrainedModel:
-    """A fresh model of the family, whose answers differ from image to image."""
+    """Build a new model of the family whose predictions differ between images."""
     from transformers import AutoConfig, ViTImageProcessor
 
     config = AutoConfig.for_model(**FAMILIES[family])
@@ -65,7 +65,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> PretrainedModel:
 
 
 def installed(name: str) -> None:
-    """Skips where the extra `engines` is not installed."""
+    """Skip if the extra `engines` is not installed."""
     for module in select_runtime.REQUIRED_PACKAGES.get(name, ()):
         if find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install 'hf_wbc[engines]'")
@@ -122,7 +122,7 @@ def test_features_that_were_given_stay_as_they_are(vit: PretrainedModel) -> None
 
 
 def off(by: float) -> Any:
-    """A maker of an engine whose features are wrong."""
+    """Build a factory of a runtime with wrong features."""
 
     def make(classifier: Any, size: int, precision: Any, key: str | None) -> Runtime:
         right = eager_runtime(classifier, size)

@@ -1,4 +1,4 @@
-"""A reference is made of a model's own sources, and keeps no image that may not be passed on."""
+"""A reference is built from a model's own sources without non-redistributable images."""
 
 import shutil
 from pathlib import Path
@@ -99,4 +99,4 @@ def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
     many = predictor.predict(cells, 25 / 40)
     assert not any(UNMEASURED in one.warnings for one in many)
     few = predictor.predict(cells[:1], 25 / 40)[0]
-    assert np.abs(few.logits - many[0].logits).max() > 1e-4  # another mean and std
+    assert np.abs(few.logits - many[0].logits).max() > 1e-4  # a different mean and std

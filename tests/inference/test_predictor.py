@@ -1,4 +1,4 @@
-"""The predictor says of an image what training's own path says, and more, in words."""
+"""The predictor reproduces the training pipeline's result and explains it in words."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def home(laboratories: tuple[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def model(home: str, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A run's model that has learned to tell colours apart."""
+    """Train a run whose model distinguishes colors."""
     config = TrainConfig(sources=(home,), model=tiny_model, learning_rate=1e-2, steps=80)
     out = tmp_path_factory.mktemp("runs")
     return str(run(config, out, out / "cache").model)
@@ -45,13 +45,13 @@ def model(home: str, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def predictor(model: str, home: str) -> Predictor:
-    """With its reference."""
+    """Load the predictor with its reference."""
     assert main(["reference", model, home, "--all-thumbnails", "--per-class", "3"]) == 0
     return Predictor.load(model, runtime="torch")
 
 
 def images(ref: str, split: str = "test") -> tuple[list[np.ndarray], np.ndarray]:
-    """Pixels and labels of a prepared folder."""
+    """Return pixels and labels of a prepared folder."""
     domain = load_split(ref, split)
     rows = domain.dataset.with_format("arrow")["image"].to_pylist()
     return [decode_rgb(row["bytes"], "image") for row in rows], domain.labels

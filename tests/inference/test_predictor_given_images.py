@@ -1,4 +1,4 @@
-"""A guessed scale is one that a microscope for smears has, or is said to be none."""
+"""An estimated scale is plausible for a smear microscope, or reported as unknown."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX, crop_frames
 
 
 def disc(diameter_px: float, side: int = 360) -> np.ndarray:
-    """A dark violet disc in the middle of a light image."""
+    """Draw a dark violet disc in the middle of a light image."""
     place = np.arange(side) - (side - 1) / 2
     pixels = np.full((side, side, 3), (235, 220, 225), np.uint8)
     pixels[place[:, None] ** 2 + place**2 < (diameter_px / 2) ** 2] = (110, 60, 140)

@@ -1,4 +1,4 @@
-"""Hiding what a map marks costs the class more than hiding other parts, if the map is one."""
+"""Hiding the pixels that a valid saliency map marks costs more than hiding others."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ SIDE = 40
 
 
 def patch_logits(images: Tensor) -> Tensor:
-    """Class 1 is as likely as the square in the middle is bright against the rest."""
+    """Score class 1 by the brightness of the central square relative to the rest."""
     middle = images[:, :, 18:22, 18:22].mean((1, 2, 3)) - images.mean((1, 2, 3))
     return torch.stack([torch.zeros(len(images)), 8 * middle - 4], 1)
 

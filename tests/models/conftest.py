@@ -60,7 +60,7 @@ FAMILIES = tuple(CONFIGS)
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Tiny models are fastest on one thread, and leave the other cores alone."""
+    """Use one thread: fastest for tiny models, and leaves the other cores free."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,7 +69,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's checkpoint, written once; skips a family that is not installed."""
+    """Return the folder of a family's checkpoint, written once; skip uninstalled families."""
     root = tmp_path_factory.mktemp("checkpoints")
 
     def made(family: str) -> Path:
@@ -84,26 +84,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
-    """Each family in turn."""
+    """Return each family in turn."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
 def folder(family: str, checkpoint: Callable[[str], Path]) -> Path:
-    """Each family's checkpoint in turn."""
+    """Return each family's checkpoint in turn."""
     return checkpoint(family)
 
 
 @pytest.fixture(scope="session")
 def pristine() -> dict[Path, Classifier]:
-    """Classifiers that were loaded once, for tests to copy."""
+    """Cache loaded classifiers for tests to copy."""
     return {}
 
 
 @pytest.fixture
 def classifier(folder: Path, pristine: dict[Path, Classifier]) -> Classifier:
-    """Each family's classifier in turn, in evaluation mode; a copy that a test may change."""
+    """Return each family's classifier in turn, in evaluation mode; tests may modify the copy."""
     if folder not in pristine:
         pristine[folder] = load_classifier(str(folder)).classifier
     return copy.deepcopy(pristine[folder])
@@ -111,30 +111,30 @@ def classifier(folder: Path, pristine: dict[Path, Classifier]) -> Classifier:
 
 @pytest.fixture
 def images(family: str) -> torch.Tensor:
-    """Normalised noise (2, 3, H, W) of the family's size."""
+    """Return normalized noise (2, 3, H, W) of the family's size."""
     return noise(family)
 
 
 @pytest.fixture(scope="session")
 def draw_images() -> Callable[[str], torch.Tensor]:
-    """See `noise`."""
+    """Draw noise images; see `noise`."""
     return noise
 
 
 @pytest.fixture(scope="session")
 def make_checkpoint() -> Callable[..., Path]:
-    """See `write_checkpoint`."""
+    """Write a checkpoint; see `write_checkpoint`."""
     return write_checkpoint
 
 
 def noise(family: str) -> torch.Tensor:
-    """Two normalised images (2, 3, H, W) of a family's size."""
+    """Return two normalized images (2, 3, H, W) of a family's size."""
     size = SIZES.get(family, 32)
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def write_checkpoint(folder: Path, family: str, labels: tuple[str, ...] = FOREIGN) -> Path:
-    """A random model as its authors would publish it."""
+    """Write a random model as its authors would publish it."""
     from transformers import AutoConfig, AutoModelForImageClassification
 
     torch.manual_seed(1)
@@ -161,7 +161,7 @@ def write_checkpoint(folder: Path, family: str, labels: tuple[str, ...] = FOREIG
 
 
 def _settle(model: Any, images: torch.Tensor) -> None:
-    """Let BatchNorm see images, or evaluation would squeeze random weights' signal to nothing."""
+    """Update BatchNorm statistics; otherwise evaluation attenuates the signal of random weights."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -170,7 +170,7 @@ def _settle(model: Any, images: torch.Tensor) -> None:
 
 
 def original_processor(family: str) -> Any:
-    """The kind of image processor that the family's authors use, with its crops."""
+    """Return the kind of image processor that the family's authors use, including its crops."""
     import transformers
 
     if family.startswith("dinov2"):

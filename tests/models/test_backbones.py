@@ -1,4 +1,4 @@
-"""Ready names build what their papers describe."""
+"""Backbone names build what their papers describe."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hf_wbc.models import BACKBONES, backbone_names
 from hf_wbc.models.backbones import find_backbone, find_hub_model
 
 PUBLISHED = {
-    # Parameters with 1000 classes as published with the weights (timm's model tables).
+    # Parameters with 1000 classes, as published with the weights (timm's model tables).
     "vit-tiny": 5_717_416,
     "convnextv2-atto": 3_708_400,
     "convnextv2-tiny": 28_635_496,
@@ -33,7 +33,7 @@ def test_dinov2_base_has_the_published_backbone_and_a_head_on_two_vectors() -> N
         config = AutoConfig.for_model(**{**ready.config, "image_size": 518}, num_labels=11)
         model = AutoModelForImageClassification.from_config(config)
     backbone = sum(parameter.numel() for parameter in model.dinov2.parameters())
-    assert backbone == 86_580_480  # as the Hub counts facebook/dinov2-base
+    assert backbone == 86_580_480  # as the Hub counts for facebook/dinov2-base
     assert model.classifier.in_features == 2 * 768
 
 

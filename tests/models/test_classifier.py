@@ -179,7 +179,7 @@ def test_a_closed_class_that_is_present_again_starts_anew(tiny_model: str) -> No
     present[3] = False
     classifier.mask_absent_classes(present)
     others = classifier.head.weight[:3].clone()
-    classifier.apply_logit_affine(0.25, torch.zeros(11))  # a temperature was folded in meanwhile
+    classifier.apply_logit_affine(0.25, torch.zeros(11))  # a temperature was merged in between
     classifier.mask_absent_classes(torch.ones(11, dtype=torch.bool))
     assert (classifier.head.weight[3] == 0).all() and classifier.head.bias[3] == 0
     torch.testing.assert_close(classifier.head.weight[:3], others / 4)

@@ -1,4 +1,4 @@
-"""DinoBloom, as timm wrote it to the Hub, is built as its weights are, and marked as exposed."""
+"""DinoBloom, in timm's format on the Hub: built to match its weights, and marked as exposed."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,9 @@ COMMIT = "4f2a9d8" + "0" * 33
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    """A small DinoBloom in the local cache of the Hub, its files as timm writes them.
+    """Cache a small DinoBloom as from the Hub, with files in timm's format.
 
-    As there, config.json names the architecture with its 518 px, and the weights are for less.
+    As on the Hub, config.json names the architecture with its 518 px, and the weights are smaller.
     """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -1,4 +1,4 @@
-"""What weights have seen goes with them, from one training to the next."""
+"""The data exposure of weights is carried from one training to the next."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is frozen stays as it was, whoever calls train()."""
+"""Frozen modules stay unchanged, whoever calls train()."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def resnet(checkpoint: Checkpoint) -> Classifier:
 
 
 def step(method: nn.Module, classifier: Classifier, images: Tensor) -> dict[str, bool]:
-    """One step of plain gradient descent in training mode; which entries of the state moved."""
+    """Take one gradient-descent step in training mode; return the changed state entries."""
     before = {name: value.clone() for name, value in classifier.model.state_dict().items()}
     method.train()
     classifier(images).logits.square().sum().backward()
@@ -33,7 +33,7 @@ def test_a_frozen_backbone_moves_in_nothing_but_its_head(
     classifier: Classifier, images: Tensor
 ) -> None:
     freeze(classifier, "frozen")
-    moved = step(nn.ModuleList([classifier]), classifier, images)  # train() comes from outside
+    moved = step(nn.ModuleList([classifier]), classifier, images)  # train() is called from outside
     assert {name for name, has in moved.items() if has} == {
         f"{classifier.head_name}.weight",
         f"{classifier.head_name}.bias",

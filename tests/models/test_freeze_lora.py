@@ -1,4 +1,4 @@
-"""LoRA starts as the model it adapts, learns in its updates alone, and ends as a plain model."""
+"""LoRA starts equal to its base model, trains only its updates, and exports a plain model."""
 
 import copy
 import importlib.util
@@ -25,7 +25,7 @@ from hf_wbc.models.param_groups import block_depths
 pytest.importorskip("peft", reason="peft is not installed: the extra lora")
 
 NUM_LAYERS = {"vit": 8, "dinov2": 8, "dinov2_with_registers": 8, "swinv2": 12}
-"""Queries, keys, values and output of each attention."""
+"""Number of adapted layers: query, key, value, and output of each attention."""
 WITHOUT = ("convnext", "convnextv2", "resnet", "mobilenet_v2", "timm_wrapper")
 Checkpoint = Callable[[str], Path]
 Draw = Callable[[str], Tensor]
@@ -33,7 +33,7 @@ Draw = Callable[[str], Tensor]
 
 @pytest.fixture(params=NUM_LAYERS)
 def adaptable(request: pytest.FixtureRequest) -> str:
-    """Each family with attention in turn."""
+    """Return each family with attention in turn."""
     name: str = request.param
     return name
 
@@ -44,7 +44,7 @@ def model(adaptable: str, checkpoint: Checkpoint) -> Classifier:
 
 
 def train(classifier: Classifier, images: Tensor, steps: int = 3) -> None:
-    """A few large steps of AdamW through the parameter groups."""
+    """Take a few large AdamW steps through the parameter groups."""
     classifier.train()
     optimizer = torch.optim.AdamW(param_groups(classifier, 0.05, 0.01, 0.9))
     for _ in range(steps):
@@ -80,7 +80,7 @@ def test_it_starts_as_the_model_it_adapts(
 
 
 def test_the_update_is_its_formula(adaptable: str, model: Classifier, draw_images: Draw) -> None:
-    """Against a copy whose weights were changed by hand: W + (alpha / rank) B A."""
+    """Check against a copy with explicitly changed weights: W + (alpha / rank) B A."""
     by_hand = copy.deepcopy(model)
     freeze(model, "lora", lora=Lora(rank=2, alpha=5.0))
     images = draw_images(adaptable)
@@ -135,7 +135,7 @@ def test_updates_come_from_the_seed_and_the_global_state_stays(checkpoint: Check
         values = classifier.model.state_dict()
         drawn.append(torch.cat([v.flatten() for k, v in values.items() if ".lora_A." in k]))
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
-    assert drawn[0].abs().max() <= 16**-0.5  # one over the root of the width, as peft draws it
+    assert drawn[0].abs().max() <= 16**-0.5  # one over the square root of the width, as in peft
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -1,4 +1,4 @@
-"""Where a classifier comes from, which weights it has, and what is refused."""
+"""Classifier sources, the weights they provide, and rejected inputs."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def own(checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    """A copy of the vit checkpoint, to be changed."""
+    """Return a copy of the vit checkpoint that a test may change."""
     return Path(shutil.copytree(checkpoint("vit"), tmp_path / "own"))
 
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No Hub, and an empty cache of it."""
+    """Disable the Hub and use an empty cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -134,7 +134,7 @@ def test_a_revision_names_content_and_not_the_place(own: Path, checkpoint: Check
 
 
 def _cache(cache: Path, hub_id: str, folder: Path, commit: str) -> None:
-    """What the Hub's client leaves behind of a model that was downloaded."""
+    """Write what the Hub client caches for a downloaded model."""
     repo = cache / f"models--{hub_id.replace('/', '--')}"
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text(commit)

@@ -1,4 +1,4 @@
-"""Rates rise towards the head, and only matrices decay."""
+"""Learning rates increase towards the head, and only matrices decay."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from hf_wbc.models import Classifier, freeze, load_classifier, param_groups
 Checkpoint = Callable[[str], Path]
 NUM_BLOCKS = {
     "vit": 2,
-    "convnext": 5 + 3,  # a downsampling between two stages is a block of its own
+    "convnext": 5 + 3,  # the downsampling between two stages is a separate block
     "convnextv2": 5 + 3,
     "dinov2": 2,
     "dinov2_with_registers": 2,
@@ -25,7 +25,7 @@ NUM_BLOCKS = {
 
 
 def settings(module: nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Rate and decay of each parameter by name; a parameter may be in one group only."""
+    """Return learning rate and decay by parameter name; each parameter is in only one group."""
     names = {parameter: name for name, parameter in module.named_parameters()}
     found = [
         (names[parameter], (group["lr"], group["weight_decay"]))

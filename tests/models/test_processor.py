@@ -1,4 +1,4 @@
-"""One image processor for every family, and the same pixels after saving it."""
+"""One image processor for every family, with identical pixels after saving it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ EXPECTED = {
 
 @pytest.fixture
 def crop() -> NDArray[np.uint8]:
-    """A 25 um crop (250, 250, 3) of smooth colours and noise."""
+    """Draw a 25 um crop (250, 250, 3) of smooth colors and noise."""
     y, x = np.mgrid[:250, :250] / 250
     smooth = 255 * np.stack([x, y, (x + y) / 2], axis=-1)
     noise = np.random.default_rng(0).normal(0, 20, smooth.shape)
@@ -71,7 +71,7 @@ def test_a_checkpoint_gives_its_size_interpolation_mean_and_std(
     family: str, checkpoint: Checkpoint
 ) -> None:
     actual, expected = read_preprocessing(checkpoint(family)), EXPECTED[family]
-    if family == "dinov2":  # Bit's processor has CLIP's std, too
+    if family == "dinov2":  # Bit's processor uses CLIP's std, too
         assert (actual.size, actual.resample, actual.mean) == (28, 3, expected.mean)
     else:
         assert actual == expected

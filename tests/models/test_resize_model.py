@@ -1,4 +1,4 @@
-"""Pre-trained models at another input size than their own."""
+"""Pre-trained models at an input size other than their own."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is saved works without hf_wbc."""
+"""Saved models work without hf_wbc."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,14 +24,14 @@ from hf_wbc.taxonomy import NAMES
 
 @pytest.fixture
 def crop() -> Image.Image:
-    """A 25 um crop of 250 px: noise."""
+    """Draw a 25 um crop of 250 px: noise."""
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 256, (250, 250, 3), dtype=np.uint8))
 
 
 @pytest.fixture
 def loaded(folder: Path, crop: Image.Image) -> PretrainedModel:
-    """Each family, with a head whose logits are about 1: no probability is nearly 0, or 1."""
+    """Load each family, with logits of about 1 so that no probability is close to 0 or 1."""
     loaded = load_classifier(str(folder))
     head = loaded.classifier.head
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_what_a_model_knows_of_its_doubt_comes_back_and_is_not_saved_on(
     save_classifier(loaded.classifier, loaded.processor, path, abstention=known)
     again = load_trained(str(path))
     assert again.abstention == known
-    AutoModelForImageClassification.from_pretrained(path)  # which passes it over
+    AutoModelForImageClassification.from_pretrained(path)  # which ignores it
     save_classifier(again.classifier, again.processor, path)
     assert load_trained(str(path)).abstention is None
 
@@ -137,7 +137,7 @@ def test_export_merges_bottleneck_and_logit_maps_into_a_copy(
     classifier: Classifier, images: torch.Tensor
 ) -> None:
     classifier.add_bottleneck(4, seed=0)
-    classifier.train()(images)  # moves the bottleneck's running statistics
+    classifier.train()(images)  # updates the bottleneck's running statistics
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     bias = torch.arange(11.0)
     exported = export_classifier(

@@ -1,4 +1,4 @@
-"""What all pictures must keep: every label inside the picture, none over another."""
+"""Requirements on all figures: every label inside the figure, none overlapping another."""
 
 import itertools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 @pytest.fixture
 def legible() -> Callable[[Figure], list[str]]:
-    """Asserts that a figure's labels are whole and apart; what they say, from the first to last."""
+    """Assert that labels are complete and do not overlap; return their text in order."""
     return _legible
 
 
@@ -33,7 +33,7 @@ def _legible(figure: Figure) -> list[str]:
 
 
 def _out_of_view(figure: Figure) -> set[Text]:
-    """The labels of ticks beyond the ends of their axis, which are not drawn."""
+    """Return tick labels beyond the axis limits, which are not drawn."""
     return {
         tick.label1
         for axes in figure.axes

@@ -1,4 +1,4 @@
-"""A reliability diagram shows, for like many images a dot, how often the sure are right."""
+"""A reliability diagram plots accuracy against confidence, in bins with equal image counts."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Risk-coverage curves show the risks that they are given, and name their areas."""
+"""Risk-coverage curves plot the given risks and state their areas."""
 
 import numpy as np
 import pytest

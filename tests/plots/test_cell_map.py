@@ -1,4 +1,4 @@
-"""Maps of cells: every kind has its colour, its count and its place in the legend."""
+"""Cell maps show every kind with its color, its count, and a legend entry."""
 
 import numpy as np
 import pytest

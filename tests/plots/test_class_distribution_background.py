@@ -1,4 +1,4 @@
-"""The picture of what the background gives away shows the numbers that it is given."""
+"""The background-leak figure shows the given numbers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The picture of class priors shows shares and estimates of every class in its row."""
+"""The class-prior figure shows shares and estimates of every class in its row."""
 
 import numpy as np
 import pytest

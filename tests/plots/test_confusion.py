@@ -1,4 +1,4 @@
-"""A confusion matrix shows fractions of the rows, counts, and the scores of the record."""
+"""A confusion matrix shows row fractions, counts, and the recorded scores."""
 
 import numpy as np
 from matplotlib.colors import to_hex, to_rgba
@@ -13,7 +13,7 @@ BANDS = "neutrophil_banded=neutrophil_segmented"
 
 
 def squares(figure):
-    """The faces of the unit squares, by (row, column)."""
+    """Return the colors of the unit squares by (row, column)."""
     boxes = [box for box in figure.axes[0].findobj(Rectangle) if box.get_fill()]
     unit = [box for box in boxes if box.get_width() == box.get_height() == 1]
     return {(int(box.get_y()), int(box.get_x())): box.get_facecolor() for box in unit}

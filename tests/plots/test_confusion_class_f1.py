@@ -1,4 +1,4 @@
-"""The heat map of F1 holds every method's number in its place, and the best stands out."""
+"""The F1 heat map shows every method's value in its cell and highlights the best."""
 
 import pytest
 from matplotlib.colors import to_hex

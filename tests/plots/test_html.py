@@ -1,4 +1,4 @@
-"""A picture in a page is the figure: its surfaces keep their colours, and nothing else is in it."""
+"""An embedded figure keeps the colors of its surfaces and contains nothing else."""
 
 import base64
 import io

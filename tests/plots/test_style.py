@@ -1,4 +1,4 @@
-"""All pictures share one style, and saving leaves nothing half-written."""
+"""All figures share one style, and saving leaves no partial files."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""Training curves show every loss and score over the steps, and what was kept."""
+"""Training curves show every loss and score by step, and the selected step."""
 
 import math
 

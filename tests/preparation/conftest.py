@@ -1,4 +1,4 @@
-"""Tiny archives of drawn cells, and the source that describes them."""
+"""Tiny archives of synthetic cells, and the source that describes them."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from hf_wbc.preparation.source import ArchiveSpec, Entry, KnownFault, ReadableAr
 CODES = {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": None}
 NUM = {"BA": 10, "EO": 12, "MY": 3, "PLT": 2}
 FRAME_PX = (40, 32)
-"""Width and height; the central 25 um are 24 px."""
+"""Width and height in pixels; the central 25 um span 24 px."""
 
 
 def _walk(archive: ReadableArchive) -> Iterator[Entry]:
@@ -46,7 +46,7 @@ LAB = ArchiveSpec(
 
 @pytest.fixture
 def lab() -> Callable[..., ArchiveSpec]:
-    """The source of the drawn cells, with other facts where given."""
+    """Build the source of the synthetic cells, with changed metadata if given."""
 
     def make(**facts: Any) -> ArchiveSpec:
         return replace(LAB, **facts)
@@ -56,13 +56,13 @@ def lab() -> Callable[..., ArchiveSpec]:
 
 @pytest.fixture
 def two_labels() -> Callable[..., KnownFault]:
-    """A declared pair of equal images under two labels."""
+    """Declare a pair of identical images with different labels."""
     return lambda *ids: KnownFault(ids, "two_labels", "train_only", "One image, two labels.")
 
 
 @pytest.fixture(scope="session")
 def png() -> Callable[..., bytes]:
-    """A drawn cell as a file; another `seed` draws another one."""
+    """Encode a synthetic cell as PNG; `seed` varies the cell."""
 
     def make(seed: int, size: tuple[int, int] = FRAME_PX, kind: str = "PNG", **save: Any) -> bytes:
         rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def png() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def files(png: Callable[..., bytes]) -> Mapping[str, bytes]:
-    """The whole archive of the laboratory: 27 images by their path."""
+    """Return the whole archive of the laboratory: 27 images by path."""
     names = [f"{code}/{code}_{number:02}.png" for code in NUM for number in range(NUM[code])]
     return {name: png(seed) for seed, name in enumerate(names)}
 

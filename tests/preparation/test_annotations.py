@@ -1,4 +1,4 @@
-"""annotations.dat is read line by line, and what a line cannot tell is counted."""
+"""annotations.dat is read line by line, and uninformative lines are counted."""
 
 import zipfile
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_an_archive_without_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_toy_archives_table_is_read(tmp_path: Path) -> None:
-    """Its codes are the archive's, and nobody has annotated a toy a second time."""
+    """Its codes are those of the archive, and no toy has a second annotation."""
     from hf_wbc.toy.archives import LABORATORIES, _annotate, _jobs
 
     (matek,) = (lab for lab in LABORATORIES if lab.source == "matek_19")

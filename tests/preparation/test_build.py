@@ -1,4 +1,4 @@
-"""From an archive to a folder that `datasets.load_dataset` reads, the same whatever the way."""
+"""From an archive to a folder for `datasets.load_dataset`, identical whatever the route."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ for streaming in (False, True):
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file."""
+    """Return the SHA-256 of every file."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -136,7 +136,7 @@ def test_groups_and_duplicates_stay_on_one_side(
 
 
 def pack(files: Files, path: Path) -> Path:
-    """A zip, or a tar compressed by its suffix, beside nothing else; in another order."""
+    """Pack the files, in another order, as a zip or a tar compressed according to its suffix."""
     names = sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
@@ -158,7 +158,7 @@ def test_every_kind_of_archive_gives_the_same_rows(
 ) -> None:
     other = prepare(lab(), pack(files, tmp_path / kind), tmp_path / "other", num_proc=1)
     first, second = digests(built), digests(other)
-    assert first.pop(PROVENANCE) != second.pop(PROVENANCE)  # it tells which archive it was
+    assert first.pop(PROVENANCE) != second.pop(PROVENANCE)  # it names the archive
     assert first == second
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 

@@ -1,4 +1,4 @@
-"""The dataset card: read by `datasets` and the Hub, and every number in it from the rows."""
+"""The dataset card: readable by `datasets` and the Hub, with every number taken from the rows."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Build = Callable[..., Path]
 def build(
     lab: Callable[..., ArchiveSpec], write: Build, files: Mapping[str, bytes], tmp_path: Path
 ) -> Build:
-    """Prepare the drawn archive with other facts, other files or other flags."""
+    """Prepare the synthetic archive with changed metadata, files, or flags."""
 
     def make(
         facts: Mapping[str, Any] | None = None,
@@ -40,7 +40,7 @@ def text_of(folder: Path) -> str:
 
 
 def table(text: str) -> dict[str, list[str]]:
-    """Rows of the class matrix by their first cell."""
+    """Return the rows of the class matrix by their first cell."""
     part = text.partition("## Classes")[2].partition("##")[0]
     lines = [line.strip("| ").split("|") for line in part.splitlines() if line.startswith("|")]
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}

@@ -1,4 +1,4 @@
-"""Identical frames, and frames that show one scene, whole or shifted, are found; others are not."""
+"""Identical frames and frames of one scene, whole or shifted, are found; others are not."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from hf_wbc.preparation.duplicates import (
 )
 
 SIDE = 144
-"""Three pixels a cell of the thumbnail."""
+"""Frame size in pixels: three per thumbnail cell."""
 
 Pixels = NDArray[np.uint8]
 
 
 def smear(seed: int, side: int = 2 * SIDE) -> Pixels:
-    """A field with dark spots, textured everywhere, as large as four frames."""
+    """Draw a textured field with dark spots, as large as four frames."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
     field = 190 + 900 * gaussian_filter(rng.normal(size=(side, side)), 6)
@@ -43,7 +43,7 @@ def frame(field: Pixels, top: int = 60, left: int = 60) -> Pixels:
 
 @pytest.fixture(scope="module")
 def others() -> list[Pixels]:
-    """Frames of fields that have nothing to do with each other."""
+    """Return frames of unrelated fields."""
     return [frame(smear(seed)) for seed in range(100, 130)]
 
 

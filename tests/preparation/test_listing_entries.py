@@ -1,4 +1,4 @@
-"""What an archive lists is what its source states, or every difference is named."""
+"""An archive's listing matches its source, or every difference is named."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Class folders are found wherever they lie, and nothing in them is passed over."""
+"""Class folders are found at any depth, and none of their files is skipped."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Bad input: everything that is wrong is named, the error tells what to do, nothing is left."""
+"""Invalid input: every fault is named, the error states the remedy, and no output remains."""
 
 import io
 import os
@@ -36,7 +36,7 @@ def encoded(mode: str, kind: str, **save: Any) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG whose header promises 100,000 x 100,000 px."""
+    """Build a PNG whose header claims 100,000 x 100,000 px."""
     data = bytearray(encoded("RGB", "PNG"))
     data[16:24] = (10**5).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
@@ -188,7 +188,7 @@ def test_no_processes_and_an_out_inside_the_archive_are_refused(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 300 kB; skips where it cannot be mounted."""
+    """Mount a 300 kB disk; skip if mounting is not possible."""
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(path)]
@@ -225,7 +225,7 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
         lab(), archive, disk / "out", num_proc=num_proc, subset=True,
         on_progress=lambda stage, *_: seen.append(stage),
     )  # fmt: skip
-    assert "scan" not in seen  # it was done already
+    assert "scan" not in seen  # already done
     for path in expected.rglob("*.*"):
         assert (folder / path.relative_to(expected)).read_bytes() == path.read_bytes()
     assert [path.name for path in disk.iterdir()] == ["out"]

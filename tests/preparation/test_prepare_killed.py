@@ -1,4 +1,4 @@
-"""A build that is killed at any moment ends, when repeated, in the same bytes."""
+"""A build killed at any moment produces the same bytes when repeated."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# One process imports, and forks one that builds for each moment: SIGKILL comes before (n even) or
-# after (n odd) the nth time that a file takes its place.
+# One process imports the libraries and forks one build per kill point: SIGKILL arrives before (n
+# even) or after (n odd) the nth file is moved into place.
 FORKS = """
 import json, os, signal, sys
 from pathlib import Path
@@ -66,7 +66,7 @@ def digests(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def own(write: Callable[..., Path], files: Mapping[str, bytes]) -> tuple[Path, Path]:
-    """A mapping file and its archive."""
+    """Write a mapping file and its archive."""
     mapping = b"""{"name": "own_lab", "um_per_px": 1.0416666, "classes":
         {"BA": "basophil", "EO": "eosinophil", "MY": "myelocyte", "PLT": null}}"""
     folder = write({f"cells/{name}": data for name, data in files.items()} | {"own.json": mapping})
@@ -86,6 +86,6 @@ def test_killed_at_any_move_and_repeated_the_bytes_are_the_same(
     folders = sorted(path for path in out.iterdir())
     assert len(folders) >= 12
     whole = digests(out / "whole")
-    assert len(whole) == 8  # two configs of three splits, the card and where it came from
+    assert len(whole) == 8  # two configs of three splits, the card, and the provenance file
     for folder in folders:
         assert digests(folder) == whole, folder

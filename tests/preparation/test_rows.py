@@ -1,4 +1,4 @@
-"""From scanned images to rows: bad ones are named, none is lost without a word."""
+"""From scanned images to rows: bad images are named, and none is dropped silently."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def entries(lab: Lab, write: Callable[..., Path], files: Mapping[str, bytes]) ->
 
 
 def scanned(num: int, size: tuple[int, int] = (40, 32), **changes: dict[int, Any]) -> Scan:
-    """A scan of `num` good images; `changes` says what is else, by column and place."""
+    """Scan `num` valid images; `changes` overrides values by column and index."""
     columns = {
         "sizes": [size] * num,
         "num_bytes": [100] * num,

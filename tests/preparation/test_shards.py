@@ -1,4 +1,4 @@
-"""Shards: planned by seed and id alone, written whole, and written again when they are not."""
+"""Shards: planned from seed and id only, written atomically, and rewritten if incomplete."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Splits: exact sizes, every class everywhere, nothing torn apart, and no dependence on order."""
+"""Splits: exact sizes, every class in each, groups kept together, independent of order."""
 
 from collections import Counter
 

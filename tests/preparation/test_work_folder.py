@@ -1,4 +1,4 @@
-"""The work folder: one process at a time, nothing left by a mistake, and full disks are named."""
+"""The work folder: one process at a time, cleaned up after errors, and full disks reported."""
 
 import errno
 import os
@@ -71,7 +71,7 @@ def test_only_one_process_works_on_a_folder(tmp_path: Path) -> None:
         lock_work_folder(out),
     ):
         pass
-    assert WorkFolder(out).root.is_dir()  # it is the other one's
+    assert WorkFolder(out).root.is_dir()  # it belongs to the other process
     other.kill()
     other.wait()
     with lock_work_folder(out):
@@ -136,7 +136,7 @@ def test_an_out_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB; skips where it cannot be mounted."""
+    """Mount a 64 kB file system; skip if mounting is not possible."""
     path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]

@@ -1,4 +1,4 @@
-"""The metric's Space works on its own, without hf_wbc."""
+"""The metric's Space works standalone, without hf_wbc."""
 
 import json
 import os
@@ -55,7 +55,7 @@ for example in examples:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The lines of a process without hf_wbc, network or earlier caches: scores, then examples."""
+    """Return the output of a process without hf_wbc, network, or caches: scores, then examples."""
     cache = tmp_path_factory.mktemp("alone")
     inputs = [{"predictions": PREDICTED, "references": TRUE, **more} for more in OPTIONS]
     examples = (text.replace('"spaces/wbc_macro_f1"', repr(str(SPACE))) for text in EXAMPLES)

@@ -1,4 +1,4 @@
-"""The demo's Space is whole: as it would be published, it starts with its own needs only."""
+"""The demo's Space as published starts with only its own requirements."""
 
 import os
 import re
@@ -21,8 +21,8 @@ LINES = [
     line for line in (SPACE / "requirements.txt").read_text().splitlines() if line[:1] not in "#"
 ]
 START_SECONDS = 240
-# What the Space does not ask for (but for what transformers looks for when it is installed), and
-# what would reach a network.
+# Packages that the Space does not require (except those that transformers probes for), and those
+# that would access the network.
 WITHOUT = """
 import socket, sys
 
@@ -99,7 +99,7 @@ def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) ->
         while not (found := re.search(r"open (http\S+)", log.read_text())):
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.1)
-        assert str(space) in log.read_text()  # its own model, and so its own hf_wbc
+        assert str(space) in log.read_text()  # its own model, and therefore its own hf_wbc
         about = Client(found[1], verbose=False).predict(api_name="/about")
         assert about["is_toy"] and about["model"]["name"] == "toy_model"
     finally:

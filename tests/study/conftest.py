@@ -1,4 +1,4 @@
-"""A small grid between two tiny laboratories, shared by the tests of a study that runs."""
+"""A small grid between two tiny laboratories, shared by the tests that run a study."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,13 +17,13 @@ MEASURED = ("cost", "machine", "packages")
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers begin in no time, with all that this process has imported."""
+    """Fork workers, which start instantly with all imports of this process."""
     monkeypatch.setattr("hf_wbc.study.worker.START", "fork")
 
 
 @pytest.fixture
 def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
-    """A run of a second."""
+    """Configure a run that takes about a second."""
     home, away = laboratories
     return TrainConfig(
         sources=(home,),
@@ -38,19 +38,19 @@ def short(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
 
 @pytest.fixture
 def failing(short: TrainConfig) -> TrainConfig:
-    """A run whose loss leaves all numbers behind."""
+    """Configure a run whose loss becomes non-finite."""
     return short.replace(learning_rate=1e30, max_grad_norm=0.0)
 
 
 @pytest.fixture(scope="session")
 def assert_same_run() -> Callable[[RunFolder, RunFolder], None]:
-    """Fails unless two finished runs are alike in everything but the time that they took."""
+    """Assert that two finished runs agree in everything but their duration."""
     return _assert_same_run
 
 
 @pytest.fixture
 def write_grid(tmp_path: Path) -> Callable[..., str]:
-    """Writes a study's file: a configuration with every combination of some fields' values."""
+    """Write a study file: a configuration and every combination of some fields' values."""
     return partial(_write_grid, tmp_path / "grid.py")
 
 

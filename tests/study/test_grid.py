@@ -1,4 +1,4 @@
-"""A study is read as it is written, and whatever is wrong with it is named."""
+"""A study file is read as written, and every error in it is named."""
 
 from collections.abc import Callable
 from pathlib import Path

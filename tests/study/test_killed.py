@@ -1,4 +1,4 @@
-"""A study that is killed, however often and wherever, ends as one that nobody disturbed."""
+"""A study that is killed repeatedly at any point gives the same result as an undisturbed one."""
 
 import os
 import random
@@ -85,7 +85,7 @@ def start(command: list[str]) -> psutil.Process:
 def start_fresh(command: list[str]) -> psutil.Popen:
     """Start a study in a fresh process, whose workers are forks of it.
 
-    Not a fork of the test process: that has threads of many libraries, and forks of it crash when
+    It is not a fork of the test process, which has threads of many libraries; its forks crash when
     a signal unwinds them.
     """
     code = (
@@ -102,7 +102,7 @@ def start_fresh(command: list[str]) -> psutil.Popen:
 
 
 def kill_all(study: psutil.Process, rng: random.Random) -> bool:
-    """Kill a study and its workers in any order; whether it was under way."""
+    """Kill a study and its workers in random order; return whether it was still running."""
     if study.status() == psutil.STATUS_ZOMBIE:
         return False
     everyone = [study, *study.children(recursive=True)]
@@ -116,7 +116,7 @@ def kill_all(study: psutil.Process, rng: random.Random) -> bool:
 
 
 def wait_for_lines(root: Path, number: int, study: psutil.Process) -> None:
-    """Until so many evaluations stand in the histories of all runs."""
+    """Wait until the histories of all runs contain this number of evaluations."""
     while num_lines(root) < number and study.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
 

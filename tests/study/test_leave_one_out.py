@@ -1,4 +1,4 @@
-"""Leave one source out: a labelled domain that trains nothing picks the weights, end to end."""
+"""Leave one source out: a labelled domain excluded from training selects the weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from hf_wbc.engine.run import run
 
 @pytest.fixture(scope="module")
 def third(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A third laboratory, brighter than the others."""
+    """Return a third laboratory, brighter than the others."""
     root = tmp_path_factory.mktemp("third")
     return str(make_domain(root / "third", name="third", seed=3, background=(250, 250, 210)))
 

@@ -1,4 +1,4 @@
-"""What a study will do is known before anything is trained."""
+"""A study's work is known before any training starts."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The ready studies are the protocols that they say they are."""
+"""Predefined studies implement the protocols that they name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""docs/real_cells is what its records say: its table comes out again, byte for byte."""
+"""The tables in docs/real_cells are reproduced from their records, byte for byte."""
 
 import tarfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Warm workers do every run; a failure or a killed process costs one run and no more."""
+"""Warm workers execute every run; a failure or a killed process affects only one run."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ fcntl.flock(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(600)
 """
-"""Locks a file, as another study's run does."""
+"""Locks a file, as the run of another study does."""
 ONE = MachineResources(num_workers=1)
 pytestmark = pytest.mark.usefixtures("forked")
 
@@ -167,8 +167,8 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
 
 @pytest.fixture
 def workers() -> Callable[[], list[psutil.Process]]:
-    """Tells which processes the test has started for tasks and that live."""
-    others = {*psutil.Process().children()}  # of tests before this one: a browser, a server
+    """Return the live worker processes that the test has started."""
+    others = {*psutil.Process().children()}  # from earlier tests: a browser, a server
 
     def living() -> list[psutil.Process]:
         found = []

@@ -1,4 +1,4 @@
-"""On a cluster the same runs come out; these tests skip where there is none."""
+"""The same runs are produced on a cluster; skipped without SLURM."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ from hf_wbc.study.task import LOG_FOLDER, make_task
 
 @pytest.fixture
 def slurm() -> None:
-    """A SLURM that answers."""
+    """Return a SLURM installation that responds."""
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
     if shutil.which("sinfo") is None:
         pytest.skip("no SLURM on this machine")
@@ -73,7 +73,7 @@ def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_job_hears_signals_before_anything_heavy_is_imported() -> None:
-    """submitit installs its handlers once it has read the job, which imports this module."""
+    """submitit installs its signal handlers after it reads the job, which imports this module."""
     code = "import sys, hf_wbc.study.slurm; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

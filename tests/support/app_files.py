@@ -1,4 +1,4 @@
-"""Files as people have them, good and bad."""
+"""Sample uploads, valid and invalid."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ SIDE = 60
 
 
 def cell(seed: int = 0, side: int = SIDE) -> np.ndarray:
-    """A violet disc on a pale, noisy background, (side, side, 3) uint8."""
+    """Draw a violet disc on a pale, noisy background, (side, side, 3) uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - side / 2
     inside = (x**2 + y**2 < (side / 5) ** 2)[..., None]
@@ -26,14 +26,14 @@ def cell(seed: int = 0, side: int = SIDE) -> np.ndarray:
 def encoded(
     kind: str = "PNG", mode: str = "RGB", seed: int = 0, side: int = SIDE, **options: object
 ) -> bytes:
-    """A cell as an image file."""
+    """Encode a cell as an image file."""
     data = io.BytesIO()
     Image.fromarray(cell(seed, side)).convert(mode).save(data, kind, **options)
     return data.getvalue()
 
 
 def pages(*modes: str, reduced: int | None = None) -> bytes:
-    """A TIFF of several pages; `reduced` is a page that is marked as a smaller copy."""
+    """Encode a multi-page TIFF; `reduced` marks one page as a reduced-size copy."""
     data = io.BytesIO()
     with TiffImagePlugin.AppendingTiffWriter(data, True) as writer:
         for number, mode in enumerate(modes):
@@ -48,7 +48,7 @@ def pages(*modes: str, reduced: int | None = None) -> bytes:
 
 
 def animation(kind: str) -> bytes:
-    """Two moving pictures."""
+    """Encode two animation frames."""
     data = io.BytesIO()
     first, second = (Image.fromarray(cell(seed)) for seed in (0, 1))
     first.save(data, kind, save_all=True, append_images=[second])
@@ -56,14 +56,14 @@ def animation(kind: str) -> bytes:
 
 
 def grey_16() -> bytes:
-    """A 16-bit grey PNG."""
+    """Encode a 16-bit gray PNG."""
     data = io.BytesIO()
     Image.fromarray(np.full((SIDE, SIDE), 40_000, np.uint16)).save(data, "PNG")
     return data.getvalue()
 
 
 def png_header(width: int, height: int, depth: int = 8) -> bytes:
-    """A PNG that says it is so large, and holds next to nothing."""
+    """Encode a PNG that claims this size and contains almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -76,7 +76,7 @@ def png_header(width: int, height: int, depth: int = 8) -> bytes:
 
 
 def zipped(members: dict[str, bytes], **options: object) -> bytes:
-    """A zip of members as they stand."""
+    """Zip the members unchanged."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, **options) as file:
         for name, content in members.items():
@@ -85,7 +85,7 @@ def zipped(members: dict[str, bytes], **options: object) -> bytes:
 
 
 def bomb(num: int, megabytes: int) -> bytes:
-    """A small zip of members that unpack to so much, as its own table says."""
+    """Build a small zip bomb whose directory states the unpacked size."""
     data = bytearray(zipped({f"{i}.png": b"0" for i in range(num)}))
     place = data.find(b"PK\x01\x02")
     while place >= 0:
@@ -95,7 +95,7 @@ def bomb(num: int, megabytes: int) -> bytes:
 
 
 def encrypted(data: bytes) -> bytes:
-    """A zip whose members are marked as encrypted."""
+    """Mark the members of a zip as encrypted."""
     marked = bytearray(data)
     for head, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = marked.find(head)
@@ -106,7 +106,7 @@ def encrypted(data: bytes) -> bytes:
 
 
 def give(folder: Path, files: dict[str, bytes]) -> list[UploadedFile]:
-    """The files as a server has them: each in a folder of its own."""
+    """Write the files as the server stores them: each in a separate folder."""
     given = []
     for number, (name, data) in enumerate(files.items()):
         path = folder / "uploads" / str(number) / "upload"

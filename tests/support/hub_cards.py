@@ -1,8 +1,8 @@
-"""`python tests/support/hub_cards.py`: write the cards of model_cards/rendered anew.
+"""Regenerate the cards in model_cards/rendered: `python tests/support/hub_cards.py`.
 
-Each is what is published of an input that lies beside: the record of a real run, the facts of the
-whole Acevedo_20 as it was prepared, the tables of a comparison of four real runs, and the shipped
-demo's own README.
+Each card is rendered from inputs stored next to this module: the record of a real run, the metadata
+of the complete prepared Acevedo_20, the tables of a comparison of four real runs, and the README of
+the shipped demo.
 """
 
 import csv
@@ -31,18 +31,18 @@ INPUTS = Path(__file__).parent / "card_inputs"
 
 
 def rendered(name: str) -> Path:
-    """Where the rendered card of that name lies."""
+    """Return the path of a rendered card."""
     return shipped("model_cards") / "rendered" / f"{name}.md"
 
 
 def record() -> dict[str, Any]:
-    """Of a real run, MSTN from Acevedo_20 to Tecom's images, as it was published."""
+    """Return the record of a real run, MSTN from Acevedo_20 to Tecom's images, as published."""
     found: dict[str, Any] = json.loads((INPUTS / "record.json").read_text())
     return found
 
 
 def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
-    """The card of a record, the one beside if none is given."""
+    """Render the model card of a record; defaults to the stored record."""
     of = of or record()
     seen = Exposure(of["model"]["exposure"]).after(["acevedo_20"], ["tecom_jiangxi"])
     place = card_location(parse_destination("lab/wbc-model", "model"))
@@ -50,7 +50,7 @@ def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:
 
 
 def dataset() -> str:
-    """The card of Acevedo_20."""
+    """Render the dataset card of Acevedo_20."""
     source = dataset_scripts.known()["acevedo_20"]
     built = json.loads((INPUTS / "acevedo_20.json").read_text())
     facts = CardFacts(**built["facts"])
@@ -61,7 +61,7 @@ def dataset() -> str:
 
 
 def comparison() -> str:
-    """The card of a comparison."""
+    """Render the card of a comparison."""
     with TemporaryDirectory() as folder:
         for path in (INPUTS / "comparison").glob("*.csv"):
             with path.open(newline="") as file:
@@ -75,7 +75,7 @@ def comparison() -> str:
 
 
 def space() -> str:
-    """The card of the demo's Space, which shows a model."""
+    """Render the card of the demo's Space, which shows a model."""
     own = (shipped("spaces") / "wbc" / "README.md").read_text(encoding="utf-8")
     return with_model(own, "lab/wbc-model@v1")
 
@@ -89,7 +89,7 @@ CARDS: Mapping[str, Callable[[], str]] = {
 
 
 def published(name: str) -> str:
-    """A card under its tag."""
+    """Render a card as published under its tag."""
     return CARDS[name]().replace(TAG, "v1")
 
 

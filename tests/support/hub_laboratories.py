@@ -1,7 +1,7 @@
-"""Small prepared datasets for the tests of the Hub.
+"""Small prepared datasets for the Hub tests.
 
 `prepare_laboratory` prepares one from class folders and a mapping file; `prepare_labs` prepares the
-drawn archives of the two sources in `LABS`.
+toy archives of the two sources in `LABS`.
 """
 
 import io
@@ -25,7 +25,7 @@ UM_PER_PX = 25 / 32
 def prepare_laboratory(
     root: Path, name: str, *, open_to_all: bool, suffix: str = ".png", seed: int = 0
 ) -> tuple[Path, Path]:
-    """The prepared folder of a laboratory, and its mapping file."""
+    """Prepare a laboratory; return its folder and its mapping file."""
     rng = np.random.default_rng(seed)
     archive = root / "archive"
     for folder in CLASSES:
@@ -76,7 +76,7 @@ LABS = {"lab_a": _lab("lab_a", 25 / 24), "lab_b": _lab("lab_b", 25 / 30)}
 
 
 def prepare_labs(root: Path) -> Mapping[str, Path]:
-    """Prepare both `LABS` under `root`; their folders, in both configurations, by domain."""
+    """Prepare both `LABS` under `root`; return their folders, in both configurations, by domain."""
     found = {}
     for number, (name, source) in enumerate(LABS.items()):
         rng = np.random.default_rng(number)

@@ -1,4 +1,4 @@
-"""Small publications for tests, and where they go."""
+"""Small publications for tests, and their destinations."""
 
 from typing import Any
 
@@ -10,6 +10,6 @@ CARD = b"---\nlicense: other\n---\n\n# Cells\n"
 
 
 def small(kind: Any = "dataset", public: bool = False, **files: Any) -> Publication:
-    """A publication of a card and what is given: `a_b=...` is the file a.b."""
+    """Build a publication of a card and the given files; `a_b=...` is the file a.b."""
     named = {name.replace("_", "."): content for name, content in files.items()}
     return Publication(kind, {"README.md": CARD, **named}, public, "Publish")

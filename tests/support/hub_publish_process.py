@@ -2,8 +2,8 @@
 
 The libraries are imported once; each publication runs in a fork of this process. Waiting between
 retries takes no time. Each input line is one JSON object with `folder` (the files to publish),
-`to`, `kind`, `tag`, `log` (the file that receives the output) and `kill_at`: the number of the file
-system operation before which the fork kills itself. Each publication answers with two lines: the
+`to`, `kind`, `tag`, `log` (the file that receives the output), and `kill_at`: the number of the
+file system operation before which the fork kills itself. Each publication prints two lines: the
 process id, then the exit status and the number of file system operations.
 """
 
@@ -25,7 +25,7 @@ PRELOADED = (
     "huggingface_hub._commit_api", "huggingface_hub.repocard", "hf_wbc.hub.folder_publisher",
     "hf_wbc.hub.hub_publisher", "hf_wbc.models.load",
 )  # fmt: skip
-"""So that no fork has to."""
+"""Imported before forking so that no fork needs to."""
 STEPS = ("open", "os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.chmod",
          "shutil.rmtree", "shutil.copyfile", "ctypes.dlopen", "ctypes.dlsym")  # fmt: skip
 _sleep = time.sleep
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _child(asked: dict[str, Any], counter: Path) -> None:
-    """Publish, and leave without a word to the parent's open files."""
+    """Publish, then exit without flushing the parent's open files."""
     time.sleep = lambda seconds: _sleep(min(seconds, 0.01))
     with Path(asked["log"]).open("w") as log:
         os.dup2(log.fileno(), 1)
@@ -73,7 +73,7 @@ def _child(asked: dict[str, Any], counter: Path) -> None:
 
 
 def _count_steps(root: Path, kill_at: int | None) -> list[int]:
-    """Count from now on what is done under `root`; kill this process before step `kill_at`."""
+    """Count file system operations under `root`; kill this process before operation `kill_at`."""
     count = [0]
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A Python that sees only what a user of published datasets and models installs."""
+"""A Python environment with only what a user of published datasets and models installs."""
 
 import importlib.metadata
 import subprocess
@@ -9,13 +9,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PACKAGES = ("datasets", "transformers", "torch", "torchvision", "pillow")
-"""Everything such a user installs; their requirements come with them."""
+"""Packages that such a user installs; their requirements are included."""
 
 
 def plain_python(site: Path) -> Callable[[str, Path, Mapping[str, str]], str]:
-    """A function that runs code in a Python with only PACKAGES and returns what it printed.
+    """Return a function that runs code in a Python with only PACKAGES and returns its output.
 
-    `site` becomes a folder of links to what these packages require; nothing else is on the path.
+    `site` becomes a folder of links to these packages and their requirements; nothing else is on
+    the path.
     """
     site.mkdir()
     wanted, done = list(PACKAGES), set[str]()
@@ -27,7 +28,7 @@ def plain_python(site: Path) -> Callable[[str, Path, Mapping[str, str]], str]:
         try:
             found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # required on another platform only
+            continue  # required only on another platform
         for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
             if not (site / top).exists():
                 (site / top).symlink_to(str(found.locate_file(top)))

@@ -1,4 +1,4 @@
-"""25 um are 25 um in every laboratory, and colours follow Beer and Lambert."""
+"""25 um have the same extent in every laboratory, and colors follow the Beer-Lambert law."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ each_scanner = pytest.mark.parametrize("scanner", SCANNERS.values(), ids=SCANNER
 
 
 def ideal(scanner: ToyScanner) -> ToyScanner:
-    """Without noise, jitter and sharpening."""
+    """Return the scanner without noise, jitter, and sharpening."""
     return replace(
         scanner,
         stain_spread=0.0,
@@ -36,7 +36,7 @@ def disc(x_um: float, y_um: float, radius_um: float, dye: Dye = Dye.CHROMATIN) -
 
 
 def darkness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Green's share of absorbed light, 0 in the background and 1 where it is darkest."""
+    """Return the absorbed share of green light, from 0 in the background to 1 at the darkest."""
     green = pixels[..., 1].astype(float)
     return (green.max() - green) / np.ptp(green)
 
@@ -101,7 +101,7 @@ def test_nothing_wraps_around_the_frame(scanner: ToyScanner) -> None:
 
 def test_the_second_laboratory_is_at_times_out_of_focus_and_the_others_are_not() -> None:
     def edge(scanner: ToyScanner) -> NDArray[np.float64]:
-        """Steepest slope of a disc's edge on each of 20 slides, per um."""
+        """Return the steepest slope of a disc's edge on each of 20 slides, per um."""
         still = replace(ideal(scanner), blur_um=scanner.blur_um)
         return np.array(
             [

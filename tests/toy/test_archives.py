@@ -1,4 +1,4 @@
-"""The toy archives are read by the real ones' scripts, and their bytes depend on the seed alone."""
+"""The real sources' scripts read the toy archives, whose bytes depend only on the seed."""
 
 import hashlib
 import importlib
@@ -140,7 +140,7 @@ def test_priors_differ_between_laboratories_about_as_they_do_in_life() -> None:
         priors.append(np.array([numbers.get(name, 0) for name in names]) / sum(numbers.values()))
     a, b, c = priors
     variations = [abs(p - q).sum() / 2 for p, q in ((a, b), (a, c), (b, c))]
-    # The real sets': 0.66, 0.48 and 0.30.
+    # The real datasets have 0.66, 0.48, and 0.30.
     assert variations == pytest.approx([0.6, 0.44, 0.24], abs=0.06)
 
 

@@ -1,4 +1,4 @@
-"""Drawn cells differ as the eleven classes do."""
+"""Drawn cells show the differences between the eleven classes."""
 
 from functools import cache
 
@@ -28,7 +28,7 @@ def nucleus_share(cell: Cell) -> float:
 
 
 def solidity(cell: Cell) -> float:
-    """Area of the nucleus over that of the square of its extent along its own axes."""
+    """Return the nucleus area divided by that of its bounding box along its principal axes."""
     points = np.argwhere(cell.nucleus > 0.5).astype(float)
     points -= points.mean(0)
     along = points @ np.linalg.eigh(np.cov(points.T))[1]
@@ -36,7 +36,7 @@ def solidity(cell: Cell) -> float:
 
 
 def dye_in_body(cell_class: str, dye: Dye) -> float:
-    """Mean amount of a dye in the cytoplasm."""
+    """Return the mean amount of a dye in the cytoplasm."""
     amounts = []
     for cell in cells(cell_class):
         cytoplasm = cell.body * (1 - cell.nucleus)

@@ -1,4 +1,4 @@
-"""A toy archive never becomes a dataset under the name of the real one."""
+"""A toy archive never becomes a dataset under the real one's name."""
 
 from pathlib import Path
 

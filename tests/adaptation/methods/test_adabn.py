@@ -1,4 +1,4 @@
-"""AdaBN: BatchNorm holds the target's statistics after one pass (Li 2016)."""
+"""AdaBN: BatchNorm holds the target statistics after one pass (Li et al. 2016)."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,7 +22,7 @@ def target_batch(inputs: torch.Tensor, progress: float = 0.0) -> TargetBatch:
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    """A tiny ResNet, from a seed."""
+    """Build a tiny ResNet from a seed."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
@@ -33,7 +33,7 @@ def resnet() -> nn.Module:
 
 @pytest.fixture
 def vit() -> nn.Module:
-    """A tiny ViT without any BatchNorm."""
+    """Build a tiny ViT without BatchNorm."""
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -53,7 +53,7 @@ def test_one_pass_leaves_the_targets_mean_and_variance(
 ) -> None:
     rng = np.random.default_rng(0)
     batches = [rng.normal(3, 2, (8, 6)), rng.normal(3, 2, (8, 6)), rng.normal(3, 2, (8, 6))]
-    small.norm.running_mean += 100  # what the source left
+    small.norm.running_mean += 100  # left by the source
     method = make_method("adabn", small)
     method.start_adapting()
     for inputs in batches:
@@ -76,7 +76,7 @@ def test_no_weight_learns_and_none_moves(small: Any, make_method: Callable[..., 
 def test_a_moved_target_is_classified_as_if_it_had_not_moved(
     small: Any, make_method: Callable[..., Method]
 ) -> None:
-    """The paper's claim, in its ideal case: an affine change of every input channel."""
+    """Check the paper's claim in its ideal case: an affine change of every input channel."""
     inputs = torch.randn(64, 6)
     small.norm.momentum = None
     small(inputs)
@@ -159,7 +159,7 @@ def test_a_vit_is_refused_until_it_has_a_bottleneck(
 def test_processes_share_the_mean_of_their_statistics(
     small: Any, make_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other process has seen inputs whose means and variances are 2 higher."""
+    """The other process sees inputs whose means and variances are 2 higher."""
     method = make_method("adabn", small)
     method.start_adapting()
     inputs = torch.randn(8, 6)

@@ -1,4 +1,4 @@
-"""SAFN (Xu et al. 2019): every feature norm grows, step by step."""
+"""SAFN (Xu et al. 2019): every feature norm grows step by step."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
-"""What holds of every method, whatever it is called: finite, differentiable, blind to order.
+"""Properties of every method: finite, differentiable, and independent of the sample order.
 
-Each runs on embedded features where it can, and on images; and with a class that no source has,
-whose row of the head is closed, it is as if that class did not exist.
+Each method runs on images and, where possible, on embedded features. If no source has a class, and
+its row of the head is therefore masked, the results equal those of a head without that class.
 """
 
 import copy
@@ -31,13 +31,13 @@ BATCHES = {
     "one target sample": {"num_target": 1},
 }
 OPTIONS = {"mic": {"ratio": 0.0}, "eata": {"threshold": 1.0, "margin": 1.0}}
-"""Options under which a sample's place in the batch draws nothing, and none is left out."""
+"""Options under which results do not depend on batch positions and no sample is left out."""
 CLOSED = 5
 
 
 @pytest.fixture
 def make_network(small: nn.Module, convolutional: nn.Module) -> Callable[..., Any]:
-    """A network for a kind of inputs, always of the same weights."""
+    """Build a network for one kind of inputs, always with the same weights."""
 
     def make(kind: str) -> Any:
         return copy.deepcopy(small if kind == "features" else convolutional)
@@ -46,7 +46,7 @@ def make_network(small: nn.Module, convolutional: nn.Module) -> Callable[..., An
 
 
 def phases(method: Method, batch: Batch) -> list[Batch | TargetBatch]:
-    """A batch for each phase that the method has."""
+    """Return a batch for each phase of the method."""
     assert batch.target is not None
     found: list[Batch | TargetBatch] = [batch if method.needs.target else only_source(batch)]
     if method.adapt_passes:
@@ -55,12 +55,12 @@ def phases(method: Method, batch: Batch) -> list[Batch | TargetBatch]:
 
 
 def only_source(batch: Batch) -> Batch:
-    """A method that needs no target gets none."""
+    """Return the batch without the target for methods that do not use one."""
     return replace(batch, target=None)
 
 
 def losses(method: Method, batch: Batch) -> list[Tensor]:
-    """The loss of each phase, backward included where weights learn."""
+    """Return the loss of each phase, with backward if weights are trained."""
     found = []
     for number, part in enumerate(phases(method, batch)):
         if number:
@@ -76,7 +76,7 @@ def losses(method: Method, batch: Batch) -> list[Tensor]:
 
 
 def still(network: nn.Module) -> nn.Module:
-    """With fixed BatchNorm statistics, so that one sample is enough."""
+    """Fix the BatchNorm statistics so that a single sample suffices."""
     for norm in network.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.running_mean += 0.1
@@ -126,7 +126,7 @@ def state(method: Method) -> dict[str, Tensor]:
 
 
 def reordered(batch: Batch, order: Sequence[int]) -> Batch:
-    """The same samples in another order."""
+    """Return the same samples in another order."""
     rows = torch.tensor(order)
 
     def moved(view: DomainView) -> DomainView:
@@ -142,7 +142,7 @@ def test_every_weight_that_learns_gets_a_gradient(
     name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
     make_method: Callable[..., Method],
 ) -> None:  # fmt: skip
-    """DistributedDataParallel waits for the gradient of each."""
+    """DistributedDataParallel waits for the gradient of each trainable weight."""
     method = make_method(name, make_network(kind))
     for number, part in enumerate(phases(method, make_batch(images=kind == "images"))):
         if number:
@@ -160,21 +160,21 @@ def test_every_weight_that_learns_gets_a_gradient(
 
 @pytest.fixture
 def closed_setting(make_info: Callable[..., Any]) -> Any:
-    """No source has the class CLOSED."""
+    """Build training info in which no source has the class CLOSED."""
     counts = make_info().class_counts
     counts[:, CLOSED] = 0
     return make_info(class_counts=counts)
 
 
 def close(network: Any) -> Any:
-    """The network with the row of CLOSED as the trainer closes it."""
+    """Mask the row of CLOSED in the head, as the trainer does."""
     present = torch.arange(NUM_CLASSES) != CLOSED
     Classifier.mask_absent_classes(network, present)
     return network
 
 
 def cut(network: Any) -> Any:
-    """The network without that row."""
+    """Remove that row from the head."""
     rows = [row for row in range(NUM_CLASSES) if row != CLOSED]
     for parameter in (network.head.weight, network.head.bias):
         parameter.data = parameter.data[rows]
@@ -187,7 +187,7 @@ def test_a_closed_class_is_as_if_it_did_not_exist(
     name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
     make_method: Callable[..., Method], closed_setting: Any,
 ) -> None:  # fmt: skip
-    """Loss by loss, step by step, the same as with a head that has no row for it."""
+    """Losses match those of a head without that row, step by step."""
     batch = make_batch(progress=0.9, images=kind == "images")
     fewer = replace(
         batch.source, labels=batch.source.labels - (batch.source.labels > CLOSED).long()
@@ -212,7 +212,7 @@ def test_a_closed_class_is_as_if_it_did_not_exist(
 
 
 def train_step(method: Method, loss: Tensor) -> None:
-    """As the loop takes them, with a weight decay that would show."""
+    """Take an optimizer step as the loop does, with a noticeable weight decay."""
     optimizer = torch.optim.AdamW(param_groups(method, 0.05, 0.5), eps=1e-3)
     loss.backward()
     optimizer.step()
@@ -226,7 +226,7 @@ def test_nothing_moves_a_closed_class(
     name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
     make_batch: Callable[..., Batch], make_method: Callable[..., Method], closed_setting: Any,
 ) -> None:  # fmt: skip
-    """Its gradient is 0, not nearly so: an optimizer that divides by its size would go far."""
+    """The gradient is exactly 0: optimizers that normalize gradients amplify a tiny one."""
     network = close(make_network(kind))
     row = network.head.weight[CLOSED].clone(), network.head.bias[CLOSED].clone()
     method = make_method(name, network, info=replace(closed_setting, lineage=0.5))

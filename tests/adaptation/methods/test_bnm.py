@@ -1,4 +1,4 @@
-"""BNM (Cui et al. 2020): the nuclear norm of the target's predictions."""
+"""BNM (Cui et al. 2020): the nuclear norm of the target predictions."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SHAPES = [(1, 11), (3, 11), (11, 11), (20, 11), (6, 2)]
 
 
 def reference(p: np.ndarray) -> float:
-    """Trace of the square root of the Gram matrix, over the number of samples."""
+    """Return the trace of the square root of the Gram matrix, divided by the number of samples."""
     gram = p @ p.T if len(p) < p.shape[1] else p.T @ p
     return float(np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum() / len(p))
 

@@ -1,4 +1,4 @@
-"""CDAN (Long et al. 2018): a discriminator of features times predictions."""
+"""CDAN (Long et al. 2018): a discriminator of features multiplied by predictions."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -70,7 +70,7 @@ def test_the_surest_weighs_two_and_the_least_sure_one_and_a_share() -> None:
 
 
 def plain(method, small, batch, with_entropy: bool) -> torch.Tensor:
-    """The discriminator's loss without reversal, and without gradients through predictions."""
+    """Return the discriminator loss without reversal and without gradients through predictions."""
     parts = []
     for view, sign in ((batch.source, -1), (batch.target, 1)):
         features, logits = small(view.inputs)
@@ -87,7 +87,7 @@ def test_features_are_pulled_against_the_discriminator_and_the_head_is_not(
     with_entropy: bool, make_method, small, make_batch
 ) -> None:
     with torch.no_grad():
-        small.head.weight *= 5  # predictions of very different entropy
+        small.head.weight *= 5  # predictions with very different entropy
     method = make_method("cdan", small, entropy=with_entropy, weight=2.0, width=32).eval()
     batch = replace(make_batch(num_target=4), progress=0.3)
     batch.target.inputs.requires_grad_()

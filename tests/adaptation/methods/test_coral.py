@@ -1,4 +1,4 @@
-"""Deep CORAL (Sun & Saenko 2016): the distance of two covariances."""
+"""Deep CORAL (Sun & Saenko 2016): the distance between two covariance matrices."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DAN (Long et al. 2015): the maximum mean discrepancy under several Gaussian kernels."""
+"""DAN (Long et al. 2015): maximum mean discrepancy with several Gaussian kernels."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hf_wbc.adaptation.methods.dan import mmd, mmd_from_kernel
 
 
 def spread(f_s: np.ndarray, f_t: np.ndarray) -> float:
-    """Mean squared distance over all ordered pairs, a sample with itself included."""
+    """Return the mean squared distance over all ordered pairs, including a sample with itself."""
     both = np.concatenate([f_s, f_t])
     return float(np.mean([np.sum((x - y) ** 2) for x in both for y in both]))
 
@@ -16,7 +16,7 @@ def spread(f_s: np.ndarray, f_t: np.ndarray) -> float:
 def reference(
     f_s: np.ndarray, f_t: np.ndarray, scale: float, w_s: np.ndarray | None = None
 ) -> float:
-    """The plain double sums, with bandwidths that do not move."""
+    """Compute the plain double sums with fixed bandwidths."""
     w_s = np.ones(len(f_s)) if w_s is None else w_s
     w_t = np.ones(len(f_t))
 
@@ -57,7 +57,7 @@ def test_weights_weigh_pairs(assert_loss_is) -> None:
 
 
 def test_it_is_what_tllib_computes_less_its_constant() -> None:
-    """Its index matrix sums the same kernels; then 2 / (B - 1) is added."""
+    """tllib's index matrix sums the same kernels, then adds the constant 2 / (B - 1)."""
     num, d = 6, 4
     f_s, f_t = draw(num, d), draw(num, d, seed=1, shift=1.0)
     both = np.concatenate([f_s, f_t])

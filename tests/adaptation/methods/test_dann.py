@@ -1,4 +1,4 @@
-"""DANN (Ganin et al. 2016): a discriminator of domains and features that confuse it."""
+"""DANN (Ganin et al. 2016): a domain discriminator, and features trained to confuse it."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_the_discriminator_gives_one_logit_per_sample() -> None:
 
 
 def plain(method, small, batch) -> torch.Tensor:
-    """The discriminator's loss without reversal."""
+    """Return the discriminator loss without reversal."""
     z_s = method.discriminator(small(batch.source.inputs).features)
     return domain_adversarial_loss(z_s, method.discriminator(small(batch.target.inputs).features))
 
@@ -94,7 +94,7 @@ def test_features_are_pulled_against_the_discriminator_as_progress_says(
 def test_training_confuses_the_discriminator_which_it_does_not_without_reversal(
     make_method, small, make_batch
 ) -> None:
-    """The domains differ in an input that labels do not depend on: features can leave it out."""
+    """The domains differ in an input irrelevant to the labels, so features can ignore it."""
     batch = make_batch((0, 8) * 128, seed=1)
     rng = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, 256, 6, generator=rng)

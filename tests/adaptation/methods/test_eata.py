@@ -1,4 +1,4 @@
-"""EATA: entropy of reliable, non-redundant samples (Niu 2022)."""
+"""EATA (Niu et al. 2022): entropy of reliable, non-redundant samples."""
 
 import math
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_weights_times_entropy_are_the_papers_in_value_and_gradient(
     rng = np.random.default_rng(number)
     z = 4 * rng.normal(size=(number, NUM_CLASSES))
     mean = rng.dirichlet(np.ones(NUM_CLASSES))
-    weights = reference_weights(z, mean, margin)  # a constant: the paper's has no gradient
+    weights = reference_weights(z, mean, margin)  # a constant: no gradient in the paper
     if number > 1:
         assert 0 < (weights > 0).sum() < number
     assert_loss_is(
@@ -66,7 +66,7 @@ def test_nothing_is_redundant_before_the_first_batch() -> None:
 
 @pytest.fixture
 def sharp(small: Any) -> Any:
-    """The small network with predictions sure enough to count."""
+    """Return the small network with predictions confident enough to pass the threshold."""
     with torch.no_grad():
         small.head.weight.mul_(8)
     return small

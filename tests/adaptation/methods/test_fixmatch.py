@@ -1,4 +1,4 @@
-"""FixMatch (Sohn et al. 2020): sure weak predictions label strong views."""
+"""FixMatch (Sohn et al. 2020): confident predictions on weak views label the strong views."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,7 @@ from hf_wbc.data.batch import Batch
 
 
 def reference(strong: np.ndarray, weak: np.ndarray, threshold: float) -> float:
-    """Mean over all samples of 1(max q >= tau) H(argmax q, p)."""
+    """Average 1(max q >= tau) H(argmax q, p) over all samples."""
     q = softmax(weak, axis=1)
     log_p = strong - logsumexp(strong, axis=1, keepdims=True)
     sure = q.max(1) >= threshold
@@ -22,7 +22,7 @@ def reference(strong: np.ndarray, weak: np.ndarray, threshold: float) -> float:
 
 
 def logits(classifier: Any, *inputs: torch.Tensor) -> list[np.ndarray]:
-    """Of each of the inputs, which share a pass."""
+    """Return the logits of each of the inputs, which share one pass."""
     found = classifier(torch.cat(inputs)).logits.detach().numpy()
     return np.split(found, np.cumsum([len(each) for each in inputs])[:-1])
 
@@ -46,11 +46,11 @@ def test_a_teacher_gives_labels_from_the_weak_view_and_follows_after_the_step(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     batch = make_batch()
-    other = replace(batch.target, strong=-2 * batch.target.inputs)  # with other labels
+    other = replace(batch.target, strong=-2 * batch.target.inputs)  # with different labels
     batch = replace(batch, target=other)
     method = make_method("fixmatch", small, threshold=0.0, teacher_decay=0.9)
     with torch.no_grad():
-        method.teacher.classifier.head.weight.neg_()  # so that its labels are not the student's
+        method.teacher.classifier.head.weight.neg_()  # so that its labels differ from the student's
     before = method.teacher.classifier.head.weight.clone()
     terms = method(batch)
     _, strong = logits(small, batch.source.inputs, batch.target.strong)
@@ -70,7 +70,7 @@ def test_the_weak_view_has_no_gradient_and_the_strong_one_has(
     make_method: Callable[..., Method],
 ) -> None:
     batch = make_batch()
-    small.norm.eval()  # with statistics of the batch every sample would reach every other
+    small.norm.eval()  # batch statistics would couple all samples
     small.norm.train = lambda mode=True: small.norm
     method = make_method("fixmatch", small, threshold=0.0, teacher_decay=teacher_decay)
     weak, strong = batch.target.inputs.requires_grad_(), batch.target.strong.requires_grad_()

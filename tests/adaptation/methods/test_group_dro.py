@@ -1,4 +1,4 @@
-"""GroupDRO: the worst source domain counts most (Sagawa 2020)."""
+"""GroupDRO (Sagawa et al. 2020): the worst source domain gets the largest weight."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
         return np.array([losses[np.array(domains) == e].mean() for e in range(number)])
 
     q = start * np.exp(eta * means(values))
-    q /= q.sum()  # a constant: no gradient passes the weights
+    q /= q.sum()  # a constant: no gradient flows through the weights
 
     def loss(losses: torch.Tensor) -> torch.Tensor:
         found, _ = domain_means(losses, torch.tensor(domains), number)
@@ -77,7 +77,7 @@ def test_an_absent_domain_keeps_its_ratio_to_a_domain_without_loss() -> None:
 def test_equal_losses_leave_the_plain_loss(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
-    """Without steps of the weights, the loss is the mean of the domains' means."""
+    """Without weight updates, the loss is the mean of the domain means."""
     batch = make_batch(LABELS, domains=(0, 1, 0, 1, 0, 1))
     expected = losses_of(small, batch).mean()
     assert make_method("group_dro", small, eta=0.0)(batch)["loss"].item() == pytest.approx(expected)

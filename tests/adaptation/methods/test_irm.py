@@ -1,4 +1,4 @@
-"""IRMv1: the gradient of each source's risk in a scale of the logits (Arjovsky 2019)."""
+"""IRMv1 (Arjovsky et al. 2019): the gradient of each source's risk in a scale of the logits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 
 
 def dummy_gradients(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """d/dw of the cross-entropy of w * z at w = 1, by central differences."""
+    """Compute d/dw of the cross-entropy of w * z at w = 1 by central differences."""
     rows, step = np.arange(len(z)), 1e-4
 
     def loss(w: float) -> np.ndarray:
@@ -27,7 +27,7 @@ def dummy_gradients(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def reference(gradients: np.ndarray, domains: np.ndarray) -> float:
-    """Products of all pairs of different samples of a domain, averaged; then over domains."""
+    """Average the products of all pairs of distinct samples within a domain, then over domains."""
     found = []
     for e in sorted(set(domains)):
         products = [a * b for a, b in combinations(gradients[domains == e], 2)]
@@ -63,7 +63,7 @@ def test_the_penalty_and_its_gradient_are_those_of_all_pairs(
 
 
 def test_the_penalty_is_an_unbiased_estimate_of_the_squared_gradient() -> None:
-    """The squared mean would be higher by the variance over the number of samples, .25."""
+    """The squared mean would exceed it by the variance over the number of samples, .25."""
     torch.manual_seed(0)
     found = [
         irm_penalty(0.5 + torch.randn(4), torch.zeros(4, dtype=torch.int64), 1).item()
@@ -74,7 +74,7 @@ def test_the_penalty_is_an_unbiased_estimate_of_the_squared_gradient() -> None:
 
 
 def test_the_gradient_vanishes_where_the_scale_of_the_logits_is_best() -> None:
-    """For one sample of each label the best scale is that of the true frequencies."""
+    """With one sample of each label, the best scale is that of the true frequencies."""
     logits = torch.tensor([[2.0, 1.0, 1.0]]).log().expand(4, 3)
     gradients = scale_gradients(logits, torch.tensor([0, 0, 1, 2]))
     assert gradients.mean().abs() < 1e-6

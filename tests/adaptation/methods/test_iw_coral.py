@@ -1,4 +1,4 @@
-"""Importance-weighted CORAL: CORAL of a source that has the target's proportions."""
+"""Importance-weighted CORAL: CORAL with the source reweighted to the target proportions."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ LABELS = (0, 3, 8, 8, 8, 9)
 
 
 def class_weights(method) -> np.ndarray:
-    """Of the next batch: the target's proportions over the source's, of mean 1 over the source."""
+    """Return class weights for the next batch: target over source proportions, source mean 1."""
     source = method.priors.source.double().numpy()
     ratio = np.minimum(method.priors.pi.double().numpy() / source, 10)
     return ratio / (source @ ratio)

@@ -1,4 +1,4 @@
-"""Importance-weighted DAN: the discrepancy to a source that has the target's proportions."""
+"""Importance-weighted DAN: MMD with the source reweighted to the target proportions."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ LABELS = (0, 3, 8, 8, 8, 9)
 
 
 def class_weights(method) -> np.ndarray:
-    """Of the next batch: the target's proportions over the source's, of mean 1 over the source."""
+    """Return class weights for the next batch: target over source proportions, source mean 1."""
     source = method.priors.source.double().numpy()
     ratio = np.minimum(method.priors.pi.double().numpy() / source, 10)
     return ratio / (source @ ratio)
@@ -23,7 +23,7 @@ def test_weights_of_one_are_dan(make_method, small, make_batch) -> None:
 
 
 def reference(f_s: np.ndarray, f_t: np.ndarray, w: np.ndarray) -> float:
-    """Weighted sums over all pairs of two samples, side by side."""
+    """Compute the weighted sums over all pairs of samples."""
     f, num = np.concatenate([f_s, f_t]), len(f_s)
     squared = cdist(f, f, "sqeuclidean")
     k = sum(np.exp(-squared / (2 * 2.0**b * squared.mean())) for b in range(-3, 2))

@@ -1,4 +1,4 @@
-"""IWDAN: DANN against a source that has the target's proportions."""
+"""IWDAN, importance-weighted DANN: the source reweighted to the target proportions."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LABELS = (0, 3, 8, 8, 8, 9)
 
 
 def class_weights(method) -> np.ndarray:
-    """Of the next batch: the target's proportions over the source's, of mean 1 over the source."""
+    """Return class weights for the next batch: target over source proportions, source mean 1."""
     source = method.priors.source.double().numpy()
     ratio = np.minimum(method.priors.pi.double().numpy() / source, 10)
     return ratio / (source @ ratio)
@@ -41,7 +41,7 @@ def test_the_source_counts_by_the_weights_of_the_classes(make_method, small, mak
 
 
 def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_targets_mix() -> None:
-    """Divided by each batch's own mean weight it would be drawn to the unweighted source's."""
+    """Dividing by each batch's own mean weight would bias it toward the unweighted source."""
     rng = np.random.default_rng(0)
     drawn, true = np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.2, 0.7])
     priors = RunningPriors(torch.ones(3, dtype=torch.bool), 0.95, 0.0)
@@ -62,7 +62,7 @@ def test_the_mean_loss_of_many_small_batches_is_that_of_a_source_with_the_target
 
 
 def test_gradients_are_reversed_before_the_discriminator(make_method, small, make_batch) -> None:
-    """Both walk along the same loss; the discriminator down, the features up."""
+    """Both follow the same loss: the discriminator descends, the features ascend."""
     batch = make_batch(LABELS, progress=0.9)
     method = make_method("iw_dann", small, width=8, weight=100.0).eval()
     state = {name: value.clone() for name, value in method.state_dict().items()}

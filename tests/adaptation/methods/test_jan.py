@@ -1,4 +1,4 @@
-"""JAN (Long et al. 2017): the discrepancy of features and predictions together."""
+"""JAN (Long et al. 2017): the joint discrepancy of features and predictions."""
 
 from itertools import permutations
 
@@ -13,7 +13,7 @@ def reference(
     f_s: np.ndarray, p_s: np.ndarray, f_t: np.ndarray, p_t: np.ndarray, scale: float,
     w_s: np.ndarray | None = None,
 ) -> float:  # fmt: skip
-    """Double sums of the product of kernels, with bandwidths that do not move."""
+    """Compute the double sums of the kernel product with fixed bandwidths."""
 
     def k(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
         of_f = np.sum((one[0] - two[0]) ** 2)
@@ -62,7 +62,7 @@ def test_weights_weigh_pairs(assert_loss_is) -> None:
 
 
 def test_it_sees_what_each_marginal_hides() -> None:
-    """Features and predictions are each alike, but go together the other way round."""
+    """Features and predictions have equal marginals but the opposite joint distribution."""
     rng = np.random.default_rng(0)
     kind = torch.arange(40) % 2
     f = 4.0 * kind[:, None] + torch.from_numpy(0.1 * rng.normal(size=(40, 2)))

@@ -1,12 +1,13 @@
-"""Under label shift plain alignment hurts, and alignment that is aware of it does not.
+"""Under label shift, plain alignment hurts, and alignment that accounts for it does not.
 
-Two laboratories of Gaussian classes, a translation apart. The source lacks a class. Every method
-trains the small network with the same steps; scored is macro-F1 on other samples of the target,
-over all its classes, so 1/11 is out of reach where the target has the missing one. That is 5 % of
-the target here; where it is half of it, the aware methods lose to source_only too, half as much.
+Two laboratories of Gaussian classes differ by a translation. The source lacks a class. Every method
+trains the small network for the same number of steps; the score is macro-F1 on held-out target
+samples over all target classes, so a method loses 1/11 where the target has the missing class. That
+class is 5 % of the target here; if it were half of the target, the label-shift-aware methods would
+also lose to source_only, but half as much.
 
-Coral stands apart: covariances follow proportions so little that it is hardly hurt, and weights
-have nothing to mend.
+CORAL is a special case: covariances depend so weakly on proportions that label shift hardly hurts
+it, and weights have nothing to correct.
 """
 
 from functools import cache
@@ -25,7 +26,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 WIDTH, NUM_SAMPLES, NUM_STEPS, BATCH_SIZE = 16, 1500, 150, 60
 MISSING = 3
 SEEDS = {False: range(3), True: range(6)}
-"""Without and with label shift."""
+"""Seeds without and with label shift."""
 PLAIN = ("dan", "dann")
 AWARE = ("iw_dan", "iw_dann", "mstn")
 OPTIONS = {"dann": {"width": 64}, "iw_dann": {"width": 64}}
@@ -39,10 +40,10 @@ class Laboratory(NamedTuple):
 
 
 def draw(seed: int, shifted: bool) -> tuple[Laboratory, Laboratory, Laboratory]:
-    """Source, target, and the target's test samples.
+    """Draw the source, the target, and the test samples of the target.
 
-    Proportions are equal; when shifted, the target's fall from .53 to .01, in an order of its own,
-    and .05 of it are of the class that the source lacks.
+    Proportions are equal by default. With `shifted`, the target proportions fall from .53 to .01 in
+    a different class order, and .05 of the target belongs to the class that the source lacks.
     """
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(NUM_CLASSES, WIDTH))
@@ -63,7 +64,7 @@ def draw(seed: int, shifted: bool) -> tuple[Laboratory, Laboratory, Laboratory]:
 
 
 def train(name: str, seed: int, shifted: bool, small: type, setting, **options: object) -> float:
-    """macro-F1 on the target after plain AdamW steps."""
+    """Train with plain AdamW steps and return macro-F1 on the target."""
     source, target, test = draw(seed, shifted)
     torch.manual_seed(seed)
     found = load_method(name)
@@ -92,7 +93,7 @@ def train(name: str, seed: int, shifted: bool, small: type, setting, **options: 
 
 
 def view(lab: Laboratory, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """The fields of both views."""
+    """Return the fields shared by both views."""
     index = torch.from_numpy(rows)
     cells = torch.from_numpy(lab.cells[rows])
     return {"inputs": cells, "index": index, "domains": torch.zeros_like(index)}
@@ -108,7 +109,7 @@ def scored(classifier: nn.Module, test: Laboratory) -> float:
 
 @pytest.fixture(scope="module")
 def gains() -> object:
-    """Mean macro-F1 of a method less that of source_only, over the seeds."""
+    """Return the mean gain in macro-F1 over source_only, across seeds."""
 
     @cache
     def scores(name: str, shifted: bool, small: type, info) -> np.ndarray:
@@ -156,13 +157,13 @@ def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
 
 
 def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_info) -> None:
-    """By no more than .05 of macro-F1, where dan and dann lose twice that."""
+    """The loss is at most .05 macro-F1, where dan and dann lose twice as much."""
     assert gains("coral", False, small, make_info).mean() > 0
     assert gains("coral", True, small, make_info).mean() > -0.05
 
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_weights_bring_coral_nothing_measurable(shifted, gains, small, make_info) -> None:
-    """Less than .03 either way, which is the spread over seeds; those of dan and dann mend .1."""
+    """The change is below .03, the spread over seeds; weights improve dan and dann by .1."""
     plainly, awarely = (gains(n, shifted, small, make_info) for n in ("coral", "iw_coral"))
     assert abs((awarely - plainly).mean()) < 0.03

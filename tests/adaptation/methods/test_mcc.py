@@ -23,7 +23,7 @@ def weights(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def reference(logits: np.ndarray, w: np.ndarray, temperature: float) -> float:
-    """Class correlation, category normalisation, and the mean of what lies off the diagonal."""
+    """Compute class correlation, category normalization, and the off-diagonal mean."""
     p = softmax(logits / temperature, axis=1)
     correlation = p.T @ np.diag(w) @ p
     shares = correlation / correlation.sum(1, keepdims=True)

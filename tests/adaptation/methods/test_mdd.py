@@ -1,4 +1,4 @@
-"""MDD (Zhang et al. 2019): a second head that agrees on the source and not on the target."""
+"""MDD (Zhang et al. 2019): a second head that agrees on the source and disagrees on the target."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Mean teacher (Tarvainen & Valpola 2017): the student follows its own average."""
+"""Mean teacher (Tarvainen & Valpola 2017): the student follows its own moving average."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""MIC (Hoyer et al. 2022): masked images mean what whole ones do."""
+"""MIC (Hoyer et al. 2022): predictions on masked images match those on whole images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from hf_wbc.taxonomy import NUM_CLASSES
 
 
 class Convolutional(nn.Module):
-    """As a `Classifier` on images."""
+    """A `Classifier` stand-in for images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MixStyle: channel statistics mixed between images (Zhou 2021)."""
+"""MixStyle (Zhou et al. 2021): channel statistics mixed between images."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,7 +19,7 @@ SIDE = 64
 
 
 def cnns() -> dict[str, tuple[Callable[[], nn.Module], list[str]]]:
-    """Makers of small networks, and the modules after which each should be mixed."""
+    """Builders of small networks, and the modules after which each should be mixed."""
     import transformers as hf
 
     def made(family: str, **values: Any) -> Callable[[], nn.Module]:
@@ -201,7 +201,7 @@ def test_one_image_has_no_partner_but_itself(
 def test_a_cnn_without_early_stages_is_refused_before_training(
     make: Callable[..., Method],
 ) -> None:
-    """Its maps are at once as small as those of late stages in another."""
+    """Its first maps are already as small as those of late stages in other networks."""
     stem = nn.Conv2d(3, 4, 32, 32)
     plain = nn.Sequential(stem, nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match="choose a CNN"):

@@ -1,4 +1,4 @@
-"""MSTN: centroids of each class matched, but not those of a class that a source lacks."""
+"""MSTN: align the centroids of each class, except classes that a source lacks."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hf_wbc.adaptation.methods.mstn import mstn_loss, update_fading_sums
 from hf_wbc.taxonomy import NUM_CLASSES
 
 MISSING = 3
-"""Of the first source; see `default_info`."""
+"""Class missing from the first source; see `default_info`."""
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (2, 5, 1), (3, 2, 6)])
@@ -39,7 +39,7 @@ def test_nothing_matched_is_zero() -> None:
 
 
 def test_centroids_move_as_the_paper_says_when_classes_are_equally_often_seen() -> None:
-    """theta times the old plus 1 - theta times the batch's, once the sums have settled."""
+    """A centroid becomes theta * old + (1 - theta) * batch once the sums converge."""
     rng, theta = np.random.default_rng(0), 0.7
     member = torch.eye(3, dtype=torch.float64).repeat(2, 1)
     sums, moving = torch.zeros(3, 5, dtype=torch.float64), np.zeros((3, 4))
@@ -88,7 +88,7 @@ def test_the_method_matches_each_source_with_the_corrected_target(
 def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
     make_method, make_info, small, make_batch
 ) -> None:
-    """The target sample that looks like the missing class is pulled nowhere, by that source."""
+    """The source without that class exerts no pull on a target sample that looks like it."""
     only = torch.full((1, NUM_CLASSES), 50)
     only[0, MISSING] = 0
     batch = make_batch((0, 8, 9, 10), num_target=1, domains=(0,) * 4, progress=0.9)
@@ -100,8 +100,8 @@ def test_what_is_taken_for_a_class_that_a_source_lacks_moves_only_the_others(
         method.eval()
         with torch.no_grad():
             small.head.bias.zero_()
-            small.head.bias[MISSING] = 60  # the target is surely of the missing class
-            if not lacks:  # and were it known, the source would have seen it in an earlier batch
+            small.head.bias[MISSING] = 60  # the target is predicted as the missing class
+            if not lacks:  # otherwise an earlier batch of the source would have shown the class
                 method.sums_s[MISSING] = 5.0
         output_s, output_t = method.forward_source_target(batch)
         f_t = output_t.features.detach().requires_grad_()
@@ -131,7 +131,7 @@ def test_the_target_moves_the_classifier(make_method, small, make_batch) -> None
 
 
 def test_centroids_are_saved(make_method, small, make_batch) -> None:
-    """So a run that continues ends in the same bits."""
+    """A resumed run therefore yields bit-identical results."""
     one = make_method("mstn", small).eval()
     one(make_batch())
     other = make_method("mstn", small).eval()

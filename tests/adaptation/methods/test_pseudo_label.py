@@ -1,4 +1,4 @@
-"""Pseudo-labels (Lee 2013), with a threshold on their confidence."""
+"""Pseudo-labels (Lee 2013) with a confidence threshold."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Recipes name fields that exist, and give way to what the user says."""
+"""Config overrides of methods name existing fields, and explicit user settings take precedence."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""SHOT: information maximisation and centroid pseudo-labels under a frozen head (Liang 2020)."""
+"""SHOT (Liang et al. 2020): information maximization and centroid labels under a frozen head."""
 
 import math
 from collections.abc import Callable
@@ -159,7 +159,7 @@ def test_a_resumed_memory_gives_the_same_loss(
 def test_under_label_shift_an_estimated_prior_keeps_the_mix_and_a_uniform_one_destroys_it(
     make_method: Callable[..., Method], small: Any
 ) -> None:
-    """Two classes far apart, 95 to 5, and a model that tells them apart."""
+    """Two well-separated classes, 95 to 5, and a model that distinguishes them."""
     torch.manual_seed(0)
     true = (torch.arange(100) >= 95).long()
     inputs = 0.5 * torch.randn(100, 6)

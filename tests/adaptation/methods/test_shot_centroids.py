@@ -1,4 +1,4 @@
-"""Centroid pseudo-labels (Liang 2020): nearest by cosine, twice, of classes with samples."""
+"""Centroid pseudo-labels (Liang et al. 2020): nearest by cosine, in two rounds."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hf_wbc.adaptation.methods.shot import pseudo_labels
 
 
 def reference_labels(features: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Weighted means, nearest by cosine; means of the labels found, nearest again."""
+    """Assign the nearest weighted mean by cosine, then the nearest mean of the labels found."""
     candidates = np.unique(p.argmax(1))
     centroids = (p.T @ features / p.sum(0)[:, None])[candidates]
     labels = candidates[cdist(features, centroids, "cosine").argmin(1)]

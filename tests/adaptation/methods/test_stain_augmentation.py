@@ -1,4 +1,4 @@
-"""Stain augmentation keeps cells recognisable."""
+"""Stain augmentation keeps cells recognizable."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Strong augmentation is twice the default."""
+"""Strong augmentation doubles the default strengths."""
 
 from dataclasses import asdict, replace
 

@@ -1,4 +1,4 @@
-"""Target statistics need a target, and declare all of the winner's recipe."""
+"""Target statistics need a target and declare the challenge winner's full configuration."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_it_is_the_winners_recipe() -> None:
 
 
 def test_the_target_is_seen_by_the_loader_alone(small, make_batch, make_method) -> None:
-    """A loss of adaptation would move with the target's images."""
+    """An adaptation loss would change with the target images; this loss does not."""
     method = make_method("target_stats", small)
     near, far = make_batch(shift=0.0), make_batch(shift=9.0)
     assert method(near)["loss"].item() == pytest.approx(method(far)["loss"].item())

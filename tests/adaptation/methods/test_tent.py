@@ -1,4 +1,4 @@
-"""TENT: entropy of the target's predictions, by scales and shifts alone (Wang 2021)."""
+"""TENT (Wang et al. 2021): minimize target entropy through normalization scales and shifts only."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +42,7 @@ def test_only_scale_and_shift_of_the_norm_learn(
     small: Any, make_batch: Callable[..., Batch], make_method: Callable[..., Method]
 ) -> None:
     method = make_method("tent", small)
-    for _ in range(2):  # again, as when a run is resumed
+    for _ in range(2):  # twice, as when a run is resumed
         method.start_adapting()
         learning = [name for name, p in method.named_parameters() if p.requires_grad]
         assert learning == ["classifier.norm.weight", "classifier.norm.bias"]

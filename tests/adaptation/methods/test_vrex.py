@@ -1,4 +1,4 @@
-"""V-REx: the variance of the sources' risks (Krueger 2021)."""
+"""V-REx (Krueger et al. 2021): the variance of the source risks."""
 
 from collections.abc import Callable
 from dataclasses import replace

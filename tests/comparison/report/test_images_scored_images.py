@@ -1,4 +1,4 @@
-"""Scored images are those of the sheet, in its classes."""
+"""Scores recomputed from single images match the record, in its classes."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images are shown only where they are at hand and those that the run was scored on."""
+"""Images appear only if available and identical to those on which the run was scored."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The gravest mistakes come first, and a label is doubted only by models that know better."""
+"""The worst mistakes come first, and only better-informed models cast doubt on a label."""
 
 import numpy as np
 import pytest

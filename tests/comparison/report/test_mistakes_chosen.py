@@ -1,4 +1,4 @@
-"""What is drawn in detail is chosen openly: target labels never decide without saying so."""
+"""Runs shown in detail are selected transparently: any use of target labels is stated."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ MakeRun = Callable[..., Path]
 
 
 def history(im: float, source_val: float, other: float | None = None) -> list[dict[str, Any]]:
-    """Two evaluations; the first would be better by every rule, the second is kept."""
+    """Return two evaluations; every rule prefers the first, but the second was kept."""
     rules = {"im": im} if other is None else {"im": im, "snd": other}
     return [
         {

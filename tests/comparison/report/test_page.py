@@ -1,4 +1,4 @@
-"""The page holds all that is said of the runs, loads nothing, and is the same for the same runs."""
+"""The report is complete, self-contained, and identical for identical runs."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ VOID = {"meta", "img", "br", "line", "rect", "circle"}
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, and what is open."""
+    """Collects tags with their attributes, and tracks open tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def runs(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two methods of two seeds, an oracle's row, and a damaged folder."""
+    """Write two methods with two seeds, an oracle row, and a damaged folder."""
     root = tmp_path_factory.mktemp("runs")
     for method, skill in (("source_only", 0.3), ("dann", 0.6)):
         for seed in (0, 1):
@@ -49,7 +49,7 @@ def runs(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares the seconds that a map takes."""
+    """Skip the maps, which take seconds."""
     monkeypatch.setattr(figures, "MAX_MAPPED", 0)
 
 

@@ -1,11 +1,11 @@
-"""A Hub on loopback, for the real clients: commits, LFS, tags, branches, rights, and faults.
+"""A loopback Hub for the real clients: commits, LFS, tags, branches, permissions, and faults.
 
     with LoopbackHub(folder) as hub:
         subprocess.run(command, env={**os.environ, **hub.env("alice", home=folder / "home")})
 
-Everything lies in files under `folder` (see `store`), so that what a killed server or publisher has
-left can be looked at, and served again by another LoopbackHub on the same folder. `python -m
-support.hub_server FOLDER`, with tests/ as the working directory, serves one by hand.
+All state is stored in files under `folder` (see `store`), so that tests can inspect what a killed
+server or publisher left behind, and another LoopbackHub can serve the same folder again. To serve a
+folder manually, run `python -m support.hub_server FOLDER` in tests/.
 """
 
 from support.hub_server.faults import Faults, Gate

@@ -1,4 +1,4 @@
-"""`python -m support.hub_server FOLDER`: serve a folder by hand, until Ctrl-C."""
+"""Serve a folder manually until Ctrl-C: `python -m support.hub_server FOLDER`."""
 
 import sys
 import threading

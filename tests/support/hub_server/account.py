@@ -1,4 +1,4 @@
-"""Accounts and repositories as such: who am I, create, delete, settings, cards, collections."""
+"""Accounts and repository management: whoami, create, delete, settings, cards, collections."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"
 
 
 def route(request: Request) -> "Route | None":
-    """The handler of a request, if it is one of these."""
+    """Return the handler of a request, or None if this module does not serve it."""
     handlers: dict[tuple[str, ...], Callable[..., Answer]] = {
         ("GET", "api", "whoami-v2"): _whoami,
         ("POST", "api", "validate-yaml"): _validate,
@@ -48,7 +48,7 @@ def _whoami(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer
 
 
 def _validate(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    """What of a card's YAML the Hub refuses."""
+    """Report the errors that make the Hub reject a card's YAML."""
     asked = request.json()
     errors = [{"message": message} for message in card_errors(asked["content"], asked["repoType"])]
     answer = {"errors": errors, "warnings": []}
@@ -58,7 +58,7 @@ def _validate(hub: "LoopbackHub", request: Request, token: Token | None) -> Answ
 
 
 def card_errors(content: str, repo_type: str) -> list[str]:
-    """Mistakes in the YAML of a README, as far as they are looked for here."""
+    """Return errors in the YAML of a README, as far as this server checks them."""
     if not content.startswith("---"):
         return ["empty or missing yaml metadata"] if repo_type == "space" else []
     try:
@@ -131,7 +131,7 @@ def _found(hub: "LoopbackHub", plural: str, repo_id: str) -> Repo:
 
 
 def _add_variable(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    """A variable of a Space; the answer is all of them."""
+    """Add a variable to a Space; the response lists all of them."""
     _, plural, owner, name, _ = request.parts
     require_write(token, owner)
     repo = _found(hub, plural, f"{owner}/{name}")
@@ -141,7 +141,7 @@ def _add_variable(hub: "LoopbackHub", request: Request, token: Token | None) -> 
     return Answer(variables)
 
 
-# Collections: a JSON file each, named by its slug
+# Collections: one JSON file each, named after its slug
 
 
 def _create_collection(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
@@ -173,7 +173,7 @@ def _collections(hub: "LoopbackHub", request: Request, token: Token | None) -> A
 
 
 def _collection(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    """GET one, PATCH or DELETE it, and its items."""
+    """GET, PATCH, or DELETE a collection and its items."""
     place = hub.store.root / "collections" / "/".join(request.parts[2:4])
     place = place.with_name(f"{place.name}.json")
     if not place.exists():

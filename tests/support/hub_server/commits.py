@@ -1,4 +1,4 @@
-"""Commits: how each file is to be sent, and the commit itself."""
+"""Commits: the upload mode of each file, and the commit itself."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def route(request: Request) -> "Route | None":
-    """The handler of a request, if it is one of these."""
+    """Return the handler of a request, or None if this module does not serve it."""
     match request.method, request.parts:
         case "POST", ["api", _, _, _, "preupload", _]:
             return _preupload
@@ -46,7 +46,7 @@ def _preupload(hub: "LoopbackHub", request: Request, token: Token | None) -> Ans
 
 
 def _ignored(repo: Repo, revision: str) -> list[str]:
-    """The patterns of the .gitignore there, as far as they are read here."""
+    """Return the .gitignore patterns at a revision, as far as this server supports them."""
     if ".gitignore" not in repo.files(revision):
         return []
     lines = repo.content(revision, ".gitignore").decode().splitlines()

@@ -1,4 +1,4 @@
-"""What goes wrong on demand: statuses, dropped connections, a server that dies at a given byte."""
+"""Fault injection: error statuses, dropped connections, a server that dies at a given byte."""
 
 import re
 import threading
@@ -9,7 +9,7 @@ Action = Callable[[], None]
 
 
 class Cut(ConnectionError):
-    """The connection is to be dropped now."""
+    """Signals that the connection must be dropped now."""
 
 
 @dataclass
@@ -40,14 +40,14 @@ class _Status:
 
 
 class Faults:
-    """The faults that a server is to show. Thread-safe; `clear` mends everything."""
+    """The faults to inject. Thread-safe; `clear` removes all of them."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.clear()
 
     def clear(self) -> None:
-        """No faults from now on; what was counted is forgotten."""
+        """Remove all faults and reset the counters."""
         with self._lock:
             self._statuses: list[_Status] = []
             self._gates: list[Gate] = []
@@ -55,10 +55,10 @@ class Faults:
             self._stays_dead = False
             self._action: Action | None = None
             self.num_bytes = 0
-            """Bytes that came and went since."""
+            """Bytes transferred since the last `clear`, in both directions."""
             self.is_dead = False
             self.quota: int | None = None
-            """Bytes of LFS files that a repository may hold."""
+            """Maximum bytes of LFS files in a repository."""
 
     def answer(
         self,
@@ -70,28 +70,31 @@ class Faults:
         headers: Mapping[str, str] | None = None,
         message: str = "",
     ) -> None:
-        """The next `times` requests whose path matches the regular expression fail."""
+        """Fail the next `times` requests whose path matches the regular expression."""
         with self._lock:
             rule = _Status(method, re.compile(path), status, times, headers or {}, message)
             self._statuses.append(rule)
 
     def hold(self, method: str, path: str) -> Gate:
-        """The next request whose path matches waits before it is acted on."""
+        """Hold the next request whose path matches until the gate is opened."""
         gate = Gate(method, re.compile(path))
         with self._lock:
             self._gates.append(gate)
         return gate
 
     def cut_at(self, num_bytes: int, *, dead: bool = False, action: Action | None = None) -> None:
-        """Drop the connection that carries this byte from now on, in either direction.
+        """Drop the connection that carries the byte `num_bytes` from now, in either direction.
 
-        `dead`: all other connections too, until `clear`. `action` is called before.
+        Args:
+            num_bytes: Bytes to transfer before the cut.
+            dead: Whether to drop all other connections too, until `clear`.
+            action: Called before the cut.
         """
         with self._lock:
             self.num_bytes, self._cut_at = 0, num_bytes
             self._stays_dead, self._action = dead, action
 
-    # What the server asks
+    # Queries by the server
 
     def status_for(self, method: str, path: str) -> _Status | None:
         with self._lock:
@@ -112,7 +115,7 @@ class Faults:
             gate.pass_through()
 
     def room(self, wanted: int) -> int:
-        """How many of `wanted` bytes may pass before the cut; Cut when there are none."""
+        """Return how many of `wanted` bytes may pass before the cut; raise Cut if none may."""
         with self._lock:
             if self.is_dead:
                 raise Cut

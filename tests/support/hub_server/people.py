@@ -1,10 +1,10 @@
-"""Who there is, what their tokens allow, and how the Hub says no."""
+"""Users, the permissions of their tokens, and the Hub's error responses."""
 
 from dataclasses import dataclass, field
 
 
 class Refusal(Exception):
-    """An answer that is an error, with the headers that clients look at."""
+    """An error response, with the headers that clients read."""
 
     def __init__(
         self, status: int, message: str, code: str = "", headers: dict[str, str] | None = None
@@ -16,15 +16,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Token:
-    """A user's token; `role` is read, write or fineGrained."""
+    """A user's token; `role` is read, write, or fineGrained."""
 
     user: str
     role: str
     orgs: tuple[str, ...] = ()
     may_create: bool = True
-    """False for a fine-grained token that may write to existing repositories only."""
+    """False for a fine-grained token that may write only to existing repositories."""
     only: tuple[str, ...] = ()
-    """The repositories that a fine-grained token may write to, where it is not all."""
+    """Repositories that a fine-grained token may write to; empty if not restricted."""
     secret: str = field(default="", repr=False)
 
     @property
@@ -69,12 +69,11 @@ TOKENS = {
         Token("bob", "write", (), secret="hf_bob"),
     )
 }
-"""alice and carol are of the organisation `lab`, bob is a stranger; reader, fine and narrow are
-alice's."""
+"""alice and carol belong to `lab`, bob does not; reader, fine, and narrow are alice's."""
 
 
 def identify(header: str | None) -> Token | None:
-    """The token of a header; None for an anonymous request, Refusal for a wrong token."""
+    """Return the token of a header; None for an anonymous request, Refusal for an invalid token."""
     if not header:
         return None
     token = TOKENS.get(header.removeprefix("Bearer ").strip())
@@ -86,7 +85,7 @@ def identify(header: str | None) -> Token | None:
 def require_read(
     token: Token | None, owner: str, *, private: bool, gated: bool, content: bool
 ) -> None:
-    """Refusal unless the repository may be seen; `content` also asks for gated files."""
+    """Raise Refusal unless the repository is visible; `content` also checks gated files."""
     is_member = token is not None and owner in token.namespaces
     if private and not is_member:
         status = 401 if token is None else 404
@@ -99,7 +98,7 @@ def require_read(
 def require_write(
     token: Token | None, owner: str, repo_id: str = "", *, creating: bool = False
 ) -> None:
-    """Refusal unless the token may write to the owner's repositories, and to that one."""
+    """Raise Refusal unless the token may write to the owner's repositories and to `repo_id`."""
     if token is None:
         raise Refusal(401, "Invalid username or password.")
     if token.role == "read":

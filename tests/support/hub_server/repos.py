@@ -1,4 +1,4 @@
-"""What is in a repository: facts, trees, paths, branches, tags, history."""
+"""Repository contents: metadata, trees, paths, branches, tags, history."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ PLURALS = ("models", "datasets", "spaces")
 
 
 def route(request: Request) -> "Route | None":
-    """The handler of a request, if it is one of these."""
+    """Return the handler of a request, or None if this module does not serve it."""
     match request.method, request.parts:
         case "GET", ["api", plural] if plural in PLURALS:
             return _list
@@ -45,7 +45,7 @@ def route(request: Request) -> "Route | None":
 def readable(
     hub: "LoopbackHub", plural: str, repo_id: str, token: Token | None, *, content: bool = False
 ) -> Repo:
-    """A repository that this token may see; Refusal otherwise, as if it were not there."""
+    """Return a repository that the token may read; else raise Refusal as if it did not exist."""
     repo = hub.store.find(plural, repo_id)
     if repo is None:
         raise Refusal(401 if token is None else 404, "Repository not found", "RepoNotFound")
@@ -59,7 +59,7 @@ def readable(
 def of_request(
     hub: "LoopbackHub", request: Request, token: Token | None, *, write: bool = False
 ) -> Repo:
-    """The repository of /api/PLURAL/org/name/...; Refusal unless the token may read, or write."""
+    """Return the repository of /api/PLURAL/org/name/...; Refusal without read (or write) access."""
     _, plural, owner, name, *_ = request.parts
     repo = readable(hub, plural, f"{owner}/{name}", token, content=not write)
     if write:
@@ -138,7 +138,7 @@ def _tree(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
 
 
 def _page(hub: "LoopbackHub", request: Request, entries: Sequence[Any]) -> Answer:
-    """One page, with the address of the next in the header Link."""
+    """Return one page, with the URL of the next in the Link header."""
     start = int(request.query.get("cursor", ["0"])[0])
     end = start + hub.page_size
     headers = {}

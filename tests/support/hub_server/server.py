@@ -1,4 +1,4 @@
-"""The loopback Hub itself: a server in a thread, its log, and what a client has to set."""
+"""The loopback Hub: a threaded server, its log, and the client's environment."""
 
 import hashlib
 import secrets
@@ -23,7 +23,7 @@ _ROUTES = (account.route, transfer.route, commits.route, repos.route)
 
 @dataclass(frozen=True)
 class Logged:
-    """A request that came."""
+    """A logged request."""
 
     method: str
     target: str
@@ -44,7 +44,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class LoopbackHub:
-    """A Hub on a free port of 127.0.0.1, as long as the `with` lasts."""
+    """A Hub on a free port of 127.0.0.1, which serves until the `with` block ends."""
 
     def __init__(
         self,
@@ -55,17 +55,17 @@ class LoopbackHub:
         xet: bool = False,
         certificate: tuple[Path, Path] | None = None,
     ) -> None:
-        """`certificate`, a PEM file and its key, makes it speak TLS."""
+        """Create the server; `certificate`, a PEM file and its key, enables TLS."""
         self.store, self.faults = Store(root), Faults()
         self.page_size = page_size
-        """Entries of a tree or commits in one answer."""
+        """Number of tree entries or commits per response."""
         self.part_size = part_size
-        """LFS files above it go up in parts of it; None: never in parts."""
+        """LFS files above this size in bytes are uploaded in parts; None disables that."""
         self.xet = xet
-        """Whether it says that it speaks xet; it does not, as a Hub behind a firewall does not."""
+        """Whether to advertise xet. It never works, as for a Hub behind a firewall."""
         self.log: list[Logged] = []
         self.errors: list[str] = []
-        """Tracebacks of mistakes in this server: a test has failed when there are any."""
+        """Tracebacks of errors in this server; any entry fails the test."""
         self._key = self._secret(root)
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.hub = self
@@ -83,7 +83,7 @@ class LoopbackHub:
 
     @staticmethod
     def _secret(root: Path) -> str:
-        """What signs the addresses for uploads; the same after a restart."""
+        """Return the key that signs upload URLs; it survives a restart."""
         place = root / "signing_key"
         root.mkdir(parents=True, exist_ok=True)
         if not place.exists():
@@ -108,9 +108,9 @@ class LoopbackHub:
         self._server.server_close()
 
     def env(self, token: str | None = "alice", *, home: Path) -> dict[str, str]:
-        """What a client's process has to have in its environment; `home` keeps its caches.
+        """Return the environment that a client process needs; `home` holds its caches.
 
-        `token` is alice, reader, fine, carol, bob, any other text for a wrong token, or None.
+        `token` is alice, reader, fine, carol, bob, any other text for an invalid token, or None.
         """
         env = {
             "HF_ENDPOINT": self.url,
@@ -124,11 +124,11 @@ class LoopbackHub:
         return {**env, "HF_TOKEN": f"hf_{token}"} if token else env
 
     def repo(self, repo_type: str, repo_id: str) -> Repo:
-        """A repository, to look at what lies there; `repo_type` is model, dataset or space."""
+        """Return a repository for inspection; `repo_type` is model, dataset, or space."""
         return self.store.repo(f"{repo_type}s", repo_id)
 
     def sent(self, method: str, part: str = "") -> list[str]:
-        """Paths of the requests of a method that hold `part`."""
+        """Return the paths of requests with the given method that contain `part`."""
         return [r.target for r in self.log if r.method == method and part in r.target]
 
     def on_error(self) -> None:
@@ -139,10 +139,10 @@ class LoopbackHub:
         if not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
             self.errors.append(traceback.format_exc())
 
-    # What handlers ask
+    # Used by handlers
 
     def sign(self, path: str) -> str:
-        """An address for an upload that needs no token."""
+        """Sign an upload URL that needs no token."""
         return f"{self.url}{path}?signature={self._signature(path)}"
 
     def require_signature(self, request: Request) -> None:
@@ -156,7 +156,7 @@ class LoopbackHub:
         return hashlib.sha256(f"{self._key} {path}".encode()).hexdigest()[:32]
 
     def answer(self, request: Request) -> Answer:
-        """Refusal for every error that a client has to see."""
+        """Answer a request; raise Refusal for every error that a client should see."""
         path = urlsplit(request.target).path
         header = request.headers.get("authorization")
         known = TOKENS.get((header or "").removeprefix("Bearer "))

@@ -1,12 +1,12 @@
-"""Repositories in files: a commit is a complete list of files, a file is named by its digest.
+"""File-based repositories: a commit lists all of its files, and a digest names each file.
 
 ROOT/datasets/org/name/
     repo.json            visibility, gate, sdk
-    commits/OID.json     parent, title, date, and of each path its digest and size
+    commits/OID.json     parent, title, date, and the digest and size of each path
     refs/heads/main      the id of a commit; refs/tags/v1 likewise
-    blobs/SHA1           small files, by git's digest
+    blobs/SHA1           small files, by git digest
     lfs/SHA256           large files
-    parts/SHA256/00001   what of a multipart upload is there
+    parts/SHA256/00001   received parts of a multipart upload
 """
 
 import hashlib
@@ -36,10 +36,10 @@ class Entry:
 
     path: str
     oid: str
-    """git's SHA-1 of the file, or of its LFS pointer."""
+    """Git SHA-1 of the file, or of its LFS pointer."""
     size: int
     sha256: str | None = None
-    """Of an LFS file."""
+    """SHA-256 of an LFS file."""
 
     @property
     def etag(self) -> str:
@@ -91,7 +91,7 @@ class Repo:
         write_atomically(self.path / "repo.json", json.dumps({**known, **facts}).encode())
 
     def refs(self, kind: str) -> dict[str, str]:
-        """Commit by name; `kind` is heads or tags."""
+        """Return commits by name; `kind` is heads or tags."""
         folder = self.path / "refs" / kind
         files = sorted(f for f in folder.glob("*") if not f.name.startswith("."))
         return {
@@ -109,7 +109,7 @@ class Repo:
         place.unlink()
 
     def resolve(self, revision: str) -> str:
-        """The commit of a branch, a tag or a commit's own id."""
+        """Resolve a branch, a tag, or a commit id to a commit id."""
         for kind in ("heads", "tags"):
             if commit := self.refs(kind).get(revision.removeprefix(f"refs/{kind}/")):
                 return commit
@@ -122,12 +122,12 @@ class Repo:
         return info
 
     def files(self, revision: str) -> dict[str, Entry]:
-        """All files of a revision by path."""
+        """Return all files of a revision by path."""
         found = self.commit_info(self.resolve(revision))["files"]
         return {path: Entry(path, *facts) for path, facts in sorted(found.items())}
 
     def history(self, revision: str) -> Iterator[dict[str, Any]]:
-        """Commits, the newest first, each with its `id`."""
+        """Return commits, newest first, each with its `id`."""
         oid: str | None = self.resolve(revision)
         while oid:
             info = self.commit_info(oid)
@@ -135,7 +135,7 @@ class Repo:
             oid = info["parent"]
 
     def read(self, entry: Entry) -> Path:
-        """Where the bytes of a file lie."""
+        """Return the path of the stored bytes of a file."""
         return self.path / ("lfs" if entry.sha256 else "blobs") / entry.etag
 
     def content(self, revision: str, path: str) -> bytes:
@@ -161,7 +161,7 @@ class Repo:
         author: str,
         parent: str | None = None,
     ) -> str:
-        """Add files, and delete those that are None; Refusal 412 when `parent` is not the head."""
+        """Add files, and delete those that are None; Refusal 412 if `parent` is not the head."""
         with _LOCK:
             heads = self.refs("heads")
             head = heads.get(branch)
@@ -198,7 +198,7 @@ class Store:
         self.root = root
 
     def repo(self, plural: str, repo_id: str) -> Repo:
-        """A repository, there or not; `plural` is models, datasets or spaces."""
+        """Return a repository, which may not exist yet; `plural` is models, datasets, or spaces."""
         return Repo(self.root / plural / repo_id, plural, repo_id)
 
     def find(self, plural: str, repo_id: str) -> Repo | None:
@@ -212,7 +212,7 @@ class Store:
     def create(
         self, plural: str, repo_id: str, *, private: bool, sdk: str | None, author: str
     ) -> Repo:
-        """A new repository with the Hub's own first commit; a Space gets a README with it."""
+        """Create a repository with the Hub's initial commit, which adds a README to a Space."""
         with _LOCK:
             if self.find(plural, repo_id):
                 raise Refusal(409, f"You already created this {plural[:-1]} repo: {repo_id}")

@@ -1,4 +1,4 @@
-"""Bytes: LFS uploads to signed addresses, whole or in parts, and downloads with ETag and Range."""
+"""File transfer: LFS uploads to signed URLs, whole or in parts; downloads with ETag and Range."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def route(request: Request) -> "Route | None":
-    """The handler of a request, if it is one of these."""
+    """Return the handler of a request, or None if this module does not serve it."""
     parts = request.parts[1:] if request.parts[0] in PLURALS else request.parts
     match request.method, parts:
         case "POST", [_, _, "info", "lfs", "objects", "batch"]:
@@ -32,7 +32,7 @@ def route(request: Request) -> "Route | None":
 
 
 def _batch(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    """For each object an address to send it to, or nothing when it is there."""
+    """Return an upload URL for each object, or nothing if it is already stored."""
     is_model = request.parts[0] not in PLURALS
     plural, owner, name = ("models" if is_model else request.parts[0]), *request.parts[-6:-4][:2]
     repo = readable(hub, plural, f"{owner}/{name.removesuffix('.git')}", token)
@@ -107,7 +107,7 @@ def _complete(hub: "LoopbackHub", request: Request, token: Token | None) -> Answ
 
 
 def _resolve(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    """A file of a revision, or a range of it."""
+    """Return a file of a revision, or a range of it."""
     parts = request.parts
     plural = "models"
     if parts[0] in PLURALS:

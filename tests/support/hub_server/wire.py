@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the loopback Hub: requests and answers, bodies as streams, every byte counted."""
+"""HTTP/1.1 for the loopback Hub: requests and responses, streamed bodies, and byte counting."""
 
 import io
 import json
@@ -21,7 +21,7 @@ CHUNK = 65536
 
 @dataclass
 class Request:
-    """One request; the path is split before its parts are decoded: `refs%2Fpr%2F1` is one part."""
+    """A request. The path is split before its parts are decoded: `refs%2Fpr%2F1` is one part."""
 
     method: str
     target: str
@@ -41,7 +41,7 @@ class Request:
         return self.query.get(name, ["false"])[0].lower() in ("true", "1")
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, piece by piece."""
+        """Yield the body in chunks."""
         while self.length > 0:
             piece = self.stream.read(min(CHUNK, self.length))
             if not piece:
@@ -58,13 +58,13 @@ class Request:
 
 @dataclass
 class Answer:
-    """One answer: JSON, bytes, or a part of a file."""
+    """A response: JSON, bytes, or part of a file."""
 
     value: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     file: tuple[Path, int, int] | None = None
-    """Path, offset, number of bytes."""
+    """Path, offset, and number of bytes."""
 
     def body(self) -> bytes:
         if self.value is None:
@@ -82,7 +82,7 @@ class _CountedReads(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
         if not isinstance(self._connection, ssl.SSLSocket):
-            self._connection.recv(1, socket.MSG_PEEK)  # a cut may be ordered while nothing comes
+            self._connection.recv(1, socket.MSG_PEEK)  # a cut may be ordered while idle
         number = self._connection.recv_into(view[: self._faults.room(len(view))])
         self._faults.count(number)
         return number
@@ -107,7 +107,7 @@ class _CountedWrites(io.BufferedIOBase):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads a request, asks `server.hub` for the answer, and writes it."""
+    """Reads a request, asks `server.hub` for the response, and writes it."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def _reset(self) -> None:
-        """Close without a word, as a machine does that lost its network."""
+        """Reset the connection without a response, as when the network fails."""
         with suppress(OSError):
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -149,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
             answer = self.server.hub.answer(request)
         except Refusal as refusal:
             answer = refused(refusal)
-        for _ in request.chunks():  # what a refusal left unread
+        for _ in request.chunks():  # drain what a refused request left unread
             pass
         self._send(answer)
 
@@ -186,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def refused(refusal: Refusal) -> Answer:
-    """An error as the Hub gives it."""
+    """Format an error as the Hub does."""
     headers = {"X-Error-Message": refusal.message, **refusal.headers}
     if refusal.code:
         headers["X-Error-Code"] = refusal.code
