@@ -177,7 +177,7 @@ def unlabelled_scores(
     """
     from scipy.special import softmax
 
-    from hf_wbc.evaluation import target_risk, validators
+    from hf_wbc.evaluation import validators
     from hf_wbc.evaluation.target_risk import dev
     from hf_wbc.evaluation.validators import class_ami, snd
 
