@@ -26,6 +26,7 @@ class ImportanceWeightedMethod(PenaltyMethod):
     limitations = "the target is full of a class that no source has, or is mostly misread at first."
 
     def setup(self, info: TrainingInfo) -> None:
+        """Add the running estimate of the target's priors."""
         super().setup(info)
         present = info.class_counts.sum(0) > 0
         self.priors = RunningPriors(present, self.options.momentum, self.options.pull)

@@ -24,8 +24,7 @@ PATHS = ("/gradio_api/upload", "/upload")
 
 
 class UploadIsolation:
-    """Handle uploads instead of Gradio, with Gradio's own parser, each in a new folder in
-    `root`."""
+    """Handle uploads with Gradio's own parser, each in a new folder in `root`."""
 
     def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
         self.app, self.root = app, root
@@ -39,6 +38,7 @@ class UploadIsolation:
         return Middleware(cls, root=root, max_bytes=max_bytes, total_bytes=total_bytes)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Handle an upload; pass other requests on."""
         is_upload = scope["type"] == "http" and scope["method"] == "POST"
         if not (is_upload and scope["path"] in PATHS):
             await self.app(scope, receive, send)
@@ -117,6 +117,7 @@ class BlockedRoutes:
         return Middleware(cls, prefixes=prefixes)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Answer a blocked request; pass others on."""
         if scope["type"] == "http" and scope["path"].startswith(self.prefixes):
             from starlette.responses import PlainTextResponse
 

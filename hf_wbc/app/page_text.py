@@ -57,7 +57,7 @@ def set_sentences(
     """Describe the conformal prediction set.
 
     Args:
-        answer: The prediction for one cell.
+        prediction: The prediction for one cell.
         alpha: Fraction of sets that may miss the true class; None for a model without sets.
         always: Classes that are in every set because too few of their cells were held out.
 
@@ -151,7 +151,7 @@ def reasons_to_look(
     """The reasons for a person to review a cell, in a few words each; often none.
 
     Args:
-        answer: The prediction for one cell.
+        prediction: The prediction for one cell.
         always: Classes that are in every prediction set; they are not a reason.
         blasts_from: The model's review threshold for myeloblasts, as in the flags of the count.
         shown: Warnings that most cells share and that the page shows once.

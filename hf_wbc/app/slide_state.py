@@ -72,7 +72,7 @@ class Slide:
 
     @property
     def scale(self) -> tuple[float, bool] | None:
-        """um per pixel of the predictions, and whether it is an estimate; None without any."""
+        """Um per pixel of the predictions, and whether it is an estimate; None without any."""
         if not self.cases:
             return None
         prediction = self.cases[0].prediction

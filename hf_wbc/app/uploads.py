@@ -116,9 +116,9 @@ def read_uploads(given: Sequence[UploadedFile], limits: Limits = LIMITS) -> Uplo
 
 
 def shown_name(name: str) -> str:
-    """A file name for display: without folders and control characters, and shortened.
+    r"""A file name for display: without folders and control characters, and shortened.
 
-    >>> shown_name("C:\\\\slides\\\\cell 1.png"), shown_name("a\\x1b[31m/b\\u202egnp.exe")
+    >>> shown_name("C:\\slides\\cell 1.png"), shown_name("a\x1b[31m/b\u202egnp.exe")
     ('cell 1.png', 'b�gnp.exe')
     """
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2] or "unnamed"

@@ -240,9 +240,7 @@ def rank(names: Sequence[str], scores: Floats) -> Ranking:
 
 
 def block_ranks(scores: Floats) -> Floats:
-    """Return ranks (N, K) of scores (N, K) within each row: 1 for the highest; ties share their
-    mean.
-    """
+    """Rank scores (N, K) within each row: 1 for the highest; ties share their mean rank."""
     above = (scores[:, None, :] > scores[:, :, None]).sum(2)
     level = (scores[:, None, :] == scores[:, :, None]).sum(2)
     ranks: Floats = above + (level + 1) / 2

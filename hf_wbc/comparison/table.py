@@ -179,26 +179,32 @@ class ResultRow:
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Source domains."""
         return self.sheet.sources
 
     @property
     def targets(self) -> tuple[str, ...]:
+        """Target domains."""
         return self.sheet.targets
 
     @property
     def domain(self) -> str:
+        """The scored domain."""
         return self.sheet.domain
 
     @property
     def role(self) -> str:
+        """Role of the scored domain: source, target or held out."""
         return self.sheet.role
 
     @property
     def split(self) -> str:
+        """The scored split."""
         return self.sheet.split
 
     @property
     def num_classes(self) -> int:
+        """Number of classes scored."""
         return self.sheet.num_classes
 
     @property

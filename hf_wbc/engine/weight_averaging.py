@@ -213,18 +213,22 @@ class EmaAverager:
 
     @property
     def module(self) -> Classifier:
+        """The classifier with the averaged weights."""
         return self._average.classifier
 
     def update_parameters(self, classifier: Classifier) -> None:
+        """Add the weights after an optimizer step."""
         self._average.update(classifier)
 
     def after_evaluation(self, source_val_loss: float) -> None:
         """Ignore the loss."""
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint."""
         return self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of a checkpoint."""
         self._average.load_state_dict(dict(state))
 
 
@@ -256,6 +260,7 @@ class SwadAverager:
 
     @property
     def module(self) -> Classifier:
+        """The classifier with the averaged weights."""
         return self._module
 
     @property
@@ -264,18 +269,22 @@ class SwadAverager:
         return self._valley.ended
 
     def update_parameters(self, classifier: Classifier) -> None:
+        """Add the weights after an optimizer step."""
         if not self.ended:
             self._valley.add(_tensors(classifier, self._names))
 
     def after_evaluation(self, source_val_loss: float) -> None:
+        """Pass on the validation loss of the window that ends."""
         if not self.ended:
             self._valley.close_window(source_val_loss)
             self._show()
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint."""
         return self._valley.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of a checkpoint."""
         self._valley.load_state_dict(state, _tensors(self._module, self._names))
         self._show()
 

@@ -214,8 +214,7 @@ def evaluate_criteria(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
         - `correlation`: Spearman correlation with the oracle; None if there is nothing to rank.
         - `row`, `step`: the evaluation that the rule chooses among `rows`; the earliest if tied.
         - `score`, `regret`: the oracle score of the choice, and its gap to the best one.
-        - `num_evaluations`: number of evaluations with a value; a rule that lacks some may miss the
-          best.
+        - `num_evaluations`: number of evaluations with a value.
 
     Raises:
         ValueError: If no evaluation has an oracle score.

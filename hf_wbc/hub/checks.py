@@ -136,7 +136,6 @@ def _members(file: Path | bytes) -> list[str]:
 
 def _with_metadata(files: Mapping[str, Path | bytes]) -> Iterator[str]:
     """Images with EXIF, XMP, comments or text."""
-
     from PIL import Image, UnidentifiedImageError
 
     for path, file in files.items():

@@ -155,8 +155,7 @@ class HubPublisher:
         )
 
     def _choose_tag(self, publication: Publication, remote: RemoteRepository) -> Publication:
-        """The publication under the requested tag, a tag of the head with this content, or the
-        next one."""
+        """Pin the publication to the requested tag, a tag of the same head, or the next one."""
         if publication.tag is not None:
             return publication.pinned(publication.tag)
         at_head = [tag for tag, commit in remote.tags.items() if commit == remote.head]

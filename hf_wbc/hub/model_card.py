@@ -1,6 +1,7 @@
 """The card of a published model, from its run's record: what it is, scored where, chosen how.
 
-The tables of a model card; every number is from the run's record."""
+The tables of a model card; every number is from the run's record.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

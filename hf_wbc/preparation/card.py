@@ -1,5 +1,4 @@
-"""Write the README.md of a prepared dataset: metadata for `datasets` and the Hub, text for
-people."""
+"""Write the README.md of a prepared dataset: metadata for `datasets`, and text for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -78,8 +78,7 @@ def _blur(images: Floats) -> Floats:
 
 
 def _anchors(thumbnails: NDArray[np.uint8]) -> tuple[Floats, Floats, Ints, Ints]:
-    """Return patches (A, D) of zero mean and unit norm, means (A,), owners (A,) and places (A,
-    2)."""
+    """Return normalized patches (A, D), means (A,), owners (A,) and places (A, 2)."""
     found = [
         _anchors_of(thumbnails[start : start + _BLOCK].astype(np.float32), start)
         for start in range(0, len(thumbnails), _BLOCK)

@@ -144,8 +144,7 @@ def _class(source: ArchiveSpec, entry: Entry) -> str:
 
 
 def _two_labels(source: ArchiveSpec, rows: Mapping[int, Row]) -> dict[int, str]:
-    """Find images, by position, whose pixels occur under several labels without a declared
-    fault."""
+    """Find images, by position, whose pixels have several labels without a declared fault."""
     by_pixels: dict[str, list[int]] = {}
     for place, row in rows.items():
         by_pixels.setdefault(row.pixel_sha256, []).append(place)

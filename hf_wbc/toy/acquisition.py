@@ -3,7 +3,8 @@
 Three laboratories' stains and cameras, as numbers.
 
 The numbers were read off real images of the first two laboratories; the third is a guess at a
-sharp, warm slide scanner of low contrast."""
+sharp, warm slide scanner of low contrast.
+"""
 
 from dataclasses import dataclass
 

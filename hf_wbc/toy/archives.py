@@ -6,7 +6,8 @@ that the bytes depend neither on the number of processes nor on the size of the 
 Whom the three toy laboratories take after: priors, and how an archive is laid out and named.
 
 A toy archive has the layout, the format and the names of the one it stands for, so that the same
-dataset script reads it. The numbers in its names start where no real archive's do."""
+dataset script reads it. The numbers in its names start where no real archive's do.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping

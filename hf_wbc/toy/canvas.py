@@ -4,7 +4,8 @@ Everything is drawn in um on this one lattice and only afterwards sampled at a s
 that 25 um mean the same in every domain. A plane holds the amount of one dye; light is absorbed
 by their sum (Beer and Lambert), which is why a stain is a matrix and not a colour.
 
-Outlines: signed distances in um, positive inside, of what a smear is made of."""
+Outlines: signed distances in um, positive inside, of what a smear is made of.
+"""
 
 from enum import IntEnum
 
@@ -41,7 +42,7 @@ def blank(num_px: int) -> Plane:
 
 
 def axes_um(num_px: int, px_per_um: float = PX_PER_UM) -> tuple[Plane, Plane]:
-    """x (1, n) and y (n, 1) of the pixel centres, in um from the middle of a square."""
+    """X (1, n) and y (n, 1) of the pixel centres, in um from the middle of a square."""
     line = ((np.arange(num_px) + 0.5 - num_px / 2) / px_per_um).astype(np.float32)
     return line[None, :], line[:, None]
 

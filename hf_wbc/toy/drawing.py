@@ -6,7 +6,8 @@ nucleoli, and the granules that lie over it. Outlines are smooth, and drawn on a
 Nuclei as unions of discs along a spine, in units of the cell's radius.
 
 One family leads from the myelocyte's oval over the kidney to the band: an arc whose span grows as
-its thickness shrinks. Lobes are thick stretches of a spine that a strand joins."""
+its thickness shrinks. Lobes are thick stretches of a spine that a strand joins.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
