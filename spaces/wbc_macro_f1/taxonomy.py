@@ -1,8 +1,9 @@
-"""The eleven classes of "Help a hematologist out!" (2022), in the challenge's own order.
+"""The eleven classes of "Help a hematologist out!" (2022), in the order of the challenge.
 
 The order is part of the contract: a class id in any dataset, model or table of this project is the
-index into `NAMES`. `maturation` counts the stages of neutrophil granulopoiesis, from the myeloblast
-(1) to the segmented neutrophil (6); every other class is a mature end point of its lineage.
+index into `NAMES`. `maturation` numbers the stages of neutrophil granulopoiesis, from the
+myeloblast (1) to the segmented neutrophil (6). Every other class is a mature end point of its
+lineage.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from enum import IntEnum
 from .text import did_you_mean
 
 UNLABELED = -1
+"""Class id of unlabeled cells."""
 
 
 @dataclass(frozen=True)
 class CellClass:
-    """One class: its name, its lineage and, in the neutrophil line, its stage (1 to 6)."""
+    """A class with its name, its lineage and, in the neutrophil line, its stage (1 to 6)."""
 
     name: str
     lineage: str
@@ -35,12 +37,14 @@ CLASSES = (
     CellClass("monocyte", "monocytic"),
     CellClass("lymphocyte_typical", "lymphoid"),
 )
+"""All classes, in the order of their ids."""
 NAMES = tuple(cell.name for cell in CLASSES)
+"""Names of the classes, in the order of their ids."""
 NUM_CLASSES = len(CLASSES)
 
 
 class Relation(IntEnum):
-    """How far a predicted class lies from the true one; higher is a graver confusion."""
+    """Distance of a predicted class from the true class; higher is a more serious confusion."""
 
     SAME = 0
     ONE_STEP = 1
@@ -49,17 +53,29 @@ class Relation(IntEnum):
 
 
 def class_id(name: str) -> int:
-    """The id of a class name; ValueError names the nearest known name."""
+    """Return the id of a class name.
+
+    Raises:
+        ValueError: If the name is unknown; the message suggests the most similar name.
+    """
     if name in NAMES:
         return NAMES.index(name)
     raise ValueError(f"unknown class {name!r}; {did_you_mean(name, NAMES)}")
 
 
 def relation(true: int, predicted: int) -> Relation:
-    """The relation of two class ids: the same, one maturation step, the same lineage, or neither.
+    """Return the relation of two class ids.
 
-    >>> relation(class_id("myelocyte"), class_id("metamyelocyte")).name
-    'ONE_STEP'
+    The classes are the same, one maturation step apart, in the same lineage, or in different
+    lineages.
+
+    Args:
+        true: Id of the true class.
+        predicted: Id of the predicted class.
+
+    Examples:
+        >>> relation(class_id("myelocyte"), class_id("metamyelocyte")).name
+        'ONE_STEP'
     """
     a, b = CLASSES[true], CLASSES[predicted]
     if true == predicted:
