@@ -83,9 +83,10 @@ def shot_loss(
     Returns:
         The loss (), and its unweighted terms `entropy`, `concentration` and `pseudo`.
     """
+    p = logits.softmax(1)  # before the entropy: gradients add up in this order, bit for bit
     terms = {
         "entropy": entropy(logits).mean(),
-        "concentration": prior_divergence(all_gather_batch(logits.softmax(1)), prior),
+        "concentration": prior_divergence(all_gather_batch(p), prior),
         "pseudo": nn.functional.cross_entropy(logits, labels),
     }
     loss = terms["entropy"] + diversity * terms["concentration"] + beta * terms["pseudo"]
