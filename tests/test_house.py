@@ -34,6 +34,17 @@ def test_a_file_is_one_idea_with_a_docstring(path: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
+def test_file_names_are_unique_apart_from_a_command_and_its_room() -> None:
+    rooms: dict[str, list[str]] = {}
+    for path in PYTHON_FILES:
+        if path.is_relative_to(ROOT / "tests") or path.is_relative_to(ROOT / "spaces"):
+            continue
+        if path.name != "__init__.py":
+            rooms.setdefault(path.name, []).append(path.parent.name)
+    repeated = {name: found for name, found in rooms.items() if len(found) > 1}
+    assert not {k: v for k, v in repeated.items() if len(v) > 2 or "cli" not in v}
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys; from hf_wbc.cli.main import COMMANDS, load_command\n"

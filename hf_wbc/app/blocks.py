@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from hf_wbc.app.about import about_html
-from hf_wbc.app.api import add_endpoints
 from hf_wbc.app.domains_tab import domains_tab
+from hf_wbc.app.endpoints import add_endpoints
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab

@@ -16,7 +16,7 @@ from hf_wbc import __version__
 from hf_wbc.audit.composition import class_counts, group_by_domain, prior_distances
 from hf_wbc.audit.leaks import shared_between
 from hf_wbc.audit.measure import FolderReading
-from hf_wbc.audit.run import Audit
+from hf_wbc.audit.run_audit import Audit
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.plots.html import data_uri, render_page

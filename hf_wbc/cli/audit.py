@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from hf_wbc.audit.measure import Folder
-    from hf_wbc.audit.run import Audit
+    from hf_wbc.audit.run_audit import Audit
 
 FOUND = 3
 """Exit status for undeclared findings; 1 is an error, 2 a wrong command line."""
@@ -41,7 +41,7 @@ def audit(
     """
     from hf_wbc.audit.measure import open_folders, read_folder
     from hf_wbc.audit.report import check_output_folder, write_audit
-    from hf_wbc.audit.run import run_audit
+    from hf_wbc.audit.run_audit import run_audit
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.records import atomic_replace
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from hf_wbc.comparison.collect import Collection, Problem, Run
 from hf_wbc.comparison.predictions import BootstrapScores, bootstrap_setting, read_predictions
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow, result_rows
 from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
 from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
-from hf_wbc.comparison.table import EvalSetting, ResultRow, result_rows
 from hf_wbc.text import did_you_mean
 
 BASELINE = "source_only"

@@ -13,9 +13,9 @@ from typing import Any
 
 from hf_wbc.comparison.compare import Comparison
 from hf_wbc.comparison.document import Section, Strong, Table
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import EvalSetting, ResultRow
 from hf_wbc.records import atomic_replace
 
 _SIGNS = {

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hf_wbc.comparison.collect import Problem, Run
+from hf_wbc.comparison.result_table import EvalSetting
 from hf_wbc.comparison.statistics import Floats, Scoring, resampled_macro_f1
-from hf_wbc.comparison.table import EvalSetting
 from hf_wbc.records import RunFolder
 
 Columns = dict[str, NDArray[Any]]

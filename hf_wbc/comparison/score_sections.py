@@ -18,8 +18,8 @@ from hf_wbc.comparison.document import (
     three_decimals,
     with_arrow,
 )
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import EvalSetting, ResultRow
 from hf_wbc.evaluation.model_selection import RULES
 
 SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))

@@ -20,9 +20,9 @@ from hf_wbc.comparison.document import (
     three_decimals,
 )
 from hf_wbc.comparison.reference_scores import CHALLENGE, PARTICIPANTS
+from hf_wbc.comparison.result_table import EvalSetting
 from hf_wbc.comparison.score_sections import cost_section, heading, score_sections
 from hf_wbc.comparison.selection_rules import ORDER, AmongRunsRegret, WithinRunRegret, mean
-from hf_wbc.comparison.table import EvalSetting
 from hf_wbc.taxonomy import NAMES
 
 BOOTSTRAP = (

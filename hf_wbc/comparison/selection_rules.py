@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from hf_wbc.comparison.collect import Run
-from hf_wbc.comparison.table import EvalSetting, ResultRow
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.evaluation.model_selection import RULES, evaluate_criteria
 
 Candidate = tuple[ResultRow, Run]

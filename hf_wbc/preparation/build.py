@@ -18,7 +18,7 @@ from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
-from hf_wbc.preparation.card import CardFacts, write_card
+from hf_wbc.preparation.dataset_card import CardFacts, write_card
 from hf_wbc.preparation.duplicates import Duplicates, find_duplicates, keep_together
 from hf_wbc.preparation.listing import EntryList, list_entries
 from hf_wbc.preparation.rows import Row, Selection, image_ids_sha256, select

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.result_table import result_rows
 from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
-from hf_wbc.comparison.table import result_rows
 
 MakeRun = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import pytest
 
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.compare import compare
-from hf_wbc.comparison.table import result_rows
+from hf_wbc.comparison.result_table import result_rows
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 

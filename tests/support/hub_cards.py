@@ -24,7 +24,7 @@ from hf_wbc.hub.publish_comparison import comparison_publication
 from hf_wbc.hub.publish_dataset import published_card
 from hf_wbc.hub.publish_space import with_model
 from hf_wbc.models.exposure import Exposure
-from hf_wbc.preparation.card import CardFacts, write_card
+from hf_wbc.preparation.dataset_card import CardFacts, write_card
 from hf_wbc.shipped import shipped
 
 INPUTS = Path(__file__).parent / "card_inputs"

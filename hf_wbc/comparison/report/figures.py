@@ -27,7 +27,7 @@ from hf_wbc.comparison.report.mistakes import (
     label_suspects,
     worst_mistakes,
 )
-from hf_wbc.comparison.table import EvalSetting, ResultRow
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.evaluation.selective import risk_coverage
 from hf_wbc.plots.html import Picture, picture

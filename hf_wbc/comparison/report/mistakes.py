@@ -16,7 +16,7 @@ import numpy as np
 from hf_wbc.comparison.collect import Run
 from hf_wbc.comparison.compare import labels
 from hf_wbc.comparison.report.images import Floats, Ids, ScoredImages
-from hf_wbc.comparison.table import ResultRow
+from hf_wbc.comparison.result_table import ResultRow
 from hf_wbc.evaluation.model_selection import RULES
 from hf_wbc.taxonomy import NUM_CLASSES, Relation, relation
 

@@ -7,9 +7,9 @@ from statistics import fmean
 from hf_wbc.comparison.compare import Comparison, ComparisonFamily
 from hf_wbc.comparison.report.figures import ReportSection
 from hf_wbc.comparison.report.mistakes import BY_LABELS
+from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.selection_rules import AmongRunsRegret, WithinRunRegret
 from hf_wbc.comparison.statistics import Difference
-from hf_wbc.comparison.table import EvalSetting, ResultRow
 
 BLAST_RATE = "0.1"
 """Fraction of the cells that are sent to review."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.report.mistakes import ChosenRuns, choose_runs, values_of
-from hf_wbc.comparison.table import result_rows
+from hf_wbc.comparison.result_table import result_rows
 
 MakeRun = Callable[..., Path]
 

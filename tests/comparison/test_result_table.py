@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.table import ResultRow, result_rows
+from hf_wbc.comparison.result_table import ResultRow, result_rows
 from hf_wbc.taxonomy import NAMES, Relation, relation
 
 MakeRun = Callable[..., Path]
