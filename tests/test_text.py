@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from hf_wbc.text import csv_rows, did_you_mean, shorten_list
+from hf_wbc.text import csv_rows, did_you_mean, duration, shorten_list
 
 
 def read(data: bytes) -> list[tuple[int, dict[str, str]]]:
@@ -53,3 +53,7 @@ def test_an_unknown_name_gets_the_closest_known_name(
     name: str, known: Iterable[str], hint: str
 ) -> None:
     assert did_you_mean(name, known) == hint
+
+
+def test_a_length_of_time_is_rounded_as_people_do() -> None:
+    assert duration(59.6) == "60 s"

@@ -1,4 +1,4 @@
-"""Terminal output of long operations: progress bars, evaluation lines and a table of results."""
+"""Output of long operations: progress bars or lines, evaluation lines and a table of results."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +20,14 @@ from rich.progress import (
 from rich.table import Table
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.progress_lines import progress_lines
 
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Draw a progress bar for each stage.
+    """Draw a progress bar for each stage; without a terminal, write a line every 30 seconds.
+
+    Only the main process writes, on stderr.
 
     Yields:
         A function to call with the name of a stage, the number of items done, and the total.
@@ -32,9 +35,16 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    is_main = os.environ.get("RANK", "0") == "0"
+    if os.environ.get("RANK", "0") != "0":
+        yield lambda stage, done, total: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        with progress_lines() as lines:
+            yield lines.report
+        return
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=not is_main) as progress:
+    with Progress(*columns, console=console) as progress:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in bars:

@@ -37,7 +37,7 @@ REMEDIES = {
 
 def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) -> None:
     """Print one row per method, network and direction, with the state of its seeds."""
-    from hf_wbc.study.plan import duration
+    from hf_wbc.text import duration
 
     keys = [
         (r.direction, r.network, r.asked.model.inputs, r.asked.eval.selection, r.asked.adapt.method)
@@ -118,7 +118,7 @@ class StudyDisplay:
 
     def _print(self, event: "Event", stand: "RunProgress") -> None:
         """Print a permanent line for a run that has started or ended."""
-        from hf_wbc.study.plan import duration
+        from hf_wbc.text import duration
 
         is_start = event.kind == "started"
         if is_start and self.console.is_terminal:
@@ -139,7 +139,7 @@ class StudyDisplay:
         return f"[{self.standing.num_before + self.standing.num_over:>{len(str(of))}}/{of}]"
 
     def _remaining(self) -> str:
-        from hf_wbc.study.plan import duration
+        from hf_wbc.text import duration
 
         left = self.standing.remaining_s()
         return "time left not known yet" if left is None else f"about {duration(left)} left"

@@ -18,6 +18,7 @@ from hf_wbc.engine.features import features_path
 from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.records import RunFolder, digest, read_json
+from hf_wbc.text import duration
 
 State = Literal["finished", "unfinished", "new", "failed", "refused"]
 """State of a run; `refused` means that its configuration, data or model cannot be used."""
@@ -246,22 +247,6 @@ def describe_estimate(
     if num := max((run.num_to_embed for run in runs), default=0):
         lines.append(f"not in the estimate: {num:,} images or more that are still to be embedded")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for display.
-
-    Examples:
-        >>> duration(42), duration(600), duration(4000), duration(200_000)
-        ('42 s', '10 min', '1 h 07 min', '2 d 7 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def _per_step(config: Mapping[str, Any], num_processes: int) -> int:

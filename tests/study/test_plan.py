@@ -11,7 +11,6 @@ from hf_wbc.study.plan import (
     CostEstimator,
     PlannedRun,
     describe_estimate,
-    duration,
     plan,
     read_records,
     total_cost,
@@ -117,7 +116,3 @@ def test_the_launch_says_how_many_processes_it_starts() -> None:
     )
     with pytest.raises(ValueError, match="num_processes=NUMBER"):
         parse_launch(["multi_gpu"])
-
-
-def test_a_length_of_time_is_rounded_as_people_do() -> None:
-    assert duration(59.6) == "60 s"
