@@ -91,6 +91,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def toy_archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the smallest toy archives by source, drawn once."""
+    from hf_wbc.toy.archives import draw_archives
+
+    return draw_archives(tmp_path_factory.mktemp("toy"), seed=0, size="tiny", num_proc=1)
+
+
 def write_domain(
     path: Path,
     name: str = "toy_a",

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "matplotlib")
+ROOMS = {"dataset_scripts": "dataset_scripts", "spaces": "spaces"}
+"""Folders whose tests are not about a room of `hf_wbc`."""
 PYTHON_FILES = sorted(
     path
     for folder in ("hf_wbc", "dataset_scripts", "spaces", "tests")
@@ -43,6 +45,24 @@ def test_file_names_are_unique_apart_from_a_command_and_its_room() -> None:
             rooms.setdefault(path.name, []).append(path.parent.name)
     repeated = {name: found for name, found in rooms.items() if len(found) > 1}
     assert not {k: v for k, v in repeated.items() if len(v) > 2 or "cli" not in v}
+
+
+def test_tests_mirror_the_rooms_by_name() -> None:
+    """`hf_wbc/room/module.py` is tested by `tests/room/test_module*.py`."""
+    astray = []
+    for path in (ROOT / "tests").glob("*/**/test_*.py"):
+        room = path.parent.relative_to(ROOT / "tests")
+        folders = (ROOT / ROOMS.get(str(room), f"hf_wbc/{room}"), ROOT / "tests/support")
+        subject = path.stem.removeprefix("test_") + "_"
+        names = [each.stem for folder in folders for each in folder.iterdir()]
+        if not any(subject.startswith(f"{name}_") for name in names if name != "__init__"):
+            astray.append(str(path.relative_to(ROOT)))
+    assert not astray, f"name these after the modules that they test: {astray}"
+
+
+def test_no_test_loads_a_file_by_its_path() -> None:
+    loading = "spec_from_" + "file_location"
+    assert not [path for path in PYTHON_FILES if loading in path.read_text()]
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -1,30 +1,21 @@
 """Losses that couple samples use the whole batch, however many processes share it."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.method_gradients import all_gradients
 from torch import Tensor
 
 from hf_wbc.adaptation import method_names
 from hf_wbc.adaptation.losses import all_gather_batch
 
-SCRIPT = Path(__file__).with_name("gradients.py")
-
-
-def script() -> ModuleType:
-    """Import the script as a module, for the single-process reference."""
-    spec = importlib.util.spec_from_file_location("gradients", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+TESTS = Path(__file__).resolve().parents[1]
+SCRIPT = (sys.executable, "-m", "support.method_gradients")
 
 
 def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
@@ -32,7 +23,8 @@ def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
     out, rendezvous = folder / "out", folder / "rendezvous"
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(out), str(rendezvous), str(rank), str(world)],
+            [*SCRIPT, str(out), str(rendezvous), str(rank), str(world)],
+            cwd=TESTS,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE, text=True,
         )
@@ -49,7 +41,7 @@ def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], ...]:
-    return script().all_gradients(), by_processes(2, tmp_path_factory.mktemp("gradients"))
+    return all_gradients(), by_processes(2, tmp_path_factory.mktemp("gradients"))
 
 
 @pytest.mark.parametrize("name", method_names())

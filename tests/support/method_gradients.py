@@ -1,27 +1,21 @@
 """Gradients of every method, whole or as one process's share; run by `test_losses_gather.py`.
 
-Usage: python gradients.py OUT RENDEZVOUS RANK WORLD
+Usage: python -m support.method_gradients OUT RENDEZVOUS RANK WORLD
 """
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from support.small_methods import Convolutional, Small, default_info, draw_batch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from hf_wbc.adaptation import load_method, method_names
 from hf_wbc.data.batch import Batch, DomainView, TargetBatch
-
-spec = importlib.util.spec_from_file_location("shared", Path(__file__).with_name("conftest.py"))
-assert spec and spec.loader
-shared = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(shared)
 
 WITHOUT_DRAWS = {"mic": {"ratio": 0.0}, "mixstyle": {"p": 0.0}}
 """Options that disable random draws, which each process makes only for its own samples."""
@@ -38,13 +32,13 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
     """Return each phase's gradients after two batches, and its loss averaged over processes."""
     found = load_method(name)
     torch.manual_seed(0)
-    classifier = shared.Convolutional() if found.needs.images else shared.Small()
+    classifier = Convolutional() if found.needs.images else Small()
     for norm in classifier.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.eval()
             norm.train = lambda mode=True, norm=norm: norm  # each process has its own statistics
     method = found(classifier, found.parse(WITHOUT_DRAWS.get(name, {})))
-    method.setup(shared.default_info())
+    method.setup(default_info())
     method.train()
     for phase in range(1 + (found.adapt_passes > 0)):
         if phase:
@@ -54,7 +48,7 @@ def phase_gradients(name: str, rank: int, world: int) -> Iterator[tuple[str, Ten
         wrapped = DistributedDataParallel(method) if world > 1 else method
         for seed in (0, 1):
             labels, images = (0, 3, 8, 9, 10, 8, 8, 3), found.needs.images
-            batch = shared.draw_batch(labels, seed=seed, images=images)
+            batch = draw_batch(labels, seed=seed, images=images)
             target = share(batch.target, rank, world)
             part: Batch | TargetBatch = TargetBatch(target=target, progress=0.5, epochs=5.0)
             if not phase:
