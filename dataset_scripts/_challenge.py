@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from hf_wbc.preparation.listing import listing
-from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.taxonomy import NAMES, class_id
 from hf_wbc.text import csv_rows, shorten_list
 
@@ -34,7 +34,7 @@ def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
 
     Raises:
         ValueError: If an image occurs twice, a class is unknown, Label and LabelID disagree, or
-            metadata.csv leaves images of the dataset unlabelled.
+            metadata.csv leaves images of the dataset unlabeled.
     """
     if _is_metadata(data):
         listed = read_metadata(data, name).get(dataset, {})
@@ -173,10 +173,10 @@ def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
         ),
         um_per_px=1 / 11.52,
         image_id=_IMAGE_ID,
-        labels={name: name for name in NAMES} if truth else {UNLABELLED: UNLABELLED},
+        labels={name: name for name in NAMES} if truth else {UNLABELED_CODE: UNLABELED_CODE},
         walk=partial(_walk, part, truth),
-        archive_counts={} if truth else {UNLABELLED: part.num_images},
-        used_counts={} if truth else {UNLABELLED: part.num_images},
+        archive_counts={} if truth else {UNLABELED_CODE: part.num_images},
+        used_counts={} if truth else {UNLABELED_CODE: part.num_images},
         num_images=part.num_images,
         frame_px=frozenset({(288, 288)}),
         notes=(
@@ -212,7 +212,7 @@ def _walk(part: Part, truth: Mapping[str, str] | None, archive: ReadableArchive)
                         "labels; mend one of them"
                     )
     return (
-        Entry(members[image_id], image_id, truth[image_id] if truth else UNLABELLED)
+        Entry(members[image_id], image_id, truth[image_id] if truth else UNLABELED_CODE)
         for image_id in sorted(members)
     )
 

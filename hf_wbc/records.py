@@ -22,8 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-RECORD_VERSION = 1
-"""Version of the format of `record.json`."""
+RECORD_VERSION = 2
+"""Version of the format of `record.json`; older versions are read too (`upgrade_record`)."""
+_RENAMED_KEYS = {
+    "misfit": "label_shift_ks",
+    "misfit_limit": "label_shift_ks_limit",
+    "num_unlabelled": "num_unlabeled",
+}
+"""Keys of numbers in records of version 1 -> today's keys."""
 
 
 class BusyError(ValueError):
@@ -119,6 +125,50 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     return values
 
 
+def upgrade_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record in today's format.
+
+    The configuration is left as it was recorded: `TrainConfig.from_record` reads every form of it.
+
+    Raises:
+        ValueError: If a newer hf_wbc wrote the record, or if it has no valid version; the message
+            starts with "has version".
+    """
+    version = record.get("version")
+    if not isinstance(version, int) or not 1 <= version <= RECORD_VERSION:
+        is_newer = isinstance(version, int) and version > RECORD_VERSION
+        remedy = "update hf_wbc" if is_newer else "use the hf_wbc that wrote it"
+        raise ValueError(
+            f"has version {version!r}, but this hf_wbc reads 1 to {RECORD_VERSION}; {remedy}"
+        )
+    if version == RECORD_VERSION:
+        return dict(record)
+    found: dict[str, Any] = {**_rename_keys(record), "version": RECORD_VERSION}
+    selection = found.get("selection")
+    if isinstance(selection, dict) and selection.get("sees") == "unlabelled target":
+        selection["sees"] = "unlabeled target"
+    if isinstance(history := found.get("history"), list):
+        found["history"] = [upgrade_history_row(row) for row in history]
+    return found
+
+
+def upgrade_history_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one evaluation of a run with today's keys."""
+    return {"unlabeled" if name == "unlabelled" else name: value for name, value in row.items()}
+
+
+def _rename_keys(value: Any) -> Any:
+    """Return JSON values in which the keys of numbers have today's names, at any depth."""
+    if isinstance(value, list):
+        return [_rename_keys(each) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name if isinstance(each, Mapping) else _RENAMED_KEYS.get(name, name): _rename_keys(each)
+        for name, each in value.items()
+    }
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run."""
@@ -141,7 +191,9 @@ class RunFolder:
         if run.config.exists():
             found = read_json(run.config, run.remedy)
             if digest(found.get("identity", {})) != run.path.name:
-                raise ValueError(f"{run.config} is of another run than its folder; {run.remedy}")
+                raise ValueError(
+                    f"{run.config} belongs to another run than its folder; {run.remedy}"
+                )
         return run
 
     @contextmanager
@@ -252,7 +304,7 @@ class RunFolder:
             return []
         try:
             lines = self.history.read_text().split("\n")
-            return [json.loads(line) for line in lines[:-1]]
+            return [upgrade_history_row(json.loads(line)) for line in lines[:-1]]
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.history} is damaged: {error}; {self.remedy}") from error
 
@@ -276,15 +328,13 @@ class RunFolder:
         remove(self.failure)
 
     def read_record(self) -> dict[str, Any]:
-        """Return the record of a finished run.
+        """Return the record of a finished run, in today's format.
 
         Raises:
-            ValueError: If the record is missing, damaged, or of another version.
+            ValueError: If the record is missing, damaged, or of a newer version.
         """
         record = read_json(self.record, self.remedy)
-        if record.get("version") != RECORD_VERSION:
-            raise ValueError(
-                f"{self.record} has version {record.get('version')!r}, this hf_wbc reads "
-                f"{RECORD_VERSION}; use the hf_wbc that wrote it"
-            )
-        return record
+        try:
+            return upgrade_record(record)
+        except ValueError as error:
+            raise ValueError(f"{self.record} {error}") from None

@@ -1,5 +1,6 @@
 """A run folder is complete, or its damage is reported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hf_wbc.records import RunFolder, atomic_replace, digest
+from hf_wbc.records import RECORD_VERSION, RunFolder, atomic_replace, digest, write_json
 
 
 def started(root: Path, identity: dict[str, Any]) -> RunFolder:
@@ -75,7 +76,9 @@ def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None
     [
         ("{", "is damaged"),
         ("[]", "not a JSON object"),
-        ('{"version": 99}', "has version 99"),
+        ('{"version": 99}', "has version 99, but this hf_wbc reads 1 to 2; update hf_wbc"),
+        ('{"version": "x"}', "has version 'x', .*; use the hf_wbc that wrote it"),
+        ("{}", "has version None"),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -83,6 +86,39 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str, message: str) -> N
     run.record.write_text(text)
     with pytest.raises(ValueError, match=message):
         run.read_record()
+
+
+def test_a_record_of_version_1_is_read_in_todays_form(tmp_path: Path) -> None:
+    run = started(tmp_path, {})
+    shift = {"em": {"misfit": 0.2, "misfit_limit": 0.1}}
+    old = {
+        "version": 1,
+        "selection": {"rule": "im", "sees": "unlabelled target"},
+        "results": {"unlabelled": {"test": {"num_unlabelled": 3}}, "misfit": {"test": None}},
+        "history": [{"step": 1, "unlabelled": {"misfit": {"im": 0.5}}}],
+        "label_shift": shift,
+    }
+    write_json(run.record, old)
+    assert run.read_record() == {
+        "version": RECORD_VERSION,
+        "selection": {"rule": "im", "sees": "unlabeled target"},
+        "results": {"unlabelled": {"test": {"num_unlabeled": 3}}, "misfit": {"test": None}},
+        "history": [{"step": 1, "unlabeled": {"misfit": {"im": 0.5}}}],
+        "label_shift": {"em": {"label_shift_ks": 0.2, "label_shift_ks_limit": 0.1}},
+    }, "names of domains are kept"
+    assert json.loads(run.record.read_text()) == old, "the file is not changed"
+
+
+def test_a_record_is_written_in_version_2_and_read_as_it_is(tmp_path: Path) -> None:
+    run = started(tmp_path, {})
+    run.write_record({"misfit": 1})
+    assert run.read_record() == {"version": 2, "misfit": 1}
+
+
+def test_old_lines_of_the_history_are_read_in_todays_form(tmp_path: Path) -> None:
+    run = started(tmp_path, {})
+    run.append_history({"step": 1, "unlabelled": {"away": {"im": 0.5}}})
+    assert run.rewind_history(1) == [{"step": 1, "unlabeled": {"away": {"im": 0.5}}}]
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Needs:
     """What a method needs from the data loader and the model."""
 
     target: bool = False
-    """Unlabelled target samples in `fit`. A second phase always gets them."""
+    """Unlabeled target samples in `fit`. A second phase always gets them."""
     strong: bool = False
     """A second, more strongly augmented view of each sample."""
     index: bool = False
@@ -151,7 +151,7 @@ class TrainingInfo:
     class_counts: Tensor
     """Training images of each source domain and class (D, C), int64."""
     num_target: int
-    """Unlabelled training images in all target domains; `index` of a target view is below it."""
+    """Unlabeled training images in all target domains; `index` of a target view is below it."""
     is_features: bool = False
     """Whether inputs are embedded features, which bypass the backbone."""
     adapt_passes: float = 0.0

@@ -55,8 +55,8 @@ class CellCount:
     """Left out: a person marked them as none of the eleven."""
     num_rejected: int
     """Left out: the model rejected them and no person has named them."""
-    misfit: float | None
-    misfit_limit: float | None
+    label_shift_ks: float | None
+    label_shift_ks_limit: float | None
 
     @property
     def most(self) -> float:
@@ -129,8 +129,8 @@ def count_cells(service: Service, slide: Slide) -> CellCount | None:
         num_named=sum(case.corrected is not None for case in cases),
         num_outside=len(slide.cases) - len(cases),
         num_rejected=found.num_rejected,
-        misfit=found.misfit,
-        misfit_limit=found.misfit_limit,
+        label_shift_ks=found.label_shift_ks,
+        label_shift_ks_limit=found.label_shift_ks_limit,
     )
 
 

@@ -197,7 +197,7 @@ def confound_findings(
         if folder.um_per_px is not None:
             yield from _sessions(reading, number, probes.get(f"frame size of {folder.name}"))
         yield from _missing(reading, number)
-        yield from _unlabelled(reading, number)
+        yield from _unlabeled(reading, number)
     if (probe := probes.get("domain")) and probe.gives_away:
         yield _domain_from_background(probe)
     yield from _priors(reading)
@@ -233,7 +233,7 @@ def _sessions(
     counts = {NAMES[k]: int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True)
               if k >= 0}  # fmt: skip
     classes = (
-        ", ".join(f"{_words(name)} {count:,}" for name, count in counts.items()) or "unlabelled"
+        ", ".join(f"{_words(name)} {count:,}" for name, count in counts.items()) or "unlabeled"
     )
     colors = [np.median(reading.background[of], axis=0) for of in (sizes[main], rows)]
     shades = " and ".join("RGB " + ", ".join(f"{value:.0f}" for value in c) for c in colors)
@@ -284,11 +284,11 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
             )
 
 
-def _unlabelled(reading: FolderReading, number: int) -> Iterator[Finding]:
+def _unlabeled(reading: FolderReading, number: int) -> Iterator[Finding]:
     rows = reading.where(number)
     if count := int((reading.labels[rows] < 0).sum()):
         yield Finding(
-            kind="unlabelled",
+            kind="unlabeled",
             domains=(reading.folders[number].name,),
             number=count,
             title=f"{count:,} of {len(rows):,} images have no label",

@@ -140,7 +140,7 @@ def shared_between(reading: FolderReading, duplicates: DuplicateGroups) -> list[
 def conflicting_labels(
     reading: FolderReading, duplicates: DuplicateGroups
 ) -> tuple[tuple[int, ...], ...]:
-    """Return rows that show one cell with different labels; unlabelled rows are ignored."""
+    """Return rows that show one cell with different labels; unlabeled rows are ignored."""
     cells = (*duplicates.identical, *sorted(duplicates.same_cell))
     return tuple(
         rows for rows in cells if len({int(reading.labels[row]) for row in rows} - {-1}) > 1

@@ -151,7 +151,7 @@ class FolderReading:
     split: NDArray[np.int64]
     """Index into SPLITS (N,)."""
     labels: NDArray[np.int64]
-    """Class ids (N,); -1 is unlabelled."""
+    """Class ids (N,); -1 is unlabeled."""
     image_ids: list[str]
     groups: list[str | None]
     digests: list[str]

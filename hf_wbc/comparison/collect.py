@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.records import RECORD_VERSION, RunFolder, digest
+from hf_wbc.records import RunFolder, digest, upgrade_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -220,11 +220,10 @@ def _read(path: Path) -> Run:
     if not folder.finished:
         raise ValueError(_why_unfinished(folder))
     record = _read_json(folder.record)
-    if record.get("version") != RECORD_VERSION:
-        raise ValueError(
-            f"of another version: record.json has version {record.get('version')!r}, this hf_wbc "
-            f"reads {RECORD_VERSION}; use the hf_wbc that wrote it"
-        )
+    try:
+        record = upgrade_record(record)
+    except ValueError as error:
+        raise ValueError(f"of another version: record.json {error}") from None
     if record.get("kind") != "training":
         raise ValueError(f"of kind {record.get('kind')!r}: only training runs are compared")
     if digest(config.get("identity", {})) != record.get("run"):

@@ -150,7 +150,7 @@ class ResultRow:
     rule: str
     """Selection rule that picked the weights."""
     sees: str
-    """What that rule sees of the target: no target, unlabelled target, target labels."""
+    """What that rule sees of the target: no target, unlabeled target, target labels."""
     macro_f1: float
     spread: float | None
     """Standard deviation of macro-F1 over seeds; None for a single seed."""

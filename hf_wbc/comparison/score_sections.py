@@ -175,12 +175,12 @@ def _scores(
 
 TITLES = {
     "no target": "Picked without the target",
-    "unlabelled target": "Picked by unlabelled target images",
+    "unlabeled target": "Picked by unlabeled target images",
     "target labels": "Picked by target labels: no result",
 }
 SAW = {
     "no target": "The rules that picked these weights saw nothing of the target.",
-    "unlabelled target": "The rules that picked these weights saw target images, and no labels.",
+    "unlabeled target": "The rules that picked these weights saw target images, and no labels.",
     "target labels": "Oracle: the rule that picked these weights saw labels of the target, which "
     "nobody has who needs adaptation. What could be gained by choosing better.",
 }

@@ -97,7 +97,7 @@ class LabelShiftResult:
     @property
     def warnings(self) -> list[str]:
         """One sentence for each target whose differences label shift does not explain."""
-        found = (_misfit_warning(name, kinds) for name, kinds in self.estimates.items())
+        found = (_label_shift_warning(name, kinds) for name, kinds in self.estimates.items())
         return [warning for warning in found if warning]
 
 
@@ -148,7 +148,7 @@ def _label_shift_record(
         entry: dict[str, Any] = {
             "estimated_on": "train",
             "class_names": list(NAMES),
-            "note": _misfit_warning(target.name, estimates[target.name]),
+            "note": _label_shift_warning(target.name, estimates[target.name]),
             "uncorrected": headline(target.test, uncorrected.argmax(1), merge, classes, seed),
         }
         for kind, estimate in estimates[target.name].items():
@@ -160,15 +160,16 @@ def _label_shift_record(
     return record
 
 
-def _misfit_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
+def _label_shift_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
     """Return a warning about the estimates; empty if label shift explains the difference."""
     estimate = estimates[ESTIMATORS[0]]
-    if estimate.misfit <= estimate.misfit_limit:
+    if estimate.label_shift_ks <= estimate.label_shift_ks_limit:
         return ""
     return (
-        f"{target} differs from the sources in more than class priors (misfit "
-        f"{estimate.misfit:.2f}; chance gives up to {estimate.misfit_limit:.2f}): do not rely on "
-        "the estimated priors, or on a model corrected for them"
+        f"{target} differs from the sources in more than class priors (KS statistic "
+        f"{estimate.label_shift_ks:.2f}; chance alone gives up to "
+        f"{estimate.label_shift_ks_limit:.2f}): do not rely on the estimated priors, or on a model "
+        "corrected for them"
     )
 
 

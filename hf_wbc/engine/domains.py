@@ -145,7 +145,7 @@ def _require_labels(splits: Domain) -> None:
     for domain in (splits.train, splits.validation):
         if num_missing := int((domain.labels == UNLABELED).sum()):
             raise ValueError(
-                f"{domain.ref} has {num_missing} unlabelled images; a source needs labels, "
+                f"{domain.ref} has {num_missing} unlabeled images; a source needs labels, "
                 "name it as --target"
             )
 

@@ -18,7 +18,7 @@ from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import HEADLINE
 from hf_wbc.evaluation.label_shift import estimate_priors
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.model_selection import ValidationOutputs, unlabelled_scores
+from hf_wbc.evaluation.model_selection import ValidationOutputs, unlabeled_scores
 from hf_wbc.models import Classifier
 
 
@@ -50,7 +50,7 @@ class Validation:
             targets = {
                 splits.name: self._predict(classifier, splits) for splits in domain_set.targets
             }
-            row["unlabelled"] = self._unlabelled(sources, targets)
+            row["unlabeled"] = self._unlabeled(sources, targets)
         if config.eval.oracle:
             row["oracle"] = {
                 splits.name: _headline(
@@ -102,7 +102,7 @@ class Validation:
             for splits in all_splits
         }
 
-    def _unlabelled(
+    def _unlabeled(
         self, sources: Mapping[str, Predictions], targets: Mapping[str, Predictions]
     ) -> dict[str, dict[str, float]]:
         """Return all unsupervised validation scores of every target."""
@@ -120,7 +120,7 @@ class Validation:
             priors = self._priors[name].numpy()
             ensemble = (self._sums[name] / self._num).numpy() if self._num else None
             target = ValidationOutputs(features=found.features, logits=found.logits)
-            scores[name] = unlabelled_scores(source, target, priors, ensemble)
+            scores[name] = unlabeled_scores(source, target, priors, ensemble)
             probabilities = torch.from_numpy(softmax(found.logits.astype(np.float64), axis=1))
             self._sums[name] = self._sums.get(name, 0) + probabilities
         self._num += 1

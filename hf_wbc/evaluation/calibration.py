@@ -206,7 +206,7 @@ def checked_labels(labels: ArrayLike, logits: Floats) -> Ids:
         row = int(np.argmin(valid))
         raise ValueError(
             f"label {ids[row]:g} in row {row} is not a class of the logits; labels are whole "
-            f"numbers from 0 to {logits.shape[1] - 1}, and unlabelled images are left out"
+            f"numbers from 0 to {logits.shape[1] - 1}, and unlabeled images are left out"
         )
     return ids.astype(np.int64)
 

@@ -18,7 +18,7 @@ expected number of positive counts estimated from survey data"): the exact binom
 (Clopper & Pearson 1934) for the effective number of cells. By default the intervals of all classes
 hold jointly (Bonferroni), because a smear is judged by all of them, and each covers the intervals
 of two estimators. They are valid for smears from the laboratory of the model, or where only the
-class fractions differ; `misfit` shows when more than the fractions differs.
+class fractions differ; `label_shift_ks` shows when more than the fractions differs.
 """
 
 from collections.abc import Sequence
@@ -84,9 +84,9 @@ class Differential:
     joint: bool
     corrected: bool
     """Whether the confusion is corrected; False means a raw count with sampling error only."""
-    misfit: float | None
+    label_shift_ks: float | None
     """How far the cells are from the source cells with other class fractions, in [0, 1]."""
-    misfit_limit: float | None
+    label_shift_ks_limit: float | None
     """Misfit that chance alone exceeds in 5 % of the cases."""
     unexplained: float
     """Total variation between the predicted class frequencies and those expected from the estimate,
@@ -100,9 +100,9 @@ class Differential:
 
         If so, trust neither the fractions nor the intervals.
         """
-        if self.misfit is None or self.misfit_limit is None:
+        if self.label_shift_ks is None or self.label_shift_ks_limit is None:
             return False
-        return self.misfit > self.misfit_limit or self.unexplained > UNEXPLAINED
+        return self.label_shift_ks > self.label_shift_ks_limit or self.unexplained > UNEXPLAINED
 
     def together(self, classes: Sequence[int]) -> Share:
         """Return the share of several classes, with an interval of its own at `level`."""
@@ -178,8 +178,8 @@ def differential(
         level=level,
         joint=joint,
         corrected=held_out is not None,
-        misfit=found.misfit,
-        misfit_limit=found.misfit_limit,
+        label_shift_ks=found.label_shift_ks,
+        label_shift_ks_limit=found.label_shift_ks_limit,
         unexplained=found.unexplained,
         estimates=found.estimates,
     )
@@ -190,8 +190,8 @@ class _Found:
     """Estimates of a slide that use the confusion of the model."""
 
     estimates: tuple[tuple[Floats, Floats], ...]
-    misfit: float | None = None
-    misfit_limit: float | None = None
+    label_shift_ks: float | None = None
+    label_shift_ks_limit: float | None = None
     unexplained: float = 0.0
     expected_rejected: float = 0.0
     rejected_limit: float = 0.0
@@ -210,8 +210,8 @@ def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
     if own is not None:
         found = replace(
             found,
-            misfit=own.misfit,
-            misfit_limit=own.misfit_limit,
+            label_shift_ks=own.label_shift_ks,
+            label_shift_ks_limit=own.label_shift_ks_limit,
             unexplained=_unexplained(slide.chances[unnamed], known, np.array(own.priors)),
         )
     if first.accepted is not None:

@@ -94,8 +94,8 @@ def label_shift_ks(
     """Test whether the domains differ in more than their priors (Kolmogorov-Smirnov).
 
     Under label shift, the confidences of the source images, weighted to the target priors, have the
-    same distribution as those of the target images. The misfit is the largest gap between the two
-    cumulative distributions.
+    same distribution as those of the target images. The statistic is the largest gap between the
+    two cumulative distributions.
 
     Args:
         source: Source logits (N_s, K), corrected for the priors.
@@ -104,7 +104,7 @@ def label_shift_ks(
         priors: Class priors of the target (K,).
 
     Returns:
-        The misfit, and the limit that chance alone exceeds in 5 % of the cases; both in [0, 1].
+        The statistic, and the limit that chance alone exceeds in 5 % of the cases; both in [0, 1].
     """
     weights = (priors / np.bincount(labels, minlength=len(priors)))[labels]
     sides = [softmax(logits, axis=1).max(1) for logits in (source, target)]
@@ -162,9 +162,9 @@ class PriorEstimate:
     """Condition number of the confusion matrix: the factor by which it may amplify an error in the
     predicted class frequencies. Above a few tens, some classes are hardly distinguishable, and the
     split of their sum is a guess."""
-    misfit: float
+    label_shift_ks: float
     """How far the target is from the source with these priors, in [0, 1] (`label_shift_ks`)."""
-    misfit_limit: float
+    label_shift_ks_limit: float
     """Value that chance alone exceeds in 5 % of the cases."""
     num_source: tuple[int, ...]
     """Number of source validation images of each class."""
@@ -282,8 +282,8 @@ def resampled_priors(
         low=_filled(np.minimum(low, priors), seen, None),
         high=_filled(np.maximum(high, priors), seen, None),
         condition=float(min(np.linalg.cond(_shares(found.counts())), SINGULAR)),
-        misfit=gap,
-        misfit_limit=limit,
+        label_shift_ks=gap,
+        label_shift_ks_limit=limit,
         num_source=tuple(np.bincount(labels, minlength=len(seen)).tolist()),
         num_target=len(target),
         level=level,

@@ -2,7 +2,7 @@
 
 Each rule declares what it sees of the target. `oracle` rules see target labels: they show the cost
 of model selection and are not a valid result. To add a rule, add an entry to `RULES`, and to
-`unlabelled_scores` too if it uses target images.
+`unlabeled_scores` too if it uses target images.
 
 `evaluate_criteria` measures afterwards how good each rule is, given evaluations with target labels.
 """
@@ -25,7 +25,7 @@ Scores = Mapping[str, Any]
 
 - `source_val`, `held_out`: scores on the validation images of each source and each held-out domain,
   `{domain: {"macro_f1": ...}}`;
-- `unlabelled`: `unlabelled_scores` of each target, `{domain: {name: value}}`;
+- `unlabeled`: `unlabeled_scores` of each target, `{domain: {name: value}}`;
 - `oracle`: scores on the labeled validation images of each target, only on request."""
 
 
@@ -34,7 +34,7 @@ class SelectionRule:
     """Named selection rule; a higher value means a better evaluation."""
 
     name: str
-    sees: Literal["no target", "unlabelled target", "target labels"]
+    sees: Literal["no target", "unlabeled target", "target labels"]
     value: Callable[[Scores], float | None]
     """Returns the value of one evaluation, or None if the evaluation lacks what the rule needs."""
     summary: str
@@ -50,9 +50,9 @@ def _last(scores: Scores) -> float:
     return float(scores["step"])
 
 
-def _unlabelled(name: str, summary: str) -> SelectionRule:
-    value = partial(_mean, part="unlabelled", name=name)
-    return SelectionRule(name, "unlabelled target", value, summary)
+def _unlabeled(name: str, summary: str) -> SelectionRule:
+    value = partial(_mean, part="unlabeled", name=name)
+    return SelectionRule(name, "unlabeled target", value, summary)
 
 
 RULES = (
@@ -69,17 +69,17 @@ RULES = (
         partial(_mean, part="held_out", name="macro_f1"),
         "macro-F1, mean over domains that are left out of training (leave one source out)",
     ),
-    _unlabelled("im", "certain predictions, spread over all classes alike"),
-    _unlabelled("im_prior", "certain predictions, spread as the estimated priors"),
-    _unlabelled("entropy", "certain predictions"),
-    _unlabelled("bnm", "nuclear norm of the predictions: certain and diverse"),
-    _unlabelled("bnm_prior", "the same, diverse as the estimated priors"),
-    _unlabelled("snd", "dense neighbourhoods of like predictions"),
-    _unlabelled("dev", "source error, weighted by how much each image is like the target's"),
-    _unlabelled("softmax_corr", "no two classes predicted together, all classes alike"),
-    _unlabelled("softmax_corr_prior", "the same, classes as the estimated priors"),
-    _unlabelled("class_ami", "predicted classes agree with clusters of the features"),
-    _unlabelled("agreement", "agrees with the mean of all earlier evaluations"),
+    _unlabeled("im", "certain predictions, spread over all classes alike"),
+    _unlabeled("im_prior", "certain predictions, spread as the estimated priors"),
+    _unlabeled("entropy", "certain predictions"),
+    _unlabeled("bnm", "nuclear norm of the predictions: certain and diverse"),
+    _unlabeled("bnm_prior", "the same, diverse as the estimated priors"),
+    _unlabeled("snd", "dense neighbourhoods of like predictions"),
+    _unlabeled("dev", "source error, weighted by how much each image is like the target's"),
+    _unlabeled("softmax_corr", "no two classes predicted together, all classes alike"),
+    _unlabeled("softmax_corr_prior", "the same, classes as the estimated priors"),
+    _unlabeled("class_ami", "predicted classes agree with clusters of the features"),
+    _unlabeled("agreement", "agrees with the mean of all earlier evaluations"),
     SelectionRule(
         "oracle",
         "target labels",
@@ -115,7 +115,7 @@ def require_selection_rule(
         ValueError: If the rule needs a target, a held-out domain or target labels that the run does
             not have.
     """
-    if rule.sees == "unlabelled target" and not has_target:
+    if rule.sees == "unlabeled target" and not has_target:
         raise ValueError(
             f"selection {rule.name} looks at target images; name them with --target, "
             "or use --selection source_val"
@@ -156,7 +156,7 @@ class ValidationOutputs:
     """Class ids (N,); None for a target."""
 
 
-def unlabelled_scores(
+def unlabeled_scores(
     source: ValidationOutputs,
     target: ValidationOutputs,
     priors: Floats | None = None,

@@ -94,8 +94,8 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
         weights = _nonnegative(joint, predicted, ridge, ones)
         if np.abs(weights - before).max() < 1e-6:
             break
-        misfit = float(np.linalg.norm(joint @ weights - predicted))
-        ridge = max(rho * misfit / max(float(np.linalg.norm(weights - 1)), 1e-12), RIDGE)
+        residual = float(np.linalg.norm(joint @ weights - predicted))
+        ridge = max(rho * residual / max(float(np.linalg.norm(weights - 1)), 1e-12), RIDGE)
     return _simplex(weights * source)
 
 

@@ -129,7 +129,7 @@ def _doubts(count: "Differential") -> list[Flag]:
     if count.doubtful:
         found.append(
             Flag(
-                "misfit",
+                "label_shift_ks",
                 "doubt",
                 "These cells differ from the model's training cells in more than their shares: "
                 "neither the count nor its intervals can be trusted.",

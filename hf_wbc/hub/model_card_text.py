@@ -52,7 +52,7 @@ def how_chosen(record: Record) -> str:
     selection = record["selection"]
     saw = {
         "no target": "which saw nothing of any target",
-        "unlabelled target": "which saw target images without labels",
+        "unlabeled target": "which saw target images without labels",
         "target labels": "which saw **target labels**",
     }[selection["sees"]]
     return (

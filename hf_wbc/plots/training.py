@@ -45,7 +45,7 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
     low_in = 0.25 + LEGEND_ROW_IN * -(-(len(rules) + 2) // LEGEND_COLUMNS)
     figure, axes = panels(titles, 3, HEIGHT_IN, low_in)
     for row, (history, kept) in enumerate(runs.values()):
-        losses, scores, unlabelled = axes[3 * row : 3 * row + 3]
+        losses, scores, unlabeled = axes[3 * row : 3 * row + 3]
         for number, name in enumerate(_names([history], "loss")):
             _line(losses, history, "loss", name, name, curve_style(number))
         for number, name in enumerate(n for n in MACRO_F1 if n in _names([history], "selection")):
@@ -54,10 +54,10 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
         scores.set_ylim(0, 1)
         losses.set_ylabel("loss", size=9, color=INK, labelpad=2)
         for number, name in enumerate(rules):
-            _line(unlabelled, history, "selection", name, name, curve_style(number), scaled=True)
-        unlabelled.set(ylim=(-0.06, 1.06), yticks=[0, 1])
-        unlabelled.set_yticklabels(["least", "most"])
-        for panel in (losses, scores, unlabelled):
+            _line(unlabeled, history, "selection", name, name, curve_style(number), scaled=True)
+        unlabeled.set(ylim=(-0.06, 1.06), yticks=[0, 1])
+        unlabeled.set_yticklabels(["least", "most"])
+        for panel in (losses, scores, unlabeled):
             _phases(panel, history, kept)
         for panel in (losses, scores):
             unframe(panel.legend(fontsize=8, loc="best", handlelength=1.5, borderpad=0.2))

@@ -32,7 +32,7 @@ from hf_wbc.preparation.shards import (
     plan_shards,
     write_shard,
 )
-from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec
 from hf_wbc.preparation.split import FRACTIONS, assign_splits
 from hf_wbc.preparation.toy_source import is_toy, to_toy_source, toy_name
 from hf_wbc.preparation.work_folder import (
@@ -250,9 +250,9 @@ def _estimate(build: _Builder, scanned: Scan, num_rows: int) -> int:
 def _card_facts(
     build: _Builder, written: Sequence[tuple[Shard, Written]], subset: bool
 ) -> CardFacts:
-    counts = {name: dict.fromkeys(SPLITS, 0) for name in (*NAMES, UNLABELLED)}
+    counts = {name: dict.fromkeys(SPLITS, 0) for name in (*NAMES, UNLABELED_CODE)}
     for row, split in zip(build.rows, build.splits, strict=True):
-        counts[NAMES[row.label] if row.label >= 0 else UNLABELLED][split] += 1
+        counts[NAMES[row.label] if row.label >= 0 else UNLABELED_CODE][split] += 1
     num_bytes = {config: Counter(dict.fromkeys(SPLITS, 0)) for config in CONFIGS}
     file_bytes = Counter(dict.fromkeys(CONFIGS, 0))
     for shard, note in written:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
-from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec
 from hf_wbc.preparation.split import FRACTIONS
 from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES
@@ -26,7 +26,7 @@ class CardFacts:
     subset: bool
     seed: int
     counts: Mapping[str, Mapping[str, int]]
-    """Number of rows by class name or `UNLABELLED`, then by split."""
+    """Number of rows by class name or `UNLABELED_CODE`, then by split."""
     num_bytes: Mapping[str, Mapping[str, int]]
     """Bytes in memory by config and split."""
     file_bytes: Mapping[str, int]
@@ -132,8 +132,8 @@ def _matrix(source: ArchiveSpec, facts: CardFacts) -> dict[str, list[str]]:
     """Return by class the archive codes, and the count and share in each split and in total."""
     totals = [*facts.num_rows.values(), sum(facts.num_rows.values())]
     table = {}
-    for name in (*NAMES, UNLABELLED):
-        if name in facts.counts or (name in NAMES and UNLABELLED not in facts.counts):
+    for name in (*NAMES, UNLABELED_CODE):
+        if name in facts.counts or (name in NAMES and UNLABELED_CODE not in facts.counts):
             row = facts.counts.get(name, dict.fromkeys(SPLITS, 0))
             numbers = [*(row[split] for split in SPLITS), sum(row.values())]
             codes = [code for code, cell in source.labels.items() if cell == name]

@@ -80,13 +80,14 @@ def with_declaration(finding: Finding, declarations: Mapping[str, Mapping[str, s
     return finding
 
 
-UNLABELLED = "unlabelled"
-"""Used in place of a class name for cells without a label; their label id is -1."""
+UNLABELED_CODE = "unlabelled"
+"""Used in place of a class name for cells without a label; their label id is -1. Prepared datasets
+contain this spelling."""
 
 
 def label_id(cell_class: str) -> int:
-    """Return the label id of a class name or of `UNLABELLED`; ValueError for any other name."""
-    return taxonomy.UNLABELED if cell_class == UNLABELLED else taxonomy.class_id(cell_class)
+    """Return the label id of a class name or of `UNLABELED_CODE`; ValueError for any other name."""
+    return taxonomy.UNLABELED if cell_class == UNLABELED_CODE else taxonomy.class_id(cell_class)
 
 
 class ReadableArchive(Protocol):
@@ -149,7 +150,7 @@ class ArchiveSpec:
     rows.
     """
     labels: Mapping[str, str | None]
-    """Archive code to class name or `UNLABELLED`; None for a known code outside the eleven
+    """Archive code to class name or `UNLABELED_CODE`; None for a known code outside the eleven
     classes."""
     walk: Callable[[ReadableArchive], Iterator[Entry]]
     """Yields the archive's images in the order of their ids; ValueError if it is a different
@@ -161,7 +162,7 @@ class ArchiveSpec:
     Empty if unknown; then the counts are not checked.
     """
     used_counts: Mapping[str, int]
-    """Images that become rows, by class name or `UNLABELLED`; empty if unknown."""
+    """Images that become rows, by class name or `UNLABELED_CODE`; empty if unknown."""
     num_images: int | None = None
     """Images in the complete archive, if `archive_counts` does not give them by code."""
     frame_px: frozenset[tuple[int, int]] = frozenset()

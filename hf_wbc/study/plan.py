@@ -17,7 +17,7 @@ from hf_wbc.engine.domains import load_domains
 from hf_wbc.engine.features import features_path
 from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.models import PretrainedModel, load_classifier
-from hf_wbc.records import RunFolder, digest, read_json
+from hf_wbc.records import RunFolder, digest, read_json, upgrade_record
 from hf_wbc.text import duration
 
 State = Literal["finished", "unfinished", "new", "failed", "refused"]
@@ -211,10 +211,10 @@ def read_records(root: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(root.glob("*/record.json")):
         try:
-            record = json.loads(path.read_text())
+            record = upgrade_record(json.loads(path.read_text()))
             if record["kind"] == "training" and {"config", "cost", "machine"} <= record.keys():
                 found.append(record)
-        except (ValueError, KeyError, TypeError):  # reported by `hf-wbc compare`
+        except (ValueError, KeyError, TypeError, AttributeError):  # reported by `hf-wbc compare`
             continue
     return found
 

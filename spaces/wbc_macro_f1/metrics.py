@@ -48,7 +48,7 @@ class ConfusionCounts:
         grouped: Whether groups are given.
         merge: The FROM=INTO pairs that were applied.
         classes: Names of the classes that are scored; empty if all that occur.
-        num_unlabelled: Images excluded because their label is -1.
+        num_unlabeled: Images excluded because their label is -1.
         num_other: Images excluded because their class is not among `classes`.
     """
 
@@ -58,7 +58,7 @@ class ConfusionCounts:
     grouped: bool
     merge: tuple[str, ...]
     classes: tuple[str, ...]
-    num_unlabelled: int
+    num_unlabeled: int
     num_other: int
 
     @property
@@ -102,7 +102,7 @@ def confusion_counts(
     k = len(kept)
     group = np.unique(group[scored], return_inverse=True)[1]
     cell = (group * k + place[true[scored]]) * k + place[predicted[scored]]
-    num_unlabelled = int((true == UNLABELED).sum())
+    num_unlabeled = int((true == UNLABELED).sum())
     return ConfusionCounts(
         names=tuple(NAMES[i] for i in kept),
         members=tuple(tuple(np.flatnonzero(into == i).tolist()) for i in kept),
@@ -110,8 +110,8 @@ def confusion_counts(
         grouped=groups is not None,
         merge=tuple(merge),
         classes=tuple(classes),
-        num_unlabelled=num_unlabelled,
-        num_other=len(true) - num_unlabelled - int(scored.sum()),
+        num_unlabeled=num_unlabeled,
+        num_other=len(true) - num_unlabeled - int(scored.sum()),
     )
 
 
@@ -252,7 +252,7 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
         "confusion": confusion.tolist(),
         "class_names": list(counted.names),
         "num_images": num_images,
-        "num_unlabelled": counted.num_unlabelled,
+        "num_unlabeled": counted.num_unlabeled,
         "num_other": counted.num_other,
         "merge": list(counted.merge),
         "classes": list(counted.classes),

@@ -183,7 +183,7 @@ def test_what_the_source_declares_is_known(make_clean, tmp_path):
     assert "Erythroblasts were taken on another day." in (out / "index.html").read_text()
 
 
-def test_unlabelled_folders_are_audited_and_compared_with_the_labelled(make_clean, tmp_path):
+def test_unlabeled_folders_are_audited_and_compared_with_the_labelled(make_clean, tmp_path):
     labelled = make_clean(tmp_path / "mll", "mll_23")
     target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labelled=False)
     (train,) = (labelled / "cropped").glob("train-*.parquet")
@@ -199,7 +199,7 @@ def test_unlabelled_folders_are_audited_and_compared_with_the_labelled(make_clea
     assert main(["audit", str(target), "--out", str(out), "--num-proc", "1"]) == 0
     record = _record(out)
     assert record["classes"] == {} and record["background"] == {}
-    assert _kinds(out, "expected") == {"unlabelled"}
+    assert _kinds(out, "expected") == {"unlabeled"}
 
 
 def test_bad_folders_are_named(make_domain, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.records import RunFolder
+from hf_wbc.records import RECORD_VERSION, RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_shown_too(
     newer.mkdir()
     record = json.loads(next(runs.glob("*/record.json")).read_text())
     (newer / "config.json").write_text(json.dumps({"config": {}, "identity": {}}))
-    (newer / "record.json").write_text(json.dumps({**record, "version": 2}))
+    (newer / "record.json").write_text(json.dumps({**record, "version": RECORD_VERSION + 1}))
     assert main(["compare", str(runs), str(newer), "--out", str(tmp_path / "out")]) == 0
     assert "of another version" in capsys.readouterr().out
 

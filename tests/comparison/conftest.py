@@ -165,7 +165,7 @@ def evaluation(
     row: dict[str, Any] = {"step": step, "phase": phase, "loss": {"loss": 1.0}}
     row["source_val"] = {"home": {"macro_f1": source_val, "loss": 1.0}}
     if rules:
-        row["unlabelled"] = {"away": rules}
+        row["unlabeled"] = {"away": rules}
     if oracle is not None:
         row["oracle"] = {"away": {"macro_f1": oracle}}
     return row
@@ -176,10 +176,10 @@ def _history(source: str, target: str | None, oracle: bool) -> list[dict[str, An
     for step, value in ((10, 0.6), (20, 0.8)):
         row = evaluation(step, value, value / 2 if oracle else None, im=-value)
         row["source_val"] = {source: row["source_val"]["home"]}
-        for part in ("unlabelled", "oracle"):
+        for part in ("unlabeled", "oracle"):
             if part in row:
                 row[part] = {target: row[part]["away"]}
-        rows.append(row if target else {k: v for k, v in row.items() if k != "unlabelled"})
+        rows.append(row if target else {k: v for k, v in row.items() if k != "unlabeled"})
     return rows
 
 

@@ -173,3 +173,13 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         collect([tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="no folder is given"):
         collect([])
+
+
+def test_a_record_of_version_1_is_compared_as_it_was(tmp_path: Path, make_run: MakeRun) -> None:
+    path = make_run(tmp_path, rule="im")
+    (new,) = collect([tmp_path]).runs
+    found = dict(new.record["selection"])
+    sees = found["sees"].replace("unlabeled", "unlabelled")
+    edit_record(path, version=1, selection={**found, "sees": sees})
+    (old,) = collect([tmp_path]).runs
+    assert old.record == new.record

@@ -17,7 +17,7 @@ def line(step: int, source: float, oracle: float | None, im: float, phase: str =
     """Return one evaluation from home to away."""
     row: dict[str, Any] = {"step": step, "phase": phase, "loss": {"loss": 1.0}}
     row["source_val"] = {"home": {"macro_f1": source}}
-    row["unlabelled"] = {"away": {"im": im}}
+    row["unlabeled"] = {"away": {"im": im}}
     if oracle is not None:
         row["oracle"] = {"away": {"macro_f1": oracle}}
     return row

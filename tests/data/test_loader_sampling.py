@@ -81,7 +81,7 @@ def test_small_batches_mix_cells_anew_in_every_round(
     assert len(set((labels + 3 * domains)[firsts].tolist())) == 4
 
 
-def test_unlabelled_rows_cannot_be_balanced_by_class(domains: np.ndarray) -> None:
+def test_unlabeled_rows_cannot_be_balanced_by_class(domains: np.ndarray) -> None:
     labels = np.full(50, -1)
     with pytest.raises(ValueError, match="50 rows are unlabeled and cannot be balanced by class"):
         Sampler(labels, domains, "class_domain", 0)

@@ -237,7 +237,7 @@ def test_a_target_for_the_second_phase_alone_stays_out_of_the_first(
     assert_same(made.target_batch(0, 1).target, stream(source, target).target_batch(0, 1).target)
 
 
-def test_unlabelled_sources_are_refused(source: Table, target: Table) -> None:
+def test_unlabeled_sources_are_refused(source: Table, target: Table) -> None:
     with pytest.raises(ValueError, match="30 source rows of c are unlabeled"):
         stream(target, balance="none")
 

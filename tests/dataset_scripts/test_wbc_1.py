@@ -10,7 +10,7 @@ import pytest
 
 import dataset_scripts
 from hf_wbc.data.archive import open_archive
-from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, Entry, label_id
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec, Entry, label_id
 from hf_wbc.taxonomy import NAMES, class_id
 
 HEADER = ("Image", "file", "label", "dataset", "set", "mean1", "mean2", "mean3")
@@ -61,12 +61,12 @@ def test_the_two_sets_have_their_sizes_and_are_never_published() -> None:
         assert "never publish" in source.notes[0]
 
 
-def test_without_a_table_every_image_is_unlabelled(wbc_1: Path) -> None:
+def test_without_a_table_every_image_is_unlabeled(wbc_1: Path) -> None:
     source = dataset_scripts.load("wbc_1")
     entries = walk(source, wbc_1)
     assert [entry.image_id for entry in entries] == ["0.TIF", "1650.TIF", "7.TIF"]
-    assert {source.labels[entry.source_label] for entry in entries} == {UNLABELLED}
-    assert label_id(UNLABELLED) == -1
+    assert {source.labels[entry.source_label] for entry in entries} == {UNLABELED_CODE}
+    assert label_id(UNLABELED_CODE) == -1
     assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
 
 

@@ -163,11 +163,11 @@ def test_the_target_is_looked_at_without_its_labels(
     short: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     away = {"name": "away", "seed": 2, "background": (180, 200, 240)}
-    unlabelled = str(make_domain(tmp_path / "unlabelled", labelled=False, **away))
+    unlabeled = str(make_domain(tmp_path / "unlabeled", labelled=False, **away))
     strength = Augmentation(stain=0.1, target_shift=0.8)
     shifted = short.replace(augmentation=strength, sharpness="common")
     first = run(shifted, tmp_path / "runs", tmp_path / "cache")
-    second = run(replace(shifted, target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+    second = run(replace(shifted, target=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
     assert first.path != second.path
     weights = [load_file(folder.model / "model.safetensors") for folder in (first, second)]
     unshifted = run(

@@ -107,21 +107,21 @@ def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: P
         run(twice, tmp_path / "runs", tmp_path / "cache")
 
 
-def test_an_unlabelled_source_is_refused(
+def test_an_unlabeled_source_is_refused(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
-    unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
+    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labelled=False))
     with pytest.raises(ValueError, match="a source needs labels"):
-        run(config.replace(sources=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
+        run(config.replace(sources=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
 
 
-def test_an_unlabelled_target_is_predicted_and_not_scored(
+def test_an_unlabeled_target_is_predicted_and_not_scored(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
-    unlabelled = str(make_domain(tmp_path / "unlabelled", name="unlabelled", labelled=False))
-    folder = run(config.replace(target=(unlabelled,)), tmp_path / "runs", tmp_path / "cache")
-    assert folder.read_record()["results"]["unlabelled"]["test"] is None
-    assert "unlabelled" in pq.read_table(folder.predictions)["domain"].to_pylist()
+    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labelled=False))
+    folder = run(config.replace(target=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
+    assert folder.read_record()["results"]["unlabeled"]["test"] is None
+    assert "unlabeled" in pq.read_table(folder.predictions)["domain"].to_pylist()
 
 
 def test_the_same_data_elsewhere_is_the_same_run(config: TrainConfig, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_the_calibration_error_is_the_gap_in_each_bin():
         ([[1.0, 0.0], [np.inf, 0.0]], [0, 1], "row 1 are not all finite"),
         ([[1.0, 0.0]], [0, 1], "one label for every image"),
         ([[1.0, 0.0]], [2], "label 2 in row 0 is not a class"),
-        ([[1.0, 0.0]], [-1], "unlabelled images are left out"),
+        ([[1.0, 0.0]], [-1], "unlabeled images are left out"),
         ([[1.0, 0.0]], [0.5], "label 0.5"),
         ([[1.0, 0.0]], ["basophil"], "give class ids, not names"),
     ],

@@ -101,7 +101,7 @@ def test_a_plain_count_has_exact_binomial_intervals() -> None:
     exact = binomtest(30, 100).proportion_ci(0.95)
     assert found.shares[0].low == pytest.approx(exact.low, abs=0.005)
     assert found.shares[0].high == pytest.approx(exact.high, abs=0.005)
-    assert not found.corrected and found.misfit is None and not found.doubtful
+    assert not found.corrected and found.label_shift_ks is None and not found.doubtful
 
 
 def test_corrections_by_a_person_are_believed(held_out: HeldOut) -> None:
@@ -173,7 +173,7 @@ def test_another_laboratorys_cells_are_said_not_to_fit(held_out: HeldOut) -> Non
     logits = 0.1 * cells(smear(shares_of(**BLOOD), rng), rng)
     found = differential(softmax(logits, axis=1), held_out)
     assert found.doubtful
-    assert "misfit" in [flag.name for flag in smear_flags(found, softmax(logits, axis=1))]
+    assert "label_shift_ks" in [flag.name for flag in smear_flags(found, softmax(logits, axis=1))]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_distances_are_those_of_scipy_symmetric_and_within_0_and_1():
     assert jensen_shannon([1, 0], [0, 1]) == total_variation([1, 0], [0, 1]) == 1
 
 
-def test_without_shift_the_misfit_is_the_statistic_of_kolmogorov_and_smirnov():
+def test_without_shift_it_is_the_statistic_of_kolmogorov_and_smirnov():
     generator = np.random.default_rng(0)
     source, target = generator.normal(size=(300, 3)), 2 * generator.normal(size=(200, 3))
     labels = np.repeat([0, 1, 2], 100)
@@ -69,7 +69,7 @@ def test_without_shift_the_misfit_is_the_statistic_of_kolmogorov_and_smirnov():
     assert limit == pytest.approx(1.358 * np.sqrt(1 / 300 + 1 / 200))
 
 
-def test_source_images_count_for_the_misfit_as_often_as_the_priors_say():
+def test_source_images_count_as_often_as_the_priors_say():
     source = np.array([[3.0, 0], [3.0, 0], [0, 1.0]])
     target = np.array([[3.0, 0]] * 3 + [[0, 1.0]] * 7)
     labels = np.array([0, 0, 1])

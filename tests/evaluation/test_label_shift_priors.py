@@ -20,9 +20,9 @@ def estimated(images):
 
     def estimate(method, num_source=2000, num_target=2000, seed=0, target=TARGET, **options):
         source, labels = images(num_source, SOURCE, seed=2 * seed)
-        unlabelled, _ = images(num_target, target, seed=2 * seed + 1)
+        unlabeled, _ = images(num_target, target, seed=2 * seed + 1)
         bias = np.array([0.5, 0, -0.5, 1, -1])
-        return estimate_priors(method, 3 * source + bias, labels, 3 * unlabelled + bias, **options)
+        return estimate_priors(method, 3 * source + bias, labels, 3 * unlabeled + bias, **options)
 
     return estimate
 
@@ -186,19 +186,19 @@ def test_an_interval_holds_its_estimate_and_widens_with_the_level(method, estima
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_other_priors_are_no_misfit_and_other_images_are(method, images, estimated):
+def test_other_images_exceed_the_ks_limit_and_other_priors_do_not(method, images, estimated):
     exceeded = []
     for seed in range(40):
         found = estimated(method, 600, 400, seed, num_resamples=1)
-        exceeded.append(found.misfit > found.misfit_limit)
+        exceeded.append(found.label_shift_ks > found.label_shift_ks_limit)
     assert np.mean(exceeded) <= 0.1
     source, labels = images(1000, SOURCE)
     target, _ = images(1000, TARGET, seed=1)
     # A target whose cells each look like a mixture of two classes.
     blurred = (target + target[:, ::-1]) / 2
     moved = estimate_priors(method, source, labels, blurred)
-    assert moved.misfit > 2 * moved.misfit_limit
-    assert moved.to_dict()["misfit"] == moved.misfit
+    assert moved.label_shift_ks > 2 * moved.label_shift_ks_limit
+    assert moved.to_dict()["label_shift_ks"] == moved.label_shift_ks
 
 
 def test_the_three_names_are_the_three_methods(images):
@@ -219,7 +219,7 @@ LOGITS = [[1.0, 0.0], [0.0, 1.0]]
         ({"method": "x"}, "choose from bbse, em, rlls"),
         ({"source_labels": [0]}, "one label for every image"),
         ({"source_labels": [0, 2]}, "label 2 in row 1"),
-        ({"source_labels": [0, -1]}, "unlabelled images are left out"),
+        ({"source_labels": [0, -1]}, "unlabeled images are left out"),
         ({"source_logits": np.zeros((0, 2)), "source_labels": []}, "no source logits"),
         ({"source_logits": [[1.0, np.nan], [0, 1]]}, "source logits in row 0"),
         ({"target_logits": [[np.inf, 0.0]]}, "target logits in row 0"),

@@ -137,7 +137,7 @@ def test_rows_of_the_confusion_matrix_are_the_truth():
 def test_scores_are_values_for_json():
     scores = score([0, 9, -1, 7], [0, 10, 1, 7], merge=(BANDS,), classes=("basophil", "monocyte"))
     assert json.loads(json.dumps(scores)) == scores
-    assert (scores["num_images"], scores["num_unlabelled"], scores["num_other"]) == (2, 1, 1)
+    assert (scores["num_images"], scores["num_unlabeled"], scores["num_other"]) == (2, 1, 1)
     assert scores["classes"] == ["basophil", "monocyte"]
 
 

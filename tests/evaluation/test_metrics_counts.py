@@ -34,10 +34,10 @@ def test_groups_split_the_counts(rows):
         assert (confusion == confusion_counts(true[mine], predicted[mine]).confusion).all()
 
 
-def test_unlabelled_images_are_left_out_and_counted():
+def test_unlabeled_images_are_left_out_and_counted():
     counted = confusion_counts([-1, 0, -1], [3, 0, 0])
     assert counted.confusion.sum() == 1
-    assert counted.num_unlabelled == 2
+    assert counted.num_unlabeled == 2
     assert counted.num_other == 0
 
 
@@ -62,7 +62,7 @@ def test_chosen_classes_limit_the_references_and_not_the_predictions():
     counted = confusion_counts([0, 0, 1, 9, -1], [0, 9, 1, 9, 0], classes=["basophil"])
     assert counted.confusion.sum() == 2
     assert counted.confusion[0, 9] == 1
-    assert (counted.num_other, counted.num_unlabelled) == (2, 1)
+    assert (counted.num_other, counted.num_unlabeled) == (2, 1)
 
 
 def test_a_chosen_class_may_be_what_others_are_merged_into():

@@ -19,12 +19,12 @@ def evaluation(step, **macro_f1):
 
 def full(step):
     """Return an evaluation with a different value for every rule."""
-    names = [each.name for each in RULES if each.sees == "unlabelled target"]
+    names = [each.name for each in RULES if each.sees == "unlabeled target"]
     return {
         "step": step,
         "source_val": {"a": {"macro_f1": 0.1}, "b": {"macro_f1": 0.3}},
         "held_out": {"c": {"macro_f1": 0.4}},
-        "unlabelled": {
+        "unlabeled": {
             "t": {name: 10.0 + i for i, name in enumerate(names)},
             "u": {name: 30.0 + i for i, name in enumerate(names)},
         },
@@ -54,7 +54,7 @@ def test_every_rule_is_the_mean_over_the_domains_of_its_own_part():
 
 @pytest.mark.parametrize("each", RULES, ids=lambda each: each.name)
 def test_a_rule_reads_only_what_it_says(each):
-    seen = {"no target": [], "unlabelled target": ["unlabelled"], "target labels": ["oracle"]}
+    seen = {"no target": [], "unlabeled target": ["unlabeled"], "target labels": ["oracle"]}
     row = full(3)
     kept = {"step", "source_val", "held_out", *seen[each.sees]}
     assert each.value({part: row[part] for part in row if part in kept}) == each.value(row)
@@ -64,7 +64,7 @@ def test_a_rule_reads_only_what_it_says(each):
 
 def test_a_rule_has_no_value_when_one_domain_lacks_it():
     row = full(1)
-    del row["unlabelled"]["u"]["im_prior"]
+    del row["unlabeled"]["u"]["im_prior"]
     assert selection_rule("im_prior").value(row) is None
     assert selection_rule("im").value(row) is not None
     assert "im_prior" not in criterion_values(row)

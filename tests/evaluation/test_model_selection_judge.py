@@ -11,11 +11,11 @@ from scipy import stats
 from hf_wbc.evaluation.model_selection import evaluate_criteria, spearman
 
 
-def row(step, source_val, oracle=None, **unlabelled):
+def row(step, source_val, oracle=None, **unlabeled):
     made = {"step": step, "source_val": {"a": {"macro_f1": source_val}}}
     if oracle is not None:
         made["oracle"] = {"t": {"macro_f1": oracle}}
-    return made | ({"unlabelled": {"t": unlabelled}} if unlabelled else {})
+    return made | ({"unlabeled": {"t": unlabeled}} if unlabeled else {})
 
 
 HISTORY = [

@@ -1,4 +1,4 @@
-"""Unlabelled-target statistics that a run passes to its selection rules."""
+"""Unlabeled-target statistics that a run passes to its selection rules."""
 
 import math
 
@@ -9,7 +9,7 @@ from hf_wbc.evaluation.model_selection import (
     RULES,
     ValidationOutputs,
     criterion_values,
-    unlabelled_scores,
+    unlabeled_scores,
 )
 from hf_wbc.evaluation.target_risk import dev
 from hf_wbc.evaluation.validators import info_max_prior, snd
@@ -39,21 +39,21 @@ def softmax(logits):
 SOURCE, TARGET = outputs(120, seed=1), without_labels(outputs(90, seed=2, shift=0.3))
 
 
-def test_every_rule_on_an_unlabelled_target_has_its_score():
-    scores = unlabelled_scores(SOURCE, TARGET, PRIORS, softmax(TARGET.logits))
-    assert set(scores) == {each.name for each in RULES if each.sees == "unlabelled target"}
-    assert set(criterion_values({"step": 1, "unlabelled": {"t": scores}})) == {"last", *scores}
+def test_every_rule_on_an_unlabeled_target_has_its_score():
+    scores = unlabeled_scores(SOURCE, TARGET, PRIORS, softmax(TARGET.logits))
+    assert set(scores) == {each.name for each in RULES if each.sees == "unlabeled target"}
+    assert set(criterion_values({"step": 1, "unlabeled": {"t": scores}})) == {"last", *scores}
     assert all(type(score) is float for score in scores.values())
 
 
 def test_without_priors_the_corrected_scores_are_left_out():
-    scores = unlabelled_scores(SOURCE, TARGET)
+    scores = unlabeled_scores(SOURCE, TARGET)
     assert not [name for name in scores if name.endswith("_prior")]
     assert scores["agreement"] == 0
 
 
 def test_scores_are_of_the_probabilities_and_of_the_features():
-    scores = unlabelled_scores(SOURCE, TARGET, PRIORS)
+    scores = unlabeled_scores(SOURCE, TARGET, PRIORS)
     p = softmax(TARGET.logits)
     errors = (SOURCE.logits.argmax(1) != SOURCE.labels).astype(float)
     assert scores["im_prior"] == pytest.approx(info_max_prior(p, PRIORS))
@@ -62,9 +62,9 @@ def test_scores_are_of_the_probabilities_and_of_the_features():
 
 
 def test_the_better_classifier_has_the_higher_scores():
-    good = unlabelled_scores(outputs(300, 1, 1.0), without_labels(outputs(300, 2, 1.0)), PRIORS)
+    good = unlabeled_scores(outputs(300, 1, 1.0), without_labels(outputs(300, 2, 1.0)), PRIORS)
     bad_s, bad_t = (outputs(300, seed, 6.0, logit_scale=0.05) for seed in (1, 2))
-    bad = unlabelled_scores(bad_s, without_labels(bad_t), PRIORS)
+    bad = unlabeled_scores(bad_s, without_labels(bad_t), PRIORS)
     assert not [name for name in good if good[name] <= bad[name] and name != "agreement"]
 
 
@@ -74,27 +74,27 @@ def test_the_better_classifier_has_the_higher_scores():
 def test_scores_are_finite_however_few_or_certain(num_s, num_t, logit_scale):
     source = outputs(num_s, 1, logit_scale=logit_scale)
     target = without_labels(outputs(num_t, 2, logit_scale=logit_scale))
-    scores = unlabelled_scores(source, target, np.eye(11)[0], np.eye(11)[np.zeros(num_t, int)])
+    scores = unlabeled_scores(source, target, np.eye(11)[0], np.eye(11)[np.zeros(num_t, int)])
     assert all(map(math.isfinite, scores.values()))
 
 
 def test_scores_of_one_predicted_class_are_finite():
     one = np.tile(np.eye(11)[3] * 50, (30, 1))
     target = ValidationOutputs(TARGET.features[:30], one)
-    scores = unlabelled_scores(SOURCE, target, PRIORS)
+    scores = unlabeled_scores(SOURCE, target, PRIORS)
     assert all(map(math.isfinite, scores.values()))
     assert scores["class_ami"] == 0 and scores["im"] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_collapse_is_seen_with_the_targets_priors_and_hidden_by_its_own():
     collapsed = ValidationOutputs(TARGET.features, np.tile(np.eye(11)[3] * 50, (90, 1)))
-    right = unlabelled_scores(SOURCE, TARGET, PRIORS)
-    seen = unlabelled_scores(SOURCE, collapsed, PRIORS)
-    hidden = unlabelled_scores(SOURCE, collapsed, np.eye(11)[3])
+    right = unlabeled_scores(SOURCE, TARGET, PRIORS)
+    seen = unlabeled_scores(SOURCE, collapsed, PRIORS)
+    hidden = unlabeled_scores(SOURCE, collapsed, np.eye(11)[3])
     for name in ("im_prior", "bnm_prior", "softmax_corr_prior"):
         assert seen[name] < right[name] < hidden[name]
 
 
 def test_target_labels_are_not_taken():
     with pytest.raises(AssertionError):
-        unlabelled_scores(SOURCE, outputs(30))
+        unlabeled_scores(SOURCE, outputs(30))

@@ -104,7 +104,7 @@ def test_when_all_cells_are_named_only_chance_is_left_and_nothing_to_doubt() -> 
     exact = binomtest(int((labels == BANDED).sum()), 200).proportion_ci(0.95)
     assert found.shares[BANDED].low == pytest.approx(exact.low, abs=0.02)
     assert found.shares[BANDED].high == pytest.approx(exact.high, abs=0.02)
-    assert found.misfit is None and not found.doubtful
+    assert found.label_shift_ks is None and not found.doubtful
 
 
 def test_a_class_that_was_never_taught_counts_where_a_person_names_it() -> None:

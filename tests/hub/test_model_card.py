@@ -104,7 +104,7 @@ def test_what_a_pipeline_does_not_do_is_said_with_its_scores(real: dict[str, Any
     assert "- tecom_jiangxi: macro-F1 0.123 over 4 classes" in text
 
 
-def test_unlabelled_targets_have_no_scores_and_the_card_is_whole(real: dict[str, Any]) -> None:
+def test_unlabeled_targets_have_no_scores_and_the_card_is_whole(real: dict[str, Any]) -> None:
     real["results"]["tecom_jiangxi"] = {"role": "target", "test": None, "transductive": None}
     real["calibration"]["domains"]["tecom_jiangxi"] = {"role": "target", "test": None}
     text = body(cards.model(real))

@@ -24,7 +24,7 @@ def test_the_legend_counts_every_class_that_is_there(legible):
     assert "eosinophil" not in words
 
 
-def test_eleven_classes_and_unlabelled_cells_fit(legible):
+def test_eleven_classes_and_unlabeled_cells_fit(legible):
     labels = np.arange(40) % 12 - 1
     words = legible(draw_classes_map(XY, labels))
     assert "no label" in words and "lymphocyte, typical" in words
@@ -46,7 +46,7 @@ def test_points_keep_the_colour_of_their_class_when_their_order_is_mixed():
         assert np.allclose(colour[:3], to_rgb(CLASS_COLOURS[NAMES[int(x > 0)]]))
 
 
-def test_a_rare_kind_lies_above_and_the_unlabelled_below():
+def test_a_rare_kind_lies_above_and_the_unlabeled_below():
     xy = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
     labels = np.array([9, *[0] * 99, *[1] * 90, *[-1] * 10])
     (points,) = draw_classes_map(xy, labels).axes[0].collections

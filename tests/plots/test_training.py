@@ -55,16 +55,16 @@ def test_the_second_phase_is_shaded_and_its_losses_stand_alone():
 
 
 def test_scores_without_labels_are_scaled_from_least_to_most():
-    _, _, unlabelled = draw_training({"shot": (history(second=True), 320)}).axes
-    (line,) = [line for line in unlabelled.lines if line.get_label() == "im"]
+    _, _, unlabeled = draw_training({"shot": (history(second=True), 320)}).axes
+    (line,) = [line for line in unlabeled.lines if line.get_label() == "im"]
     assert line.get_ydata() == pytest.approx([105 / 305, 205 / 305, 1, 0])
 
 
 def test_what_is_no_number_is_not_drawn():
     rows = history()
     rows[1]["selection"]["im"] = math.nan
-    _, _, unlabelled = draw_training({"dann": (rows, 300)}).axes
-    (line,) = [line for line in unlabelled.lines if line.get_label() == "im"]
+    _, _, unlabeled = draw_training({"dann": (rows, 300)}).axes
+    (line,) = [line for line in unlabeled.lines if line.get_label() == "im"]
     assert list(line.get_xdata()) == [100, 300]
 
 

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.preparation.build import prepare
-from hf_wbc.preparation.source import UNLABELLED, ArchiveSpec, KnownFault
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec, KnownFault
 from hf_wbc.taxonomy import NAMES
 
 Build = Callable[..., Path]
@@ -121,12 +121,12 @@ def test_what_is_not_whole_or_not_public_says_so_at_its_head(build: Build) -> No
 
 
 def test_a_source_without_scale_or_labels_says_so(build: Build) -> None:
-    labels = {"BA": UNLABELLED, "EO": UNLABELLED, "MY": UNLABELLED, "PLT": None}
-    facts = {"um_per_px": None, "labels": labels, "used_counts": {UNLABELLED: 25}}
+    labels = {"BA": UNLABELED_CODE, "EO": UNLABELED_CODE, "MY": UNLABELED_CODE, "PLT": None}
+    facts = {"um_per_px": None, "labels": labels, "used_counts": {UNLABELED_CODE: 25}}
     text = text_of(build(facts))
     assert "unknown; the cell fills the frame" in text
     assert "contains the whole frame, because the scale is unknown" in text
-    assert set(table(text)) - {"class", "---"} == {UNLABELLED, "**all**"}
+    assert set(table(text)) - {"class", "---"} == {UNLABELED_CODE, "**all**"}
 
 
 def test_its_example_runs(

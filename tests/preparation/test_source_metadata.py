@@ -5,7 +5,7 @@ import re
 import pytest
 
 import dataset_scripts
-from hf_wbc.preparation.source import UNLABELLED
+from hf_wbc.preparation.source import UNLABELED_CODE
 from hf_wbc.taxonomy import NAMES
 
 STATED = [name for name in dataset_scripts.names() if name != "class_folders"]
@@ -24,7 +24,7 @@ def test_the_facts_of_a_source_agree(name: str) -> None:
     assert source.repo == f"wbc-{name.removeprefix('wbc_').replace('_', '-')}"
     assert set(source.archive_counts) == set(source.labels)
     assert set(filter(None, source.labels.values())) == set(source.used_counts)
-    assert set(source.used_counts) <= set(NAMES) or set(source.used_counts) == {UNLABELLED}
+    assert set(source.used_counts) <= set(NAMES) or set(source.used_counts) == {UNLABELED_CODE}
     for cell, number in source.used_counts.items():
         codes = [code for code, label in source.labels.items() if label == cell]
         assert 0 < number <= sum(source.archive_counts[code] for code in codes)

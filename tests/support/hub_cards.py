@@ -25,6 +25,7 @@ from hf_wbc.hub.publish_dataset import published_card
 from hf_wbc.hub.publish_space import with_model
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.preparation.dataset_card import CardFacts, write_card
+from hf_wbc.records import upgrade_record
 from hf_wbc.shipped import shipped
 
 INPUTS = Path(__file__).parent / "card_inputs"
@@ -37,8 +38,7 @@ def rendered(name: str) -> Path:
 
 def record() -> dict[str, Any]:
     """Return the record of a real run, MSTN from Acevedo_20 to Tecom's images, as published."""
-    found: dict[str, Any] = json.loads((INPUTS / "record.json").read_text())
-    return found
+    return upgrade_record(json.loads((INPUTS / "record.json").read_text()))
 
 
 def model(of: Mapping[str, Any] | None = None, **more: Any) -> str:

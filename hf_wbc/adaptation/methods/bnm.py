@@ -39,7 +39,7 @@ def bnm_loss(p: Tensor) -> Tensor:
     """Return the negative nuclear norm over B of class probabilities (Cui et al. 2020, eq. 11).
 
     Args:
-        p: Softmax outputs on unlabelled target samples (B, C).
+        p: Softmax outputs on unlabeled target samples (B, C).
 
     Returns:
         A negative scalar; low for confident and diverse predictions.

@@ -35,7 +35,7 @@ def mcc_loss(logits: Tensor, temperature: float = 2.5) -> Tensor:
     logarithms, which stays finite for a class that no sample of the batch has.
 
     Args:
-        logits: Logits of unlabelled target samples (B, C).
+        logits: Logits of unlabeled target samples (B, C).
         temperature: Divisor of the logits.
 
     Returns:

@@ -71,7 +71,7 @@ class Options(MethodOptions):
 def shot_loss(
     logits: Tensor, labels: Tensor, prior: Tensor, beta: float = 0.3, diversity: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return SHOT's loss on unlabelled target samples (arXiv:2002.08546, eq. 7) and its terms.
+    """Return SHOT's loss on unlabeled target samples (arXiv:2002.08546, eq. 7) and its terms.
 
     Args:
         logits: Target logits (B, C).

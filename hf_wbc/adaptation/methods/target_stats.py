@@ -1,4 +1,4 @@
-"""Target statistics: source only, on images in the colors of the unlabelled target.
+"""Target statistics: source only, on images in the colors of the unlabeled target.
 
 The recipe that won the 2022 challenge on these cells: hue and mean from the target, heavy
 augmentation, balanced classes, test-time flips, and no adaptation loss. Here hue and mean color are

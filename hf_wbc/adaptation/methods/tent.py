@@ -25,7 +25,7 @@ def tent_loss(logits: Tensor) -> Tensor:
     """Return the mean entropy () of predictions (Wang et al. 2021, arXiv:2006.10726, sec. 3.1).
 
     Args:
-        logits: Logits of unlabelled target samples (B, C).
+        logits: Logits of unlabeled target samples (B, C).
     """
     return entropy(logits).mean()
 

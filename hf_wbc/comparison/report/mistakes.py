@@ -149,7 +149,7 @@ def _usual_confidence(p: Floats, labels: Ids) -> Floats:
     return usual
 
 
-UNLABELED = tuple(rule.name for rule in RULES if rule.sees == "unlabelled target")
+UNLABELED = tuple(rule.name for rule in RULES if rule.sees == "unlabeled target")
 NUM_UNLABELED = 2
 BY_LABELS = "chosen with target labels after all was scored, to show the range"
 
@@ -186,7 +186,7 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
         if row.method == baseline:
             reasons.setdefault(number, []).append(("the baseline", False))
     has_target = any(row.targets for row in rows)
-    if (ranked := _by_unlabelled_rules(rows)) and len(rows) > 1:
+    if (ranked := _by_unlabeled_rules(rows)) and len(rows) > 1:
         for place, (number, num_rules) in enumerate(ranked[:NUM_UNLABELED]):
             words = f"{('first', 'second')[place]} of {len(ranked)} by the mean rank over "
             words += f"{num_rules} rules that see target images without labels"
@@ -222,7 +222,7 @@ def values_of(run: Run) -> Mapping[str, float]:
     return dict(kept[-1]["selection"]) if kept else {}
 
 
-def _by_unlabelled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
+def _by_unlabeled_rules(rows: Sequence[ResultRow]) -> list[tuple[int, int]]:
     """Return (row, number of rules) sorted by mean rank over the rules.
 
     A rule ranks rows without a value last. The result is empty if no rule has values.

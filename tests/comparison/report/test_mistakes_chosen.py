@@ -20,7 +20,7 @@ def history(im: float, source_val: float, other: float | None = None) -> list[di
             "phase": "fit",
             "loss": {"loss": 1.0},
             "source_val": {"home": {"macro_f1": value}},
-            "unlabelled": {"away": found},
+            "unlabeled": {"away": found},
             "oracle": {"away": {"macro_f1": 0.5}},
         }
         for step, value, found in ((10, 1.0, {"im": 99.0, "snd": 99.0}), (20, source_val, rules))
