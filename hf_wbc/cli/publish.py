@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+RENAMED_FLAGS = {"--licence": "--license"}
+
 if TYPE_CHECKING:
     from hf_wbc.hub.publication import Destination, Publication
 
@@ -23,7 +25,6 @@ def publish(
     mapping: Path | None = None,
     model: str | None = None,
     collection: str | None = None,
-    licence: Annotated[str | None, tyro.conf.Suppress] = None,
 ) -> None:
     """Publish a dataset, a model, the metric, a Space or a study.
 
@@ -46,25 +47,16 @@ def publish(
         mapping: For a dataset of your own class folders: the mapping it was prepared with.
         model: For a Space: the model to show, org/name[@revision] on the Hub.
         collection: Also add it to the collection of this title, created if missing.
-        licence: The former name of --license.
     """
     from hf_wbc.api import build_publication
     from hf_wbc.hub.publication import HubRepo, is_public_requested, parse_destination
     from hf_wbc.hub.publish import preview
     from hf_wbc.hub.publish import publish as publish_files
 
-    if licence is not None:
-        _print_event("--licence is now --license")
-        license = licence if license is None else license
     is_public = is_public_requested(public, private)
     destination = parse_destination(to, kind)
-    if collection is not None and not isinstance(destination, HubRepo):
-        raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
-    if model is not None and not isinstance(destination, HubRepo):
-        raise ValueError(
-            f"--model {model} configures a Space on the Hub, and --to is a folder; set "
-            "HF_WBC_MODEL where you start the Space"
-        )
+    if not isinstance(destination, HubRepo):
+        _reject_hub_flags(model, collection)
     publication = build_publication(
         kind, what, destination, mapping, license, model, public=is_public, tag=tag
     )
@@ -80,6 +72,17 @@ def publish(
     print(f"{destination}: {commit}")
     if isinstance(destination, HubRepo):
         _finish_on_hub(publication, destination, model, collection)
+
+
+def _reject_hub_flags(model: str | None, collection: str | None) -> None:
+    """Raise ValueError for flags that have no effect on a folder."""
+    if collection is not None:
+        raise ValueError(f"--collection {collection!r} is for the Hub, and --to is a folder")
+    if model is not None:
+        raise ValueError(
+            f"--model {model} configures a Space on the Hub, and --to is a folder; set "
+            "HF_WBC_MODEL where you start the Space"
+        )
 
 
 def _finish_on_hub(

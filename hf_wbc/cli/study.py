@@ -1,12 +1,15 @@
 """`hf-wbc study STUDY`: execute a grid of runs, resuming after any interruption."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 JOBS_AT_ONCE = 16
+"""SLURM jobs that run at a time, unless --workers says otherwise."""
 TOY = "toy"
 """The predefined study that draws its own data."""
 
@@ -43,54 +46,59 @@ def study(
         slurm: Submit the runs to SLURM as an array job with these options of sbatch, such as
             partition=gpu time=120 gpus_per_node=1; --workers limits how many run at a time.
     """
-    from functools import partial
-
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.cli.study_display import StudyDisplay, print_ending, print_plan
     from hf_wbc.study.grid import load_grid
     from hf_wbc.study.plan import CostEstimator, describe_estimate, plan, read_records
     from hf_wbc.study.progress import StudyProgress
-    from hf_wbc.study.runner import MachineResources, detect_machine, run_tasks
-    from hf_wbc.study.slurm import parse_options, run_on_slurm
-    from hf_wbc.study.task import (
-        LOG_FOLDER,
-        make_task,
-        parse_launch,
-        pending_tasks,
-        record_refusals,
-    )
+    from hf_wbc.study.task import LOG_FOLDER, make_tasks, parse_launch, pending_tasks
 
     configs = load_grid(name, settings)
     arguments, num_processes = parse_launch(launch)
-    if slurm is None:
-        machine = detect_machine(workers, threads, launched=launch is not None)
-        start = partial(run_tasks, machine=machine)
-    else:
-        machine = MachineResources(workers or JOBS_AT_ONCE, threads)
-        start = partial(run_on_slurm, machine=machine, options=parse_options(slurm))
+    start, num_workers = _choose_runner(workers, threads, launch is not None, slurm)
     if name == TOY:
         _make_toys(settings, dry_run)
     with stage_progress() as report:
         runs = plan(configs, out, cache, num_processes, partial(report, "plan"))
     measured, left = CostEstimator(read_records(out)), pending_tasks(runs, retry)
     estimates = [measured.estimate(run) for run in left]
-    standing = StudyProgress(runs, left, estimates, machine.num_workers)
+    progress = StudyProgress(runs, left, estimates, num_workers)
     if dry_run:
         print_plan(runs, [measured.estimate(run) for run in runs])
-        for line in describe_estimate(left, estimates, machine.num_workers):
+        for line in describe_estimate(left, estimates, num_workers):
             print(line)
     else:
-        record_refusals(runs, cache)
-        tasks = [make_task(run, cache, arguments) for run in left]
-        try:
-            with StudyDisplay(standing) as display:
-                start(tasks, logs=out / LOG_FOLDER, watch=display.tell)
-        except KeyboardInterrupt:
-            if slurm is not None:
-                print("the jobs go on; the same command watches them, and scancel ends them")
-            raise
-    print_ending(out, standing)
-    return 0 if dry_run or standing.num_finished == standing.num_runs else 1
+        tasks = make_tasks(runs, left, cache, arguments)
+        with _explain_interrupt(slurm), StudyDisplay(progress) as display:
+            start(tasks, logs=out / LOG_FOLDER, watch=display.tell)
+    print_ending(out, progress)
+    return 0 if dry_run or progress.num_finished == progress.num_runs else 1
+
+
+def _choose_runner(
+    workers: int | None, threads: int, launched: bool, slurm: Sequence[str] | None
+) -> tuple[Callable[..., Any], int]:
+    """Return the function that runs tasks, here or on SLURM, and how many it runs at a time."""
+    from hf_wbc.study.runner import MachineResources, detect_machine, run_tasks
+    from hf_wbc.study.slurm import parse_options, run_on_slurm
+
+    if slurm is None:
+        machine = detect_machine(workers, threads, launched=launched)
+        return partial(run_tasks, machine=machine), machine.num_workers
+    machine = MachineResources(workers or JOBS_AT_ONCE, threads)
+    options = parse_options(slurm)
+    return partial(run_on_slurm, machine=machine, options=options), machine.num_workers
+
+
+@contextmanager
+def _explain_interrupt(slurm: Sequence[str] | None) -> Iterator[None]:
+    """After Ctrl-C, say that jobs on SLURM continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if slurm is not None:
+            print("the jobs continue; repeat the command to watch them, or end them with scancel")
+        raise
 
 
 def _make_toys(settings: Sequence[str], dry_run: bool) -> None:

@@ -2,14 +2,17 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
+
+if TYPE_CHECKING:
+    from hf_wbc.records import RunFolder
 
 Tracker = Literal["tensorboard", "trackio"]
 COMMON = frozenset(
@@ -78,45 +81,57 @@ def train(
         card: What to do with a card that was edited on the Hub: refuse before training, keep its
             text, or replace it.
     """
-    from hf_wbc.cli.display import TrainingDisplay, print_results
+    from hf_wbc.cli.display import TrainingDisplay
     from hf_wbc.engine.run import run
     from hf_wbc.hub.publication import is_public_requested
 
     seen = is_public_requested(public, private)
     if push_to is None:
         asked = {"public": public, "private": private, "tag": tag, "license": license}
-        asked["card"] = card != "refuse"
-        if given := [f"--{name}" for name, value in asked.items() if value]:
-            raise ValueError(
-                f"{', '.join(given)}: about what is published, and nothing is; add --push-to "
-                "org/name, or leave it out"
-            )
+        _require_push({**asked, "card": card != "refuse"})
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
-            import dataset_scripts
-            from hf_wbc.hub.publication import parse_destination
-            from hf_wbc.hub.training_push import TrainingPush
-
-            push = TrainingPush(
-                parse_destination(push_to, "model"),
-                dataset_scripts.known(),
-                display.say,
-                public=seen,
-                license=license,
-                tag=tag,
-                card=card,
-            )
+            options = {"public": seen, "license": license, "tag": tag, "card": card}
+            push = _training_push(push_to, display.say, options)
         folder = run(config, output_dir, cache, trackers, display.report, push)
         if push:
             push.finish(folder)
     if display.is_main:
-        record = folder.read_record()
-        print_results(folder.path, record["results"])
-        shifts = record["label_shift"].values() if config.eval.correct_priors != "none" else ()
-        for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
-            if note:
-                print(note)
+        _print_outcome(config, folder)
+
+
+def _require_push(asked: Mapping[str, Any]) -> None:
+    """Raise ValueError for flags that concern publishing, where nothing is published."""
+    if given := [f"--{name}" for name, value in asked.items() if value]:
+        raise ValueError(
+            f"{', '.join(given)}: nothing is published without --push-to; add --push-to org/name, "
+            f"or leave {'them' if len(given) > 1 else 'it'} out"
+        )
+
+
+def _training_push(
+    push_to: str, on_event: Callable[[str], None], options: Mapping[str, Any]
+) -> Any:
+    """Return what publishes the run while it trains."""
+    import dataset_scripts
+    from hf_wbc.hub.publication import parse_destination
+    from hf_wbc.hub.training_push import TrainingPush
+
+    destination = parse_destination(push_to, "model")
+    return TrainingPush(destination, dataset_scripts.known(), on_event, **options)
+
+
+def _print_outcome(config: TrainConfig, folder: "RunFolder") -> None:
+    """Print the scores, and the notes on images and label shift."""
+    from hf_wbc.cli.display import print_results
+
+    record = folder.read_record()
+    print_results(folder.path, record["results"])
+    shifts = record["label_shift"].values() if config.eval.correct_priors != "none" else ()
+    for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
+        if note:
+            print(note)
 
 
 def build_command(arguments: Sequence[str]) -> Callable[..., None]:

@@ -72,13 +72,12 @@ def run(
         if is_main:
             remove(folder.checkpoint)
         return folder
+    domain_set, pretrained = resolved.domain_set, resolved.pretrained
     if not is_main:
         sync = None
     if sync:
-        sync.begin([domain.name for domain in resolved.domain_set.all])
-    context = RunContext(
-        resolved.config, accelerator, folder, resolved.domain_set, resolved.pretrained, cache
-    )
+        sync.begin([domain.name for domain in domain_set.all])
+    context = RunContext(resolved.config, accelerator, folder, domain_set, pretrained, cache)
     method, num_trained = _build_method(context, resolved)
 
     def on_row(row: Mapping[str, Any]) -> None:

@@ -150,15 +150,13 @@ def differential(
         >>> [share.counted for share in found.shares], [round(s.fraction, 1) for s in found.shares]
         ([80, 20], [0.5, 0.5])
     """
-    slide = check_slide(probabilities, corrections, rejected)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    slide = check_slide(probabilities, corrections, rejected)
     counts = slide.numbers(slide.counted)
     num, seen = int(counts.sum()), np.ones(len(counts), bool)
     if held_out is None:
-        shares = counts / num
-        drawn = np.random.default_rng(seed).multinomial(num, shares, RESAMPLES) / num
-        found = _Found(((shares, drawn),))
+        found = _count_predictions(counts, seed)
     else:
         held = replace(held_out, rejected=None) if rejected is None else held_out
         seen = held.accepted.counts > 0
@@ -167,21 +165,15 @@ def differential(
     low, high = _widest(found.estimates, num, each, held_out is not None)
     high[~seen] = 1.0
     rows = zip(counts, found.estimates[0][0], low, high, seen, strict=True)
+    shares = (Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
     return Differential(
-        shares=tuple(
-            Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows
-        ),
+        shares=tuple(shares),
         num_cells=num,
         num_rejected=int((~slide.counted).sum()),
-        expected_rejected=found.expected_rejected,
-        rejected_limit=found.rejected_limit,
         level=level,
         joint=joint,
         corrected=held_out is not None,
-        label_shift_ks=found.label_shift_ks,
-        label_shift_ks_limit=found.label_shift_ks_limit,
-        unexplained=found.unexplained,
-        estimates=found.estimates,
+        **vars(found),
     )
 
 
@@ -195,6 +187,14 @@ class _Found:
     unexplained: float = 0.0
     expected_rejected: float = 0.0
     rejected_limit: float = 0.0
+
+
+def _count_predictions(counts: Floats, seed: int) -> _Found:
+    """Return the fractions of the predictions (C,), with resamples of the sampling error."""
+    num = int(counts.sum())
+    fractions = counts / num
+    resamples = np.random.default_rng(seed).multinomial(num, fractions, RESAMPLES) / num
+    return _Found(((fractions, resamples),))
 
 
 def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:

@@ -139,16 +139,20 @@ def predict_images(
     chunks = list(read_chunks(source, folder))
     _require_usable(chunks, source.num_images, options.skip_bad)
     metadata = {
-        "model": {
-            "name": model,
-            "revision": pretrained.revision,
-            "exposure": pretrained.exposure,
-            "exposed_to": list(pretrained.exposed_to),
-        },
+        "model": _model_facts(model, pretrained),
         "runtime": {**choice.to_dict(), "degradation": degradation},
         **source.metadata,
     }
     return _collect(pretrained, chunks, source.skipped_files, metadata)
+
+
+def _model_facts(name: str, pretrained: PretrainedModel) -> dict[str, Any]:
+    return {
+        "name": name,
+        "revision": pretrained.revision,
+        "exposure": pretrained.exposure,
+        "exposed_to": list(pretrained.exposed_to),
+    }
 
 
 def _require_usable(chunks: list["Chunk"], num_images: int, skip_bad: bool) -> None:

@@ -1,16 +1,17 @@
 """Score a trained classifier on a dataset."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.data.dataset import DomainSplit, load_splits
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.accelerator import (
     machine_info,
     make_accelerator,
@@ -21,13 +22,16 @@ from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
-from hf_wbc.engine.forward import Report, predict, without_progress_bars
+from hf_wbc.engine.forward import Predictions, Report, predict, without_progress_bars
 from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
 from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.records import RunFolder, atomic_replace
 from hf_wbc.taxonomy import UNLABELED
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def evaluate_model(
@@ -58,21 +62,12 @@ def evaluate_model(
         The finished folder; an existing evaluation is returned as it is.
 
     Raises:
-        ValueError: If the model has other classes, the dataset has no labels, or its scale is
-            unknown.
+        ValueError: The model has other classes, or the dataset has no labels or an unknown scale.
     """
-    if not splits or len(set(splits)) < len(splits):
-        raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
-    loaded = load_trained(model)
-    domains = load_splits(ref, splits)
-    require_scale(domains, allow_unscaled)
-    labels = np.concatenate([domain.labels for domain in domains])
-    if (labels == UNLABELED).all():
-        raise ValueError(f"{ref} has no labels, so nothing can be scored")
-    confusion_counts(labels, labels, merge=merge, classes=classes)  # fail early if not scorable
-    treatment, images = preprocessing_for(loaded, ref)
-    asked = {"model": model, "data": ref, "splits": list(splits)}
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
+    domains = _scorable_domains(ref, splits, merge, classes, allow_unscaled)
+    loaded = load_trained(model)
+    preprocessing, images = preprocessing_for(loaded, ref)
     identity = {
         "model": loaded.revision,
         "data": {domain.split: domain.fingerprint for domain in domains},
@@ -84,45 +79,114 @@ def evaluate_model(
         return folder
     accelerator = make_accelerator()
     loaded.classifier.to(accelerator.device)
-    start, num_before = time.perf_counter(), 0
-    tables, predicted = [], []
+    predictions, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, report)
+    record = {
+        "kind": "evaluation",
+        "run": folder.path.name,
+        **_facts(model, loaded, domains),
+        "splits": list(splits),
+        "images": images,
+        **_scores(loaded, domains, predictions, merge, classes, seed),
+        **_circumstances(elapsed_s, sum(map(len, domains)), accelerator),
+    }
+    if accelerator.is_main_process:
+        rows = [prediction_rows(*each) for each in zip(domains, predictions, strict=True)]
+        asked = {"model": model, "data": ref, "splits": list(splits), **options}
+        _write(folder, asked, identity, rows, record)
+    return folder
+
+
+def _write(
+    folder: RunFolder,
+    asked: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    rows: Sequence[pa.Table],
+    record: Mapping[str, Any],
+) -> None:
+    """Write the predictions and the record; the record comes last and finishes the folder."""
+    with folder.writing(asked, identity):
+        with atomic_replace(folder.predictions) as temporary:
+            pq.write_table(pa.concat_tables(rows), temporary)
+        folder.write_record(record)
+
+
+def _scorable_domains(
+    ref: str,
+    splits: Sequence[str],
+    merge: Sequence[str],
+    classes: Sequence[str],
+    allow_unscaled: bool,
+) -> list[DomainSplit]:
+    """Load the splits, and check before any prediction that they can be scored.
+
+    Raises:
+        ValueError: For repeated splits, missing labels, an unknown scale, or classes that cannot be
+            merged.
+    """
+    if not splits or len(set(splits)) < len(splits):
+        raise ValueError(f"splits are {', '.join(splits) or 'none'}; name each once with --splits")
+    domains = load_splits(ref, splits)
+    require_scale(domains, allow_unscaled)
+    labels = np.concatenate([domain.labels for domain in domains])
+    if (labels == UNLABELED).all():
+        raise ValueError(f"{ref} has no labels, so nothing can be scored")
+    confusion_counts(labels, labels, merge=merge, classes=classes)
+    return domains
+
+
+def _predict_domains(
+    loaded: PretrainedModel,
+    domains: Sequence[DomainSplit],
+    preprocessing: ImagePreprocessing,
+    accelerator: "Accelerator",
+    report: Report,
+) -> tuple[list[Predictions], float]:
+    """Predict each split, and return the predictions and their wall time in seconds."""
+    start = time.perf_counter()
+    num_done, total = 0, sum(len(domain) for domain in domains)
+    predictions = []
     for domain in domains:
         pixels = load_images(loaded, domain)
-        show = partial(_report_after, report, num_before, len(labels))
-        found = predict(loaded.classifier, pixels, treatment, accelerator, report=show)
-        num_before += len(domain)
-        tables.append(prediction_rows(domain, found))
-        predicted.append(found)
-    elapsed_s = time.perf_counter() - start
-    logits = np.concatenate([found.logits for found in predicted])
-    scores = score_predictions(domains, logits.argmax(1), merge, classes, seed)
+        show = partial(_report_after, report, num_done, total)
+        predictions.append(
+            predict(loaded.classifier, pixels, preprocessing, accelerator, report=show)
+        )
+        num_done += len(domain)
+    return predictions, time.perf_counter() - start
+
+
+def _scores(
+    loaded: PretrainedModel,
+    domains: Sequence[DomainSplit],
+    predictions: Sequence[Predictions],
+    merge: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the scores, and the calibration of a model that was saved with its abstention."""
+    logits = np.concatenate([found.logits for found in predictions])
+    labels = np.concatenate([domain.labels for domain in domains])
     abstention = fit_run_abstention(loaded)
-    if accelerator.is_main_process:
-        with folder.writing(asked | options, identity):
-            with atomic_replace(folder.predictions) as temporary:
-                pq.write_table(pa.concat_tables(tables), temporary)
-            folder.write_record(
-                {
-                    "kind": "evaluation",
-                    "run": folder.path.name,
-                    **_facts(model, loaded, domains),
-                    "splits": list(splits),
-                    "images": images,
-                    "scores": scores,
-                    "calibration": abstention
-                    and abstention_scores(
-                        abstention, domains[0].name, logits, labels, merge=merge, classes=classes
-                    ),
-                    "cost": {
-                        "elapsed_s": elapsed_s,
-                        "images_per_s": len(labels) / elapsed_s,
-                        "peak_memory_bytes": peak_memory_bytes(),
-                    },
-                    "machine": machine_info(accelerator.device, accelerator.num_processes),
-                    "packages": package_versions(),
-                }
-            )
-    return folder
+    return {
+        "scores": score_predictions(domains, logits.argmax(1), merge, classes, seed),
+        "calibration": abstention
+        and abstention_scores(
+            abstention, domains[0].name, logits, labels, merge=merge, classes=classes
+        ),
+    }
+
+
+def _circumstances(elapsed_s: float, num_images: int, accelerator: "Accelerator") -> dict[str, Any]:
+    """Return the cost of the predictions, the machine and the installed packages."""
+    return {
+        "cost": {
+            "elapsed_s": elapsed_s,
+            "images_per_s": num_images / elapsed_s,
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
+        "machine": machine_info(accelerator.device, accelerator.num_processes),
+        "packages": package_versions(),
+    }
 
 
 def _report_after(report: Report, num_before: int, total: int, done: int, _: int) -> None:

@@ -174,22 +174,10 @@ def openvino_runtime(
         openvino: Any = import_module("openvino")
     version = openvino.get_version().split("-")[0]
 
-    def convert() -> Any:
-        with (
-            _without_telemetry(),
-            quiet_transformers(),
-            torch.no_grad(),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")  # tracing fixes the image size, as intended
-            example = torch.zeros(2, 3, size, size)
-            return openvino.convert_model(
-                backbone_module(classifier), example_input=example, input=[(-1, 3, size, size)]
-            )
-
     def write(folder: Path) -> None:
         # save_model compresses to half precision by default.
-        openvino.save_model(convert(), folder / OPENVINO_FILE, compress_to_fp16=False)
+        converted = _convert_openvino(openvino, classifier, size)
+        openvino.save_model(converted, folder / OPENVINO_FILE, compress_to_fp16=False)
 
     facts = {"key": key, "size": size, "openvino": version, "torch": torch.__version__}
     cached = cached_conversion(facts if key else None, write)
@@ -199,7 +187,11 @@ def openvino_runtime(
         "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    network = core.read_model(cached / OPENVINO_FILE) if cached else convert()
+    network = (
+        core.read_model(cached / OPENVINO_FILE)
+        if cached
+        else _convert_openvino(openvino, classifier, size)
+    )
     model = core.compile_model(network, "CPU", settings)
     computes_in = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if computes_in != OPENVINO_TYPES[precision]:
@@ -213,6 +205,17 @@ def openvino_runtime(
         return torch.from_numpy(model(inputs.numpy())[output].copy())
 
     return Runtime("openvino", precision, features, version, CPU_BATCH)
+
+
+def _convert_openvino(openvino: Any, classifier: Classifier, size: int) -> Any:
+    """Convert the network to OpenVINO for batches of any size."""
+    with _without_telemetry(), quiet_transformers(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes the image size, as intended
+        return openvino.convert_model(
+            backbone_module(classifier),
+            example_input=torch.zeros(2, 3, size, size),
+            input=[(-1, 3, size, size)],
+        )
 
 
 @contextmanager

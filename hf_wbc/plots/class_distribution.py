@@ -226,22 +226,7 @@ def draw_prior_shift(
         if shares is not None and shares.shape != (len(names),):
             raise ValueError(f"shares of shape {shares.shape} for {len(names)} classes")
     order = lineage_order(names)
-    width = CLASS_ROWS_IN + PRIOR_SHIFT_AXIS_IN + PRIOR_SHIFT_RIGHT_IN
-    height = TOP_IN + PRIOR_SHIFT_ROW_IN * len(names) + PRIOR_SHIFT_BELOW_IN
-    figure = Figure(figsize=(width, height))
-    frame = (CLASS_ROWS_IN / width, PRIOR_SHIFT_BELOW_IN / height, PRIOR_SHIFT_AXIS_IN / width)
-    axes = figure.add_axes((*frame, PRIOR_SHIFT_ROW_IN * len(names) / height))
-    axes.set(xlim=(-0.01, 1.01), ylim=(len(names), 0), yticks=[])
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
-    axes.set_xlabel("part of the images", size=10, color=INK)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name == "bottom")
-        spine.set_color(FAINT)
-    axes.grid(axis="x", color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for row in range(1, len(names)):
-        axes.axhline(row, color=GRID, linewidth=0.7)
+    figure, axes = _prior_shift_axes(len(names))
     middles = np.arange(len(names)) + 0.5
     for label, shares, colour, size in (
         ("source", source, SOURCE, 22),
@@ -270,3 +255,24 @@ def draw_prior_shift(
     )
     class_rows(axes, [names[i] for i in order], PRIOR_SHIFT_AXIS_IN / 1.02)
     return figure
+
+
+def _prior_shift_axes(num_classes: int) -> tuple[Figure, Axes]:
+    """Return an empty figure with a row for each class and shares from 0 to 100 % along x."""
+    width = CLASS_ROWS_IN + PRIOR_SHIFT_AXIS_IN + PRIOR_SHIFT_RIGHT_IN
+    height = TOP_IN + PRIOR_SHIFT_ROW_IN * num_classes + PRIOR_SHIFT_BELOW_IN
+    figure = Figure(figsize=(width, height))
+    frame = (CLASS_ROWS_IN / width, PRIOR_SHIFT_BELOW_IN / height, PRIOR_SHIFT_AXIS_IN / width)
+    axes = figure.add_axes((*frame, PRIOR_SHIFT_ROW_IN * num_classes / height))
+    axes.set(xlim=(-0.01, 1.01), ylim=(num_classes, 0), yticks=[])
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
+    axes.set_xlabel("part of the images", size=10, color=INK)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name == "bottom")
+        spine.set_color(FAINT)
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for row in range(1, num_classes):
+        axes.axhline(row, color=GRID, linewidth=0.7)
+    return figure, axes

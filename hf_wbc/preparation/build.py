@@ -106,23 +106,15 @@ def prepare(
     """
     on_progress = on_progress or _silent
     num_proc = num_cores() if num_proc is None else num_proc
-    if num_proc < 1:
-        raise ValueError(f"--num-proc is {num_proc}; give 1 or more")
     out = out.resolve()
-    if out.is_relative_to(archive.resolve()) and archive.is_dir():
-        raise ValueError(f"{out} is inside the archive {archive}; choose another --out")
+    _check_arguments(archive, out, num_proc)
     with (
         report_full_disk(out),
         lock_work_folder(out) as work,
         open_archive(archive, work.scratch) as opened,
     ):
         if is_toy(opened.names):
-            if out.name == source.name:
-                raise ValueError(
-                    f"{archive} is a toy archive, but {out} has the real dataset's name; use --out "
-                    f"{out.with_name(toy_name(source.name))}"
-                )
-            source = to_toy_source(source)
+            source = _toy_source(source, archive, out)
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
         if is_finished(out, plan):
@@ -134,13 +126,37 @@ def prepare(
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
             build = _decide(source, entries, selection, scanned, seed, on_progress)
             written = _write(workers, build, scanned, folder, on_progress)
-        provenance, facts = _provenance(build, plan), _card_facts(build, written, subset)
-        write_card(folder / "temporary" / "README.md", source, facts, provenance)
-        write_json(folder / "temporary" / PROVENANCE, provenance)
-        for name in ("README.md", PROVENANCE):
-            flush_to_disk(folder / "temporary" / name, folder / "out" / name)
+        _write_texts(folder, source, _card_facts(build, written, subset), _provenance(build, plan))
         work.finish(folder)
     return out
+
+
+def _check_arguments(archive: Path, out: Path, num_proc: int) -> None:
+    """Raise ValueError for a number of processes or an output folder that cannot be used."""
+    if num_proc < 1:
+        raise ValueError(f"--num-proc is {num_proc}; give 1 or more")
+    if out.is_relative_to(archive.resolve()) and archive.is_dir():
+        raise ValueError(f"{out} is inside the archive {archive}; choose another --out")
+
+
+def _toy_source(source: ArchiveSpec, archive: Path, out: Path) -> ArchiveSpec:
+    """Return the source of a toy archive; ValueError if `out` is named like the real dataset."""
+    if out.name == source.name:
+        raise ValueError(
+            f"{archive} is a toy archive, but {out} has the real dataset's name; use --out "
+            f"{out.with_name(toy_name(source.name))}"
+        )
+    return to_toy_source(source)
+
+
+def _write_texts(
+    folder: Path, source: ArchiveSpec, facts: CardFacts, provenance: Mapping[str, Any]
+) -> None:
+    """Write the card and the provenance into the build's output."""
+    write_card(folder / "temporary" / "README.md", source, facts, provenance)
+    write_json(folder / "temporary" / PROVENANCE, provenance)
+    for name in ("README.md", PROVENANCE):
+        flush_to_disk(folder / "temporary" / name, folder / "out" / name)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -90,6 +90,17 @@ def keep_failure(task: Task, reason: str, *, trace: str = "", killed: bool = Fal
     RunFolder(task.folder).write_failure(task.config, task.identity, failure)
 
 
+def make_tasks(
+    runs: Sequence["PlannedRun"],
+    pending: Sequence["PlannedRun"],
+    cache: Path,
+    launch: tuple[str, ...] | None = None,
+) -> list[Task]:
+    """Return a task for each pending run, and record which of all runs are refused."""
+    record_refusals(runs, cache)
+    return [make_task(run, cache, launch) for run in pending]
+
+
 def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
     """Record why runs are refused, and remove earlier refusals that no longer apply."""
     from hf_wbc.study.plan import refused_folder

@@ -188,7 +188,7 @@ def test_how_to_publish_is_nothing_without_where(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--sources", "nowhere", *flags]) == 1
-    assert f"{flags[0]}: about what is published, and nothing is" in capsys.readouterr().err
+    assert f"{flags[0]}: nothing is published without --push-to" in capsys.readouterr().err
 
 
 def _folder(path: Path) -> Any:
