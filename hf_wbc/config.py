@@ -24,6 +24,8 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from hf_wbc.config_groups import (
+    ADDED_AUGMENTATION,
+    AUGMENTATIONS,
     AdaptConfig,
     Augmentation,
     DataConfig,
@@ -35,6 +37,7 @@ from hf_wbc.config_groups import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "FLAT_NAMES",
     "RENAMED",
     "AdaptConfig",
@@ -192,7 +195,7 @@ class TrainConfig:
                 flat[RENAMED.get(name, name)] = value
         if isinstance(strength := flat.get("augmentation"), Mapping):
             _require_known(strength, [f.name for f in fields(Augmentation)], "augmentation.")
-            flat["augmentation"] = Augmentation(**strength)
+            flat["augmentation"] = _augmentation(strength)
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in flat.items()}
         return cls(**given)
 
@@ -200,6 +203,18 @@ class TrainConfig:
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The configuration in a run's record, in today's or the older flat form."""
         return cls.from_dict(record["config"])
+
+
+def _augmentation(values: Mapping[str, Any]) -> Augmentation:
+    """An augmentation from its fields; the fields that are left out take the robust defaults.
+
+    Records written before `ADDED_AUGMENTATION` hold all other fields; there, these are off.
+    """
+    added = {name: 0.0 for name in ADDED_AUGMENTATION}
+    is_old_record = not added.keys() & values.keys() and len(values) == len(
+        fields(Augmentation)
+    ) - len(added)
+    return Augmentation(**({**added, **values} if is_old_record else values))
 
 
 def _current_names(flat: Mapping[str, Any]) -> dict[str, Any]:

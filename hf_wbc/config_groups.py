@@ -1,11 +1,13 @@
 """The groups of `TrainConfig`, each of which checks its own values."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin
 
 __all__ = [
+    "ADDED_AUGMENTATION",
+    "AUGMENTATIONS",
     "AdaptConfig",
     "Augmentation",
     "DataConfig",
@@ -19,28 +21,64 @@ __all__ = [
 TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
 
 
+def check_choices(group: Any, prefix: str = "") -> None:
+    """ValueError for a value that its field's Literal does not list."""
+    for each in fields(group):
+        choices, value = get_args(each.type), getattr(group, each.name)
+        if get_origin(each.type) is Literal and value not in choices:
+            raise ValueError(f"{prefix}{each.name} is {value!r}; choose from {', '.join(choices)}")
+
+
+def check_positive(group: Any, names: Iterable[str]) -> None:
+    """ValueError for values below 1."""
+    for name in names:
+        if getattr(group, name) < 1:
+            raise ValueError(f"{name} is {getattr(group, name)}; it must be at least 1")
+
+
+def check_not_negative(group: Any, names: Iterable[str]) -> None:
+    """ValueError for values that are negative, infinite or not a number; None is allowed."""
+    for name in names:
+        value = getattr(group, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} is {value}; it must not be negative")
+        if value == math.inf:
+            raise ValueError(f"{name} is {value}; it must be finite")
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of the random changes to a training image; all zero means none."""
+    """Strength of the random changes to a training image; all zero means none.
+
+    The defaults are the robust recipe; `AUGMENTATIONS` holds the other named strengths.
+    """
 
     flips: bool = True
     """Mirror left-right and top-bottom, each with probability 1/2."""
     quarter_turns: bool = True
     """Rotate by 0, 90, 180 or 270 degrees."""
-    rotation_deg: float = 0.0
+    rotation_deg: float = 45.0
     """Rotate further by up to this many degrees in either direction."""
-    shift_um: float = 1.0
+    shift_um: float = 2.0
     """Shift the crop by up to this many um in x and in y."""
-    scale_um: float = 1.0
+    scale_um: float = 5.0
     """Widen or narrow the 25 um crop by up to this many um."""
-    brightness: float = 0.2
+    brightness: float = 0.5
     """Multiply intensities by a factor in 1 +- this."""
-    contrast: float = 0.2
+    contrast: float = 0.5
     """Stretch intensities around the image's mean gray by a factor in 1 +- this."""
-    saturation: float = 0.2
+    saturation: float = 0.7
     """Blend with the grayscale image, by a factor in 1 +- this."""
-    hue: float = 0.05
+    hue: float = 0.1
     """Rotate the hue by up to this fraction of the color circle."""
+    channel_gain: float = 0.3
+    """Multiply red, green and blue each by a factor in 1 +- this (white balance)."""
+    gamma: float = 0.4
+    """Raise intensities to a power between exp(-this) and exp(this)."""
+    blur_um: float = 0.3
+    """Blur half of the images by a Gaussian of up to this standard deviation in um."""
+    noise: float = 0.05
+    """Add Gaussian noise of up to this standard deviation, as a fraction of full intensity."""
     stain: float = 0.0
     """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
     target_shift: float = 0.0
@@ -51,6 +89,42 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         check_choices(self, "augmentation.")
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "robust": Augmentation(),
+    "light": Augmentation(
+        rotation_deg=0.0,
+        shift_um=1.0,
+        scale_um=1.0,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.05,
+        channel_gain=0.0,
+        gamma=0.0,
+        blur_um=0.0,
+        noise=0.0,
+    ),
+    "none": Augmentation(
+        flips=False,
+        quarter_turns=False,
+        rotation_deg=0.0,
+        shift_um=0.0,
+        scale_um=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
+        hue=0.0,
+        channel_gain=0.0,
+        gamma=0.0,
+        blur_um=0.0,
+        noise=0.0,
+    ),
+}
+"""Named strengths: robust survives a change of laboratory, light does not, none changes nothing."""
+ADDED_AUGMENTATION = ("channel_gain", "gamma", "blur_um", "noise")
+"""Fields that older records lack; they were trained without these changes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +140,7 @@ class DataConfig:
     balance: Literal["class_domain", "domain", "none"] = "class_domain"
     """Sample uniformly over the classes of each domain, over domains, or over images."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """Random changes to training images."""
+    """Random changes to training images; Python code also takes a name of `AUGMENTATIONS`."""
     normalize_by: Literal["checkpoint", "domain"] = "checkpoint"
     """Mean and std of the checkpoint, or of each domain's training images; also at prediction."""
     sharpness: Literal["own", "common"] = "own"
@@ -79,6 +153,7 @@ class DataConfig:
     """Accept sources with a single training image of some class."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "augmentation", named_augmentation(self.augmentation))
         check_choices(self)
         if not self.sources:
             raise ValueError("no sources; name at least one with --sources")
@@ -158,6 +233,8 @@ class OptimConfig:
     logit_adjustment: float = 0.0
     """Add this times the log class prior of each source to the logits in training; 1 is the
     paper's."""
+    label_smoothing: float = 0.0
+    """Spread this fraction of each label's mass evenly over the sources' classes; .1 is common."""
     lineage: float = 0.0
     """Soften labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
 
@@ -177,7 +254,7 @@ class OptimConfig:
         )
         if self.ema and self.swad:
             raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
-        for name in ("warmup_ratio", "ema"):
+        for name in ("warmup_ratio", "ema", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
@@ -228,26 +305,14 @@ class EvalConfig:
         check_not_negative(self, ("patience",))
 
 
-def check_choices(group: Any, prefix: str = "") -> None:
-    """ValueError for a value that its field's Literal does not list."""
-    for each in fields(group):
-        choices, value = get_args(each.type), getattr(group, each.name)
-        if get_origin(each.type) is Literal and value not in choices:
-            raise ValueError(f"{prefix}{each.name} is {value!r}; choose from {', '.join(choices)}")
+def named_augmentation(given: Augmentation | str) -> Augmentation:
+    """Return the augmentation of a name in `AUGMENTATIONS`; others are returned as they are.
 
-
-def check_positive(group: Any, names: Iterable[str]) -> None:
-    """ValueError for values below 1."""
-    for name in names:
-        if getattr(group, name) < 1:
-            raise ValueError(f"{name} is {getattr(group, name)}; it must be at least 1")
-
-
-def check_not_negative(group: Any, names: Iterable[str]) -> None:
-    """ValueError for values that are negative, infinite or not a number; None is allowed."""
-    for name in names:
-        value = getattr(group, name)
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} is {value}; it must not be negative")
-        if value == math.inf:
-            raise ValueError(f"{name} is {value}; it must be finite")
+    Raises:
+        ValueError: For an unknown name.
+    """
+    if not isinstance(given, str):
+        return given
+    if given not in AUGMENTATIONS:
+        raise ValueError(f"augmentation is {given!r}; choose from {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[given]

@@ -49,6 +49,9 @@ class SupervisedLoss(nn.Module):
     step of maturation, 2 for another class of the same lineage, and 3 for another lineage. Taking
     a band for a segmented neutrophil then costs less than mistaking it for a lymphocyte.
 
+    Label smoothing (Szegedy et al. 2016, arXiv:1512.00567, sec. 7) spreads a fraction of the mass
+    evenly over the classes that the sources contain.
+
     Attributes:
         log_prior: Log class priors of each source domain (D, C), smoothed by one image.
         soft_labels: Target distribution of each class (C, C).
@@ -60,7 +63,11 @@ class SupervisedLoss(nn.Module):
     present_classes: Tensor
 
     def __init__(
-        self, class_counts: Tensor, logit_adjustment: float = 0.0, lineage: float = 0.0
+        self,
+        class_counts: Tensor,
+        logit_adjustment: float = 0.0,
+        lineage: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         """Prepare the loss for a set of source domains.
 
@@ -68,15 +75,17 @@ class SupervisedLoss(nn.Module):
             class_counts: Training images of each source domain and class (D, C).
             logit_adjustment: tau; 0 disables logit adjustment.
             lineage: Softness of the labels; 0 gives one-hot labels.
+            label_smoothing: Fraction of the labels' mass that is spread evenly, in [0, 1).
         """
         super().__init__()
         counts = class_counts.double() + 1
         self.tau = logit_adjustment
-        self.lineage = lineage
+        self.is_soft = bool(lineage or label_smoothing)
         log_prior = (counts / counts.sum(1, keepdim=True)).log().float()
         self.register_buffer("log_prior", log_prior, persistent=False)
         present = class_counts.sum(0) > 0
-        self.register_buffer("soft_labels", soft_labels(present, lineage), persistent=False)
+        soft = soft_labels(present, lineage, label_smoothing)
+        self.register_buffer("soft_labels", soft, persistent=False)
         self.register_buffer("present_classes", present.nonzero().squeeze(1), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
@@ -90,7 +99,7 @@ class SupervisedLoss(nn.Module):
         logits = logits.float()
         if self.tau:
             logits = logits + self.tau * self.log_prior[domains]
-        if not self.lineage:
+        if not self.is_soft:
             return nn.functional.cross_entropy(logits, labels, reduction="none")
         return nn.functional.cross_entropy(logits, self.soft_labels[labels], reduction="none")
 
@@ -108,16 +117,21 @@ class SupervisedLoss(nn.Module):
         return logits.index_select(1, self.present_classes)
 
 
-def soft_labels(present: Tensor, softness: float) -> Tensor:
+def soft_labels(present: Tensor, softness: float, smoothing: float = 0.0) -> Tensor:
     """Return the target distribution of each class (C, C) in float32.
 
     Args:
         present: Whether at least one source contains the class (C,), bool. Absent classes, which
             are never predicted, get no mass.
         softness: Scale of the lineage distance; 0 gives one-hot rows.
+        smoothing: Fraction of the mass that is spread evenly over the classes that are present.
     """
-    if not softness:
-        return torch.eye(len(present))
+    labels = torch.eye(len(present)) if not softness else _lineage_labels(present, softness)
+    even = present.float() / present.sum()
+    return labels.lerp(even.expand_as(labels), smoothing) if smoothing else labels
+
+
+def _lineage_labels(present: Tensor, softness: float) -> Tensor:
     assert len(present) == NUM_CLASSES
     ids = range(NUM_CLASSES)
     distance = torch.tensor([[float(relation(i, j)) for j in ids] for i in ids])

@@ -158,6 +158,8 @@ class TrainingInfo:
     """Passes over the target's images in the second phase."""
     logit_adjustment: float = 0.0
     """See `SupervisedLoss`."""
+    label_smoothing: float = 0.0
+    """See `SupervisedLoss`."""
     lineage: float = 0.0
     """See `SupervisedLoss`."""
 
@@ -237,7 +239,9 @@ class Method(nn.Module):
         Raises:
             ValueError: If the method cannot train in this setting.
         """
-        self.supervised = SupervisedLoss(info.class_counts, info.logit_adjustment, info.lineage)
+        self.supervised = SupervisedLoss(
+            info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing
+        )
 
     def forward(self, batch: Batch | TargetBatch) -> LossTerms:
         """Return the loss terms of the phase that the batch belongs to."""

@@ -1,8 +1,8 @@
 """Random augmentation of a batch on its device, with separate parameters for each sample.
 
-Images pass through these steps: style transfer (unless it is a linear color map), the fixed blur of
-the domain, one resampling for all geometric changes, stain jitter in optical density, and one
-affine map for all color changes including normalization. Disabled steps cost nothing, and with zero
+Images pass through these steps: style transfer (unless it is a linear color map), blur (the fixed
+one of the domain and a random one), one resampling for all geometric changes, gamma, stain jitter
+in optical density, one affine map for all color changes including normalization, and noise. Disabled steps cost nothing, and with zero
 strengths the result equals that of `normalize`.
 
 The strong view of embedded features uses dropout (Srivastava et al. 2014, "Dropout: a simple way to
@@ -15,12 +15,16 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from hf_wbc.config import Augmentation
+from hf_wbc.config import AUGMENTATIONS, Augmentation
 from hf_wbc.data.augment_ops import (
+    add_noise,
+    apply_gamma,
     color_affine,
     draw_augmentation_params,
+    draw_blur,
     draw_color_params,
     draw_crop_params,
+    draw_gamma,
     draw_stain_params,
     flip_rotate90,
     resample_crop,
@@ -31,16 +35,7 @@ from hf_wbc.data.preprocessing import ChannelValues, cache_sized_slices, normali
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.style_transfer import StyleTransfer
 
-NO_CHANGE = Augmentation(
-    flips=False,
-    quarter_turns=False,
-    shift_um=0.0,
-    scale_um=0.0,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    hue=0.0,
-)
+NO_CHANGE = AUGMENTATIONS["none"]
 """Augmentation with all random changes disabled."""
 
 
@@ -102,15 +97,18 @@ def apply_augmentation(
     """
     num, side = pixels.shape[:2]
     assert pixels.dtype == torch.uint8 and pixels.shape == (num, side, side, 3)
-    device, frames, stains = pixels.device, None, None
+    device, frames, stains, gamma = pixels.device, None, None, None
     if strength.rotation_deg or strength.shift_um or strength.scale_um:
         frames = draw_crop_params(changes, strength, um).to(device, non_blocking=True)
     elif strength.flips or strength.quarter_turns:
         pixels = flip_rotate90(pixels, changes, strength)
-    is_blurred = blur_um is not None and bool(blur_um.any())
+    blur_um = _total_blur(changes, strength.blur_um, blur_um)
+    is_blurred = bool(blur_um.any())
     is_color_changed = style_transfer is not None or _is_color_changed(strength, color_maps)
     if frames is None and not is_blurred and not is_color_changed:
         return normalize(pixels, mean, std)
+    if strength.gamma:
+        gamma = draw_gamma(changes, strength.gamma).to(device, non_blocking=True)
     if strength.stain:
         stains = draw_stain_params(changes, strength.stain).to(device, non_blocking=True)
     colors = draw_color_params(changes, strength, mean, std, color_maps).to(
@@ -122,36 +120,67 @@ def apply_augmentation(
             plain = pixels[some].float().permute(0, 3, 1, 2)
             if style_transfer is not None:
                 plain = style_transfer.apply(plain, some)
-            if is_blurred and blur_um is not None:
+            if is_blurred:
                 plain = blur(plain, blur_um[some] * (side / um))
             if frames is not None:
                 plain = resample_crop(plain, frames[some])
             flat = plain.flatten(2)
+            if gamma is not None:
+                flat = apply_gamma(flat, gamma[some])
             if stains is not None:
                 flat = stain_affine(flat, stains[some])
             color_affine(flat, colors[some], out=images[some])
-    return images.view(num, 3, side, side)
+    images = images.view(num, 3, side, side)
+    if strength.noise:
+        add_noise(images, changes, strength.noise, mean, std)
+    return images
+
+
+def _total_blur(changes: Tensor, widest_um: float, fixed_um: Tensor | None) -> Tensor:
+    """Return the standard deviation (B,) in um of a fixed and a random blur together."""
+    drawn = draw_blur(changes, widest_um).cpu()
+    return drawn if fixed_um is None else torch.hypot(drawn, fixed_um.to(drawn))
+
+
+STRONG_LIMITS = {
+    "rotation_deg": 180.0,
+    "scale_um": 6.0,
+    "brightness": 0.6,
+    "contrast": 0.6,
+    "saturation": 0.8,
+    "hue": 0.15,
+    "channel_gain": 0.4,
+    "gamma": 0.5,
+    "blur_um": 0.5,
+    "noise": 0.1,
+    "stain": 1.0,
+    "target_shift": 1.0,
+}
+"""Limits of strong views: beyond them, nuclei change their dye and cells can no longer be named."""
 
 
 def stronger_augmentation(strength: Augmentation) -> Augmentation:
-    """Return the augmentation of strong views, with every range doubled up to its limit."""
-    return replace(
-        strength,
-        rotation_deg=min(180.0, 2 * strength.rotation_deg),
-        shift_um=2 * strength.shift_um,
-        scale_um=2 * strength.scale_um,
-        brightness=min(1.0, 2 * strength.brightness),
-        contrast=min(1.0, 2 * strength.contrast),
-        saturation=min(1.0, 2 * strength.saturation),
-        hue=min(0.5, 2 * strength.hue),
-        stain=min(1.0, 2 * strength.stain),
-        target_shift=min(1.0, 2 * strength.target_shift),
-    )
+    """Return the augmentation of strong views: every range doubled up to `STRONG_LIMITS`.
+
+    A range that already exceeds its limit stays as it is.
+    """
+    doubled = {
+        name: max(value, min(limit, 2 * value))
+        for name, limit in STRONG_LIMITS.items()
+        if (value := getattr(strength, name))
+    }
+    return replace(strength, shift_um=2 * strength.shift_um, **doubled)
 
 
 def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
     """Raise ValueError if a range is negative, not a number, or too wide."""
-    limits = {"rotation_deg": 180.0, "shift_um": um / 4, "scale_um": um / 4, "hue": 0.5}
+    limits = {
+        "rotation_deg": 180.0,
+        "shift_um": um / 4,
+        "scale_um": um / 4,
+        "hue": 0.5,
+        "blur_um": 5.0,
+    }
     for field in fields(strength):
         if field.name == "target_style":
             continue
@@ -161,8 +190,17 @@ def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
 
 
 def _is_color_changed(strength: Augmentation, color_maps: Tensor | None) -> bool:
-    is_jittered = strength.brightness or strength.contrast or strength.saturation or strength.hue
-    return bool(is_jittered or strength.stain or (strength.target_shift and color_maps is not None))
+    jitter = (
+        strength.brightness,
+        strength.contrast,
+        strength.saturation,
+        strength.hue,
+        strength.channel_gain,
+        strength.gamma,
+        strength.noise,
+        strength.stain,
+    )
+    return bool(any(jitter) or (strength.target_shift and color_maps is not None))
 
 
 FRACTION = 0.2

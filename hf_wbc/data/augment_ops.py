@@ -8,8 +8,11 @@ Geometry. All geometric changes of a sample form one affine grid; flips and quar
 whole pixels. Pixels beyond the edge are mirrored in every domain: some laboratories' crops end at
 25 um and others do not, and a model could use visible edges to recognize the domain.
 
-Color. Brightness, contrast, saturation, hue, the shift towards a target's colors and normalization
-form one affine map of a sample's pixels. Intermediate colors are not clamped.
+Color. Brightness, contrast, saturation, hue, white balance, the shift towards a target's colors and
+normalization form one affine map of a sample's pixels. Intermediate colors are not clamped.
+
+Camera. Gamma, blur and noise stand for another camera and focus. Each sample's noise is a window of
+one fixed field of Gaussian noise, so that it costs a copy and is the same on every device.
 
 Stain. Dyes add up in optical density, -ln(intensity / white) (Beer-Lambert law). Densities are
 unmixed into dyes (Ruifrok & Johnston 2001, "Quantification of histochemical staining by color
@@ -21,6 +24,7 @@ vectors of ImageJ's color deconvolution. In ln(intensity), all of it is one affi
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -33,7 +37,9 @@ MIRROR_X, MIRROR_Y, TURN, ROTATION, SHIFT_X, SHIFT_Y, SCALE = range(7)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(7, 11)
 STAIN_SCALE, STAIN_SHIFT = slice(11, 14), slice(14, 17)
 TARGET_AMOUNT, TARGET_DOMAIN = range(17, 19)
-NUM_DRAWS = 19
+CHANNEL_GAIN = slice(19, 22)
+GAMMA, IS_BLURRED, BLUR, NOISE, NOISE_X, NOISE_Y = range(22, 28)
+NUM_DRAWS = 28
 """Number of uniform numbers per sample."""
 
 
@@ -168,7 +174,7 @@ def draw_color_params(
 
     The map first moves colors a random fraction of the way to a target. Then it changes brightness,
     contrast (around the mean luma), saturation and hue, the last two as scaling and rotation in
-    the chroma plane of YIQ.
+    the chroma plane of YIQ, and at last the gain of each channel.
 
     Args:
         changes: Uniform numbers (B, draws).
@@ -192,6 +198,8 @@ def draw_color_params(
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     pixel = (brightness * contrast)[:, None, None] * (yiq.inverse() @ chroma @ yiq)
     grey = (brightness * (1 - contrast))[:, None, None] * yiq[0].expand(3, 3)
+    gain = 1 + signed_uniform(changes, CHANNEL_GAIN, strength.channel_gain)
+    pixel, grey = gain[:, :, None] * pixel, gain[:, :, None] * grey
     slope, offset = slope_and_offset(mean, std, len(changes))[..., None].unbind(1)
     if towards is not None and strength.target_shift:
         matrix, add = _part_of_the_way(changes, strength.target_shift, towards)
@@ -205,6 +213,57 @@ def color_affine(images: Tensor, colours: Tensor, out: Tensor) -> None:
     pixel, grey, add = torch.split(colours, [3, 3, 1], dim=2)
     bias = torch.baddbmm(add, grey, images.mean(2, keepdim=True))
     torch.baddbmm(bias, pixel, images, out=out)
+
+
+def draw_gamma(changes: Tensor, strength: float) -> Tensor:
+    """Return exponents (B, 1, 1) between exp(-strength) and exp(strength), float32."""
+    return signed_uniform(changes, GAMMA, strength).exp().float()[:, None, None]
+
+
+def apply_gamma(images: Tensor, gamma: Tensor) -> Tensor:
+    """Raise intensities of images (B, 3, N) in 0..255 to powers (B, 1, 1), relative to 255.
+
+    The images are overwritten.
+    """
+    return images.clamp_(min=0).div_(255).pow_(gamma).mul_(255)
+
+
+def draw_blur(changes: Tensor, widest_um: float) -> Tensor:
+    """Return standard deviations (B,) in um: 0 for half of the samples, else up to `widest_um`."""
+    return (changes[:, BLUR] * widest_um * (changes[:, IS_BLURRED] < 0.5)).float()
+
+
+NOISE_MARGIN = 64
+"""Number of positions in x and in y at which a sample's window of the noise field may start."""
+
+
+@lru_cache(maxsize=4)
+def _noise_field(side: int) -> Tensor:
+    """Return standard Gaussian noise (3, side + NOISE_MARGIN, side + NOISE_MARGIN)."""
+    generator = torch.Generator().manual_seed(20190613)
+    return torch.randn(3, side + NOISE_MARGIN, side + NOISE_MARGIN, generator=generator)
+
+
+def add_noise(
+    images: Tensor, changes: Tensor, strength: float, mean: ChannelValues, std: ChannelValues
+) -> None:
+    """Add Gaussian noise to normalized images (B, 3, H, H), in place.
+
+    Args:
+        images: Normalized images.
+        changes: Uniform numbers (B, draws).
+        strength: Largest standard deviation, as a fraction of full intensity.
+        mean: Mean per channel with which the images were normalized, (3,) or (B, 3).
+        std: Standard deviation per channel with which they were normalized, (3,) or (B, 3).
+    """
+    changes, side = changes.cpu(), images.shape[-1]
+    slope = slope_and_offset(mean, std, len(changes))[:, 0] * 255
+    scale = (changes[:, NOISE].double() * strength)[:, None] * slope
+    scale = scale.float().to(images.device, non_blocking=True)[..., None, None]
+    field = _noise_field(side).to(images.device, non_blocking=True)
+    corners = (changes[:, [NOISE_X, NOISE_Y]] * NOISE_MARGIN).long().tolist()
+    for image, amount, (x, y) in zip(images, scale, corners, strict=True):
+        image.addcmul_(field[:, y : y + side, x : x + side], amount)
 
 
 def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from hf_wbc.adaptation import Method, load_method
-from hf_wbc.config import FLAT_NAMES, RENAMED, TrainConfig
+from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, RENAMED, TrainConfig
+from hf_wbc.config_groups import ADDED_AUGMENTATION
 from hf_wbc.data.augment import check_strength
 from hf_wbc.engine.domains import DomainSet, load_domains
 from hf_wbc.evaluation.model_selection import require_selection_rule, selection_rule
@@ -27,6 +28,8 @@ __all__ = [
     "with_config_overrides",
 ]
 
+ADDED_FIELDS = ("label_smoothing",)
+"""Flat names that were added after the first release, and are off by default."""
 BOTTLENECK = 256
 """Default bottleneck width on extracted features, as in the Transfer-Learning-Library."""
 ADAPT_LR_FACTOR = 0.1
@@ -126,10 +129,20 @@ def stable_values(config: TrainConfig) -> dict[str, Any]:
     """Return the configuration as digests use it: flat, under keys that never change.
 
     Renaming a field must not rename finished runs, so a renamed field keeps its first name here
-    (`RENAMED` in config.py), and fp32 remains "fp32".
+    (`RENAMED` in config.py), and fp32 remains "fp32". Neither must an added field, which is left
+    out as long as it is off.
     """
     first_names = {new: old for old, new in RENAMED.items()}
     values = {first_names.get(name, name): value for name, value in config.flat().items()}
+    strength = values["augmentation"]
+    values["augmentation"] = {
+        name: strength[name]
+        for name in strength
+        if strength[name] or name not in ADDED_AUGMENTATION
+    }
+    for name in ADDED_FIELDS:
+        if not values[name]:
+            del values[name]
     return {**values, "precision": values["precision"].replace("no", "fp32")}
 
 
@@ -241,12 +254,16 @@ def _fill_in_defaults(
 
 
 def with_config_overrides(config: TrainConfig, overrides: Mapping[str, Any]) -> TrainConfig:
-    """Apply a method's overrides (by flat name) to fields that the user left at their default."""
+    """Apply a method's overrides (by flat name) to fields that the user left at their default.
+
+    An augmentation that was chosen by name, rather than field by field, takes all overrides.
+    """
     strength = config.data.augmentation
+    is_named = strength in AUGMENTATIONS.values()
     changed = {
         name: value
         for name, value in overrides.get("augmentation", {}).items()
-        if getattr(strength, name) == _default(type(strength), name)
+        if is_named or getattr(strength, name) == _default(type(strength), name)
     }
     flat = {
         name: value

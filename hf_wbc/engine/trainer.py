@@ -125,6 +125,7 @@ class Trainer:
                 adapt_passes=(config.adapt.adapt_steps or 0) * per_step / max(1, num_target),
                 logit_adjustment=config.optim.logit_adjustment,
                 lineage=config.optim.lineage,
+                label_smoothing=config.optim.label_smoothing,
             )
         )
         self.method.to(context.accelerator.device)
