@@ -61,7 +61,7 @@ class Augmentation:
     """Rotate further by up to this many degrees in either direction."""
     shift_um: float = 2.0
     """Shift the crop by up to this many um in x and in y."""
-    scale_um: float = 5.0
+    scale_um: float = 6.0
     """Widen or narrow the 25 um crop by up to this many um."""
     brightness: float = 0.5
     """Multiply intensities by a factor in 1 +- this."""
@@ -75,7 +75,7 @@ class Augmentation:
     """Multiply red, green and blue each by a factor in 1 +- this (white balance)."""
     gamma: float = 0.4
     """Raise intensities to a power between exp(-this) and exp(this)."""
-    blur_um: float = 0.3
+    defocus_um: float = 0.3
     """Blur half of the images by a Gaussian of up to this standard deviation in um."""
     noise: float = 0.05
     """Add Gaussian noise of up to this standard deviation, as a fraction of full intensity."""
@@ -103,7 +103,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         hue=0.05,
         channel_gain=0.0,
         gamma=0.0,
-        blur_um=0.0,
+        defocus_um=0.0,
         noise=0.0,
     ),
     "none": Augmentation(
@@ -118,12 +118,12 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
         hue=0.0,
         channel_gain=0.0,
         gamma=0.0,
-        blur_um=0.0,
+        defocus_um=0.0,
         noise=0.0,
     ),
 }
 """Named strengths: robust survives a change of laboratory, light does not, none changes nothing."""
-ADDED_AUGMENTATION = ("channel_gain", "gamma", "blur_um", "noise")
+ADDED_AUGMENTATION = ("channel_gain", "gamma", "defocus_um", "noise")
 """Fields that older records lack; they were trained without these changes."""
 
 

@@ -2,8 +2,8 @@
 
 Images pass through these steps: style transfer (unless it is a linear color map), blur (the fixed
 one of the domain and a random one), one resampling for all geometric changes, gamma, stain jitter
-in optical density, one affine map for all color changes including normalization, and noise. Disabled steps cost nothing, and with zero
-strengths the result equals that of `normalize`.
+in optical density, one affine map for all color changes including normalization, and noise.
+Disabled steps cost nothing, and with zero strengths the result equals that of `normalize`.
 
 The strong view of embedded features uses dropout (Srivastava et al. 2014, "Dropout: a simple way to
 prevent neural networks from overfitting"), because the effect of image changes on features is
@@ -102,7 +102,7 @@ def apply_augmentation(
         frames = draw_crop_params(changes, strength, um).to(device, non_blocking=True)
     elif strength.flips or strength.quarter_turns:
         pixels = flip_rotate90(pixels, changes, strength)
-    blur_um = _total_blur(changes, strength.blur_um, blur_um)
+    blur_um = _total_blur(changes, strength.defocus_um, blur_um)
     is_blurred = bool(blur_um.any())
     is_color_changed = style_transfer is not None or _is_color_changed(strength, color_maps)
     if frames is None and not is_blurred and not is_color_changed:
@@ -151,7 +151,7 @@ STRONG_LIMITS = {
     "hue": 0.15,
     "channel_gain": 0.4,
     "gamma": 0.5,
-    "blur_um": 0.5,
+    "defocus_um": 0.5,
     "noise": 0.1,
     "stain": 1.0,
     "target_shift": 1.0,
@@ -179,7 +179,7 @@ def check_strength(strength: Augmentation, um: float = CROP_UM) -> None:
         "shift_um": um / 4,
         "scale_um": um / 4,
         "hue": 0.5,
-        "blur_um": 5.0,
+        "defocus_um": 5.0,
     }
     for field in fields(strength):
         if field.name == "target_style":

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
@@ -109,6 +111,8 @@ def _build_method(context: RunContext, resolved: ResolvedRun) -> tuple[Method, i
     lora = Lora(model.lora_rank, model.lora_alpha)
     freeze(classifier, model.trainable, model.batch_norm, lora, seed)
     require_trainable_features(resolved.method, classifier)
+    if context.accelerator.device.type == "cpu":  # depthwise convolutions are a third faster
+        classifier.to(memory_format=torch.channels_last)
     num_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     options = resolved.method.parse(context.config.adapt.method_options)
     return resolved.method(classifier, options), num_trained

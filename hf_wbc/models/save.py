@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def export_classifier(
     Raises:
         ValueError: If merged LoRA weights are not finite.
     """
-    exported = copy.deepcopy(classifier).eval()
+    exported = copy.deepcopy(classifier).to(memory_format=torch.contiguous_format).eval()
     merge_lora(exported)
     exported.merge_bottleneck()
     for scale, bias in logit_affines:
