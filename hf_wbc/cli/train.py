@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
+from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, GROUPS, RENAMED, TrainConfig
+from hf_wbc.text import did_you_mean
 
 if TYPE_CHECKING:
     from hf_wbc.records import RunFolder
@@ -20,6 +21,7 @@ COMMON = frozenset(
         "sources",
         "target",
         "method",
+        "augmentation",
         "model",
         "from_scratch",
         "inputs",
@@ -46,6 +48,9 @@ RENAMED_FLAGS = {
 
 def train(
     config: TrainConfig,
+    strength: Annotated[
+        Literal["robust", "light", "none"], tyro.conf.arg(name="augmentation")
+    ] = "robust",
     output_dir: Path = Path("runs"),
     like: Annotated[str | None, tyro.conf.arg(name="config", metavar="RUN")] = None,
     cache: Path = Path("build/features"),
@@ -66,6 +71,9 @@ def train(
 
     Args:
         config: What to train.
+        strength: Random changes to training images. robust varies color, white balance, focus and
+            scale widely, so that the model survives another laboratory; flags such as --hue
+            (--help-all) change single ranges.
         output_dir: Folder for run folders; a run's name is the digest of its configuration and
             data.
         like: Train as a published run did, org/name[@revision], or one in a folder; other flags
@@ -140,6 +148,9 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
     Defaults are those of the run that `--config` names, if any. Where the arguments ask for
     `--help`, only the common flags are left.
     """
+    named = _value("--augmentation", arguments)
+    if named is not None and named not in AUGMENTATIONS:
+        raise ValueError(f"--augmentation {named}: {did_you_mean(named, AUGMENTATIONS)}")
     ref = _value("--config", arguments)
     published = None
     if ref is not None:
@@ -168,9 +179,9 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
     parameters = []
     for each in inspect.signature(train).parameters.values():
         if each.name == "config":
-            parameters += _config_parameters(published, only_common)
+            parameters += _config_parameters(published, only_common, named)
         else:
-            shown = "config" if each.name == "like" else each.name
+            shown = {"like": "config", "strength": "augmentation"}.get(each.name, each.name)
             kind = (
                 _hide(each.annotation) if only_common and shown not in COMMON else each.annotation
             )
@@ -181,14 +192,24 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
     return command
 
 
-def _config_parameters(published: TrainConfig | None, only_common: bool) -> list[inspect.Parameter]:
-    """One parameter for each group of `TrainConfig`, and one for the seed."""
+def _config_parameters(
+    published: TrainConfig | None, only_common: bool, augmentation: str | None
+) -> list[inspect.Parameter]:
+    """One parameter for each group of `TrainConfig`, and one for the seed.
+
+    Args:
+        published: The configuration that gives the defaults.
+        only_common: Whether to hide the flags that are not common.
+        augmentation: Name of the augmentation whose ranges are the defaults.
+    """
     parameters = []
     for group in GROUPS:
-        view = _flags(group, only_common)
+        view = _flags(group, only_common, augmentation)
         parameter = inspect.Parameter(group, inspect.Parameter.KEYWORD_ONLY, annotation=view)
         if published:
             values = vars(getattr(published, group))
+            if group == "data" and augmentation:
+                values = {**values, "augmentation": AUGMENTATIONS[augmentation]}
             if group == "adapt":  # tyro would make a flag of each option
                 values = {**values, "method_options": {}}
             parameter = parameter.replace(default=view(**values))
@@ -198,7 +219,7 @@ def _config_parameters(published: TrainConfig | None, only_common: bool) -> list
     return [*parameters, inspect.Parameter("seed", keyword, annotation=int, default=seed)]
 
 
-def _flags(group: str, only_common: bool) -> type[Any]:
+def _flags(group: str, only_common: bool, augmentation: str | None) -> type[Any]:
     """A group's class with the names of flags, and without those that are not common."""
     cls, specs = GROUPS[group], []
     flags = {inner: flat for flat, (of, inner) in FLAT_NAMES.items() if of == group}
@@ -208,7 +229,10 @@ def _flags(group: str, only_common: bool) -> type[Any]:
             kind = _hide(kind)
         elif flags[each.name] != each.name:
             kind = Annotated[kind, tyro.conf.arg(name=flags[each.name])]
-        specs.append((each.name, kind, _copy(each)))
+        default = _copy(each)
+        if each.name == "augmentation" and augmentation:
+            default = field(default=AUGMENTATIONS[augmentation])
+        specs.append((each.name, kind, default))
     made = make_dataclass(cls.__name__, specs, bases=(cls,), frozen=True)
     made.__module__, made.__doc__ = __name__, cls.__doc__
     return made

@@ -142,6 +142,16 @@ def _total_blur(changes: Tensor, widest_um: float, fixed_um: Tensor | None) -> T
     return drawn if fixed_um is None else torch.hypot(drawn, fixed_um.to(drawn))
 
 
+def weaker_augmentation(strength: Augmentation) -> Augmentation:
+    """Return the augmentation of weak views, from which pseudo-labels are taken: at most light."""
+    light = AUGMENTATIONS["light"]
+    ranges = [each.name for each in fields(strength) if each.name not in _STYLE_FIELDS]
+    return replace(
+        strength, **{name: min(getattr(strength, name), getattr(light, name)) for name in ranges}
+    )
+
+
+_STYLE_FIELDS = ("stain", "target_shift", "target_style")
 STRONG_LIMITS = {
     "rotation_deg": 180.0,
     "scale_um": 6.0,

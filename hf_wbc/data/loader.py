@@ -28,6 +28,7 @@ from hf_wbc.data.augment import (
     draw_feature_dropout,
     drop_features,
     stronger_augmentation,
+    weaker_augmentation,
 )
 from hf_wbc.data.augment_ops import draw_augmentation_params
 from hf_wbc.data.batch import Batch, SourceView, TargetBatch, TargetView
@@ -312,9 +313,11 @@ class BatchLoader:
     ) -> Tensor:
         """Return preprocessed and augmented images (B, 3, H, W), float32."""
         strength = self._augmentation
+        levels, is_source, transfer = self._levels[table], key[2] == _SOURCE, None
         if key[-1] == _STRONG:
             strength = stronger_augmentation(strength)
-        levels, is_source, transfer = self._levels[table], key[2] == _SOURCE, None
+        elif self._config.strong_views and not is_source:
+            strength = weaker_augmentation(strength)
         params = self._local_slice(
             draw_augmentation_params(
                 self._config.world_size * self._config.batch_size, self._generator(key)

@@ -28,7 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from conftest import write_domain
 
-from hf_wbc.config import Augmentation
+from hf_wbc.config import AUGMENTATIONS
 from hf_wbc.data.crop import Geometry
 from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.loader import BatchLoader, LoaderConfig
@@ -37,7 +37,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 
 BATCH, SIZE, BILINEAR = 64, 224, 2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STRENGTH = Augmentation()
+STRENGTH = AUGMENTATIONS["light"]
 Batches = Iterator[Any]
 
 
@@ -50,7 +50,7 @@ class QuarterTurn:
 
 
 def same_changes() -> v2.Compose:
-    """Return the transforms of `Augmentation()` for single Pillow images."""
+    """Return the transforms of the light augmentation for single Pillow images."""
     return v2.Compose(
         [
             v2.Resize((SIZE, SIZE), v2.InterpolationMode.BILINEAR),

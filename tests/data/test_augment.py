@@ -11,25 +11,27 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 import hf_wbc.data.preprocessing as module
-from hf_wbc.config import Augmentation
+from hf_wbc.config import AUGMENTATIONS, Augmentation
 from hf_wbc.data.augment import (
     NO_CHANGE,
     apply_augmentation,
     augment,
     check_strength,
     stronger_augmentation,
+    weaker_augmentation,
 )
-from hf_wbc.data.augment_ops import NUM_DRAWS, draw_augmentation_params
+from hf_wbc.data.augment_ops import NOISE, NUM_DRAWS, draw_augmentation_params
 from hf_wbc.data.preprocessing import normalize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
 """A mean and std that keep intensities in 0..255."""
 NUM, SIDE, UM = 12, 14, 25.0
-GEOMETRY = Augmentation(
-    rotation_deg=30.0, shift_um=2.0, scale_um=3.0, brightness=0, contrast=0, saturation=0, hue=0
+GEOMETRY = replace(
+    NO_CHANGE, flips=True, quarter_turns=True, rotation_deg=30.0, shift_um=2.0, scale_um=3.0
 )
-EVERYTHING = Augmentation(rotation_deg=10.0, stain=0.2)
+LIGHT = AUGMENTATIONS["light"]
+EVERYTHING = replace(LIGHT, rotation_deg=10.0, stain=0.2)
 
 
 @pytest.fixture
@@ -218,13 +220,63 @@ def test_every_sample_has_its_own_draw(pixels: Tensor) -> None:
     assert len(images.flatten(1).unique(dim=0)) == NUM
 
 
-def test_a_strong_view_has_twice_the_ranges_as_far_as_they_go() -> None:
+def test_a_strong_view_has_twice_the_ranges_up_to_the_limits() -> None:
     strong = stronger_augmentation(
-        Augmentation(brightness=0.6, shift_um=1.5, stain=0.05, target_shift=0.7)
+        replace(LIGHT, brightness=0.4, contrast=0.7, shift_um=1.5, stain=0.05, target_shift=0.7)
     )
-    assert (strong.brightness, strong.shift_um, strong.hue) == (1.0, 3.0, 0.1)
-    assert (strong.stain, strong.target_shift) == (0.1, 1.0)
+    assert (strong.brightness, strong.contrast, strong.shift_um) == (0.6, 0.7, 3.0)
+    assert (strong.hue, strong.stain, strong.target_shift) == (0.1, 0.1, 1.0)
     assert stronger_augmentation(NO_CHANGE) == NO_CHANGE
+
+
+def test_a_weak_view_is_at_most_light() -> None:
+    assert weaker_augmentation(AUGMENTATIONS["robust"]) == LIGHT
+    weak = weaker_augmentation(replace(LIGHT, hue=0.01, rotation_deg=20.0, stain=0.1))
+    assert weak == replace(LIGHT, hue=0.01, stain=0.1)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_slice_of_a_batch_is_augmented_as_in_the_batch(name: str, pixels: Tensor) -> None:
+    params = draw_augmentation_params(NUM, torch.Generator().manual_seed(0))
+    whole = apply_augmentation(pixels, params, AUGMENTATIONS[name], MEAN, STD)
+    part = apply_augmentation(pixels[3:7], params[3:7], AUGMENTATIONS[name], MEAN, STD)
+    torch.testing.assert_close(part, whole[3:7])
+
+
+def test_white_balance_multiplies_each_channel(pixels: Tensor, changes: Tensor) -> None:
+    strength = replace(NO_CHANGE, channel_gain=0.3)
+    images = apply_augmentation(pixels, changes, strength, *PLAIN)
+    gain = images.mean((2, 3)) / pixels.float().mean((1, 2))
+    assert gain.min() >= 0.7 and gain.max() <= 1.3 and (gain.amax(1) - gain.amin(1)).min() > 0.01
+    torch.testing.assert_close(images, pixels.permute(0, 3, 1, 2) * gain[..., None, None])
+
+
+def test_gamma_keeps_black_and_white_and_the_order_of_intensities(changes: Tensor) -> None:
+    ramp = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(NUM, 16, 16, 3)
+    images = apply_augmentation(ramp, changes, replace(NO_CHANGE, gamma=0.4), *PLAIN)
+    levels = images[:, 0].flatten(1)
+    torch.testing.assert_close(levels[:, [0, -1]], torch.tensor([[0.0, 255.0]]).expand(NUM, 2))
+    assert (levels.diff(dim=1) > 0).all()
+    middle = (levels[:, 128] / 255).log() / math.log(128 / 255)
+    assert math.exp(-0.4) <= middle.min() < 0.9 and 1.1 < middle.max() <= math.exp(0.4)
+
+
+def test_defocus_blurs_half_of_the_images(pixels: Tensor) -> None:
+    many = pixels[:1].expand(200, SIDE, SIDE, 3)
+    params = draw_augmentation_params(200, torch.Generator().manual_seed(0))
+    images = apply_augmentation(many, params, replace(NO_CHANGE, defocus_um=2.0), *PLAIN)
+    unchanged = (images == many.permute(0, 3, 1, 2)).flatten(1).all(1)
+    assert 70 < int(unchanged.sum()) < 130
+    assert images[~unchanged].flatten(1).std(1).max() < images[unchanged].flatten(1).std(1).min()
+
+
+def test_noise_has_the_drawn_standard_deviation_and_its_own_pattern(changes: Tensor) -> None:
+    gray = torch.full((NUM, 64, 64, 3), 128, dtype=torch.uint8)
+    images = apply_augmentation(gray, changes, replace(NO_CHANGE, noise=0.05), *PLAIN) - 128
+    std = images.flatten(1).std(1)
+    torch.testing.assert_close(std, (changes[:, NOISE] * 0.05 * 255).float(), rtol=0.05, atol=0.05)
+    patterns = torch.corrcoef(images.flatten(1)) - torch.eye(NUM)
+    assert patterns.abs().max() < 0.1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_wbc.config import Augmentation
+from hf_wbc.config import AUGMENTATIONS, Augmentation
 from hf_wbc.data.augment import NO_CHANGE
 from hf_wbc.data.batch import Batch, DomainView
 from hf_wbc.data.image_statistics import color_statistics
@@ -16,7 +16,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing, normalize
 from hf_wbc.data.table import Table, concatenate, feature_table
 from hf_wbc.taxonomy import NUM_CLASSES
 
-STRENGTH = Augmentation(rotation_deg=10.0)
+STRENGTH = replace(AUGMENTATIONS["light"], rotation_deg=10.0)
 TABLES = ("preprocessing", "style_targets")
 
 

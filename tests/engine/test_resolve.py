@@ -1,8 +1,9 @@
 """A run's name depends on what determines its result, and survives renamed fields."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.config import AUGMENTATIONS, TrainConfig
 from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.engine.run import run
 from hf_wbc.records import digest
@@ -10,7 +11,7 @@ from hf_wbc.records import digest
 
 def test_renamed_fields_do_not_rename_finished_runs() -> None:
     """Check digests computed before the fields were grouped and renamed."""
-    plain = TrainConfig(sources=("a",))
+    plain = TrainConfig(sources=("a",), augmentation="light")
     changed = TrainConfig(
         sources=("a",),
         target=("b",),
@@ -23,7 +24,7 @@ def test_renamed_fields_do_not_rename_finished_runs() -> None:
         from_scratch=True,
         adapt_learning_rate=0.1,
         normalize_by="domain",
-        augmentation=Augmentation(hue=0.1),
+        augmentation=replace(AUGMENTATIONS["light"], hue=0.1),
     )
     assert [digest(stable_values(each)) for each in (plain, changed)] == [
         "1a7260bfa4d2",

