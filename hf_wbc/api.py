@@ -285,13 +285,18 @@ def compare(
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import check_output_folder, write_comparison
+    from hf_wbc.file_lock import lock_output
 
     folders = [runs] if isinstance(runs, str | Path) else runs
-    if output_dir is not None:
-        check_output_folder(Path(output_dir))
-    comparison = compare_runs(collect([Path(run) for run in folders]), baseline, resamples, seed)
-    if output_dir is not None:
-        write_comparison(Path(output_dir), comparison)
+    if output_dir is None:
+        return compare_runs(collect([Path(run) for run in folders]), baseline, resamples, seed)
+    out = Path(output_dir)
+    check_output_folder(out)
+    with lock_output(out):
+        comparison = compare_runs(
+            collect([Path(run) for run in folders]), baseline, resamples, seed
+        )
+        write_comparison(out, comparison)
     return comparison
 
 

@@ -8,19 +8,25 @@ predictions.parquet  one row per scored image
 features.parquet     penultimate features of those images
 record.json          complete record of the run; written last, it marks the run as finished
 failure.json         error that ended the last attempt; deleted when the next attempt starts
+.lock                exists and is locked while a process writes here
 """
 
-import fcntl
+import errno
 import glob
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from hf_wbc.file_lock import exclusive_lock, is_locked
 
 RECORD_VERSION = 2
 """Version of the format of `record.json`; older versions are read too (`upgrade_record`)."""
@@ -30,10 +36,8 @@ _RENAMED_KEYS = {
     "num_unlabelled": "num_unlabeled",
 }
 """Keys of numbers in records of version 1 -> today's keys."""
-
-
-class BusyError(ValueError):
-    """Another process is writing to the folder."""
+ABANDONED_S = 7 * 24 * 3600
+"""Age in seconds at which an unfinished file of another machine counts as abandoned."""
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -47,15 +51,15 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write, which replaces `path` at the end.
 
     The temporary path can become a file or a folder. After an error or a crash, `path` is
-    unchanged. Leftovers of processes that were killed are removed.
+    unchanged. No other process gets the same temporary path, on whatever machine it runs: of two
+    that write at the same time, the last one to finish wins. Leftovers of processes that were
+    killed are removed.
     """
     remove_abandoned(path)
     temporary, old = temporary_sibling(path), temporary_sibling(path, "old")
     try:
         yield temporary
-        if path.is_dir():
-            path.rename(old)
-        temporary.replace(path)
+        _move(temporary, path, old)
     except BaseException:
         if old.exists() and not path.exists():
             old.rename(path)
@@ -65,18 +69,69 @@ def atomic_replace(path: Path) -> Iterator[Path]:
         remove(old)
 
 
+def _move(temporary: Path, path: Path, old: Path) -> None:
+    """Move `temporary` to `path`; a folder that is there, or that appears meanwhile, is deleted."""
+    while True:
+        if path.is_dir():
+            with suppress(FileNotFoundError):  # another process has just moved it
+                path.rename(old)
+        try:
+            temporary.replace(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise
+            remove(old)
+
+
 def temporary_sibling(path: Path, what: str = "partial") -> Path:
-    """Return this process' path beside `path` for a new ("partial") or replaced ("old") version."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{what}")
+    """Return a new path beside `path` for a new ("partial") or replaced ("old") version.
+
+    Its name contains the host, a digest of the boot and of the container, the process id, and a
+    random number, so that no two calls return the same path.
+    """
+    return path.with_name(f".{path.name}.{unique_tag()}.{what}")
+
+
+def unique_tag() -> str:
+    """Return a part of a file name that no other call returns: `HOST-SYSTEM-PID-RANDOM`."""
+    return f"{_system()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _system() -> str:
+    """Return the host name and a digest of what process ids are relative to."""
+    host = os.uname().nodename
+    facts = [host]
+    with suppress(OSError):  # only Linux has these
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(str(Path("/proc/self/ns/pid").readlink()))
+    known = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^0-9A-Za-z]+', '_', host)[:24]}-{known}"
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete temporary siblings of `path` left by processes that no longer run."""
+    """Delete temporary siblings of `path` whose process no longer runs.
+
+    Whether a process of another machine, container or boot runs is unknown; what it left is deleted
+    once nothing in it has changed for a week.
+    """
     for what in ("partial", "old"):
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.{what}"):
-            pid = left.name.split(".")[-2]
-            if pid.isdigit() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            system, _, process = left.name.split(".")[-2].rpartition("-")[0].rpartition("-")
+            if not process.isdigit():
+                continue
+            is_dead = system == _system() and not _runs(int(process))
+            if is_dead or time.time() - _last_change(left) > ABANDONED_S:
                 remove(left)
+
+
+def _last_change(path: Path) -> float:
+    """Return the time of the last change of a file, or of anything within a folder."""
+    times = [0.0]
+    for each in (path, *path.rglob("*")):
+        with suppress(FileNotFoundError):  # its writer has just moved it
+            times.append(each.lstat().st_mtime)
+    return max(times)
 
 
 def _runs(pid: int) -> bool:
@@ -90,8 +145,8 @@ def _runs(pid: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it exists."""
-    if path.is_dir():
+    """Delete a file, a link or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -207,16 +262,12 @@ class RunFolder:
         Raises:
             BusyError: If another process is writing to the folder.
         """
-        self._make(config, identity)
-        with self.config.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"another process is writing {self.path}; wait until it has ended"
-                ) from None
+        busy = f"another process is writing {self.path}; wait until it has ended"
+        with exclusive_lock(self.lock, busy):
+            self._make(config, identity)
             for leftover in self.path.glob(".*"):
-                remove(leftover)
+                if leftover != self.lock:
+                    remove(leftover)
             remove(self.failure)
             yield
 
@@ -228,19 +279,17 @@ class RunFolder:
     @property
     def is_busy(self) -> bool:
         """Whether a process is writing to the folder."""
-        try:
-            with self.config.open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self.lock)
 
     @property
     def remedy(self) -> str:
         """What to do about a damaged folder, for error messages."""
         return f"delete {self.path} and repeat the command that made it"
+
+    @property
+    def lock(self) -> Path:
+        """The file that a process locks while it writes to the folder."""
+        return self.path / ".lock"
 
     @property
     def config(self) -> Path:

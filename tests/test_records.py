@@ -2,14 +2,24 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hf_wbc.records import RECORD_VERSION, RunFolder, atomic_replace, digest, write_json
+from hf_wbc.records import (
+    ABANDONED_S,
+    RECORD_VERSION,
+    RunFolder,
+    atomic_replace,
+    digest,
+    temporary_sibling,
+    write_json,
+)
 
 
 def started(root: Path, identity: dict[str, Any]) -> RunFolder:
@@ -56,9 +66,10 @@ def test_a_folder_is_written_by_one_at_a_time(tmp_path: Path) -> None:
 def test_what_a_crash_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     run = started(tmp_path, {})
     (run.path / ".model-x1").mkdir()
-    (run.path / ".record.json.7.partial").write_text("{")
+    temporary_sibling(run.record).write_text("{")
     with run.writing({}, {}):
-        assert [path.name for path in run.path.iterdir()] == ["config.json"]
+        assert {path.name for path in run.path.iterdir()} == {".lock", "config.json"}
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
 
 
 def test_a_history_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
@@ -144,14 +155,85 @@ def test_an_interrupted_swap_leaves_the_old_folder_whole(
     assert list(tmp_path.iterdir()) == [old]
 
 
-def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_not(
-    tmp_path: Path,
+WRITE = """
+import sys, time
+from pathlib import Path
+from hf_wbc.records import atomic_replace
+who, out = sys.argv[1], Path(sys.argv[2])
+with atomic_replace(out) as temporary, temporary.open("w") as file:
+    file.write(f"{who} begins\\n")
+    file.flush()
+    print(temporary.name, flush=True)
+    sys.stdin.readline()
+    file.write(f"{who} ends\\n")
+"""
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork")
+"""Starts a process with the process id 1."""
+
+
+def test_two_containers_with_the_same_process_id_write_whole_files(tmp_path: Path) -> None:
+    if not shutil.which("unshare") or subprocess.run([*CONTAINER, "true"]).returncode:
+        pytest.skip("this machine cannot start a process id namespace")
+    out, writers = tmp_path / "cells.csv", []
+    for who in "AB":  # B begins while A writes
+        writer = subprocess.Popen(
+            [*CONTAINER, sys.executable, "-c", WRITE, who, str(out)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert writer.stdout and writer.stdout.readline().startswith(".cells.csv.")
+        writers.append(writer)
+    for who, writer in zip("AB", writers, strict=True):
+        writer.communicate("go\n")
+        assert writer.returncode == 0
+        assert out.read_text() == f"{who} begins\n{who} ends\n"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_temporary_names_tell_hosts_and_calls_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for pid in (dead.pid, os.getppid()):
-        (tmp_path / f".report.{pid}.partial").mkdir()
-    with atomic_replace(tmp_path / "report") as new:
+    path = tmp_path / "cells.csv"
+    here = {temporary_sibling(path) for _ in range(100)}
+    other = os.uname_result(("Linux", "node-7.lab", "6", "", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: other)
+    there = temporary_sibling(path)
+    assert len(here) == 100 and there not in here and ".node_7_lab-" in there.name
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    dead = subprocess.Popen(
+        [sys.executable, "-c", WRITE, "A", str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert dead.stdout and (name := dead.stdout.readline())
+    dead.kill()
+    dead.communicate()
+    mine = temporary_sibling(out)
+    with monkeypatch.context() as patched:  # the same process id, on another machine
+        other = os.uname_result(("Linux", "elsewhere", "6", "", "x86_64"))
+        patched.setattr(os, "uname", lambda: other)
+        patched.setattr(os, "getpid", lambda: dead.pid)
+        theirs, old = temporary_sibling(out), temporary_sibling(out, "old")
+    for path in (mine, theirs, old):
+        path.mkdir()
+        (path / "file").touch()
+    for path in (old / "file", old):
+        os.utime(path, (0, time.time() - ABANDONED_S - 60))
+    assert (tmp_path / name.decode().strip()).exists()
+    with atomic_replace(out) as new:
         new.mkdir()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"report", f".report.{os.getppid()}.partial"}
+    assert {*tmp_path.iterdir()} == {out, mine, theirs}
+
+
+def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    with atomic_replace(out) as new:
+        new.mkdir()
+        (new / "mine").touch()
+        out.mkdir()
+        (out / "theirs").touch()
+    assert [path.name for path in out.iterdir()] == ["mine"] and list(tmp_path.iterdir()) == [out]

@@ -43,12 +43,12 @@ def audit(
     from hf_wbc.audit.report import check_output_folder, write_audit
     from hf_wbc.audit.run_audit import run_audit
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.file_lock import lock_output
     from hf_wbc.records import atomic_replace
 
     check_output_folder(out)
     opened = open_folders(folders)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_replace(out) as work, stage_progress() as on_progress:
+    with lock_output(out), atomic_replace(out) as work, stage_progress() as on_progress:
         work.mkdir()
         features = _features(model, opened, cache) if model else {}
         found = run_audit(

@@ -47,21 +47,23 @@ def compare(
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
     from hf_wbc.comparison.reference_scores import noise_ceiling
+    from hf_wbc.file_lock import lock_output
     from hf_wbc.preparation.annotations import read_annotations
 
     check_output_folder(out)
-    collection = collect(runs)
-    comparison = compare_runs(collection, baseline, resamples, seed)
-    if annotations is not None:
-        labels = dataset_scripts.load("matek_19").labels
-        ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
-        comparison = replace(comparison, ceiling=ceiling)
-    write_comparison(out, comparison)
-    pages = [out / PAGE]
-    if report:
-        from hf_wbc.comparison.report import render
+    with lock_output(out):
+        collection = collect(runs)
+        comparison = compare_runs(collection, baseline, resamples, seed)
+        if annotations is not None:
+            labels = dataset_scripts.load("matek_19").labels
+            ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
+            comparison = replace(comparison, ceiling=ceiling)
+        write_comparison(out, comparison)
+        pages = [out / PAGE]
+        if report:
+            from hf_wbc.comparison.report import render
 
-        pages.append(render(collection, out / "report.html", comparison))
+            pages.append(render(collection, out / "report.html", comparison))
     _print(comparison)
     for page in pages:
         _console().print(str(page), highlight=False, soft_wrap=True)

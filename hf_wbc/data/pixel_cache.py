@@ -22,6 +22,7 @@ from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import num_cores
 from hf_wbc.data.table import Table
+from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import atomic_replace
 
 if TYPE_CHECKING:
@@ -52,11 +53,9 @@ def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None =
             the square.
     """
     from datasets import config
-    from filelock import FileLock
 
     folder = Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "pixels" / _key(domain, geometry)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with exclusive_lock(folder.with_suffix(".lock"), "", on_wait=lambda: None):
         if not folder.is_dir():
             _build(domain, geometry, folder, num_proc)
     chunks = [chunk for path in sorted(folder.glob("*.arrow")) for chunk in _chunks(path, geometry)]

@@ -5,6 +5,9 @@ combination is computed once. Images are loaded at the size and interpolation of
 image processor.
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +23,15 @@ from hf_wbc.data.pixel_cache import FORMAT, cache_pixels
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table, feature_table
 from hf_wbc.engine.forward import Report, predict, without_progress_bars
+from hf_wbc.file_lock import try_lock
 from hf_wbc.models import PretrainedModel
 from hf_wbc.records import atomic_replace, digest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_POLL_S = 0.2
+"""Seconds between two looks at features that another command computes."""
 
 
 def crop_geometry(pretrained: PretrainedModel) -> Geometry:
@@ -75,18 +82,45 @@ def embed(
             "mislead; train with --inputs images, or embed with another model"
         )
     path = features_path(pretrained, domain, cache)
-    if not path.exists():
-        with accelerator.main_process_first():
-            pixels = load_images(pretrained, domain)
-        pretrained.classifier.to(accelerator.device)
-        plain = ImagePreprocessing(pretrained.preprocessing.mean, pretrained.preprocessing.std)
-        features = predict(
-            pretrained.classifier, pixels, plain, accelerator, report=report
-        ).features
-        if accelerator.is_main_process:
-            _write(path, domain, features)
-        accelerator.wait_for_everyone()
+    with _computed_once(path, accelerator) as is_missing:
+        if is_missing:
+            with accelerator.main_process_first():
+                pixels = load_images(pretrained, domain)
+            pretrained.classifier.to(accelerator.device)
+            plain = ImagePreprocessing(pretrained.preprocessing.mean, pretrained.preprocessing.std)
+            found = predict(pretrained.classifier, pixels, plain, accelerator, report=report)
+            if accelerator.is_main_process:
+                _write(path, domain, found.features)
+            accelerator.wait_for_everyone()
     return _read(path, domain)
+
+
+@contextmanager
+def _computed_once(path: Path, accelerator: "Accelerator") -> Iterator[bool]:
+    """Wait while another command computes `path`; yield whether this one has to.
+
+    All processes of a command get the same answer, that of the main process, which holds the lock.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    lock, is_missing = None, True
+    while True:
+        is_decided = True
+        if accelerator.is_main_process:
+            is_missing = not path.exists()
+            if is_missing:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = try_lock(path.with_name(f".{path.name}.lock"))
+                is_decided, is_missing = lock is not None, not path.exists()
+        is_decided, is_missing = broadcast_object_list([is_decided, is_missing])
+        if is_decided:
+            break
+        time.sleep(_POLL_S)
+    try:
+        yield is_missing
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _write(path: Path, domain: DomainSplit, features: npt.NDArray[np.float32]) -> None:
@@ -95,7 +129,6 @@ def _write(path: Path, domain: DomainSplit, features: npt.NDArray[np.float32]) -
         "label": domain.labels,
         "features": fixed_rows(features),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(path) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="none", use_dictionary=False)
 

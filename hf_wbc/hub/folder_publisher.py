@@ -15,11 +15,12 @@ import glob
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.hub.change import CardPolicy, Change, manifest_of, plan_change
 from hf_wbc.hub.client import OnEvent
 from hf_wbc.hub.publication import (
@@ -182,18 +183,17 @@ class FolderPublisher:
 
         ValueError if the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
         path = self.folder.path
         new = [parent for parent in path.parents if not parent.exists()]
+        waiting = f"someone else is publishing to {path}; waiting"
+        lock = ExitStack()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_name(f".{path.name}.lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self.on_event(f"someone else is publishing to {path}; waiting")
-                lock.acquire()
+            held = exclusive_lock(
+                path.with_name(f".{path.name}.lock"),
+                waiting,
+                on_wait=lambda: self.on_event(waiting),
+            )
+            lock.enter_context(held)
         except OSError as error:
             raise ValueError(
                 f"{path.parent} cannot be written: {error.strerror}; choose another --to"
@@ -204,10 +204,11 @@ class FolderPublisher:
                 remove(leftover)  # of a tag that was never completed
             yield
         except ValueError:
+            lock.close()
             _remove_new_parents(path, new)
             raise
         finally:
-            lock.release()
+            lock.close()
 
     def _replace_head(self, change: Change) -> None:
         """Build the next head beside the current one, then swap them."""
@@ -220,10 +221,12 @@ class FolderPublisher:
                     f"{path} disappears for a moment: its file system cannot swap folders in one "
                     "step"
                 )
-                path.rename(temporary_sibling(path, "old"))
+                old = temporary_sibling(path, "old")
+                path.rename(old)
                 built.rename(path)
+                _sync(path.parent)
+                remove(old)
         _sync(path.parent)
-        remove(temporary_sibling(path, "old"))
 
 
 def swap_folders(a: Path, b: Path) -> bool:
@@ -253,7 +256,6 @@ def _require_own_files(head: FolderState) -> None:
 def _remove_new_parents(path: Path, new: Collection[Path]) -> None:
     """After a user error, remove the empty folders that were created for `path`."""
     if new and not path.exists():
-        remove(path.with_name(f".{path.name}.lock"))
         for parent in new:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()

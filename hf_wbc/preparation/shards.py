@@ -5,7 +5,6 @@ The bytes of a shard depend only on its rows and on the versions of Pillow and p
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from hf_wbc.data.image_io import clean_bytes, decode_rgb, encode_png, pixel_sha2
 from hf_wbc.data.schema import CONFIGS, SPLITS
 from hf_wbc.preparation.rows import Row
 from hf_wbc.preparation.work_folder import flush_to_disk
+from hf_wbc.records import unique_tag
 
 ROWS_PER_SHARD = 512
 ROWS_PER_GROUP = 64
@@ -104,9 +104,9 @@ def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
     Raises:
         ValueError: An image is not the one that was scanned.
     """
-    folder = Path(form.folder)
+    folder, tag = Path(form.folder), unique_tag()
     temporary = {
-        config: folder / "temporary" / f"{config}-{shard.name}.{os.getpid()}" for config in CONFIGS
+        config: folder / "temporary" / f"{config}-{shard.name}.{tag}" for config in CONFIGS
     }
     num_bytes = dict.fromkeys(CONFIGS, 0)
     with ExitStack() as files:
@@ -121,7 +121,7 @@ def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
     for config, path in temporary.items():
         flush_to_disk(path, _place(folder, config, shard))
     written = Written(len(shard.rows), num_bytes, sizes)
-    note = folder / "temporary" / f"{shard.name}.{os.getpid()}.json"
+    note = folder / "temporary" / f"{shard.name}.{tag}.json"
     note.write_text(json.dumps(asdict(written)))
     flush_to_disk(note, folder / "done" / f"{shard.name}.json")
     return written

@@ -13,12 +13,13 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_wbc.data.schema import CONFIGS
+from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import digest, read_json, remove
 
 PROVENANCE = "provenance.json"
@@ -78,20 +79,14 @@ def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
     Raises:
         ValueError: Another process holds the folder, or it cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     work = WorkFolder(out)
     new = [folder for folder in (work.root, *work.root.parents) if not folder.exists()]
     if out.is_mount():
         raise ValueError(f"{out} is a mount point; choose a folder on it: {out / 'cells'}")
-    lock = FileLock(work.root / "lock", timeout=0)
+    busy = f"another process is building {out}; wait until it finishes, or choose another --out"
+    lock = ExitStack()
     try:
-        work.root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ValueError(
-            f"another process is building {out}; wait until it finishes, or choose another --out"
-        ) from error
+        lock.enter_context(exclusive_lock(work.root / "lock", busy))
     except OSError as error:
         raise ValueError(
             f"{work.root} cannot be written: {error.strerror}; choose another --out"
@@ -106,7 +101,7 @@ def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
                 folder.rmdir()
         raise
     finally:
-        lock.release()
+        lock.close()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import reset_peak_memory
 from hf_wbc.engine.run import run
 from hf_wbc.engine.trainer import OnProgress
-from hf_wbc.records import BusyError, RunFolder
+from hf_wbc.file_lock import BusyError
+from hf_wbc.records import RunFolder
 from hf_wbc.study.task import Outcome, Task, keep_failure
 
 POLL_S = 0.5

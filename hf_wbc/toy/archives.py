@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from hf_wbc.data.parallel import WorkerPool, num_cores
+from hf_wbc.file_lock import lock_output
 from hf_wbc.preparation.toy_source import NOTICE
 from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 from hf_wbc.taxonomy import NAMES
@@ -155,7 +156,20 @@ def draw_archives(
     archives = {lab.source: out / lab.archive for lab in LABORATORIES}
     if _is_drawn(out, archives, notice):
         return archives
-    out.mkdir(parents=True, exist_ok=True)
+    with lock_output(out / "drawing"):
+        _draw(jobs, out, notice, seed, num_proc, on_progress)
+    return archives
+
+
+def _draw(
+    jobs: list[Job],
+    out: Path,
+    notice: str,
+    seed: int,
+    num_proc: int | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Draw all images in a scratch folder, and move the archives to `out`."""
     remove_abandoned(out / "drawing")
     scratch = temporary_sibling(out / "drawing")
     try:
@@ -170,7 +184,6 @@ def draw_archives(
         (out / NOTICE).write_text(notice, "utf-8")
     finally:
         remove(scratch)
-    return archives
 
 
 def draw_image(laboratory: Laboratory, cell_class: str, index: int, seed: int = 0) -> Pixels:

@@ -220,4 +220,4 @@ def test_a_folder_is_whole_wherever_its_publisher_is_killed(
         assert content(share / "cells") == content(share / "cells@v2") == content(new), step
         assert content(share / "cells@v1") == content(old), step
         left = {path.name for path in share.iterdir()}
-        assert left == {"cells", "cells@v1", "cells@v2", ".cells.lock"}, step
+        assert left == {"cells", "cells@v1", "cells@v2"}, step

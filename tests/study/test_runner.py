@@ -19,9 +19,10 @@ from hf_wbc.study.runner import Event, MachineResources, detect_machine, run_tas
 from hf_wbc.study.task import LOG_FOLDER, Outcome, Task, make_task
 
 HOLD = """
-import fcntl, sys, time
-file = open(sys.argv[1])
-fcntl.flock(file, fcntl.LOCK_EX)
+import sys, time
+from pathlib import Path
+from hf_wbc.file_lock import try_lock
+lock = try_lock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
 """
@@ -105,9 +106,7 @@ def test_a_run_that_another_process_writes_is_waited_for(
     folder = RunFolder(task.folder)
     with folder.writing(task.config, task.identity):
         pass
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder.config)], stdout=subprocess.PIPE
-    )
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder.lock)], stdout=subprocess.PIPE)
     assert other.stdout and other.stdout.readline() and folder.is_busy
     endings = []
 
