@@ -132,7 +132,7 @@ class DataConfig:
     """Which images are trained on, and what happens to them before the model."""
 
     sources: tuple[str, ...]
-    """Labeled domains: prepared folders or Hub datasets, `org/name` or `org/name@revision`."""
+    """Labeled domains: prepared folders or Hub datasets `org/name[@revision]`."""
     target: tuple[str, ...] = ()
     """Unlabeled domains to adapt to and to score; none for in-domain training."""
     held_out: tuple[str, ...] = ()
@@ -184,7 +184,7 @@ class ModelConfig:
     inputs: Literal["images", "features"] = "images"
     """Train on images, or only the head on the frozen backbone's embedded features."""
     trainable: Literal["full", "frozen", "lora"] = "full"
-    """Which weights are trained: all, the head alone, or the head and LoRA updates of attention."""
+    """Train all weights, the head, or the head and LoRA updates."""
     lora_rank: int = 8
     """Rank of the LoRA updates."""
     lora_alpha: float = 16.0
@@ -211,7 +211,7 @@ class OptimConfig:
     steps: int = 2000
     """Optimizer steps."""
     batch_size: int = 64
-    """Source images (and as many target images) per process and forward pass."""
+    """Source (and target) images per process and forward pass."""
     learning_rate: float = 1e-4
     """Peak learning rate of the head and the last block."""
     gradient_accumulation_steps: int = 1
@@ -225,7 +225,7 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     """Clip gradients to this norm; 0 does not clip."""
     mixed_precision: Literal["no", "fp32", "bf16", "fp16"] = "no"
-    """Precision of the forward pass; weights stay in fp32. fp32 is another word for no."""
+    """Precision of the forward pass; `no` is fp32."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 is none."""
     swad: bool = False
@@ -283,7 +283,7 @@ class EvalConfig:
     """When and how weights are scored, chosen and corrected."""
 
     eval_steps: int = 200
-    """Steps between evaluations, each of which also saves a checkpoint."""
+    """Steps between evaluations, which also save a checkpoint."""
     patience: int = 0
     """Evaluations without a better selection score before stopping; 0 never stops early."""
     selection: str = "source_val"

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 
 import hf_wbc
-from hf_wbc.cli.main import COMMANDS, STYLE, build_command
+from hf_wbc.cli.main import COMMANDS, build_command, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -67,7 +66,7 @@ def test_a_command_of_the_guides_parses(words: list[str], monkeypatch: pytest.Mo
         published = hf_wbc.TrainConfig(sources=("a",))
         monkeypatch.setattr("hf_wbc.hub.publish_model.published_config", lambda ref: published)
     command, arguments = build_command(name, arguments)
-    tyro.cli(without_effect(command), args=arguments, config=STYLE)
+    parse(name, without_effect(command), arguments)
 
 
 def test_every_command_is_in_the_guides() -> None:

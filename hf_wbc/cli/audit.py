@@ -25,18 +25,18 @@ def audit(
     num_proc: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     seed: int = 0,
 ) -> int:
-    """Check datasets for duplicates, wrong labels, confounders and differences.
-
-    Exits with 3 if there are findings that the sources do not declare, with 0 otherwise.
+    """Check datasets for duplicates, wrong labels and confounders.
 
     Example: hf-wbc audit build/acevedo_20 build/matek_19
+
+    The exit status is 3 if there are findings that the sources do not declare.
 
     Args:
         folders: Folders written by `hf-wbc prepare`.
         out: Folder of the report; replaces a previous report.
         model: Backbone name, folder or Hub model whose features are mapped too.
         cache: Cache of computed features, as in `hf-wbc embed`.
-        num_proc: Number of processes; default: all cores.
+        num_proc: Number of processes; all cores by default.
         seed: Seed of the maps.
     """
     from hf_wbc.audit.measure import open_folders, read_folder

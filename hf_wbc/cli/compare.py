@@ -25,7 +25,9 @@ def compare(
     annotations: Path | None = None,
     report: bool = True,
 ) -> None:
-    """Compare runs: scores by selection rule, significance tests, cost, and what is excluded.
+    """Compare runs: scores, significance tests and cost.
+
+    Example: hf-wbc compare runs --out build/comparison
 
     Writes Markdown, LaTeX, CSV and Parquet from the records alone, and a self-contained HTML page
     with figures. The same runs give identical files.

@@ -14,13 +14,15 @@ def demo(
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
-    """Start a web page that classifies the white blood cells in uploaded images.
+    """Start a web page that classifies the cells in uploaded images.
+
+    Example: hf-wbc demo --model runs/RUN/model
 
     Images stay in memory; nothing is sent elsewhere or stored. Press Ctrl-C to stop.
 
     Args:
-        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`. If
-            omitted, the newest finished run, or else a toy model trained on drawings only.
+        model: A run's model folder, or a Hub model `org/name[@revision]`. If omitted, the newest
+            finished run, or else a toy model trained on drawings only.
         compare: Other models; the page ranks how well each fits the uploaded cells.
         runs: Folder to search for finished runs.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.

@@ -6,9 +6,9 @@ from pathlib import Path
 def doctor(work: Path = Path(), to: str | None = None) -> int:
     """Check versions, disk, memory, CPU, GPU, and access to the Hub.
 
-    The exit status is 1 if something needs to be fixed.
-
     Example: hf-wbc doctor --to org/wbc-vit
+
+    The exit status is 1 if something needs to be fixed.
 
     Args:
         work: The folder that will contain prepared data and runs.

@@ -12,12 +12,14 @@ def embed(
     cache: Path = Path("build/features"),
     image_size: int | None = None,
 ) -> None:
-    """Extract the penultimate features of every split of the given datasets.
+    """Extract the features of datasets, for training on features.
 
-    Existing files are kept.
+    Example: hf-wbc embed dinov3-s build/acevedo_20 build/matek_19
+
+    These are the inputs of the classifier's head, for every split. Existing files are kept.
 
     Args:
-        model: A short name, a Hub model `org/name[@revision]`, or a folder.
+        model: A built-in name, a Hub model `org/name[@revision]`, or a folder.
         data: Prepared folders or Hub datasets.
         cache: Folder for the Parquet files, which `hf-wbc train --inputs features` reads.
         image_size: Side of the model's input in pixels; if omitted, that of the checkpoint.

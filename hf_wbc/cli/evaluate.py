@@ -17,10 +17,14 @@ def evaluate(
     classes: tuple[str, ...] = (),
     allow_unscaled: bool = False,
 ) -> None:
-    """Score a model on a dataset, and write the record, predictions and a confusion matrix.
+    """Score a model on a labeled dataset.
+
+    Example: hf-wbc evaluate runs/RUN/model build/matek_19
+
+    Writes the record, the predictions and a confusion matrix.
 
     Args:
-        model: A trained model: a run's model folder, or a Hub model `org/name[@revision]`.
+        model: A run's model folder, or a Hub model `org/name[@revision]`.
         data: A prepared folder or a Hub dataset.
         out: Folder for the evaluations; each one is named by a digest of model and data.
         splits: Splits to score; several are scored together.

@@ -9,15 +9,38 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tyro
-
-from hf_wbc.config import RenamedWarning
 from hf_wbc.hub.environment import keep_within
 
-COMMANDS = (
-    "quickstart", "toy", "prepare", "audit", "methods", "train", "embed", "evaluate", "study",
-    "compare", "predict", "reference", "demo", "publish", "doctor",
-)  # fmt: skip
+DESCRIPTION = "White blood cell classification that survives the change of laboratory."
+GROUPS = {
+    "Try everything on drawn cells": {
+        "quickstart": "See in a few minutes how a classifier fails in another laboratory.",
+        "toy": "Draw toy archives of three laboratories.",
+    },
+    "Prepare data": {
+        "prepare": "Build a dataset folder from an archive.",
+        "audit": "Check datasets for duplicates, wrong labels and confounders.",
+    },
+    "Train and study": {
+        "methods": "List the training methods, or show one in detail.",
+        "train": "Train a classifier on labeled sources; score it on every domain.",
+        "embed": "Extract the features of datasets, for training on features.",
+        "study": "Execute a grid of runs; repeat the command to resume.",
+        "compare": "Compare runs: scores, significance tests and cost.",
+    },
+    "Use a model": {
+        "predict": "Predict the class of every image in a folder or dataset.",
+        "evaluate": "Score a model on a labeled dataset.",
+        "reference": "Build the reference set that the demo shows neighbors from.",
+        "demo": "Start a web page that classifies the cells in uploaded images.",
+    },
+    "Publish, and check the machine": {
+        "publish": "Publish a dataset, a model, the metric, a Space or a study.",
+        "doctor": "Check versions, disk, memory, CPU, GPU, and access to the Hub.",
+    },
+}
+"""Commands by purpose, each with the first line of its docstring; a test compares them."""
+COMMANDS = tuple(name for group in GROUPS.values() for name in group)
 REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EEXIST: "something else is there: choose another place",
@@ -27,8 +50,7 @@ REMEDIES = {
     errno.ENOSPC: "free some space and repeat the command",
 }
 _SHOW_WARNING = warnings.showwarning
-HELP_ALL = "--help-all"
-STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
+TYRO_FLAG = "--tyro-"
 
 
 def load_command(name: str) -> Callable[..., Any]:
@@ -40,14 +62,15 @@ def load_command(name: str) -> Callable[..., Any]:
 def build_command(name: str, arguments: Sequence[str]) -> tuple[Callable[..., Any], list[str]]:
     """Return a command's function, and its arguments as tyro parses them.
 
-    A command's module can define `RENAMED_FLAGS`, which maps old flags to new ones, and
-    `build_command(arguments)`, which builds a function whose flags depend on the arguments.
+    A command's module can define `RENAMED_FLAGS`, which maps old flags to new ones,
+    `build_command(arguments)`, which builds a function whose flags depend on the arguments, and
+    `COMMON`, the names of the flags that `--help` shows (`--help-all` shows every one).
     """
     module = importlib.import_module(f"hf_wbc.cli.{name}")
     arguments = current_flags(arguments, getattr(module, "RENAMED_FLAGS", {}))
     build = getattr(module, "build_command", None)
     command: Callable[..., Any] = build(arguments) if build else load_command(name)
-    return command, ["--help" if each == HELP_ALL else each for each in arguments]
+    return command, arguments
 
 
 def current_flags(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
@@ -91,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_and_run(arguments: Sequence[str]) -> int:
-    """Parse the arguments, run the command and flush stdout.
+    """Print help, or parse the arguments and run the command; flush stdout.
 
     Returns:
         The command's status, or 0 if it returns none.
@@ -99,26 +122,66 @@ def parse_and_run(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else ""
     try:
         if name in COMMANDS:
-            command, arguments = build_command(name, arguments[1:])
-            status = tyro.cli(command, prog=f"hf-wbc {name}", args=arguments, config=STYLE)
-        else:
-            status = tyro.extras.subcommand_cli_from_dict(
-                {name: load_command(name) for name in COMMANDS},
-                prog="hf-wbc",
-                description="White blood cell classification that survives the change of "
-                "laboratory.",
-                args=arguments,
-                config=STYLE,
-            )
-        return status if isinstance(status, int) else 0
+            return _run(name, arguments[1:])
+        if name.startswith(TYRO_FLAG):
+            return _complete(arguments)
+        return _explain(name)
     finally:
         sys.stdout.flush()
+
+
+def parse(name: str, command: Callable[..., Any], arguments: Sequence[str]) -> Any:
+    """Call a command with parsed arguments; SystemExit(2) if they cannot be parsed."""
+    import tyro
+
+    style = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
+    return tyro.cli(command, prog=f"hf-wbc {name}", args=arguments, config=style)
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Run a command, or print its help."""
+    from hf_wbc.cli.command_help import HELP, HELP_ALL, command_help
+
+    command, arguments = build_command(name, arguments)
+    if HELP_ALL in arguments or HELP & set(arguments):
+        module = importlib.import_module(f"hf_wbc.cli.{name}")
+        common = None if HELP_ALL in arguments else getattr(module, "COMMON", None)
+        print(command_help(name, command, common))
+        return 0
+    status = parse(name, command, arguments)
+    return status if isinstance(status, int) else 0
+
+
+def _explain(name: str) -> int:
+    """Print the commands; SystemExit(2) if `name` is neither a command nor a flag for help."""
+    from hf_wbc.cli.command_help import HELP, HELP_ALL, overview
+    from hf_wbc.text import did_you_mean
+
+    if name in HELP or name == HELP_ALL:
+        print(overview(DESCRIPTION, GROUPS))
+        return 0
+    if name:
+        print(f"hf-wbc: unknown command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+    else:
+        print(overview(DESCRIPTION, GROUPS), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Print or write the completion script of a shell (`--tyro-print-completion bash`)."""
+    import tyro
+
+    commands = {name: load_command(name) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(commands, prog="hf-wbc", args=arguments)
+    return 0
 
 
 def _show_warning(
     message: Warning | str, category: type[Warning], *place: Any, **others: Any
 ) -> None:
     """Print a warning about a renamed field in one line, and all other warnings as Python does."""
+    from hf_wbc.config import RenamedWarning
+
     if issubclass(category, RenamedWarning):
         print(f"hf-wbc: {message}", file=sys.stderr)
     else:

@@ -14,8 +14,10 @@ def methods(
 ) -> None:
     """List the training methods, or show one in detail.
 
+    Example: hf-wbc methods dann
+
     Args:
-        name: A method to show in detail; without a name, list all methods.
+        name: A method to show in detail: what it needs, its limitations and its options.
         format: Format of the list.
     """
     from hf_wbc.adaptation import load_method, method_names

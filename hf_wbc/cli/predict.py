@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Format = Literal["challenge", "csv", "parquet"]
 RENAMED_FLAGS = {"--engine": "--runtime"}
+COMMON = {"format", "source", "um_per_px", "cell_fills_frame", "skip_bad", "runtime"}
+"""Flags that `--help` shows besides --out."""
 DEFAULTS = PredictOptions()
 
 
@@ -26,7 +28,7 @@ def predict(
 ) -> None:
     """Predict the class of every image in a folder or dataset.
 
-    hf-wbc predict runs/RUN/model my_cells --um-per-px 0.09 --out cells.csv
+    Example: hf-wbc predict runs/RUN/model my_cells --um-per-px 0.09 --out cells.csv
 
     Images are cropped to the central 25 um, so their scale must be known. The same command resumes
     an interrupted prediction. `accelerate launch` and `torchrun` share the work among processes.
@@ -36,8 +38,7 @@ def predict(
         images: A folder of images, a prepared folder, or a Hub dataset.
         out: The file to write, .csv or .parquet.
         format: csv and parquet have all probabilities, the conformal set and whether the cell is
-            rejected as none of the classes; challenge is the submission format of 2022
-            (Image,Label,LabelID).
+            rejected; challenge is the submission format of 2022 (Image,Label,LabelID).
         source: Use the scale of a known laboratory, such as matek_19.
         inference: How images are read and which runtime computes.
     """

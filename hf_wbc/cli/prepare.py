@@ -19,17 +19,19 @@ def prepare(
     labels: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
 ) -> None:
-    """Build a dataset folder from an archive, or resume an interrupted build.
+    """Build a dataset folder from an archive.
 
     Example: hf-wbc prepare acevedo_20 --archive PBC_dataset_normal_DIB.zip
+
+    The same command resumes an interrupted build.
 
     Args:
         source: acevedo_20, matek_19, mll_23, wbc_1, wbc_2 or class_folders.
         archive: A folder, .zip, .tar or compressed .tar.
-        out: The dataset's folder; default: build/SOURCE.
+        out: The dataset's folder; build/SOURCE by default.
         subset: Accept an incomplete archive; the card says so.
         skip_bad: Leave out bad images; the card lists them.
-        num_proc: Processes; default: all cores.
+        num_proc: Number of processes; all cores by default.
         seed: Seed of the splits.
         labels: Labels, for sources without any.
         mapping: Mapping file for class_folders.

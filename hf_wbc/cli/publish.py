@@ -28,10 +28,10 @@ def publish(
 ) -> None:
     """Publish a dataset, a model, the metric, a Space or a study.
 
+    Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
+
     All files are sent in one commit, which is then tagged; a tag never changes. Unchanged files are
     not sent again. If publishing is interrupted, nothing changes; repeat the command to resume.
-
-    Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
 
     Args:
         kind: What to publish.

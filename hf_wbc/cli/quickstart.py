@@ -18,9 +18,9 @@ STEPS, BATCH_SIZE, PEAK_LR = 120, 48, 2e-3
 def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     """See in a few minutes how a classifier fails in another laboratory.
 
-    The cells are drawings. The same command resumes an interrupted run.
-
     Example: hf-wbc quickstart --out build/quickstart
+
+    The cells are drawings. The same command resumes an interrupted run.
 
     Args:
         out: Folder for archives, datasets, audit, run and pictures.

@@ -12,12 +12,14 @@ def reference(
     per_class: int = 40,
     all_thumbnails: bool = False,
 ) -> None:
-    """Build the reference set of a trained model and write it to reference.parquet.
+    """Build the reference set that the demo shows neighbors from.
 
-    It contains nearest neighbors, the confusion matrix and the appearance of the sources. The demo
-    uses it to show the training cells nearest to a cell, warn about unfamiliar stains, and correct
-    the differential count. Thumbnails are included only for sources whose license allows
-    redistribution.
+    Example: hf-wbc reference runs/RUN/model build/acevedo_20
+
+    The reference set also holds the confusion matrix, which corrects the differential count, and
+    the appearance of the sources, which unfamiliar stains are compared with. It is written to
+    reference.parquet beside the model. Thumbnails are included only for sources whose license
+    allows redistribution.
 
     Args:
         model: A run's model folder.

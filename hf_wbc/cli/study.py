@@ -26,7 +26,9 @@ def study(
     launch: tuple[str, ...] | None = None,
     slurm: tuple[str, ...] | None = None,
 ) -> int:
-    """Execute every unfinished run of a study; repeat the command to resume.
+    """Execute a grid of runs; repeat the command to resume.
+
+    Example: hf-wbc study acevedo_to_matek --set methods=dann,coral seeds=0,1 --dry-run
 
     A study is a Python file with a function `study(...) -> list[TrainConfig]`, or a predefined one:
     acevedo_to_matek, matek_to_acevedo, acevedo_matek_to_others, leave_one_out, ceilings, toy (which
@@ -41,10 +43,9 @@ def study(
         retry: Retry runs that failed before.
         workers: Number of runs at a time; if omitted, one per GPU, or per core without a GPU.
         threads: Number of CPU threads per run.
-        launch: Start each run through `accelerate launch` with these arguments, such as
-            multi_gpu num_processes=4; num_processes is required.
+        launch: Start each run with `accelerate launch` and, say, multi_gpu num_processes=4.
         slurm: Submit the runs to SLURM as an array job with these options of sbatch, such as
-            partition=gpu time=120 gpus_per_node=1; --workers limits how many run at a time.
+            partition=gpu time=120; --workers limits how many run at a time.
     """
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.cli.study_display import StudyDisplay, print_ending, print_plan

@@ -19,11 +19,12 @@ def toy(
     seed: int = 0,
     size: Literal["tiny", "small", "full"] = "small",
 ) -> None:
-    """Draw toy archives of three laboratories in the layouts of the real ones.
-
-    Scores on these drawings say nothing about real blood.
+    """Draw toy archives of three laboratories.
 
     Example: hf-wbc toy --size tiny --out build/toy
+
+    The archives have the layouts of the real ones. Scores on these drawings say nothing about real
+    blood.
 
     Args:
         out: Folder for the archives; existing identical archives are kept.

@@ -16,29 +16,12 @@ if TYPE_CHECKING:
     from hf_wbc.records import RunFolder
 
 Tracker = Literal["tensorboard", "trackio"]
-COMMON = frozenset(
-    [
-        "sources",
-        "target",
-        "method",
-        "augmentation",
-        "model",
-        "from_scratch",
-        "inputs",
-        "trainable",
-        "image_size",
-        "steps",
-        "batch_size",
-        "learning_rate",
-        "mixed_precision",
-        "eval_steps",
-        "selection",
-        "seed",
-        "output_dir",
-        "config",
-    ]
-)
-"""Parameters that `--help` shows; `--help-all` shows every one."""
+COMMON = {
+    "sources", "target", "method", "augmentation", "model", "inputs", "trainable", "steps",
+    "batch_size", "learning_rate", "mixed_precision", "eval_steps", "selection", "seed",
+    "output_dir", "config",
+}  # fmt: skip
+"""Flags that `--help` shows."""
 RENAMED_FLAGS = {
     **{f"--{old}".replace("_", "-"): f"--{new}".replace("_", "-") for old, new in RENAMED.items()},
     "--out": "--output-dir",
@@ -62,20 +45,18 @@ def train(
     license: str | None = None,
     card: Literal["refuse", "keep", "replace"] = "refuse",
 ) -> None:
-    """Train a classifier on labeled sources and score it on every domain.
+    """Train a classifier on labeled sources; score it on every domain.
 
     Example: hf-wbc train --sources build/acevedo_20 --target build/matek_19 --method dann
 
     The same command resumes an interrupted run and does nothing when the run is finished.
-    --help shows the common flags, --help-all every one.
 
     Args:
         config: What to train.
-        strength: Random changes to training images. robust varies color, white balance, focus and
-            scale widely, so that the model survives another laboratory; flags such as --hue
-            (--help-all) change single ranges.
-        output_dir: Folder for run folders; a run's name is the digest of its configuration and
-            data.
+        strength: Random changes to training images: robust varies color, focus and scale widely,
+            as laboratories do; flags such as --hue change single ranges.
+        output_dir: Folder for the run folders.
+        seed: Seed of weights, sample order and augmentation.
         like: Train as a published run did, org/name[@revision], or one in a folder; other flags
             override its values.
         cache: Folder for embedded features (--inputs features).
@@ -145,8 +126,7 @@ def _print_outcome(config: TrainConfig, folder: "RunFolder") -> None:
 def build_command(arguments: Sequence[str]) -> Callable[..., None]:
     """`train` as tyro parses it: a group of flags for each group of `TrainConfig`.
 
-    Defaults are those of the run that `--config` names, if any. Where the arguments ask for
-    `--help`, only the common flags are left.
+    Defaults are those of the run that `--config` names, if any.
     """
     named = _value("--augmentation", arguments)
     if named is not None and named not in AUGMENTATIONS:
@@ -157,7 +137,6 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
         from hf_wbc.hub.publish_model import published_config, require_locations
 
         published = published_config(ref)
-    only_common = "--help" in arguments or "-h" in arguments
 
     def command(seed: int, **values: Any) -> None:
         flat: dict[str, Any] = {"seed": seed}
@@ -179,13 +158,9 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
     parameters = []
     for each in inspect.signature(train).parameters.values():
         if each.name == "config":
-            parameters += _config_parameters(published, only_common, named)
+            parameters += _config_parameters(published, named)
         else:
-            shown = {"like": "config", "strength": "augmentation"}.get(each.name, each.name)
-            kind = (
-                _hide(each.annotation) if only_common and shown not in COMMON else each.annotation
-            )
-            parameters.append(each.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = train.__doc__
     command.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -193,18 +168,17 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
 
 
 def _config_parameters(
-    published: TrainConfig | None, only_common: bool, augmentation: str | None
+    published: TrainConfig | None, augmentation: str | None
 ) -> list[inspect.Parameter]:
     """One parameter for each group of `TrainConfig`, and one for the seed.
 
     Args:
         published: The configuration that gives the defaults.
-        only_common: Whether to hide the flags that are not common.
         augmentation: Name of the augmentation whose ranges are the defaults.
     """
     parameters = []
     for group in GROUPS:
-        view = _flags(group, only_common, augmentation)
+        view = _flags(group, augmentation)
         parameter = inspect.Parameter(group, inspect.Parameter.KEYWORD_ONLY, annotation=view)
         if published:
             values = vars(getattr(published, group))
@@ -219,15 +193,13 @@ def _config_parameters(
     return [*parameters, inspect.Parameter("seed", keyword, annotation=int, default=seed)]
 
 
-def _flags(group: str, only_common: bool, augmentation: str | None) -> type[Any]:
-    """A group's class with the names of flags, and without those that are not common."""
+def _flags(group: str, augmentation: str | None) -> type[Any]:
+    """A group's class with the names of flags."""
     cls, specs = GROUPS[group], []
     flags = {inner: flat for flat, (of, inner) in FLAT_NAMES.items() if of == group}
     for each in fields(cls):
         kind: Any = each.type
-        if only_common and flags[each.name] not in COMMON:
-            kind = _hide(kind)
-        elif flags[each.name] != each.name:
+        if flags[each.name] != each.name:
             kind = Annotated[kind, tyro.conf.arg(name=flags[each.name])]
         default = _copy(each)
         if each.name == "augmentation" and augmentation:
@@ -243,10 +215,6 @@ def _copy(one: Any) -> Any:
     if one.default_factory is not MISSING:
         return field(default_factory=one.default_factory)
     return field() if one.default is MISSING else field(default=one.default)
-
-
-def _hide(kind: Any) -> Any:
-    return Annotated[kind, tyro.conf.Suppress]
 
 
 def _value(flag: str, arguments: Sequence[str]) -> str | None:

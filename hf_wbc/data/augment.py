@@ -10,7 +10,7 @@ prevent neural networks from overfitting"), because the effect of image changes 
 unknown.
 """
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -114,26 +114,44 @@ def apply_augmentation(
     colors = draw_color_params(changes, strength, mean, std, color_maps).to(
         device, non_blocking=True
     )
+    blur_px = blur_um * (side / um) if is_blurred else None
+    steps = _Steps(style_transfer, blur_px, frames, gamma, stains, colors)
     images = torch.empty(num, 3, side * side, device=device)
     with torch.autocast(device.type, enabled=False):
         for some in cache_sized_slices(pixels):
-            plain = pixels[some].float().permute(0, 3, 1, 2)
-            if style_transfer is not None:
-                plain = style_transfer.apply(plain, some)
-            if is_blurred:
-                plain = blur(plain, blur_um[some] * (side / um))
-            if frames is not None:
-                plain = resample_crop(plain, frames[some])
-            flat = plain.flatten(2)
-            if gamma is not None:
-                flat = apply_gamma(flat, gamma[some])
-            if stains is not None:
-                flat = stain_affine(flat, stains[some])
-            color_affine(flat, colors[some], out=images[some])
+            steps.apply(pixels, some, images)
     images = images.view(num, 3, side, side)
     if strength.noise:
         add_noise(images, changes, strength.noise, mean, std)
     return images
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The changes of a batch, in the order in which they are applied; None leaves a step out."""
+
+    style_transfer: StyleTransfer | None
+    blur_px: Tensor | None
+    frames: Tensor | None
+    gamma: Tensor | None
+    stains: Tensor | None
+    colors: Tensor
+
+    def apply(self, pixels: Tensor, some: slice, out: Tensor) -> None:
+        """Write the changed rows `some` of the pixels (B, H, H, 3) to `out` (B, 3, H * H)."""
+        plain = pixels[some].float().permute(0, 3, 1, 2)
+        if self.style_transfer is not None:
+            plain = self.style_transfer.apply(plain, some)
+        if self.blur_px is not None:
+            plain = blur(plain, self.blur_px[some])
+        if self.frames is not None:
+            plain = resample_crop(plain, self.frames[some])
+        flat = plain.flatten(2)
+        if self.gamma is not None:
+            flat = apply_gamma(flat, self.gamma[some])
+        if self.stains is not None:
+            flat = stain_affine(flat, self.stains[some])
+        color_affine(flat, self.colors[some], out=out[some])
 
 
 def _total_blur(changes: Tensor, widest_um: float, fixed_um: Tensor | None) -> Tensor:

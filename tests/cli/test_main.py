@@ -80,7 +80,8 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nope"], "train, embed, evaluate"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["nope"], "train, embed, study"),
         (["train"], "--sources"),
         (["train", "--sources", "x", "--stepz", "3"], "--steps"),
         (["train", "--sources", "x", "--steps", "0"], "steps is 0; it must be at least 1"),
