@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hf_wbc.config import (
+    AUGMENTATIONS,
     FLAT_NAMES,
     GROUPS,
     RENAMED,
@@ -18,6 +19,7 @@ from hf_wbc.config import (
     RenamedWarning,
     TrainConfig,
 )
+from hf_wbc.config_groups import ADDED_AUGMENTATION
 
 OLD = {
     "sources": ["a"], "target": ["b"], "method": "coral", "model": "vit-tiny", "fresh": True,
@@ -114,3 +116,23 @@ def test_unknown_keys_are_named() -> None:
 def test_a_value_out_of_range_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig(sources=("a",)).replace(**change)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_can_be_chosen_by_name(name: str) -> None:
+    config = TrainConfig(sources=("a",), augmentation=name)
+    assert config.data.augmentation == AUGMENTATIONS[name]
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert TrainConfig.from_dict({"sources": ["a"], "augmentation": name}) == config
+
+
+def test_an_unknown_augmentation_is_named() -> None:
+    with pytest.raises(ValueError, match="augmentation is 'heavy'; choose from robust"):
+        TrainConfig(sources=("a",), augmentation="heavy")
+
+
+def test_records_from_before_the_robust_augmentation_keep_the_new_changes_off() -> None:
+    values = TrainConfig(sources=("a",), augmentation="light").to_dict()
+    for added in ADDED_AUGMENTATION:
+        del values["data"]["augmentation"][added]
+    assert TrainConfig.from_dict(values).data.augmentation == AUGMENTATIONS["light"]

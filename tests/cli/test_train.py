@@ -1,6 +1,7 @@
 """`hf-wbc train` from the command line to the finished folder; every flag has an effect."""
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from hf_wbc.cli.main import main
-from hf_wbc.config import GROUPS
+from hf_wbc.config import AUGMENTATIONS, GROUPS
 from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import NAMES
 
-UNCHANGED = [
-    "--no-flips", "--no-quarter-turns", "--shift-um", "0", "--scale-um", "0",
-    "--brightness", "0", "--contrast", "0", "--saturation", "0", "--hue", "0",
-]  # fmt: skip
+UNCHANGED = ["--augmentation", "none"]
 FILES = {
     "config.json", "record.json", "history.jsonl", "predictions.parquet", "features.parquet",
     "model",
@@ -142,6 +140,12 @@ def test_two_accumulated_passes_are_one_of_twice_the_size(train: Train) -> None:
     whole = saved(train(*UNCHANGED, "--batch-size", "16", "--learning-rate", "1e-3"))
     for name in whole:
         np.testing.assert_allclose(parts[name], whole[name], atol=2e-5, err_msg=name)
+
+
+def test_ranges_given_beside_a_named_augmentation_override_it(train: Train) -> None:
+    run = train("--hue", "0.02", "--augmentation", "light", "--steps", "1")
+    strength = run.read_record()["config"]["data"]["augmentation"]
+    assert strength == asdict(replace(AUGMENTATIONS["light"], hue=0.02))
 
 
 def test_bf16_computes_otherwise_and_saves_fp32(train: Train) -> None:
