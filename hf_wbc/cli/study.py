@@ -31,8 +31,8 @@ def study(
     Example: hf-wbc study acevedo_to_matek --set methods=dann,coral seeds=0,1 --dry-run
 
     A study is a Python file with a function `study(...) -> list[TrainConfig]`, or a predefined one:
-    acevedo_to_matek, matek_to_acevedo, acevedo_matek_to_others, leave_one_out, ceilings, toy (which
-    draws its own data). The exit status is 1 if a run failed.
+    acevedo_to_matek, matek_to_acevedo, acevedo_matek_to_others, leave_one_out, laboratories,
+    ceilings, toy (which draws its own data). The exit status is 1 if a run failed.
 
     Args:
         name: A .py file, or the name of a predefined study.

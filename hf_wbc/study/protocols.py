@@ -5,10 +5,11 @@ a study uses every method that fits: methods that need images are excluded on fe
 that need a target are excluded without one. `fields` sets any other fields of TrainConfig.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.text import did_you_mean
 
 PUBLIC = ("acevedo_20", "matek_19", "mll_23")
 TOY_DATA = "build/study_toy"
@@ -118,6 +119,77 @@ def leave_one_out(
     return sweep(configs, methods, networks, seeds)
 
 
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {"augmentation": "light"},
+    "robust": {"augmentation": "robust", "method": "strong_augmentation"},
+    "robust_adabn": {"augmentation": "robust", "method": "adabn"},
+    "frozen_probe": {"inputs": "features"},
+}
+"""What each row of the laboratory benchmark trains, as fields of TrainConfig.
+
+The methods differ, so that tables and comparisons tell the rows apart by the method's name."""
+LABORATORIES = ("acevedo_20", "bccd_crops", "cellavision_blog", "tecom_jiangxi")
+WITHOUT_BANDS = ("bccd_crops", "cellavision_blog", "tecom_jiangxi")
+"""Laboratories that call bands and segmented neutrophils by one name."""
+
+
+def laboratories(
+    data: str = "build",
+    labs: tuple[str, ...] = LABORATORIES,
+    sources: tuple[str, ...] = (),
+    without_bands: tuple[str, ...] = WITHOUT_BANDS,
+    rows: tuple[str, ...] = ("plain", "robust", "frozen_probe"),
+    networks: tuple[str, ...] = ("efficientnet-lite0",),
+    seeds: int = 3,
+    image_size: int = 128,
+    steps: int = 600,
+    batch_size: int = 32,
+    **fields: Any,
+) -> list[TrainConfig]:
+    """Leave one laboratory out: train on all others, or on `sources` alone, and score it.
+
+    `rows` are plain (light augmentation), robust (the default augmentation), robust_adabn (with
+    BatchNorm statistics of the target) and frozen_probe (a linear head on frozen features). The
+    weights of the last step are kept, so no label of any laboratory selects anything. Where the
+    target does not tell bands from segmented neutrophils, both are scored as one class.
+
+    Raises:
+        ValueError: For an unknown row, or fewer than two laboratories.
+    """
+    if len(labs) < 2:
+        raise ValueError(f"{len(labs)} laboratory is given; name at least two with labs")
+    configs = []
+    for row in rows:
+        if row not in ROWS:
+            raise ValueError(f"unknown row {row!r}; {did_you_mean(row, ROWS)}")
+        for target in labs:
+            others = [lab for lab in sources or labs if lab != target]
+            if not others:
+                continue
+            merge = ("neutrophil_banded=neutrophil_segmented",) if target in without_bands else ()
+            settings: dict[str, Any] = {
+                "image_size": image_size,
+                "steps": steps,
+                "batch_size": batch_size,
+                "learning_rate": 3e-4,
+                "eval_steps": steps,
+                "selection": "last",
+                "merge": merge,
+                "allow_unscaled": True,
+                "allow_single": True,
+                **ROWS[row],
+                **fields,
+            }
+            settings["target"] = _refs(data, [target])
+            configs.append(TrainConfig(sources=_refs(data, others), **settings))
+    return [
+        config.replace(model=network, seed=seed)
+        for config in configs
+        for network in networks
+        for seed in range(seeds)
+    ]
+
+
 def ceilings(
     data: str = "build",
     domains: tuple[str, ...] = PUBLIC,
@@ -166,6 +238,7 @@ READY = {
         matek_to_acevedo,
         acevedo_matek_to_others,
         leave_one_out,
+        laboratories,
         ceilings,
         toy,
     )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hf_wbc.config import AUGMENTATIONS
 from hf_wbc.engine.resolve import check_config
 from hf_wbc.study.grid import load_grid
 from hf_wbc.study.protocols import READY
@@ -50,3 +51,27 @@ def test_methods_without_what_they_need_are_left_out() -> None:
     assert not {"group_dro", "irm"} & on_images
     assert "group_dro" in {run.adapt.method for run in load_grid("acevedo_matek_to_others")}
     assert {run.adapt.method for run in load_grid("ceilings")} == {"source_only"}
+
+
+def test_each_laboratory_is_left_out_by_every_row() -> None:
+    runs = load_grid("laboratories", ["labs=acevedo_20,tecom_jiangxi,matek_19", "seeds=1"])
+    assert len(runs) == 3 * 3
+    for run in runs:
+        assert {*run.data.sources, *run.data.target} == {
+            "build/acevedo_20", "build/tecom_jiangxi", "build/matek_19"
+        }  # fmt: skip
+        assert bool(run.eval.merge) == (run.data.target == ("build/tecom_jiangxi",))
+        assert run.eval.selection == "last"
+    plain, robust = ({run.data.augmentation for run in runs[start : start + 3]} for start in (0, 3))
+    assert plain == {AUGMENTATIONS["light"]} and robust == {AUGMENTATIONS["robust"]}
+
+
+def test_one_source_is_scored_in_all_other_laboratories() -> None:
+    runs = load_grid("laboratories", ["sources=acevedo_20", "rows=robust", "seeds=2"])
+    assert {run.data.sources for run in runs} == {("build/acevedo_20",)}
+    assert len(runs) == 2 * 3
+
+
+def test_an_unknown_row_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown row 'robst'; did you mean 'robust'"):
+        load_grid("laboratories", ["rows=robst"])
