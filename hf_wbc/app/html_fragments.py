@@ -1,6 +1,5 @@
 """HTML fragments from templates, with all values escaped, and images as data URIs."""
 
-import io
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hf_wbc.data.image_io import ImageFault, decode_rgb
 from hf_wbc.plots.html import data_uri
 
 if TYPE_CHECKING:
@@ -113,8 +113,11 @@ def heat(
 
 
 def thumbnail(data: bytes) -> str:
-    """A stored thumbnail as a data URI."""
-    return _uri(Image.open(io.BytesIO(data)).convert("RGB"), 2 * SMALL_PX)
+    """A stored thumbnail as a data URI; empty if the model's reference set holds a damaged one."""
+    try:
+        return _uri(Image.fromarray(decode_rgb(data, "thumbnail")), 2 * SMALL_PX)
+    except ImageFault:
+        return ""
 
 
 def _square(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> Image.Image:

@@ -236,7 +236,7 @@ def _embedded(path: Path) -> dict[str, Any]:
 
     Large pictures are reduced to 256 colors.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
         picture = image.convert("RGB")
     picture.thumbnail((_MAX_PICTURE_PX, _MAX_PICTURE_PX * 4))
     if path.stat().st_size > _MAX_FULL_COLOR_BYTES:

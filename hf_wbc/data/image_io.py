@@ -155,8 +155,6 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with grey; "
             "leave it False in this process"
         )
-    if not data:
-        raise ImageFault(f"{name}: zero bytes; {_AGAIN}")
     image = _open(data, name)
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -164,8 +162,6 @@ def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
     _refuse_other_kinds(image, data, name)
     try:
         image.load()
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow does not document the errors of its decoders
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
     if not _has_end(image, data):
@@ -208,12 +204,12 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
 
 def _open(data: bytes, name: str) -> Image.Image:
     """Open an image and read its header without decoding pixels."""
+    if not data:
+        raise ImageFault(f"{name}: zero bytes; {_AGAIN}")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(name, str(error)) from error
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow does not document the errors of its parsers
         kind = next((kind for head, kind in _SIGNATURES.items() if data.startswith(head)), None)
         if kind == "JPEG" and (header := jpeg_frame_header(data)) and header[1] != 8:

@@ -130,25 +130,27 @@ def _members(file: Path | bytes) -> list[str]:
     try:
         with zipfile.ZipFile(io.BytesIO(file) if isinstance(file, bytes) else file) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
         return []
 
 
 def _with_metadata(files: Mapping[str, Path | bytes]) -> Iterator[str]:
     """Images with EXIF, XMP, comments or text."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
+
+    from hf_wbc.data.image_io import FORMATS
 
     for path, file in files.items():
         if not path.lower().endswith(IMAGES):
             continue
         try:
-            with Image.open(io.BytesIO(read_bytes(file))) as image:
+            with Image.open(io.BytesIO(read_bytes(file)), formats=FORMATS) as image:
                 image.load()
                 found = {key for key in image.info if key in _METADATA}
                 found |= set(getattr(image, "text", ())) - _HARMLESS
                 if image.format != "TIFF" and image.getexif():
                     found.add("exif")
-        except (UnidentifiedImageError, OSError, ValueError) as error:
+        except Exception as error:  # Pillow does not document the errors of its parsers
             raise ValueError(f"{path} is a damaged image ({error}); save it again") from error
         if found:
             yield f"{path} ({', '.join(sorted(found))})"

@@ -89,7 +89,7 @@ def _drawn(figure: "Figure", widest: int) -> "Image.Image":
     drawn = io.BytesIO()
     dpi = min(200, widest / figure.get_figwidth())
     figure.savefig(drawn, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return Image.open(drawn).convert("RGB")
+    return Image.open(drawn, formats=("PNG",)).convert("RGB")
 
 
 def _few_colours(image: "Image.Image") -> "Image.Image":

@@ -1,12 +1,13 @@
 """Every upload becomes images or error messages, and leaves nothing behind."""
 
 import io
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from support import app_files as files
 
 from hf_wbc.app.limits import LIMITS
@@ -65,6 +66,46 @@ def test_the_good_are_taken_and_the_bad_are_named(tmp_path: Path) -> None:
     found = read_uploads(files.give(tmp_path, given))
     assert [picture.name for picture in found.pictures] == ["b.png", "c.jpg"]
     assert [refused.name for refused in found.refused] == ["a.txt"]
+
+
+FOREIGN = {
+    "DDS": b"DDS " + struct.pack("<I", 124) + bytes(68) + struct.pack("<I", 32) + bytes(50),
+    "FTEX": b"FTEX" + struct.pack("<IIIII", 1, 8, 8, 1, 1) + bytes(58),
+    "IM": b"Image type: L" + bytes(499),
+    "PCX": b"\x0a\x05\x01\x08" + bytes(124),
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_format_that_is_not_offered_takes_no_other_file_along(kind: str, tmp_path: Path) -> None:
+    given = {"a.png": files.encoded(), "b.png": FOREIGN[kind], "c.png": files.encoded(seed=1)}
+    found = read_uploads(files.give(tmp_path, given))
+    assert [picture.name for picture in found.pictures] == ["a.png", "c.png"]
+    assert [(one.name, "not an image" in one.why) for one in found.refused] == [("b.png", True)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError, RecursionError, NotImplementedError, KeyError, struct.error, Warning],
+    ids=lambda error: error.__name__,
+)
+def test_whatever_a_decoder_raises_the_other_files_are_read(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = PngImagePlugin.PngImageFile.load
+
+    def failing(image: Image.Image) -> object:
+        if image.size == (7, 7):
+            raise error("in the decoder")
+        return load(image)
+
+    bad = files.encoded(side=7)
+    data = {"a.png": files.encoded(), "b.png": bad, "c.zip": files.zipped({"1.png": bad})}
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", failing)
+    found = read_uploads(files.give(tmp_path, {**data, "d.png": files.encoded(seed=1)}))
+    assert [picture.name for picture in found.pictures] == ["a.png", "d.png"]
+    assert [one.name for one in found.refused] == ["b.png", "c.zip: 1.png"]
 
 
 def test_pixels_are_the_files_own(tmp_path: Path) -> None:
