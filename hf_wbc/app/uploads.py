@@ -6,7 +6,6 @@ know cells and not file formats.
 """
 
 import io
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from PIL import Image, TiffImagePlugin
 
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.data.archive import Archive, open_archive
-from hf_wbc.data.image_io import ImageFault, decode_rgb, pixel_sha256
+from hf_wbc.data.image_io import ImageFault, decode_rgb, image_size, pixel_sha256
 
 Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120
@@ -43,13 +42,14 @@ _OTHERS = (
     (0, b"\x1f\x8b", "a gz archive; unpack it, or upload a zip"),
     (0, b"\xd0\xcf\x11\xe0", f"an office document; {_SAVE}"),
 )
+_DAMAGED = "truncated or damaged"
 # Part of the image reader's message, and the message to show instead.
 _PLAIN = (
     ("zero bytes", "the file is empty; export it again"),
     ("several pages", f"an animation or several pictures; {_SAVE}"),
     ("bits per channel", "{reason} are not supported; save the picture with 8 bits per channel"),
     ("too large", "too many pixels for one cell; cut the cell out, some 400 pixels wide"),
-    ("truncated or damaged", "the file is damaged or incomplete; export it again"),
+    (_DAMAGED, "the file is damaged or incomplete; export it again"),
     ("no image", "not an image; upload PNG, JPEG, TIFF, BMP or WebP"),
 )
 
@@ -135,6 +135,8 @@ def _each(given: Sequence[UploadedFile], limits: Limits) -> Iterator[UploadedIma
             yield from _read(file.path, name, limits)
         except OSError as error:
             yield RejectedFile(name, f"cannot be read ({error.strerror}); upload it again")
+        except Exception:  # whatever one file raises, the others are read
+            yield RejectedFile(name, _plainly(_DAMAGED))
 
 
 def _read(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
@@ -149,17 +151,16 @@ def _read(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | Rej
 
 
 def _read_zip(path: Path, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
-    if (reason := _unfit(path, limits)) is not None:
-        yield RejectedFile(name, reason)
-        return
     try:
         archive = open_archive(path, path.parent)
     except ValueError as error:
         yield RejectedFile(name, _zip_error(error, path))
         return
-    with archive:
-        for member in archive.names:
-            yield from _read_member(archive, member, name, limits)
+    if (reason := _unfit(archive, limits)) is not None:
+        yield RejectedFile(name, reason)
+        return
+    for member in archive.names:
+        yield from _read_member(archive, member, name, limits)
 
 
 def _read_member(
@@ -176,20 +177,15 @@ def _read_member(
         yield RejectedFile(f"{name}: {one.name}", one.why) if isinstance(one, RejectedFile) else one
 
 
-def _unfit(path: Path, limits: Limits) -> str | None:
+def _unfit(archive: Archive, limits: Limits) -> str | None:
     """The reason to reject a zip by its directory, before anything is unpacked; else None."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            members = [info for info in file.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError):
-        return "a damaged zip; create it again"
-    if any(info.filename == "[Content_Types].xml" for info in members):
+    if "[Content_Types].xml" in archive.names:
         return f"an office document; {_SAVE}"
-    if len(members) > limits.num_cells:
-        return f"{len(members):,} files: {_too_many(limits)}"
-    if (total := sum(info.file_size for info in members)) > limits.total_bytes:
+    if len(archive.names) > limits.num_cells:
+        return f"{len(archive.names):,} files: {_too_many(limits)}"
+    if (total := sum(archive.num_bytes.values())) > limits.total_bytes:
         return f"unpacks to {total >> 20:,} MB: {_too_many(limits)}"
-    if any(info.file_size > limits.file_bytes for info in members):
+    if max(archive.num_bytes.values()) > limits.file_bytes:
         return f"holds a file larger than {limits.file_bytes >> 20} MB; cut the cells out"
     return None
 
@@ -197,6 +193,8 @@ def _unfit(path: Path, limits: Limits) -> str | None:
 def _zip_error(error: ValueError, path: Path) -> str:
     """The error about an archive without the server's path."""
     said = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
+    if "truncated or damaged" in said or "cannot be read" in said:
+        return "a damaged zip; create it again"
     return said.replace(" and give that", "").replace("fetch it again", "create it again")
 
 
@@ -209,18 +207,17 @@ def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImag
         if len(pages) > 1:
             yield from pages
             return
-        _check_size(data, limits)
+        _check_size(data, name, limits)
         yield UploadedImage(name, decode_rgb(data, name))
     except ImageFault as error:
         yield RejectedFile(name, _plainly(str(error).removeprefix(f"{name}: ").partition("; ")[0]))
+    except Exception:  # whatever a decoder raises, the other files are read
+        yield RejectedFile(name, _plainly(_DAMAGED))
 
 
-def _check_size(data: bytes, limits: Limits) -> None:
-    """Raise ImageFault for a too large image before decoding; other faults surface later."""
-    try:
-        width, height = Image.open(io.BytesIO(data)).size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return
+def _check_size(data: bytes, name: str, limits: Limits) -> None:
+    """Raise ImageFault for a too large image before decoding."""
+    width, height = image_size(data, name)
     if width * height > limits.num_pixels:
         raise ImageFault("too large")
 
@@ -247,7 +244,7 @@ def _pages(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | R
         except ImageFault as error:
             yield RejectedFile(place, _plainly(str(error)))
         except Exception:  # as above
-            yield RejectedFile(place, _plainly("truncated or damaged"))
+            yield RejectedFile(place, _plainly(_DAMAGED))
 
 
 def _page(image: TiffImagePlugin.TiffImageFile, place: str, limits: Limits) -> UploadedImage:

@@ -8,105 +8,37 @@ are kept. An `Archive` can be pickled, and each process reads through its own fi
 A compressed tar is decompressed once into a scratch folder, which allows random access.
 """
 
-import bz2
-import gzip
+import errno
 import hashlib
-import lzma
 import os
-import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Self
+from typing import Any, Self
 from unicodedata import category
 
-COMPRESSED: dict[bytes, Callable[..., Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-}
-"""Opener of each compression format, by the first bytes of the file."""
-_CHUNK_BYTES = 2**20
-
-
-def decompress_tar(path: Path, scratch: Path) -> Path:
-    """Decompress a tar file into the folder `scratch`, or reuse the result of an earlier call.
-
-    Args:
-        path: Compressed tar file (gzip, bzip2 or xz).
-        scratch: Folder of decompressed files, which is created if necessary.
-
-    Returns:
-        The decompressed tar file. It is written atomically.
-
-    Raises:
-        ValueError: If the file is truncated, damaged, or does not contain a tar.
-        OSError: If writing fails, for example because the disk is full.
-    """
-    found = path.stat()
-    origin = f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}"
-    made = scratch / f"{hashlib.sha256(origin.encode()).hexdigest()[:16]}.tar"
-    if made.exists():
-        return made
-    scratch.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=scratch, prefix=made.stem, suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            _decompress(path, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.utime(part, ns=(found.st_atime_ns, found.st_mtime_ns))
-        part.replace(made)
-    finally:
-        part.unlink(missing_ok=True)
-    return made
-
-
-def _decompress(path: Path, out: IO[bytes]) -> None:
-    with path.open("rb") as raw:
-        head = raw.read(8)
-    opener = next(opener for magic, opener in COMPRESSED.items() if head.startswith(magic))
-    try:
-        with opener(path, "rb") as data:
-            first = data.read(tarfile.BLOCKSIZE)
-            _expect_tar(first, path)
-            out.write(first)
-            shutil.copyfileobj(data, out, _CHUNK_BYTES)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise _untar_damaged(path, error) from error
-    except OSError as error:
-        if error.errno is not None:  # an I/O error; those of bz2 have no errno
-            raise
-        raise _untar_damaged(path, error) from error
-
-
-def _expect_tar(block: bytes, path: Path) -> None:
-    try:
-        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise ValueError(
-            f"{path} holds no tar, or is damaged ({error}); give a folder, .zip or .tar"
-        ) from error
-
-
-def _untar_damaged(path: Path, why: object) -> ValueError:
-    return ValueError(f"{path} is truncated or damaged ({why}); fetch it again")
-
+from hf_wbc.data.decompress import (
+    COMPRESSED,
+    ZIP_METHODS,
+    ZipMember,
+    decompress_tar,
+    read_zip_member,
+)
 
 MAX_MEMBER_BYTES = 256 * 2**20
 """Largest uncompressed size of a file that is read, in bytes."""
 _JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-_ZIP_METHODS = frozenset(
-    {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-)
 _ZIP_HEADS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _AGAIN = "fetch it again"
+_TAR_METADATA = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
+MAX_METADATA_BYTES = 16 * 2**10
+"""Largest header of a tar that holds a long name or other facts about a file."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +50,11 @@ class _Member:
     mark: str
     """Checksum or modification time, which changes with the content."""
     place: Any = None
-    """Location for the reader: the stored name in a zip, the byte offset in a tar."""
+    """Location for the reader: a ZipMember, or the byte offset in a tar."""
+
+
+class _ArchiveError(ValueError):
+    """A fault that names the archive and the remedy."""
 
 
 class Archive:
@@ -129,6 +65,8 @@ class Archive:
         self._members = _checked(self._list(), path)
         self.names: tuple[str, ...] = tuple(sorted(self._members))
         """POSIX paths of the regular files, sorted."""
+        self.num_bytes = {name: self._members[name].size for name in self.names}
+        """Uncompressed size of each file as the archive states it; `read` returns no more."""
         self.digest = _digest(self._members[name] for name in self.names)
         """SHA-256 of paths, sizes and checksums or times; it identifies the content."""
 
@@ -157,15 +95,6 @@ class Archive:
                 f"the archive changed or is truncated; {_AGAIN}"
             )
         return data
-
-    def close(self) -> None:
-        """Close open file handles; reading opens them again."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _list(self) -> Iterator[_Member]:
         raise NotImplementedError
@@ -225,93 +154,115 @@ class _Folder(Archive):
                     yield _Member(name, found.st_size, str(found.st_mtime_ns))
 
     def _read(self, member: _Member) -> bytes:
-        return (self.path / member.name).read_bytes()
+        with (self.path / member.name).open("rb") as file:
+            return file.read(MAX_MEMBER_BYTES + 1)  # it may have grown
 
 
 class _Zip(Archive):
-    _handle: zipfile.ZipFile | None = None
-    _process = 0
-
-    def close(self) -> None:
-        if self._handle is not None and self._process == os.getpid():
-            self._handle.close()
-        self._handle = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
-
     def _list(self) -> Iterator[_Member]:
-        with self._open() as file:
-            for info in file.infolist():
-                # Some tools on Windows write backslashes.
-                name = info.filename.replace("\\", "/")
-                if info.is_dir() or name.endswith("/"):
-                    continue
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG):
-                    raise _refused(self.path, name, "is a link or a device")
-                if info.flag_bits & 0x1:
-                    raise ValueError(
-                        f"{self.path}: {name} is encrypted; decrypt the archive and give that"
-                    )
-                if info.compress_type not in _ZIP_METHODS:
-                    raise ValueError(
-                        f"{self.path}: {name} is compressed by method {info.compress_type}, which "
-                        "this Python cannot read; unpack the archive and give the folder"
-                    )
-                yield _Member(name, info.file_size, f"{info.CRC:08x}", info.filename)
-
-    def _open(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-            raise _damaged(self.path, error) from error
+        with _library(self.path), zipfile.ZipFile(self.path) as file:
+            infos = file.infolist()
+        left = self.path.stat().st_size
+        for info in infos:
+            # Some tools on Windows write backslashes.
+            name = info.filename.replace("\\", "/")
+            if name.endswith("/"):
+                continue
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise _refused(self.path, name, "is a link or a device")
+            if info.flag_bits & 0x1:
+                raise ValueError(
+                    f"{self.path}: {name} is encrypted; decrypt the archive and give that"
+                )
+            if info.compress_type not in ZIP_METHODS:
+                raise ValueError(
+                    f"{self.path}: {name} is compressed by method {info.compress_type}, which "
+                    "this Python cannot read; unpack the archive and give the folder"
+                )
+            if (left := left - info.compress_size) < 0:  # as in bombs
+                raise _refused(self.path, name, "overlaps other files or is cut off")
+            place = ZipMember(
+                info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
+            )
+            yield _Member(name, info.file_size, f"{info.CRC:08x}", place)
 
     def _read(self, member: _Member) -> bytes:
-        # A forked process would share its parent's file position.
-        if self._handle is None or self._process != os.getpid():
-            self._handle, self._process = self._open(), os.getpid()
-        try:
-            return self._handle.read(member.place)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise _damaged(self.path, f"{member.name}: {error}") from error
+        with self.path.open("rb") as raw:
+            try:
+                return read_zip_member(raw, member.place)
+            except ValueError as error:
+                raise _damaged(self.path, f"{member.name}: {error}") from error
+
+
+class _TarHeader(tarfile.TarInfo):
+    """A header whose size is plausible: negative sizes make `tarfile` loop forever."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        is_metadata = found.type in (*_TAR_METADATA, tarfile.SOLARIS_XHDTYPE)
+        if found.size < 0 or (is_metadata and found.size > MAX_METADATA_BYTES):
+            raise tarfile.InvalidHeaderError(f"a header states {found.size:,} bytes")
+        return found
 
 
 class _Tar(Archive):
     def _list(self) -> Iterator[_Member]:
-        found = self.path.stat()
-        try:
-            with tarfile.open(self.path, "r:") as file:
-                while info := file.next():
-                    file.members = []  # type: ignore[attr-defined]
-                    if info.isdir():
-                        continue
-                    if not info.isreg() or info.issparse():
-                        raise _refused(self.path, info.name, "is a link, a device or a sparse file")
-                    if info.offset_data + info.size > found.st_size:
-                        raise _damaged(self.path, f"{info.name} is cut off")
-                    mark = f"{info.mtime} {found.st_mtime_ns}"  # tar stores no checksums
-                    yield _Member(info.name, info.size, mark, info.offset_data)
+        found, end = self.path.stat(), -1
+        with self.path.open("rb") as raw:
+            is_tar = raw.read(tarfile.BLOCKSIZE)[257:262] == b"ustar"
+        with (
+            _library(self.path, is_tar),
+            tarfile.open(self.path, "r:", tarinfo=_TarHeader) as file,
+        ):
+            while info := file.next():
+                file.members = []  # type: ignore[attr-defined]
+                if file.offset <= end or info.size < 0:
+                    raise tarfile.InvalidHeaderError("a header states a negative size")
                 end = file.offset
-        except tarfile.TarError as error:
-            raise self._not_readable(error) from error
+                if info.isdir():
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise _refused(self.path, info.name, "is a link, a device or a sparse file")
+                if info.offset_data + info.size > found.st_size:
+                    raise _damaged(self.path, f"{info.name} is cut off")
+                mark = f"{info.mtime} {found.st_mtime_ns}"  # tar stores no checksums
+                yield _Member(info.name, info.size, mark, info.offset_data)
+            end = file.offset
         with self.path.open("rb") as raw:
             raw.seek(end)
             if raw.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise _damaged(self.path, "it has no end mark")
 
-    def _not_readable(self, error: tarfile.TarError) -> ValueError:
-        with self.path.open("rb") as raw:
-            if raw.read(tarfile.BLOCKSIZE)[257:262] == b"ustar":
-                return _damaged(self.path, error)
-        return ValueError(
-            f"{self.path} is not an archive that can be read ({error}); give a folder, .zip or .tar"
-        )
-
     def _read(self, member: _Member) -> bytes:
         with self.path.open("rb") as raw:
             raw.seek(member.place)
             return raw.read(member.size)
+
+
+@contextmanager
+def _library(path: Path, is_archive: bool = True) -> Iterator[None]:
+    """Report whatever `zipfile` or `tarfile` raises on a damaged file as a ValueError.
+
+    Args:
+        path: The archive.
+        is_archive: Whether it begins like one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # an I/O error
+            raise
+        raise _damaged(path, error) from error
+    except _ArchiveError:
+        raise
+    except Exception as error:  # neither library documents what it raises
+        if is_archive:
+            raise _damaged(path, str(error) or type(error).__name__) from error
+        raise ValueError(
+            f"{path} is not an archive that can be read ({error}); give a folder, .zip or .tar"
+        ) from error
 
 
 def _checked(members: Iterable[_Member], path: Path) -> dict[str, _Member]:
@@ -334,6 +285,8 @@ def _safe(name: str, path: Path) -> str:
     """Return the name without `./`; raise ValueError if it escapes the archive or is not text."""
     alike = name.replace("\\", "/")
     has_drive = len(alike) > 1 and alike[1] == ":" and alike[0].isalpha()
+    if PurePosixPath(name).as_posix() == ".":
+        raise _refused(path, repr(name), "is not a file name")
     if alike.startswith("/") or has_drive or ".." in alike.split("/"):
         raise _refused(path, name, "points outside the archive")
     if not name.isprintable() and any(category(letter) in ("Cc", "Cs") for letter in name):
@@ -350,13 +303,13 @@ def _is_file_within(link: Path, root: Path) -> bool:
 
 
 def _refused(path: Path, name: str, what: str) -> ValueError:
-    return ValueError(
+    return _ArchiveError(
         f"{path}: {name} {what}; nothing of such an archive is read: take the original one"
     )
 
 
 def _damaged(path: Path, why: object) -> ValueError:
-    return ValueError(f"{path} is truncated or damaged ({why}); {_AGAIN}")
+    return _ArchiveError(f"{path} is truncated or damaged ({why}); {_AGAIN}")
 
 
 def _digest(members: Iterable[_Member]) -> str:

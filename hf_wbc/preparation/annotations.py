@@ -54,7 +54,8 @@ def read_annotations(path: Path, labels: Mapping[str, str | None]) -> Annotation
     """
     if path.is_file() and path.name.endswith(FILE):
         return parse_annotations(path.read_bytes(), str(path), labels)
-    with TemporaryDirectory() as scratch, open_archive(path, Path(scratch)) as archive:
+    with TemporaryDirectory() as scratch:
+        archive = open_archive(path, Path(scratch))
         found = [name for name in archive.names if name.rpartition("/")[2] == FILE]
         if len(found) != 1:
             held = f"{len(found)} of them: {shorten_list(found)}" if found else "none"

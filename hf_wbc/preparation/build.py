@@ -108,11 +108,8 @@ def prepare(
     num_proc = num_cores() if num_proc is None else num_proc
     out = out.resolve()
     _check_arguments(archive, out, num_proc)
-    with (
-        report_full_disk(out),
-        lock_work_folder(out) as work,
-        open_archive(archive, work.scratch) as opened,
-    ):
+    with report_full_disk(out), lock_work_folder(out) as work:
+        opened = open_archive(archive, work.scratch)
         if is_toy(opened.names):
             source = _toy_source(source, archive, out)
         entries = list_entries(source, opened, subset=subset)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_wbc.data.archive import decompress_tar, open_archive
+from hf_wbc.data.archive import open_archive
+from hf_wbc.data.decompress import decompress_tar
 
 NOISE = np.random.default_rng(0).bytes(300_000)
 

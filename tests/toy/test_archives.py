@@ -42,8 +42,8 @@ def test_the_dataset_script_finds_every_cell_under_its_class(
     toy_archives: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     source = source_of(name)
-    with open_archive(toy_archives[name], tmp_path) as archive:
-        entries = list(source.walk(archive))
+    archive = open_archive(toy_archives[name], tmp_path)
+    entries = list(source.walk(archive))
     counts = Counter(source.labels[entry.source_label] for entry in entries)
     assert set(counts) == set(source.used_counts) and set(counts.values()) == {6}
     assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
@@ -56,10 +56,10 @@ def test_every_image_has_the_frame_that_the_source_declares(
     source = source_of(name)
     assert source.um_per_px is not None
     (frame,) = source.frame_px or {(288, 288)}
-    with open_archive(toy_archives[name], tmp_path) as archive:
-        for entry in source.walk(archive):
-            pixels = decode_rgb(archive.read(entry.member), entry.member)
-            assert pixels.shape == (*frame[::-1], 3)
+    archive = open_archive(toy_archives[name], tmp_path)
+    for entry in source.walk(archive):
+        pixels = decode_rgb(archive.read(entry.member), entry.member)
+        assert pixels.shape == (*frame[::-1], 3)
     laboratory = next(lab for lab in LABORATORIES if lab.source == name)
     assert laboratory.scanner.um_per_px == pytest.approx(source.um_per_px)
     assert laboratory.num_real == {key: num for key, num in source.used_counts.items() if num}
