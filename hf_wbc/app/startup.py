@@ -6,6 +6,7 @@ from threading import Thread
 
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.service import PageModel, Service
+from hf_wbc.app.uploads import start_workers
 from hf_wbc.records import RunFolder
 from hf_wbc.shipped import shipped
 
@@ -53,6 +54,7 @@ def load_in_background(service: Service, on_event: Callable[[str], None]) -> Non
     """
 
     def load() -> None:
+        start_workers()
         if service.own.load() is not None:
             return
         for other in service.others:

@@ -28,6 +28,7 @@ from hf_wbc.data.decompress import (
     decompress_tar,
     read_zip_member,
 )
+from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 
 MAX_MEMBER_BYTES = 256 * 2**20
 """Largest uncompressed size of a file that is read, in bytes."""
@@ -126,6 +127,8 @@ def open_archive(path: Path, scratch: Path) -> Archive:
         head = file.read(tarfile.BLOCKSIZE)
     if not head:
         raise ValueError(f"{path} is empty; {_AGAIN}")
+    if head.startswith(LFS_MARK):
+        raise ValueError(f"{path} is {LFS_POINTER.what}; {LFS_POINTER.remedy}")
     if head.startswith(_ZIP_HEADS):
         return _Zip(path)
     if head.startswith(tuple(COMPRESSED)):
@@ -199,11 +202,11 @@ class _TarHeader(tarfile.TarInfo):
     """A header whose size is plausible: negative sizes make `tarfile` loop forever."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
         is_metadata = found.type in (*_TAR_METADATA, tarfile.SOLARIS_XHDTYPE)
         if found.size < 0 or (is_metadata and found.size > MAX_METADATA_BYTES):
-            raise tarfile.InvalidHeaderError(f"a header states {found.size:,} bytes")
+            raise tarfile.ReadError(f"a header states {found.size:,} bytes")
         return found
 
 
@@ -219,7 +222,7 @@ class _Tar(Archive):
             while info := file.next():
                 file.members = []  # type: ignore[attr-defined]
                 if file.offset <= end or info.size < 0:
-                    raise tarfile.InvalidHeaderError("a header states a negative size")
+                    raise tarfile.ReadError("a header states a negative size")
                 end = file.offset
                 if info.isdir():
                     continue

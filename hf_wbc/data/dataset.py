@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_wbc.data.crop import crop_side
+from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_io import ImageFault, image_size
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
@@ -233,6 +235,10 @@ def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
 
 def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:
     names, reason = ", ".join(path.name for path in files), " ".join(str(error).split())
+    for path in files:
+        with suppress(OSError), path.open("rb") as file:
+            if file.read(len(LFS_MARK)) == LFS_MARK:
+                return ValueError(f"{path} is {LFS_POINTER.what}; {LFS_POINTER.remedy}")
     return ValueError(
         f"{files[0].parent}: {names} cannot be read ({reason}); free the disk if it is full, "
         f"otherwise {_REBUILD}"

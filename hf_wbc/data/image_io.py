@@ -4,12 +4,12 @@ Pillow silently converts 16-bit images, palettes and CMYK, and decodes only the 
 animation. Here, each of these is an error that names the file. Pillow's global settings are not
 changed.
 
-The metadata of a JPEG is removed without recompression, so that the pixels stay the same.
+Decoders get a file without metadata (`hf_wbc.data.image_headers`), and those of formats with a
+complex structure run in a process with limits of time and memory.
 """
 
 import hashlib
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,92 +18,53 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+from hf_wbc.data.decode_worker import LimitExceeded, run_limited
+from hf_wbc.data.file_kinds import HEIF, NEEDS_HEIF, other_kind, picture_format
+from hf_wbc.data.image_headers import (
+    is_complete_jpeg,
+    is_jpeg,
+    jpeg_frame_header,
+    jpeg_orientation,
+    simplify,
+    strip_metadata,
+)
+from hf_wbc.data.tiff import (
+    HeaderFault,
+    Simplified,
+    exif_orientation,
+    simplify_page,
+    tiff_pages,
+    without_alpha,
+)
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".avif", ".heic",
+    ".heif",
+)  # fmt: skip
 """Lowercase suffixes of image files."""
-_EOI, _SOS, _COM = 0xD9, 0xDA, 0xFE
-_SOF0 = 0xC0
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
-# A marker ends the compressed data of a scan, except stuffed bytes, restarts and fill bytes.
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def is_jpeg(data: bytes) -> bool:
-    """Return whether the bytes start with a JPEG signature."""
-    return data.startswith(b"\xff\xd8\xff")
-
-
-def is_complete_jpeg(data: bytes) -> bool:
-    """Return whether all segments and scans are present, up to the end-of-image marker."""
-    return any(marker == _EOI for marker, _ in _segments(data))
-
-
-def jpeg_frame_header(data: bytes) -> tuple[bool, int, int] | None:
-    """Return whether a JPEG is baseline, its bits per channel and its number of channels.
-
-    Returns None if there is no frame header.
-    """
-    for marker, piece in _segments(data):
-        if marker in _FRAMES and len(piece) > 9:
-            return marker == _SOF0, piece[4], piece[9]
-    return None
-
-
-def strip_metadata(data: bytes) -> bytes:
-    """Remove EXIF, XMP, color profile, comments, thumbnails and trailing bytes from a JPEG.
-
-    The markers that define the color space (JFIF, Adobe) are kept.
-
-    Args:
-        data: Content of a JPEG file.
-
-    Raises:
-        ValueError: If the JPEG is incomplete.
-    """
-    kept = [b"\xff\xd8"]
-    for marker, piece in _segments(data):
-        if marker == _APP0 and piece[4:9] == b"JFIF\0" and len(piece) >= 18:
-            kept.append(b"\xff\xe0\0\x10" + piece[4:16] + b"\0\0")  # without the thumbnail
-        elif marker == _APP14 and piece[4:9] == b"Adobe":
-            kept.append(b"\xff\xee\0\x0e" + piece[4:16])
-        elif not (_APP0 <= marker <= _APP15 or marker == _COM):
-            kept.append(piece)
-        if marker == _EOI:
-            return b"".join(kept)
-    raise ValueError("the JPEG has no end")
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield each marker with its bytes, and a scan with its compressed data; stop if truncated."""
-    at = 2
-    while at + 2 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == _EOI:
-            yield marker, data[at : at + 2]
-            return
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if end < at + 4 or end > len(data):
-            return
-        if marker == _SOS:
-            after = _MARKER.search(data, end)
-            if after is None:
-                return
-            end = after.start()
-        yield marker, data[at:end]
-        at = end
-
-
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "JPEG2000", "AVIF")
 """Formats that Pillow may decode."""
 MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a frame of a cell has about 10^5 pixels."""
+_LIMITED = ("JPEG2000", "AVIF", HEIF)
+"""Formats that are decoded in a process of their own."""
+_LIMITED_PIXELS = 25_000_000
+"""Largest image in one of them, as their decoders take several times its memory."""
 
 _AGAIN = "fetch the archive again, or go on without it with --skip-bad"
 _CONVERT = "images are 8-bit RGB; take the original file, or go on without it with --skip-bad"
 _PNG_END = b"IEND\xaeB`\x82"
+_TURNS = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}
+"""How to display an image of each EXIF orientation upright."""
 _MODES = {
     "1": "black and white",
     "L": "grey",
@@ -116,57 +77,76 @@ _MODES = {
     "F": "32-bit floating point",
     "I;16": "16-bit grey",
 }
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"BM": "BMP",
-}
 
 
 class ImageFault(ValueError):
     """An image that cannot be used; the message names the file and the remedy."""
 
 
-def decode_rgb(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode a complete 8-bit RGB or RGBA still image; alpha is dropped.
 
-    Color profiles and the EXIF orientation are not applied: the orientation of a cell has no
-    meaning.
+    The EXIF orientation is applied, color profiles are not. Of several pictures that a phone stores
+    in one file, the first is decoded.
 
     Args:
         data: Content of an image file.
         name: Name of the image for error messages.
+        max_pixels: Largest width x height.
 
     Returns:
         Pixels (H, W, 3), uint8.
 
     Raises:
         ImageFault: If the data is empty, not an image, truncated, damaged, larger than
-            `MAX_PIXELS`, has several frames, or is not 8-bit RGB or RGBA.
+            `max_pixels`, takes too long to decode, has several frames, or is not 8-bit RGB or RGBA.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with grey; "
             "leave it False in this process"
         )
-    image = _open(data, name)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _bomb(name, f"{width}x{height} px")
-    _refuse_other_kinds(image, data, name)
+    if picture_format(data) not in _LIMITED:
+        return _decode(data, name, max_pixels)
     try:
-        image.load()
-    except Exception as error:  # Pillow does not document the errors of its decoders
+        pixels: NDArray[np.uint8] = run_limited(_decode, data, name, max_pixels)
+    except LimitExceeded as error:
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
-    if not _has_end(image, data):
-        raise ImageFault(f"{name}: truncated or damaged (it has no end mark); {_AGAIN}")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return pixels
+
+
+def decode_pages(
+    data: bytes, name: str, at_most: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[int, NDArray[np.uint8] | ImageFault]]:
+    """Decode the pages of a TIFF one by one, except reduced copies of others.
+
+    Args:
+        data: Content of a TIFF file.
+        name: Name of the image for error messages.
+        at_most: Largest number of pages.
+        max_pixels: Largest width x height of a page.
+
+    Yields:
+        The number of a page, from 1, and its pixels or what is wrong with it.
+
+    Raises:
+        ImageFault: If the pages cannot be told apart, or there are more than `at_most`.
+    """
+    try:
+        pages = tiff_pages(data, at_most + 1)
+    except HeaderFault as error:
+        raise _fault(name, str(error)) from error
+    if len(pages) > at_most:
+        raise ImageFault(f"{name}: of more than {at_most:,} pages; {_CONVERT}")
+    for number, page in enumerate(pages, 1):
+        if page.is_reduced and len(pages) > 1:
+            continue
+        try:
+            yield number, _decode_simplified(simplify_page(page), name, max_pixels)
+        except HeaderFault as error:
+            yield number, _fault(name, str(error))
+        except ImageFault as error:
+            yield number, error
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -186,41 +166,123 @@ def pixel_sha256(pixels: NDArray[np.uint8]) -> str:
 def clean_bytes(data: bytes, pixels: NDArray[np.uint8]) -> bytes:
     """Return an image file with exactly the given pixels and without metadata.
 
-    The compressed data of a baseline RGB JPEG is kept; anything else becomes a PNG.
+    The compressed data of an upright baseline RGB JPEG is kept; anything else becomes a PNG.
 
     Args:
         data: Content of an image file.
         pixels: Pixels (H, W, 3), uint8, decoded from `data`.
     """
-    if is_jpeg(data) and jpeg_frame_header(data) == (True, 8, 3):
+    is_plain = is_jpeg(data) and jpeg_frame_header(data) == (True, 8, 3)
+    if is_plain and jpeg_orientation(data) == 1:
         return strip_metadata(data)
     return encode_png(pixels)
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return width and height from the file's header; raise ImageFault if it is unreadable."""
-    return _open(data, name).size
+    """Return width and height of the displayed image; raise ImageFault if it is unreadable."""
+    if picture_format(data) in _LIMITED:
+        height, width = decode_rgb(data, name).shape[:2]
+        return width, height
+    found = _simplify(data, name)
+    width, height = _open(found.data, name).size
+    return (width, height) if found.orientation < 5 else (height, width)
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    if picture_format(data) == HEIF:
+        return _decode_heif(data, name, max_pixels)
+    return _decode_simplified(_simplify(data, name), name, max_pixels)
+
+
+def _simplify(data: bytes, name: str) -> Simplified:
+    if not data:
+        raise ImageFault(f"{name}: zero bytes; {_AGAIN}")
+    if (kind := other_kind(data)) is not None:
+        raise ImageFault(f"{name}: {kind.what}; {kind.remedy}, or go on without it with --skip-bad")
+    try:
+        return simplify(data)
+    except HeaderFault as error:
+        raise _fault(name, str(error)) from error
+
+
+def _decode_simplified(found: Simplified, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    image = _open(found.data, name)
+    _check_pixels(image.size, name, max_pixels, is_costly=image.format in _LIMITED)
+    _refuse_other_kinds(image, found.data, name)
+    try:
+        image.load()
+    except Exception as error:  # Pillow does not document the errors of its decoders
+        raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
+    if not _has_end(image, found.data):
+        raise ImageFault(f"{name}: truncated or damaged (it has no end mark); {_AGAIN}")
+    orientation = found.orientation
+    if image.format == "AVIF":
+        orientation = exif_orientation(image.info.get("exif", b""))
+    if found.has_associated_alpha and image.mode == "RGBA":
+        pixels = _undivided(image, found.data, name)
+    else:
+        pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.ascontiguousarray(_TURNS[orientation](pixels))
+
+
+def _undivided(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:
+    """Return the colors of a TIFF that are multiplied by alpha; where it is 0, as they are stored.
+
+    Some scanners state such a channel and leave it empty.
+    """
+    rgba = np.asarray(image)
+    if rgba[..., 3].all():
+        return rgba[..., :3]
+    stored = np.asarray(_open(without_alpha(data), name).convert("RGB"))
+    return np.where(rgba[..., 3:] == 0, stored, rgba[..., :3])
+
+
+def _decode_heif(data: bytes, name: str, max_pixels: int) -> NDArray[np.uint8]:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageFault(f"{name}: {NEEDS_HEIF}; or go on without it with --skip-bad") from error
+    try:
+        found = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        picture = found[found.primary_index]
+        _check_pixels(picture.size, name, max_pixels, is_costly=True)
+        if picture.mode not in ("RGB", "RGBA"):
+            raise ImageFault(f"{name}: {_MODES.get(picture.mode, picture.mode)}; {_CONVERT}")
+        return np.ascontiguousarray(np.asarray(picture)[..., :3])
+    except ImageFault:
+        raise
+    except Exception as error:  # as for Pillow's decoders
+        raise ImageFault(
+            f"{name}: a truncated or damaged HEIC photo ({error}); {_AGAIN}"
+        ) from error
+
+
+def _check_pixels(size: tuple[int, int], name: str, at_most: int, *, is_costly: bool) -> None:
+    if size[0] * size[1] > (min(at_most, _LIMITED_PIXELS) if is_costly else at_most):
+        raise _bomb(name, f"{size[0]}x{size[1]} px", at_most)
 
 
 def _open(data: bytes, name: str) -> Image.Image:
     """Open an image and read its header without decoding pixels."""
-    if not data:
-        raise ImageFault(f"{name}: zero bytes; {_AGAIN}")
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _bomb(name, str(error)) from error
-    except Exception as error:  # Pillow does not document the errors of its parsers
-        kind = next((kind for head, kind in _SIGNATURES.items() if data.startswith(head)), None)
-        if kind == "JPEG" and (header := jpeg_frame_header(data)) and header[1] != 8:
-            raise ImageFault(f"{name}: {header[1]} bits per channel; {_CONVERT}") from error
-        if kind:
-            reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-            raise ImageFault(f"{name}: a truncated or damaged {kind}{reason}; {_AGAIN}") from error
+    kind = picture_format(data)
+    if kind is None:
         raise ImageFault(
             f"{name}: no image (it begins with {data[:8]!r}); declare it among the source's faults "
             "if the archive has always held it, or go on without it with --skip-bad"
-        ) from error
+        )
+    try:
+        return Image.open(io.BytesIO(data), formats=(kind,))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _bomb(name, str(error)) from error
+    except Exception as error:  # Pillow does not document the errors of its parsers
+        if kind == "JPEG" and (header := jpeg_frame_header(data)) and header[1] != 8:
+            raise ImageFault(f"{name}: {header[1]} bits per channel; {_CONVERT}") from error
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ImageFault(f"{name}: a truncated or damaged {kind}{reason}; {_AGAIN}") from error
+
+
+def _fault(name: str, reason: str) -> ImageFault:
+    return ImageFault(f"{name}: {reason}; {_AGAIN if 'damaged' in reason else _CONVERT}")
 
 
 def _has_end(image: Image.Image, data: bytes) -> bool:
@@ -253,6 +315,8 @@ def _bits_per_channel(image: Image.Image, data: bytes) -> int:
     """Return the bits per channel as stored: Pillow opens a 16-bit RGB PNG in mode `RGB`."""
     if image.format == "PNG":
         return 8 if image.mode in ("1", "P") else data[24]
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(data)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         stored: Any = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
         return 8 if image.mode in ("1", "P", "L") and max(stored) < 8 else int(max(stored))
@@ -263,8 +327,15 @@ def _bits_per_channel(image: Image.Image, data: bytes) -> int:
     return 8
 
 
-def _bomb(name: str, size: str) -> ImageFault:
+def _jpeg2000_bits(data: bytes) -> int:
+    """Return the bits per channel that the SIZ marker states."""
+    start = data.index(b"\xff\x4f\xff\x51") + 2
+    num = int.from_bytes(data[start + 38 : start + 40], "big")
+    return max((each & 0x7F) + 1 for each in data[start + 40 : start + 40 + 3 * min(num, 4) : 3])
+
+
+def _bomb(name: str, size: str, at_most: int = MAX_PIXELS) -> ImageFault:
     return ImageFault(
-        f"{name}: too large to be a cell ({size}, at most {MAX_PIXELS:,} px): a decompression bomb "
+        f"{name}: too large to be a cell ({size}, at most {at_most:,} px): a decompression bomb "
         f"or another kind of file; {_AGAIN}"
     )

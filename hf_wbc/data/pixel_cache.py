@@ -28,7 +28,7 @@ from hf_wbc.records import atomic_replace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 2
+FORMAT = 3
 """Version of the cache format; increase it when the same rows would give different bytes."""
 _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128

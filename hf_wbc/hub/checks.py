@@ -144,7 +144,7 @@ def _with_metadata(files: Mapping[str, Path | bytes]) -> Iterator[str]:
         if not path.lower().endswith(IMAGES):
             continue
         try:
-            with Image.open(io.BytesIO(read_bytes(file)), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(read_bytes(file)), formats=(*FORMATS, "GIF")) as image:
                 image.load()
                 found = {key for key in image.info if key in _METADATA}
                 found |= set(getattr(image, "text", ())) - _HARMLESS

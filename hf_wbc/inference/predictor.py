@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.special import softmax
 from torch import Tensor
 
@@ -300,7 +300,7 @@ class Predictor:
 
 
 def to_rgb(image: Image.Image | Pixels) -> Pixels:
-    """Convert an image to pixels (H, W, 3) uint8, dropping an alpha channel.
+    """Convert an image to upright pixels (H, W, 3) uint8, dropping an alpha channel.
 
     Raises:
         ValueError: If the image is not 8-bit RGB.
@@ -308,7 +308,7 @@ def to_rgb(image: Image.Image | Pixels) -> Pixels:
     if isinstance(image, Image.Image):
         if image.mode not in ("RGB", "RGBA"):
             raise ValueError(f"an image has Pillow mode {image.mode}; convert it to 8-bit RGB")
-        image = np.asarray(image)[..., :3]
+        image = np.asarray(ImageOps.exif_transpose(image))[..., :3]
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             f"an image has shape {image.shape} and type {image.dtype}; pass (H, W, 3) uint8"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.models.backbones import BackboneSpec, backbone_names, find_hub_model
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
@@ -104,6 +105,7 @@ def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Pa
 def _require_files(folder: Path, name: str, weights: bool) -> None:
     if not (folder / _CONFIG).is_file():
         raise ValueError(f"{name} has no config.json; give the folder of a transformers classifier")
+    _refuse_lfs_pointers(folder)
     if not weights or any(folder.glob(_WEIGHTS[0])) or any(folder.glob(_WEIGHTS[1])):
         return
     pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
@@ -112,6 +114,15 @@ def _require_files(folder: Path, name: str, weights: bool) -> None:
         f"{name} holds {found}; give a model whose weights are in model.safetensors (whoever "
         "trusts the file can load it with transformers and save it again with save_pretrained)"
     )
+
+
+def _refuse_lfs_pointers(folder: Path) -> None:
+    """ValueError if a file of the checkpoint was cloned without Git LFS."""
+    for pattern in (_CONFIG, *PROCESSOR_FILES, *_WEIGHTS):
+        for path in folder.glob(pattern):
+            with path.open("rb") as file:
+                if file.read(len(LFS_MARK)) == LFS_MARK:
+                    raise ValueError(f"{path} is {LFS_POINTER.what}; {LFS_POINTER.remedy}")
 
 
 def _digest(folder: Path, weights: bool) -> str:

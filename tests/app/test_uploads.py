@@ -1,9 +1,12 @@
 """Every upload becomes images or error messages, and leaves nothing behind."""
 
 import io
+import os
+import signal
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from PIL import Image, PngImagePlugin
 from support import app_files as files
 
 from hf_wbc.app.limits import LIMITS
+from hf_wbc.app.upload_reader import UploadedImage, read_part
 from hf_wbc.app.uploads import read_uploads, remove_all, shown_name
+from hf_wbc.data.decode_worker import DecodeWorkers
 
 BAD = {
     "empty.png": (b"", "the file is empty"),
@@ -102,10 +107,48 @@ def test_whatever_a_decoder_raises_the_other_files_are_read(
 
     bad = files.encoded(side=7)
     data = {"a.png": files.encoded(), "b.png": bad, "c.zip": files.zipped({"1.png": bad})}
+    given = files.give(tmp_path, {**data, "d.png": files.encoded(seed=1)})
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", failing)
-    found = read_uploads(files.give(tmp_path, {**data, "d.png": files.encoded(seed=1)}))
+    found = read_uploads(given, run=lambda function, *args: function(*args))
     assert [picture.name for picture in found.pictures] == ["a.png", "d.png"]
     assert [one.name for one in found.refused] == ["b.png", "c.zip: 1.png"]
+
+
+def end_the_process(path: Path, *_: object) -> object:
+    """Crash as a decoder does on a file whose name says so; else read the file."""
+    if b"crash" in path.read_bytes():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if b"endless" in path.read_bytes():
+        while True:
+            pass
+    if b"memory" in path.read_bytes():
+        return bytes(2**31)
+    return [UploadedImage("good", files.cell())]
+
+
+def test_a_file_that_crashes_or_stalls_its_worker_takes_no_other_along(tmp_path: Path) -> None:
+    workers = DecodeWorkers(1, cpu_seconds=1, memory_bytes=2**28)
+    kinds = (b"crash", b"good", b"endless", b"good", b"memory", b"good")
+    given = files.give(tmp_path, {f"{n}.png": kind for n, kind in enumerate(kinds)})
+
+    def run(function: Any, *args: Any) -> Any:
+        return workers.run(end_the_process if function is read_part else function, *args)
+
+    found = read_uploads(given, run=run)
+    workers.close()
+    assert len(found.pictures) == 3
+    assert [one.name for one in found.refused] == ["0.png", "2.png", "4.png"]
+
+
+def test_the_cases_of_the_field_take_no_other_file_along(shared: Path, tmp_path: Path) -> None:
+    cases = shared / "cases"
+    if not cases.is_dir():
+        pytest.skip("no ../shared/cases beside the checkout")
+    bad = {path.name: path.read_bytes() for path in sorted(cases.glob("[ai]*/*"))}
+    good = {f"{number}.png": files.encoded(seed=number) for number in range(5)}
+    found = read_uploads(files.give(tmp_path, {**bad, **good}))
+    assert set(good) <= {picture.name for picture in found.pictures}
+    assert not any("/" in one.why or "0x" in one.why for one in found.refused)
 
 
 def test_pixels_are_the_files_own(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""Read one uploaded file: an image, a zip, or a TIFF with several pages.
+
+These functions run in a worker process, because a file may come from anyone. Nothing is unpacked to
+disk, and only pixels are read: names of patients, places and times in the metadata are dropped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from unicodedata import category
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.app.limits import Limits
+from hf_wbc.data.archive import Archive, open_archive
+from hf_wbc.data.file_kinds import other_kind
+from hf_wbc.data.image_io import ImageFault, decode_pages, decode_rgb, pixel_sha256
+from hf_wbc.data.tiff import is_tiff
+
+Pixels = NDArray[np.uint8]
+NAME_CHARACTERS = 120
+_ZIP = b"PK\x03\x04"
+_SAVE = "save the picture as 8-bit color PNG or JPEG"
+_DAMAGED = "truncated or damaged"
+# Part of the image reader's message, and the message to show instead.
+_PLAIN = (
+    ("zero bytes", "the file is empty; export it again"),
+    ("several pages", f"an animation or several pictures; {_SAVE}"),
+    ("bits per channel", "{reason} are not supported; save the picture with 8 bits per channel"),
+    ("too large", "too many pixels for one cell; cut the cell out, some 400 pixels wide"),
+    ("too long", f"the picture takes too long to decode; {_SAVE}"),
+    ("HEIC", "a HEIC photo from a phone; set the camera to JPEG"),
+    (_DAMAGED, "the file is damaged or incomplete; export it again"),
+    ("no image", "not an image; upload PNG, JPEG, TIFF, BMP or WebP"),
+)
+
+
+@dataclass(frozen=True)
+class UploadedImage:
+    """One decoded image, without metadata."""
+
+    name: str
+    pixels: Pixels
+    """RGB, (H, W, 3), uint8."""
+    digest: str = field(init=False)
+    """SHA-256 of the pixels, independent of the file format."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", pixel_sha256(self.pixels))
+
+
+@dataclass(frozen=True)
+class RejectedFile:
+    """A file, or a part of one, that cannot be used, with the reason."""
+
+    name: str
+    why: str
+
+
+def list_parts(path: Path, name: str, limits: Limits) -> tuple[str | None, ...] | RejectedFile:
+    """Return the names of a zip's members; (None,) for any other file."""
+    with path.open("rb") as opened:
+        is_zip = opened.read(4) == _ZIP
+    if is_zip:
+        return _zip_members(path, name, limits)
+    if path.stat().st_size > limits.file_bytes:
+        return RejectedFile(name, f"larger than {limits.file_bytes >> 20} MB; cut the cell out")
+    return (None,)
+
+
+def read_part(
+    path: Path, name: str, member: str | None, limits: Limits
+) -> list[UploadedImage | RejectedFile]:
+    """Read a file, or a member of a zip: one image, or the pages of a TIFF."""
+    if member is None:
+        return list(_read_image(path.read_bytes(), name, limits))
+    try:
+        data = _archive(path).read(member)
+    except ValueError as error:
+        return [RejectedFile(f"{name}: {shown_name(member)}", _zip_error(error, path))]
+    return [
+        RejectedFile(f"{name}: {one.name}", one.why) if isinstance(one, RejectedFile) else one
+        for one in _read_image(data, shown_name(member), limits)
+    ]
+
+
+def shown_name(name: str) -> str:
+    r"""A file name for display: without folders and control characters, and shortened.
+
+    >>> shown_name("C:\\slides\\cell 1.png"), shown_name("a\x1b[31m/b\u202egnp.exe")
+    ('cell 1.png', 'b�gnp.exe')
+    """
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2] or "unnamed"
+    clean = "".join("�" if category(c) in ("Cc", "Cf", "Cs") else c for c in last)
+    if len(clean) <= NAME_CHARACTERS:
+        return clean
+    return f"{clean[: NAME_CHARACTERS - 12]}…{clean[-11:]}"
+
+
+@lru_cache(maxsize=1)
+def _archive(path: Path) -> Archive:
+    """The zip whose members are being read."""
+    return open_archive(path, path.parent)
+
+
+def _zip_members(path: Path, name: str, limits: Limits) -> tuple[str, ...] | RejectedFile:
+    try:
+        _archive.cache_clear()
+        archive = _archive(path)
+    except ValueError as error:
+        return RejectedFile(name, _zip_error(error, path))
+    if (reason := _unfit(archive, limits)) is not None:
+        return RejectedFile(name, reason)
+    is_hidden = {
+        each: any(part.startswith(".") for part in each.split("/")) for each in archive.names
+    }
+    return tuple(each for each in archive.names if not is_hidden[each])
+
+
+def _unfit(archive: Archive, limits: Limits) -> str | None:
+    """The reason to reject a zip by its directory, before anything is unpacked; else None."""
+    if "[Content_Types].xml" in archive.names:
+        return f"an office document; {_SAVE}"
+    if len(archive.names) > limits.num_cells:
+        return f"{len(archive.names):,} files: {too_many(limits)}"
+    if (total := sum(archive.num_bytes.values())) > limits.total_bytes:
+        return f"unpacks to {total >> 20:,} MB: {too_many(limits)}"
+    if max(archive.num_bytes.values()) > limits.file_bytes:
+        return f"holds a file larger than {limits.file_bytes >> 20} MB; cut the cells out"
+    return None
+
+
+def _zip_error(error: ValueError, path: Path) -> str:
+    """The error about an archive without the server's path."""
+    said = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
+    if "truncated or damaged" in said or "cannot be read" in said:
+        return "a damaged zip; create it again"
+    return said.replace(" and give that", "").replace("fetch it again", "create it again")
+
+
+def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
+    if (kind := other_kind(data)) is not None:
+        yield RejectedFile(name, f"{kind.what}; {kind.remedy}")
+        return
+    try:
+        if is_tiff(data):
+            yield from _read_tiff(data, name, limits)
+        else:
+            yield UploadedImage(name, decode_rgb(data, name, limits.num_pixels))
+    except ImageFault as error:
+        yield RejectedFile(name, _plainly(error, name))
+
+
+def _read_tiff(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
+    pages = list(decode_pages(data, name, limits.num_cells, limits.num_pixels))
+    for number, found in pages:
+        place = f"{name}, page {number}" if len(pages) > 1 else name
+        if isinstance(found, ImageFault):
+            yield RejectedFile(place, _plainly(found, name))
+        else:
+            yield UploadedImage(place, found)
+
+
+def _plainly(error: ImageFault, name: str) -> str:
+    reason = str(error).removeprefix(f"{name}: ").partition("; ")[0]
+    for part, words in _PLAIN:
+        if part in reason:
+            return words.format(reason=reason)
+    return f"{reason}; {_SAVE}"
+
+
+def too_many(limits: Limits) -> str:
+    """The reason to reject what is beyond the limits of an upload."""
+    return (
+        f"more than this page accepts at once ({limits.num_cells:,} cells, "
+        f"{limits.total_bytes >> 20} MB unpacked); use the command `hf-wbc predict` for more"
+    )
