@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_wbc.data import image_io
+from hf_wbc.data import image_headers
 from hf_wbc.data.dataset import check_schema, parquet_shards
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
 from hf_wbc.hub.card import CardLocation, card_location
@@ -218,9 +218,9 @@ def check_rows(files: Sequence[Path], source: ArchiveSpec) -> None:
 
 def has_only_pixels(data: bytes) -> bool:
     """Whether a JPEG or PNG file contains pixels and no metadata."""
-    if image_io.is_jpeg(data):
+    if image_headers.is_jpeg(data):
         try:
-            return image_io.strip_metadata(data) == data
+            return image_headers.strip_metadata(data) == data
         except ValueError:
             return False
     if not data.startswith(_PNG):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_wbc.data.image_io import is_complete_jpeg, jpeg_frame_header, strip_metadata
+from hf_wbc.data.image_headers import is_complete_jpeg, jpeg_frame_header, strip_metadata
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (19, 33, 3), dtype=np.uint8)
 
