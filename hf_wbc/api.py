@@ -147,7 +147,7 @@ def evaluate(
     allow_unscaled: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score a trained model on a labelled dataset, as `hf-wbc evaluate` does.
+    """Score a trained model on a labeled dataset, as `hf-wbc evaluate` does.
 
     Args:
         model: A run's model folder, or a Hub model `org/name[@revision]`.
@@ -248,11 +248,9 @@ def predict(
     from hf_wbc.inference.options import PredictOptions
 
     options = PredictOptions(
-        um_per_px=um_per_px,
-        cell_fills_frame=cell_fills_frame,
-        skip_bad=skip_bad,
+        um_per_px=um_per_px, cell_fills_frame=cell_fills_frame, skip_bad=skip_bad,
         splits=tuple(splits),
-    )
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as work:
         return predict_images(
             str(model), str(images), Path(work), make_accelerator(), options,
@@ -287,15 +285,13 @@ def compare(
     from hf_wbc.comparison.export import check_output_folder, write_comparison
     from hf_wbc.file_lock import lock_output
 
-    folders = [runs] if isinstance(runs, str | Path) else runs
+    folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     if output_dir is None:
-        return compare_runs(collect([Path(run) for run in folders]), baseline, resamples, seed)
+        return compare_runs(collect(folders), baseline, resamples, seed)
     out = Path(output_dir)
     check_output_folder(out)
     with lock_output(out):
-        comparison = compare_runs(
-            collect([Path(run) for run in folders]), baseline, resamples, seed
-        )
+        comparison = compare_runs(collect(folders), baseline, resamples, seed)
         write_comparison(out, comparison)
     return comparison
 
