@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-__all__ = ["HELP", "HELP_ALL", "Flag", "command_help", "flags_of", "overview"]
+__all__ = ["HELP", "HELP_ALL", "Flag", "command_help", "field_texts", "flags_of", "overview"]
 
 HELP = frozenset({"-h", "--help"})
 HELP_ALL = "--help-all"
@@ -102,7 +102,7 @@ def _flags(
     if tyro.conf.Suppress in marks:
         return
     if isinstance(kind, type) and is_dataclass(kind):
-        inner = _field_texts(kind)
+        inner = field_texts(kind)
         for each in fields(kind):
             factory: Any = each.default_factory
             value = each.default if factory is MISSING else factory()
@@ -151,7 +151,7 @@ def _split_docstring(command: Callable[..., Any]) -> tuple[list[str], dict[str, 
     return text.split("\n\n"), {name: " ".join(words.split()) for name, words in found}
 
 
-def _field_texts(cls: type[Any]) -> dict[str, str]:
+def field_texts(cls: type[Any]) -> dict[str, str]:
     """Return the string below each field of a dataclass, including inherited fields."""
     texts: dict[str, str] = {}
     for each in reversed(cls.__mro__[:-1]):

@@ -81,7 +81,7 @@ class TrainingDisplay:
     ) -> None:
         self._progress.stop()
 
-    def report(self, row: Mapping[str, Any]) -> None:
+    def on_progress(self, row: Mapping[str, Any]) -> None:
         """Update the bar after a step; after an evaluation, also print a permanent line."""
         self._progress.start()  # start late, so that an early error prints without a bar
         self._progress.update(self._task, completed=row["step"], total=row.get("of"))
@@ -94,7 +94,7 @@ class TrainingDisplay:
             if self.is_main:
                 self._progress.console.print(f"step {row['step']}  {status}", highlight=False)
 
-    def say(self, line: str) -> None:
+    def on_event(self, line: str) -> None:
         """Print a permanent line above the bar."""
         if self.is_main:
             self._progress.console.print(line, highlight=False, markup=False)

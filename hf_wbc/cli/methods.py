@@ -62,16 +62,12 @@ def facts(method: "type[Method]") -> dict[str, Any]:
 
 def draw(rows: list[dict[str, Any]]) -> None:
     """Print name and one-line summary of every method, grouped by family."""
-    import textwrap
-
-    width = max(len(row["method"]) for row in rows) + 4
+    column = max(len(row["method"]) for row in rows) + 4
     for family in dict.fromkeys(row["family"] for row in rows):
         print(f"{family}:")
         for row in rows:
             if row["family"] == family:
-                text = textwrap.fill(row["summary"], 80, initial_indent=" " * width,
-                                     subsequent_indent=" " * width)  # fmt: skip
-                print(f"  {row['method']:<{width - 2}}{text[width:]}")
+                print(hanging(f"  {row['method']}", row["summary"], column))
         print()
     print("hf-wbc methods NAME shows what a method needs, its limitations and its options")
 
@@ -81,35 +77,42 @@ def describe(method: "type[Method]") -> None:
     import dataclasses
     import sys
 
+    from hf_wbc.cli.command_help import field_texts
+
     row = facts(method)
-    print(f"{row['method']}: {(sys.modules[method.__module__].__doc__ or '').strip()}\n")
-    print(f"family      {row['family']}")
-    print(f"needs       {', '.join(row['needs']) or 'labelled sources only'}")
-    print(f"paper       {row['paper']}")
-    print(f"fails when  {row['limitations']}")
-    for field in method.config_overrides:
-        print(f"sets        {field} = {method.config_overrides[field]}")
-    documented = field_docstrings(method.Options)
-    for option in dataclasses.fields(method.Options):
-        meaning = documented.get(option.name, "")
-        print(f"option      {option.name} = {option.default}  {meaning}")
-    if documented:
+    idea = f"{row['method']}: {(sys.modules[method.__module__].__doc__ or '').strip()}"
+    print(*(reflow(paragraph) + "\n" for paragraph in idea.split("\n\n")), sep="\n")
+    lines = [
+        ("family", row["family"]),
+        ("needs", ", ".join(row["needs"]) or "labeled sources only"),
+        ("paper", row["paper"]),
+        ("fails when", row["limitations"]),
+    ]
+    for name, value in method.config_overrides.items():
+        inner = value.items() if isinstance(value, dict) else ()
+        lines.append(("sets", f"{name} = {', '.join(f'{k} {v}' for k, v in inner) or value}"))
+    texts = field_texts(method.Options)
+    lines += [
+        ("option", f"{option.name} = {option.default}  {texts.get(option.name, '')}")
+        for option in dataclasses.fields(method.Options)
+    ]
+    print("\n".join(hanging(name, text, 12) for name, text in lines))
+    if texts:
         print(f"\n--method {row['method']} --method-options NAME VALUE ... sets options")
 
 
-def field_docstrings(kind: type) -> dict[str, str]:
-    """The text below each field of a dataclass and of what it inherits from, on one line each."""
-    import ast
-    import dataclasses
-    import inspect
-    import itertools
+def reflow(paragraph: str) -> str:
+    """Return a paragraph wrapped at 80 columns; one with indented lines stays as it is."""
+    if any(line.startswith((" ", "- ")) for line in paragraph.splitlines()):
+        return paragraph
+    return hanging("", " ".join(paragraph.split()), 0)
+
+
+def hanging(name: str, text: str, column: int) -> str:
+    """Return a name and its text, wrapped at 80 columns without breaking a word."""
     import textwrap
 
-    found = {}
-    for part in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
-        assert isinstance(body, ast.ClassDef)
-        for field, text in itertools.pairwise(body.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
-    return found
+    return textwrap.fill(
+        name.ljust(column) + text, 80, subsequent_indent=" " * column,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

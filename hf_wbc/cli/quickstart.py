@@ -4,9 +4,12 @@ It draws toy archives of three laboratories, prepares and audits them, trains a 
 laboratory, and evaluates it there and in the other two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_wbc.plots.sample_sheet import Frame
 
 HOME = "acevedo_20"
 AWAY = ("matek_19", "mll_23")
@@ -57,7 +60,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         seed=seed,
     )
     with TrainingDisplay(config) as display:
-        finished = run(config, out / "runs", out / "features", (), display.report)
+        finished = run(config, out / "runs", out / "features", (), display.on_progress)
     results = finished.read_record()["results"]
     print_results(finished.path, results)
 
@@ -75,12 +78,28 @@ def _announce(number: int, what: str) -> None:
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:
     """Draw frames of each class and domain with their 25 um squares."""
-    from hf_wbc.cli.example_cells import example_frames
     from hf_wbc.plots.sample_sheet import draw_sample_sheet
     from hf_wbc.plots.style import save
 
     frames = [frame for folder in folders for frame in example_frames(folder, per_class)]
     save(draw_sample_sheet(frames, per_class), path)
+
+
+def example_frames(ref: str, per_class: int, split: str = "train") -> "Iterator[Frame]":
+    """Yield the first `per_class` whole frames of each class, in the order of the classes."""
+    import numpy as np
+
+    from hf_wbc.data.dataset import load_split
+    from hf_wbc.data.image_io import decode_rgb
+    from hf_wbc.plots.sample_sheet import Frame
+    from hf_wbc.taxonomy import NAMES
+
+    domain = load_split(ref, split, "original")
+    for label, name in enumerate(NAMES):
+        for row in np.flatnonzero(domain.labels == label)[:per_class]:
+            cell = domain.dataset.with_format("arrow")[int(row)].to_pylist()[0]
+            pixels = decode_rgb(cell["image"]["bytes"], f"{ref}: {cell['image_id']}")
+            yield Frame(pixels, name, domain.name, cell["um_per_px"])
 
 
 def _draw_confusions(results: Mapping[str, Any], folder: Path) -> None:

@@ -71,7 +71,7 @@ def study(
     else:
         tasks = make_tasks(runs, left, cache, arguments)
         with _explain_interrupt(slurm), StudyDisplay(progress) as display:
-            start(tasks, logs=out / LOG_FOLDER, watch=display.tell)
+            start(tasks, logs=out / LOG_FOLDER, watch=display.on_event)
     print_ending(out, progress)
     return 0 if dry_run or progress.num_finished == progress.num_runs else 1
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from hf_wbc.study.plan import Estimate, PlannedRun
-    from hf_wbc.study.progress import Place, RunProgress, StudyProgress
+    from hf_wbc.study.progress import RunProgress, RunState, StudyProgress
     from hf_wbc.study.runner import Event
 
 STATES = ("finished", "unfinished", "new", "failed", "refused")
@@ -24,14 +24,14 @@ STYLES = {
     "unfinished": "yellow",
 }  # fmt: skip
 
-OTHERS: "dict[str, tuple[Place, ...]]" = {
+OTHERS: "dict[str, tuple[RunState, ...]]" = {
     "waiting": ("waiting",), "elsewhere": ("elsewhere",), "failed": ("failed", "killed")
 }  # fmt: skip
 """Labels of runs that are neither finished nor running, with their states."""
 REMEDIES = {
-    "failed": "runs that failed are tried again with --retry",
-    "killed": "runs that were killed go on when the command is repeated",
-    "refused": "runs that were refused wait for another configuration, data or model",
+    "failed": "repeat the command with --retry to run failed runs again",
+    "killed": "repeat the command to resume runs that were killed",
+    "refused": "refused runs need another configuration, data or model",
 }
 
 
@@ -58,13 +58,13 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
         table.add_row(
             *(key[i] for i in shown),
             " ".join(str(runs[n].asked.seed) for n in numbers),
-            states([runs[n].state for n in numbers]),
+            describe_states([runs[n].state for n in numbers]),
             duration(sum(seconds) / len(seconds)) if seconds else "not known",
         )
     console.print(table)
 
 
-def states(found: Sequence[str]) -> Text:
+def describe_states(found: Sequence[str]) -> Text:
     """Return `2 finished, 1 new`, in color."""
     counts = Counter(found)
     text = Text()
@@ -76,12 +76,12 @@ def states(found: Sequence[str]) -> Text:
     return text
 
 
-def stage(stand: "RunProgress") -> str:
+def stage(run: "RunProgress") -> str:
     """Return the current stage of a running run."""
-    of = stand.planned.num_steps
-    if stand.first is None:
+    of = run.planned.num_steps
+    if run.first is None:
         return "loading"
-    return f"{stand.step}/{of}" if stand.step < of else "scoring"
+    return f"{run.step}/{of}" if run.step < of else "scoring"
 
 
 class StudyDisplay:
@@ -90,8 +90,8 @@ class StudyDisplay:
     Without a terminal, it prints a line whenever a run starts or ends.
     """
 
-    def __init__(self, standing: "StudyProgress") -> None:
-        self.standing = standing
+    def __init__(self, progress: "StudyProgress") -> None:
+        self.progress = progress
         self.console = Console(stderr=True, highlight=False)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
@@ -108,70 +108,70 @@ class StudyDisplay:
     ) -> None:
         self.live.stop()
 
-    def tell(self, event: "Event") -> None:
+    def on_event(self, event: "Event") -> None:
         """Update the display with an event."""
-        stand = self.standing.tell(event)
-        if stand is not None and event.kind != "step":
-            self._print(event, stand)
+        run = self.progress.update(event)
+        if run is not None and event.kind != "step":
+            self._print(event, run)
         if self.console.is_terminal:
             self.live.update(self._view(), refresh=True)
 
-    def _print(self, event: "Event", stand: "RunProgress") -> None:
+    def _print(self, event: "Event", run: "RunProgress") -> None:
         """Print a permanent line for a run that has started or ended."""
         from hf_wbc.text import duration
 
         is_start = event.kind == "started"
         if is_start and self.console.is_terminal:
             return
-        words = "started" if is_start else stand.place
+        words = "started" if is_start else run.state
         line = Text(f"{self._counted()}  ").append(f"{words:9}", STYLES.get(words, ""))
-        line.append(f"  {stand.planned.folder.path.name}  {stand.planned.name}")
-        if stand.what:
-            line.append(f": {stand.what}")
-        elif not is_start and stand.place == "finished":
-            line.append(f"  {duration(stand.seconds)}")
+        line.append(f"  {run.planned.folder.path.name}  {run.planned.name}")
+        if run.reason:
+            line.append(f": {run.reason}")
+        elif not is_start and run.state == "finished":
+            line.append(f"  {duration(run.seconds)}")
         if not self.console.is_terminal and not is_start:
             line.append(f"  ({self._remaining()})")
         self.console.print(line, soft_wrap=True)
 
     def _counted(self) -> str:
-        of = self.standing.num_runs
-        return f"[{self.standing.num_before + self.standing.num_over:>{len(str(of))}}/{of}]"
+        of = self.progress.num_runs
+        return f"[{self.progress.num_before + self.progress.num_over:>{len(str(of))}}/{of}]"
 
     def _remaining(self) -> str:
         from hf_wbc.text import duration
 
-        left = self.standing.remaining_s()
+        left = self.progress.remaining_s()
         return "time left not known yet" if left is None else f"about {duration(left)} left"
 
     def _view(self) -> RenderableType:
         """Return the overall progress, followed by a line for each running run."""
-        standing = self.standing
+        progress = self.progress
         words = [
-            Text(f"{standing.num_finished} done"),
-            Text(f"{standing.count('running')} running"),
+            Text(f"{progress.num_finished} done"),
+            Text(f"{progress.count('running')} running"),
         ]
-        for word, places in OTHERS.items():
-            if number := standing.count(*places):
+        for word, states in OTHERS.items():
+            if number := progress.count(*states):
                 words.append(Text(f"{number} {word}", STYLES.get(word, "")))
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            "study", ProgressBar(total=1.0, completed=standing.done, width=24),
-            f"{standing.done:4.0%}", Text(", ").join(words), self._remaining(),
+            "study", ProgressBar(total=1.0, completed=progress.done, width=24),
+            f"{progress.done:4.0%}", Text(", ").join(words), self._remaining(),
         )  # fmt: skip
         lines = Table.grid(padding=(0, 1))
-        for stand in standing.stands:
-            if stand.place == "running":
-                bar = ProgressBar(stand.planned.num_steps, stand.step, width=24)
-                lines.add_row("  ", bar, stage(stand), Text(stand.planned.name))
+        for run in progress.runs:
+            if run.state == "running":
+                bar = ProgressBar(run.planned.num_steps, run.step, width=24)
+                lines.add_row("  ", bar, stage(run), Text(run.planned.name))
         return Group(head, lines)
 
 
-def print_ending(root: Path, standing: "StudyProgress") -> None:
+def print_ending(root: Path, progress: "StudyProgress") -> None:
     """Print how many runs are finished, which ones failed and why, and what to do next."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{standing.num_finished} of {standing.num_runs} runs are finished in {root}")
-    troubles = standing.troubles()
+    console.print(f"{progress.num_finished} of {progress.num_runs} runs are finished in {root}")
+    troubles = progress.troubles()
     for word, run, what in troubles:
         console.print(Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"))
         if run.folder.failure.exists():

@@ -40,7 +40,7 @@ def make_toy_model(out: Path, work: Path) -> None:
         eval_steps=STEPS // 5,
     )
     with TrainingDisplay(config) as display:
-        finished = run(config, work / "runs", work / "features", (), display.report)
+        finished = run(config, work / "runs", work / "features", (), display.on_progress)
     print_results(finished.path, finished.read_record()["results"])
     build_reference_set(finished.model, sources, per_class=REFERENCE_PER_CLASS)
     with atomic_replace(out) as partial:

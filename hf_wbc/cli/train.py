@@ -82,8 +82,8 @@ def train(
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
             options = {"public": seen, "license": license, "tag": tag, "card": card}
-            push = _training_push(push_to, display.say, options)
-        folder = run(config, output_dir, cache, trackers, display.report, push)
+            push = _training_push(push_to, display.on_event, options)
+        folder = run(config, output_dir, cache, trackers, display.on_progress, push)
         if push:
             push.finish(folder)
     if display.is_main:

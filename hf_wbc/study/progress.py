@@ -9,8 +9,8 @@ from hf_wbc.study.plan import Estimate, PlannedRun, total_cost
 from hf_wbc.study.runner import Event
 from hf_wbc.study.task import Ending
 
-Place = Literal["waiting", "running", "elsewhere", "finished", "failed", "killed"]
-PLACES: dict[Ending, Place] = {
+RunState = Literal["waiting", "running", "elsewhere", "finished", "failed", "killed"]
+STATE_AFTER: dict[Ending, RunState] = {
     "finished": "finished",
     "failed": "failed",
     "killed": "killed",
@@ -26,27 +26,27 @@ class RunProgress:
     planned: PlannedRun
     weight: float
     """Work of the run: estimated seconds, or images if an estimate is missing."""
-    place: Place = "waiting"
+    state: RunState = "waiting"
     first: int | None = None
     """The first reported step, from which the run resumed."""
     step: int = 0
     started: float = 0.0
     seconds: float = 0.0
     """Duration of the run once it has ended."""
-    what: str = ""
+    reason: str = ""
     """Why the run failed."""
 
     @property
     def fraction(self) -> float:
         """Fraction of the run that was done in this session."""
-        if self.place in OVER:
+        if self.state in OVER:
             return 1.0
         return (self.step - (self.first or 0)) / max(1, self.planned.num_steps)
 
     @property
     def left(self) -> float:
         """Fraction of the run that remains."""
-        if self.place in OVER:
+        if self.state in OVER:
             return 0.0
         return 1.0 - self.step / max(1, self.planned.num_steps)
 
@@ -69,37 +69,37 @@ class StudyProgress:
         known = [estimate.seconds for estimate in estimates]
         self.guess = None if None in known else total_cost(estimates, num_workers)
         """Estimated seconds of all runs, before any work is done."""
-        self.stands = [
+        self.runs = [
             RunProgress(run, _images(run) if self.guess is None else estimate.seconds or 0.0)
             for run, estimate in zip(left, estimates, strict=True)
         ]
         self.start = time.monotonic()
 
-    def tell(self, event: Event) -> RunProgress | None:
+    def update(self, event: Event) -> RunProgress | None:
         """Update the progress with an event, and return the run that it concerns."""
         if event.kind == "tick":
             return None
-        stand, now = self.stands[event.number], time.monotonic()
+        run, now = self.runs[event.number], time.monotonic()
         if event.kind == "started":
-            stand.place, stand.started = "running", now
+            run.state, run.started = "running", now
         elif event.kind == "waits":
-            stand.place = "waiting"
+            run.state = "waiting"
         elif event.kind == "step":
-            stand.first = event.step if stand.first is None else stand.first
-            stand.step = event.step
+            run.first = event.step if run.first is None else run.first
+            run.step = event.step
         elif event.outcome is not None:
-            stand.place, stand.what = PLACES[event.outcome.ending], event.outcome.reason
-            stand.seconds = now - stand.started
-        return stand
+            run.state, run.reason = STATE_AFTER[event.outcome.ending], event.outcome.reason
+            run.seconds = now - run.started
+        return run
 
-    def count(self, *places: Place) -> int:
+    def count(self, *states: RunState) -> int:
         """Return the number of runs in any of these states."""
-        return sum(stand.place in places for stand in self.stands)
+        return sum(run.state in states for run in self.runs)
 
     @property
     def num_over(self) -> int:
         """Number of runs of this session that have ended."""
-        return sum(stand.place in OVER for stand in self.stands)
+        return sum(run.state in OVER for run in self.runs)
 
     @property
     def num_finished(self) -> int:
@@ -108,14 +108,14 @@ class StudyProgress:
 
     def troubles(self) -> list[tuple[str, PlannedRun, str]]:
         """Return (state, run, reason) of every run that did not finish."""
-        ended = [(s.place, s.planned, s.what) for s in self.stands if s.what]
+        ended = [(s.state, s.planned, s.reason) for s in self.runs if s.reason]
         return [*ended, *((run.state, run, run.failure) for run in self.skipped)]
 
     @property
     def done(self) -> float:
         """Fraction of the total work that is done."""
-        all_work = sum(stand.weight for stand in self.stands)
-        left = sum(stand.weight * stand.left for stand in self.stands)
+        all_work = sum(run.weight for run in self.runs)
+        left = sum(run.weight * run.left for run in self.runs)
         return 1.0 - left / all_work if all_work else 1.0
 
     def remaining_s(self) -> float | None:
@@ -124,8 +124,8 @@ class StudyProgress:
         Before any work is done, the estimate is used instead; None if there is none.
         """
         elapsed = time.monotonic() - self.start
-        here = sum(s.weight * s.fraction for s in self.stands if s.place in ("finished", "running"))
-        left = sum(stand.weight * stand.left for stand in self.stands)
+        here = sum(s.weight * s.fraction for s in self.runs if s.state in ("finished", "running"))
+        left = sum(run.weight * run.left for run in self.runs)
         if here > 0:
             return elapsed * left / here
         return None if self.guess is None else max(0.0, self.guess - elapsed)

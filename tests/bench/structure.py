@@ -95,11 +95,8 @@ def main() -> None:
     for name, tree in trees.items():
         for imported in imports_of(tree, modules) - {name}:
             importers[imported].add(name)
-    lonely = [
-        name
-        for name, num in lines.items()
-        if num < SHORT and len(importers[name]) == 1 and f"{name}".split(".")[-1] != "__init__"
-    ]
+    files = [module_name(path) for path in paths if path.name not in EVERYWHERE]
+    lonely = [name for name in files if lines[name] < SHORT and len(importers[name]) == 1]
     twice, twins = repeated_names(paths)
     graph = {name: top_level_imports(tree, modules) for name, tree in trees.items()}
     train = trees["hf_wbc.cli.train"]

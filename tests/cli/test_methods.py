@@ -6,8 +6,8 @@ import json
 import pytest
 
 from hf_wbc.adaptation import load_method, method_names
+from hf_wbc.cli.command_help import field_texts
 from hf_wbc.cli.main import main
-from hf_wbc.cli.methods import field_docstrings
 
 
 @pytest.mark.parametrize("format", ["table", "markdown", "json"])
@@ -38,11 +38,13 @@ def test_needs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", method_names())
 def test_every_option_says_what_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = load_method(name).Options
-    documented = field_docstrings(options)
+    documented = field_texts(options)
     assert all(documented.get(field.name) for field in dataclasses.fields(options))
     assert main(["methods", name]) == 0
     said = capsys.readouterr().out
     assert all(f"option      {field.name} = " in said for field in dataclasses.fields(options))
+    prose = [line for line in said.splitlines() if not line.startswith((" ", "- "))]
+    assert max(map(len, prose)) <= 80
 
 
 def test_an_unknown_method_is_met_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

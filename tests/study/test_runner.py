@@ -148,20 +148,20 @@ def test_the_time_that_is_left_follows_the_work_that_is_done(
     clock = [0.0]
     monkeypatch.setattr("hf_wbc.study.progress.time.monotonic", lambda: clock[0])
     runs = plan([short.replace(steps=100, seed=s) for s in range(4)], tmp_path, tmp_path)
-    standing = StudyProgress(runs, runs, [Estimate(50.0, "method")] * 4, 2)
-    assert standing.remaining_s() == 100
-    standing.tell(Event("started", 0))
-    standing.tell(Event("step", 0, step=20))  # it resumes there
+    progress = StudyProgress(runs, runs, [Estimate(50.0, "method")] * 4, 2)
+    assert progress.remaining_s() == 100
+    progress.update(Event("started", 0))
+    progress.update(Event("step", 0, step=20))  # it resumes there
     clock[0] = 10.0
-    standing.tell(Event("step", 0, step=40))
-    assert standing.remaining_s() == pytest.approx(10 * (0.6 + 3) / 0.2)
-    standing.tell(Event("ended", 0, outcome=Outcome("failed", "why")))
-    standing.tell(Event("started", 1))
+    progress.update(Event("step", 0, step=40))
+    assert progress.remaining_s() == pytest.approx(10 * (0.6 + 3) / 0.2)
+    progress.update(Event("ended", 0, outcome=Outcome("failed", "why")))
+    progress.update(Event("started", 1))
     clock[0] = 20.0
-    standing.tell(Event("ended", 1, outcome=Outcome("finished")))
-    assert standing.remaining_s() == pytest.approx(20 * 2 / 1)
-    assert (standing.num_finished, standing.num_over) == (1, 2)
-    assert [(word, why) for word, _, why in standing.troubles()] == [("failed", "why")]
+    progress.update(Event("ended", 1, outcome=Outcome("finished")))
+    assert progress.remaining_s() == pytest.approx(20 * 2 / 1)
+    assert (progress.num_finished, progress.num_over) == (1, 2)
+    assert [(word, why) for word, _, why in progress.troubles()] == [("failed", "why")]
 
 
 @pytest.fixture
