@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import hf_wbc
+from hf_wbc.cli.command_help import flags_of
 from hf_wbc.cli.main import COMMANDS, build_command, parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,34 @@ def test_a_command_of_the_guides_parses(words: list[str], monkeypatch: pytest.Mo
 
 def test_every_command_is_in_the_guides() -> None:
     assert {words[0] for words in command_lines()} == set(COMMANDS)
+
+
+FOREIGN = {
+    "--array", "--check", "--cpu", "--force", "--index-url", "--key-file", "--local-dir",
+    "--log-file", "--main_process_port", "--multi_gpu", "--noheader", "--nproc-per-node",
+    "--num_processes", "--pid-file", "--repo-type", "--seed-file", "--socket", "--standalone",
+    "--strict", "--tyro-print-completion", "--user", "--wrap", "--no-", "--tyro-",
+}  # fmt: skip
+"""Flags of other programs that texts and code name, and prefixes."""
+
+
+def test_every_flag_that_a_text_or_a_message_names_exists() -> None:
+    known = {"--help", "--help-all"}
+    for name in COMMANDS:
+        command, _ = build_command(name, [])
+        known |= set(getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "RENAMED_FLAGS", {}))
+        for flag in flags_of(command):
+            known |= {f"--{no}{flag.name.replace('_', '-')}" for no in ("", "no-")}
+    paths = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"]
+    for folder in ("docs", "model_cards", "spaces", "hf_wbc", "dataset_scripts"):
+        paths += [p for p in (ROOT / folder).rglob("*") if p.suffix in (".md", ".py")]
+    unknown = {
+        (str(path.relative_to(ROOT)), flag)
+        for path in paths
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text())
+        if flag not in known | FOREIGN
+    }
+    assert not unknown
 
 
 @pytest.fixture

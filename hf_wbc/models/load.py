@@ -239,7 +239,7 @@ def _pretrained(
     if missing:
         raise ValueError(
             f"{name} lacks weights of {type(model).__name__}: {', '.join(sorted(missing)[:5])} "
-            f"({len(missing)} in all); give a whole checkpoint, or --fresh for random weights"
+            f"({len(missing)} in all); give a whole checkpoint, or start --from-scratch"
         )
     processor = make_processor(preprocessing)
     revision = checkpoint.revision
