@@ -39,7 +39,9 @@ def main() -> None:
         print("|---|--:|--:|--:|")
         for number in range(options.rounds):
             bare = [
-                done([HF_WBC, "train", *words(options.steps, seed), "--out", f"bare_{number}"])
+                done(
+                    [HF_WBC, "train", *words(options.steps, seed), "--output-dir", f"bare_{number}"]
+                )
                 for seed in range(options.seeds)
             ]
             cpu, wall = (sum(each) for each in zip(*bare, strict=True))
@@ -59,10 +61,10 @@ def runs(out: str) -> set[str]:
 
 
 def words(steps: int, seed: int) -> list[str]:
-    """Return the flags of one run of the grid."""
+    """Return the arguments of `hf-wbc` for one run of the grid."""
     data = "build/study_toy/data"
     return [
-        "--sources", f"{data}/toy_acevedo_20", "--target", f"{data}/toy_matek_19",
+        "train", "--sources", f"{data}/toy_acevedo_20", "--target", f"{data}/toy_matek_19",
         "--model", "build/study_toy/backbone", "--from-scratch", "--batch-size", "48",
         "--learning-rate", "2e-3", "--steps", str(steps), "--eval-steps", str(max(1, steps // 4)),
         "--seed", str(seed),
