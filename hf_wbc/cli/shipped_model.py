@@ -75,7 +75,7 @@ def make_shipped_model(
         eval_steps=500,
     )
     with TrainingDisplay(config) as display:
-        finished = run(config, work / "runs", work / "features", (), display.report)
+        finished = run(config, work / "runs", work / "features", (), display.on_progress)
     half = work / "model"
     with atomic_replace(half) as partial:
         shutil.copytree(finished.model, partial)
