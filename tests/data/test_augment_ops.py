@@ -75,7 +75,7 @@ def test_jitter_of_a_single_dye_leaves_the_others_alone() -> None:
     image = 255 * torch.exp(-density).float()
     after = -torch.log(stain_affine(image, draw_stain_params(changes, 0.5)) / 255)
     amounts = torch.linalg.solve(stain_matrix().T, after[0, :, 0].double())
-    torch.testing.assert_close(amounts, torch.tensor([1.2, 0.3, 0.0]).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(amounts, torch.tensor([1.2, 0.3, 0.0]).double(), atol=1e-4, rtol=0)
 
 
 def test_no_strength_is_exactly_normalise(pixels: Tensor, changes: Tensor) -> None:

@@ -86,7 +86,7 @@ def test_two_ranks_see_what_one_with_twice_the_batch_sees(source: Table, target:
     for side in ("source", "target"):
         for name, value in vars(getattr(whole, side)).items():
             parts = torch.cat([getattr(getattr(half, side), name) for half in halves])
-            torch.testing.assert_close(parts, value, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(parts, value, atol=1e-4, rtol=1e-5)
 
 
 def test_forward_passes_of_a_step_are_disjoint(source: Table) -> None:
@@ -226,7 +226,7 @@ def test_two_ranks_adapt_to_what_one_with_twice_the_batch_does(
     ]
     assert torch.equal(whole.index, torch.cat([half.index for half in halves]))
     inputs = torch.cat([half.inputs for half in halves])
-    torch.testing.assert_close(inputs, whole.inputs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inputs, whole.inputs, atol=1e-4, rtol=1e-5)
 
 
 def test_a_target_for_the_second_phase_alone_stays_out_of_the_first(

@@ -63,7 +63,7 @@ def test_tables_never_fall(domain: Draw) -> None:
 
 def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
     source = domain(0)
-    np.testing.assert_allclose(moved(source, source), color_sample(source), atol=1e-4)
+    np.testing.assert_allclose(moved(source, source), color_sample(source), atol=1e-3)
 
 
 def test_one_colour_moves_to_the_targets_median_and_back(domain: Draw) -> None:

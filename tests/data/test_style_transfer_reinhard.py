@@ -42,7 +42,7 @@ def colours(batch: torch.Tensor) -> NDArray[np.float64]:
 def test_the_whole_way_gives_the_targets_statistics(domain: Draw) -> None:
     source, target = domain(0), domain(1)
     after, end = (to_lab(colours(b)) for b in (moved(source, source, target), images(target)))
-    np.testing.assert_allclose(after.mean(0), end.mean(0), atol=1e-5)
+    np.testing.assert_allclose(after.mean(0), end.mean(0), atol=1e-4)
     np.testing.assert_allclose(after.std(0), end.std(0), rtol=1e-4)
 
 
@@ -51,7 +51,7 @@ def test_every_colour_is_scaled_and_shifted_in_lab(domain: Draw) -> None:
     before, end = (to_lab(colours(images(side))) for side in (source, target))
     expected = (before - before.mean(0)) / before.std(0) * end.std(0) + end.mean(0)
     found = to_lab(colours(moved(source, source, target)))
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:

@@ -164,7 +164,9 @@ def test_amplitudes_come_from_random_images_of_the_drawn_target(
     pixels = way.values.permute(0, 3, 1, 2).float()
     ends = swap_amplitudes(images(source), pixels).clamp(0, 255)
     expected = images(source) + way.part * (ends - images(source))
-    torch.testing.assert_close(way.apply(images(source), slice(0, len(source))), expected)
+    torch.testing.assert_close(
+        way.apply(images(source), slice(0, len(source))), expected, atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", STYLES)
@@ -190,7 +192,7 @@ def test_a_batch_depends_on_its_step_alone_and_ranks_share_one_draw(
             stream(source, targets, name, strong_views=True, rank=r, world_size=2) for r in range(2)
         )
         halves = torch.cat([getattr(rank.batch(2).source, view) for rank in ranks])
-        torch.testing.assert_close(halves, whole, atol=1e-5, rtol=0)
+        torch.testing.assert_close(halves, whole, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", STYLES)

@@ -122,7 +122,7 @@ def test_evaluating_a_treated_model_obeys_its_rule(
     short: TrainConfig, treated: RunFolder, tmp_path: Path
 ) -> None:
     folder = evaluate_model(str(treated.model), short.data.target[0], tmp_path / "scored", ["test"])
-    np.testing.assert_allclose(logits_of(folder, "away"), logits_of(treated, "away"), atol=1e-5)
+    np.testing.assert_allclose(logits_of(folder, "away"), logits_of(treated, "away"), atol=1e-4)
     images = folder.read_record()["images"]
     assert images["measured_on"]["split"] == "train"
     away = treated.read_record()["images"]["domains"]["away"]
@@ -138,7 +138,7 @@ def test_training_sees_what_prediction_sees(short: TrainConfig, treated: RunFold
     pixels = load_images(loaded, domain).batch(np.arange(len(domain)))
     with torch.inference_mode():
         logits = loaded.classifier(preprocess(pixels, treatment)).logits.numpy()
-    np.testing.assert_allclose(logits, logits_of(treated, "away"), atol=1e-5)
+    np.testing.assert_allclose(logits, logits_of(treated, "away"), atol=1e-4)
 
 
 def test_a_treated_model_is_not_embedded_as_if_it_were_plain(

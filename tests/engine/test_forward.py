@@ -66,8 +66,8 @@ def test_without_flips_an_image_is_seen_as_it_is(table: Table) -> None:
     model = Linear()
     found = predict(model, table, ImagePreprocessing(MEAN, STD), Accelerator(cpu=True))
     logits, features = plain(model, table.chunks[0])
-    np.testing.assert_allclose(found.logits, logits, atol=1e-6)
-    np.testing.assert_allclose(found.features, features, atol=1e-6)
+    np.testing.assert_allclose(found.logits, logits, atol=1e-5)
+    np.testing.assert_allclose(found.features, features, atol=1e-5)
 
 
 def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
@@ -76,4 +76,4 @@ def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
         (table.chunks[0][:, :, ::-1].copy(),), table.labels, table.domains, table.image_ids, ("a",)
     )
     found = [predict(model, side, how, Accelerator(cpu=True)) for side in (table, mirrored)]
-    np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-6)
+    np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)

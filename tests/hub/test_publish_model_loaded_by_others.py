@@ -109,7 +109,7 @@ def test_datasets_and_models_say_the_same_to_others(
         ours = table[(table["domain"] == "lab_b") & (table["split"] == "test")]
         assert found["ids"] == ours["image_id"].tolist()
         chances = ours[[f"p_{name}" for name in NAMES]].to_numpy()
-        np.testing.assert_allclose(found["pipeline"], chances, atol=1e-6)
-        np.testing.assert_allclose(found["auto"], chances, atol=1e-6)
+        np.testing.assert_allclose(found["pipeline"], chances, atol=1e-5)
+        np.testing.assert_allclose(found["auto"], chances, atol=1e-5)
         assert np.argmax(found["pipeline"], 1).tolist() == ours["predicted"].tolist()
         assert np.ptp(chances, axis=0).max() > 1e-3, "a model that says always the same"

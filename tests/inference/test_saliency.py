@@ -24,7 +24,7 @@ def cell() -> Tensor:
 def test_a_map_of_what_is_looked_at_passes() -> None:
     found = deletion_test(patch_logits, cell(), 1, cell()[0, 0].numpy())
     truth = patch_logits(cell()).softmax(1)[0, 1].item()
-    np.testing.assert_allclose(found.original, truth, atol=1e-6)
+    np.testing.assert_allclose(found.original, truth, atol=1e-5)
     assert found.passed and found.marked_hidden < 0.6 < 0.9 < found.mean_random_hidden
     assert len(found.random_hidden) == NUM_OTHERS
 
