@@ -18,6 +18,7 @@ the source. Otherwise, the estimate from a single image would have no variance. 
 images the effect is negligible.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,8 @@ not determine the solution."""
 RLLS_STRENGTH = 0.01
 """Factor before 3 * delta in the authors' code."""
 RLLS_CONFIDENCE = 0.05
+MAX_LEAP = 30
+"""Largest extrapolation of the RLLS solver, in units of its last step."""
 NO_IMAGE = 0.01
 """EM sets the prior of a class with fewer expected images than this to 0."""
 FLOOR = 1e-12
@@ -75,7 +78,7 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
 
     Minimizes |C w - predicted| + rho |w - 1| over weights w = priors / source >= 0, where C is the
     joint confusion matrix (eq. 4 of the paper, with rho as in its code). Neither norm is squared;
-    the solver is iteratively reweighted least squares.
+    the solver is iteratively reweighted least squares, extrapolated after every second step.
 
     Args:
         confusion: P(prediction | class) (K, K), indexed by prediction first.
@@ -88,15 +91,27 @@ def rlls_priors(confusion: Floats, predicted: Floats, source: Floats, num_source
     """
     joint, rho = confusion * source, rlls_strength(len(source), num_source)
     ones = np.ones(len(source))
-    weights, ridge = ones, 1.0
+    weights, log_ridges = ones, [0.0]
     for _ in range(100):
         before = weights
-        weights = _nonnegative(joint, predicted, ridge, ones)
-        if np.abs(weights - before).max() < 1e-6:
+        weights = _nonnegative(joint, predicted, math.exp(log_ridges[-1]), ones)
+        if len(log_ridges) > 1 and np.abs(weights - before).max() < 1e-6:
             break
         residual = float(np.linalg.norm(joint @ weights - predicted))
-        ridge = max(rho * residual / max(float(np.linalg.norm(weights - 1)), 1e-12), RIDGE)
+        ridge = rho * residual / max(float(np.linalg.norm(weights - 1)), 1e-12)
+        log_ridges.append(math.log(max(ridge, RIDGE)))
+        if len(log_ridges) == 3:
+            log_ridges = [_extrapolated(*log_ridges)]
     return _simplex(weights * source)
+
+
+def _extrapolated(first: float, second: float, third: float) -> float:
+    """Return the limit of a geometric sequence (Aitken), at most MAX_LEAP steps further."""
+    step, bend = third - second, (third - second) - (second - first)
+    if abs(bend) < 1e-12:
+        return third
+    leap = -(step**2) / bend
+    return third + math.copysign(min(abs(leap), MAX_LEAP * abs(step)), leap)
 
 
 def rlls_strength(num_classes: int, num_source: int) -> float:

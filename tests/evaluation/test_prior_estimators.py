@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from hf_wbc.evaluation import prior_estimators
 from hf_wbc.evaluation.prior_estimators import bbse_priors, em_priors, rlls_priors, rlls_strength
 
 TARGET = np.array([0.03, 0.07, 0.1, 0.3, 0.5])
@@ -36,6 +37,25 @@ def test_rlls_minimises_its_unsquared_norms():
         # The priors are normalized weights, so compare the loss along their ray.
         scales = np.linspace(0.5, 2, 3001)
         assert min(loss(s * weights) for s in scales) == pytest.approx(best, abs=1e-5)
+
+
+def test_rlls_needs_few_solves(monkeypatch):
+    """Plain reweighting needs 30 to 80 for confusion matrices of a few images."""
+    num_solves = 0
+    solve = prior_estimators._nonnegative
+
+    def counted(*problem):
+        nonlocal num_solves
+        num_solves += 1
+        return solve(*problem)
+
+    monkeypatch.setattr(prior_estimators, "_nonnegative", counted)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        confusion = generator.dirichlet(np.full(11, 0.3), size=11).T
+        predicted = generator.dirichlet(np.full(11, 0.5))
+        rlls_priors(confusion, predicted, np.full(11, 1 / 11), 22)
+    assert num_solves <= 20 * 15
 
 
 def test_rlls_is_bbse_with_many_images_and_the_source_with_few():
