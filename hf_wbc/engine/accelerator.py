@@ -5,6 +5,7 @@ missing tracker) become errors.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -96,7 +97,13 @@ PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {name: _version(name) for name in PACKAGES}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Look up a version; parsing a package's metadata takes milliseconds."""
+    return importlib.metadata.version(name)
 
 
 def machine_info(device: torch.device, num_processes: int) -> dict[str, Any]:
