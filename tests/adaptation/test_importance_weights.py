@@ -27,8 +27,9 @@ WIDTH, NUM_SAMPLES, NUM_STEPS, BATCH_SIZE = 16, 1500, 150, 60
 MISSING = 3
 SEEDS = {False: range(3), True: range(6)}
 """Seeds without and with label shift."""
-PLAIN = ("dan", "dann")
-AWARE = ("iw_dan", "iw_dann", "mstn")
+SLOW = (pytest.mark.slow, pytest.mark.ci)
+PLAIN = ("dan", pytest.param("dann", marks=SLOW))
+AWARE = ("iw_dan", *(pytest.param(name, marks=SLOW) for name in ("iw_dann", "mstn")))
 OPTIONS = {"dann": {"width": 64}, "iw_dann": {"width": 64}}
 
 
@@ -143,11 +144,15 @@ def test_under_label_shift_aware_alignment_does_not(name, gains, small, make_inf
     assert found.mean() > 0
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_under_label_shift_matching_classes_still_helps(gains, small, make_info) -> None:
     assert gains("mstn", True, small, make_info).mean() > 0.04
 
 
-@pytest.mark.parametrize(("plain", "aware"), [("dan", "iw_dan"), ("dann", "iw_dann")])
+@pytest.mark.parametrize(
+    ("plain", "aware"), [("dan", "iw_dan"), pytest.param("dann", "iw_dann", marks=SLOW)]
+)
 def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
     plain, aware, gains, small, make_info
 ) -> None:
@@ -156,12 +161,16 @@ def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
     assert (awarely > plainly).all() and (awarely - plainly).mean() > 0.08
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_under_label_shift_coral_is_hardly_hurt(gains, small, make_info) -> None:
     """The loss is at most .05 macro-F1, where dan and dann lose twice as much."""
     assert gains("coral", False, small, make_info).mean() > 0
     assert gains("coral", True, small, make_info).mean() > -0.05
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("shifted", [False, True])
 def test_weights_bring_coral_nothing_measurable(shifted, gains, small, make_info) -> None:
     """The change is below .03, the spread over seeds; weights improve dan and dann by .1."""

@@ -221,7 +221,14 @@ def train_step(method: Method, loss: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        torch.bfloat16,
+        pytest.param(torch.float16, marks=(pytest.mark.slow, pytest.mark.ci)),
+    ],
+)
 def test_nothing_moves_a_closed_class(
     name: str, kind: str, dtype: torch.dtype, make_network: Callable[..., Any],
     make_batch: Callable[..., Batch], make_method: Callable[..., Method], closed_setting: Any,

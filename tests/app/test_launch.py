@@ -9,7 +9,9 @@ import pytest
 
 HOLDS = """
 import time
+from hf_wbc.app import launch
 from hf_wbc.app.launch import keep_private
+launch._import_gradio = lambda: None  # it takes seconds, and test_startup.py stops whole servers
 with keep_private() as folder:
     (folder / "upload.png").write_bytes(b"a cell")
     print(folder, flush=True)

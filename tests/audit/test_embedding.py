@@ -6,6 +6,8 @@ import pytest
 from hf_wbc.audit.embedding import _without_self, domain_mixing, embed
 
 
+@pytest.mark.slow  # compiling UMAP takes most of it
+@pytest.mark.ci
 def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
     rng = np.random.default_rng(0)
     kinds = np.repeat([0, 1], 30)

@@ -209,6 +209,7 @@ def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
 
 
 @pytest.mark.slow  # other tests cover killing one process and the result of two
+@pytest.mark.ci
 def test_two_killed_processes_end_in_the_same_weights(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +221,8 @@ def test_two_killed_processes_end_in_the_same_weights(
     assert only_run(tmp_path).path.name == only_run(by_two).path.name
 
 
+@pytest.mark.slow  # test_losses_gather.py and test_loader_stream.py cover the parts
+@pytest.mark.ci
 def test_two_processes_see_what_one_with_twice_the_batch_sees(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,8 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")
     from gradio_client import Client

@@ -121,6 +121,8 @@ def test_a_run_that_another_process_writes_is_waited_for(
     assert endings == ["busy", "finished"] and outcome == Outcome("finished")
 
 
+@pytest.mark.slow  # test_run_processes.py covers runs that accelerate launches
+@pytest.mark.ci
 def test_runs_through_accelerate_are_the_same_runs(
     short: TrainConfig, tmp_path: Path, assert_same_run: Callable[[RunFolder, RunFolder], None]
 ) -> None:

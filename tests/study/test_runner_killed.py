@@ -19,23 +19,25 @@ from hf_wbc.records import RunFolder
 
 METHODS = ["source_only", "coral"]
 SEEDS = [0, 1]
-NUM_KILLS = 5
+SLOW = (pytest.mark.slow, pytest.mark.ci)
 
 
+@pytest.mark.parametrize("num_kills", [2, pytest.param(5, marks=SLOW)])
 @pytest.mark.usefixtures("forked")
-def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
+def test_a_study_killed_at_random_times_ends_like_an_undisturbed_one(
     short: TrainConfig,
     tmp_path: Path,
     write_grid: Callable[..., str],
     assert_same_run: Callable[[RunFolder, RunFolder], None],
+    num_kills: int,
 ) -> None:
-    config = short.replace(steps=40)
+    config = short.replace(steps=8 * num_kills)
     command = [
         "study", write_grid(config, method=METHODS, seed=SEEDS), "--out", str(tmp_path / "runs"),
         "--cache", str(tmp_path / "features"), "--workers", "2",
     ]  # fmt: skip
     rng = random.Random(5)
-    for _ in range(NUM_KILLS):
+    for _ in range(num_kills):
         study = start(command)
         wait_for_lines(tmp_path / "runs", num_lines(tmp_path / "runs") + rng.randrange(5), study)
         time.sleep(rng.uniform(0, 0.2))
@@ -50,7 +52,7 @@ def test_a_study_killed_at_random_five_times_ends_like_an_undisturbed_one(
             assert whole.history.read_bytes() == history(tmp_path / "runs" / whole.path.name)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=SLOW), signal.SIGINT])
 def test_no_worker_outlives_the_study(
     short: TrainConfig, tmp_path: Path, write_grid: Callable[..., str], number: signal.Signals
 ) -> None:
