@@ -189,6 +189,8 @@ class Method(nn.Module):
     """When the method fails, in one sentence for `hf-wbc methods`."""
     config_overrides: ClassVar[Mapping[str, Any]] = {}
     """Fields of `TrainConfig`, and of its augmentation, to set where the user did not."""
+    closed_form: ClassVar[bool] = False
+    """Whether `solve` computes the head from all features before the first step."""
     adapt_passes: ClassVar[float] = 0.0
     """Default passes over the target's training images in the second phase; 0 for no such phase."""
 
@@ -242,6 +244,14 @@ class Method(nn.Module):
         self.supervised = SupervisedLoss(
             info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing
         )
+
+    def solve(self, features: Tensor, labels: Tensor, target: Tensor | None) -> None:
+        """Compute the head from all source features (N, d), their labels (N,), and the target's.
+
+        Called once, after `setup`, if `closed_form` is set. The target's features (M, d) are
+        unlabeled; without a target they are None.
+        """
+        raise NotImplementedError
 
     def forward(self, batch: Batch | TargetBatch) -> LossTerms:
         """Return the loss terms of the phase that the batch belongs to."""

@@ -159,6 +159,10 @@ def check_config(config: TrainConfig) -> type[Method]:
         raise ValueError(f"{config.adapt.method} adapts to a target; name one with --target")
     if method.needs.images and config.model.inputs == "features":
         raise ValueError(f"{config.adapt.method} needs images; leave out --inputs features")
+    if method.closed_form and config.model.inputs == "images":
+        raise ValueError(
+            f"{config.adapt.method} computes a head on embedded features; use --inputs features"
+        )
     if len(config.data.sources) < method.needs.num_sources:
         raise ValueError(
             f"{config.adapt.method} compares {method.needs.num_sources} sources or more, and "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,6 +84,8 @@ class Trainer:
         source = concatenate([context.table(domain.train) for domain in domain_set.sources])
         targets = [context.table(domain.train) for domain in domain_set.targets]
         self._setup(_class_counts(source, len(domain_set.sources)), sum(map(len, targets)))
+        if method.closed_form:
+            self._solve(source, targets)
         self.phases = make_phases(context.config, type(method), self._stream(source, targets))
 
     @property
@@ -129,6 +132,17 @@ class Trainer:
             )
         )
         self.method.to(context.accelerator.device)
+
+    def _solve(self, source: Table, targets: list[Table]) -> None:
+        """Let a method compute its head from all features."""
+        device = self.context.accelerator.device
+
+        def features(table: Table) -> Tensor:
+            return table.batch(np.arange(len(table))).to(device)
+
+        labels = torch.from_numpy(source.labels).to(device)
+        target = torch.cat([features(table) for table in targets]) if targets else None
+        self.method.solve(features(source), labels, target)
 
     def _prepare(self, phase: Phase) -> None:
         """Wrap the method and create the optimizer of a phase."""

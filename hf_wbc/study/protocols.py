@@ -41,8 +41,9 @@ def fitting_methods(config: TrainConfig) -> list[str]:
     for name in method_names():
         method = load_method(name)
         has_target = bool(config.data.target) or not method.sees_target()
-        has_images = config.model.inputs == "images" or not method.needs.images
-        if has_target and has_images and len(config.data.sources) >= method.needs.num_sources:
+        has_images = config.model.inputs == "images"
+        fits = not method.closed_form if has_images else not method.needs.images
+        if has_target and fits and len(config.data.sources) >= method.needs.num_sources:
             found.append(name)
     return found
 
