@@ -1,6 +1,7 @@
 """Project structure: layering, file length, fast help, and a complete wheel."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -87,6 +88,19 @@ def test_images_are_opened_in_named_formats_only() -> None:
             if opens and "formats" not in {keyword.arg for keyword in node.keywords}:
                 astray.append(f"{path}, line {node.lineno}")
     assert not astray
+
+
+def test_the_map_in_agents_names_what_exists() -> None:
+    rows = (ROOT / "AGENTS.md").read_text().partition("## Where is")[2].partition("\n## ")[0]
+    for row in rows.splitlines():
+        names = re.findall(r"`([^`]+)`", row.rpartition(" | ")[2] if row.startswith("|") else "")
+        folder, text = ROOT, ""
+        for name in [name for name in names if re.search(r"/|\.\w\w$", name)]:
+            path = ROOT / name if "/" in name else folder / name
+            assert "NAME" in name or path.exists(), f"{name} in: {row}"
+            folder, text = path.parent, text + (path.read_text() if path.is_file() else "")
+        for name in [name for name in names if re.fullmatch(r"\w+(\.\w+)?", name)]:
+            assert "/" in name or not text or name.rpartition(".")[2] in text, f"{name} in: {row}"
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -24,7 +24,7 @@ class DomainView:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetView(DomainView):
-    """Unlabeled samples of the targets."""
+    """Samples of the targets; there is no field for labels, so no method can see them."""
 
 
 @dataclass(frozen=True, kw_only=True)
