@@ -85,4 +85,5 @@ def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
     lines += [f"left out: {reason}" for reason in predictions.bad_images]
     if predictions.skipped_files:
         lines.append(f"skipped, not images: {shorten_list(predictions.skipped_files)}")
+    lines += predictions.notes
     return lines

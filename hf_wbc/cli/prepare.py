@@ -61,5 +61,7 @@ def prepare(
     numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())
     end = " (already built)" if was_there else ""
     print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
+    for note in made.get("notes", []):
+        print(note)
     for reason in made["bad"].values():
         print(f"left out: {reason.partition('; ')[0]}")

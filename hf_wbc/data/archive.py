@@ -1,19 +1,19 @@
 """Read data set archives in place: a folder, a zip file, or a tar file, compressed or not.
 
 The listing is validated before any file is read: no path may escape the archive, names must be
-unique, and devices and links that leave the folder are rejected. Files that operating systems leave
-behind (`__MACOSX/`, `._*`, `.DS_Store`, `Thumbs.db`, `desktop.ini`) are ignored; other hidden files
-are kept. An `Archive` can be pickled, and each process reads through its own file handle.
+unique, and devices and links that leave the folder are rejected. What operating systems and file
+servers leave behind (`hf_wbc.data.folder_walk`) is counted and ignored; other hidden files stay.
+An `Archive` can be pickled, and each process reads through its own file handle.
 
 A compressed tar is decompressed once into a scratch folder, which allows random access.
 """
 
 import errno
 import hashlib
-import os
 import stat
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +29,11 @@ from hf_wbc.data.decompress import (
     read_zip_member,
 )
 from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
+from hf_wbc.data.folder_walk import describe_junk, junk_kind, walk_folder
+from hf_wbc.text import shorten_list
 
 MAX_MEMBER_BYTES = 256 * 2**20
 """Largest uncompressed size of a file that is read, in bytes."""
-_JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _ZIP_HEADS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _AGAIN = "fetch it again"
 _TAR_METADATA = (
@@ -63,13 +64,19 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._members = _checked(self._list(), path)
+        self._junk: Counter[str] = Counter()
+        self._members = _checked(self._list(), path, self._junk)
         self.names: tuple[str, ...] = tuple(sorted(self._members))
         """POSIX paths of the regular files, sorted."""
         self.num_bytes = {name: self._members[name].size for name in self.names}
         """Uncompressed size of each file as the archive states it; `read` returns no more."""
         self.digest = _digest(self._members[name] for name in self.names)
         """SHA-256 of paths, sizes and checksums or times; it identifies the content."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a summary should say about skipped files and followed links, a line each."""
+        return (describe_junk(self._junk),) if self._junk else ()
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
@@ -137,24 +144,28 @@ def open_archive(path: Path, scratch: Path) -> Archive:
 
 
 class _Folder(Archive):
+    _notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
+
     def _list(self) -> Iterator[_Member]:
-        root = self.path.resolve()
-        pending = [self.path]
-        while pending:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    name = Path(entry.path).relative_to(self.path).as_posix()
-                    if entry.is_symlink() and not _is_file_within(Path(entry.path), root):
-                        raise _refused(
-                            self.path, name, "is a link, and not to a file of the folder"
-                        )
-                    if entry.is_dir():
-                        pending.append(Path(entry.path))
-                        continue
-                    found = entry.stat()
-                    if not stat.S_ISREG(found.st_mode):
-                        raise _refused(self.path, name, "is a device, pipe or socket")
-                    yield _Member(name, found.st_size, str(found.st_mtime_ns))
+        listing = walk_folder(self.path)
+        if listing.outside:
+            raise ValueError(
+                f"{self.path}: a link leaves the folder: {shorten_list(listing.outside)}; put a "
+                "copy in its place, or give the folder that contains both"
+            )
+        self._notes = tuple(listing.notes())
+        for name in listing.files:
+            try:
+                found = (self.path / name).stat()
+            except OSError as error:
+                raise _refused(self.path, name, "is a link to nothing") from error
+            if not stat.S_ISREG(found.st_mode):
+                raise _refused(self.path, name, "is a device, pipe or socket")
+            yield _Member(name, found.st_size, str(found.st_mtime_ns))
 
     def _read(self, member: _Member) -> bytes:
         with (self.path / member.name).open("rb") as file:
@@ -268,13 +279,13 @@ def _library(path: Path, is_archive: bool = True) -> Iterator[None]:
         ) from error
 
 
-def _checked(members: Iterable[_Member], path: Path) -> dict[str, _Member]:
-    """Return the members by name without operating system files; raise ValueError if unsafe."""
+def _checked(members: Iterable[_Member], path: Path, junk: Counter[str]) -> dict[str, _Member]:
+    """Return the members by name, counting junk instead; raise ValueError if unsafe."""
     kept: dict[str, _Member] = {}
     for member in members:
         name = _safe(member.name, path)
-        parts = name.split("/")
-        if "__MACOSX" in parts or parts[-1] in _JUNK or parts[-1].startswith("._"):
+        if kind := junk_kind(name):
+            junk[kind] += 1
             continue
         if name in kept:
             raise _refused(path, name, "comes twice")
@@ -295,14 +306,6 @@ def _safe(name: str, path: Path) -> str:
     if not name.isprintable() and any(category(letter) in ("Cc", "Cs") for letter in name):
         raise ValueError(f"{path}: the file name {name!r} is not readable text; rename the file")
     return PurePosixPath(name).as_posix()
-
-
-def _is_file_within(link: Path, root: Path) -> bool:
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # a dangling or circular link
-        return False
-    return target.is_file() and target.is_relative_to(root)
 
 
 def _refused(path: Path, name: str, what: str) -> ValueError:

@@ -5,11 +5,11 @@ identical predictions. Only one block is kept in memory and nothing is cached: t
 a single pass over the images, whereas `hf_wbc.data.pixel_cache` serves repeated ones.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
 from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side
 from hf_wbc.data.dataset import DomainSplit
+from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
 from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.parallel import WorkerPool
 from hf_wbc.data.pixel_cache import choose_num_processes
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.data.table import Table
 from hf_wbc.text import shorten_list
 
@@ -43,9 +45,11 @@ class ImageFolder:
     names: tuple[str, ...]
     """POSIX paths within the folder, sorted."""
     skipped: tuple[str, ...]
-    """Files that are hidden or have no image suffix."""
+    """Files that are hidden or have no image suffix; junk is not among them."""
     um_per_px: float | None
     """Scale of all images in um per pixel; None if each cell fills its frame."""
+    notes: tuple[str, ...] = ()
+    """What a summary should say about junk and links, a line each."""
 
 
 @dataclass(frozen=True)
@@ -68,36 +72,44 @@ class ImageBlock:
         return Table.unlabeled(self.pixels, self.names, name)
 
 
-def list_images(path: Path, um_per_px: float | None) -> ImageFolder:
+def list_images(path: Path, um_per_px: float | None, *, follow_links: bool = False) -> ImageFolder:
     """List the images in a folder and its subfolders.
 
     Args:
         path: Folder to search.
         um_per_px: Scale of all images in um per pixel; None if each cell fills its frame.
+        follow_links: Also follow links that leave the folder; others are always followed.
 
     Raises:
-        ValueError: If there are no images, or a 25 um square has too few pixels at this scale.
+        ValueError: If there are no images, a link leaves the folder, or a 25 um square has too few
+            pixels at this scale.
     """
     if um_per_px is not None and (side := crop_side(um_per_px)) < FEWEST_PX:
         raise ValueError(
             f"um_per_px is {um_per_px}, at which 25 um are {side} px; if these are pixels per um, "
             f"give {1 / um_per_px:.6g}"
         )
+    listing = walk_folder(path, follow_outside=follow_links)
+    if listing.outside and not follow_links:
+        raise ValueError(
+            f"{path}: links leave the folder: {shorten_list(listing.outside)}; pass --follow-links "
+            "to read what they lead to, or remove them"
+        )
     names: list[str] = []
     others: list[str] = []
-    for root, _, files in os.walk(path):
-        for file in files:
-            name = (Path(root) / file).relative_to(path).as_posix()
-            hidden = any(part.startswith(".") for part in name.split("/"))
-            is_image = not hidden and file.lower().endswith(IMAGE_SUFFIXES)
-            (names if is_image else others).append(name)
+    for name in listing.files:
+        file = name.rpartition("/")[2]
+        is_image = not file.startswith(".") and file.lower().endswith(IMAGE_SUFFIXES)
+        (names if is_image else others).append(name)
     if not names:
-        held = f"it holds {shorten_list(sorted(others))}" if others else "it is empty"
+        held = "; ".join(
+            [f"it holds {shorten_list(others)}" if others else "it is empty", *listing.notes()]
+        )
         raise ValueError(
             f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
             "images, or one that `hf-wbc prepare` wrote"
         )
-    return ImageFolder(path, tuple(sorted(names)), tuple(sorted(others)), um_per_px)
+    return ImageFolder(path, tuple(names), tuple(others), um_per_px, tuple(listing.notes()))
 
 
 def read_blocks(
@@ -234,20 +246,18 @@ def _dataset_blocks_squares(
         first += len(domain)
         if not mine:
             continue
-        images = domain.dataset.with_format("arrow")[mine.start : mine.stop]["image"].to_pylist()
-        for row, image in zip(mine, images, strict=True):
-            found.append(_dataset_blocks_square(domain, row, image["bytes"], geometry))
+        columns = domain.dataset.with_format("arrow").select_columns(["image", "pixel_sha256"])
+        for row, facts in zip(mine, columns[mine.start : mine.stop].to_pylist(), strict=True):
+            found.append(_dataset_blocks_square(domain, row, facts, geometry))
             names.append(domain.image_ids[row])
     return names, np.stack(found)
 
 
 def _dataset_blocks_square(
-    domain: DomainSplit, row: int, data: bytes | None, geometry: Geometry
+    domain: DomainSplit, row: int, facts: Mapping[str, Any], geometry: Geometry
 ) -> NDArray[np.uint8]:
     name = f"{domain.ref}: {domain.image_ids[row]}"
-    if data is None:
-        raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
-    pixels = decode_rgb(data, name)
+    pixels = decode_row(facts, name)
     try:
         return crop_and_resize(pixels, domain.um_per_px, geometry)
     except ValueError as error:

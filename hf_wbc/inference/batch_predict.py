@@ -75,6 +75,8 @@ class BatchPredictions:
     """Images that were left out, each with the reason."""
     skipped_files: tuple[str, ...]
     """Files of the folder that are not images."""
+    notes: tuple[str, ...]
+    """What a summary should say about junk and links in the folder, a line each."""
     metadata: dict[str, Any]
     """Model, runtime, data and preprocessing of the images; plain JSON values."""
 
@@ -110,7 +112,9 @@ def predict_images(
             bad images, which it names, unless `skip_bad`.
     """
     options = options or PredictOptions()
-    images = find_image_folder(ref, options.um_per_px, options.cell_fills_frame)
+    images = find_image_folder(
+        ref, options.um_per_px, options.cell_fills_frame, options.follow_links
+    )
     pretrained, num_proc = load_trained(model), _decoders(options.num_proc, accelerator)
     pretrained.classifier.to(accelerator.device).eval()
     source = (
@@ -143,7 +147,7 @@ def predict_images(
         "runtime": {**choice.to_dict(), "degradation": degradation},
         **source.metadata,
     }
-    return _collect(pretrained, chunks, source.skipped_files, metadata)
+    return _collect(pretrained, chunks, source, metadata)
 
 
 def _model_facts(name: str, pretrained: PretrainedModel) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def _require_usable(chunks: list["Chunk"], num_images: int, skip_bad: bool) -> N
 def _collect(
     pretrained: PretrainedModel,
     chunks: list["Chunk"],
-    skipped_files: tuple[str, ...],
+    source: ImageSource,
     metadata: dict[str, Any],
 ) -> BatchPredictions:
     ids = tuple(image_id for chunk in chunks for image_id in chunk.image_ids)
@@ -179,7 +183,14 @@ def _collect(
     sets = None if abstention is None else abstention.within_class.sets(logits)
     rejected = None if abstention is None else abstention.rejection.rejects(logits)
     return BatchPredictions(
-        ids, logits, sets, rejected, bad, skipped_files, {**metadata, "data": data}
+        ids,
+        logits,
+        sets,
+        rejected,
+        bad,
+        source.skipped_files,
+        source.notes,
+        {**metadata, "data": data},
     )
 
 

@@ -53,10 +53,12 @@ class ImageSource:
     """Labels (N,) of a dataset."""
     skipped_files: tuple[str, ...] = ()
     """Files of a folder that are not images."""
+    notes: tuple[str, ...] = ()
+    """What a summary should say about junk and links in a folder, a line each."""
 
 
 def find_image_folder(
-    ref: str, um_per_px: float | None, cell_fills_frame: bool
+    ref: str, um_per_px: float | None, cell_fills_frame: bool, follow_links: bool = False
 ) -> ImageFolder | None:
     """List the images of a folder; None if `ref` is a dataset.
 
@@ -79,7 +81,7 @@ def find_image_folder(
             "scale of a known laboratory, or --cell-fills-frame if each image is cropped around "
             "one cell"
         )
-    return list_images(path, um_per_px)
+    return list_images(path, um_per_px, follow_links=follow_links)
 
 
 def folder_source(
@@ -105,6 +107,7 @@ def folder_source(
         fingerprint=_fingerprint(folder),
         metadata={"data": {"um_per_px": folder.um_per_px}, "images": images},
         skipped_files=folder.skipped,
+        notes=folder.notes,
     )
 
 

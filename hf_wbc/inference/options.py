@@ -20,6 +20,8 @@ class PredictOptions:
     """Images are cropped around their cells, so their scale does not matter."""
     splits: tuple[Split, ...] = ("train", "validation", "test")
     """Splits of a prepared dataset to predict."""
+    follow_links: bool = False
+    """Follow links that leave the folder of images; links within it are always followed."""
     skip_bad: bool = False
     """Leave out images that cannot be read, and name them."""
     runtime: RuntimeName = "auto"

@@ -123,7 +123,8 @@ def prepare(
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
             build = _decide(source, entries, selection, scanned, seed, on_progress)
             written = _write(workers, build, scanned, folder, on_progress)
-        _write_texts(folder, source, _card_facts(build, written, subset), _provenance(build, plan))
+        provenance = {**_provenance(build, plan), "notes": list(opened.notes)}
+        _write_texts(folder, source, _card_facts(build, written, subset), provenance)
         work.finish(folder)
     return out
 

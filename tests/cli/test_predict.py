@@ -249,6 +249,26 @@ def test_bad_images_are_all_named_or_left_out_when_told_so(
     assert "skipped, not images: .hidden.png" in told
 
 
+def test_links_are_followed_and_junk_is_counted(
+    model: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "cells", tmp_path / "a.csv"
+    whole = (raw / CLASSES[0] / f"{CLASSES[0]}_0.png").read_bytes()
+    for name in ("day 1/a.png", "day 1/@eaDir/a.png", "../elsewhere/b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(whole)
+    (folder / "day 2").symlink_to("day 1")
+    assert predict(model, folder, out, "--um-per-px", str(UM_PER_PX)) == 0
+    told = capsys.readouterr().out
+    assert "2 images" in told and "followed links: day 2 -> day 1" in told
+    assert "skipped 1 file of other programs: 1 in @eaDir" in told
+    (folder / "day 3").symlink_to(tmp_path / "elsewhere")
+    assert predict(model, folder, out, "--um-per-px", str(UM_PER_PX)) == 1
+    assert "--follow-links" in capsys.readouterr().err
+    assert predict(model, folder, out, "--um-per-px", str(UM_PER_PX), "--follow-links") == 0
+    assert len(out.read_text().splitlines()) == 1 + 3
+
+
 def test_what_is_no_folder_of_images_is_refused(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -267,12 +267,12 @@ def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
         open_archive(tmp_path / "a.zip", tmp_path)
 
 
-@pytest.mark.parametrize("target", ["../secret.jpg", "nowhere.jpg", "BA_2.jpg", "PBC"])
+@pytest.mark.parametrize("target", ["../secret.jpg", "nowhere.jpg", "BA_2.jpg", ".."])
 def test_a_link_that_leaves_its_folder_is_refused(tmp_path: Path, target: str) -> None:
     folder = write(tmp_path, "folder", FILES)
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (folder / "BA_2.jpg").symlink_to(target)
-    with pytest.raises(ValueError, match=r"BA_2\.jpg is a link"):
+    with pytest.raises(ValueError, match=r"BA_2\.jpg (is a link|-> )"):
         open_archive(folder, tmp_path)
 
 
