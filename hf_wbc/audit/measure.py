@@ -15,9 +15,10 @@ from PIL import Image
 
 from hf_wbc.data.crop import crop_um
 from hf_wbc.data.dataset import DomainSplit, load_splits
-from hf_wbc.data.image_io import decode_rgb, pixel_sha256
+from hf_wbc.data.image_io import pixel_sha256
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.plots.cell_map import DOMAIN_COLOURS
 from hf_wbc.preparation.duplicates import thumbnail
 from hf_wbc.preparation.scan import ProgressCallback
@@ -114,7 +115,6 @@ def _detail(grey: NDArray[np.float32]) -> float:
 
 
 _ROWS_PER_JOB = 64
-_PNG = b"\x89PNG"
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +234,8 @@ def read_folder(
         on_progress: Called with the stage, the images done and their total.
 
     Raises:
-        ValueError: A frame is damaged, smaller than 25 um, or a PNG whose pixels do not match its
-            `pixel_sha256`; names the frame.
+        ValueError: A frame is damaged, smaller than 25 um, or lossless with other pixels than its
+            `pixel_sha256` states; names the frame.
     """
     num_proc = num_cores() if num_proc is None else num_proc
     if num_proc < 1:
@@ -249,7 +249,7 @@ def read_folder(
     total, done = sum(map(len, domains)), 0
     found: list[list[ImageMeasures]] = [[] for _ in jobs]
     with WorkerPool(min(num_proc, len(jobs)), domains) as workers:
-        for job, result in workers.run(_measure_rows, jobs):
+        for job, result in workers.run(measure_rows, jobs):
             found[job] = result
             done += len(result)
             if on_progress:
@@ -257,9 +257,10 @@ def read_folder(
     return _stack(tuple(folders), [measures for part in found for measures in part])
 
 
-def _measure_rows(
+def measure_rows(
     domains: Sequence[DomainSplit], number: int, start: int, stop: int
 ) -> list[ImageMeasures]:
+    """Decode and measure the rows `start` to `stop` of the domain with that number."""
     domain = domains[number]
     columns = ["image", "image_id", "pixel_sha256"]
     rows = domain.dataset.with_format("arrow").select_columns(columns)[start:stop].to_pylist()
@@ -267,19 +268,12 @@ def _measure_rows(
 
 
 def _measure_row(domain: DomainSplit, row: dict[str, Any]) -> ImageMeasures:
-    name, data = f"{domain.ref}: {row['image_id']}", row["image"]["bytes"]
-    if data is None:
-        raise ValueError(f"{name} contains only the path of an image; embed the image's bytes")
-    pixels = decode_rgb(data, name)
+    name = f"{domain.ref}: {row['image_id']}"
+    pixels = decode_row(row, name)
     try:
-        measures = measure(pixels, domain.um_per_px)
+        return measure(pixels, domain.um_per_px)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if data.startswith(_PNG) and measures.digest != row["pixel_sha256"]:
-        raise ValueError(
-            f"{name}: the pixels do not match pixel_sha256; download the dataset again"
-        )
-    return measures
 
 
 def _stack(folders: tuple[Folder, ...], found: Sequence[ImageMeasures]) -> FolderReading:

@@ -17,8 +17,8 @@ from hf_wbc.audit.composition import class_counts, group_by_domain, prior_distan
 from hf_wbc.audit.leaks import shared_between
 from hf_wbc.audit.measure import FolderReading
 from hf_wbc.audit.run_audit import Audit
-from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.plots.html import data_uri, render_page
 from hf_wbc.preparation.source import KINDS, Finding
 from hf_wbc.records import write_json
@@ -225,8 +225,8 @@ def _frame(reading: FolderReading, row: int) -> str:
     number = reading.folder[row]
     domain = reading.folders[number].splits[reading.split[row]]
     same = (reading.folder == number) & (reading.split == reading.split[row])
-    data = domain.dataset.with_format("arrow")[int(same[:row].sum())]["image"][0].as_py()["bytes"]
-    image = Image.fromarray(decode_rgb(data, reading.image_ids[row]))
+    (facts,) = domain.dataset.with_format("arrow")[int(same[:row].sum())].to_pylist()
+    image = Image.fromarray(decode_row(facts, reading.image_ids[row]))
     image.thumbnail((_EXAMPLE_PX, _EXAMPLE_PX))
     return data_uri(image, "JPEG", quality=85)
 

@@ -90,7 +90,7 @@ def example_frames(ref: str, per_class: int, split: str = "train") -> "Iterator[
     import numpy as np
 
     from hf_wbc.data.dataset import load_split
-    from hf_wbc.data.image_io import decode_rgb
+    from hf_wbc.data.stated_pixels import decode_row
     from hf_wbc.plots.sample_sheet import Frame
     from hf_wbc.taxonomy import NAMES
 
@@ -98,7 +98,7 @@ def example_frames(ref: str, per_class: int, split: str = "train") -> "Iterator[
     for label, name in enumerate(NAMES):
         for row in np.flatnonzero(domain.labels == label)[:per_class]:
             cell = domain.dataset.with_format("arrow")[int(row)].to_pylist()[0]
-            pixels = decode_rgb(cell["image"]["bytes"], f"{ref}: {cell['image_id']}")
+            pixels = decode_row(cell, f"{ref}: {cell['image_id']}")
             yield Frame(pixels, name, domain.name, cell["um_per_px"])
 
 

@@ -2,8 +2,9 @@
 
 Rows are read directly from the Parquet files and validated. The dataset's README is not used,
 because the cache that the datasets library keeps of a local folder is not refreshed when only the
-Parquet files change. The cached Arrow copy is stored under the fingerprint of the rows, so that it
-never stands in for other rows.
+Parquet files change. The cached Arrow copy is stored under the fingerprint of the rows, which
+includes the bytes of their images, so that it never stands in for other rows, whatever a dataset
+states of itself.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
 _SHARD = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 _FACTS = ("image_id", "label", "group", "um_per_px", "pixel_sha256")
+_ROWS_AT_ONCE = 256
 _REBUILD = "build it again with `hf-wbc prepare`"
 
 
@@ -55,8 +58,10 @@ class DomainSplit:
     """Patient, slide or session of each row (N,); None if any is unknown."""
     um_per_px: float | None
     """Scale in um per pixel; None if it is unknown because the cell fills the frame."""
+    bytes_sha256: list[bytes] = field(repr=False)
+    """SHA-256 of each row's image as it is stored."""
     fingerprint: str
-    """SHA-256 of the rows' metadata and pixel digests; independent of the location."""
+    """SHA-256 of the rows' metadata and the bytes of their images; independent of the location."""
     revision: str | None
     """Commit on the Hub; None for a folder."""
 
@@ -104,8 +109,9 @@ def load_splits(
 def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSplit:
     files = parquet_shards(ref, folder, split)
     check_schema(ref, files)
-    facts = _read_facts(files)
-    fingerprint, um_per_px = _fingerprint(facts), _scale(ref, facts["um_per_px"])
+    facts, bytes_sha256 = _read_facts(files), _image_digests(files)
+    fingerprint = _fingerprint(facts, bytes_sha256)
+    um_per_px = _scale(ref, facts["um_per_px"])
     dataset = _read(files, fingerprint)
     if folder.name == DEFAULT_CONFIG and um_per_px is not None:
         _require_crop(ref, dataset, um_per_px)
@@ -118,6 +124,7 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSpl
         image_ids=facts["image_id"],
         groups=None if None in facts["group"] else np.array(facts["group"], dtype=np.str_),
         um_per_px=um_per_px,
+        bytes_sha256=bytes_sha256,
         fingerprint=fingerprint,
         revision=revision,
     )
@@ -198,11 +205,40 @@ def _read_facts(files: Sequence[Path]) -> dict[str, list[Any]]:
     return facts
 
 
-def _fingerprint(facts: Mapping[str, list[Any]]) -> str:
-    """Return the SHA-256 of the rows' metadata as JSON, one row per line."""
+def _image_digests(files: Sequence[Path]) -> list[bytes]:
+    """Return the SHA-256 of the bytes of each row's image; files are read again if they change."""
+    return [digest for path in files for digest in _file_digests(path, _state(path))]
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file does; nobody can choose the time of a status change."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+@lru_cache(maxsize=1024)
+def _file_digests(path: Path, state: tuple[int, ...]) -> tuple[bytes, ...]:
+    """Return the digests of one Parquet file, which are kept as long as its state is the same."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    digests: list[bytes] = []
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["image"]):
+                column = batch.column(0)
+                data = column.flatten()[column.type.get_field_index("bytes")]
+                digests += (hashlib.sha256(value.as_buffer() or b"").digest() for value in data)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable([path], error) from error
+    return tuple(digests)
+
+
+def _fingerprint(facts: Mapping[str, list[Any]], bytes_sha256: Sequence[bytes]) -> str:
+    """Return the SHA-256 of the rows' metadata and images as JSON, one row per line."""
     digest = hashlib.sha256()
-    for row in zip(*(facts[name] for name in _FACTS), strict=True):
-        digest.update(json.dumps(row).encode() + b"\n")
+    for *row, image in zip(*(facts[name] for name in _FACTS), bytes_sha256, strict=True):
+        digest.update(json.dumps([*row, image.hex()]).encode() + b"\n")
     return digest.hexdigest()
 
 

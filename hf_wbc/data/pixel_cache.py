@@ -1,7 +1,7 @@
 """Cache the images of a domain as fixed-size pixels, cropped to 25 um and resized for the model.
 
 The result is a memory-mapped Arrow column of uint8 bytes in the cache of the datasets library. Its
-key is a digest of everything that determines the bytes: the fingerprint of the rows, the geometry,
+key is a digest of everything that determines the bytes: the rows and their images, the geometry,
 the versions of Pillow, torch and torchvision, and the cache format.
 """
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.crop import Geometry, crop_and_resize
 from hf_wbc.data.dataset import DomainSplit
-from hf_wbc.data.image_io import decode_rgb, pixel_sha256
 from hf_wbc.data.parallel import num_cores
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.data.table import Table
 from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import atomic_replace
@@ -34,7 +34,6 @@ _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128
 _ROWS_PER_PROCESS = 512
 """Smallest number of rows for which another process pays off."""
-_PNG = b"\x89PNG"
 
 
 def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None = None) -> Table:
@@ -126,15 +125,8 @@ def _squares(rows: "pa.Table", geometry: Geometry, ref: str, one_of_many: bool) 
 
 
 def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
-    name, data = f"{ref}: {row['image_id']}", row["image"]["bytes"]
-    if data is None:
-        raise ValueError(f"{name} is only a path to an image; embed the image's bytes")
-    pixels = decode_rgb(data, name)
-    # A JPEG may decode to slightly different pixels with another libjpeg; a PNG never does.
-    if data.startswith(_PNG) and pixel_sha256(pixels) != row["pixel_sha256"]:
-        raise ValueError(
-            f"{name} does not have the pixels that its pixel_sha256 names; fetch it again"
-        )
+    name = f"{ref}: {row['image_id']}"
+    pixels = decode_row(row, name)
     try:
         return crop_and_resize(pixels, row["um_per_px"], geometry).tobytes()
     except ValueError as error:

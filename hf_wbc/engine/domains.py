@@ -168,16 +168,22 @@ def _require_pairs(train: DomainSplit, allowed: bool) -> None:
 
 
 def _require_apart(domain_set: DomainSet) -> None:
-    """Raise a ValueError if two domains share an image, regardless of the split."""
-    seen: dict[str, tuple[str, str]] = {}
+    """Raise a ValueError if two domains share an image, regardless of the split.
+
+    Images are the same if their stated pixels or their bytes are.
+    """
+    seen: dict[str | bytes, tuple[str, str]] = {}
     for splits in domain_set.all:
-        mine, shared = {}, []
+        mine: dict[str | bytes, tuple[str, str]] = {}
+        shared = []
         for domain in (splits.train, splits.validation, splits.test):
             hashes = domain.dataset.with_format(None)["pixel_sha256"][:]
-            for pixels, image_id in zip(hashes, domain.image_ids, strict=True):
-                if pixels in seen:
-                    shared.append((image_id, *seen[pixels]))
-                mine[pixels] = (splits.train.ref, image_id)
+            for stated, read, image_id in zip(
+                hashes, domain.bytes_sha256, domain.image_ids, strict=True
+            ):
+                if other_place := seen.get(stated) or seen.get(read):
+                    shared.append((image_id, *other_place))
+                mine[stated] = mine[read] = (splits.train.ref, image_id)
         if shared:
             image_id, other, other_id = shared[0]
             raise ValueError(

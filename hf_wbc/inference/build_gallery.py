@@ -19,8 +19,8 @@ from PIL import Image
 
 from hf_wbc.data.crop import crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_splits
-from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, evenly_spaced, image_appearance
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
@@ -165,10 +165,10 @@ def _rows_table(
 
 
 def _decode(domain: DomainSplit, rows: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    images = domain.dataset.with_format("arrow")[rows.tolist()]["image"].to_pylist()
+    facts = domain.dataset.with_format("arrow")[rows.tolist()].to_pylist()
     return [
-        decode_rgb(image["bytes"], domain.image_ids[row])
-        for image, row in zip(images, rows.tolist(), strict=True)
+        decode_row(each, domain.image_ids[row])
+        for each, row in zip(facts, rows.tolist(), strict=True)
     ]
 
 

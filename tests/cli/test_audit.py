@@ -226,5 +226,5 @@ def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, 
     _edit(folder, "test", lambda rows: [{**row, "pixel_sha256": "0" * 64} for row in rows])
     report = tmp_path / "report"
     assert main(["audit", str(folder), "--out", str(report), "--num-proc", "1"]) == 1
-    assert "toy_a_test_basophil_0.png: the pixels do not match" in capsys.readouterr().err
+    assert "toy_a_test_basophil_0.png does not have the pixels that" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]

@@ -197,10 +197,11 @@ def test_a_method_that_adapts_needs_a_target(words: list[str], capsys: Any) -> N
     assert "dann adapts to a target; name one with --target" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("states_others", [False, True])
 def test_images_that_lie_in_two_domains_are_named(
-    refused: Refused, laboratories: tuple[str, str], tmp_path: Path
+    refused: Refused, laboratories: tuple[str, str], tmp_path: Path, states_others: bool
 ) -> None:
-    """A copy under another name shares all images, each in some split."""
+    """A copy under another name shares all images, each in some split, whatever it states."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -210,7 +211,12 @@ def test_images_that_lie_in_two_domains_are_named(
         table = pq.read_table(file)
         column = table.schema.get_field_index("domain")
         name = pa.array(["copy"] * len(table))
-        pq.write_table(table.set_column(column, table.schema.field("domain"), name), file)
+        table = table.set_column(column, table.schema.field("domain"), name)
+        if states_others:
+            column = table.schema.get_field_index("pixel_sha256")
+            digests = pa.array([f"{file.name} {row}" for row in range(len(table))])
+            table = table.set_column(column, table.schema.field("pixel_sha256"), digests)
+        pq.write_table(table, file)
     said = refused("--target", str(copy))
     assert f"{copy} and {laboratories[0]} share 88 images" in said
     assert "leave one of them out" in said

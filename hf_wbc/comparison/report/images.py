@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
 from hf_wbc.comparison.collect import Run
 from hf_wbc.data.dataset import DomainSplit, load_split
-from hf_wbc.data.image_io import decode_rgb
+from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.plots.html import data_uri
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED, class_id
@@ -179,8 +179,8 @@ def _thumbnail(domain: DomainSplit, row: int) -> str:
     """Return the data URI of a thumbnail without metadata."""
     from PIL import Image
 
-    data = domain.dataset.with_format("arrow")[row]["image"][0].as_py()["bytes"]
-    image = Image.fromarray(decode_rgb(data, domain.image_ids[row]))
+    (facts,) = domain.dataset.with_format("arrow")[row].to_pylist()
+    image = Image.fromarray(decode_row(facts, domain.image_ids[row]))
     image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS)
     return data_uri(image, "WEBP", quality=78, method=6)
 
