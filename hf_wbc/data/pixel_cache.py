@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.crop import Geometry, crop_and_resize
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.parallel import num_cores
@@ -75,7 +76,8 @@ def _key(domain: DomainSplit, geometry: Geometry) -> str:
         "versions": {name: version(name) for name in ("pillow", "torch", "torchvision")},
         "format": FORMAT,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    text = json.dumps(with_arithmetic(facts), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _build(domain: DomainSplit, geometry: Geometry, folder: Path, num_proc: int | None) -> None:

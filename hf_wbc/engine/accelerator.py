@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_wbc.engine.launch_settings import only_own_settings
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -33,8 +35,9 @@ def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) 
         trackers: Names of accelerate trackers, such as "tensorboard".
 
     Raises:
-        ValueError: If a tracker is not installed, fewer processes started than were launched, or
-            the device does not support the precision.
+        ValueError: If a tracker is not installed, fewer processes started than were launched, the
+            device does not support the precision, or the environment requests DeepSpeed or
+            another way of training.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -51,13 +54,16 @@ def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) 
         )
     _refuse_lone_process()
     AcceleratorState._reset_state()  # otherwise a second run would keep the first one's precision
-    accelerator = Accelerator(
-        cpu=not has_device,  # required for CPU processes to find each other
-        mixed_precision=mixed_precision,
-        log_with=list(trackers) or None,
-        project_dir=".",  # unused: `start_trackers` sets the folder
-        step_scheduler_with_optimizer=False,
-    )
+    with only_own_settings(mixed_precision):
+        accelerator = Accelerator(
+            cpu=not has_device,  # required for CPU processes to find each other
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=1,  # `loop.optimize` accumulates
+            log_with=list(trackers) or None,
+            project_dir=".",  # unused: `start_trackers` sets the folder
+            step_scheduler_with_optimizer=False,
+            dynamo_backend="no",
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.crop import Geometry
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.pixel_cache import FORMAT, cache_pixels
@@ -46,14 +47,13 @@ def load_images(pretrained: PretrainedModel, domain: DomainSplit) -> Table:
 
 def features_path(pretrained: PretrainedModel, domain: DomainSplit, cache: Path) -> Path:
     """Return the path in `cache` for the features of a domain's split."""
-    key = digest(
-        {
-            "data": domain.fingerprint,
-            "model": pretrained.revision,
-            "pixels": FORMAT,
-            **asdict(crop_geometry(pretrained)),
-        }
-    )
+    facts = {
+        "data": domain.fingerprint,
+        "model": pretrained.revision,
+        "pixels": FORMAT,
+        **asdict(crop_geometry(pretrained)),
+    }
+    key = digest(with_arithmetic(facts))
     return cache / f"{domain.name}-{key}.parquet"
 
 

@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from hf_wbc.adaptation import Method, load_method
+from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, RENAMED, TrainConfig
 from hf_wbc.config_groups import ADDED_AUGMENTATION
 from hf_wbc.data.augment import check_strength
@@ -113,16 +114,19 @@ def run_identity(
         num_processes: Number of processes that train together.
 
     Returns:
-        JSON values under the keys of `stable_values`, with data and weights replaced.
+        JSON values under the keys of `stable_values`, with data and weights replaced, and with the
+        settings of the environment that change the arithmetic.
     """
-    return {
-        **stable_values(config),
-        "sources": [domain.identity() for domain in domain_set.sources],
-        "target": [domain.identity() for domain in domain_set.targets],
-        "held_out": [domain.identity() for domain in domain_set.held_out],
-        "model": revision,
-        "num_processes": num_processes,
-    }
+    return with_arithmetic(
+        {
+            **stable_values(config),
+            "sources": [domain.identity() for domain in domain_set.sources],
+            "target": [domain.identity() for domain in domain_set.targets],
+            "held_out": [domain.identity() for domain in domain_set.held_out],
+            "model": revision,
+            "num_processes": num_processes,
+        }
+    )
 
 
 def stable_values(config: TrainConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.image_blocks import BLOCK, ImageBlock, num_blocks
 from hf_wbc.data.parallel import prefetch
 from hf_wbc.data.preprocessing import ImagePreprocessing
@@ -136,7 +137,7 @@ def predict_images(
         "revision": pretrained.revision,
         **source.metadata,
     }
-    folder = work / digest(identity)
+    folder = work / digest(with_arithmetic(identity))
     degradation = _measure_degradation(pretrained, choice, source)
     logits_of = partial(_logits, pretrained, runtime, source.preprocessing)
     predict_chunks(source, logits_of, folder, accelerator, options.skip_bad, on_progress)

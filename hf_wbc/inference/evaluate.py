@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.dataset import DomainSplit, load_splits
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.accelerator import (
@@ -74,6 +75,7 @@ def evaluate_model(
         "images": images,
         **options,
     }
+    identity = with_arithmetic(identity)
     folder = RunFolder.find(root, identity)
     if folder.finished:
         return folder
