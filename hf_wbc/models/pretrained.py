@@ -4,8 +4,8 @@ Only configuration and safetensors files are downloaded; pickled weights are nev
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,17 @@ from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.models.backbones import BackboneSpec, backbone_names, find_hub_model
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
+from hf_wbc.records import read_json
 from hf_wbc.text import did_you_mean
 
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_TIMM_NAME = re.compile(r"\w+(\.\w+)*")
+_TIMM_PASSED = frozenset({"num_classes", "in_chans", "pretrained"})
+_TIMM_FORBIDDEN = frozenset(
+    {"checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"}
+)
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
@@ -37,7 +43,7 @@ class CheckpointFiles:
         """Whether it defines image preprocessing; timm checkpoints do so in config.json."""
         if any((self.folder / name).is_file() for name in PROCESSOR_FILES):
             return True
-        return "pretrained_cfg" in json.loads((self.folder / _CONFIG).read_text())
+        return "pretrained_cfg" in read_json(self.folder / _CONFIG)
 
     def config(self) -> Any:
         """Return its transformers configuration.
@@ -47,11 +53,21 @@ class CheckpointFiles:
         """
         from transformers import AutoConfig
 
+        file = self.folder / _CONFIG
+        values = read_json(file, "fetch the checkpoint again")
+        if "pretrained_cfg" in values or values.get("model_type") == "timm_wrapper":
+            _check_timm(values, file)
         try:
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
-        except (ImportError, KeyError, OSError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # transformers raises any type for fields that it cannot use
             said = str(error).partition("\n")[0]  # the rest is advice about versions
-            raise ValueError(f"{self.folder / _CONFIG} cannot be used: {said}") from error
+            raise ValueError(f"{file} cannot be used: {said or type(error).__name__}") from error
+        if config.model_type == "timm_wrapper":
+            passed = config.model_args or {}
+            kept = {key: value for key, value in passed.items() if key not in _TIMM_PASSED}
+            config.model_args = kept or None
         if self.ready and self.ready.model_args:
             config.model_args = {**(config.model_args or {}), **self.ready.model_args}
         return config
@@ -66,6 +82,36 @@ class CheckpointFiles:
         if self.ready and self.ready.model_args:
             return replace(preprocessing, size=self.ready.config["image_size"])
         return preprocessing
+
+
+def _check_timm(values: Mapping[str, Any], file: Path) -> None:
+    """Check a configuration that timm's `save_for_hf` wrote.
+
+    It repeats the number of classes and channels among the arguments of `timm.create_model`, which
+    transformers passes itself. Arguments that make timm read other files are refused: it would
+    unpickle them.
+
+    Raises:
+        ValueError: If the architecture is not a name, or an argument is not allowed.
+    """
+    architecture, arguments = values.get("architecture"), values.get("model_args")
+    if not (isinstance(architecture, str) and _TIMM_NAME.fullmatch(architecture)):
+        raise ValueError(f"{file}: architecture is {architecture!r}, which names no timm model")
+    arguments = {} if arguments is None else arguments
+    objects = {"model_args": arguments, "pretrained_cfg": values.get("pretrained_cfg", {})}
+    for name, value in objects.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{file}: {name} is {value!r}; it must be a JSON object")
+    if forbidden := sorted(_TIMM_FORBIDDEN & set(arguments)):
+        raise ValueError(
+            f"{file}: model_args has {', '.join(forbidden)}, which makes timm read other files; "
+            "remove it, or choose another model"
+        )
+    if arguments.get("in_chans", 3) != 3:
+        raise ValueError(
+            f"{file}: the model takes images of {arguments['in_chans']} channels, and images have "
+            "three; choose another model"
+        )
 
 
 def fetch_checkpoint(name: str, *, weights: bool = True) -> CheckpointFiles:

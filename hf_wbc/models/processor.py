@@ -9,10 +9,23 @@ The backend is torchvision, because a saved processor does not store its backend
 Pillow's resize occasionally differs by one gray level.
 """
 
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.models.processor_checks import (
+    Channels,
+    ProcessImage,
+    check_fields,
+    check_steps,
+    measure_normalization,
+    measure_side,
+)
+from hf_wbc.records import read_json
 
 BACKEND = "torchvision"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -58,57 +71,129 @@ def preprocessing_of(processor: Any) -> Preprocessing:
 def read_preprocessing(folder: Path) -> Preprocessing:
     """Read the settings of the processor in a checkpoint folder; supports timm checkpoints.
 
+    The mean and std are those that give the values of the processor itself, which may add an offset
+    or normalize twice.
+
     Raises:
-        ValueError: If there is no processor, its image is not square, or it does anything but
-            resize, crop, rescale by 1/255 and normalize.
+        ValueError: If there is no processor, a field has the wrong type, its image is not square,
+            or it does anything but resize, crop, rescale by 1/255 and normalize.
     """
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json", "fetch the checkpoint again")
     if "pretrained_cfg" in config:
-        return _timm_preprocessing(config["pretrained_cfg"])
-    if not any((folder / file).is_file() for file in PROCESSOR_FILES):
+        return _timm_preprocessing(config["pretrained_cfg"], folder)
+    files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+    if not files:
         raise ValueError(
             f"{folder} has no preprocessor_config.json, so nobody knows the mean, std and size of "
             "the images that its weights expect; put one beside its config.json"
         )
+    for file in files:
+        values = read_json(file, f"{folder} has no usable image processor")
+        nested = values.get("image_processor")
+        check_fields(nested if isinstance(nested, dict) else values, file)
+    return _reduce(_load(folder), folder)
+
+
+def _load(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(
-            folder, backend="pil", trust_remote_code=False
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} has no usable image processor: {error}") from error
-    return _reduce(processor, folder)
+        return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers raises any type for fields that it cannot use
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{folder} has no usable image processor: {said}") from error
 
 
 def _reduce(processor: Any, folder: Path) -> Preprocessing:
-    if not getattr(processor, "do_rescale", True) or abs(processor.rescale_factor * 255 - 1) > 1e-6:
+    check_steps(processor, folder)
+    factor = getattr(processor, "rescale_factor", None)
+    if not getattr(processor, "do_rescale", True) or abs((factor or 0) * 255 - 1) > 1e-6:
         raise ValueError(f"{folder}: its processor does not rescale by 1/255; choose another")
-    size = dict((processor.do_center_crop and processor.crop_size) or processor.size)
-    sides = {side for side in size.values() if side}
-    if len(sides) != 1:
-        raise ValueError(f"{folder}: its processor's size {size} is no square; choose another")
-    resample = int(processor.resample)
-    if resample not in _INTERPOLATIONS.values():
+    resample = getattr(processor, "resample", None)
+    if resample is None or int(resample) not in _INTERPOLATIONS.values():
         raise ValueError(
             f"{folder}: its processor resizes with Pillow's {resample}, which is not one of "
             f"{', '.join(_INTERPOLATIONS)}; choose another"
         )
-    if not processor.do_normalize:
-        return Preprocessing(sides.pop(), resample, (0.0,) * 3, (1.0,) * 3)
-    mean, std = processor.image_mean, processor.image_std
-    return Preprocessing(sides.pop(), resample, tuple(mean), tuple(std))
+    side = measure_side(partial(_values, processor), folder)
+    only_values = partial(_values, processor, do_resize=False, do_center_crop=False)
+    measured = measure_normalization(only_values, side, folder)
+    stated = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
+    return Preprocessing(side, int(resample), *_as_stated(measured, stated))
 
 
-def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
-    from timm.data import resolve_data_config
+def _as_stated(measured: tuple[Channels, Channels], stated: Any) -> tuple[Channels, Channels]:
+    """Return the stated mean and std, without the rounding of a measurement, if they agree."""
+    mean, std = (np.broadcast_to(values, 3).astype(float) for values in stated)
+    if not np.allclose((mean, std), measured, atol=1e-5, rtol=1e-5):
+        return measured
+    return tuple(mean.tolist()), tuple(std.tolist())
 
-    facts = resolve_data_config(pretrained_cfg=config, model=None)
-    _, height, width = facts["input_size"]
-    if height != width or facts["interpolation"] not in _INTERPOLATIONS:
+
+def _values(processor: Any, image: NDArray[np.uint8], **options: bool) -> NDArray[np.float64]:
+    """Return what a processor makes of an image (H, W, 3), without the batch dimension."""
+    from PIL import Image
+
+    made = processor(images=Image.fromarray(image), return_tensors="pt", **options)
+    if "pixel_values" not in made:
+        raise ValueError(f"it gives {', '.join(made)} and no pixel_values")
+    values: NDArray[np.float64] = made["pixel_values"][0].double().numpy()
+    return values
+
+
+def _timm_preprocessing(config: Any, folder: Path) -> Preprocessing:
+    file = folder / "config.json"
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: pretrained_cfg is {config!r}; it must be a JSON object")
+    names = {"mean": "image_mean", "std": "image_std"}
+    given = {names[name]: config[name] for name in names if name in config}
+    check_fields({name: _as_list(value) for name, value in given.items()}, file)
+    size, interpolation = config.get("input_size"), config.get("interpolation")
+    if not (isinstance(size, list | tuple) and len(size) == 3 and size[0] == 3):
+        raise ValueError(f"{file}: input_size is {size!r}; it must be [3, height, width]")
+    check_fields({"size": list(size[1:])}, file)
+    _, height, width = size
+    if height != width or interpolation not in _INTERPOLATIONS:
         raise ValueError(
-            f"timm's input {height} x {width}, {facts['interpolation']}, is not a square with one "
+            f"timm's input {height} x {width}, {interpolation}, is not a square with one "
             f"of {', '.join(_INTERPOLATIONS)}; choose another model"
         )
-    resample = _INTERPOLATIONS[facts["interpolation"]]
-    return Preprocessing(height, resample, tuple(facts["mean"]), tuple(facts["std"]))
+    transform = _timm_transform(config, file)
+    measured = measure_normalization(transform, height, folder)
+    stated = config.get("mean", measured[0]), config.get("std", measured[1])
+    return Preprocessing(height, _INTERPOLATIONS[interpolation], *_as_stated(measured, stated))
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _timm_transform(config: dict[str, Any], file: Path) -> ProcessImage:
+    """Return timm's transform at the end of its resizing and cropping."""
+    from PIL import Image
+    from timm.data import create_transform, resolve_data_config
+
+    try:
+        facts = resolve_data_config(pretrained_cfg=config, model=None)
+        steps = create_transform(**facts, is_training=False).transforms
+    except MemoryError:
+        raise
+    except Exception as error:  # timm raises any type for fields that it cannot use
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: pretrained_cfg cannot be used ({said})") from error
+    values = [step for step in steps if not _is_geometric(step)]
+
+    def process(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+        found: Any = Image.fromarray(image)
+        for step in values:
+            found = step(found)
+        made: NDArray[np.float64] = found.double().numpy()
+        return made
+
+    return process
+
+
+def _is_geometric(step: Any) -> bool:
+    return any(word in type(step).__name__ for word in ("Resize", "Crop", "Pad"))

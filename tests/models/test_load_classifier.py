@@ -191,7 +191,7 @@ def test_damaged_files_are_named(own: Path) -> None:
     with pytest.raises(ValueError, match="own holds no weights"):
         load_classifier(str(own))
     (own / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json cannot be used"):
+    with pytest.raises(ValueError, match=r"config\.json (cannot be used|is damaged)"):
         load_classifier(str(own), fresh=True)
     (own / "config.json").unlink()
     with pytest.raises(ValueError, match=r"own has no config\.json"):
