@@ -173,7 +173,7 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is missing{end}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}{end}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: not a JSON object{end}")
@@ -266,7 +266,7 @@ class RunFolder:
         with exclusive_lock(self.lock, busy):
             self._make(config, identity)
             for leftover in self.path.glob(".*"):
-                if leftover != self.lock:
+                if leftover != self.lock and not leftover.name.startswith(".nfs"):
                     remove(leftover)
             remove(self.failure)
             yield
@@ -353,8 +353,11 @@ class RunFolder:
             return []
         try:
             lines = self.history.read_text().split("\n")
-            return [upgrade_history_row(json.loads(line)) for line in lines[:-1]]
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            rows = [upgrade_history_row(json.loads(line)) for line in lines[:-1]]
+            if all(isinstance(row["step"], int) for row in rows):
+                return rows
+            raise ValueError("a line has no step")
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{self.history} is damaged: {error}; {self.remedy}") from error
 
     def rewind_history(self, step: int) -> list[dict[str, Any]]:
@@ -387,3 +390,5 @@ class RunFolder:
             return upgrade_record(record)
         except ValueError as error:
             raise ValueError(f"{self.record} {error}") from None
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
+            raise ValueError(f"{self.record} is damaged ({error}); {self.remedy}") from error

@@ -66,7 +66,7 @@ def run_scores(record: Mapping[str, Any]) -> Scores:
             by_class=class_table(record),
             unit=scored(record)[0][2]["intervals"]["unit"],
         )
-    except (KeyError, IndexError, TypeError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise ValueError(
             f"its record.json lacks {error}: another version of hf_wbc wrote it"
         ) from error

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.record_schema import check_training_record
 from hf_wbc.records import RunFolder, digest, upgrade_record
+from hf_wbc.taxonomy import NUM_CLASSES, UNLABELED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,6 +153,10 @@ def collect(roots: Sequence[Path]) -> Collection:
             run = _read(path)
         except ValueError as error:
             problems.append(Problem(path, str(error), place))
+        except OSError as error:
+            problems.append(Problem(path, f"cannot be read: {error.strerror}", place))
+        except RecursionError:
+            problems.append(Problem(path, "damaged: nested too deeply; make it again", place))
         else:
             found.setdefault(run.name, []).append((run, place))
     runs = []
@@ -187,17 +193,36 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             )
 
 
-def _run_folders(path: Path) -> Iterator[Path]:
-    """Yield folders with a record or the configuration of a run, without descending into them."""
-    with os.scandir(path) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+def _run_folders(path: Path, parents: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """Yield folders with a record or the configuration of a run, without descending into them.
+
+    A folder that cannot be listed is yielded too, so that reading it reports the problem. A link
+    to a folder that contains it is skipped.
+    """
+    try:
+        facts = path.stat()
+        with os.scandir(path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        yield path
+        return
+    here = (facts.st_dev, facts.st_ino)
+    if here in parents:
+        return
     names = {entry.name for entry in listed}
     if "record.json" in names or "history.jsonl" in names or _is_config(path / "config.json"):
         yield path
         return
     for entry in listed:
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from _run_folders(path / entry.name)
+        if not entry.name.startswith(".") and _is_folder(entry):
+            yield from _run_folders(path / entry.name, (*parents, here))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_config(path: Path) -> bool:
@@ -224,16 +249,18 @@ def _read(path: Path) -> Run:
         record = upgrade_record(record)
     except ValueError as error:
         raise ValueError(f"of another version: record.json {error}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"damaged: record.json ({error}); make it again") from error
     if record.get("kind") != "training":
         raise ValueError(f"of kind {record.get('kind')!r}: only training runs are compared")
-    if digest(config.get("identity", {})) != record.get("run"):
+    identity = config.get("identity")
+    if not isinstance(identity, dict) or digest(identity) != record.get("run"):
         raise ValueError("damaged: record.json is of another run than config.json; make it again")
-    run = Run(path, record)
     try:
-        sort_key(run), run.exposed_to, record["results"], record["history"], record["cost"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"damaged: record.json lacks {error}; make it again") from error
-    return run
+        check_training_record(record)
+    except ValueError as error:
+        raise ValueError(f"damaged: record.json: {error}; make it again") from error
+    return Run(path, record)
 
 
 def _why_unfinished(folder: RunFolder) -> str:
@@ -250,7 +277,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"damaged: {path.name} is missing; make it again") from None
-    except ValueError as error:
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"damaged: {path.name}: {error}; make it again") from error
     if not isinstance(values, dict):
         raise ValueError(f"damaged: {path.name} is not a JSON object; make it again")
@@ -281,6 +310,8 @@ def _is_parquet(path: Path) -> bool | None:
             return start == file.read() == PARQUET
     except FileNotFoundError:
         return None
+    except OSError:  # a folder of this name, or one that may not be read
+        return False
 
 
 def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
@@ -288,9 +319,43 @@ def _read_table(path: Path, columns: Sequence[str] | None) -> "pa.Table":
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns))
-    except (OSError, pa.ArrowInvalid) as error:
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        check_columns(table)
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"damaged: {path.name}: {error}; make the run again") from error
+    return table
+
+
+def check_columns(table: "pa.Table") -> None:
+    """Check types and ranges of the columns of predictions or features.
+
+    Raises:
+        ValueError: Names the column and what it must hold.
+    """
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    for name in table.column_names:
+        column = table[name]
+        kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+        if name in ("domain", "split", "image_id"):
+            is_right, what = types.is_string(kind) or types.is_large_string(kind), "texts"
+        elif name in ("label", "predicted"):
+            is_right, what = types.is_integer(kind), "class ids"
+        elif name.startswith("p_"):
+            is_right, what = types.is_floating(kind), "numbers"
+        elif name == "features":
+            is_right = types.is_fixed_size_list(kind) and types.is_floating(kind.value_type)
+            what = "lists of numbers, all of one length"
+        else:
+            continue
+        if not is_right or column.null_count:
+            raise ValueError(f"column {name} does not hold {what}")
+        if what == "class ids" and len(column):
+            found = pc.min_max(column).as_py()
+            lowest = UNLABELED if name == "label" else 0
+            if found["min"] < lowest or found["max"] >= NUM_CLASSES:
+                raise ValueError(f"column {name} holds {found['min']} to {found['max']}")
 
 
 def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
@@ -324,6 +389,6 @@ def _differing(one: Run, other: Run) -> list[str]:
     found = [part for part in parts if one.record.get(part) != other.record.get(part)]
     for name in ("predictions", "features"):
         files = [getattr(RunFolder(run.path), name) for run in (one, other)]
-        if len({file.read_bytes() if file.exists() else b"" for file in files}) > 1:
+        if len({file.read_bytes() if file.is_file() else b"" for file in files}) > 1:
             found.append(files[0].name)
     return found

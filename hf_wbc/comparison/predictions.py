@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hf_wbc.comparison.collect import Problem, Run
+from hf_wbc.comparison.collect import Problem, Run, check_columns
 from hf_wbc.comparison.result_table import EvalSetting
 from hf_wbc.comparison.statistics import Floats, Scoring, resampled_macro_f1
 from hf_wbc.records import RunFolder
+from hf_wbc.taxonomy import UNLABELED
 
 Columns = dict[str, NDArray[Any]]
 _COLUMNS = ("domain", "split", "label", "predicted")
@@ -72,12 +73,13 @@ def bootstrap_setting(
     cut = {run.name: _cut(tables[run.name], sheet) for run in runs if run.name in tables}
     if not cut:
         return BootstrapScores({}, "image"), []
-    first = next(iter(cut.values()))
-    labels = first["label"]
-    groups = _groups(first)
-    alike = [
-        run for run in runs if run.name in cut and np.array_equal(labels, cut[run.name]["label"])
-    ]
+    alike = _most_alike([run for run in runs if run.name in cut], cut)
+    if not alike:
+        return BootstrapScores({}, "image"), [
+            _contradiction(run, sheet) for run in runs if run.name in cut
+        ]
+    first = cut[alike[0].name]
+    labels, groups = first["label"], _groups(first)
     predictions = [cut[run.name]["predicted"] for run in alike]
     scoring = Scoring(labels, sheet.merge, sheet.classes, groups)
     observed, scores = resampled_macro_f1(scoring, predictions, num_resamples, seed)
@@ -88,12 +90,26 @@ def bootstrap_setting(
             found[run.name] = scores[:, place]
     for run in runs:
         if run.name in cut and run.name not in found:
-            what = (
-                f"predictions.parquet does not give the macro-F1 on {sheet.domain} that "
-                "record.json holds; it is not in the tests"
-            )
-            problems.append(Problem(run.path, what, run.name))
+            problems.append(_contradiction(run, sheet))
     return BootstrapScores(found, "image" if groups is None else "group"), problems
+
+
+def _most_alike(runs: Sequence[Run], cut: dict[str, Columns]) -> list[Run]:
+    """Return the runs with the labels that most runs have, without those that have no labels."""
+    found: dict[bytes, list[Run]] = {}
+    for run in runs:
+        labels = cut[run.name]["label"].astype(np.int64)
+        if (labels != UNLABELED).any():
+            found.setdefault(labels.tobytes(), []).append(run)
+    return max(found.values(), key=len, default=[])
+
+
+def _contradiction(run: Run, sheet: EvalSetting) -> Problem:
+    what = (
+        f"predictions.parquet does not give the macro-F1 on {sheet.domain} that record.json holds; "
+        "it is not in the tests"
+    )
+    return Problem(run.path, what, run.name)
 
 
 def _read(run: Run) -> pa.Table | str | None:
@@ -109,12 +125,14 @@ def _read(run: Run) -> pa.Table | str | None:
             if missing := [name for name in _COLUMNS if name not in known]:
                 return f"it has no column {', '.join(missing)}"
             columns = [name for name in (*_COLUMNS, _GROUP) if name in known]
-            return file.read(columns=columns, use_threads=False)
+            table = file.read(columns=columns, use_threads=False)
+            check_columns(table)
+            return table
     except FileNotFoundError:
         return None
     except KeyError as error:
         return f"it has no column {error}"
-    except (pa.ArrowInvalid, OSError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         return str(error).splitlines()[0]
 
 

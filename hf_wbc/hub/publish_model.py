@@ -25,6 +25,7 @@ from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.load import require_labels
 from hf_wbc.models.processor import PROCESSOR_FILES
 from hf_wbc.preparation.source import ArchiveSpec
+from hf_wbc.record_schema import check_training_record
 from hf_wbc.records import RunFolder, read_json
 
 __all__ = [
@@ -82,6 +83,10 @@ def model_publication(
         raise ValueError(
             f"{path} is of kind {record.get('kind')!r}; give the folder of a training run"
         )
+    try:
+        check_training_record(record)
+    except ValueError as error:
+        raise ValueError(f"{run.record} is damaged: {error}; {run.remedy}") from error
     weights = _files(run)
     exposure = _exposure(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
@@ -197,7 +202,7 @@ def published_config(ref: str) -> TrainConfig:
         raise ValueError(f"{ref} is of kind {record.get('kind')!r}, not a training run; {_REMEDY}")
     try:
         return TrainConfig.from_record(record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{ref} was trained with another hf_wbc ({error}); its record names the version: "
             f"{record.get('packages', {}).get('hf_wbc', 'unknown')}"

@@ -4,7 +4,6 @@ Data and weights are read once for all runs that share them. Times are estimated
 with similar settings.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,8 @@ from hf_wbc.engine.domains import load_domains
 from hf_wbc.engine.features import features_path
 from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.models import PretrainedModel, load_classifier
-from hf_wbc.records import RunFolder, digest, read_json, upgrade_record
+from hf_wbc.record_schema import check_training_record
+from hf_wbc.records import RunFolder, digest, read_json
 from hf_wbc.text import duration
 
 State = Literal["finished", "unfinished", "new", "failed", "refused"]
@@ -211,10 +211,11 @@ def read_records(root: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(root.glob("*/record.json")):
         try:
-            record = upgrade_record(json.loads(path.read_text()))
-            if record["kind"] == "training" and {"config", "cost", "machine"} <= record.keys():
+            record = RunFolder(path.parent).read_record()
+            if record.get("kind") == "training":
+                check_training_record(record)
                 found.append(record)
-        except (ValueError, KeyError, TypeError, AttributeError):  # reported by `hf-wbc compare`
+        except (OSError, ValueError):  # reported by `hf-wbc compare`
             continue
     return found
 

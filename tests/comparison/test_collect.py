@@ -50,7 +50,9 @@ def test_the_same_run_in_two_folders_is_one(tmp_path: Path, make_run: MakeRun) -
 def test_a_run_that_took_longer_elsewhere_is_the_same(tmp_path: Path, make_run: MakeRun) -> None:
     path = make_run(tmp_path / "a")
     copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
-    edit_record(copy, cost={"elapsed_s": 99.0}, machine={"device": "GPU"})
+    record = json.loads(RunFolder(copy).record.read_text())
+    cost, machine = record["cost"] | {"elapsed_s": 99.0}, record["machine"] | {"device": "GPU"}
+    edit_record(copy, cost=cost, machine=machine)
     found = collect([tmp_path])
     assert len(found.runs) == 1 and not found.problems
 
@@ -60,7 +62,8 @@ def test_copies_of_other_content_are_named_and_the_same_one_counts(
 ) -> None:
     path = make_run(tmp_path / "a")
     copy = Path(shutil.copytree(path, tmp_path / "b" / path.name))
-    edit_record(copy, history=[])
+    record = json.loads(RunFolder(copy).record.read_text())
+    edit_record(copy, history=record["history"][1:])
     kept = set()
     for roots in ([tmp_path / "a", tmp_path / "b"], [tmp_path / "b", tmp_path / "a"]):
         found = collect(roots)
@@ -90,7 +93,8 @@ def test_of_two_copies_the_whole_one_counts(
     """The order does not matter: the intact copy replaces the damaged one."""
     path = make_run(tmp_path / "a")
     copies = [path, Path(shutil.copytree(path, tmp_path / "b" / path.name))]
-    edit_record(copies[1], cost={"elapsed_s": 99.0})
+    cost = json.loads(RunFolder(path).record.read_text())["cost"]
+    edit_record(copies[1], cost=cost | {"elapsed_s": 99.0})
     cut(RunFolder(copies[damaged]).predictions)
     found = collect([tmp_path])
     assert [run.path for run in found.runs] == [copies[1 - damaged]]
@@ -110,7 +114,10 @@ def test_of_two_copies_the_whole_one_counts(
         (lambda run: edit_record(run.path, version=RECORD_VERSION + 1), "of another version"),
         (lambda run: edit_record(run.path, kind="evaluation"), "of kind 'evaluation'"),
         (lambda run: edit_record(run.path, run="0" * 12), "of another run"),
-        (lambda run: edit_record(run.path, selection={}), "damaged: record.json lacks 'rule'"),
+        (
+            lambda run: edit_record(run.path, selection={}),
+            "damaged: record.json: selection.rule is missing",
+        ),
         (lambda run: run.record.unlink(), "unfinished"),
     ],
 )

@@ -1,0 +1,163 @@
+"""A run folder is data: whatever it holds, the others are compared and the damage is named."""
+
+import copy
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_wbc.comparison.collect import collect
+from hf_wbc.comparison.compare import compare
+from hf_wbc.comparison.export import write_comparison
+from hf_wbc.record_schema import check_training_record
+from hf_wbc.records import RunFolder
+
+MakeRun = Callable[..., Path]
+VALUES = (None, "x", [1], -1, {}, [], True, 1e400, float("nan"), [[[1]]], {"x": {"x": 1}}, 10**30)
+DEEP = "[" * 100_000
+
+
+@pytest.fixture
+def root(tmp_path: Path, make_run: MakeRun) -> Path:
+    """Two methods, of which one run will be damaged."""
+    for method in ("source_only", "coral"):
+        make_run(tmp_path / "runs", method)
+    return tmp_path / "runs"
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a record, with one element of each list."""
+    yield place
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from places(each, (*place, key))
+    elif isinstance(value, list) and value:
+        yield from places(value[0], (*place, 0))
+
+
+def changed(record: dict[str, Any], place: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    record = copy.deepcopy(record)
+    parent: Any = record
+    for key in place[:-1]:
+        parent = parent[key]
+    parent[place[-1]] = value
+    return record
+
+
+def compared(root: Path, out: Path) -> list[str]:
+    """Compare everything; return what is wrong."""
+    found = collect([root])
+    assert found.runs
+    comparison = compare(found, num_resamples=20)
+    write_comparison(out, comparison)
+    return [problem.what for problem in comparison.problems]
+
+
+def test_the_records_that_training_writes_have_the_shape(root: Path) -> None:
+    for path in root.iterdir():
+        check_training_record(RunFolder(path).read_record())
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_part_of_another_kind_is_named_and_the_others_are_compared(
+    root: Path, tmp_path: Path, value: Any
+) -> None:
+    victim = RunFolder(sorted(root.iterdir())[0])
+    record = json.loads(victim.record.read_text())
+    for name in sorted(set(record) - {"version", "kind", "run"}):
+        if type(record[name]) is type(value) or name == "across_processes":
+            continue
+        victim.record.write_text(json.dumps({**record, name: value}))
+        problems = collect([root]).problems
+        if value is None and name == "label_shift":
+            continue
+        assert len(problems) == 1 and name in problems[0].what, (name, problems)
+    assert len(compared(root, tmp_path / "out")) == 1
+
+
+def test_no_value_anywhere_ends_a_comparison(root: Path, tmp_path: Path) -> None:
+    """Every place of a record takes some value of another kind; drawn from a seed."""
+    victim = RunFolder(sorted(root.iterdir())[0])
+    record = json.loads(victim.record.read_text())
+    rng = random.Random(0)
+    num_compared = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for place in [place for place in places(record) if place]:
+            for value in rng.sample(VALUES, 2):
+                victim.record.write_text(json.dumps(changed(record, place, value)))
+                found = collect([root])
+                assert found.runs, (place, value)
+                if len(found.runs) == 2 and num_compared < 25:
+                    num_compared += 1
+                    compared(root, tmp_path / "out")
+    assert num_compared == 25
+
+
+@pytest.mark.parametrize("name", ["record.json", "config.json"])
+@pytest.mark.parametrize("text", [DEEP, "{" * 1000, "\x00", "", "null", '{"a": 1', "1" * 10_000])
+def test_a_file_that_is_no_record_is_named(
+    root: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    victim = sorted(root.iterdir())[0]
+    (victim / name).write_text(text)
+    (problem,) = compared(root, tmp_path / "out")
+    assert "damaged" in problem and name in problem
+
+
+def test_folders_that_link_to_themselves_are_skipped(root: Path, tmp_path: Path) -> None:
+    (root / "again").symlink_to(".")
+    (root / "loop").symlink_to("loop")
+    (root / "deeper").mkdir()
+    (root / "deeper" / "up").symlink_to("..")
+    assert len(collect([root]).runs) == 2 and compared(root, tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", ["record.json", "predictions.parquet", "features.parquet"])
+def test_a_folder_in_the_place_of_a_file_is_named(root: Path, tmp_path: Path, name: str) -> None:
+    victim = sorted(root.iterdir())[0]
+    (victim / name).unlink()
+    (victim / name).mkdir()
+    assert any(name in problem for problem in compared(root, tmp_path / "out"))
+
+
+def _column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+
+
+DAMAGES: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "texts for labels": lambda table: _column(table, "label", ["x"] * len(table)),
+    "a class that does not exist": lambda table: _column(table, "predicted", [99] * len(table)),
+    "a negative class": lambda table: _column(table, "label", [-7] * len(table)),
+    "null labels": lambda table: _column(table, "label", pa.nulls(len(table), pa.int64())),
+    "numbers for domains": lambda table: _column(table, "domain", np.arange(len(table))),
+    "no column": lambda table: table.drop_columns(["predicted"]),
+    "no rows": lambda table: table[:0],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_predictions_of_another_shape_are_named(root: Path, tmp_path: Path, damage: str) -> None:
+    path = RunFolder(sorted(root.iterdir())[0]).predictions
+    pq.write_table(DAMAGES[damage](pq.read_table(path)), path)
+    (problem,) = compared(root, tmp_path / "out")
+    assert "predictions.parquet" in problem and "not in the tests" in problem
+
+
+def test_the_report_is_made_without_damaged_parts(root: Path, tmp_path: Path) -> None:
+    from hf_wbc.comparison.report import render
+
+    path = RunFolder(sorted(root.iterdir())[0])
+    pq.write_table(_column(pq.read_table(path.predictions), "label", ["x"] * 180), path.predictions)
+    shutil.copy(path.predictions, path.features)
+    found = collect([root])
+    page = render(found, tmp_path / "report.html", compare(found, num_resamples=20))
+    assert "column label does not hold class ids" in page.read_text()
