@@ -91,9 +91,8 @@ def exclusive_lock(
         BusyError: If another process holds the lock and `on_wait` is None.
         OSError: If the file cannot be created or opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _PATIENCE_S
-    while (lock := try_lock(path)) is None:
+    while (lock := _try_lock_in_new_folder(path)) is None:
         if time.monotonic() > deadline:
             if on_wait is None:
                 raise BusyError(busy)
@@ -104,6 +103,14 @@ def exclusive_lock(
         yield
     finally:
         lock.release()
+
+
+def _try_lock_in_new_folder(path: Path) -> FileLock | None:
+    """Try to lock a file whose folder may not exist, or be deleted by its previous holder."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return try_lock(path)
 
 
 @contextmanager

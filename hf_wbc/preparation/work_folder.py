@@ -56,16 +56,26 @@ class WorkFolder:
             (folder / part).mkdir(parents=True, exist_ok=True)
         return folder
 
+    @property
+    def lock(self) -> Path:
+        """The file that a process locks while it works here."""
+        return self.root / "lock"
+
     def remove(self) -> None:
-        """Delete what a finished build no longer needs."""
-        remove(self.root)
+        """Delete everything but the lock file, which its holder deletes.
+
+        On NFS, a deleted file that is still open keeps its folder from being deleted.
+        """
+        for path in self.root.iterdir():
+            if path != self.lock and not path.name.startswith(".nfs"):
+                remove(path)
 
     def finish(self, folder: Path) -> None:
         """Rename the finished build to `out`."""
         if self.out.is_dir():
             self.out.rmdir()  # it is empty, or `is_finished` would have refused it
         (folder / "out").rename(self.out)
-        remove(self.root)
+        self.remove()
 
 
 @contextmanager
@@ -86,22 +96,24 @@ def lock_work_folder(out: Path) -> Iterator[WorkFolder]:
     busy = f"another process is building {out}; wait until it finishes, or choose another --out"
     lock = ExitStack()
     try:
-        lock.enter_context(exclusive_lock(work.root / "lock", busy))
+        lock.enter_context(exclusive_lock(work.lock, busy))
     except OSError as error:
         raise ValueError(
             f"{work.root} cannot be written: {error.strerror}; choose another --out"
         ) from error
+    is_mistake = False
     try:
         yield work
     except ValueError:
+        is_mistake = True
         if new:
-            remove(work.root)
-        for folder in new[1:]:
-            with suppress(OSError):  # another process has put something there
-                folder.rmdir()
+            work.remove()
         raise
     finally:
         lock.close()
+        for folder in [work.root, *(new[1:] if is_mistake else ())]:
+            with suppress(OSError):  # it is unfinished, or another process has put something there
+                folder.rmdir()
 
 
 @contextmanager

@@ -228,3 +228,12 @@ def test_an_image_that_is_not_what_its_row_says_is_named(make_domain, tmp_path, 
     assert main(["audit", str(folder), "--out", str(report), "--num-proc", "1"]) == 1
     assert "toy_a_test_basophil_0.png does not have the pixels that" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
+
+
+def test_a_second_audit_into_the_same_folder_is_refused(make_domain, tmp_path, capsys):
+    from hf_wbc.file_lock import lock_output
+
+    folder, out = make_domain(tmp_path / "toy", num_per_class=1), tmp_path / "report"
+    with lock_output(out):
+        assert main(["audit", str(folder), "--out", str(out)]) == 1
+    assert f"another command is writing {out}" in capsys.readouterr().err

@@ -84,3 +84,14 @@ def test_refusals_name_the_remedy(
         assert main(["compare", *arguments, *out]) == 1
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_comparison_into_the_same_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hf_wbc.file_lock import lock_output
+
+    out = tmp_path / "comparison"
+    with lock_output(out):
+        assert main(["compare", str(tmp_path), "--out", str(out)]) == 1
+    assert f"another command is writing {out}" in capsys.readouterr().err

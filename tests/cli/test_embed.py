@@ -101,3 +101,36 @@ def test_nothing_to_embed_is_an_error(
 ) -> None:
     assert embed(tiny_model, tmp_path) == 1
     assert "no data; name prepared folders or Hub datasets" in capsys.readouterr().err
+
+
+def test_features_that_another_command_computes_are_waited_for(
+    laboratories: tuple[str, str],
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import shutil
+    import threading
+    import time
+
+    from hf_wbc.engine import features
+    from hf_wbc.file_lock import try_lock
+
+    done, cache = tmp_path / "done", tmp_path / "cache"
+    assert embed(tiny_model, done, laboratories[0]) == 0
+    cache.mkdir()
+    locks = {path: try_lock(cache / f".{path.name}.lock") for path in done.iterdir()}
+
+    def finish() -> None:
+        for path, lock in locks.items():
+            time.sleep(0.3)
+            shutil.copy(path, cache)
+            assert lock is not None
+            lock.release()
+
+    other = threading.Thread(target=finish)
+    monkeypatch.setattr(features, "predict", lambda *_, **__: pytest.fail("computed"))
+    other.start()
+    assert embed(tiny_model, cache, laboratories[0]) == 0
+    other.join()
+    assert {path.name for path in cache.iterdir()} == {path.name for path in done.iterdir()}

@@ -261,7 +261,7 @@ def test_links_are_followed_and_junk_is_counted(
     assert predict(model, folder, out, "--um-per-px", str(UM_PER_PX)) == 0
     told = capsys.readouterr().out
     assert "2 images" in told and "followed links: day 2 -> day 1" in told
-    assert "skipped 1 file of other programs: 1 in @eaDir" in told
+    assert "skipped 2 files of other programs: 2 in @eaDir" in told
     (folder / "day 3").symlink_to(tmp_path / "elsewhere")
     assert predict(model, folder, out, "--um-per-px", str(UM_PER_PX)) == 1
     assert "--follow-links" in capsys.readouterr().err
