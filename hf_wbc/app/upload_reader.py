@@ -113,10 +113,7 @@ def _zip_members(path: Path, name: str, limits: Limits) -> tuple[str, ...] | Rej
         return RejectedFile(name, _zip_error(error, path))
     if (reason := _unfit(archive, limits)) is not None:
         return RejectedFile(name, reason)
-    is_hidden = {
-        each: any(part.startswith(".") for part in each.split("/")) for each in archive.names
-    }
-    return tuple(each for each in archive.names if not is_hidden[each])
+    return archive.names
 
 
 def _unfit(archive: Archive, limits: Limits) -> str | None:
