@@ -73,20 +73,7 @@ def model_publication(
             its folder contains files that no run writes, such as pickled weights.
     """
     run = RunFolder(path.parent if path.name == "model" and not _is_run(path) else path)
-    if not run.finished:
-        raise ValueError(
-            f"{path} is not a finished run: it has no {RECORD}; give the folder of a run that "
-            "`hf-wbc train` has finished, such as runs/RUN"
-        )
-    record = run.read_record()
-    if record.get("kind") != "training":
-        raise ValueError(
-            f"{path} is of kind {record.get('kind')!r}; give the folder of a training run"
-        )
-    try:
-        check_training_record(record)
-    except ValueError as error:
-        raise ValueError(f"{run.record} is damaged: {error}; {run.remedy}") from error
+    record = _training_record(run, path)
     weights = _files(run)
     exposure = _exposure(run)
     names = [domain["name"] for role in ROLES for domain in record[role]]
@@ -110,6 +97,25 @@ def model_publication(
         f"{', '.join(names)}",
         tag=tag,
     )
+
+
+def _training_record(run: RunFolder, path: Path) -> dict[str, Any]:
+    """The record of the run in `path`; ValueError unless it is a finished, undamaged training."""
+    if not run.finished:
+        raise ValueError(
+            f"{path} is not a finished run: it has no {RECORD}; give the folder of a run that "
+            "`hf-wbc train` has finished, such as runs/RUN"
+        )
+    record = run.read_record()
+    if record.get("kind") != "training":
+        raise ValueError(
+            f"{path} is of kind {record.get('kind')!r}; give the folder of a training run"
+        )
+    try:
+        check_training_record(record)
+    except ValueError as error:
+        raise ValueError(f"{run.record} is damaged: {error}; {run.remedy}") from error
+    return record
 
 
 def may_show_thumbnails(domains: Iterable[str], sources: Mapping[str, ArchiveSpec]) -> bool:

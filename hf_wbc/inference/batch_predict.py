@@ -113,9 +113,7 @@ def predict_images(
             bad images, which it names, unless `skip_bad`.
     """
     options = options or PredictOptions()
-    images = find_image_folder(
-        ref, options.um_per_px, options.cell_fills_frame, options.follow_links
-    )
+    images = find_image_folder(ref, options)
     pretrained, num_proc = load_trained(model), _decoders(options.num_proc, accelerator)
     pretrained.classifier.to(accelerator.device).eval()
     source = (

@@ -75,8 +75,7 @@ def evaluate_model(
         "images": images,
         **options,
     }
-    identity = with_arithmetic(identity)
-    folder = RunFolder.find(root, identity)
+    folder = RunFolder.find(root, identity := with_arithmetic(identity))
     if folder.finished:
         return folder
     accelerator = make_accelerator()

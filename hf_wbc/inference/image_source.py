@@ -28,6 +28,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import crop_geometry
+from hf_wbc.inference.options import PredictOptions
 from hf_wbc.models import PretrainedModel
 
 __all__ = ["ImageSource", "dataset_source", "find_image_folder", "folder_source"]
@@ -57,15 +58,14 @@ class ImageSource:
     """What a summary should say about junk and links in a folder, a line each."""
 
 
-def find_image_folder(
-    ref: str, um_per_px: float | None, cell_fills_frame: bool, follow_links: bool = False
-) -> ImageFolder | None:
+def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
     """List the images of a folder; None if `ref` is a dataset.
 
     Raises:
         ValueError: For a folder without a scale, with two contradicting options, or a scale for a
             dataset, which has its own.
     """
+    um_per_px, cell_fills_frame = options.um_per_px, options.cell_fills_frame
     if um_per_px is not None and cell_fills_frame:
         raise ValueError(
             f"both um_per_px {um_per_px} and cell_fills_frame are given; choose one of them"
@@ -81,7 +81,7 @@ def find_image_folder(
             "scale of a known laboratory, or --cell-fills-frame if each image is cropped around "
             "one cell"
         )
-    return list_images(path, um_per_px, follow_links=follow_links)
+    return list_images(path, um_per_px, follow_links=options.follow_links)
 
 
 def folder_source(
