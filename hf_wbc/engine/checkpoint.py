@@ -76,6 +76,10 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if value.shape == parameter.shape:  # fused steps need the strides of the parameter
+                values[key] = torch.empty_like(parameter).copy_(value)
 
 
 def save_checkpoint(

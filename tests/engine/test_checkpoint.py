@@ -14,6 +14,7 @@ from hf_wbc.engine.checkpoint import (
     save_checkpoint,
 )
 
+PLAIN = torch.contiguous_format
 STATE = {"method": {"w": torch.ones(2)}, "optimizer": {}}
 
 
@@ -36,6 +37,23 @@ def test_a_restored_optimizer_takes_the_same_next_step() -> None:
         parameter.grad = torch.ones(3)
         optimizer.step()
     assert torch.equal(weight, other)
+
+
+def test_a_restored_optimizer_follows_the_memory_format_of_its_weights() -> None:
+    """Checkpoints hold contiguous tensors; fused steps pair the elements as they lie in memory."""
+    start = torch.arange(48.0).reshape(2, 3, 2, 4).to(memory_format=torch.channels_last)
+    weights = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+    optimizers = [torch.optim.AdamW([weight], lr=0.1, fused=True) for weight in weights]
+    weights[0].grad = start.sin()
+    optimizers[0].step()
+    weights[1].data.copy_(weights[0].data)
+    tensors = optimizer_tensors(optimizers[0])
+    saved = {name: tensor.clone(memory_format=PLAIN) for name, tensor in tensors.items()}
+    restore_optimizer(optimizers[1], saved)
+    for weight, optimizer in zip(weights, optimizers, strict=True):
+        weight.grad = start.cos()
+        optimizer.step()
+    assert torch.equal(*weights)
 
 
 def test_the_newest_checkpoint_replaces_the_older_and_keeps_the_best(tmp_path: Path) -> None:
