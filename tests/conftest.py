@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+from support.once import once
 
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, UNLABELED
@@ -63,19 +64,25 @@ def laboratories(
     make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, str]:
     """Return a source and a target with different colors."""
-    root = tmp_path_factory.mktemp("laboratories")
-    home = make_domain(root / "home", name="home", seed=1)
-    away = make_domain(root / "away", name="away", seed=2, background=(180, 200, 240))
-    return str(home), str(away)
+
+    def make(root: Path) -> None:
+        make_domain(root / "home", name="home", seed=1)
+        make_domain(root / "away", name="away", seed=2, background=(180, 200, 240))
+
+    root = once(tmp_path_factory, "laboratories", make)
+    return str(root / "home"), str(root / "away")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the folder of a random one-layer ViT for 28 px images, with foreign labels."""
+    return str(once(tmp_path_factory, "models", _save_tiny_vit) / "tiny_vit")
+
+
+def _save_tiny_vit(folder: Path) -> None:
     import torch
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-    folder = tmp_path_factory.mktemp("models") / "tiny_vit"
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=16,
@@ -86,9 +93,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch_size=14,
         num_labels=3,
     )
-    ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder)
-    return str(folder)
+    ViTForImageClassification(config).save_pretrained(folder / "tiny_vit")
+    ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder / "tiny_vit")
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +102,11 @@ def toy_archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the smallest toy archives by source, drawn once."""
     from hf_wbc.toy.archives import draw_archives
 
-    return draw_archives(tmp_path_factory.mktemp("toy"), seed=0, size="tiny", num_proc=1)
+    def make(folder: Path) -> None:
+        draw_archives(folder, seed=0, size="tiny", num_proc=1)
+
+    folder = once(tmp_path_factory, "toy", make)
+    return draw_archives(folder, seed=0, size="tiny")  # finds what was drawn
 
 
 def write_domain(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.method_gradients import all_gradients
+from support.method_gradients import all_gradients, process_group
 from torch import Tensor
 
 from hf_wbc.adaptation import load_method, method_names
@@ -18,30 +17,26 @@ TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = (sys.executable, "-m", "support.method_gradients")
 
 
-def by_processes(world: int, folder: Path) -> dict[str, Tensor]:
-    """Run `world` processes; started without torchrun to save one process."""
-    out, rendezvous = folder / "out", folder / "rendezvous"
-    started = [
-        subprocess.Popen(
-            [*SCRIPT, str(out), str(rendezvous), str(rank), str(world)],
-            cwd=TESTS,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
+def by_two_processes(folder: Path) -> dict[str, Tensor]:
+    """Compute the gradients in this process and another one, with half of each batch each."""
+    rendezvous = folder / "rendezvous"
+    other = subprocess.Popen(
+        [*SCRIPT, str(rendezvous), "1", "2"],
+        cwd=TESTS, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
-        said = [process.communicate(timeout=300)[1] for process in started]
+        with process_group(rendezvous, 0, 2):
+            found = all_gradients(0, 2)
+        said = other.communicate(timeout=300)[1]
     finally:
-        for process in started:
-            process.kill()
-    assert not any(process.returncode for process in started), "\n".join(said)[-3000:]
-    return load_file(out)
+        other.kill()
+    assert other.returncode == 0, said[-3000:]
+    return found
 
 
 @pytest.fixture(scope="module")
 def by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], ...]:
-    return all_gradients(), by_processes(2, tmp_path_factory.mktemp("gradients"))
+    return all_gradients(), by_two_processes(tmp_path_factory.mktemp("gradients"))
 
 
 @pytest.mark.parametrize(

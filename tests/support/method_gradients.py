@@ -1,14 +1,16 @@
 """Gradients of every method, whole or as one process's share; run by `test_losses_gather.py`.
 
-Usage: python -m support.method_gradients OUT RENDEZVOUS RANK WORLD
+Usage: python -m support.method_gradients RENDEZVOUS RANK WORLD
 """
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from support.small_methods import Convolutional, Small, default_info, draw_batch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -76,12 +78,21 @@ def share(view: DomainView, rank: int, world: int) -> DomainView:
     return replace(view, **{key: value.chunk(world)[rank] for key, value in held.items()})
 
 
+@contextmanager
+def process_group(rendezvous: Path | str, rank: int, world: int) -> Iterator[None]:
+    """Join the processes that meet at a file."""
+    start = f"file://{rendezvous}"
+    patience = timedelta(seconds=300)
+    dist.init_process_group("gloo", start, patience, rank=rank, world_size=world)
+    try:
+        yield
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
 if __name__ == "__main__":
-    out, rendezvous, rank, world = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-    gathered = all_gradients(rank, world)
-    if rank == 0:
-        save_file(gathered, out)
-    dist.barrier()
-    dist.destroy_process_group()
+    rank, world = int(sys.argv[2]), int(sys.argv[3])
+    with process_group(sys.argv[1], rank, world):
+        all_gradients(rank, world)
