@@ -68,7 +68,8 @@ EXAMPLES = (
 )
 
 
-CELLS = "spaces/wbc/cells"
+CELLS = ("spaces/wbc/cells", "cells")
+"""Where the cells lie: in a checkout or wheel, and in a published Space."""
 ATTRIBUTION = "Acevedo et al. 2020, doi 10.1016/j.dib.2020.105474, CC BY 4.0"
 """Shown wherever the real cells are shown."""
 
@@ -76,7 +77,7 @@ ATTRIBUTION = "Acevedo et al. 2020, doi 10.1016/j.dib.2020.105474, CC BY 4.0"
 @cache
 def real_examples() -> tuple[RealExample, ...]:
     """Return the real cells that ship with the page."""
-    folder = shipped(CELLS)
+    folder = shipped(*CELLS)
     with (folder / "cells.csv").open(newline="") as table:
         return tuple(
             RealExample(class_id(row["class"]), float(row["um_per_px"]), folder / row["file"])

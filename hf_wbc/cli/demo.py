@@ -22,7 +22,7 @@ def demo(
 
     Args:
         model: A run's model folder, or a Hub model `org/name[@revision]`. If omitted, the newest
-            finished run, or else a toy model trained on drawings only.
+            finished run, or else the model that ships with hf_wbc, trained on Acevedo_20.
         compare: Other models; the page ranks how well each fits the uploaded cells.
         runs: Folder to search for finished runs.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.

@@ -1,7 +1,8 @@
 """`hf-wbc quickstart`: the complete workflow on drawn cells, in a few minutes and offline.
 
 It draws toy archives of three laboratories, prepares and audits them, trains a small network on one
-laboratory, and evaluates it there and in the other two.
+laboratory, and evaluates it there and in the other two. At the end, the model that ships with
+hf_wbc names real cells.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
 
     Example: hf-wbc quickstart --out build/quickstart
 
-    The cells are drawings. The same command resumes an interrupted run.
+    The cells are drawings; at the end, the shipped model names real ones. The same command resumes
+    an interrupted run.
 
     Args:
         out: Folder for archives, datasets, audit, run and pictures.
@@ -57,6 +59,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         batch_size=BATCH_SIZE,
         learning_rate=PEAK_LR,
         eval_steps=STEPS // 2,
+        augmentation="light",
         seed=seed,
     )
     with TrainingDisplay(config) as display:
@@ -69,11 +72,35 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     pictures.mkdir(exist_ok=True)
     _draw_cells(list(folders.values()), pictures / "cells.png")
     _draw_confusions(results, pictures)
-    print(f"{pictures}\n\n{_closing(results, out, finished.path / 'model')}")
+    print(pictures)
+
+    _announce(6, "name real cells with the model that ships with hf_wbc")
+    name_real_cells()
+    print(f"\n{_closing(results, out, finished.path / 'model')}")
 
 
 def _announce(number: int, what: str) -> None:
-    print(f"\n{number}/5 {what}", flush=True)
+    print(f"\n{number}/6 {what}", flush=True)
+
+
+def name_real_cells() -> None:
+    """Print what the shipped model says of the example cells, and what experts said."""
+    from hf_wbc.app.examples import ATTRIBUTION, real_examples
+    from hf_wbc.app.startup import SHIPPED
+    from hf_wbc.inference.predictor import Predictor
+    from hf_wbc.shipped import shipped
+    from hf_wbc.taxonomy import NAMES
+
+    cells = real_examples()
+    predictor = Predictor.load(str(shipped(SHIPPED)))
+    found = predictor.predict([each.picture().pixels for each in cells], cells[0].um_per_px)
+    print(f"{'image':13}{'label':22}{'prediction':22}probability")
+    for cell, predicted in zip(cells, found, strict=True):
+        print(
+            f"{cell.path.name:13}{NAMES[cell.label]:22}{NAMES[predicted.label]:22}"
+            f"{predicted.probabilities[predicted.label]:.2f}"
+        )
+    print(f"Cells of the test split of Acevedo_20: {ATTRIBUTION}")
 
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:

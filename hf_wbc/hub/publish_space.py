@@ -42,6 +42,8 @@ _HIDDEN = ("__pycache__",)
 _IMPORTS = re.compile(r"^\s*(?:from|import)\s+(?:hf_wbc|dataset_scripts)\b", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 Files = dict[str, Path | bytes]
+EXAMPLE_CELLS = "cells/"
+"""Real cells of the shipped Space, whose license allows redistribution."""
 
 
 def space_publication(
@@ -74,7 +76,11 @@ def space_publication(
     if model is not None:
         files[CARD] = with_model((folder / CARD).read_text(encoding="utf-8"), model).encode()
     is_ours = folder == _shipped_folder(folder.name)
-    pictures = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [
+        name
+        for name in files
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(EXAMPLE_CELLS)
+    ]
     return Publication(
         kind="space",
         files=files,

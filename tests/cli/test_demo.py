@@ -29,9 +29,11 @@ def finished(root: Path, name: str, when: int) -> Path:
     return model
 
 
-def test_the_model_is_the_one_asked_for_or_the_newest_runs_or_the_toy(tmp_path: Path) -> None:
+def test_the_model_is_the_one_asked_for_or_of_the_newest_run_or_shipped(
+    tmp_path: Path,
+) -> None:
     assert find_model("org/name@v1", tmp_path) == "org/name@v1"
-    assert find_model(None, tmp_path / "nowhere") == str(shipped("spaces/wbc/toy_model"))
+    assert find_model(None, tmp_path / "nowhere") == str(shipped("spaces/wbc/model"))
     finished(tmp_path, "old", 1000)
     newest = finished(tmp_path, "new", 2000)
     (tmp_path / "unfinished" / "model").mkdir(parents=True)

@@ -65,6 +65,14 @@ def test_the_toy_model_is_small_and_names_no_place() -> None:
         assert not re.search(r'"(/|[A-Z]:\\)', path.read_text())
 
 
+def test_the_shipped_model_is_small_and_names_no_place() -> None:
+    sizes = {path.name: path.stat().st_size for path in (SPACE / "model").iterdir()}
+    assert sizes.pop("model.safetensors") < 10_000_000
+    assert max(sizes.values()) < 1_000_000
+    for path in (SPACE / "model").glob("*.json"):
+        assert not re.search(r'"(/|[A-Z]:\\)', path.read_text())
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -103,7 +111,7 @@ def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) ->
             time.sleep(0.1)
         assert str(space) in log.read_text()  # its own model, and therefore its own hf_wbc
         about = Client(found[1], verbose=False).predict(api_name="/about")
-        assert about["is_toy"] and about["model"]["name"] == "toy_model"
+        assert not about["is_toy"] and about["model"]["name"] == "model"
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)

@@ -1,0 +1,81 @@
+"""The shipped model: its card, its scores on real cells, its examples, and who may be shipped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hf_wbc
+from hf_wbc.app.examples import real_examples
+from hf_wbc.cli.main import main
+from hf_wbc.cli.quickstart import name_real_cells
+from hf_wbc.cli.shipped_model import SCORED, WITHOUT_BANDS, card, require_licenses, round_to_half
+from hf_wbc.shipped import shipped
+from hf_wbc.taxonomy import NAMES
+
+MODEL = shipped("spaces/wbc/model")
+
+
+def test_the_card_shows_the_scores() -> None:
+    scores = json.loads((MODEL / "scores.json").read_text())
+    assert (MODEL / "README.md").read_text() == card(scores)
+
+
+def test_the_weights_are_stored_in_half_precision() -> None:
+    tensors = load_file(MODEL / "model.safetensors").values()
+    assert {each.dtype for each in tensors if each.is_floating_point()} == {torch.float16}
+
+
+def test_it_names_the_example_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    name_real_cells()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert len(rows) == len(real_examples()) == 12
+    assert all(row[1] in NAMES and row[2] in NAMES for row in rows)
+    assert sum(row[1] == row[2] for row in rows) >= 9
+
+
+def test_its_scores_on_real_cells_are_those_of_its_card(shared: Path, tmp_path: Path) -> None:
+    cells = shared / "data" / "cellavision_blog"
+    mapping = str(cells / "class_folders.json")
+    data = tmp_path / "cellavision_blog"
+    made = ["--archive", str(cells / "images"), "--mapping", mapping, "--out", str(data)]
+    assert main(["prepare", "class_folders", *made]) == 0
+    record = hf_wbc.evaluate(
+        MODEL, data, tmp_path / "evaluations", splits=("train", "validation", "test"),
+        merge=WITHOUT_BANDS, classes=SCORED, allow_unscaled=True,
+    )  # fmt: skip
+    stated = json.loads((MODEL / "scores.json").read_text())["scores"]["cellavision_blog"]
+    assert record["scores"]["num_images"] == stated["num_images"]
+    assert record["scores"]["macro_f1"] == pytest.approx(stated["macro_f1"], abs=0.01)
+
+
+def test_weights_of_unknown_license_are_refused(laboratories: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="whose license does not allow redistribution"):
+        require_licenses(laboratories[0], "efficientnet-lite0", None)
+
+
+@pytest.mark.parametrize(("license", "refused"), [(None, True), ("apache-2.0", False)])
+def test_the_license_of_a_folders_weights_has_to_be_named(
+    license: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Acevedo:
+        name = "acevedo_20"
+
+    monkeypatch.setattr("hf_wbc.data.dataset.load_split", lambda ref, split: Acevedo())
+    if refused:
+        with pytest.raises(ValueError, match="license of the weights in folder is unknown"):
+            require_licenses("build/acevedo_20", "folder", license)
+    else:
+        assert require_licenses("build/acevedo_20", "folder", license) == {
+            "source": "acevedo_20", "data_license": "cc-by-4.0", "weights_license": "apache-2.0",
+        }  # fmt: skip
+
+
+def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.tensor([1e6])}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="beyond the range of half precision"):
+        round_to_half(tmp_path)
