@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hf_wbc.engine.domains import Domain
     from hf_wbc.hub.publication import Destination, Kind, Publication
     from hf_wbc.inference.batch_predict import BatchPredictions
-    from hf_wbc.inference.options import Split
+    from hf_wbc.inference.options import RuntimeName, Split
     from hf_wbc.records import RunFolder
 
 __all__ = ["compare", "embed", "evaluate", "load_domain", "predict", "prepare", "publish", "train"]
@@ -145,6 +145,7 @@ def evaluate(
     merge: Sequence[str] = (),
     classes: Sequence[str] = (),
     allow_unscaled: bool = False,
+    runtime: "RuntimeName" = "torch",
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a trained model on a labeled dataset, as `hf-wbc evaluate` does.
@@ -157,6 +158,7 @@ def evaluate(
         merge: Classes scored as one, as `FROM=INTO`.
         classes: Names of the classes to score; those present in the labels by default.
         allow_unscaled: Accept a dataset whose scale is unknown.
+        runtime: `torch`, `compile`, `openvino`, `onnx`, or `auto` for the fastest that agrees.
         on_progress: Called with the number of images done and the total.
 
     Returns:
@@ -170,7 +172,7 @@ def evaluate(
 
     folder = evaluate_model(
         str(model), str(data), Path(output_dir), tuple(splits), tuple(merge), tuple(classes),
-        allow_unscaled, report=on_progress or _silent,
+        allow_unscaled, report=on_progress or _silent, runtime=runtime,
     )  # fmt: skip
     record: dict[str, Any] = folder.read_record()
     return record
@@ -182,6 +184,7 @@ def embed(
     *,
     cache: str | Path = "build/features",
     image_size: int | None = None,
+    runtime: "RuntimeName" = "auto",
 ) -> dict[str, "npt.NDArray[np.float32]"]:
     """Compute the penultimate features of a dataset, as `hf-wbc embed` does.
 
@@ -190,24 +193,15 @@ def embed(
         data: A prepared folder, or a Hub dataset.
         cache: Folder of the Parquet files; features that are already there are not computed again.
         image_size: Side of the model's input in pixels; the checkpoint's own by default.
+        runtime: `torch`, `compile`, `openvino`, `onnx`, or `auto` for the fastest that agrees.
 
     Returns:
         Features (N, d) by split, float32, in the order of the split's rows.
     """
-    import numpy as np
+    from hf_wbc.inference.embed_datasets import embed_datasets
 
-    from hf_wbc.data.schema import SPLITS
-    from hf_wbc.engine.accelerator import make_accelerator
-    from hf_wbc.engine.features import embed as embed_split
-    from hf_wbc.models import load_classifier
-
-    domain = load_domain(data)
-    pretrained, accelerator = load_classifier(str(model), image_size=image_size), make_accelerator()
-    found: dict[str, npt.NDArray[np.float32]] = {}
-    for split in SPLITS:
-        table = embed_split(pretrained, getattr(domain, split), Path(cache), accelerator)
-        found[split] = np.asarray(table.batch(np.arange(len(table))))
-    return found
+    found = embed_datasets(str(model), [str(data)], Path(cache), image_size, runtime)
+    return {each.domain.split: each.table.chunks[0].copy() for each in found}
 
 
 def predict(

@@ -157,10 +157,12 @@ class TrainConfig:
         data = self.data
         shift, stain = data.augmentation.target_shift, data.augmentation.stain
         is_plain = data.normalize_by == "checkpoint" and data.sharpness == "own"
+        stain = stain and not self.model.feature_views
         if shift or stain or data.blur_um or not is_plain:
             raise ValueError(
                 "embedded features are of unchanged images; for stain, target_shift, "
-                "normalize_by, sharpness and blur_um use --inputs images"
+                "normalize_by, sharpness and blur_um use --inputs images; for stain, also "
+                "--feature-views"
             )
 
     def replace(self, **flat: Any) -> Self:

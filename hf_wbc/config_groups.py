@@ -18,6 +18,7 @@ __all__ = [
     "check_not_negative",
 ]
 
+FeatureRuntime = Literal["torch", "openvino", "onnx", "compile"]
 TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
 
 
@@ -183,6 +184,12 @@ class ModelConfig:
     """Start from random weights: only the model's configuration is read."""
     inputs: Literal["images", "features"] = "images"
     """Train on images, or only the head on the frozen backbone's embedded features."""
+    feature_runtime: FeatureRuntime | None = None
+    """What computed the features; None takes those of another runtime that `hf-wbc embed` left in
+    the cache, if they are complete, and torch otherwise."""
+    feature_views: int = 0
+    """Train on this many augmented views of each image's features, one drawn for each step, instead
+    of the features of unchanged images; 0 is none."""
     trainable: Literal["full", "frozen", "lora"] = "full"
     """Train all weights, the head, or the head and LoRA updates."""
     lora_rank: int = 8
@@ -199,7 +206,16 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_not_negative(self, ("bottleneck",))
+        check_not_negative(self, ("bottleneck", "feature_views"))
+        runtimes = get_args(FeatureRuntime)
+        if self.feature_runtime is not None and self.feature_runtime not in runtimes:
+            raise ValueError(
+                f"feature_runtime is {self.feature_runtime!r}; choose from {', '.join(runtimes)}"
+            )
+        if self.inputs == "images":
+            for name in ("feature_runtime", "feature_views"):
+                if value := getattr(self, name):
+                    raise ValueError(f"{name} is {value}, which needs --inputs features")
         if self.inputs == "features" and self.trainable == "lora":
             raise ValueError("embedded features have no attention to adapt; use --inputs images")
 

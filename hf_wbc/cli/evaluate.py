@@ -5,6 +5,8 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from hf_wbc.inference.options import RuntimeName
+
 Split = Literal["train", "validation", "test"]
 
 
@@ -16,6 +18,7 @@ def evaluate(
     merge: tuple[str, ...] = (),
     classes: tuple[str, ...] = (),
     allow_unscaled: bool = False,
+    runtime: RuntimeName = "torch",
 ) -> None:
     """Score a model on a labeled dataset.
 
@@ -31,6 +34,8 @@ def evaluate(
         merge: Classes to score as one, as FROM=INTO.
         classes: Classes to score; if omitted, those with labels in the data.
         allow_unscaled: Accept a dataset of unknown scale (the cell fills the frame).
+        runtime: What computes; auto is the fastest installed one whose probabilities agree with
+            torch's to 0.001.
     """
     from functools import partial
 
@@ -42,7 +47,7 @@ def evaluate(
     with stage_progress() as report:
         folder = evaluate_model(
             model, data, out, splits, merge, classes, allow_unscaled,
-            report=partial(report, "predict"),
+            report=partial(report, "predict"), runtime=runtime,
         )  # fmt: skip
     record = folder.read_record()
     name, scores = record["data"]["name"], record["scores"]

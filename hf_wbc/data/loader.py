@@ -39,7 +39,7 @@ from hf_wbc.data.style_transfer import TargetStyleSampler, build_style_sampler, 
 from hf_wbc.data.table import Table
 from hf_wbc.text import did_you_mean
 
-__all__ = ["Balance", "BatchLoader", "LoaderConfig", "Sampler", "draw_indices"]
+__all__ = ["Balance", "BatchLoader", "LoaderConfig", "Sampler"]
 
 Balance = Literal["class_domain", "domain", "none"]
 _BLOCK = 1024
@@ -48,13 +48,6 @@ _SOURCE, _TARGET, _ADAPTING = 0, 1, 2
 """Sides of a batch: source and target of the first phase, target of the second phase."""
 _WEAK, _STRONG = 0, 1
 _UNSCALED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def draw_indices(
-    labels: np.ndarray, domains: np.ndarray, batch_size: int, balance: Balance, seed: int, step: int
-) -> np.ndarray:
-    """Return the row numbers (batch_size,) of a step; a `Sampler` is faster in a loop."""
-    return Sampler(labels, domains, balance, seed).draw(batch_size, step)
 
 
 class Sampler:
@@ -300,18 +293,17 @@ class BatchLoader:
             "domains": self._to_device(domains),
             "index": self._to_device(torch.from_numpy(rows)),
         }
-        if table.is_pixels:
-            view["inputs"] = self._augmented(cells, table, domains, (*key, _WEAK))
-        if self._config.strong_views and table.is_pixels:
-            view["strong"] = self._augmented(cells, table, domains, (*key, _STRONG))
-        elif self._config.strong_views:
-            view["strong"] = self._with_dropout(cells, (*key, _STRONG))
+        view["inputs"] = self._changed(cells, table, domains, (*key, _WEAK))
+        if self._config.strong_views:
+            view["strong"] = self._changed(cells, table, domains, (*key, _STRONG))
         return view
 
-    def _augmented(
+    def _changed(
         self, cells: Tensor, table: Table, domains: Tensor, key: tuple[int, int, int, int]
     ) -> Tensor:
-        """Return preprocessed and augmented images (B, 3, H, W), float32."""
+        """Return preprocessed and augmented images (B, 3, H, W), float32, or features (B, d)."""
+        if not table.is_pixels:
+            return self._features(cells, key)
         strength = self._augmentation
         levels, is_source, transfer = self._levels[table], key[2] == _SOURCE, None
         if key[-1] == _STRONG:
@@ -340,13 +332,22 @@ class BatchLoader:
             style_transfer=transfer,
         )
 
-    def _with_dropout(self, features: Tensor, key: tuple[int, int, int, int]) -> Tensor:
-        """Return features (B, d) with dropout."""
-        num, generator = self._config.world_size * self._config.batch_size, self._generator(key)
-        uniform = self._local_slice(draw_feature_dropout(num, features.shape[1], generator))
-        return drop_features(features, self._to_device(uniform))
+    def _features(self, features: Tensor, key: tuple[int, int, int, int]) -> Tensor:
+        """Return features (B, d) from (B, d), or from one random view each of (B, V, d).
 
-    def _generator(self, key: tuple[int, int, int, int]) -> torch.Generator:
+        Strong features also get dropout.
+        """
+        num = self._config.world_size * self._config.batch_size
+        if features.ndim == 3:
+            generator = self._generator((*key, 1))  # apart from that of the dropout
+            drawn = self._local_slice(torch.randint(features.shape[1], (num,), generator=generator))
+            features = features[torch.arange(len(features)), self._to_device(drawn)]
+        if key[-1] == _WEAK:
+            return features
+        uniform = draw_feature_dropout(num, features.shape[1], self._generator(key))
+        return drop_features(features, self._to_device(self._local_slice(uniform)))
+
+    def _generator(self, key: tuple[int, ...]) -> torch.Generator:
         return torch.Generator().manual_seed(_seed(self._config.seed, *key))
 
     def _local_slice(self, drawn: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ the versions of Pillow, torch and torchvision, and the cache format.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.crop import Geometry, crop_and_resize
 from hf_wbc.data.dataset import DomainSplit
-from hf_wbc.data.parallel import num_cores
+from hf_wbc.data.parallel import WorkerPool, num_cores, prefetch
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.data.table import Table
 from hf_wbc.file_lock import exclusive_lock
@@ -33,6 +33,7 @@ FORMAT = 3
 """Version of the cache format; increase it when the same rows would give different bytes."""
 _PIXELS = "pixels"
 _ROWS_AT_ONCE = 128
+_ROWS_PER_JOB = 32
 _ROWS_PER_PROCESS = 512
 """Smallest number of rows for which another process pays off."""
 
@@ -52,12 +53,78 @@ def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None =
         ValueError: If an image is damaged, does not match its `pixel_sha256`, or is smaller than
             the square.
     """
-    from datasets import config
-
-    folder = Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "pixels" / _key(domain, geometry)
+    folder = _folder(domain, geometry)
     with exclusive_lock(folder.with_suffix(".lock"), "", on_wait=lambda: None):
         if not folder.is_dir():
             _build(domain, geometry, folder, num_proc)
+    return _open(domain, geometry, folder)
+
+
+def stream_pixels(
+    domain: DomainSplit,
+    geometry: Geometry,
+    rows: NDArray[np.int64],
+    rows_at_once: int,
+    num_proc: int | None = None,
+) -> Generator[NDArray[np.uint8]]:
+    """Yield the pixels of rows once, in blocks, without caching them.
+
+    Rows come from the cache if `cache_pixels` has built it. Otherwise the next block is decoded
+    while the caller uses the last one.
+
+    Args:
+        domain: The rows.
+        geometry: Size of the squares and interpolation.
+        rows: Row numbers (N,), in the order of the result.
+        rows_at_once: Rows of a block.
+        num_proc: Number of processes that decode; None uses all cores if there are many rows.
+
+    Yields:
+        Pixels (B, size, size, 3), uint8.
+
+    Raises:
+        ValueError: As for `cache_pixels`.
+    """
+    starts, folder = range(0, len(rows), rows_at_once), _folder(domain, geometry)
+    blocks = (rows[start : start + rows_at_once] for start in starts)
+    if folder.is_dir():
+        table = _open(domain, geometry, folder)
+        for block in blocks:
+            yield table.batch(block).numpy()
+        return
+    yield from prefetch(_decode_blocks(domain, geometry, blocks, len(rows), num_proc))
+
+
+def _decode_blocks(
+    domain: DomainSplit,
+    geometry: Geometry,
+    blocks: Iterator[NDArray[np.int64]],
+    num_rows: int,
+    num_proc: int | None,
+) -> Iterator[NDArray[np.uint8]]:
+    num = choose_num_processes(num_rows, num_proc) or 1
+    with WorkerPool(num, (domain, geometry)) as workers:
+        for block in blocks:
+            jobs = [(block[i : i + _ROWS_PER_JOB],) for i in range(0, len(block), _ROWS_PER_JOB)]
+            yield np.concatenate(workers.map(_decode_rows, jobs))
+
+
+def _decode_rows(state: tuple[DomainSplit, Geometry], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the pixels (B, size, size, 3) of the given rows."""
+    domain, geometry = state
+    found = domain.dataset.with_format("arrow")[rows.tolist()]
+    return np.stack([_square_of(row, geometry, domain.ref) for row in _needed(found)])
+
+
+def _folder(domain: DomainSplit, geometry: Geometry) -> Path:
+    """Return the folder of the cached column."""
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "pixels" / _key(domain, geometry)
+
+
+def _open(domain: DomainSplit, geometry: Geometry, folder: Path) -> Table:
+    """Return the cached column as a table of pixels."""
     chunks = [chunk for path in sorted(folder.glob("*.arrow")) for chunk in _chunks(path, geometry)]
     return Table(
         chunks=tuple(chunks),
@@ -121,16 +188,22 @@ def _squares(rows: "pa.Table", geometry: Geometry, ref: str, one_of_many: bool) 
     if one_of_many:  # a forked process would wait for the thread pool of its parent
         torch.set_num_threads(1)
 
-    columns = ["image", "image_id", "um_per_px", "pixel_sha256"]
-    pixels = [_square_of(row, geometry, ref) for row in rows.select(columns).to_pylist()]
+    pixels = [_square_of(row, geometry, ref).tobytes() for row in _needed(rows)]
     return pa.table({_PIXELS: pa.array(pixels, pa.binary(3 * geometry.size**2))})
 
 
-def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> bytes:
+def _needed(rows: "pa.Table") -> list[dict[str, Any]]:
+    """Return what `_square_of` needs of each row."""
+    columns = ["image", "image_id", "um_per_px", "pixel_sha256"]
+    found: list[dict[str, Any]] = rows.select(columns).to_pylist()
+    return found
+
+
+def _square_of(row: Mapping[str, Any], geometry: Geometry, ref: str) -> NDArray[np.uint8]:
     name = f"{ref}: {row['image_id']}"
     pixels = decode_row(row, name)
     try:
-        return crop_and_resize(pixels, row["um_per_px"], geometry).tobytes()
+        return crop_and_resize(pixels, row["um_per_px"], geometry)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -1,7 +1,8 @@
 """A table of images or features in memory-mapped chunks, with random access to rows.
 
-It stores images as uint8 pixels or embedded features as float32, and the label, domain and image id
-of each row. Nothing is decoded on access: a batch is a copy of its rows.
+It stores images as uint8 pixels or embedded features (one vector for each image, or one for each of
+its views) as float32, and the label, domain and image id of each row. Nothing is decoded on access:
+a batch is a copy of its rows.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from hf_wbc.taxonomy import NUM_CLASSES, UNLABELED
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N rows of one shape: (H, W, 3) uint8 pixels, or (d,) float32 features."""
+    """N rows of one shape: (H, W, 3) uint8 pixels, or (d,) or (V, d) float32 features."""
 
     chunks: tuple[np.ndarray, ...]
     """Rows in order as chunks (n, *shape), usually views of memory-mapped files."""
@@ -78,6 +79,11 @@ class Table:
         """Whether the rows are uint8 images, not features."""
         return self.chunks[0].dtype == np.uint8
 
+    @property
+    def num_views(self) -> int:
+        """Number of augmented views of each image's features; 0 if rows have no such axis."""
+        return self.shape[0] if len(self.shape) == 2 else 0
+
     def batch(self, indices: np.ndarray, *, pinned: bool = False) -> Tensor:
         """Copy rows into one tensor.
 
@@ -113,7 +119,7 @@ def feature_table(
     """Return a table of embedded features of one domain.
 
     Args:
-        features: Features (N, d).
+        features: Features (N, d), or (N, V, d) of V views of each image.
         labels: Class ids (N,); -1 is unlabeled.
         image_ids: Id of each row.
         domain_name: Name of the domain.

@@ -11,7 +11,8 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.table import Table
 from hf_wbc.engine.domain_preprocessing import DomainPreprocessing, measure_preprocessing
 from hf_wbc.engine.domains import DomainSet
-from hf_wbc.engine.features import embed, load_images
+from hf_wbc.engine.feature_extraction import FeatureViews
+from hf_wbc.engine.features import embed, feature_views, load_images, require_features
 from hf_wbc.engine.forward import Predictions, predict
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
@@ -34,13 +35,20 @@ class RunContext:
     pretrained: PretrainedModel
     cache: Path
     """Folder for extracted features."""
-    _tables: dict[DomainSplit, Table] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[DomainSplit, bool], Table] = field(default_factory=dict, repr=False)
 
-    def table(self, split: DomainSplit) -> Table:
-        """Return the model inputs of a split: cached pixels or extracted features."""
-        if split not in self._tables:
-            self._tables[split] = self._load(split)
-        return self._tables[split]
+    def table(self, split: DomainSplit, *, for_training: bool = False) -> Table:
+        """Return the model inputs of a split: cached pixels or extracted features.
+
+        Args:
+            split: The images.
+            for_training: Return augmented views of the features, if the run trains on them.
+        """
+        views = feature_views(self.config) if for_training else None
+        key = (split, views is not None)
+        if key not in self._tables:
+            self._tables[key] = self._load(split, views)
+        return self._tables[key]
 
     def embed_all(self) -> None:
         """Extract the features of every split before the model changes.
@@ -51,10 +59,15 @@ class RunContext:
             for domain in self.domain_set.all:
                 for split in (domain.train, domain.validation, domain.test):
                     self.table(split)
+            for domain in (*self.domain_set.sources, *self.domain_set.targets):
+                self.table(domain.train, for_training=True)
 
-    def _load(self, split: DomainSplit) -> Table:
+    def _load(self, split: DomainSplit, views: FeatureViews | None) -> Table:
+        runtime = self.config.model.feature_runtime
+        if runtime is not None:
+            return require_features(self.pretrained, split, self.cache, runtime, views)
         if self.config.model.inputs == "features":
-            return embed(self.pretrained, split, self.cache, self.accelerator)
+            return embed(self.pretrained, split, self.cache, self.accelerator, views=views)
         with self.accelerator.main_process_first():
             return load_images(self.pretrained, split)
 

@@ -1,21 +1,48 @@
-"""Compute logits and features of a whole table, in order, across all processes."""
+"""The one forward pass of evaluation, embedding and prediction, with any runtime.
 
-from collections.abc import Callable
+`forward_batches` preprocesses batches and runs them through a callable: the classifier itself in
+eager torch, or a `Runtime` such as OpenVINO or ONNX Runtime (see `hf_wbc.inference.runtimes`).
+`predict` applies it to a whole table across all processes, `hf_wbc.engine.features.embed` to a
+domain in resumable parts, and `hf_wbc.inference.runtime.run_runtime` to given crops.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.data.table import Table
-from hf_wbc.models import Classifier
+from hf_wbc.models import Classifier, Output
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+__all__ = [
+    "FLIPS",
+    "PIXELS_AT_ONCE",
+    "Features",
+    "Forward",
+    "Precision",
+    "Predictions",
+    "Report",
+    "Runtime",
+    "batch_size_for",
+    "forward_batches",
+    "predict",
+    "runtime_forward",
+    "without_progress_bars",
+]
 
+Precision = Literal["fp32", "bf16"]
+Features = Callable[[Tensor], Tensor]
+"""Maps normalized images (B, 3, H, W) fp32 to features (B, d) fp32 on the same device."""
+Forward = Callable[[Tensor], Sequence[Tensor]]
+"""Maps normalized images (B, 3, H, W), or features (B, d), to the wanted outputs, each (B, k)."""
 Report = Callable[[int, int], None]
 """Called with the number of rows done, and the total."""
 PIXELS_AT_ONCE = 2**18
@@ -52,6 +79,70 @@ def without_progress_bars(done: int, total: int) -> None:
     """Ignore progress."""
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """One way to compute features."""
+
+    name: str
+    """torch, compile, openvino or onnx."""
+    precision: Precision
+    features: Features
+    version: str
+    """Version of the library that computes."""
+    batch_size: int
+    """Number of images that it computes most efficiently at once."""
+
+
+def runtime_forward(runtime: Runtime, classifier: Classifier) -> Forward:
+    """Return the forward pass of a classifier whose features a runtime computes.
+
+    Torch computes the head in fp32, because it carries temperature, priors and masked classes.
+    """
+
+    def forward(inputs: Tensor) -> Output:
+        features = runtime.features(inputs)
+        return Output(features, classifier.head(features))
+
+    return forward
+
+
+def batch_size_for(shape: Sequence[int], device: torch.device, at_most: int = 64) -> int:
+    """Return the number of rows of a shape that eager torch computes most efficiently at once."""
+    if device.type == "cpu" and len(shape) == 3:
+        return max(1, min(at_most, PIXELS_AT_ONCE // (shape[0] * shape[1])))
+    return at_most
+
+
+@torch.inference_mode()
+def forward_batches(
+    forward: Forward,
+    batches: Iterable[Tensor],
+    preprocessing: ImagePreprocessing,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Run batches through a network, in order.
+
+    Args:
+        forward: The network.
+        batches: Pixels (B, H, W, 3) uint8, which are preprocessed; or inputs of the network, which
+            are used as they are: normalized images (B, 3, H, W) or features (B, d).
+        preprocessing: Preprocessing of pixels. If its `flips` is set, the outputs of pixels are
+            means over the image, its two mirror images and its rotation by 180 degrees.
+        device: Device of the network.
+
+    Yields:
+        The outputs of each batch, on the device.
+    """
+    for batch in batches:
+        inputs = batch.to(device)
+        is_pixels = inputs.dtype == torch.uint8
+        if is_pixels:
+            inputs = preprocess(inputs, preprocessing)
+        flips = FLIPS if is_pixels and preprocessing.flips else FLIPS[:1]
+        views = [forward(inputs.flip(axes)) for axes in flips]
+        yield tuple(torch.stack(outputs).mean(0) for outputs in zip(*views, strict=True))
+
+
 @torch.inference_mode()
 def predict(
     classifier: Classifier,
@@ -60,6 +151,7 @@ def predict(
     accelerator: "Accelerator",
     batch_size: int = 64,
     report: Report = without_progress_bars,
+    runtime: Runtime | None = None,
 ) -> Predictions:
     """Predict every row of a table in fp32.
 
@@ -68,41 +160,42 @@ def predict(
     Args:
         classifier: The classifier.
         table: N images or feature rows.
-        treatment: Preprocessing of the domain's images. If its `flips` is set, logits and features
-            are averaged over the image, its two mirror images and its rotation by 180 degrees.
+        treatment: Preprocessing of the domain's images; see `forward_batches`.
         accelerator: Distributes the rows over processes.
         batch_size: Rows per forward pass; smaller for large images on a CPU.
-        report: Called after each batch with the number of rows done, and the total.
+        report: Called with the number of rows done, and the total; first with none done.
+        runtime: Computes the features of images, in batches of its own size; None is eager torch.
 
     Returns:
         Predictions of all N rows, identical on every process.
     """
-    flips = treatment.flips and table.is_pixels
     was_training = classifier.training
     classifier.eval()
     world, rank = accelerator.num_processes, accelerator.process_index
     num_each = -(-len(table) // world)
     rows = np.minimum(np.arange(num_each) * world + rank, len(table) - 1)
-    if accelerator.device.type == "cpu" and len(table.shape) == 3:
-        batch_size = max(1, min(batch_size, PIXELS_AT_ONCE // (table.shape[0] * table.shape[1])))
-    logits, features = [], []
-    for start in range(0, num_each, batch_size):
-        inputs = table.batch(rows[start : start + batch_size]).to(accelerator.device)
-        if inputs.dtype == torch.uint8:
-            inputs = preprocess(inputs, treatment)
-        views = [classifier(inputs.flip(axes)) for axes in (FLIPS if flips else FLIPS[:1])]
-        logits.append(torch.stack([view.logits for view in views]).mean(0))
-        features.append(torch.stack([view.features for view in views]).mean(0))
+    forward: Forward = classifier
+    if runtime is None:
+        batch_size = batch_size_for(table.shape, accelerator.device, batch_size)
+    else:
+        forward, batch_size = runtime_forward(runtime, classifier), runtime.batch_size
+    starts = range(0, num_each, batch_size)
+    batches = (table.batch(rows[start : start + batch_size]) for start in starts)
+    outputs = []
+    report(0, num_each)
+    for start, output in zip(
+        starts, forward_batches(forward, batches, treatment, accelerator.device), strict=True
+    ):
+        outputs.append(output)
         report(min(start + batch_size, num_each), num_each)
     classifier.train(was_training)
-    return Predictions(
-        *(
-            accelerator.gather(torch.cat(parts))
-            .view(world, num_each, -1)
-            .transpose(0, 1)
-            .flatten(0, 1)[: len(table)]
-            .cpu()
-            .numpy()
-            for parts in (logits, features)
-        )
+    features, logits = (
+        accelerator.gather(torch.cat(parts))
+        .view(world, num_each, -1)
+        .transpose(0, 1)
+        .flatten(0, 1)[: len(table)]
+        .cpu()
+        .numpy()
+        for parts in zip(*outputs, strict=True)
     )
+    return Predictions(logits, features)

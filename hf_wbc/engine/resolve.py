@@ -7,6 +7,7 @@ training. `run_identity` determines the name of a run's folder.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from hf_wbc.adaptation import Method, load_method
@@ -15,6 +16,7 @@ from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, RENAMED, TrainConfig
 from hf_wbc.config_groups import ADDED_AUGMENTATION
 from hf_wbc.data.augment import check_strength
 from hf_wbc.engine.domains import DomainSet, load_domains
+from hf_wbc.engine.features import stored_runtime
 from hf_wbc.evaluation.model_selection import require_selection_rule, selection_rule
 from hf_wbc.models import Classifier, PretrainedModel, load_classifier
 from hf_wbc.records import digest
@@ -29,8 +31,12 @@ __all__ = [
     "with_config_overrides",
 ]
 
-ADDED_FIELDS = ("label_smoothing",)
-"""Flat names that were added after the first release, and are off by default."""
+ADDED_FIELDS: Mapping[str, Any] = {
+    "feature_runtime": None,
+    "feature_views": 0,
+    "label_smoothing": 0.0,
+}
+"""Flat names that were added after the first release, with the value that changes nothing."""
 BOTTLENECK = 256
 """Default bottleneck width on extracted features, as in the Transfer-Learning-Library."""
 ADAPT_LR_FACTOR = 0.1
@@ -60,6 +66,7 @@ class ResolvedRun:
 def resolve(
     config: TrainConfig,
     num_processes: int = 1,
+    cache: Path | None = None,
     *,
     domains_loader: Callable[..., DomainSet] = load_domains,
     model_loader: Callable[..., PretrainedModel] = load_classifier,
@@ -69,6 +76,8 @@ def resolve(
     Args:
         config: The configuration as the user specified it.
         num_processes: Number of processes that train together.
+        cache: Folder of extracted features, which decides between runtimes where the configuration
+            does not.
         domains_loader: `load_domains`, or a caching replacement if many runs share data.
         model_loader: `load_classifier`, or a caching replacement.
 
@@ -95,6 +104,7 @@ def resolve(
         seed=config.seed,
     )
     config = _fill_in_defaults(config, method, pretrained, domain_set, num_processes)
+    config = config.replace(feature_runtime=stored_runtime(config, pretrained, domain_set, cache))
     _check_batches(config, num_processes)
     identity = run_identity(config, domain_set, pretrained.revision, num_processes)
     return ResolvedRun(asked, config, method, domain_set, pretrained, identity)
@@ -144,8 +154,8 @@ def stable_values(config: TrainConfig) -> dict[str, Any]:
         for name in strength
         if strength[name] or name not in ADDED_AUGMENTATION
     }
-    for name in ADDED_FIELDS:
-        if not values[name]:
+    for name, off in ADDED_FIELDS.items():
+        if values[name] == off:
             del values[name]
     return {**values, "precision": values["precision"].replace("no", "fp32")}
 

@@ -68,7 +68,7 @@ def run(
     accelerator = make_accelerator(config.optim.mixed_precision, trackers)
     is_main = accelerator.is_main_process
     with accelerator.main_process_first():
-        resolved = resolve(config, accelerator.num_processes)
+        resolved = resolve(config, accelerator.num_processes, cache)
     folder = RunFolder.find(root, resolved.identity)
     if folder.finished:
         if is_main:

@@ -81,12 +81,15 @@ class Trainer:
             selection_rule("last") if selection.sees == "no target" else selection,
         )
         domain_set = context.domain_set
-        source = concatenate([context.table(domain.train) for domain in domain_set.sources])
-        targets = [context.table(domain.train) for domain in domain_set.targets]
-        self._setup(_class_counts(source, len(domain_set.sources)), sum(map(len, targets)))
+        source, targets = (
+            [context.table(domain.train, for_training=True) for domain in domains]
+            for domains in (domain_set.sources, domain_set.targets)
+        )
+        joined = concatenate(source)
+        self._setup(_class_counts(joined, len(source)), sum(map(len, targets)))
         if method.closed_form:
-            self._solve(source, targets)
-        self.phases = make_phases(context.config, type(method), self._stream(source, targets))
+            self._solve(joined, targets)
+        self.phases = make_phases(context.config, type(method), self._stream(joined, targets))
 
     @property
     def eval_model(self) -> Classifier:
@@ -134,13 +137,15 @@ class Trainer:
         self.method.to(context.accelerator.device)
 
     def _solve(self, source: Table, targets: list[Table]) -> None:
-        """Let a method compute its head from all features."""
+        """Let a method compute its head from all features, those of every view if there are any."""
         device = self.context.accelerator.device
 
         def features(table: Table) -> Tensor:
-            return table.batch(np.arange(len(table))).to(device)
+            rows = table.batch(np.arange(len(table))).to(device)
+            return rows.flatten(0, 1) if table.num_views else rows
 
         labels = torch.from_numpy(source.labels).to(device)
+        labels = labels.repeat_interleave(max(1, source.num_views))
         target = torch.cat([features(table) for table in targets]) if targets else None
         self.method.solve(features(source), labels, target)
 

@@ -24,7 +24,7 @@ from hf_wbc.data.parallel import prefetch
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import fixed_rows
-from hf_wbc.engine.forward import Report, without_progress_bars
+from hf_wbc.engine.forward import Report, Runtime, without_progress_bars
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.inference.image_source import (
     ImageSource,
@@ -33,7 +33,7 @@ from hf_wbc.inference.image_source import (
     folder_source,
 )
 from hf_wbc.inference.options import PredictOptions
-from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
+from hf_wbc.inference.runtime import apply_head, run_runtime
 from hf_wbc.inference.runtimes import eager_runtime
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
@@ -243,6 +243,7 @@ def predict_chunks(
     mine = todo[rank::world]
     remaining = sum(_block_size(source, number) for number in todo)
     done, is_bad = source.num_images - remaining, False
+    on_progress(done, source.num_images)
     blocks = prefetch(source.read(mine))
     for turn in range(-(-len(todo) // world)):
         if turn < len(mine):

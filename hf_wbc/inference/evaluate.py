@@ -27,6 +27,7 @@ from hf_wbc.engine.forward import Predictions, Report, predict, without_progress
 from hf_wbc.engine.scores import prediction_rows, score_predictions
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
+from hf_wbc.inference.select_runtime import RuntimeChoice, choose_other_than_torch
 from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.records import RunFolder, atomic_replace
 from hf_wbc.taxonomy import UNLABELED
@@ -45,6 +46,7 @@ def evaluate_model(
     allow_unscaled: bool = False,
     seed: int = 0,
     report: Report = without_progress_bars,
+    runtime: str = "torch",
 ) -> RunFolder:
     """Score a model on splits of a dataset, and write predictions and scores to a folder.
 
@@ -58,43 +60,53 @@ def evaluate_model(
         allow_unscaled: Accept a dataset of unknown scale.
         seed: Seed of the bootstrap intervals.
         report: Called with the number of images done, and the total.
+        runtime: One of `select_runtime.RUNTIMES`; others than torch are part of the folder's name.
 
     Returns:
         The finished folder; an existing evaluation is returned as it is.
 
     Raises:
-        ValueError: The model has other classes, or the dataset has no labels or an unknown scale.
+        ValueError: If the model, the dataset or the runtime cannot be used.
     """
     options = {"merge": list(merge), "classes": list(classes), "seed": seed}
     domains = _scorable_domains(ref, splits, merge, classes, allow_unscaled)
-    loaded = load_trained(model)
+    loaded, accelerator = load_trained(model), make_accelerator()
+    choice = _choose_runtime(loaded, runtime, accelerator)
     preprocessing, images = preprocessing_for(loaded, ref)
     identity = {
         "model": loaded.revision,
         "data": {domain.split: domain.fingerprint for domain in domains},
         "images": images,
         **options,
+        **({"runtime": choice.runtime.name} if choice else {}),
     }
     folder = RunFolder.find(root, identity := with_arithmetic(identity))
     if folder.finished:
         return folder
-    accelerator = make_accelerator()
-    loaded.classifier.to(accelerator.device)
-    predictions, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, report)
+    found, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, choice, report)
     record = {
         "kind": "evaluation",
         "run": folder.path.name,
         **_facts(model, loaded, domains),
         "splits": list(splits),
         "images": images,
-        **_scores(loaded, domains, predictions, merge, classes, seed),
+        **({"runtime": choice.to_dict()} if choice else {}),
+        **_scores(loaded, domains, found, merge, classes, seed),
         **_circumstances(elapsed_s, sum(map(len, domains)), accelerator),
     }
     if accelerator.is_main_process:
-        rows = [prediction_rows(*each) for each in zip(domains, predictions, strict=True)]
+        rows = [prediction_rows(*each) for each in zip(domains, found, strict=True)]
         asked = {"model": model, "data": ref, "splits": list(splits), **options}
         _write(folder, asked, identity, rows, record)
     return folder
+
+
+def _choose_runtime(
+    loaded: PretrainedModel, name: str, accelerator: "Accelerator"
+) -> RuntimeChoice | None:
+    """Move the model to its device, and choose its runtime; None is eager torch."""
+    loaded.classifier.to(accelerator.device).eval()
+    return choose_other_than_torch(loaded, name)
 
 
 def _write(
@@ -140,17 +152,20 @@ def _predict_domains(
     domains: Sequence[DomainSplit],
     preprocessing: ImagePreprocessing,
     accelerator: "Accelerator",
+    choice: RuntimeChoice | None,
     report: Report,
 ) -> tuple[list[Predictions], float]:
     """Predict each split, and return the predictions and their wall time in seconds."""
-    start = time.perf_counter()
+    start, runtime = time.perf_counter(), choice.runtime if choice else None
     num_done, total = 0, sum(len(domain) for domain in domains)
     predictions = []
     for domain in domains:
         pixels = load_images(loaded, domain)
         show = partial(_report_after, report, num_done, total)
         predictions.append(
-            predict(loaded.classifier, pixels, preprocessing, accelerator, report=show)
+            predict(
+                loaded.classifier, pixels, preprocessing, accelerator, report=show, runtime=runtime
+            )
         )
         num_done += len(domain)
     return predictions, time.perf_counter() - start

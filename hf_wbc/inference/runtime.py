@@ -1,7 +1,8 @@
-"""The runtime contract: what computes the features of a batch of images.
+"""What all runtimes share: the network before the head, the head, and cached conversions.
 
-Every runtime runs the same network up to the last linear layer. Torch always computes that layer in
-fp32, because it carries temperature, priors and masked classes: a runtime decides speed only.
+Every runtime (`hf_wbc.engine.forward.Runtime`) runs the same network up to the last linear layer.
+Torch always computes that layer in fp32, because it carries temperature, priors and masked classes:
+a runtime decides speed only.
 """
 
 import copy
@@ -9,50 +10,28 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
-from hf_wbc.engine.forward import FLIPS
+from hf_wbc.data.preprocessing import ImagePreprocessing
+from hf_wbc.engine.forward import Runtime, forward_batches
 from hf_wbc.models import Classifier
 from hf_wbc.records import atomic_replace
 
 __all__ = [
     "Backbone",
-    "Features",
-    "Precision",
-    "Runtime",
     "apply_head",
     "backbone_module",
     "cached_conversion",
     "run_runtime",
 ]
 
-Precision = Literal["fp32", "bf16"]
-Features = Callable[[Tensor], Tensor]
-"""Maps images (B, 3, H, W) fp32 to features (B, d) fp32 on the same device."""
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """One way to compute features."""
-
-    name: str
-    """torch, compile, openvino or onnx."""
-    precision: Precision
-    features: Features
-    version: str
-    """Version of the library that computes."""
-    batch_size: int
-    """Number of images that it computes most efficiently at once."""
 
 
 class Backbone(nn.Module):
@@ -86,14 +65,12 @@ def run_runtime(
 
     If the preprocessing asks for `flips`, features are means over the mirrored images.
     """
-    parts = []
-    for start in range(0, len(crops), runtime.batch_size):
-        batch = torch.from_numpy(crops[start : start + runtime.batch_size])
-        inputs = preprocess(batch.to(device), preprocessing)
-        views = [inputs.flip(axes) for axes in (FLIPS if preprocessing.flips else FLIPS[:1])]
-        features = torch.stack([runtime.features(view) for view in views]).mean(0)
-        parts.append(features.cpu().numpy())
-    return np.concatenate(parts)
+    starts = range(0, len(crops), runtime.batch_size)
+    batches = (torch.from_numpy(crops[start : start + runtime.batch_size]) for start in starts)
+    outputs = forward_batches(
+        lambda images: (runtime.features(images),), batches, preprocessing, device
+    )
+    return np.concatenate([features.cpu().numpy() for (features,) in outputs])
 
 
 @torch.inference_mode()

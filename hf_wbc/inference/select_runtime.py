@@ -1,27 +1,28 @@
 """Choose a model's runtime: the requested one, or the fastest that agrees with torch.
 
-Every runtime is compared with eager torch in fp32 before use. One that deviates by more than
-TOLERANCE is rejected: that is an error if it was requested by name, and otherwise the next fastest
-is tried.
+Every runtime is compared with eager torch in fp32 before use: the probabilities of trained models,
+the features of backbones that embed. One that deviates by more than TOLERANCE is rejected: that is
+an error if it was requested by name, and otherwise the next fastest is tried.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
-from hf_wbc.inference.runtime import Precision, Runtime
+from hf_wbc.engine.forward import Precision, Runtime
 from hf_wbc.inference.runtimes import (
     compiled_runtime,
     eager_runtime,
     onnx_runtime,
     openvino_runtime,
 )
-from hf_wbc.models import Classifier, Preprocessing
+from hf_wbc.models import Classifier, Preprocessing, PretrainedModel, load_classifier
 from hf_wbc.text import did_you_mean
 
 __all__ = [
@@ -29,13 +30,16 @@ __all__ = [
     "RUNTIMES",
     "TOLERANCE",
     "RuntimeChoice",
+    "choose_other_than_torch",
     "choose_runtime",
     "head_probabilities",
+    "load_to_embed",
     "probe_images",
 ]
 
 TOLERANCE = 1e-3
-"""Largest accepted difference of a probability from torch's in fp32, on each probe image."""
+"""Largest accepted difference of a probability from torch's in fp32, on each probe image; and, for
+embedding, of a feature in standard deviations of all features of the probe images."""
 RUNTIMES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16")
 MAKERS: Mapping[str, Callable[[Classifier, int, Precision, str | None], Runtime]] = {
@@ -57,7 +61,8 @@ class RuntimeChoice:
 
     runtime: Runtime
     deviation: float
-    """Largest difference of a probability from torch's in fp32, on the probe images."""
+    """Largest difference of a probability from torch's in fp32, on the probe images; if features
+    were compared, of a feature in standard deviations of all features."""
     rejected: tuple[str, ...] = ()
     """Why faster runtimes were rejected."""
 
@@ -80,6 +85,7 @@ def choose_runtime(
     name: str = "auto",
     precision: str = "fp32",
     key: str | None = None,
+    compare: Literal["probabilities", "features"] = "probabilities",
 ) -> RuntimeChoice:
     """Choose the runtime of a classifier in evaluation mode.
 
@@ -90,6 +96,7 @@ def choose_runtime(
         precision: fp32, or bf16, which is never chosen by itself and has no tolerance. On a CPU,
             `auto` accepts bf16 only if some runtime has a hardware unit for it.
         key: Names the weights; conversions are cached under it.
+        compare: What must agree with torch: probabilities, or features if the head is untrained.
 
     Raises:
         ValueError: For an unknown runtime or precision, and for a runtime that is not installed,
@@ -99,12 +106,12 @@ def choose_runtime(
     dtype: Precision = "bf16" if precision == "bf16" else "fp32"
     reference = eager_runtime(classifier, preprocessing.size)
     inputs = probe_images(preprocessing).to(classifier.head.weight.device)
-    expected = head_probabilities(classifier, reference.features(inputs))
+    judged_by = classifier if compare == "probabilities" else None
+    probe = _Probe(inputs, reference.features(inputs), judged_by)
     on_cpu = inputs.device.type == "cpu"
 
     def verified(candidate: str) -> RuntimeChoice:
-        size = preprocessing.size
-        return _verify(classifier, size, candidate, dtype, inputs, expected, key)
+        return _verify(classifier, preprocessing.size, candidate, dtype, probe, key)
 
     if name != "auto":
         if not on_cpu and name in REQUIRED_PACKAGES:
@@ -155,20 +162,46 @@ def head_probabilities(classifier: Classifier, features: Tensor) -> Tensor:
     return probabilities
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """Images that every runtime computes, and what torch in fp32 makes of them."""
+
+    inputs: Tensor
+    """Images (B, 3, S, S), normalized for the model."""
+    features: Tensor
+    """Torch's features (B, d)."""
+    classifier: Classifier | None
+    """Compares probabilities; None compares features."""
+
+    @property
+    def what(self) -> str:
+        """What is compared, for error messages."""
+        return "a feature, in standard deviations," if self.classifier is None else "a probability"
+
+    def deviation(self, features: Tensor) -> float:
+        """Return the largest difference of a runtime's features (b, d) of the first b images."""
+        found, expected = self._values(features), self._values(self.features[: len(features)])
+        return float((found - expected).abs().max())
+
+    def _values(self, features: Tensor) -> Tensor:
+        if self.classifier is None:
+            return features.double() / self.features.double().std()
+        return head_probabilities(self.classifier, features)
+
+
 def _verify(
     classifier: Classifier,
     size: int,
     name: str,
     precision: Precision,
-    inputs: Tensor,
-    expected: Tensor,
+    probe: _Probe,
     key: str | None,
 ) -> RuntimeChoice:
     """Make a runtime and compare it with torch, on all probe images and on one alone."""
     try:
         runtime = MAKERS[name](classifier, size, precision, key)
-        together = runtime.features(inputs)
-        alone = runtime.features(inputs[:1])
+        together = runtime.features(probe.inputs)
+        alone = runtime.features(probe.inputs[:1])
     except ImportError as error:
         raise ValueError(
             f"runtime {name} is not installed ({error}); pip install 'hf_wbc[engines]', or use "
@@ -177,17 +210,58 @@ def _verify(
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"runtime {name} does not support this model: {reason}") from error
-    probabilities = head_probabilities(classifier, together)
-    deviation = max(
-        float((probabilities - expected).abs().max()),
-        float((head_probabilities(classifier, alone) - expected[:1]).abs().max()),
-    )
+    deviation = float(np.max([probe.deviation(together), probe.deviation(alone)]))  # keeps NaN
     if precision == "fp32" and not deviation <= TOLERANCE:  # also rejects NaN
         raise ValueError(
-            f"runtime {name} is rejected: a probability differs by {deviation:.2g} from torch's in "
+            f"runtime {name} is rejected: {probe.what} differs by {deviation:.2g} from torch's in "
             f"fp32, more than the tolerance of {TOLERANCE:g}; use --runtime torch"
         )
     return RuntimeChoice(runtime, deviation)
+
+
+def load_to_embed(
+    model: str, image_size: int | None, runtime: str, device: torch.device
+) -> tuple[PretrainedModel, Runtime | None]:
+    """Load a model and choose the runtime that computes its features; None is eager torch.
+
+    Args:
+        model: A short name, a Hub model `org/name[@revision]`, or a folder.
+        image_size: Side of the model's input in pixels; None takes the checkpoint's own.
+        runtime: One of RUNTIMES. Its features must agree with torch's.
+        device: Device of the model.
+
+    Raises:
+        ValueError: If the model cannot be used, or the runtime is rejected.
+    """
+    pretrained = load_classifier(model, image_size=image_size)
+    pretrained.classifier.to(device).eval()
+    choice = choose_other_than_torch(pretrained, runtime, compare="features")
+    return pretrained, None if choice is None else choice.runtime
+
+
+def choose_other_than_torch(
+    pretrained: PretrainedModel,
+    name: str,
+    compare: Literal["probabilities", "features"] = "probabilities",
+) -> RuntimeChoice | None:
+    """Choose the runtime of a model on its device; None if the choice is eager torch.
+
+    Evaluations and features of eager torch keep the names and the bits that they have without a
+    choice; those of other runtimes have names of their own.
+
+    Raises:
+        ValueError: See `choose_runtime`.
+    """
+    if name == "torch":
+        return None
+    choice = choose_runtime(
+        pretrained.classifier,
+        pretrained.preprocessing,
+        name,
+        key=pretrained.revision,
+        compare=compare,
+    )
+    return None if choice.runtime.name == "torch" else choice
 
 
 def _check_names(name: str, precision: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.domains import load_domains
-from hf_wbc.engine.features import features_path
+from hf_wbc.engine.features import missing_features
 from hf_wbc.engine.resolve import resolve, stable_values
 from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.record_schema import check_training_record
@@ -123,7 +123,7 @@ def _plan_one(
     loaders: Mapping[str, Callable[..., Any]],
 ) -> PlannedRun:
     try:
-        run = resolve(asked, num_processes, **loaders)
+        run = resolve(asked, num_processes, features, **loaders)
         folder = RunFolder.find(root, run.identity)
         state, failure = state_of(folder)
     except (ValueError, OSError) as error:
@@ -132,9 +132,7 @@ def _plan_one(
         return PlannedRun(asked, asked, {}, folder, "refused", what, num_processes)
     to_embed = 0
     if run.config.model.inputs == "features":
-        domains = (d for s in run.domain_set.all for d in (s.train, s.validation, s.test))
-        paths = ((d, features_path(run.pretrained, d, features)) for d in domains)
-        to_embed = sum(len(domain) for domain, path in paths if not path.exists())
+        to_embed = missing_features(run.config, run.pretrained, run.domain_set, features)
     return PlannedRun(
         asked, run.config, dict(run.identity), folder, state, failure, num_processes, to_embed
     )

@@ -27,9 +27,10 @@ from hf_wbc.data.crop import crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.engine.forward import Runtime
 from hf_wbc.inference.batch_predict import bf16_degradation, describe_degradation
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.inference.runtime import Runtime, apply_head, run_runtime
+from hf_wbc.inference.runtime import apply_head, run_runtime
 from hf_wbc.inference.select_runtime import choose_runtime
 
 Turn = Callable[[], object]

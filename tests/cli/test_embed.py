@@ -10,8 +10,8 @@ from hf_wbc.cli.main import main
 from hf_wbc.records import RunFolder
 
 
-def embed(model: str, cache: Path, *data: str) -> int:
-    return main(["embed", model, *data, "--cache", str(cache)])
+def embed(model: str, cache: Path, *data: str, runtime: str = "torch") -> int:
+    return main(["embed", model, *data, "--cache", str(cache), "--runtime", runtime])
 
 
 def times(cache: Path) -> dict[str, int]:
@@ -78,7 +78,8 @@ def test_other_weights_or_another_size_have_features_of_their_own(
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     cache = tmp_path / "cache"
     for model, more in ((tiny_model, ()), (str(other), ()), (tiny_model, ("--image-size", "56"))):
-        assert main(["embed", model, laboratories[0], "--cache", str(cache), *more]) == 0
+        words = ["--cache", str(cache), "--runtime", "torch", *more]
+        assert main(["embed", model, laboratories[0], *words]) == 0
     assert len(times(cache)) == 9
 
 
@@ -129,8 +130,70 @@ def test_features_that_another_command_computes_are_waited_for(
             lock.release()
 
     other = threading.Thread(target=finish)
-    monkeypatch.setattr(features, "predict", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(features, "extract_features", lambda *_, **__: pytest.fail("computed"))
     other.start()
     assert embed(tiny_model, cache, laboratories[0]) == 0
     other.join()
     assert {path.name for path in cache.iterdir()} == {path.name for path in done.iterdir()}
+
+
+def test_training_uses_views_of_another_runtime(
+    laboratories: tuple[str, str],
+    tiny_model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("openvino", reason="pip install 'hf_wbc[engines]'")
+    cache, home = tmp_path / "cache", laboratories[0]
+    places = ["--cache", str(cache)]
+    assert embed(tiny_model, tmp_path / "exact", home) == 0
+    assert main(["embed", tiny_model, home, "--views", "2", *places]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1] for line in said[-4:]] == [
+        "44 x 16", "22 x 16", "22 x 16", "44 x 2 x 16"
+    ]  # fmt: skip
+    assert all(line.split("  ")[2].startswith("openvino 2") for line in said[-4:])
+    flags = "--inputs features --feature-views 2"
+    words = f"--sources {home} --model {tiny_model} --output-dir {tmp_path}/runs".split()
+    before = times(cache)
+    assert main(["train", *words, *flags.split(), *places, "--steps", "2"]) == 0
+    assert times(cache) == before
+    (record,) = (RunFolder(run).read_record() for run in (tmp_path / "runs").iterdir())
+    assert record["config"]["model"]["feature_runtime"] == "openvino"
+    rows, exact = (
+        {
+            row["image_id"]: row["features"]
+            for path in folder.glob("*.parquet")
+            for row in pq.read_table(path).to_pylist()
+            if isinstance(row["features"][0], float)
+        }
+        for folder in (cache, tmp_path / "exact")
+    )
+    assert rows.keys() == exact.keys() and rows != exact
+    expected = np.array([exact[name] for name in rows])
+    deviation = np.abs(np.array([*rows.values()]) - expected).max()
+    assert 0 < deviation < 1e-3 * expected.std()
+
+
+def test_features_of_torch_are_kept_and_not_computed_by_another_runtime(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    assert embed(tiny_model, tmp_path, laboratories[0]) == 0
+    before = times(tmp_path)
+    assert embed(tiny_model, tmp_path, laboratories[0], runtime="auto") == 0
+    assert times(tmp_path) == before
+
+
+def test_views_change_with_the_augmentation(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path: Path
+) -> None:
+    words = ["embed", tiny_model, laboratories[0], "--cache", str(tmp_path), "--runtime", "torch"]
+    for name in ("robust", "light", "none"):
+        assert main([*words, "--views", "1", "--augmentation", name]) == 0
+    views = [
+        np.array(pq.read_table(path)["features"].to_pylist())
+        for path in tmp_path.glob("*.parquet")
+        if b"views" in (pq.read_schema(path).metadata or {}).get(b"hf_wbc", b"")
+    ]
+    assert [view.shape for view in views] == [(44, 1, 16)] * 3
+    assert len({view.tobytes() for view in views}) == 3

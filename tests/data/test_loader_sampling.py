@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.loader import Balance, Sampler, draw_indices
+from hf_wbc.data.loader import Balance, Sampler
 
 BALANCES: tuple[Balance, ...] = ("class_domain", "domain", "none")
+
+
+def draw_indices(
+    labels: np.ndarray, domains: np.ndarray, batch_size: int, balance: Balance, seed: int, step: int
+) -> np.ndarray:
+    return Sampler(labels, domains, balance, seed).draw(batch_size, step)
 
 
 @pytest.fixture

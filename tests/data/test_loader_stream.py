@@ -288,3 +288,40 @@ def test_only_source_images_move_towards_the_target(source: Table, target: Table
 def test_a_shift_towards_nothing_is_refused(source: Table) -> None:
     with pytest.raises(ValueError, match="name one with --target"):
         stream(source, augmentation=replace(NO_CHANGE, target_shift=0.5))
+
+
+def views(num: int = 3) -> Table:
+    """Return features of views: that of view v of row r is [r, v] + 1."""
+    rows, numbers = np.meshgrid(np.arange(22) + 1, np.arange(num) + 1, indexing="ij")
+    features = np.stack([rows, numbers], -1).astype(np.float32)
+    return feature_table(features, np.arange(22) % 11, ["x"] * 22, "a")
+
+
+def test_each_step_draws_one_view_of_each_image() -> None:
+    loader = stream(views(), views(), augmentation=None, strong_views=True)
+    batches = [loader.batch(step) for step in range(10)]
+    for view in (side for batch in batches for side in (batch.source, batch.target)):
+        assert view is not None and view.strong is not None and view.inputs.shape == (8, 2)
+        torch.testing.assert_close(view.inputs[:, 0], view.index.float() + 1)
+    for drawn in (
+        torch.cat([batch.source.inputs[:, 1] for batch in batches]),
+        torch.cat([batch.source.strong[:, 1] for batch in batches]) * 0.8,  # type: ignore[index]
+    ):
+        counts = drawn[drawn > 0].round().long().bincount(minlength=4)
+        assert counts[0] == 0 and counts[1:].min() > 10
+    assert not all(torch.equal(b.source.inputs[:, 1], batches[0].source.inputs[:, 1])
+                   for b in batches)  # fmt: skip
+
+
+def test_two_ranks_draw_the_views_of_one_with_twice_the_batch() -> None:
+    alone = stream(views(), augmentation=None, strong_views=True, batch_size=8).batch(3).source
+    halves = [
+        stream(views(), augmentation=None, strong_views=True, batch_size=4, rank=rank, world_size=2)
+        .batch(3)
+        .source
+        for rank in range(2)
+    ]
+    torch.testing.assert_close(torch.cat([half.inputs for half in halves]), alone.inputs)
+    assert alone.strong is not None
+    strong = [half.strong for half in halves if half.strong is not None]
+    torch.testing.assert_close(torch.cat(strong), alone.strong)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import ImagePreprocessing, normalize
 from hf_wbc.data.table import Table
-from hf_wbc.engine.forward import predict
+from hf_wbc.engine.forward import Runtime, forward_batches, predict
 from hf_wbc.models import Output
 from hf_wbc.taxonomy import NUM_CLASSES
 
@@ -77,3 +77,25 @@ def test_a_mirrored_table_is_predicted_alike_with_flips(table: Table) -> None:
     )
     found = [predict(model, side, how, Accelerator(cpu=True)) for side in (table, mirrored)]
     np.testing.assert_allclose(found[0].logits, found[1].logits, atol=1e-5)
+
+
+def test_a_runtime_computes_in_its_own_batches_and_torch_the_head(table: Table) -> None:
+    model, seen = Linear(), []
+
+    def features(inputs: Tensor) -> Tensor:
+        seen.append(len(inputs))
+        found: Tensor = model.body(inputs.flatten(1)).relu()
+        return found
+
+    runtime, how = Runtime("other", "fp32", features, "1", 4), ImagePreprocessing(MEAN, STD)
+    found = predict(model, table, how, Accelerator(cpu=True), 64, runtime=runtime)
+    logits, expected = plain(model, table.chunks[0])
+    assert seen == [4, 4, 2]
+    np.testing.assert_allclose(found.logits, logits, atol=1e-6)
+    np.testing.assert_allclose(found.features, expected, atol=1e-6)
+
+
+def test_inputs_of_the_network_are_neither_preprocessed_nor_flipped() -> None:
+    how, inputs = ImagePreprocessing(MEAN, STD, flips=True), torch.randn(3, 5)
+    ((doubled,),) = forward_batches(lambda x: (2 * x,), [inputs], how, torch.device("cpu"))
+    torch.testing.assert_close(doubled, 2 * inputs, rtol=0, atol=0)

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hf_wbc.engine.forward import Runtime
 from hf_wbc.inference import select_runtime
-from hf_wbc.inference.runtime import Runtime, backbone_module
-from hf_wbc.inference.runtimes import eager_runtime
+from hf_wbc.inference.runtime import backbone_module
+from hf_wbc.inference.runtimes import eager_runtime, openvino_runtime
 from hf_wbc.inference.select_runtime import (
     TOLERANCE,
+    choose_other_than_torch,
     choose_runtime,
     head_probabilities,
     probe_images,
@@ -109,6 +111,40 @@ def test_an_engine_agrees_with_torch_on_batches_of_every_size(
             atol=TOLERANCE,
         )
     assert np.ptp(head_probabilities(loaded.classifier, expected).numpy(), axis=0).max() > 0.05
+
+
+def test_several_streams_compute_what_one_does_in_the_order_of_the_images(
+    vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("openvino")
+    inputs = torch.randn(37, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    expected = eager_runtime(vit.classifier, 28).features(inputs)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    runtime = openvino_runtime(vit.classifier, 28)
+    assert runtime.batch_size > 8
+    for num in (1, 7, 8, 16, 37):
+        found = runtime.features(inputs[:num])
+        torch.testing.assert_close(found, expected[:num], rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone_without_a_trained_head_is_compared_by_its_features(
+    vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = torch.zeros_like(vit.classifier.head.weight)
+    monkeypatch.setattr(vit.classifier.head.weight, "data", head)  # every probability is the same
+    monkeypatch.setattr(select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(0.5)})
+    choose_runtime(vit.classifier, vit.preprocessing, "openvino")
+    with pytest.raises(ValueError, match="a feature, in standard deviations, differs by"):
+        choose_runtime(vit.classifier, vit.preprocessing, "openvino", compare="features")
+
+
+def test_torch_is_no_other_runtime(vit: PretrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_other_than_torch(vit, "torch") is None
+    monkeypatch.setattr(select_runtime, "MAKERS", {**select_runtime.MAKERS, "openvino": off(1e-7)})
+    chosen = choose_other_than_torch(vit, "openvino")
+    assert chosen is not None and chosen.runtime.name == "openvino"
+    monkeypatch.setattr(select_runtime, "FASTEST_FIRST", ())
+    assert choose_other_than_torch(vit, "auto") is None
 
 
 def test_features_that_were_given_stay_as_they_are(vit: PretrainedModel) -> None:
