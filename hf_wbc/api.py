@@ -34,18 +34,12 @@ def _silent(done: int, total: int) -> None:
 
 
 def prepare(
-    source: str,
-    archive: str | Path,
-    out: str | Path | None = None,
-    *,
-    subset: bool = False,
-    skip_bad: bool = False,
-    num_proc: int | None = None,
-    seed: int = 0,
-    labels: str | Path | None = None,
-    mapping: str | Path | None = None,
+    source: str, archive: str | Path, out: str | Path | None = None, *, subset: bool = False,
+    skip_bad: bool = False, num_proc: int | None = None, seed: int = 0,
+    labels: str | Path | None = None, mapping: str | Path | None = None,
+    name_encoding: str | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Build a dataset folder from a laboratory's archive, as `hf-wbc prepare` does.
 
     The folder appears when it is complete. An interrupted build resumes, and a finished folder is
@@ -62,6 +56,7 @@ def prepare(
         seed: Seed of the splits.
         labels: The owner's label file, for sources that come without labels.
         mapping: The mapping file that describes your class folders, for `class_folders`.
+        name_encoding: Encoding of the file names in a zip or tar; detected by default.
         on_progress: Called with the stage, the number of items done and the total.
 
     Returns:
@@ -80,7 +75,7 @@ def prepare(
     folder = Path(out) if out is not None else Path("build") / name
     build(
         spec, archive, folder, subset=subset, skip_bad=skip_bad, num_proc=num_proc, seed=seed,
-        on_progress=on_progress,
+        name_encoding=name_encoding, on_progress=on_progress,
     )  # fmt: skip
     return folder
 

@@ -151,7 +151,7 @@ class DataConfig:
     allow_unscaled: bool = False
     """Accept datasets of unknown scale (the cell fills the frame)."""
     allow_single: bool = False
-    """Accept sources with a single training image of some class."""
+    """Has no effect any more: a class with a single training image is a note in the record."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augmentation", named_augmentation(self.augmentation))

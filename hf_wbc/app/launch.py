@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.data.proxies import direct_loopback, without_proxies
 from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 
 if TYPE_CHECKING:
@@ -94,32 +95,36 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
     limits = service.limits
     sessions = Sessions(limits)
     page = build_page(service, sessions)
+    direct_loopback(os.environ, host)
     try:
-        _, url, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=True,
-            footer_links=["api"],
-            run_history=False,
-            max_file_size=limits.total_bytes,
-            state_session_capacity=1000,
-            enable_monitoring=False,
-            theme=theme(),
-            # Gradio's own `css` parameter would scope `.dark` to a part of the page.
-            head=f"<style>{style()}</style><script>{script('page.js')}</script>",
-            app_kwargs={
-                "lifespan": session_cleanup(page, sessions, limits),
-                "middleware": [
-                    BlockedRoutes.entry(FETCHED),
-                    UploadIsolation.entry(
-                        Path(os.environ["GRADIO_TEMP_DIR"]), limits.total_bytes, limits.held_bytes
-                    ),
-                ],
-            },
-        )
+        with without_proxies(os.environ):  # Gradio asks the page whether it is up
+            _, url, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                show_error=True,
+                footer_links=["api"],
+                run_history=False,
+                max_file_size=limits.total_bytes,
+                state_session_capacity=1000,
+                enable_monitoring=False,
+                theme=theme(),
+                # Gradio's own `css` parameter would scope `.dark` to a part of the page.
+                head=f"<style>{style()}</style><script>{script('page.js')}</script>",
+                app_kwargs={
+                    "lifespan": session_cleanup(page, sessions, limits),
+                    "middleware": [
+                        BlockedRoutes.entry(FETCHED),
+                        UploadIsolation.entry(
+                            Path(os.environ["GRADIO_TEMP_DIR"]),
+                            limits.total_bytes,
+                            limits.held_bytes,
+                        ),
+                    ],
+                },
+            )
     except OSError as error:
         raise ValueError(
             f"port {port} of {host} is taken, or may not be opened; choose another --port"

@@ -102,7 +102,7 @@ def shown_name(name: str) -> str:
 @lru_cache(maxsize=1)
 def _archive(path: Path) -> Archive:
     """The zip whose members are being read."""
-    return open_archive(path, path.parent)
+    return open_archive(path, path.parent, undecided="cp437")
 
 
 def _zip_members(path: Path, name: str, limits: Limits) -> tuple[str, ...] | RejectedFile:
@@ -111,6 +111,8 @@ def _zip_members(path: Path, name: str, limits: Limits) -> tuple[str, ...] | Rej
         archive = _archive(path)
     except ValueError as error:
         return RejectedFile(name, _zip_error(error, path))
+    if archive.unreadable_names and not archive.names:
+        return RejectedFile(name, "its file names are not text; rename the files")
     if (reason := _unfit(archive, limits)) is not None:
         return RejectedFile(name, reason)
     return archive.names

@@ -100,15 +100,19 @@ def group_by_domain(reading: FolderReading) -> dict[str, dict[str, int]]:
 
 
 def missing_in_splits(reading: FolderReading, folder: int) -> dict[str, tuple[int, list[str]]]:
-    """Find classes of a folder that one of its splits lacks: {class: (images, splits)}."""
+    """Find classes of a folder that one of its splits lacks: {class: (images, splits)}.
+
+    Splits without any image are not listed.
+    """
     counts = class_counts(reading)[folder]
+    full = np.unique(reading.split[reading.where(folder)]).tolist()
     return {
         NAMES[label]: (
             int(counts[:, label].sum()),
-            [split for split, of in zip(SPLITS, counts, strict=True) if not of[label]],
+            [SPLITS[i] for i in full if not counts[i, label]],
         )
         for label in range(NUM_CLASSES)
-        if counts[:, label].any() and not counts[:, label].all()
+        if counts[:, label].any() and not counts[full, label].all()
     }
 
 

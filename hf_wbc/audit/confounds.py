@@ -18,7 +18,7 @@ from hf_wbc.audit.composition import (
     prior_distances,
 )
 from hf_wbc.audit.leaks import DuplicateGroups, group_ties
-from hf_wbc.audit.measure import FolderReading
+from hf_wbc.audit.measure import Folder, FolderReading
 from hf_wbc.preparation.source import Finding
 from hf_wbc.taxonomy import NAMES
 
@@ -196,6 +196,7 @@ def confound_findings(
             yield _class_from_background(folder.name, probe)
         if folder.um_per_px is not None:
             yield from _sessions(reading, number, probes.get(f"frame size of {folder.name}"))
+        yield from _empty(folder)
         yield from _missing(reading, number)
         yield from _unlabeled(reading, number)
     if (probe := probes.get("domain")) and probe.gives_away:
@@ -259,6 +260,21 @@ def _sessions(
         "keep), or make sure that it contains every class.",
         rows=tuple((int(of[0]),) for of in sizes.values())[:_NUM_EXAMPLES],
     )
+
+
+def _empty(folder: Folder) -> Iterator[Finding]:
+    empty = [split.split for split in folder.splits if not len(split)]
+    if empty:
+        yield Finding(
+            kind="empty_split",
+            domains=(folder.name,),
+            number=len(empty),
+            title=f"no images in {', '.join(empty)}",
+            meaning="Images of one patient and duplicates stay together, and there are too few "
+            "independent sets of them for three splits. Nothing can be measured on such a split.",
+            remedy="Collect images of more patients.",
+            status="expected",
+        )
 
 
 def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:

@@ -88,16 +88,22 @@ def _features(
 
 def _print(out: Path, found: "Audit") -> None:
     """Print one line for each finding, and the location of the page."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from hf_wbc.cli.display import plain_console
 
     table = Table("", "dataset", "finding")
-    signs = {"undeclared": "[yellow]![/]", "declared": "[green]known[/]", "expected": ""}
+    signs = {
+        "undeclared": Text("!", "yellow"),
+        "declared": Text("known", "green"),
+        "expected": Text(),
+    }
     for finding in found.findings:
         table.add_row(signs[finding.status], ", ".join(finding.domains), finding.title)
-    console = Console()
+    console = plain_console()
     if found.findings:
         console.print(table)
     number = len(found.undeclared)
     summary = f"{number} undeclared findings" if number != 1 else "1 undeclared finding"
-    console.print(f"{summary}; {out / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(f"{summary}; {out / 'index.html'}", soft_wrap=True)

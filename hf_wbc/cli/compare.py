@@ -7,7 +7,6 @@ import tyro
 
 if TYPE_CHECKING:
     import rich.table
-    from rich.console import Console
 
     from hf_wbc.comparison.compare import Comparison
     from hf_wbc.comparison.document import Table
@@ -45,6 +44,7 @@ def compare(
     from dataclasses import replace
 
     import dataset_scripts
+    from hf_wbc.cli.display import plain_console
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
@@ -68,16 +68,17 @@ def compare(
             pages.append(render(collection, out / "report.html", comparison))
     _print(comparison)
     for page in pages:
-        _console().print(str(page), highlight=False, soft_wrap=True)
+        plain_console().print(str(page), soft_wrap=True)
 
 
 def _print(comparison: "Comparison") -> None:
     """Print the short sections, with as many columns as fit the terminal."""
     from rich.text import Text
 
+    from hf_wbc.cli.display import plain_console
     from hf_wbc.comparison.sections import sections
 
-    console = _console()
+    console = plain_console()
     for section in sections(comparison):
         if section.is_short:
             console.print(Text(section.title, style="bold" if section.level < 3 else "italic"))
@@ -106,9 +107,3 @@ def _table(table: "Table", width: int) -> "rich.table.Table":
             *(Text(cells[i], style="bold" if isinstance(cells[i], Strong) else "") for i in shown)
         )
     return made
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console()

@@ -23,6 +23,15 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.progress_lines import progress_lines
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: `[`, `:` and digits of a path have no meaning.
+
+    Args:
+        stderr: Print to stderr instead of stdout.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Draw a progress bar for each stage; without a terminal, write a line every 30 seconds.
@@ -33,12 +42,13 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
         A function to call with the name of a stage, the number of items done, and the total.
     """
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}", markup=False), BarColumn(),
+        MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     if os.environ.get("RANK", "0") != "0":
         yield lambda stage, done, total: None
         return
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         with progress_lines() as lines:
             yield lines.report
@@ -64,8 +74,8 @@ class TrainingDisplay:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=plain_console(stderr=True),
             disable=not self.is_main,
         )
         self._task = self._progress.add_task("", total=config.optim.steps, status="")
@@ -92,12 +102,12 @@ class TrainingDisplay:
             status = f"loss {row['loss']['loss']:.3f}  macro-F1 {scores}"
             self._progress.update(self._task, status=status)
             if self.is_main:
-                self._progress.console.print(f"step {row['step']}  {status}", highlight=False)
+                self._progress.console.print(f"step {row['step']}  {status}")
 
     def on_event(self, line: str) -> None:
         """Print a permanent line above the bar."""
         if self.is_main:
-            self._progress.console.print(line, highlight=False, markup=False)
+            self._progress.console.print(line)
 
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:
@@ -109,9 +119,9 @@ def print_results(folder: Path, results: Mapping[str, Any]) -> None:
         for split, scores in entry.items():
             if split != "role":
                 table.add_row(domain, entry["role"], split, *result_cells(scores))
-    console = Console()
+    console = plain_console()
     console.print(table)
-    console.print(str(folder), highlight=False, soft_wrap=True)
+    console.print(str(folder), soft_wrap=True)
 
 
 def result_cells(scores: Mapping[str, Any] | None) -> tuple[str, ...]:

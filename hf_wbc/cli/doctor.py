@@ -14,15 +14,16 @@ def doctor(work: Path = Path(), to: str | None = None) -> int:
         work: The folder that will contain prepared data and runs.
         to: Also check whether your token may publish to this repository, org/name.
     """
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from hf_wbc.cli.display import plain_console
     from hf_wbc.hub.doctor import examine, examine_hub
 
     table = Table("", "check", "found", "to do")
     findings = [*examine(work), *examine_hub(to)]
     for finding in findings:
-        sign = "[yellow]![/]" if finding.remedy else "[green]ok[/]"
+        sign = Text("!", "yellow") if finding.remedy else Text("ok", "green")
         table.add_row(sign, finding.name, finding.value, finding.remedy)
-    Console().print(table)
+    plain_console().print(table)
     return int(any(finding.remedy for finding in findings))

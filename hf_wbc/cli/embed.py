@@ -54,6 +54,9 @@ def embed(
         found = list(embed_datasets(model, data, cache, image_size, runtime, wanted, report))
     if os.environ.get("RANK", "0") == "0":
         for each in found:
+            if not len(each.table):
+                print(f"{each.domain.ref}: {each.domain.split} has no images")
+                continue
             shape = " x ".join(map(str, (len(each.table), *each.table.shape)))
             by = f"{each.runtime.name} {each.runtime.version}" if each.runtime else "torch"
             print(f"{each.path}  {shape}  {by}")

@@ -2,13 +2,17 @@
 
 import errno
 import importlib
+import io
 import os
 import select
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from hf_wbc.data.archive_names import printable_name
+from hf_wbc.data.cache_folders import use_writable_caches
 from hf_wbc.hub.environment import keep_within
 
 DESCRIPTION = "White blood cell classification that survives the change of laboratory."
@@ -100,9 +104,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed, the program exits with 2.
     """
     try:
+        print_any_text()
         keep_within(os.environ)
+        if notice := use_writable_caches(os.environ):
+            print(f"hf-wbc: {notice}", file=sys.stderr)
         warnings.showwarning = _show_warning
-        return parse_and_run(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        require_text([*arguments, str(Path.cwd())])
+        return parse_and_run(arguments)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError) and reader_has_left():
             return 141
@@ -111,6 +120,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hf-wbc: interrupted", file=sys.stderr)
         return 130
+
+
+def print_any_text() -> None:
+    """Print what the terminal's encoding lacks as escapes, instead of failing.
+
+    Concerns terminals that know ASCII only, and file names that are not UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def require_text(paths: Sequence[str]) -> None:
+    """Raise ValueError for a path that is not UTF-8, which Parquet and safetensors cannot open."""
+    for path in paths:
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise ValueError(
+                f"{printable_name(path)} is not text in UTF-8; rename that file or folder"
+            )
 
 
 def parse_and_run(arguments: Sequence[str]) -> int:

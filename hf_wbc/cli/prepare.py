@@ -18,6 +18,7 @@ def prepare(
     seed: int = 0,
     labels: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
     mapping: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
+    zip_encoding: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
 ) -> None:
     """Build a dataset folder from an archive.
 
@@ -35,12 +36,14 @@ def prepare(
         seed: Seed of the splits.
         labels: Labels, for sources without any.
         mapping: Mapping file for class_folders.
+        zip_encoding: Encoding of the file names in a zip or tar, such as gbk or cp932; needed only
+            if it cannot be detected.
     """
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.data.schema import PROVENANCE
     from hf_wbc.preparation.build import prepare as build
     from hf_wbc.preparation.toy_source import NOTICE, toy_name
-    from hf_wbc.preparation.work_folder import PROVENANCE
 
     chosen = dataset_scripts.load(source, labels=labels, mapping=mapping)
     name = toy_name(chosen.name) if (archive / NOTICE).is_file() else chosen.name
@@ -55,6 +58,7 @@ def prepare(
             skip_bad=skip_bad,
             num_proc=num_proc,
             seed=seed,
+            name_encoding=zip_encoding,
             on_progress=on_progress,
         )
     made = read_json(folder / PROVENANCE)

@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from hf_wbc.cli.display import plain_console
 
 if TYPE_CHECKING:
     from hf_wbc.study.plan import Estimate, PlannedRun
@@ -45,7 +47,7 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
     ]
     headings = ("direction", "network", "inputs", "selection", "method")
     shown = [i for i in range(len(headings)) if len({key[i] for key in keys}) > 1]
-    console = Console(highlight=False)
+    console = plain_console()
     for i, heading in enumerate(headings):
         if i not in shown:
             console.print(f"{heading}: {keys[0][i]}", soft_wrap=True)
@@ -92,7 +94,7 @@ class StudyDisplay:
 
     def __init__(self, progress: "StudyProgress") -> None:
         self.progress = progress
-        self.console = Console(stderr=True, highlight=False)
+        self.console = plain_console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
@@ -169,12 +171,17 @@ class StudyDisplay:
 
 def print_ending(root: Path, progress: "StudyProgress") -> None:
     """Print how many runs are finished, which ones failed and why, and what to do next."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{progress.num_finished} of {progress.num_runs} runs are finished in {root}")
+    console = plain_console()
+    console.print(
+        f"{progress.num_finished} of {progress.num_runs} runs are finished in {root}",
+        soft_wrap=True,
+    )
     troubles = progress.troubles()
     for word, run, what in troubles:
-        console.print(Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"))
+        console.print(
+            Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"), soft_wrap=True
+        )
         if run.folder.failure.exists():
-            console.print(f"    {run.folder.failure}")
+            console.print(f"    {run.folder.failure}", soft_wrap=True)
     for word in dict.fromkeys(word for word, _, _ in troubles):
-        console.print(REMEDIES[word])
+        console.print(REMEDIES[word], soft_wrap=True)

@@ -75,9 +75,8 @@ def train(
     from hf_wbc.hub.publication import is_public_requested
 
     seen = is_public_requested(public, private)
-    if push_to is None:
-        asked = {"public": public, "private": private, "tag": tag, "license": license}
-        _require_push({**asked, "card": card != "refuse"})
+    asked = {"public": public, "private": private, "tag": tag, "license": license}
+    _check_flags(config, push_to, {**asked, "card": card != "refuse"})
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
@@ -90,9 +89,12 @@ def train(
         _print_outcome(config, folder)
 
 
-def _require_push(asked: Mapping[str, Any]) -> None:
-    """Raise ValueError for flags that concern publishing, where nothing is published."""
-    if given := [f"--{name}" for name, value in asked.items() if value]:
+def _check_flags(config: TrainConfig, push_to: str | None, asked: Mapping[str, Any]) -> None:
+    """Report a flag without effect; ValueError for flags of publishing if nothing is published."""
+    if config.data.allow_single:
+        print("hf-wbc: --allow-single has no effect any more; leave it out", file=sys.stderr)
+    given = [f"--{name}" for name, value in asked.items() if value]
+    if given and push_to is None:
         raise ValueError(
             f"{', '.join(given)}: nothing is published without --push-to; add --push-to org/name, "
             f"or leave {'them' if len(given) > 1 else 'it'} out"
@@ -117,6 +119,8 @@ def _print_outcome(config: TrainConfig, folder: "RunFolder") -> None:
 
     record = folder.read_record()
     print_results(folder.path, record["results"])
+    for note in record.get("notes", ()):
+        print(f"note: {note}")
     shifts = record["label_shift"].values() if config.eval.correct_priors != "none" else ()
     for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
         if note:

@@ -17,10 +17,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
-from unicodedata import category
 
+from hf_wbc.data.archive_names import (
+    is_readable,
+    printable_name,
+    safe_name,
+    zip_encoding,
+    zip_name,
+)
 from hf_wbc.data.decompress import (
     COMPRESSED,
     ZIP_METHODS,
@@ -62,12 +68,16 @@ class _ArchiveError(ValueError):
 class Archive:
     """The regular files of an archive: their sorted paths, and their content on demand."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, name_encoding: str | None = None, undecided: str | None = None
+    ) -> None:
+        self.path, self._name_encoding, self._undecided = path, name_encoding, undecided
         self._junk: Counter[str] = Counter()
-        self._members = _checked(self._list(), path, self._junk)
+        self._members, unreadable = _checked(self._list(), path, self._junk)
         self.names: tuple[str, ...] = tuple(sorted(self._members))
         """POSIX paths of the regular files, sorted."""
+        self.unreadable_names: tuple[str, ...] = tuple(sorted(map(printable_name, unreadable)))
+        """Paths of files that are left out because their names are not text, with escapes."""
         self.num_bytes = {name: self._members[name].size for name in self.names}
         """Uncompressed size of each file as the archive states it; `read` returns no more."""
         self.digest = _digest(self._members[name] for name in self.names)
@@ -111,7 +121,9 @@ class Archive:
         raise NotImplementedError
 
 
-def open_archive(path: Path, scratch: Path) -> Archive:
+def open_archive(
+    path: Path, scratch: Path, name_encoding: str | None = None, undecided: str | None = None
+) -> Archive:
     """Open a folder, a zip file, or a tar file, compressed or not.
 
     The format is detected from the first bytes, not from the file name.
@@ -119,6 +131,8 @@ def open_archive(path: Path, scratch: Path) -> Archive:
     Args:
         path: Folder or archive file.
         scratch: Folder for the decompressed copy of a compressed tar, which later calls reuse.
+        name_encoding: Encoding of file names that do not state theirs; None detects it.
+        undecided: Encoding to assume if it cannot be detected, where names are only displayed.
 
     Raises:
         ValueError: If the archive is missing, truncated, encrypted or in an unknown format, or
@@ -137,10 +151,10 @@ def open_archive(path: Path, scratch: Path) -> Archive:
     if head.startswith(LFS_MARK):
         raise ValueError(f"{path} is {LFS_POINTER.what}; {LFS_POINTER.remedy}")
     if head.startswith(_ZIP_HEADS):
-        return _Zip(path)
+        return _Zip(path, name_encoding, undecided)
     if head.startswith(tuple(COMPRESSED)):
-        return _Tar(decompress_tar(path, scratch))
-    return _Tar(path)
+        return _Tar(decompress_tar(path, scratch), name_encoding)
+    return _Tar(path, name_encoding)
 
 
 class _Folder(Archive):
@@ -176,10 +190,10 @@ class _Zip(Archive):
     def _list(self) -> Iterator[_Member]:
         with _library(self.path), zipfile.ZipFile(self.path) as file:
             infos = file.infolist()
+        encoding = zip_encoding(self.path, infos, self._name_encoding, self._undecided)
         left = self.path.stat().st_size
         for info in infos:
-            # Some tools on Windows write backslashes.
-            name = info.filename.replace("\\", "/")
+            name = zip_name(info, encoding)
             if name.endswith("/"):
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -228,7 +242,9 @@ class _Tar(Archive):
             is_tar = raw.read(tarfile.BLOCKSIZE)[257:262] == b"ustar"
         with (
             _library(self.path, is_tar),
-            tarfile.open(self.path, "r:", tarinfo=_TarHeader) as file,
+            tarfile.open(
+                self.path, "r:", tarinfo=_TarHeader, encoding=self._name_encoding or "utf-8"
+            ) as file,
         ):
             while info := file.next():
                 file.members = []  # type: ignore[attr-defined]
@@ -279,33 +295,34 @@ def _library(path: Path, is_archive: bool = True) -> Iterator[None]:
         ) from error
 
 
-def _checked(members: Iterable[_Member], path: Path, junk: Counter[str]) -> dict[str, _Member]:
-    """Return the members by name, counting junk instead; raise ValueError if unsafe."""
+def _checked(
+    members: Iterable[_Member], path: Path, junk: Counter[str]
+) -> tuple[dict[str, _Member], list[str]]:
+    """Return the members by name, and names that are not text; junk is counted instead.
+
+    Raises:
+        ValueError: If a member is unsafe, or there are none.
+    """
     kept: dict[str, _Member] = {}
+    unreadable = []
     for member in members:
-        name = _safe(member.name, path)
+        name = safe_name(member.name)
+        if name is None:
+            raise _refused(path, printable_name(member.name), "points outside the archive")
+        if name == ".":
+            raise _refused(path, repr(member.name), "is not a file name")
         if kind := junk_kind(name):
             junk[kind] += 1
+            continue
+        if not is_readable(name):
+            unreadable.append(name)
             continue
         if name in kept:
             raise _refused(path, name, "comes twice")
         kept[name] = _Member(name, member.size, member.mark, member.place)
-    if not kept:
+    if not kept and not unreadable:
         raise ValueError(f"{path} holds no files; give the folder or archive as it was downloaded")
-    return kept
-
-
-def _safe(name: str, path: Path) -> str:
-    """Return the name without `./`; raise ValueError if it escapes the archive or is not text."""
-    alike = name.replace("\\", "/")
-    has_drive = len(alike) > 1 and alike[1] == ":" and alike[0].isalpha()
-    if PurePosixPath(name).as_posix() == ".":
-        raise _refused(path, repr(name), "is not a file name")
-    if alike.startswith("/") or has_drive or ".." in alike.split("/"):
-        raise _refused(path, name, "points outside the archive")
-    if not name.isprintable() and any(category(letter) in ("Cc", "Cs") for letter in name):
-        raise ValueError(f"{path}: the file name {name!r} is not readable text; rename the file")
-    return PurePosixPath(name).as_posix()
+    return kept, unreadable
 
 
 def _refused(path: Path, name: str, what: str) -> ValueError:

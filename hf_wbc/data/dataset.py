@@ -24,7 +24,9 @@ from hf_wbc.data.crop import crop_side
 from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_io import ImageFault, image_size
-from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
+from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, PROVENANCE, SPLITS, row_features
+from hf_wbc.file_lock import exclusive_lock
+from hf_wbc.records import atomic_replace, read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 from hf_wbc.text import did_you_mean
 
@@ -34,13 +36,13 @@ if TYPE_CHECKING:
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
 _SHARD = re.compile(r"(?P<split>\w+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 _FACTS = ("image_id", "label", "group", "um_per_px", "pixel_sha256")
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 128
 _REBUILD = "build it again with `hf-wbc prepare`"
 
 
 @dataclass(frozen=True, eq=False)
 class DomainSplit:
-    """N rows of one split of a domain."""
+    """N rows of one split of a domain; N is 0 if `prepare` assigned no image to the split."""
 
     ref: str
     """Reference as the user gave it: a folder, or `org/name[@revision]` on the Hub."""
@@ -103,7 +105,66 @@ def load_splits(
             if value not in known:
                 raise ValueError(f"unknown {what} {value!r}; {did_you_mean(value, known)}")
     folder, revision = _locate(ref, splits, config)
-    return [_load(ref, folder / config, split, revision) for split in splits]
+    empty = empty_splits(folder)
+    if empty.issuperset(splits):  # another split states domain and scale
+        others = [split for split in SPLITS if split not in empty]
+        folder, _ = _locate(ref, others, config, revision)
+    return [
+        _empty(ref, folder / config, split, empty, revision)
+        if split in empty
+        else _load(ref, folder / config, split, revision)
+        for split in splits
+    ]
+
+
+def empty_splits(folder: Path) -> frozenset[str]:
+    """Return the splits to which `hf-wbc prepare` assigned no image.
+
+    Without the statement in provenance.json, missing files are those of an incomplete download.
+    """
+    if not (folder / PROVENANCE).is_file():
+        return frozenset()
+    stated = read_json(folder / PROVENANCE, _REBUILD).get("num_rows")
+    if not isinstance(stated, dict) or not any(stated.get(split) for split in SPLITS):
+        return frozenset()
+    return frozenset(split for split in SPLITS if stated.get(split) == 0)
+
+
+def no_images(ref: str, splits: Sequence[str]) -> str:
+    """Return the error message for splits without images."""
+    others = [split.split for split in load_splits(ref) if len(split)]
+    return (
+        f"{ref} has no {' and no '.join(splits)} images, which is usual for few patients or few "
+        f"images; use --splits {' '.join(others)}"
+    )
+
+
+def _empty(
+    ref: str, folder: Path, split: str, empty: frozenset[str], revision: str | None
+) -> DomainSplit:
+    """Return a split without rows; its domain and scale are those of the other splits."""
+    from datasets import Dataset
+
+    if any(folder.glob(f"{split}-*.parquet")):
+        raise ValueError(f"{ref}: {PROVENANCE} states that {split} has no rows; {_REBUILD}")
+    full = [each for each in SPLITS if each not in empty and any(folder.glob(f"{each}-*.parquet"))]
+    files = parquet_shards(ref, folder, full[0])
+    check_schema(ref, files)
+    facts = _read_facts(files)
+    features = row_features()
+    return DomainSplit(
+        ref=ref,
+        name=_only(ref, "domain", facts["domain"]),
+        split=split,
+        dataset=Dataset.from_dict({name: [] for name in features}, features=features),
+        labels=np.empty(0, np.int64),
+        image_ids=[],
+        groups=np.empty(0, np.str_),
+        um_per_px=_scale(ref, facts["um_per_px"]),
+        bytes_sha256=[],
+        fingerprint=_fingerprint({name: [] for name in _FACTS}, []),
+        revision=revision,
+    )
 
 
 def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSplit:
@@ -130,8 +191,13 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSpl
     )
 
 
-def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | None]:
-    """Return the folder that holds the files, and the commit if it comes from the Hub."""
+def _locate(
+    ref: str, splits: Sequence[str], config: str, revision: str | None = None
+) -> tuple[Path, str | None]:
+    """Return the folder that holds the files, and the commit if it comes from the Hub.
+
+    On the Hub, `revision` overrides that of `ref`.
+    """
     if Path(ref).is_dir():
         return Path(ref), None
     match = _HUB.fullmatch(ref)
@@ -140,9 +206,9 @@ def _locate(ref: str, splits: Sequence[str], config: str) -> tuple[Path, str | N
             f"{ref}: no such folder; give a folder that `hf-wbc prepare` wrote, "
             "or a Hub dataset as org/name or org/name@revision"
         )
-    patterns = [f"{config}/{split}-*.parquet" for split in splits]
+    patterns = [PROVENANCE, *(f"{config}/{split}-*.parquet" for split in splits)]
     try:
-        snapshot = fetch_snapshot(match["repo"], "dataset", match["revision"], patterns)
+        snapshot = fetch_snapshot(match["repo"], "dataset", revision or match["revision"], patterns)
     except ValueError as error:
         raise ValueError(f"{ref}: no such folder, and the Hub's dataset: {error}") from error
     return snapshot, snapshot.name
@@ -243,30 +309,35 @@ def _fingerprint(facts: Mapping[str, list[Any]], bytes_sha256: Sequence[bytes]) 
 
 
 def _read(files: Sequence[Path], fingerprint: str) -> "datasets.Dataset":
-    """Return the rows, memory-mapped from an Arrow copy cached under their fingerprint."""
-    from datasets import Dataset, config
-    from datasets.exceptions import DatasetGenerationError
-    from datasets.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    """Return the rows, memory-mapped from an Arrow copy in the datasets cache.
 
-    features = row_features()
-    is_shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # the bar would call every split "train"
+    `Dataset.from_parquet` would take `[`, `*`, `?` and `::` in a path for patterns.
+    """
+    from datasets import Dataset, config
+
+    copy = Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "rows" / f"{fingerprint}.arrow"
+    with exclusive_lock(copy.with_suffix(".lock"), "", on_wait=lambda: None):
+        if not copy.exists():
+            with atomic_replace(copy) as temporary:
+                _copy_rows(files, temporary)
+    return Dataset.from_file(str(copy))
+
+
+def _copy_rows(files: Sequence[Path], copy: Path) -> None:
+    """Write the rows of Parquet files to one Arrow file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = row_features().arrow_schema
     try:
-        return Dataset.from_parquet(
-            [str(path) for path in files],
-            features=features,
-            columns=list(features),
-            cache_dir=str(Path(config.HF_DATASETS_CACHE) / "hf_wbc" / "rows" / fingerprint),
-        )
-    except DatasetGenerationError as error:
-        raise _unreadable(files, error.__cause__ or error) from error
-    finally:
-        if is_shown:
-            enable_progress_bars()
+        with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for path in files:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=schema.names):
+                        rows = pa.Table.from_batches([batch]).select(schema.names)
+                        writer.write_table(rows.cast(schema))
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(files, error) from error
 
 
 def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:

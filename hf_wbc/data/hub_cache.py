@@ -5,13 +5,31 @@ the cache alone is used only if HF_HUB_OFFLINE is set, so that a branch that has
 endpoint does not go unnoticed.
 """
 
+import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_wbc.data.proxies import proxy_variables, require_access
+
 OWN_AUTHORITY = "set SSL_CERT_FILE to the certificate of your own authority"
 """Remedy for an untrusted certificate."""
+NOT_OF_A_HUB = (json.JSONDecodeError, KeyError, TypeError, AttributeError)
+"""What the Hub's client raises for a response that is not JSON, or of another shape."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def not_a_hub(error: Exception) -> str:
+    """Return the error message for a response that no Hub sends, with a remedy."""
+    from huggingface_hub import constants
+
+    said = " ".join(str(error).split())[:100]
+    return (
+        f"{constants.ENDPOINT} does not answer as a Hub does ({type(error).__name__}: {said}); a "
+        "login page of the network or a proxy may answer instead: open it in a browser, and check "
+        "HF_ENDPOINT"
+    )
 
 
 def fetch_snapshot(
@@ -37,6 +55,8 @@ def fetch_snapshot(
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its own client
 
     try:
+        if not constants.HF_HUB_OFFLINE:
+            require_access()
         if not (constants.HF_HUB_OFFLINE or _COMMIT.fullmatch(revision or "")):
             HfApi().repo_info(repo, repo_type=repo_type, revision=revision)  # raises if unreachable
         folder = snapshot_download(
@@ -44,6 +64,8 @@ def fetch_snapshot(
         )
     except (HfHubHTTPError, HFValidationError, OSError, httpx.HTTPError) as error:
         raise ValueError(_why(error, revision)) from error
+    except NOT_OF_A_HUB as error:
+        raise ValueError(not_a_hub(error)) from error
     return Path(folder)
 
 
@@ -73,6 +95,8 @@ def _why(error: Exception, revision: str | None) -> str:
     if status is not None:
         return f"{endpoint} answers {status} ({said}); try again later"
     remedy = "check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched"
+    if proxies := proxy_variables(os.environ):
+        remedy = f"check the proxy ({', '.join(sorted(set(proxies.values())))}), or {remedy}"
     if "CERTIFICATE" in said:
         remedy = OWN_AUTHORITY
     return f"{endpoint} cannot be reached ({type(error).__name__}: {said}); {remedy}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
+from hf_wbc.data.archive_names import is_readable, printable_name
 from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.folder_walk import walk_folder
@@ -102,14 +103,14 @@ def list_images(path: Path, um_per_px: float | None, *, follow_links: bool = Fal
         is_image = not file.startswith(".") and file.lower().endswith(IMAGE_SUFFIXES)
         (names if is_image else others).append(name)
     if not names:
-        held = "; ".join(
-            [f"it holds {shorten_list(others)}" if others else "it is empty", *listing.notes()]
-        )
+        shown = shorten_list([printable_name(name) for name in others])
+        held = "; ".join([f"it holds {shown}" if others else "it is empty", *listing.notes()])
         raise ValueError(
             f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
             "images, or one that `hf-wbc prepare` wrote"
         )
-    return ImageFolder(path, tuple(names), tuple(others), um_per_px, tuple(listing.notes()))
+    skipped = tuple(map(printable_name, others))
+    return ImageFolder(path, tuple(names), skipped, um_per_px, tuple(listing.notes()))
 
 
 def read_blocks(
@@ -186,11 +187,13 @@ def _squares(
         except ImageFault as error:
             reason = str(error).removeprefix(f"{name}: ")
             # Drop the remedy, which only applies to archives.
-            found.append(f"{name}: {reason.partition('; ')[0]}")
+            found.append(f"{printable_name(name)}: {reason.partition('; ')[0]}")
     return found
 
 
 def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.uint8]:
+    if not is_readable(name):  # no table or JSON file can hold it
+        raise ImageFault(f"{name}: its name is not text in UTF-8")
     path = folder.path / name
     try:
         facts = path.stat()

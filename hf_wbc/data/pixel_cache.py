@@ -53,6 +53,9 @@ def cache_pixels(domain: DomainSplit, geometry: Geometry, num_proc: int | None =
         ValueError: If an image is damaged, does not match its `pixel_sha256`, or is smaller than
             the square.
     """
+    if not len(domain):
+        none = np.empty((0, geometry.size, geometry.size, 3), np.uint8)
+        return Table.unlabeled(none, name=domain.name)
     folder = _folder(domain, geometry)
     with exclusive_lock(folder.with_suffix(".lock"), "", on_wait=lambda: None):
         if not folder.is_dir():

@@ -12,6 +12,8 @@ CONFIGS = ("original", "cropped")
 DEFAULT_CONFIG = "cropped"
 SPLITS = ("train", "validation", "test")
 """Splits of a dataset."""
+PROVENANCE = "provenance.json"
+"""File of a prepared folder that states what it was built from, and its rows by split."""
 CROP_UM = 25.0
 """Side of the crop around a cell, in um."""
 

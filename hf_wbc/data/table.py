@@ -19,7 +19,7 @@ from hf_wbc.taxonomy import NUM_CLASSES, UNLABELED
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N rows of one shape: (H, W, 3) uint8 pixels, or (d,) or (V, d) float32 features."""
+    """N rows, maybe 0, of one shape: (H, W, 3) uint8 pixels, or (d,) or (V, d) float32 features."""
 
     chunks: tuple[np.ndarray, ...]
     """Rows in order as chunks (n, *shape), usually views of memory-mapped files."""
@@ -34,14 +34,16 @@ class Table:
     def __post_init__(self) -> None:
         num_rows = sum(len(chunk) for chunk in self.chunks)
         lengths = {num_rows, len(self.labels), len(self.domains), len(self.image_ids)}
-        if len(lengths) != 1 or num_rows == 0:
+        if len(lengths) != 1 or not self.chunks:
             raise ValueError(
                 f"{num_rows} rows with {len(self.labels)} labels, {len(self.domains)} domains and "
-                f"{len(self.image_ids)} image ids; a table needs as many of each, and some"
+                f"{len(self.image_ids)} image ids; a table needs as many of each"
             )
         kinds = {(chunk.shape[1:], chunk.dtype) for chunk in self.chunks}
         if len(kinds) != 1:
             raise ValueError(f"rows differ in shape or type: {sorted(map(str, kinds))}")
+        if not num_rows:
+            return
         if self.labels.min() < UNLABELED or self.labels.max() >= NUM_CLASSES:
             raise ValueError(f"labels must lie in -1..{NUM_CLASSES - 1}")
         assert self.domains.min() >= 0 and self.domains.max() < len(self.domain_names)

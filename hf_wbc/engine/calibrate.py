@@ -61,12 +61,16 @@ def calibrate(context: RunContext, raw: SplitPredictions) -> CalibrationResult:
     """Fit one temperature on the sources' validation images.
 
     The bias is 0, except for classes without training images: their logit stays at `NEVER`.
+    Without validation images, the temperature is 1.
 
     Args:
         context: The run.
         raw: Predictions of the trained model.
     """
     logits, labels = _source_validation(context, raw)
+    if not len(labels):
+        bias = np.zeros(NUM_CLASSES)
+        return CalibrationResult(1.0, LogitAffine(1.0, torch.from_numpy(bias)), raw)
     temperature = fit_temperature(logits, labels, biased=False).temperature
     is_absent = (logits <= NEVER / 2).all(0)
     bias = np.where(is_absent, NEVER * (1 - 1 / temperature), 0.0)
@@ -82,7 +86,8 @@ class LabelShiftResult:
     """Estimated class priors of each target, and the predictions after correcting for them."""
 
     estimates: Mapping[str, Mapping[str, PriorEstimate]]
-    """Estimates by target and estimator; empty without a target."""
+    """Estimates by target and estimator. A target has none if its training split, or the sources'
+    validation splits, have no images."""
     record: Mapping[str, Any]
     """Entry for record.json: the estimates of each target, and the test scores each would give."""
     logit_affines: Sequence[LogitAffine]
@@ -92,7 +97,7 @@ class LabelShiftResult:
     @property
     def priors(self) -> dict[str, tuple[float, ...]]:
         """Maximum-likelihood class priors (11,) of each target."""
-        return {name: found["em"].priors for name, found in self.estimates.items()}
+        return {name: found["em"].priors for name, found in self.estimates.items() if found}
 
     @property
     def warnings(self) -> list[str]:
@@ -114,6 +119,7 @@ def correct_label_shift(context: RunContext, calibrated: SplitPredictions) -> La
         target.name: {
             each: estimate_priors(each, logits, labels, calibrated[target.name, "train"].logits)
             for each in ESTIMATORS
+            if len(labels) and len(target.train)
         }
         for target in domain_set.targets
     }
@@ -162,6 +168,8 @@ def _label_shift_record(
 
 def _label_shift_warning(target: str, estimates: Mapping[str, PriorEstimate]) -> str:
     """Return a warning about the estimates; empty if label shift explains the difference."""
+    if not estimates:
+        return f"the class priors of {target} are not estimated, for want of images"
     estimate = estimates[ESTIMATORS[0]]
     if estimate.label_shift_ks <= estimate.label_shift_ks_limit:
         return ""
@@ -231,9 +239,14 @@ def fit_run_abstention(pretrained: PretrainedModel) -> Abstention | None:
 def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) -> Sequence[str]:
     """Return caveats about the calibration for readers of the record."""
     notes = []
+    if not any(len(source.validation) for source in context.domain_set.sources):
+        notes.append(
+            "the sources have no validation images, so nothing is calibrated: the temperature is "
+            "1, every set holds every class, no image is rejected, and all are sent to review"
+        )
     before = _accuracy_before_adapting(context.folder.read_history(), context.config.eval.selection)
     after = _source_balanced_accuracy(context, raw)
-    if before is not None and before - after > FORGETTING_THRESHOLD:
+    if before is not None and after is not None and before - after > FORGETTING_THRESHOLD:
         notes.append(
             "the second phase moved the model away from its sources: balanced accuracy on their "
             f"validation images fell from {before:.3f} to {after:.3f}, and temperature and "
@@ -268,20 +281,21 @@ def _transform(predictions: SplitPredictions, scale: float, bias: np.ndarray) ->
 def _accuracy_before_adapting(history: Sequence[Mapping[str, Any]], rule: str) -> float | None:
     """Return the balanced accuracy on source validation images at the start of the second phase.
 
-    None if the run has no second phase.
+    None if the run has no second phase, or no such images.
     """
-    if all(row["phase"] == "fit" for row in history):
+    if all(row["phase"] == "fit" or not row["source_val"] for row in history):
         return None
     fitted = [row for row in history if row["phase"] == "fit"]
-    start = max(fitted, key=lambda row: row["selection"][rule])
+    start = max(fitted, key=lambda row: row["selection"].get(rule, row["step"]))
     found = [scores["balanced_accuracy"] for scores in start["source_val"].values()]
     return float(np.mean(found))
 
 
-def _source_balanced_accuracy(context: RunContext, predictions: SplitPredictions) -> float:
-    """Return the mean balanced accuracy on the sources' validation images."""
-    scores = (
+def _source_balanced_accuracy(context: RunContext, predictions: SplitPredictions) -> float | None:
+    """Return the mean balanced accuracy on the sources' validation images, None without any."""
+    scores = [
         score(source.validation.labels, predictions[source.name, "validation"].classes)
         for source in context.domain_set.sources
-    )
-    return float(np.mean([each["balanced_accuracy"] for each in scores]))
+        if len(source.validation)
+    ]
+    return float(np.mean([each["balanced_accuracy"] for each in scores])) if scores else None

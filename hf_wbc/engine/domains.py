@@ -11,6 +11,9 @@ from hf_wbc.data.schema import SPLITS
 from hf_wbc.evaluation.metrics import confusion_counts
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
+_PURPOSE = {"train": "training", "validation": "validation", "test": "test"}
+"""Adjectives of the splits."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -57,6 +60,23 @@ class DomainSet:
         """All domains: sources, targets, held-out domains."""
         return (*self.sources, *self.targets, *self.held_out)
 
+    def notes(self) -> list[str]:
+        """Return one sentence for each fact about the images that weakens the scores."""
+        found = []
+        for domain in self.all:
+            for split in SPLITS:
+                if not len(getattr(domain, split)):
+                    found.append(f"{domain.name} has no {_PURPOSE[split]} images")
+        for domain in self.sources:
+            counts = np.bincount(domain.train.labels, minlength=NUM_CLASSES)
+            if (counts == 1).any():
+                single = ", ".join(NAMES[i] for i in np.flatnonzero(counts == 1))
+                found.append(
+                    f"{domain.name} has a single training image of {single}; balanced sampling "
+                    "repeats it"
+                )
+        return found
+
     def scored(self) -> Iterator[tuple[str, Domain, DomainSplit]]:
         """Yield role, domain and split of everything that is scored at the end of a run."""
         for splits in self.sources:
@@ -96,7 +116,6 @@ def load_domains(
     classes: Sequence[str] = (),
     oracle: bool = False,
     allow_unscaled: bool = False,
-    allow_single: bool = False,
 ) -> DomainSet:
     """Load domains by reference and check them against each other.
 
@@ -108,12 +127,11 @@ def load_domains(
         classes: Classes to score; if empty, those present.
         oracle: Require labels on the targets' validation images.
         allow_unscaled: Accept domains of unknown scale.
-        allow_single: Accept sources with a single training image of some class.
 
     Raises:
-        ValueError: If a source lacks labels or has a single image of a class, a domain has no scale
-            or is named twice, two domains share an image, or `merge` and `classes` leave nothing to
-            score in a domain.
+        ValueError: If a source lacks labels or training images, a domain has no scale or is named
+            twice, two domains share an image, or `merge` and `classes` leave nothing to score in a
+            domain.
     """
     domain_set = DomainSet(
         *(tuple(load_domain(ref) for ref in refs) for refs in (sources, target, held_out))
@@ -130,12 +148,18 @@ def load_domains(
     for splits in (*domain_set.sources, *domain_set.held_out):
         _require_labels(splits)
     for splits in domain_set.sources:
-        _require_pairs(splits.train, allow_single)
+        if not len(splits.train):
+            raise ValueError(
+                f"{splits.train.ref} has no training images; leave it out, or name it as --held-out"
+            )
     _require_apart(domain_set)
     if oracle:
         for splits in domain_set.targets:
             if (splits.validation.labels == UNLABELED).all():
-                raise ValueError(f"{splits.train.ref} has no labels for --oracle; leave it out")
+                raise ValueError(
+                    f"{splits.train.ref} has no labeled validation images for --oracle; "
+                    "leave it out"
+                )
     for _, _, domain in domain_set.scored():
         require_scorable(domain, merge, classes)
     return domain_set
@@ -148,23 +172,6 @@ def _require_labels(splits: Domain) -> None:
                 f"{domain.ref} has {num_missing} unlabeled images; a source needs labels, "
                 "name it as --target"
             )
-
-
-def _require_pairs(train: DomainSplit, allowed: bool) -> None:
-    """Require at least two training images of each class that a source has.
-
-    Balanced sampling would repeat a single image forever. Classes without any image are fine.
-
-    Raises:
-        ValueError: If a class has a single training image, unless `allowed`.
-    """
-    counts = np.bincount(train.labels, minlength=NUM_CLASSES)
-    if (counts == 1).any() and not allowed:
-        single = ", ".join(NAMES[i] for i in np.flatnonzero(counts == 1))
-        raise ValueError(
-            f"{train.ref} has one training image of {single}; "
-            "add images, or pass --allow-single to train on it all the same"
-        )
 
 
 def _require_apart(domain_set: DomainSet) -> None:

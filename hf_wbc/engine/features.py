@@ -141,7 +141,8 @@ def embed(
     """Return the penultimate features (N, d) of a domain, from the cache if available.
 
     An interrupted call leaves PATH.partial, from which the same call resumes to the same bits.
-    Callers block while another process computes the same features.
+    Callers block while another process computes the same features. No file is written for a split
+    without images.
 
     Args:
         pretrained: The model.
@@ -161,6 +162,10 @@ def embed(
             "the model was trained on images treated by domain, and its features of others would "
             "mislead; train with --inputs images, or embed with another model"
         )
+    if not len(domain):
+        shape = (0,) if views is None else (0, views.num)
+        none = np.empty((*shape, pretrained.classifier.num_features), np.float32)
+        return feature_table(none, domain.labels, domain.image_ids, domain.name)
     name = "torch" if runtime is None else runtime.name
     path = features_path(pretrained, domain, cache, name, views)
     with _computed_once(path, accelerator) as is_missing:

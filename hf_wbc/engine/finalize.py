@@ -26,7 +26,8 @@ from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.domain_preprocessing import describe
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import feature_rows, prediction_rows, score_predictions
-from hf_wbc.evaluation.model_selection import SelectionRule
+from hf_wbc.engine.validation import usable_rule
+from hf_wbc.evaluation.model_selection import SelectionRule, selection_rule
 from hf_wbc.models import Bottleneck, Classifier, Exposure, export_classifier, save_classifier
 from hf_wbc.records import atomic_replace, remove
 
@@ -204,6 +205,7 @@ def write_record(
         "sources": [domain.facts() for domain in domain_set.sources],
         "target": [domain.facts() for domain in domain_set.targets],
         "held_out": [domain.facts() for domain in domain_set.held_out],
+        "notes": run_notes(context),
         "selection": {
             "rule": rule.name,
             "sees": rule.sees,
@@ -223,6 +225,16 @@ def write_record(
         "packages": package_versions(),
     }
     context.folder.write_record(record)
+
+
+def run_notes(context: RunContext) -> list[str]:
+    """Return one sentence for each fact about the images that weakens the result."""
+    notes, asked = context.domain_set.notes(), context.config.eval.selection
+    if usable_rule(selection_rule(asked), context.domain_set).name != asked:
+        notes.append(
+            f"selection {asked} has no validation images to score, so the last evaluation is kept"
+        )
+    return notes
 
 
 @torch.no_grad()

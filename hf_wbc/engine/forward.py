@@ -169,6 +169,12 @@ def predict(
     Returns:
         Predictions of all N rows, identical on every process.
     """
+    if not len(table):
+        head = classifier.head
+        return Predictions(
+            np.empty((0, head.out_features), np.float32),
+            np.empty((0, head.in_features), np.float32),
+        )
     was_training = classifier.training
     classifier.eval()
     world, rank = accelerator.num_processes, accelerator.process_index

@@ -95,8 +95,8 @@ def resolve(
         classes=evaluation.classes,
         oracle=evaluation.oracle,
         allow_unscaled=data.allow_unscaled,
-        allow_single=data.allow_single,
     )
+    _check_images(config, method, domain_set)
     pretrained = model_loader(
         config.model.name,
         fresh=config.model.from_scratch,
@@ -209,6 +209,36 @@ def check_config(config: TrainConfig) -> type[Method]:
     if config.eval.oracle and not config.data.target:
         raise ValueError("oracle scores target labels; name a target with --target")
     return method
+
+
+def _check_images(config: TrainConfig, method: type[Method], domain_set: DomainSet) -> None:
+    """Raise a ValueError if an empty split takes from an option what it measures."""
+    unread = [domain.train.ref for domain in domain_set.all if not len(domain.train)]
+    measured = (config.data.normalize_by, config.data.sharpness) != ("checkpoint", "own")
+    if unread and measured:
+        raise ValueError(
+            f"{unread[0]} has no training images, on which normalize_by domain and sharpness "
+            "common measure its colors and sharpness; leave both at their defaults"
+        )
+    targets = [domain.train for domain in domain_set.targets]
+    uses_target = method.sees_target() or config.data.augmentation.target_shift
+    if uses_target and (empty := [train.ref for train in targets if not len(train)]):
+        raise ValueError(
+            f"{empty[0]} has no training images, and {config.adapt.method} adapts to them; use "
+            "--method source_only, or prepare more images"
+        )
+    if any(len(domain.validation) for domain in domain_set.sources):
+        return
+    if config.optim.swad:
+        raise ValueError(
+            "swad averages weights by the loss on the sources' validation images, and they have "
+            "none; leave out --swad, or use --ema"
+        )
+    if config.eval.correct_priors != "none":
+        raise ValueError(
+            f"correct_priors {config.eval.correct_priors} needs validation images of the sources, "
+            "and they have none; leave it at none"
+        )
 
 
 def _check_batches(config: TrainConfig, num_processes: int) -> None:

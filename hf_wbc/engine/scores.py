@@ -87,7 +87,9 @@ def prediction_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
     return pa.table(
         {
             **_keys(domain),
-            "group": pa.nulls(len(domain), pa.string()) if domain.groups is None else domain.groups,
+            "group": pa.array(
+                [None] * len(domain) if domain.groups is None else domain.groups, pa.string()
+            ),
             "label": domain.labels,
             "predicted": predictions.classes,
             "logits": fixed_rows(predictions.logits),
@@ -104,7 +106,7 @@ def feature_rows(domain: DomainSplit, predictions: Predictions) -> pa.Table:
 def _keys(domain: DomainSplit) -> dict[str, Any]:
     num = len(domain.labels)
     return {
-        "domain": [domain.name] * num,
-        "split": [domain.split] * num,
-        "image_id": domain.image_ids,
+        "domain": pa.array([domain.name] * num, pa.string()),
+        "split": pa.array([domain.split] * num, pa.string()),
+        "image_id": pa.array(domain.image_ids, pa.string()),
     }

@@ -29,7 +29,7 @@ from hf_wbc.engine.loop import (
     optimize,
     prepare_phase,
 )
-from hf_wbc.engine.validation import Validation
+from hf_wbc.engine.validation import Validation, usable_rule
 from hf_wbc.engine.weight_averaging import WeightAverager, make_weight_averager
 from hf_wbc.evaluation.model_selection import SelectionRule, criterion_values, selection_rule
 from hf_wbc.models import Classifier
@@ -71,11 +71,13 @@ class Trainer:
         Args:
             context: The run.
             method: The method with its configured classifier, not yet set up.
-            selection: The rule that selects the weights to keep.
+            selection: The rule that selects the weights to keep; `last` replaces a rule whose
+                validation images do not exist.
             on_progress: Called with every step and evaluation.
         """
         self.context, self.method, self.on_progress = context, method, on_progress
         self.validation = Validation(context)
+        selection = usable_rule(selection, context.domain_set)
         self.rules = (
             selection,
             selection_rule("last") if selection.sees == "no target" else selection,

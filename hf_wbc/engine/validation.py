@@ -13,13 +13,32 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 from hf_wbc.engine.context import RunContext
-from hf_wbc.engine.domains import Domain
+from hf_wbc.engine.domains import Domain, DomainSet
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.engine.scores import HEADLINE
 from hf_wbc.evaluation.label_shift import estimate_priors
 from hf_wbc.evaluation.metrics import score
-from hf_wbc.evaluation.model_selection import ValidationOutputs, unlabeled_scores
+from hf_wbc.evaluation.model_selection import (
+    NEEDS_SOURCE,
+    SelectionRule,
+    ValidationOutputs,
+    selection_rule,
+    unlabeled_scores,
+)
 from hf_wbc.models import Classifier
+
+
+def usable_rule(rule: SelectionRule, domain_set: DomainSet) -> SelectionRule:
+    """Return the rule, or `last` if the validation images that it scores do not exist."""
+    num_images = {
+        role: sum(len(domain.validation) for domain in getattr(domain_set, role))
+        for role in ("sources", "targets", "held_out")
+    }
+    roles = {"source_val": ["sources"], "held_out": ["held_out"], "last": []}
+    needed = roles.get(rule.name, ["targets"])
+    if rule.name in NEEDS_SOURCE:
+        needed = ["sources", "targets"]
+    return rule if all(num_images[role] for role in needed) else selection_rule("last")
 
 
 class Validation:
@@ -60,6 +79,7 @@ class Validation:
                     config.eval.classes,
                 )
                 for splits in domain_set.targets
+                if len(splits.validation)
             }
         return row
 
@@ -72,6 +92,7 @@ class Validation:
         return [
             _mean_loss(splits.validation.labels, self._predict(classifier, splits))
             for splits in self.context.domain_set.sources
+            if len(splits.validation)
         ]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -100,6 +121,7 @@ class Validation:
                 "loss": _mean_loss(splits.validation.labels, found[splits.name]),
             }
             for splits in all_splits
+            if len(splits.validation)
         }
 
     def _unlabeled(
@@ -114,10 +136,12 @@ class Validation:
         )
         scores = {}
         for name, found in targets.items():
-            if name not in self._priors:
+            if not len(found.logits):
+                continue
+            if name not in self._priors and len(labels):
                 first = estimate_priors("em", source.logits, labels, found.logits, num_resamples=1)
                 self._priors[name] = torch.tensor(first.priors, dtype=torch.float64)
-            priors = self._priors[name].numpy()
+            priors = self._priors[name].numpy() if name in self._priors else None
             ensemble = (self._sums[name] / self._num).numpy() if self._num else None
             target = ValidationOutputs(features=found.features, logits=found.logits)
             scores[name] = unlabeled_scores(source, target, priors, ensemble)

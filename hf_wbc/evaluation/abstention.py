@@ -118,12 +118,25 @@ def fit_abstention(
 ) -> Abstention:
     """Fit an `Abstention` to the source validation images.
 
+    Without images, nothing is known: sets hold every class, no image is rejected and all are sent
+    to review.
+
     Args:
-        logits: Logits of the saved model (N, 11).
+        logits: Logits of the saved model (N, 11); N may be 0.
         labels: Class ids (N,).
         temperature: Temperature by which the logits were divided before saving.
         priors: Class priors (11,) by target, estimated without labels.
     """
+    num_images, num_classes = np.shape(logits)
+    if not num_images:
+        unlimited = (None,) * num_classes
+        return Abstention(
+            temperature=temperature,
+            sets={k: ConformalSets("lac", k, ALPHA, unlimited) for k in ("marginal", "class")},
+            rejection=Rejection(REJECTED, None),
+            reviews={name: ReviewThreshold(ids, RECALL, None) for name, ids in WANTED.items()},
+            num_images=(0,) * num_classes,
+        )
     sets = {
         kind: conformal_sets(logits, labels, alpha=ALPHA, kind=kind)
         for kind in ("marginal", "class")
@@ -137,7 +150,7 @@ def fit_abstention(
         sets=sets,
         rejection=rejection(logits, REJECTED),
         reviews={name: review(logits, labels, ids, RECALL) for name, ids in WANTED.items()},
-        num_images=tuple(np.bincount(np.asarray(labels), minlength=np.shape(logits)[1]).tolist()),
+        num_images=tuple(np.bincount(np.asarray(labels), minlength=num_classes).tolist()),
     )
 
 

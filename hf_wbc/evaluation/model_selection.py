@@ -89,6 +89,10 @@ RULES = (
 )
 
 
+NEEDS_SOURCE = frozenset({"dev", "im_prior", "bnm_prior", "softmax_corr_prior"})
+"""Rules for target images that labeled source images take part in."""
+
+
 def selection_rule(name: str) -> SelectionRule:
     """Return the rule of this name.
 
@@ -165,7 +169,7 @@ def unlabeled_scores(
     """Compute the score of every rule that uses unlabeled target images.
 
     Args:
-        source: Outputs for labeled source images.
+        source: Outputs for labeled source images; without any, scores that need them are omitted.
         target: Outputs for unlabeled target images.
         priors: Class priors of the target (C,), estimated without labels and from other predictions
             than these: a classifier that predicts a single class would estimate matching priors and
@@ -189,11 +193,12 @@ def unlabeled_scores(
         "entropy": validators.entropy(p),
         "bnm": validators.bnm(p),
         "snd": snd(p),
-        "dev": dev(source.features, errors, target.features),
         "softmax_corr": validators.softmax_corr(p),
         "class_ami": class_ami(target.features, p.argmax(1)),
         "agreement": validators.agreement(p, ensemble),
     }
+    if len(source.labels):
+        scores["dev"] = dev(source.features, errors, target.features)
     if priors is not None:
         scores["im_prior"] = validators.info_max_prior(p, priors)
         scores["bnm_prior"] = validators.bnm_prior(p, priors)

@@ -6,13 +6,15 @@ would fail after the repository was created. `choose_transfer` asks first.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from hf_wbc.data.hub_cache import OWN_AUTHORITY
+from hf_wbc.data.hub_cache import NOT_OF_A_HUB, OWN_AUTHORITY, not_a_hub
+from hf_wbc.data.proxies import proxy_variables, require_access
 from hf_wbc.hub.publication import HubRepo
 
 if TYPE_CHECKING:
@@ -61,11 +63,12 @@ class Conflict(Exception):
 
 
 def connect() -> "HfApi":
-    """The Hub's client; ValueError if HF_HUB_OFFLINE is set."""
+    """The Hub's client; ValueError if HF_HUB_OFFLINE is set, or proxies or token cannot work."""
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
         raise ValueError("HF_HUB_OFFLINE is set; unset it to publish, or give a folder as --to")
+    require_access()
     return HfApi(library_name="hf_wbc")
 
 
@@ -90,6 +93,8 @@ def request(action: str, call: Callable[[], T], repo: str, on_event: OnEvent) ->
     for attempt in range(1, MAX_TRIES + 1):
         try:
             return call()
+        except NOT_OF_A_HUB as error:
+            raise OSError(f"{action}: {not_a_hub(error)}; {_UNCHANGED}") from error
         except Exception as error:
             cause = _cause(error)
             if cause is None or (isinstance(error, ValueError) and error is not cause):
@@ -183,6 +188,8 @@ def _explain(error: BaseException, action: str, repo: str) -> Exception:
     response = getattr(error, "response", None)
     if response is None:
         remedy = "check the network and HF_ENDPOINT"
+        if proxies := proxy_variables(os.environ):
+            remedy += f", or the proxy ({', '.join(sorted(set(proxies.values())))})"
         if "CERTIFICATE" in str(error):
             remedy = OWN_AUTHORITY
         elif type(error) is ConnectionError:  # raised by hf_xet only

@@ -5,13 +5,17 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.hub_cache import OWN_AUTHORITY
+from hf_wbc.data.cache_folders import cache_problems
+from hf_wbc.data.hub_cache import NOT_OF_A_HUB, OWN_AUTHORITY, not_a_hub
 from hf_wbc.data.parallel import num_cores
+from hf_wbc.data.proxies import proxy_problem, proxy_variables, token_problem
+from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.hub.environment import is_private
 from hf_wbc.hub.publication import HubRepo, parse_destination
 
@@ -30,6 +34,8 @@ EXTRAS = {
     "trackio": "track",
     "gradio": "app",
 }
+SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p")
+"""Types of file systems that several machines write to."""
 LOGIN = "`hf auth login`"
 TIMEOUT_S = 5.0
 """How long to wait for the endpoint, in seconds."""
@@ -55,6 +61,9 @@ def examine(work: Path) -> list[Finding]:
         _python,
         _packages,
         lambda: _disk(work),
+        lambda: _locks(work),
+        _caches,
+        _text,
         _memory,
         _cpu,
         _gpu,
@@ -95,6 +104,66 @@ def _disk(work: Path) -> Iterator[Finding]:
         if not os.access(place, os.W_OK):
             remedy = f"make {place} writable, or work in another folder"
         yield Finding(name, f"{free:.0f} GB free in {path}", remedy)
+
+
+def _locks(work: Path) -> Iterator[Finding]:
+    """Whether two commands notice each other on the file systems that they write to."""
+    from datasets import config
+
+    for name, path in (("locks in work", work), ("locks in caches", config.HF_DATASETS_CACHE)):
+        place = Path(path).expanduser().absolute()
+        while not place.is_dir():
+            place = place.parent
+        kind = _file_system(place)
+        said = f"{kind}, shared between machines" if kind in SHARED else kind
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with exclusive_lock(place / f".hf_wbc_doctor_{os.getpid()}.lock", "busy"):
+                    pass
+        except OSError as error:
+            said += f": no lock is possible ({error.strerror})"
+            yield Finding(name, said, f"work elsewhere than in {place}, or ask its administrator")
+            continue
+        remedy = "do not start two commands that write to the same place there" if caught else ""
+        yield Finding(name, f"{said}: locks {'do not ' if caught else ''}work", remedy)
+
+
+def _file_system(place: Path) -> str:
+    """The type of the file system of a folder, such as `ext4` or `nfs4`."""
+    table = Path("/proc/self/mountinfo")
+    if not table.exists():
+        return "unknown file system"
+    device = place.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == number:
+            return after.split()[0]
+    return "unknown file system"
+
+
+def _caches() -> Iterator[Finding]:
+    problems = cache_problems(os.environ)
+    for name, place in problems.items():
+        remedy = f"set {name} to a folder that can be written"
+        yield Finding("caches", f"{name} is {place}: not writable", remedy)
+    if not problems:
+        yield Finding("caches", "writable")
+
+
+def _text() -> Iterator[Finding]:
+    """Whether file names and messages in any script can be read and shown."""
+    files, screen = sys.getfilesystemencoding(), sys.stdout.encoding or "none"
+    remedy = "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+    for name, encoding, what in (
+        ("file names", files, "others cannot be opened"),
+        ("terminal", screen, "other letters are shown as escapes"),
+    ):
+        if encoding.lower().replace("-", "") == "utf8":
+            yield Finding(name, encoding)
+        else:
+            yield Finding(name, f"{encoding}: {what}", remedy)
 
 
 def _memory() -> Iterator[Finding]:
@@ -149,6 +218,11 @@ def _examine_hub(to: str | None) -> Iterator[Finding]:
         if is_private(os.environ)
         else "the public Hub"
     )
+    for name, proxy in proxy_variables(os.environ).items():
+        yield Finding("proxy", f"{name} is {proxy}; this machine is exempt")
+    if problem := proxy_problem(os.environ):
+        yield Finding("endpoint", f"{endpoint}: not checked", problem)
+        return
     if certificate := os.environ.get("SSL_CERT_FILE"):
         yield Finding("certificates", certificate)
     problem = _connection_problem(endpoint)
@@ -177,6 +251,9 @@ def _connection_problem(endpoint: str) -> str:
 def _remedy(problem: str) -> str:
     if "CERTIFICATE" in problem.upper():
         return OWN_AUTHORITY
+    if proxies := proxy_variables(os.environ):
+        named = ", ".join(sorted(set(proxies.values())))
+        return f"check the network, the proxy ({named}) or HF_ENDPOINT"
     return "check the network or HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to work without it"
 
 
@@ -188,15 +265,22 @@ def _token() -> Generator[Finding, None, dict[str, Any] | None]:
     if get_token() is None:
         yield Finding("token", f"none ({LOGIN} for private datasets and publishing)")
         return None
+    if problem := token_problem():
+        yield Finding("token", "not checked", problem)
+        return None
     try:
         account = dict(HfApi().whoami())
+        orgs = [org["name"] for org in account.get("orgs", [])]
+        owner = account["name"]
+    except NOT_OF_A_HUB as error:
+        yield Finding("token", "not checked", not_a_hub(error))
+        return None
     except HfHubHTTPError as error:
         remedy = f"{LOGIN} again" if error.response.status_code == 401 else "try again later"
         yield Finding("token", f"rejected ({error.response.status_code})", remedy)
         return None
-    orgs = [org["name"] for org in account.get("orgs", [])]
     member = f", a member of {', '.join(orgs)}" if orgs else ""
-    yield Finding("token", f"belongs to {account['name']}{member}")
+    yield Finding("token", f"belongs to {owner}{member}")
     yield Finding("token's rights", _rights(account))
     return account
 

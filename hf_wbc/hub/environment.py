@@ -10,6 +10,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hf_wbc.data.proxies import direct_loopback, is_loopback, proxy_variables
+
 __all__ = ["is_offline", "is_private", "keep_within"]
 
 PUBLIC = "https://huggingface.co"
@@ -36,7 +38,8 @@ def is_offline(environ: MutableMapping[str, str]) -> bool:
 def keep_within(environ: MutableMapping[str, str]) -> None:
     """Make every library respect the endpoint, certificate and offline mode of the environment.
 
-    Variables that the user has set stay. With the public Hub nothing changes.
+    Variables that the user has set stay, except that this machine is exempt from proxies. With the
+    public Hub nothing else changes.
 
     Args:
         environ: The environment to complete, such as `os.environ`.
@@ -45,6 +48,10 @@ def keep_within(environ: MutableMapping[str, str]) -> None:
         ValueError: The endpoint is not a URL, or the certificate does not exist.
     """
     _check_endpoint(environ)
+    if is_loopback(environ.get("HF_ENDPOINT", PUBLIC)):
+        for name in proxy_variables(environ):
+            del environ[name]
+    direct_loopback(environ)
     if certificate := environ.get("SSL_CERT_FILE"):
         if not Path(certificate).is_file():
             raise ValueError(

@@ -49,6 +49,8 @@ TAG = "{tag-of-this-publication}"
 """Placeholder in a card for the tag, which is only known when the card is published."""
 
 _SCHEME = "hf://"
+_FOLDER = ("./", "../", "/", "~")
+"""Beginnings of what can only be a folder."""
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9])?"
 _REPO = re.compile(rf"(?P<owner>{_PART})/(?P<name>{_PART})", re.ASCII)
 _NUMBERED = re.compile(r"v(\d+)")
@@ -113,6 +115,12 @@ def parse_destination(to: str, kind: Kind) -> Destination:
             raise ValueError(
                 f"--to is {to!r}; give org/name for the Hub or a folder such as ./{kind}, and the "
                 "version with --tag"
+            )
+        owner, *rest = Path(to).parts
+        if len(rest) == 1 and not to.startswith(_FOLDER) and not Path(owner).is_dir():
+            raise ValueError(
+                f"--to is {to!r}, which is no valid repository name; give org/name, using letters, "
+                f"digits, underscores, and single hyphens and dots, or ./{to} for a folder"
             )
         return PublishFolder(Path(to).expanduser().absolute())
     if Path(match["owner"]).is_dir():

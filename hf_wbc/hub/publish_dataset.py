@@ -10,11 +10,10 @@ import numpy as np
 
 from hf_wbc.data import image_headers
 from hf_wbc.data.dataset import check_schema, parquet_shards
-from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, SPLITS
+from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, PROVENANCE, SPLITS
 from hf_wbc.hub.card import CardLocation, card_location
 from hf_wbc.hub.publication import CARD, Destination, Publication
 from hf_wbc.preparation.source import ArchiveSpec
-from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 from hf_wbc.text import shorten_list

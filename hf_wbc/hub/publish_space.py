@@ -176,13 +176,25 @@ def require_model(model: str, public: bool, on_event: OnEvent) -> None:
 def show_model(destination: Destination, model: str, on_event: OnEvent) -> None:
     """Set the variable that tells the Space on the Hub which model to load."""
     assert isinstance(destination, HubRepo)
+    from huggingface_hub.errors import HfHubHTTPError
+
     api = connect()
-    request(
-        f"setting {VARIABLE}",
-        lambda: api.add_space_variable(destination.repo_id, VARIABLE, model),
-        destination.repo_id,
-        on_event,
-    )
+
+    def set_variable() -> bool:
+        try:
+            api.add_space_variable(destination.repo_id, VARIABLE, model)
+        except HfHubHTTPError as error:
+            if error.response.status_code in (404, 405, 501):  # this server has no such settings
+                return False
+            raise
+        return True
+
+    if not request(f"setting {VARIABLE}", set_variable, destination.repo_id, on_event):
+        on_event(
+            f"{destination} is published, but {api.endpoint} cannot set the variables of a Space: "
+            f"set {VARIABLE}={model} where the Space runs"
+        )
+        return
     on_event(
         f"{destination} shows {model}; if the model is private, add a token that can read it to "
         "the Space's settings, as the secret HF_TOKEN"

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from hf_wbc.data.hub_cache import NOT_OF_A_HUB, not_a_hub
 from hf_wbc.hub.client import OnEvent, get, post, request
 from hf_wbc.hub.publication import HubRepo, read_bytes, total_size
 from hf_wbc.text import shorten_list
@@ -175,7 +176,10 @@ def require_account(api: "HfApi", repo: HubRepo, on_event: OnEvent) -> None:
             f"the token of {account['name']} is read-only; create one with write access in your "
             "account's settings, and log in with it: `hf auth login`"
         )
-    names = [account["name"], *(org["name"] for org in account.get("orgs", []))]
+    try:
+        names = [account["name"], *(org["name"] for org in account.get("orgs", []))]
+    except NOT_OF_A_HUB as error:
+        raise ValueError(not_a_hub(error)) from error
     if repo.owner not in names:
         raise ValueError(
             f"{repo.repo_id} would belong to {repo.owner}, and {account['name']} is not a member "

@@ -80,7 +80,8 @@ def build_reference_set(
         train, validation = load_splits(ref, ("train", "validation"))
         _require_source(predictor, train)
         selections.append(_Selection(ref, train, _evenly_spaced_by_class(train, per_class)))
-        selections.append(_Selection(ref, validation, _labeled(validation)))
+        if len(_labeled(validation)):
+            selections.append(_Selection(ref, validation, _labeled(validation)))
     total, done, tables = sum(len(each.rows) for each in selections), 0, []
     for selection in selections:
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_wbc.arithmetic import with_arithmetic
-from hf_wbc.data.dataset import DomainSplit, load_splits
+from hf_wbc.data.dataset import DomainSplit, load_splits, no_images
 from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.accelerator import (
     machine_info,
@@ -141,6 +141,8 @@ def _scorable_domains(
     domains = load_splits(ref, splits)
     require_scale(domains, allow_unscaled)
     labels = np.concatenate([domain.labels for domain in domains])
+    if not len(labels):
+        raise ValueError(no_images(ref, splits))
     if (labels == UNLABELED).all():
         raise ValueError(f"{ref} has no labels, so nothing can be scored")
     confusion_counts(labels, labels, merge=merge, classes=classes)

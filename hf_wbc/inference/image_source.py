@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.data.dataset import load_splits
+from hf_wbc.data.archive_names import is_readable, printable_name
+from hf_wbc.data.dataset import load_splits, no_images
 from hf_wbc.data.image_blocks import (
     ImageBlock,
     ImageFolder,
@@ -30,6 +31,7 @@ from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import crop_geometry
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.models import PretrainedModel
+from hf_wbc.text import shorten_list
 
 __all__ = ["ImageSource", "dataset_source", "find_image_folder", "folder_source"]
 
@@ -62,8 +64,9 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
     """List the images of a folder; None if `ref` is a dataset.
 
     Raises:
-        ValueError: For a folder without a scale, with two contradicting options, or a scale for a
-            dataset, which has its own.
+        ValueError: For a folder without a scale, with two contradicting options or, unless they may
+            be skipped, with file names that are not text; for a dataset with a scale, as it has its
+            own.
     """
     um_per_px, cell_fills_frame = options.um_per_px, options.cell_fills_frame
     if um_per_px is not None and cell_fills_frame:
@@ -81,7 +84,14 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             "scale of a known laboratory, or --cell-fills-frame if each image is cropped around "
             "one cell"
         )
-    return list_images(path, um_per_px, follow_links=options.follow_links)
+    found = list_images(path, um_per_px, follow_links=options.follow_links)
+    bad = [printable_name(name) for name in found.names if not is_readable(name)]
+    if bad and not options.skip_bad:
+        raise ValueError(
+            f"{len(bad)} of {len(found.names)} file names are not text in UTF-8: "
+            f"{shorten_list(bad)}; rename the files, or leave them out with --skip-bad"
+        )
+    return found
 
 
 def folder_source(
@@ -137,6 +147,8 @@ def dataset_source(
         raise ValueError(f"splits are {', '.join(splits) or 'empty'}; name each once with --splits")
     domains = load_splits(ref, splits)
     first, geometry = domains[0], crop_geometry(pretrained)
+    if not any(map(len, domains)):
+        raise ValueError(no_images(ref, splits))
     if first.um_per_px is None and not cell_fills_frame:
         raise ValueError(
             f"{ref} has no scale (um_per_px is null) because its cells fill the frame; "

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hf_wbc import __version__
 from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.parallel import WorkerPool, num_cores
-from hf_wbc.data.schema import CONFIGS, CROP_UM, SPLITS, row_features
+from hf_wbc.data.schema import CONFIGS, CROP_UM, PROVENANCE, SPLITS, row_features
 from hf_wbc.preparation.dataset_card import CardFacts, write_card
 from hf_wbc.preparation.duplicates import Duplicates, find_duplicates, keep_together
 from hf_wbc.preparation.listing import EntryList, list_entries
@@ -36,7 +36,6 @@ from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec
 from hf_wbc.preparation.split import FRACTIONS, assign_splits
 from hf_wbc.preparation.toy_source import is_toy, to_toy_source, toy_name
 from hf_wbc.preparation.work_folder import (
-    PROVENANCE,
     check_disk,
     flush_to_disk,
     is_finished,
@@ -45,6 +44,7 @@ from hf_wbc.preparation.work_folder import (
 )
 from hf_wbc.records import digest, write_json
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import shorten_list
 
 FORMAT = 1
 """Increased whenever a new version of this code would write different rows."""
@@ -79,6 +79,7 @@ def prepare(
     skip_bad: bool = False,
     num_proc: int | None = None,
     seed: int = 0,
+    name_encoding: str | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> Path:
     """Build the dataset of a source from an archive and return its folder.
@@ -93,6 +94,7 @@ def prepare(
         skip_bad: Leave out bad images instead of failing; the card lists them.
         num_proc: Number of processes; None uses every core.
         seed: Seed of the splits and of the order of rows.
+        name_encoding: Encoding of file names in a zip or tar; None detects it.
         on_progress: Called with the stage, the images done and their total.
 
     Returns:
@@ -105,13 +107,12 @@ def prepare(
         ChildProcessError: A worker process died.
     """
     on_progress = on_progress or _silent
-    num_proc = num_cores() if num_proc is None else num_proc
     out = out.resolve()
-    _check_arguments(archive, out, num_proc)
+    num_proc = _check_arguments(archive, out, num_cores() if num_proc is None else num_proc)
     with report_full_disk(out), lock_work_folder(out) as work:
-        opened = open_archive(archive, work.scratch)
-        if is_toy(opened.names):
-            source = _toy_source(source, archive, out)
+        opened = open_archive(archive, work.scratch, name_encoding)
+        unreadable = _unreadable(opened, skip_bad)
+        source = _toy_source(source, archive, out) if is_toy(opened.names) else source
         entries = list_entries(source, opened, subset=subset)
         plan = _plan(source, opened, entries, subset=subset, skip_bad=skip_bad, seed=seed)
         if is_finished(out, plan):
@@ -121,6 +122,7 @@ def prepare(
         with WorkerPool(min(num_proc, -(-len(entries.used) // BATCH)), opened) as workers:
             scanned = _scan_once(workers, entries, folder, on_progress)
             selection = select(source, entries, scanned, subset=subset, skip_bad=skip_bad)
+            selection = replace(selection, bad={**selection.bad, **unreadable})
             build = _decide(source, entries, selection, scanned, seed, on_progress)
             written = _write(workers, build, scanned, folder, on_progress)
         provenance = {**_provenance(build, plan), "notes": list(opened.notes)}
@@ -129,12 +131,13 @@ def prepare(
     return out
 
 
-def _check_arguments(archive: Path, out: Path, num_proc: int) -> None:
-    """Raise ValueError for a number of processes or an output folder that cannot be used."""
+def _check_arguments(archive: Path, out: Path, num_proc: int) -> int:
+    """Return `num_proc`; ValueError if it or the output folder cannot be used."""
     if num_proc < 1:
         raise ValueError(f"--num-proc is {num_proc}; give 1 or more")
     if out.is_relative_to(archive.resolve()) and archive.is_dir():
         raise ValueError(f"{out} is inside the archive {archive}; choose another --out")
+    return num_proc
 
 
 def _toy_source(source: ArchiveSpec, archive: Path, out: Path) -> ArchiveSpec:
@@ -155,6 +158,18 @@ def _write_texts(
     write_json(folder / "temporary" / PROVENANCE, provenance)
     for name in ("README.md", PROVENANCE):
         flush_to_disk(folder / "temporary" / name, folder / "out" / name)
+
+
+def _unreadable(archive: Archive, skip_bad: bool) -> dict[str, str]:
+    """Return why files with unreadable names are left out, by name; ValueError if they may not."""
+    names = archive.unreadable_names
+    if names and not skip_bad:
+        raise ValueError(
+            f"{archive.path}: {len(names):,} file names are not text in UTF-8: "
+            f"{shorten_list(names)}; rename the files, name the encoding of a zip or tar with "
+            "--zip-encoding, or leave them out with --skip-bad"
+        )
+    return {name: f"{name}: its name is not text in UTF-8; rename the file" for name in names}
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.schema import CONFIGS
+from hf_wbc.data.schema import CONFIGS, PROVENANCE
 from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import digest, read_json, remove
 
-PROVENANCE = "provenance.json"
 _REMEDY = "free some space and run the same command to resume, or choose an --out on another disk"
 
 

@@ -222,14 +222,6 @@ def test_images_that_lie_in_two_domains_are_named(
     assert "leave one of them out" in said
 
 
-def test_a_class_of_one_image_is_named(refused: Refused, make_domain: Any, tmp_path: Path) -> None:
-    counts = {"train": 1, "validation": 2, "test": 2}
-    single = str(make_domain(tmp_path / "single", name="single", num_per_class=counts, seed=5))
-    said = refused("--sources", single)
-    assert f"{single} has one training image of basophil, eosinophil" in said
-    assert "--allow-single" in said
-
-
 def test_a_batch_must_hold_every_source(
     refused: Refused, make_domain: Any, laboratories: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -290,8 +290,9 @@ def test_a_pipe_in_a_folder_is_refused(tmp_path: Path) -> None:
         open_archive(folder, tmp_path)
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_left_out_and_named(tmp_path: Path) -> None:
     folder = write(tmp_path, "folder", FILES)
     Path(os.fsdecode(os.fsencode(folder) + b"/BA_\xff.jpg")).write_bytes(b"")
-    with pytest.raises(ValueError, match="not readable text; rename"):
-        open_archive(folder, tmp_path)
+    found = open_archive(folder, tmp_path)
+    assert found.names == tuple(sorted(FILES))
+    assert found.unreadable_names == ("BA_\\xff.jpg",)

@@ -62,9 +62,14 @@ def test_pixels_and_features_do_not_mix() -> None:
         concatenate([pixel_table(4, "a"), features])
 
 
-def test_a_table_without_rows_or_with_other_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 rows with 0 labels"):
-        feature_table(np.zeros((0, 3)), np.zeros(0), [], "a")
+def test_a_table_may_have_no_rows() -> None:
+    table = feature_table(np.zeros((0, 3)), np.zeros(0), [], "a")
+    assert len(table) == 0 and table.batch(np.zeros(0)).shape == (0, 3)
+    both = concatenate([table, feature_table(np.ones((2, 3)), np.zeros(2), ["v", "w"], "b")])
+    assert both.batch(np.array([1, 0])).sum() == 6
+
+
+def test_a_table_with_other_labels_is_refused() -> None:
     with pytest.raises(ValueError, match="4 rows with 3 labels"):
         feature_table(np.zeros((4, 3)), np.zeros(3), ["w"] * 4, "a")
     with pytest.raises(ValueError, match=r"labels must lie in -1\.\.10"):

@@ -18,10 +18,9 @@ from datasets import load_dataset
 from PIL import Image
 
 import dataset_scripts
-from hf_wbc.data.schema import CONFIGS, SPLITS, row_features
+from hf_wbc.data.schema import CONFIGS, PROVENANCE, SPLITS, row_features
 from hf_wbc.preparation.build import prepare
 from hf_wbc.preparation.source import ArchiveSpec, Entry, KnownFault
-from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES
 

@@ -18,10 +18,10 @@ from datasets import load_dataset
 from PIL import Image
 
 import dataset_scripts
+from hf_wbc.data.schema import PROVENANCE
 from hf_wbc.preparation import work_folder
 from hf_wbc.preparation.build import prepare
 from hf_wbc.preparation.source import ArchiveSpec
-from hf_wbc.preparation.work_folder import PROVENANCE
 from hf_wbc.records import read_json
 
 Lab = Callable[..., ArchiveSpec]

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from hf_wbc.data.schema import PROVENANCE
 from hf_wbc.preparation import work_folder
 from hf_wbc.preparation.work_folder import (
-    PROVENANCE,
     WorkFolder,
     check_disk,
     flush_to_disk,

@@ -113,6 +113,8 @@ def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> LabelSuspec
     ids, labels = runs[0].image_ids, runs[0].labels
     if any(images.image_ids != ids or (images.labels != labels).any() for images in runs):
         raise ValueError("the runs were scored on other images, and cannot be asked together")
+    if not ids:
+        return LabelSuspects((), 0, len(runs), 0.0)
     p = np.mean([np.mean([i.probabilities for i in seeds], 0) for seeds in methods.values()], 0)
     votes = np.mean([np.mean([_one_hot(i.predicted) for i in s], 0) for s in methods.values()], 0)
     consensus, rows = p.argmax(1), np.arange(len(labels))
