@@ -1,11 +1,17 @@
 """Accessibility: keyboard, screen reader, phone, and dark mode."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-SIZES = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
+SLOW = (pytest.mark.slow, pytest.mark.ci)
+SIZES = [
+    pytest.param((1440, "light"), id="1440-light"),
+    pytest.param((1440, "dark"), id="1440-dark", marks=SLOW),
+    pytest.param((390, "light"), id="390-light", marks=SLOW),
+    pytest.param((390, "dark"), id="390-dark"),
+]
 TABS = ("One cell", "Many cells", "Domains", "About")
 UNNAMED = """() => [...document.querySelectorAll('input, select, button, img')].filter(e => {
   if (e.closest('[aria-hidden=true]') || !e.getClientRects().length) return false;
@@ -37,14 +43,11 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}-{size[1]}")
-def sized(request: Any, browser: Any, served: Any) -> Iterator[Any]:
+@pytest.fixture(params=SIZES)
+def sized(request: Any, open_window: Callable[..., Any], served: Any) -> Iterator[Any]:
     """Open the app at a given width, light or dark, with a cell and a slide on it."""
     width, scheme = request.param
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-    )
-    context.set_default_timeout(120_000)
+    context = open_window(viewport={"width": width, "height": 900}, color_scheme=scheme)
     tab = context.new_page()
     tab.goto(served.url)
     tab.get_by_role("button", name="myeloblast").click()

@@ -117,12 +117,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
-    tight: Any, browser: Any, tmp_path: Path
+    tight: Any, open_window: Callable[..., Any], tmp_path: Path
 ) -> None:
     wait_until(lambda: held(tight)["num_bytes"] == 0)
     others = set(held(tight)["names"])
-    context = browser.new_context()
-    context.set_default_timeout(120_000)
+    context = open_window()
     page = context.new_page()
     page.goto(tight.url)
     page.get_by_role("tab", name="Many cells").click()

@@ -64,9 +64,10 @@ def arrive(url: str, number: int) -> str:
     return httpx.post(f"{url}/gradio_api/run/predict", json=given, timeout=240).text
 
 
-def test_who_comes_early_is_told_and_answered_later(late: Any, browser: Any) -> None:
-    context = browser.new_context()
-    context.set_default_timeout(120_000)
+def test_who_comes_early_is_told_and_answered_later(
+    late: Any, open_window: Callable[..., Any]
+) -> None:
+    context = open_window()
     page = context.new_page()
     page.goto(late.url)
     page.locator("#loading >> text=The model is still loading").wait_for()
@@ -110,7 +111,10 @@ def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs()
     assert done.stdout.split() == ["[]", "[]"], done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=(pytest.mark.slow, pytest.mark.ci))],
+)
 def test_a_server_that_is_told_to_stop_while_it_loads_does(how: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DEMO, "demo", "--port", "0"],
