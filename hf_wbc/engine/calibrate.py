@@ -232,8 +232,20 @@ def report_abstention(
 
 
 def fit_run_abstention(pretrained: PretrainedModel) -> Abstention | None:
-    """Return the abstention saved with a trained model; None for models of older versions."""
-    return None if pretrained.abstention is None else Abstention.from_dict(pretrained.abstention)
+    """Return the abstention saved with a trained model; None for models of older versions.
+
+    Raises:
+        ValueError: If what is saved with the model is damaged.
+    """
+    if pretrained.abstention is None:
+        return None
+    try:
+        return Abstention.from_dict(pretrained.abstention)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the calibration in the model's config.json is damaged ({error!r}); "
+            "take the original folder"
+        ) from error
 
 
 def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) -> Sequence[str]:

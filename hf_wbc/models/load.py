@@ -21,8 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from hf_wbc.data.preprocessing import PLAIN, PreprocessingRule
+from hf_wbc.data.schema import CROP_UM
 from hf_wbc.models.backbones import FROM_SCRATCH, BackboneSpec, find_backbone
 from hf_wbc.models.classifier import Classifier
+from hf_wbc.models.config_checks import (
+    check_image_size,
+    check_memory,
+    check_preprocessing,
+    check_weights,
+)
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.packaged_weights import packaged_folder
 from hf_wbc.models.pretrained import CheckpointFiles, fetch_checkpoint
@@ -219,12 +226,15 @@ def _pretrained(
     name: str, checkpoint: CheckpointFiles, config: Any, image_size: int | None, seed: int
 ) -> PretrainedModel:
     preprocessing = checkpoint.preprocessing()
+    check_preprocessing(name, preprocessing)
     notes = vars(config).pop(NOTES, None)
     abstention = vars(config).pop(ABSTENTION, None)
-    rule = PreprocessingRule.from_dict(notes["rule"]) if notes else PLAIN
+    rule = _rule(name, notes)
     seen = Exposure.of(config, checkpoint.ready)
     known = labels_of(config) == NAMES
     set_labels(config)
+    check_image_size(name, image_size or preprocessing.size, getattr(config, "patch_size", None))
+    check_memory(name, config, checkpoint.folder)
     with seeded_rng(seed), quiet_transformers():
         model, missing = _read_weights(name, checkpoint.folder, config)
         if image_size:
@@ -235,6 +245,7 @@ def _pretrained(
             nn.init.normal_(classifier.head.weight, std=HEAD_STD)
             nn.init.zeros_(classifier.head.bias)
             missing = {key for key in missing if not key.startswith(f"{classifier.head_name}.")}
+    check_weights(name, classifier)
     _try_out(name, classifier, preprocessing.size)
     if missing:
         raise ValueError(
@@ -248,6 +259,20 @@ def _pretrained(
     )
 
 
+def _rule(name: str, notes: Any) -> PreprocessingRule:
+    """Return the preprocessing of a model's training images from its config.json."""
+    if not notes:
+        return PLAIN
+    try:
+        rule = PreprocessingRule.from_dict(notes["rule"])
+        is_possible = 0 <= rule.blur_um <= CROP_UM and 0 < (rule.sharpness_per_um or 1) < 100
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{name}: {NOTES} in its config.json is damaged ({error})") from error
+    if not is_possible:
+        raise ValueError(f"{name}: {NOTES} in its config.json states an impossible blur: {rule}")
+    return rule
+
+
 def _fresh(
     name: str, config: Any, known: Preprocessing | None, image_size: int | None, seed: int
 ) -> PretrainedModel:
@@ -259,12 +284,14 @@ def _fresh(
     if hasattr(config, "image_size"):
         config.image_size = size
     set_labels(config)
+    check_image_size(name, size, getattr(config, "patch_size", None))
+    check_memory(name, config, None)
     with seeded_rng(seed), quiet_transformers():
         try:
             model = AutoModelForImageClassification.from_config(
                 config, dtype=torch.float32, trust_remote_code=False
             )
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # families do not check their settings
             raise ValueError(f"{name} cannot be built: {error}") from error
     classifier = Classifier(model)
     _try_out(name, classifier, size)
@@ -308,7 +335,7 @@ def _try_out(name: str, classifier: Classifier, size: int) -> None:
     try:
         with torch.no_grad():
             features, logits = classifier(noise)
-    except (AssertionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # as above
         raise ValueError(f"{name} cannot take images of {size} px: {error}") from error
     if features.ndim != 2 or not torch.allclose(classifier.head(features), logits, atol=1e-4):
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.models.backbones import BackboneSpec, backbone_names, find_hub_model
+from hf_wbc.models.config_checks import check_config
 from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preprocessing
 from hf_wbc.records import read_json
 from hf_wbc.text import did_you_mean
@@ -54,6 +55,7 @@ class CheckpointFiles:
         from transformers import AutoConfig
 
         file = self.folder / _CONFIG
+        check_config(file)
         values = read_json(file, "fetch the checkpoint again")
         if "pretrained_cfg" in values or values.get("model_type") == "timm_wrapper":
             _check_timm(values, file)
