@@ -13,6 +13,7 @@ from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
+from hf_wbc.escape import public_message
 
 TITLE = "White blood cells across laboratories"
 LOADING = "The model is still loading. You can start: predictions appear as soon as it is loaded."
@@ -32,7 +33,8 @@ def build_page(service: Service, sessions: Sessions) -> Any:
         try:
             await asyncio.wrap_future(service.own.settled)
         except Exception as error:  # the server reports it as well, and stops
-            return notice(f"The model could not be loaded: {error}.", "warning"), gr.skip()
+            said = public_message(error)
+            return notice(f"The model could not be loaded: {said}.", "warning"), gr.skip()
         return LOADED if waits else gr.skip(), about_html(service)
 
     def leave(request: gr.Request) -> None:

@@ -20,6 +20,7 @@ from hf_wbc.app.html_fragments import notice
 from hf_wbc.app.scale_input import GUESS, choices
 from hf_wbc.app.service import Service
 from hf_wbc.app.uploads import UploadedFile
+from hf_wbc.escape import public_message
 
 AT_ONCE = 2
 """Concurrent predictions; other requests wait in the queue."""
@@ -39,7 +40,7 @@ def error_message() -> Iterator[FailureMessage]:
     try:
         yield failed
     except ValueError as error:
-        failed.html = notice(f"{error}.", "warning")
+        failed.html = notice(f"{public_message(error)}.", "warning")
 
 
 def busy(name: str) -> dict[str, Any]:

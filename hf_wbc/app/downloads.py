@@ -1,6 +1,5 @@
 """Downloads: the table as CSV, and a report to print. Nothing is stored on the server."""
 
-import csv
 import io
 from datetime import datetime
 from typing import Any
@@ -11,10 +10,9 @@ from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_html import common_warnings, count_html, count_rows
 from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell
+from hf_wbc.escape import write_csv
 from hf_wbc.taxonomy import NAMES
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters that make a spreadsheet read a cell as a formula."""
 NOT_READ = "not predicted yet, and not in the count"
 
 
@@ -24,14 +22,11 @@ def write_csv_download(service: Service, slide: Slide) -> dict[str, str]:
     `counted_as` is empty for a cell that is not in the differential count.
     """
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        [
-            "number", "image", "class", "probability", "your_class", "counted_as", "conformal_set",
-            "rejected", "um_per_px", "scale_guessed", *(f"p_{name}" for name in NAMES), "warnings",
-        ]
-    )  # fmt: skip
-    rows.writerows(_csv_row(one) for one in slide.every)
+    titles = [
+        "number", "image", "class", "probability", "your_class", "counted_as", "conformal_set",
+        "rejected", "um_per_px", "scale_guessed", *(f"p_{name}" for name in NAMES), "warnings",
+    ]  # fmt: skip
+    write_csv(text, titles, (_csv_row(one) for one in slide.every))
     return {"name": "cells.csv", "kind": "text/csv", "text": text.getvalue()}
 
 
@@ -65,13 +60,12 @@ def _csv_row(case: SlideCell | PendingCell) -> list[Any]:
     """One row; a pending cell has only its correction."""
     label, name = case.corrected, case.picture.name
     yours = "" if label is None else OUTSIDE_NAME if label == OUTSIDE else NAMES[label]
-    image = f"'{name}" if name.startswith(FORMULA) else name
     if isinstance(case, PendingCell):
-        return [case.number, image, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
+        return [case.number, name, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
     prediction = case.prediction
     return [
         case.number,
-        image,
+        name,
         NAMES[prediction.label],
         f"{prediction.probabilities[prediction.label]:.6f}",
         yours,

@@ -16,6 +16,7 @@ from hf_wbc.app.count import count_cells
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedFile
+from hf_wbc.escape import public_message
 from hf_wbc.taxonomy import NAMES
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(public_message(error), print_exception=False) from error
 
 
 def _json(prediction: "CellPrediction") -> dict[str, Any]:

@@ -89,7 +89,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
     """
     from hf_wbc.app.blocks import build_page, theme
     from hf_wbc.app.html_fragments import script, style
-    from hf_wbc.app.middleware import BlockedRoutes, UploadIsolation
+    from hf_wbc.app.middleware import BlockedRoutes, MalformedRequests, UploadIsolation
     from hf_wbc.app.sessions import Sessions, session_cleanup
 
     limits = service.limits
@@ -104,7 +104,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
-                show_error=True,
+                show_error=False,  # unexpected errors stay in the log
                 footer_links=["api"],
                 run_history=False,
                 max_file_size=limits.total_bytes,
@@ -116,6 +116,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
                 app_kwargs={
                     "lifespan": session_cleanup(page, sessions, limits),
                     "middleware": [
+                        MalformedRequests.entry(),
                         BlockedRoutes.entry(FETCHED),
                         UploadIsolation.entry(
                             Path(os.environ["GRADIO_TEMP_DIR"]),

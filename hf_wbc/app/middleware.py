@@ -3,9 +3,11 @@
 Gradio names an upload's folder by its content, so two visitors with the same image share a file,
 and
 deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
-`BlockedRoutes` closes Gradio's routes that serve files or fetch addresses for a client.
+`BlockedRoutes` closes Gradio's routes that serve files or fetch addresses for a client, and
+`MalformedRequests` answers requests that Gradio cannot handle.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 PATHS = ("/gradio_api/upload", "/upload")
@@ -125,3 +127,48 @@ class BlockedRoutes:
             await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+_UNKNOWN = ("FnIndexInferError",)
+"""Names of Gradio's errors about an endpoint that it does not have."""
+_log = logging.getLogger(__name__)
+
+
+class MalformedRequests:
+    """Answer requests for unknown endpoints, or with malformed bodies, without an error of ours.
+
+    Gradio looks up what a client names without checking, so that such a request would be answered
+    with 500 and a traceback in the log.
+    """
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self.app = app
+
+    @classmethod
+    def entry(cls) -> "Middleware":
+        """A middleware entry."""
+        from starlette.middleware import Middleware
+
+        return Middleware(cls)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Pass a request on; answer 404 or 400 if that fails before a response starts."""
+        has_started = False
+
+        async def watched(message: "Message") -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if has_started or scope["type"] != "http":
+                raise
+            from starlette.responses import JSONResponse
+
+            is_unknown = isinstance(error, LookupError) or type(error).__name__ in _UNKNOWN
+            said = "no such endpoint" if is_unknown else "the request is malformed"
+            _log.warning("%s %s: %s", scope["method"], scope["path"], type(error).__name__)
+            response = JSONResponse({"error": said}, 404 if is_unknown else 400)
+            await response(scope, receive, send)

@@ -18,6 +18,7 @@ from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.file_kinds import other_kind
 from hf_wbc.data.image_io import ImageFault, decode_pages, decode_rgb, pixel_sha256
 from hf_wbc.data.tiff import is_tiff
+from hf_wbc.escape import public_message
 
 Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120
@@ -136,7 +137,11 @@ def _zip_error(error: ValueError, path: Path) -> str:
     said = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
     if "truncated or damaged" in said or "cannot be read" in said:
         return "a damaged zip; create it again"
-    return said.replace(" and give that", "").replace("fetch it again", "create it again")
+    return (
+        public_message(said)
+        .replace(" and give that", "")
+        .replace("fetch it again", "create it again")
+    )
 
 
 def _read_image(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage | RejectedFile]:
@@ -167,7 +172,7 @@ def _plainly(error: ImageFault, name: str) -> str:
     for part, words in _PLAIN:
         if part in reason:
             return words.format(reason=reason)
-    return f"{reason}; {_SAVE}"
+    return f"{public_message(reason)}; {_SAVE}"
 
 
 def too_many(limits: Limits) -> str:

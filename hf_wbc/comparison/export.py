@@ -5,7 +5,6 @@ are. The LaTeX file is for `\input` and needs booktabs and longtable. The CSV an
 flat, with one value per cell.
 """
 
-import csv
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from hf_wbc.comparison.document import Section, Strong, Table
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
+from hf_wbc.escape import markdown_text, write_csv
 from hf_wbc.records import atomic_replace
 
 _SIGNS = {
@@ -81,8 +81,8 @@ def markdown(sections: Iterable[Section]) -> str:
 
 
 def _markdown_blocks(section: Section) -> list[str]:
-    blocks = [f"{'#' * section.level} {_markdown_escaped(section.title)}"]
-    blocks += [_markdown_escaped(words) for words in section.paragraphs]
+    blocks = [f"{'#' * section.level} {markdown_text(section.title)}"]
+    blocks += [markdown_text(words) for words in section.paragraphs]
     return blocks if section.table is None else [*blocks, markdown_table(section.table)]
 
 
@@ -95,15 +95,8 @@ def markdown_table(table: Table) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    plain = _markdown_escaped(text)
+    plain = markdown_text(text)
     return f"**{plain}**" if isinstance(text, Strong) else plain
-
-
-def _markdown_escaped(text: str) -> str:
-    """Escape text for Markdown, including tables; backticks are kept."""
-    for sign in "\\|*_<":
-        text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())
 
 
 Flat = list[dict[str, Any]]
@@ -262,9 +255,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
 
 def _csv(rows: Flat) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_csv(text, list(rows[0]), (list(row.values()) for row in rows))
     return text.getvalue()
 
 

@@ -208,7 +208,8 @@ class _Zip(Archive):
                     f"{self.path}: {name} is compressed by method {info.compress_type}, which "
                     "this Python cannot read; unpack the archive and give the folder"
                 )
-            if (left := left - info.compress_size) < 0:  # as in bombs
+            left -= info.compress_size
+            if left < 0 or info.header_offset < 0:  # as in bombs
                 raise _refused(self.path, name, "overlaps other files or is cut off")
             place = ZipMember(
                 info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC

@@ -3,7 +3,6 @@
 The file appears complete or not at all, whether one process or several compute it.
 """
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from scipy.special import softmax
 from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
+from hf_wbc.escape import write_csv
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
@@ -179,9 +179,7 @@ def _write_csv(out: Path, titles: Sequence[str], rows: Iterable[Sequence[object]
         atomic_replace(out) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(titles)
-        writer.writerows(rows)
+        write_csv(file, titles, rows)
 
 
 def _file_names(image_ids: Sequence[str]) -> list[str]:

@@ -61,7 +61,7 @@ def check_config(path: Path) -> None:
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply; {_REMEDY}") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON text ({error}); {_REMEDY}") from error
+        raise ValueError(f"{path} is damaged, no JSON text ({error}); {_REMEDY}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"{path} holds no settings; {_REMEDY}")
     for names, value in _numbers(facts, ()):
@@ -132,7 +132,7 @@ def check_memory(name: str, config: Any, folder: Path | None) -> None:
         return  # reported when it is built
     except Exception as error:  # families do not check their settings
         said = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{name} cannot be built from its config.json: {said}") from error
+        raise ValueError(f"{name} does not load as an image classifier: {said}") from error
     held = [*model.parameters(), *model.buffers()]
     if (num := sum(each.numel() for each in held)) > at_most:
         raise ValueError(
@@ -150,7 +150,7 @@ def check_weights(name: str, model: nn.Module) -> None:
             raise ValueError(f"{name}: the weights {key} hold NaN or infinity; {_REMEDY}")
 
 
-def _numbers(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+def _numbers(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int | float]]:
     """Yield all numbers of a configuration with the names that lead to them."""
     if len(names) > MAX_DEPTH:
         raise ValueError(f"{'.'.join(names[:3])} and so on is nested too deeply; {_REMEDY}")
@@ -164,7 +164,7 @@ def _numbers(value: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         yield tuple(name for name in names if name), value
 
 
-def _reason(names: tuple[str, ...], value: float) -> str | None:
+def _reason(names: tuple[str, ...], value: int | float) -> str | None:
     """What is wrong with a number in a configuration; None if nothing is."""
     if isinstance(value, float):
         return None if math.isfinite(value) else "which is not a number to compute with"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc import __version__
 from hf_wbc.data.schema import CONFIGS, CROP_UM, DEFAULT_CONFIG, SPLITS, row_features
+from hf_wbc.escape import markdown_name, plain_text
 from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec
 from hf_wbc.preparation.split import FRACTIONS
 from hf_wbc.shipped import shipped
@@ -136,7 +137,7 @@ def _matrix(source: ArchiveSpec, facts: CardFacts) -> dict[str, list[str]]:
         if name in facts.counts or (name in NAMES and UNLABELED_CODE not in facts.counts):
             row = facts.counts.get(name, dict.fromkeys(SPLITS, 0))
             numbers = [*(row[split] for split in SPLITS), sum(row.values())]
-            codes = [code for code, cell in source.labels.items() if cell == name]
+            codes = [markdown_name(code) for code, cell in source.labels.items() if cell == name]
             table[name] = [", ".join(codes), *map(_count, numbers, totals)]
     table["**all**"] = ["", *(_count(total, totals[-1]) for total in totals)]
     return table
@@ -191,15 +192,21 @@ def _split_rules(facts: CardFacts) -> list[str]:
 def _left_out(facts: CardFacts) -> list[str]:
     """List what the archive contains but the dataset does not, and why."""
     lines = [
-        f"{_images(number)} with the code {code}, which is outside the eleven classes"
+        f"{_images(number)} with the code {markdown_name(code)}, which is outside the eleven "
+        "classes"
         for code, number in facts.outside.items()
     ]
     lines += [
         f"{_images(number)} with a different frame size, {size.replace('x', ' x ')} px"
         for size, number in facts.other_frames.items()
     ]
-    lines += [f"`{image_id}`, a declared fault of the archive" for image_id in facts.skipped]
-    lines += [f"a bad image: {reason.partition('; ')[0]}" for reason in facts.bad.values()]
+    lines += [
+        f"`{plain_text(image_id.replace('`', ''))}`, a declared fault of the archive"
+        for image_id in facts.skipped
+    ]
+    lines += [
+        f"a bad image: {markdown_name(reason.partition('; ')[0])}" for reason in facts.bad.values()
+    ]
     return lines
 
 

@@ -1,0 +1,88 @@
+"""Escape text that others wrote for spreadsheets, Markdown pages and people.
+
+File names, class names and names of runs come from archives and folders of strangers.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+from unicodedata import category
+
+__all__ = ["markdown_name", "markdown_text", "plain_text", "public_message", "write_csv"]
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters that make a spreadsheet read a cell as a formula."""
+_PART = r"[^\s'\":;,<>()/\\]"
+_PATH = re.compile(rf"(?<![\w.:/])(?:[A-Za-z]:\\|/)(?:{_PART}+[/\\])+({_PART}*)")
+_OBJECT = re.compile(r"<([\w.]+) object[^>]* at 0x[0-9a-fA-F]+>|\b0x[0-9a-fA-F]{6,}\b")
+
+
+def plain_text(text: str) -> str:
+    r"""Replace control characters and invisible ones by a visible sign.
+
+    >>> plain_text("a\x1b[31m\u202eb")
+    'a\ufffd[31m\ufffdb'
+    """
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if category(each) in ("Cc", "Cf", "Cs") else each for each in text)
+
+
+def write_csv(file: TextIO, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    r"""Write a table as CSV whose cells a spreadsheet does not run as formulas.
+
+    Text that begins like a formula gets an apostrophe, which spreadsheets do not show, unless it is
+    a number. Control characters are replaced.
+
+    >>> import sys
+    >>> write_csv(sys.stdout, ["name", "shift"], [["=1+1", -0.5], ["@a\n", "-1"]])
+    name,shift
+    '=1+1,-0.5
+    '@a\ufffd,-1
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_cell, titles))
+    writer.writerows(map(_cell, row) for row in rows)
+
+
+def markdown_text(text: str) -> str:
+    r"""Escape text for Markdown, including tables; backticks are kept.
+
+    >>> markdown_text("a|b <b> ![x](http://y)")
+    'a\\|b \\<b> ![x]\\(http://y)'
+    """
+    for sign in "\\|*_<":
+        text = text.replace(sign, "\\" + sign)
+    for sign in ("](", "]:", "]["):  # links, but not intervals in brackets
+        text = text.replace(sign, f"]\\{sign[1]}")
+    return plain_text(" ".join(text.split()))
+
+
+def markdown_name(text: str) -> str:
+    """Escape a name for Markdown like `markdown_text`; underscores within words are kept."""
+    return markdown_text(text).replace("\\_", "_")
+
+
+def public_message(error: BaseException | str) -> str:
+    """Return a message without the server's folders and without addresses of objects.
+
+    >>> public_message("/srv/app/model.bin is damaged (<_io.BytesIO object at 0x7f00aa11>)")
+    'model.bin is damaged (a BytesIO)'
+    """
+    said = _PATH.sub(lambda found: found[1] or "a folder", str(error))
+    said = _OBJECT.sub(lambda found: f"a {found[1].rpartition('.')[2]}" if found[1] else "it", said)
+    return plain_text(" ".join(said.split()))
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = plain_text(value)
+    if not value.lstrip().startswith(_FORMULA) and not value.startswith(("\t", "\r", "\n")):
+        return text
+    try:
+        float(value)
+    except ValueError:
+        return f"'{text}"
+    return text

@@ -1,0 +1,36 @@
+"""Requests for what does not exist, or with malformed bodies, are answered without an error."""
+
+import json
+from typing import Any
+
+import pytest
+
+UNKNOWN = ("run/nothing", "api/nothing", "call/nothing", "call/v2/nothing", "call/nothing/1")
+BODIES = (
+    b"", b"{", b"[]", b"null", b"{}", b'{"data": null}', b'{"data": 5}', b'{"data": [[[[]]]]}',
+    b'{"data": [{"path": "/etc/passwd"}], "fn_index": 10000}', b"[" * 5000,
+    b'{"data": [], "fn_index": -1, "session_hash": "a"}', b'{"data": ["\\ud800"], "fn_index": "x"}',
+    b'{"data": [], "session_hash": [], "event_id": {}}', b"\xff\xfe", b'{"data": [NaN, 1e999]}',
+)  # fmt: skip
+
+
+def answers(served: Any, path: str, body: bytes) -> Any:
+    import httpx
+
+    place = f"{served.url}/gradio_api/{path}"
+    return httpx.post(place, content=body, headers={"content-type": "application/json"}, timeout=60)
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_an_unknown_endpoint_is_not_an_error_of_the_server(served: Any, path: str) -> None:
+    reply = answers(served, path, json.dumps({"data": []}).encode())
+    assert 400 <= reply.status_code < 500, reply.text
+    assert "Traceback" not in served.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["queue/join", "call/classify", "call/count", "run/nothing"])
+def test_a_malformed_body_is_not_an_error_of_the_server(served: Any, path: str) -> None:
+    for body in BODIES:
+        reply = answers(served, path, body)
+        assert reply.status_code < 500, (body, reply.text)
+        assert "0x" not in reply.text and str(served.temporary) not in reply.text
