@@ -19,6 +19,7 @@ from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.startup import load_in_background, make_service
 from hf_wbc.app.uploads import Uploads
 from hf_wbc.inference.predictor import Predictor
+from hf_wbc.records import upgrade_record
 from hf_wbc.shipped import shipped
 
 TOY = shipped("spaces/wbc/toy_model")
@@ -31,7 +32,7 @@ def test_a_record_lies_beside_the_model_or_above_it(tmp_path: Path) -> None:
     assert load_run_record(str(tmp_path / "run" / "model")) is None
     for folder in ("run", "published"):
         shutil.copy(RECORD, tmp_path / folder / "record.json")
-    truth = json.loads(RECORD.read_text())
+    truth = upgrade_record(json.loads(RECORD.read_text()))
     assert load_run_record(str(tmp_path / "run" / "model")) == truth
     assert load_run_record(str(tmp_path / "published")) == truth
     (tmp_path / "published" / "record.json").write_text("{")
