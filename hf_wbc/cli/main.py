@@ -52,6 +52,7 @@ REMEDIES = {
     errno.EACCES: "choose a place that you may read and write",
     errno.EROFS: "choose a place that you may write to",
     errno.ENOSPC: "free some space and repeat the command",
+    errno.EDQUOT: "free some of your quota and repeat the command",
 }
 _SHOW_WARNING = warnings.showwarning
 TYRO_FLAG = "--tyro-"
@@ -235,7 +236,7 @@ def describe(error: ValueError | OSError) -> str:
     if not isinstance(error, OSError):
         return str(error)
     words = error.strerror or str(error)
-    if not error.filename:
-        return words
+    if error.filename:
+        words += f": {error.filename}"
     remedy = REMEDIES.get(error.errno or 0)
-    return f"{words}: {error.filename}" + (f"; {remedy}" if remedy else "")
+    return words if remedy is None or ";" in words else f"{words}; {remedy}"

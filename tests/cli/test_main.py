@@ -17,7 +17,7 @@ HF_WBC = str(Path(sys.executable).with_name("hf-wbc"))
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     """This keeps it under half a second."""
     code = (
-        "import sys; from hf_wbc.cli.main import main\n"
+        "import sys; from hf_wbc.cli.main import describe, main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit: pass\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
@@ -47,6 +47,15 @@ def test_another_broken_pipe_is_no_reader_who_left(
 ) -> None:
     assert fails_with(monkeypatch, BrokenPipeError(errno.EPIPE, "Broken pipe")) == 1
     assert capfd.readouterr().err == "hf-wbc: Broken pipe\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("place", [(), ("runs/0/record.json",)])
+def test_a_full_disk_has_a_remedy_even_if_no_file_is_named(
+    number: int, place: tuple[str, ...]
+) -> None:
+    assert "and repeat the command" in cli.describe(OSError(number, "full", *place))
+    assert cli.describe(OSError(number, "full; choose another disk")).count(";") == 1
 
 
 def test_a_full_disk_is_met_with_a_remedy(
