@@ -6,7 +6,7 @@ every upload. The components are changed per instance, because for a subclass Gr
 file of type hints next to this one.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.data_classes import FileData, ListFiles
 
 from hf_wbc.app.html_fragments import notice
-from hf_wbc.app.scale_input import GUESS, choices
+from hf_wbc.app.scale_input import presets
 from hf_wbc.app.service import Service
 from hf_wbc.app.uploads import UploadedFile
 from hf_wbc.escape import public_message
@@ -53,15 +53,58 @@ def busy(name: str) -> dict[str, Any]:
     }
 
 
-def scale_box(service: Service, elem_id: str) -> Any:
-    """The field for the scale: a preset or a number."""
-    return gr.Dropdown(
-        choices(service.laboratories),
-        value=GUESS,
-        label="Scale: choose, or type µm per pixel",
-        allow_custom_value=True,
+@dataclass(frozen=True)
+class ScaleField:
+    """A field for the scale, and a menu of presets that fill it."""
+
+    text: Any
+    preset: Any
+    used: Any
+    """The text that was last used to predict."""
+
+    def on_change(
+        self, handler: Callable[..., tuple[Any, ...]], outputs: Sequence[Any], name: str
+    ) -> None:
+        """Call the handler when a person has entered another text or chosen a preset.
+
+        The handler gets the text, the request and the progress, and returns a value per output.
+        """
+
+        def entered(
+            text: str,
+            used: str,
+            request: gr.Request,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio recognizes its default)
+        ) -> tuple[Any, ...]:
+            if text == used:
+                return (gr.skip(),) * (len(outputs) + 1)
+            return *handler(text, request, progress), text
+
+        inputs, results = [self.text, self.used], [*outputs, self.used]
+        for number, event in enumerate((self.text.submit, self.text.blur)):
+            event(entered, inputs, results, **busy(f"{name}_{number}"))
+        chosen = self.preset.input(
+            lambda preset: preset, self.preset, self.text, queue=False, api_visibility="private"
+        )
+        chosen.then(entered, inputs, results, **busy(f"{name}_preset"))
+
+
+def scale_field(service: Service, of: str, elem_id: str) -> ScaleField:
+    """Add the field for the scale of `of`, such as `this image`, and its menu of presets."""
+    text = gr.Textbox(
+        "",
+        label=f"Scale of {of}, µm per pixel",
+        placeholder="estimated from the red cells",
+        max_lines=1,
         elem_id=elem_id,
     )
+    preset = gr.Dropdown(
+        presets(service.laboratories),
+        value="",
+        label=f"Preset scale of {of}",
+        elem_id=f"{elem_id}-preset",
+    )
+    return ScaleField(text, preset, gr.State(""))
 
 
 Place = str | Path | None

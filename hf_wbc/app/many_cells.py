@@ -6,7 +6,13 @@ from typing import Any
 
 import gradio as gr
 
-from hf_wbc.app.components import busy, error_message, file_drop_box, folder_button, scale_box
+from hf_wbc.app.components import (
+    busy,
+    error_message,
+    file_drop_box,
+    folder_button,
+    scale_field,
+)
 from hf_wbc.app.downloads import write_csv_download, write_report_download
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.html_fragments import fragment, notice, script
@@ -39,7 +45,7 @@ def many_cells_tab(service: Service, sessions: Sessions) -> None:
             scale=2,
         )
         with gr.Column(scale=2, min_width=300):
-            scale = scale_box(service, "many-scale")
+            scale = scale_field(service, "all images", "many-scale")
             with gr.Row():
                 folder = folder_button("Choose a folder", size="sm", elem_id="many-folder")
                 toy = gr.Button("Try a drawn slide", size="sm", elem_id="many-toy")
@@ -54,11 +60,11 @@ def many_cells_tab(service: Service, sessions: Sessions) -> None:
     kept = gr.JSON(visible=False)
     shown = [status, count, cells, keep, go_on]
     tab = ManyCells(service, sessions)
-    drop.upload(tab.take, [drop, scale], [*shown, drop], **busy("/many"))
-    folder.upload(tab.take, [folder, scale], [*shown, folder], **busy("/many_folder"))
-    toy.click(tab.toy, None, [scale, *shown], **busy("/many_toy"))
-    scale.input(tab.again, [scale], shown, **busy("/many_scale"))
-    go_on.click(tab.again, [scale], shown, **busy("/many_go_on"))
+    drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
+    folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder"))
+    toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy"))
+    scale.on_change(tab.rescale, shown, "/many_scale")
+    go_on.click(tab.again, [scale.text], shown, **busy("/many_go_on"))
     over.click(tab.start_over, None, shown, api_visibility="private", queue=False)
     # Handle all corrections in order: by default Gradio drops clicks while it handles one.
     in_turn = {"concurrency_id": "correct", "concurrency_limit": 1, "trigger_mode": "multiple"}
@@ -92,8 +98,16 @@ class ManyCells:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
-        """Predict the slide at another scale, or its pending cells."""
+        """Predict the pending cells."""
         return self._read(visitor_id(request), Uploads(), scale_text, progress)
+
+    def rescale(self, scale_text: str, request: gr.Request, progress: gr.Progress) -> Shown:
+        """Predict the slide at another scale."""
+        who = visitor_id(request)
+        if not self.sessions.slide(who).every:
+            gone = self.sessions.news(who)
+            return self._shown(Slide(), "", gone) if gone else (gr.skip(),) * 5
+        return self.again(scale_text, request, progress)
 
     def toy(
         self,
@@ -104,9 +118,9 @@ class ManyCells:
         self.service.wait()
         progress(0, "drawing")
         pictures, um_per_px = draw_slide()
-        scale = f"{um_per_px:.4g}"
+        scale = f"{um_per_px:.4g} µm/px"
         self.start_over(request)
-        return scale, *self._read(visitor_id(request), Uploads(pictures), scale, progress)
+        return scale, scale, *self._read(visitor_id(request), Uploads(pictures), scale, progress)
 
     def start_over(self, request: gr.Request) -> Shown:
         """Delete the slide."""

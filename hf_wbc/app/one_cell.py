@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from hf_wbc.app import html_fragments
-from hf_wbc.app.components import busy, error_message, file_drop_box, scale_box
+from hf_wbc.app.components import busy, error_message, file_drop_box, scale_field
 from hf_wbc.app.examples import ATTRIBUTION, examples_for
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.page_text import (
@@ -42,7 +42,7 @@ def one_cell_tab(service: Service, sessions: Sessions) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             drop = file_drop_box("An image of one cell", height=170, elem_id="one-drop")
-            scale = scale_box(service, "one-scale")
+            scale = scale_field(service, "this image", "one-scale")
             if service.is_toy:
                 gr.Markdown("No image available? Try a drawing:")
             else:
@@ -53,10 +53,11 @@ def one_cell_tab(service: Service, sessions: Sessions) -> None:
                     buttons.append(gr.Button(cell_name(example.label), size="sm", min_width=110))
         with gr.Column(scale=5, min_width=300):
             result = gr.HTML(notice(WELCOME), elem_id="one-result", js_on_load=script("live.js"))
-    drop.upload(tab.take, [drop, scale], [result, drop], **busy("/one"))
-    scale.input(tab.again, [scale], [result], **busy("/one_scale"))
+    drop.upload(tab.take, [drop, scale.text], [result, drop], **busy("/one"))
+    scale.on_change(tab.again, [result], "/one_scale")
     for number, button in enumerate(buttons):
-        button.click(tab.example(number), None, [scale, result], **busy("/one_example"))
+        outputs = [scale.text, scale.used, result]
+        button.click(tab.example(number), None, outputs, **busy("/one_example"))
 
 
 @dataclass(frozen=True)
@@ -73,24 +74,26 @@ class OneCell:
         uploads = self.service.take(files)
         return self.read(uploads, scale_text, visitor_id(request)), None
 
-    def again(self, scale_text: str, request: gr.Request) -> Any:
+    def again(
+        self, scale_text: str, request: gr.Request, progress: gr.Progress | None = None
+    ) -> tuple[Any]:
         """Predict the same image at another scale."""
         who = visitor_id(request)
         picture = self.sessions.picture(who)
         if picture is None:
             gone = self.sessions.news(who)
-            return notice(f"{gone}.", "warning") if gone else gr.skip()
-        return self.read(Uploads((picture,)), scale_text, who)
+            return (notice(f"{gone}.", "warning") if gone else gr.skip(),)
+        return (self.read(Uploads((picture,)), scale_text, who),)
 
-    def example(self, number: int) -> Callable[[gr.Request], tuple[str, str]]:
+    def example(self, number: int) -> Callable[[gr.Request], tuple[str, str, str]]:
         """Return the event handler that predicts an example cell."""
         example = examples_for(self.service.is_toy)[number]
 
-        def read(request: gr.Request) -> tuple[str, str]:
+        def read(request: gr.Request) -> tuple[str, str, str]:
             self.service.wait()
-            scale = f"{example.um_per_px:.4g}"
+            scale = f"{example.um_per_px:.4g} µm/px"
             uploads = Uploads((example.picture(),))
-            return scale, self.read(uploads, scale, visitor_id(request))
+            return scale, scale, self.read(uploads, scale, visitor_id(request))
 
         return read
 

@@ -20,8 +20,6 @@ OUTSIDE = -2
 OUTSIDE_NAME = "none of the eleven"
 LIKELY = 0.02
 """Least probability at which a class is join_names as a possible confusion."""
-GUESS = "scale is a guess from"
-"""Part of the predictor's warning about a scale that it estimated from the cell's size."""
 _BEFORE_ADVICE = re.compile("[:;] ")
 HOW_FAR = {
     Relation.ONE_STEP: "one step of maturation away",
@@ -182,9 +180,9 @@ def remaining_warnings(prediction: "CellPrediction") -> list[str]:
     """The warnings without a place of their own on the page."""
     from hf_wbc.inference.cell_prediction import OUTSIDE as OUTSIDE_THE_ELEVEN
 
-    return [
-        each for each in prediction.warnings if each != OUTSIDE_THE_ELEVEN and GUESS not in each
-    ]
+    estimate = prediction.scale_estimate
+    elsewhere = (OUTSIDE_THE_ELEVEN, *(() if estimate is None else estimate.sentences))
+    return [each for each in prediction.warnings if each not in elsewhere]
 
 
 def lineage_label(label: int) -> str:

@@ -15,10 +15,9 @@ from hf_wbc.app.examples import EXAMPLES, draw_example
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.run_scores import load_run_record
 from hf_wbc.app.scale_input import parse_scale
-from hf_wbc.app.slide_state import Slide, SlidePredictions
+from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell, SlidePredictions
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
-from hf_wbc.data.crop import guess_scale
-from hf_wbc.data.nucleus import find_nucleus
+from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 
 if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
@@ -174,12 +173,10 @@ class Service:
             ValueError: For an invalid scale.
         """
         every = slide.every
-        is_guess, is_assumed = um_per_px is None, False
-        if um_per_px is None:
-            um_per_px, is_assumed = _guessed([one.picture for one in every], slide.scale)
+        scale = um_per_px if um_per_px is not None else _estimated(every, slide.scale)
         # A model that measures a laboratory's stain needs all of its cells at once.
         measures = self.predictor.pretrained.rule.needs_images
-        is_other = slide.scale not in (None, (um_per_px, is_guess))
+        is_other = slide.scale is not None and _differ(slide.scale, scale)
         replaces_all = is_other or (measures and bool(slide.cases and slide.waiting))
         todo = every if replaces_all else slide.waiting
         pixels = [one.picture.pixels for one in todo]
@@ -190,12 +187,11 @@ class Service:
             if start and time.monotonic() > end:
                 break
             report(start, len(todo))
-            found += self.predictor.predict(pixels[start : start + at_once], um_per_px)
+            found += self.predictor.predict(pixels[start : start + at_once], scale)
         report(len(found), len(todo))
-        if is_guess:
-            found = [replace(one, scale_guessed=True) for one in found]
         predictions = {one.number: prediction for one, prediction in zip(todo, found, strict=False)}
-        return SlidePredictions(predictions, replaces_all, is_assumed)
+        estimate = scale if isinstance(scale, ScaleEstimate) else None
+        return SlidePredictions(predictions, replaces_all, estimate)
 
 
 def model_title(model: str) -> str:
@@ -208,22 +204,20 @@ def model_title(model: str) -> str:
     return path.resolve().parent.name if path.name == "model" else path.name
 
 
-def _guessed(
-    pictures: Sequence[UploadedImage], before: tuple[float, bool] | None
-) -> tuple[float, bool]:
-    """Estimate um per pixel of images from one microscope.
+def _differ(one: float | ScaleEstimate, other: float | ScaleEstimate) -> bool:
+    """Whether two scales differ, or only one of them is an estimate."""
+    if isinstance(one, ScaleEstimate) and isinstance(other, ScaleEstimate):
+        return one.um_per_px != other.um_per_px
+    return one != other
 
-    Returns:
-        The scale, and whether it is a default because no nucleus was found. An earlier estimate,
-        `before`, is kept if the new one is about the same.
-    """
-    from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX
 
-    some = pictures[:: max(-(-len(pictures) // GUESSED_FROM), 1)]
-    found = guess_scale([find_nucleus(one.pixels) for one in some])
-    um_per_px = DEFAULT_UM_PER_PX if found is None else found
-    if before is not None:
-        known, was_guess = before
-        if was_guess and abs(um_per_px - known) <= SAME_GUESS * known:
-            um_per_px = known
-    return um_per_px, found is None
+def _estimated(
+    images: Sequence[SlideCell | PendingCell], before: float | ScaleEstimate | None
+) -> ScaleEstimate:
+    """Estimate the scale of a slide; an earlier estimate that is about the same is kept."""
+    some = images[:: max(-(-len(images) // GUESSED_FROM), 1)]
+    found = estimate_scale([one.picture.pixels for one in some])
+    if not isinstance(before, ScaleEstimate):
+        return found
+    is_same = abs(found.um_per_px - before.um_per_px) <= SAME_GUESS * before.um_per_px
+    return replace(found, um_per_px=before.um_per_px) if is_same else found

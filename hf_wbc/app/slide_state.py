@@ -8,6 +8,7 @@ from hf_wbc.app.limits import Limits
 from hf_wbc.app.uploads import RejectedFile, UploadedImage, Uploads
 
 if TYPE_CHECKING:
+    from hf_wbc.data.scale import ScaleEstimate
     from hf_wbc.inference.cell_prediction import CellPrediction
 
 
@@ -44,8 +45,8 @@ class SlidePredictions:
     predictions: "Mapping[int, CellPrediction]"
     replaces_all: bool
     """Whether all earlier predictions are invalid because the scale changed."""
-    assumed: bool = False
-    """Whether the scale is a default because no image gave a hint."""
+    estimate: "ScaleEstimate | None" = None
+    """The estimate that the scale is taken from; None if a person gave the scale."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Slide:
     waiting: tuple[PendingCell, ...] = ()
     """Not predicted yet: the time limit was reached, or the scale is not known."""
     refused: tuple[RejectedFile, ...] = ()
-    assumed: bool = False
-    """Whether the scale is a default because no image gave a hint."""
+    estimate: "ScaleEstimate | None" = None
+    """The estimate that the scale is taken from; None if a person gave the scale."""
 
     @property
     def every(self) -> tuple[SlideCell | PendingCell, ...]:
@@ -71,12 +72,16 @@ class Slide:
         return sum(one.picture.pixels.nbytes for one in self.every)
 
     @property
-    def scale(self) -> tuple[float, bool] | None:
-        """Um per pixel of the predictions, and whether it is an estimate; None without any."""
+    def scale(self) -> "float | ScaleEstimate | None":
+        """Um per pixel of the predictions, or the estimate of it; None without predictions."""
         if not self.cases:
             return None
-        prediction = self.cases[0].prediction
-        return prediction.um_per_px, prediction.scale_guessed
+        return self.cases[0].prediction.um_per_px if self.estimate is None else self.estimate
+
+    @property
+    def um_per_px(self) -> float | None:
+        """Scale of the predictions; None without predictions."""
+        return self.cases[0].prediction.um_per_px if self.cases else None
 
     def added(self, uploads: Uploads, limits: Limits) -> "Slide":
         """Add images as pending cells; add none if there would be too many.
@@ -108,7 +113,7 @@ class Slide:
         every = self.every
         return replace(
             self,
-            assumed=reading.assumed,
+            estimate=reading.estimate,
             cases=tuple(
                 SlideCell(one.number, one.picture, known[one.number], one.corrected)
                 for one in every

@@ -5,22 +5,20 @@ them. Training takes the central 25 um of a frame, which must not be rescaled at
 
 For an image of any size, `locate_crop` keeps the central square, identical to that of training, if
 the cell is near the middle, and otherwise centers the square on the nucleus. Parts beyond the edge
-are filled with the color of the image's border. If the scale is unknown, `guess_scale` estimates it
-from the typical size of a nucleus. An estimate is always marked as such so that a user can correct
-it, and one that is implausible for a smear microscope is discarded: it usually means that a
-platelet or a stain artifact was mistaken for the nucleus.
+are filled with the color of the image's border. If the scale is unknown, `hf_wbc.data.scale`
+estimates it from the cells. An estimate is always marked as such so that a user can correct it.
 
 Torch and torchvision take seconds to import and are only imported by `crop_and_resize`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.nucleus import Nucleus
+from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.data.schema import CROP_UM
 
 
@@ -127,22 +125,8 @@ def crop_and_resize(
     return square
 
 
-NUCLEUS_UM = 9.5
-"""Typical diameter of a white cell's nucleus as a disc of equal area, in um.
-
-It ranges from 8.3 (segmented neutrophils) to 12.5 (promyelocytes). The estimated scale is usually
-within 25 % of the truth for a single cell; for a whole smear, within 10 % in one laboratory and
-20 % in another.
-"""
 CENTRED_UM = 6.0
 """Largest distance in um of the nucleus from the middle of a frame that counts as centered."""
-FINEST_UM_PER_PX, COARSEST_UM_PER_PX = 0.02, 1 / 3
-"""Finest and coarsest plausible estimate of the scale, in um per pixel.
-
-Smears are imaged at .0345 (100x, camera pixels of 3.45 um; phones are finer) to .25 (40x slide
-scanners), the known laboratories at .072 to .1, and an estimate from one cell may be a third above
-the truth. At .1, a platelet of 2 to 3 um would give .3 to .5.
-"""
 SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
 """Plausible range of a nucleus' diameter in um; beyond it, the scale or the cell type is wrong."""
 FEWEST_PX = 24
@@ -158,12 +142,15 @@ class CropFrame:
     """Left, top, right, bottom in pixels; beyond the edges if the image is too small."""
     um_per_px: float
     """Scale in um per pixel."""
-    guessed: bool
-    """Whether the scale is an estimate."""
     nucleus: Nucleus | None
     """The nucleus of the cell; None if none was found."""
-    assumed: bool = False
-    """Whether the scale is a default, because no nucleus of plausible size was found."""
+    estimate: ScaleEstimate | None = None
+    """The estimate that the scale is taken from; None if the scale is known."""
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the scale is an estimate."""
+        return self.estimate is not None
 
     def inside(self, height: int, width: int) -> bool:
         """Whether the square lies within an image of the given size in pixels."""
@@ -171,46 +158,23 @@ class CropFrame:
         return left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
-def guess_scale(nuclei: Sequence[Nucleus | None]) -> float | None:
-    """Estimate the scale in um per pixel from nuclei that were imaged by the same microscope.
-
-    Args:
-        nuclei: The nucleus of each cell, or None for a cell without one.
-
-    Returns:
-        The scale at which the median nucleus has the typical size; None if there is no nucleus or
-        the scale is implausible for a smear microscope.
-
-    Examples:
-        >>> round(guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 43**2)]), 2)
-        0.11
-        >>> guess_scale([Nucleus(x=50, y=50, area_px=np.pi * 10**2)]) is None  # a platelet
-        True
-    """
-    found = [nucleus.diameter_px for nucleus in nuclei if nucleus is not None]
-    guess = NUCLEUS_UM / float(np.median(found)) if found else 0.0
-    return guess if FINEST_UM_PER_PX <= guess <= COARSEST_UM_PER_PX else None
-
-
 def locate_crop(
     pixels: NDArray[np.uint8],
     nucleus: Nucleus | None,
-    um_per_px: float,
-    guessed: bool,
-    assumed: bool = False,
+    scale: float | ScaleEstimate,
 ) -> CropFrame:
     """Locate the 25 um square around the cell of an image.
 
     Args:
         pixels: Image (H, W, 3), uint8.
         nucleus: The nucleus of the cell; None takes the central square.
-        um_per_px: Scale in um per pixel.
-        guessed: Whether the scale is an estimate.
-        assumed: Whether the scale is a default.
+        scale: Scale in um per pixel, or an estimate of it.
 
     Raises:
         ValueError: If the square has too few pixels at this scale to show a cell.
     """
+    estimate = scale if isinstance(scale, ScaleEstimate) else None
+    um_per_px = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
     side = crop_side(um_per_px)
     if side < FEWEST_PX:
         raise ValueError(
@@ -222,7 +186,7 @@ def locate_crop(
     if nucleus is not None:
         top = _moved(top, nucleus.y, height, side, um_per_px)
         left = _moved(left, nucleus.x, width, side, um_per_px)
-    return CropFrame((left, top, left + side, top + side), um_per_px, guessed, nucleus, assumed)
+    return CropFrame((left, top, left + side, top + side), um_per_px, nucleus, estimate)
 
 
 def extract_crop(

@@ -54,8 +54,8 @@ def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
     from scipy import ndimage
 
     step = max(1.0, max(pixels.shape[:2]) / SIDE)
-    small = _shrunk(pixels, step)
-    mask = _dark_violet(small)
+    small = shrunk(pixels, step)
+    mask = dark_violet(small)
     if mask is None:
         return None
     wide = max(1, round(max(mask.shape) / 64))
@@ -77,7 +77,8 @@ def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
     return Nucleus(float((x + 0.5) * width), float((y + 0.5) * height), area)
 
 
-def _shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
+def shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
+    """Return an image (H, W, 3) reduced `step` times by averaging, as floats in gray levels."""
     from PIL import Image
 
     size = (max(1, round(pixels.shape[1] / step)), max(1, round(pixels.shape[0] / step)))
@@ -85,12 +86,16 @@ def _shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:
     return np.asarray(image, np.float64)
 
 
-def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
-    """Return the mask of pixels as dark in green as nuclei and not redder than blue, or None."""
+def dark_violet(image: NDArray[np.float64]) -> Mask | None:
+    """Return the mask of pixels as dark in green as nuclei and not redder than blue, or None.
+
+    Args:
+        image: Image (H, W, 3) in gray levels.
+    """
     # Lamps are yellowish or bluish, so treat the brightest parts as white.
     white = np.maximum(np.quantile(image, _BRIGHT, axis=(0, 1)), 1.0)
     red, green, blue = np.moveaxis(np.minimum(image * (255 / white), 255.0), 2, 0)
-    low, _ = _two_thresholds(green)
+    low, _ = two_thresholds(green)
     dark = green <= low
     if (
         not dark.any()
@@ -102,7 +107,7 @@ def _dark_violet(image: NDArray[np.float64]) -> Mask | None:
     return mask if mask.any() else None
 
 
-def _two_thresholds(values: NDArray[np.float64]) -> tuple[float, float]:
+def two_thresholds(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the two gray levels that maximize the variance between three classes (Otsu)."""
     counts, edges = np.histogram(values, bins=_BINS, range=(0, 256))
     share = counts / counts.sum()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, CropFrame, extract_crop
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, SourceAppearance, image_appearance
+from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.taxonomy import CLASSES
 
 __all__ = ["CellPrediction", "Neighbor", "by_lineage", "image_warnings"]
@@ -53,8 +54,8 @@ class CellPrediction:
     """Probability of each lineage, most probable first."""
     um_per_px: float
     """Scale of the image, in um per pixel."""
-    scale_guessed: bool
-    """Whether the scale was guessed from the image."""
+    scale_estimate: ScaleEstimate | None
+    """The estimate that the scale is taken from; None if the scale was given."""
     box: Box
     """Left, top, right and bottom of the 25 um crop in pixels of the original image; it extends
     beyond the edges of a smaller image."""
@@ -64,6 +65,11 @@ class CellPrediction:
     """Penultimate features (d,)."""
     logits: NDArray[np.float32]
     """Logits (11,); the probabilities are their softmax."""
+
+    @property
+    def scale_guessed(self) -> bool:
+        """Whether the scale was estimated from the cells."""
+        return self.scale_estimate is not None
 
 
 @dataclass(frozen=True)
@@ -104,16 +110,8 @@ def image_warnings(
         warnings.append(NO_CELL)
     else:
         warnings += _nucleus_warnings(frame, frame.nucleus.diameter_px * frame.um_per_px)
-    if frame.assumed:
-        warnings.append(
-            f"The scale of {frame.um_per_px:.3g} um per pixel is only assumed: the image shows no "
-            "nucleus of a white blood cell's size. Enter the microscope's scale."
-        )
-    elif frame.guessed:
-        warnings.append(
-            f"The scale is a guess from the cell's size, {frame.um_per_px:.3g} um per pixel: "
-            "correct it if you know the microscope's."
-        )
+    if frame.estimate is not None:
+        warnings += frame.estimate.sentences
     if not frame.inside(*pixels.shape[:2]):
         warnings.append(SMALL)
     measured = image_appearance(extract_crop(pixels, frame, APPEARANCE_GEOMETRY))

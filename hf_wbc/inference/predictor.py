@@ -17,9 +17,10 @@ from PIL import Image, ImageOps
 from scipy.special import softmax
 from torch import Tensor
 
-from hf_wbc.data.crop import CropFrame, extract_crop, guess_scale, locate_crop
+from hf_wbc.data.crop import CropFrame, extract_crop, locate_crop
 from hf_wbc.data.nucleus import find_nucleus
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
+from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 from hf_wbc.data.table import Table
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import crop_geometry
@@ -41,13 +42,10 @@ from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
 from hf_wbc.taxonomy import NAMES
 
-__all__ = ["DEFAULT_UM_PER_PX", "ENOUGH", "Predictor", "crop_frames", "to_rgb"]
+__all__ = ["ENOUGH", "Predictor", "crop_frames", "to_rgb"]
 
 Pixels = NDArray[np.uint8]
-Scale = float | None | Sequence[float | None]
-DEFAULT_UM_PER_PX = 0.1
-"""Assumed scale, marked as a guess, for images without a nucleus to measure: that of a 100x
-objective with a common camera, and of Acevedo_20."""
+Scale = float | ScaleEstimate | None | Sequence[float | None]
 ENOUGH = 32
 """Images needed to measure a laboratory's stain and sharpness, for models that normalize them."""
 
@@ -155,9 +153,10 @@ class Predictor:
 
         Args:
             images: 8-bit RGB images of any size, or arrays (H, W, 3) uint8.
-            um_per_px: One scale for all images, or one for each. None guesses it: a single None
-                guesses one scale from all images together, which is more reliable; a None in a
-                list guesses that image's scale from the image alone.
+            um_per_px: One scale for all images, or one for each. None estimates it (see
+                `hf_wbc.data.scale`): a single None estimates one scale from all images together,
+                which is more reliable; a None in a list estimates that image's scale from the
+                image alone. An earlier estimate may be passed again.
 
         Returns:
             One prediction per image, in the order of the images.
@@ -289,7 +288,7 @@ class Predictor:
                 rejected=bool(rejected[row]),
                 lineage=by_lineage(p),
                 um_per_px=frame.um_per_px,
-                scale_guessed=frame.guessed,
+                scale_estimate=frame.estimate,
                 box=frame.box,
                 warnings=warnings[row],
                 features=features[row],
@@ -321,31 +320,28 @@ def crop_frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[CropFrame]:
 
     Args:
         arrays: Images (H, W, 3) uint8.
-        um_per_px: One scale for all or one for each, where None is guessed: a single None from
-            all images together, a None in a list from that image alone.
+        um_per_px: One scale (or estimate) for all or one for each, where None is estimated: a
+            single None from all images together, a None in a list from that image alone.
 
     Raises:
         ValueError: For an impossible scale, or a number of scales that does not match the images.
     """
     nuclei = [find_nucleus(pixels) for pixels in arrays]
+    scales: list[float | ScaleEstimate]
     if isinstance(um_per_px, Sequence):
-        scales = list(um_per_px)
-        guesses = [guess_scale([nucleus]) for nucleus in nuclei]
+        if len(um_per_px) != len(arrays):
+            raise ValueError(
+                f"{len(um_per_px)} scales for {len(arrays)} images; pass one scale, or one per "
+                "image"
+            )
+        scales = [
+            estimate_scale([pixels], [nucleus]) if scale is None else scale
+            for pixels, nucleus, scale in zip(arrays, nuclei, um_per_px, strict=True)
+        ]
     else:
-        scales = [um_per_px] * len(arrays)
-        guesses = [guess_scale(nuclei)] * len(arrays)
-    if len(scales) != len(arrays):
-        raise ValueError(
-            f"{len(scales)} scales for {len(arrays)} images; pass one scale, or one per image"
-        )
-    return [
-        locate_crop(pixels, nucleus, scale, guessed=False)
-        if scale is not None
-        else locate_crop(
-            pixels, nucleus, guess or DEFAULT_UM_PER_PX, guessed=True, assumed=guess is None
-        )
-        for pixels, nucleus, scale, guess in zip(arrays, nuclei, scales, guesses, strict=True)
-    ]
+        known = estimate_scale(arrays, nuclei) if um_per_px is None else um_per_px
+        scales = [known] * len(arrays)
+    return [locate_crop(*each) for each in zip(arrays, nuclei, scales, strict=True)]
 
 
 def _device(name: str | None) -> torch.device:

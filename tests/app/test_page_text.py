@@ -16,7 +16,7 @@ from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.page_text import OUTSIDE as OUTSIDE_THE_ELEVEN
 from hf_wbc.app.page_text import confusables, map_sentence, reasons_to_look, set_sentences
-from hf_wbc.app.scale_input import GUESS, OPTICS, choices, parse_scale
+from hf_wbc.app.scale_input import OPTICS, parse_scale, presets
 from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.slide_html import common_warnings, count_rows
 from hf_wbc.app.slide_state import Slide, SlideCell
@@ -40,7 +40,7 @@ def prediction(**shares: float) -> CellPrediction:
         rejected=False,
         lineage=by_lineage(p),
         um_per_px=0.1,
-        scale_guessed=False,
+        scale_estimate=None,
         box=(0, 0, 250, 250),
         warnings=(),
         features=np.zeros(4, np.float32),
@@ -151,11 +151,18 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     assert count_cells(service, Slide(slide.cases[1:2])) is None
 
 
-def test_every_choice_of_a_scale_is_understood() -> None:
+def test_every_preset_fills_the_field_with_a_scale_that_is_understood() -> None:
     known = {"acevedo_20": 0.1, "matek_19": 1 / 13.8}
-    found = [parse_scale(choice, known) for choice in choices(known)]
-    assert found == [None, 0.1, 1 / 13.8, *OPTICS.values()]
-    assert parse_scale(GUESS, {}) is None and parse_scale(0.2, {}) == 0.2
+    found = [parse_scale(text, known) for _, text in presets(known)]
+    assert found == [None, *(pytest.approx(v, rel=1e-3) for v in (0.1, 1 / 13.8, *OPTICS.values()))]
+    assert parse_scale("matek_19", known) == 1 / 13.8 and parse_scale(0.2, {}) == 0.2
+
+
+def test_a_part_of_a_presets_name_never_chooses_it() -> None:
+    assert parse_scale("0.08", {}) == 0.08  # no 40x slide scanner
+    for text in ("40x slide scanner", "Estimate it from the cells", "matek"):
+        with pytest.raises(ValueError, match="is not a number"):
+            parse_scale(text, {"matek_19": 1 / 13.8})
 
 
 @pytest.mark.parametrize(

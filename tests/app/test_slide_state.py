@@ -14,6 +14,7 @@ from hf_wbc.app.page_text import OUTSIDE
 from hf_wbc.app.service import BATCH, PageModel, Service
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import RejectedFile, UploadedImage, Uploads
+from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.inference.cell_prediction import CellPrediction, by_lineage
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
@@ -29,14 +30,16 @@ class Model:
         self.pretrained = SimpleNamespace(rule=SimpleNamespace(needs_images=measures))
         self.asked: list[list[int]] = []
 
-    def predict(self, images: Sequence[Any], um_per_px: float) -> list[CellPrediction]:
+    def predict(self, images: Sequence[Any], scale: float | ScaleEstimate) -> list[CellPrediction]:
+        estimate = scale if isinstance(scale, ScaleEstimate) else None
+        um_per_px = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
         values = [int(image[0, 0, 0]) for image in images]
         self.asked.append(values)
         p = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
         some = np.zeros(4, np.float32)
         return [
             CellPrediction(
-                p, value % 11, (), False, by_lineage(p), um_per_px, False, (0, 0, 9, 9), (),
+                p, value % 11, (), False, by_lineage(p), um_per_px, estimate, (0, 0, 9, 9), (),
                 some, some,
             )
             for value in values
@@ -87,7 +90,7 @@ def test_another_scale_is_a_reason_to_read_everything() -> None:
     model = Model()
     slide = read(model, read(model, Slide(), pictures(1, 2)).corrected(1, OUTSIDE), um_per_px=0.2)
     assert model.asked == [[1, 2], [1, 2]]
-    assert slide.scale == (0.2, False)
+    assert slide.scale == 0.2
     assert [case.corrected for case in slide.cases] == [OUTSIDE, None]
 
 
@@ -151,19 +154,20 @@ def test_a_model_that_measures_a_laboratory_sees_all_of_its_cells_together() -> 
 def test_a_guess_stays_until_more_cells_make_it_another() -> None:
     model = Model()
     slide = read(model, Slide(), pictures(1, 2, nucleus_px=90), um_per_px=None)
-    assert slide.scale is not None and slide.scale[1] and not slide.assumed
+    assert slide.estimate is not None and slide.estimate.source == "nuclei"
     slide = read(model, slide, pictures(3, nucleus_px=91), um_per_px=None)
     assert model.asked == [[1, 2], [3]]
     slide = read(model, slide, pictures(4, 5, 6, 7, nucleus_px=60), um_per_px=None)
     assert model.asked[2] == [1, 2, 3, 4, 5, 6, 7]
     assert len({case.prediction.um_per_px for case in slide.cases}) == 1
     assert all(case.prediction.scale_guessed for case in slide.cases)
-    slide = read(model, slide, um_per_px=slide.scale[0])
+    slide = read(model, slide, um_per_px=slide.um_per_px)
     assert not any(case.prediction.scale_guessed for case in slide.cases)
 
 
 def test_a_guess_by_nothing_in_the_pictures_is_said_to_be_one() -> None:
-    assert read(Model(), Slide(), pictures(1, 2), um_per_px=None).assumed
+    estimate = read(Model(), Slide(), pictures(1, 2), um_per_px=None).estimate
+    assert estimate is not None and estimate.source == "default"
 
 
 def test_what_a_person_does_while_a_slide_is_read_stays() -> None:

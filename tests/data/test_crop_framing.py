@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from hf_wbc.data.crop import (
-    NUCLEUS_UM,
     Geometry,
     crop_and_resize,
     crop_um,
     extract_crop,
-    guess_scale,
     locate_crop,
 )
 from hf_wbc.data.nucleus import find_nucleus
@@ -72,7 +70,7 @@ def test_there_is_no_nucleus_in_what_shows_none(pixels: np.ndarray) -> None:
 
 def test_a_cell_in_the_middle_keeps_trainings_square_bit_for_bit() -> None:
     pixels = field((210, 170), 90)
-    found = locate_crop(pixels, find_nucleus(pixels), 0.1, guessed=False)
+    found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     np.testing.assert_array_equal(
         extract_crop(pixels, found, GEOMETRY), crop_and_resize(pixels, 0.1, GEOMETRY)
     )
@@ -82,34 +80,25 @@ def test_a_cell_in_the_middle_keeps_trainings_square_bit_for_bit() -> None:
 
 def test_a_cell_elsewhere_is_brought_to_the_middle() -> None:
     pixels = field((560, 420), 90, (800, 1000))
-    found = locate_crop(pixels, find_nucleus(pixels), 0.1, guessed=False)
+    found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     left, top, right, bottom = found.box
     assert (right - left, bottom - top) == (250, 250)
     assert (left + right) / 2 == pytest.approx(560, abs=61)
     far = field((900, 60), 90, (800, 1000))
-    box = locate_crop(far, find_nucleus(far), 0.1, guessed=False).box
+    box = locate_crop(far, find_nucleus(far), 0.1).box
     assert box[0] <= 900 - 45 and box[2] <= 1000 and box[1] == 0
 
 
 def test_what_an_image_lacks_is_filled_with_its_border() -> None:
     pixels = field((100, 100), 90, (200, 200))
-    found = locate_crop(pixels, find_nucleus(pixels), 0.1, guessed=False)
+    found = locate_crop(pixels, find_nucleus(pixels), 0.1)
     assert not found.inside(200, 200) and found.box == (-25, -25, 225, 225)
     seen = extract_crop(pixels, found, Geometry(250, 3))
     np.testing.assert_array_equal(seen[25:225, 25:225], pixels)
     assert np.abs(seen[:20].astype(int) - np.array(GROUND)).max() < 6
 
 
-def test_a_scale_is_guessed_from_many_nuclei_better_than_from_one() -> None:
-    rng = np.random.default_rng(0)
-    sizes = NUCLEUS_UM * np.exp(rng.normal(0, 0.2, 60)) / 0.1
-    nuclei = [find_nucleus(field((200, 180), float(size))) for size in sizes[:12]]
-    guess = guess_scale(nuclei)
-    assert guess == pytest.approx(0.1, rel=0.15)
-    assert guess_scale([None, None]) is None
-
-
 @pytest.mark.parametrize("um_per_px", [0.0, -1.0, float("nan"), float("inf"), 10.0])
 def test_a_scale_that_cannot_be_is_refused(um_per_px: float) -> None:
     with pytest.raises(ValueError, match=r"um per pixel|um_per_px|less than a pixel"):
-        locate_crop(field(None), None, um_per_px, guessed=False)
+        locate_crop(field(None), None, um_per_px)

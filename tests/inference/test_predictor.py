@@ -157,7 +157,7 @@ def test_blur_is_seen_without_knowing_the_sources() -> None:
     )
     for pixels, is_soft in ((sharp, False), (gaussian_filter(sharp, (9, 9, 0)), True)):
         image = pixels.clip(0, 255).astype(np.uint8)
-        found = locate_crop(image, find_nucleus(image), 0.1, guessed=False)
+        found = locate_crop(image, find_nucleus(image), 0.1)
         assert (BLURRED in image_warnings(image, found, None)) == is_soft
 
 
@@ -167,7 +167,7 @@ def test_an_unknown_scale_is_guessed_and_said_to_be(predictor: Predictor) -> Non
     pixels[(x - 150) ** 2 + (y - 150) ** 2 < 46**2] = (110, 60, 140)
     (answer,) = predictor.predict([pixels])
     assert answer.scale_guessed and answer.um_per_px == pytest.approx(0.1, rel=0.1)
-    assert any("guess" in words for words in answer.warnings)
+    assert any("estimated from the nuclei" in words for words in answer.warnings)
     white = np.full((300, 300, 3), 255, np.uint8)
     both = predictor.predict([pixels, white])
     assert both[0].um_per_px == both[1].um_per_px

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.crop import COARSEST_UM_PER_PX, FINEST_UM_PER_PX
+from hf_wbc.data.scale import COARSEST_UM_PER_PX, DEFAULT_UM_PER_PX, FINEST_UM_PER_PX
 from hf_wbc.inference.cell_prediction import NO_CELL, image_warnings
-from hf_wbc.inference.predictor import DEFAULT_UM_PER_PX, crop_frames
+from hf_wbc.inference.predictor import crop_frames
 
 
 def disc(diameter_px: float, side: int = 360) -> np.ndarray:
@@ -20,9 +20,9 @@ def disc(diameter_px: float, side: int = 360) -> np.ndarray:
 def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None:
     (found,) = crop_frames([disc(diameter_px)], None)
     assert found.um_per_px == pytest.approx(9.5 / diameter_px, rel=0.1)
-    assert found.guessed and not found.assumed
+    assert found.estimate is not None and found.estimate.source == "nuclei"
     (words,) = (w for w in image_warnings(disc(diameter_px), found, None) if "scale" in w)
-    assert "a guess from the cell's size" in words
+    assert "estimated from the nuclei" in words
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,8 @@ def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None
 def test_a_speck_or_a_blot_tells_no_scale(pixels: np.ndarray, size: str) -> None:
     for scale in (None, [None]):
         (found,) = crop_frames([pixels], scale)
-        assert found.nucleus is not None and found.guessed and found.assumed
+        assert found.nucleus is not None and found.estimate is not None
+        assert found.estimate.source == "default"
         assert found.um_per_px == DEFAULT_UM_PER_PX
         said = " ".join(image_warnings(pixels, found, None))
         assert size in said and "is only assumed" in said
@@ -41,7 +42,8 @@ def test_without_a_nucleus_the_scale_is_said_to_be_taken_from_nowhere() -> None:
     pixels = np.full((300, 300, 3), (235, 220, 225), np.uint8)
     pixels[:150] -= 40
     (found,) = crop_frames([pixels], None)
-    assert found.nucleus is None and found.assumed and found.um_per_px == DEFAULT_UM_PER_PX
+    assert found.nucleus is None and found.estimate is not None
+    assert found.estimate.source == "default" and found.um_per_px == DEFAULT_UM_PER_PX
     said = image_warnings(pixels, found, None)
     assert NO_CELL in said and any("is only assumed" in words for words in said)
 
@@ -50,7 +52,8 @@ def test_one_speck_among_cells_is_named_and_does_not_move_their_scale() -> None:
     pixels = [disc(95), disc(95), disc(24, 240)]
     found = crop_frames(pixels, None)
     assert {each.um_per_px for each in found} == {found[0].um_per_px}
-    assert found[0].um_per_px == pytest.approx(0.1, rel=0.1) and not found[2].assumed
+    assert found[0].um_per_px == pytest.approx(0.1, rel=0.1)
+    assert all(each.estimate and each.estimate.source == "nuclei" for each in found)
     said = [" ".join(image_warnings(*each, None)) for each in zip(pixels, found, strict=True)]
     assert "too small" in said[2] and "too small" not in said[0]
 
