@@ -7,6 +7,7 @@ Import these names from `hf_wbc`; they load their libraries when they are called
     'basophil'
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -204,6 +205,7 @@ def predict(
     images: str | Path,
     *,
     um_per_px: float | None = None,
+    estimate_scale: bool = False,
     cell_fills_frame: bool = False,
     skip_bad: bool = False,
     splits: "Sequence[Split]" = ("train", "validation", "test"),
@@ -211,13 +213,13 @@ def predict(
 ) -> "BatchPredictions":
     """Predict the classes of all images of a folder or dataset.
 
-    `hf-wbc predict` writes the same predictions to a file and resumes after a kill. Use
-    `hf_wbc.Predictor` for single images, saliency and nearest training cells.
+    `hf-wbc predict` writes them to a file and resumes; `hf_wbc.Predictor` takes single images.
 
     Args:
         model: A run's model folder, or a Hub model `org/name[@revision]`.
         images: A folder of images, a prepared folder, or a Hub dataset.
         um_per_px: Scale of a folder of images in µm per pixel.
+        estimate_scale: Estimate the scale of a folder from its red cells, else its nuclei.
         cell_fills_frame: Images are cut out around their cells; their scale does not matter.
         skip_bad: Leave out images that cannot be read, and name them in the result.
         splits: Splits of a dataset to predict.
@@ -230,15 +232,13 @@ def predict(
     Raises:
         ValueError: If there are no images, no scale, or images that cannot be read.
     """
-    import tempfile
-
     from hf_wbc.engine.accelerator import make_accelerator
     from hf_wbc.inference.batch_predict import predict_images
     from hf_wbc.inference.options import PredictOptions
 
     options = PredictOptions(
-        um_per_px=um_per_px, cell_fills_frame=cell_fills_frame, skip_bad=skip_bad,
-        splits=tuple(splits),
+        um_per_px=um_per_px, estimate_scale=estimate_scale, cell_fills_frame=cell_fills_frame,
+        skip_bad=skip_bad, splits=tuple(splits),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as work:
         return predict_images(

@@ -2,7 +2,16 @@
 
 import pytest
 
-from hf_wbc.taxonomy import CLASSES, NAMES, Relation, class_id, relation
+from hf_wbc.taxonomy import (
+    CLASSES,
+    CLINICAL_ORDER,
+    NAMES,
+    NUM_CLASSES,
+    Relation,
+    class_id,
+    consequence,
+    relation,
+)
 
 
 def test_the_order_is_the_challenges() -> None:
@@ -47,3 +56,24 @@ def test_a_relation_is_symmetric_and_follows_the_tree(
 def test_an_unknown_class_is_met_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match="did you mean 'neutrophil_banded'"):
         class_id("neutrophil_band")
+
+
+def test_a_confusion_is_graded_by_what_it_costs() -> None:
+    def grade(true: str, predicted: str) -> str:
+        return consequence(class_id(true), class_id(predicted)).name
+
+    assert grade("myeloblast", "lymphocyte_typical") == "CRITICAL"
+    assert grade("promyelocyte", "myelocyte") == "CRITICAL"  # one step of maturation only
+    assert grade("lymphocyte_typical", "myeloblast") == "SERIOUS"
+    assert grade("erythroblast", "lymphocyte_typical") == "SERIOUS"
+    assert grade("myeloblast", "promyelocyte") == "MINOR"  # blast equivalents both
+    assert grade("neutrophil_banded", "neutrophil_segmented") == "MINOR"
+    assert grade("monocyte", "monocyte") == "NONE"
+
+
+def test_the_clinical_order_has_every_class_and_the_white_cells_first() -> None:
+    assert sorted(CLINICAL_ORDER) == list(range(NUM_CLASSES))
+    assert [CLASSES[c].is_white for c in CLINICAL_ORDER] == [True] * 10 + [False]
+    assert [CLASSES[c].clinical_name for c in CLINICAL_ORDER[:3]] == [
+        "segmented neutrophil", "band neutrophil", "lymphocyte",
+    ]  # fmt: skip

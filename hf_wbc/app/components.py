@@ -100,8 +100,8 @@ def scale_field(service: Service, of: str, elem_id: str) -> ScaleField:
     )
     preset = gr.Dropdown(
         presets(service.laboratories),
-        value="",
-        label=f"Preset scale of {of}",
+        value=None,
+        label=f"Fill in the scale of {of}",
         elem_id=f"{elem_id}-preset",
     )
     return ScaleField(text, preset, gr.State(""))

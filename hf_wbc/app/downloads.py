@@ -6,7 +6,7 @@ from typing import Any
 
 from hf_wbc.app.count import is_counted
 from hf_wbc.app.html_fragments import fragment
-from hf_wbc.app.page_text import OUTSIDE, OUTSIDE_NAME, cell_name
+from hf_wbc.app.page_text import cell_name, is_outside, outside_key
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_html import common_warnings, count_html, count_rows
 from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell
@@ -59,7 +59,7 @@ def write_report_download(service: Service, slide: Slide) -> dict[str, str]:
 def _csv_row(case: SlideCell | PendingCell) -> list[Any]:
     """One row; a pending cell has only its correction."""
     label, name = case.corrected, case.picture.name
-    yours = "" if label is None else OUTSIDE_NAME if label == OUTSIDE else NAMES[label]
+    yours = "" if label is None else outside_key(label) if is_outside(label) else NAMES[label]
     if isinstance(case, PendingCell):
         return [case.number, name, "", "", yours, *[""] * (5 + len(NAMES)), NOT_READ]
     prediction = case.prediction

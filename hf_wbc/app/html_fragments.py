@@ -66,19 +66,19 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"share": share, "marked": marked}
+    made.filters |= {"percent": percent, "marked": marked}
     return made
 
 
-def share(value: float) -> str:
-    """Format a fraction with two digits, and never as 0 or 1 unless it is.
+def percent(value: float) -> str:
+    """Format a fraction as percent with one decimal, and never as 0 or 100 unless it is.
 
-    >>> [share(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
-    ['0.93', '>0.99', '<0.01', '1.00']
+    >>> [percent(value) for value in (0.934, 0.9996, 0.0002, 1.0)]
+    ['93.4 %', '>99.9 %', '<0.1 %', '100.0 %']
     """
-    if 0 < value < 0.005:
-        return "<0.01"
-    return ">0.99" if 0.995 <= value < 1 else f"{value:.2f}"
+    if 0 < value < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= value < 1 else f"{100 * value:.1f} %"
 
 
 WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72

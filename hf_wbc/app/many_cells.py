@@ -16,7 +16,7 @@ from hf_wbc.app.components import (
 from hf_wbc.app.downloads import write_csv_download, write_report_download
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.html_fragments import fragment, notice, script
-from hf_wbc.app.page_text import OUTSIDE
+from hf_wbc.app.page_text import is_outside
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.slide_html import cells_html, count_html
@@ -131,7 +131,7 @@ class ManyCells:
         """Store a person's class for one cell; the table already shows it."""
         number, value = int(event.number), str(event.label)
         label = None if value == UNDECIDED else int(value)
-        if label is not None and label != OUTSIDE and not 0 <= label < NUM_CLASSES:
+        if label is not None and not is_outside(label) and not 0 <= label < NUM_CLASSES:
             return (gr.skip(),) * 5
         who = visitor_id(request)
         slide = self.sessions.change(who, lambda slide: slide.corrected(number, label))

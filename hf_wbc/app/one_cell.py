@@ -21,15 +21,13 @@ from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
 from hf_wbc.comparison.document import join_names
-from hf_wbc.plots.class_names import lineage_order
-from hf_wbc.taxonomy import CLASSES, NAMES
+from hf_wbc.taxonomy import CLASSES, CLINICAL_ORDER
 
 if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
 
 
 NUM_NEIGHBOURS = 6
-ORDER = lineage_order(NAMES)
 WELCOME = (
     "Drop an image of one white blood cell, or choose an example. The model looks at the 25 µm "
     "around the cell and compares it with eleven classes."
@@ -117,6 +115,8 @@ class OneCell:
 def show(service: Service, picture: UploadedImage, prediction: "CellPrediction") -> str:
     """Render everything about one image."""
     height, width = picture.pixels.shape[:2]
+    from hf_wbc.inference.cell_prediction import is_field
+
     heat, test = service.predictor.saliency(picture.pixels, prediction.um_per_px, prediction.label)
     return fragment(
         "one_cell.html",
@@ -124,6 +124,7 @@ def show(service: Service, picture: UploadedImage, prediction: "CellPrediction")
             "prediction": prediction,
             "name": picture.name,
             "label": cell_name(prediction.label),
+            "is_field": is_field(prediction.warnings),
             "lineage": CLASSES[prediction.label].lineage,
             "set_sentences": set_sentences(prediction, service.alpha, service.always_in_set),
             "warnings": remaining_warnings(prediction),
@@ -135,7 +136,7 @@ def show(service: Service, picture: UploadedImage, prediction: "CellPrediction")
             "height": height,
             "box": prediction.box,
             "untaught": join_names([cell_name(label) for label in service.untaught], "or"),
-            "rows": [_row(prediction, label, service.always_in_set) for label in ORDER],
+            "rows": [_row(prediction, label, service.always_in_set) for label in CLINICAL_ORDER],
             "lineages": list(prediction.lineage.items()),
             "confusables": confusables(prediction),
             "neighbours": [

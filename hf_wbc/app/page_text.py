@@ -5,19 +5,34 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_wbc.app.html_fragments import share
+from hf_wbc.app.html_fragments import percent
 from hf_wbc.comparison.document import join_names
 from hf_wbc.evaluation.smear_flags import BLAST_PROBABILITY, MYELOBLAST
 from hf_wbc.plots.class_names import display_name
-from hf_wbc.taxonomy import CLASSES, NAMES, Relation, relation
+from hf_wbc.taxonomy import (
+    BLAST_EQUIVALENTS,
+    CLASSES,
+    NAMES,
+    Consequence,
+    Relation,
+    consequence,
+    relation,
+)
 
 if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
     from hf_wbc.inference.saliency import DeletionTest
 
-OUTSIDE = -2
-"""A person's label for a cell that belongs to none of the eleven classes."""
-OUTSIDE_NAME = "none of the eleven"
+OUTSIDE = {
+    -3: "platelet or clump",
+    -4: "smudge cell",
+    -5: "artifact",
+    -6: "two cells touching",
+    -7: "reactive lymphocyte",
+    -8: "plasma cell",
+    -2: "other, none of the eleven",
+}
+"""A person's labels for what belongs to none of the eleven classes; none is in the count."""
 LIKELY = 0.02
 """Least probability at which a class is join_names as a possible confusion."""
 _BEFORE_ADVICE = re.compile("[:;] ")
@@ -26,6 +41,8 @@ HOW_FAR = {
     Relation.SAME_LINEAGE: "another class of the same lineage",
     Relation.CROSS_LINEAGE: "of another lineage: a serious confusion",
 }
+CRITICAL = "a blast or promyelocyte would be missed: a critical confusion"
+FALSE_ALARM = "a false alarm of blasts: a serious confusion"
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,18 @@ class Confusable:
 
 
 def cell_name(label: int) -> str:
-    """The displayed name of a class, such as `neutrophil, banded`."""
-    return OUTSIDE_NAME if label == OUTSIDE else display_name(NAMES[label])
+    """The displayed name of a class, such as `band neutrophil`, or of a label of `OUTSIDE`."""
+    return OUTSIDE[label] if is_outside(label) else display_name(NAMES[label])
+
+
+def is_outside(label: int) -> bool:
+    """Whether a person's label is one of `OUTSIDE`."""
+    return label in OUTSIDE
+
+
+def outside_key(label: int) -> str:
+    """The name of a label of `OUTSIDE` in files: `smudge_cell`."""
+    return OUTSIDE[label].partition(",")[0].replace(" ", "_")
 
 
 def with_article(label: int) -> str:
@@ -101,7 +128,7 @@ def set_sentences(
 
 
 def confusables(prediction: "CellPrediction", most: int = 3) -> list[Confusable]:
-    """The most probable other classes and their distance in the tree of blood cells."""
+    """The most probable other classes and what a confusion with each would mean."""
     order = prediction.probabilities.argsort()[::-1]
     others = [
         int(i) for i in order if i != prediction.label and prediction.probabilities[i] >= LIKELY
@@ -110,12 +137,20 @@ def confusables(prediction: "CellPrediction", most: int = 3) -> list[Confusable]
         Confusable(
             cell_name(label),
             float(prediction.probabilities[label]),
-            HOW_FAR[how],
-            how is Relation.CROSS_LINEAGE,
+            _how_far(label, prediction.label),
+            consequence(label, prediction.label) >= Consequence.SERIOUS,
         )
         for label in others[:most]
-        for how in (relation(prediction.label, label),)
     ]
+
+
+def _how_far(label: int, predicted: int) -> str:
+    """Describe what it means if a cell of class `label` is predicted as another."""
+    if consequence(label, predicted) is Consequence.CRITICAL:
+        return CRITICAL
+    if predicted in BLAST_EQUIVALENTS and label not in BLAST_EQUIVALENTS:
+        return FALSE_ALARM
+    return HOW_FAR[relation(predicted, label)]
 
 
 def map_sentence(test: "DeletionTest", label: int) -> str:
@@ -123,21 +158,22 @@ def map_sentence(test: "DeletionTest", label: int) -> str:
 
     >>> from hf_wbc.inference.saliency import DeletionTest
     >>> map_sentence(DeletionTest(0.93, 0.12, (0.8, 0.9)), 0)
-    'Tested: the probability of basophil is 0.93. With the most marked fifth of the image \
-blurred it is 0.12; with other parts of the same size blurred it is 0.85 on average.'
+    'Tested: the probability of basophil is 93.0 %. With the most marked fifth of the image \
+blurred it is 12.0 %; with other parts of the same size blurred it is 85.0 % on average.'
     """
     from hf_wbc.inference.saliency import SHARE
 
     assert SHARE == 1 / 5
-    whole, marked, others = map(share, (test.original, test.marked_hidden, test.mean_random_hidden))
-    found = (
+    found = (test.original, test.marked_hidden, test.mean_random_hidden)
+    whole, marked, others = map(percent, found)
+    said = (
         f"the probability of {cell_name(label)} is {whole}. With the most marked fifth of the "
         f"image blurred it is {marked}; with other parts of the same size blurred it is {others} "
         "on average"
     )
     if test.passed:
-        return f"Tested: {found}."
-    return f"The map fails its test for this cell, so ignore it: {found}."
+        return f"Tested: {said}."
+    return f"The map fails its test for this cell, so ignore it: {said}."
 
 
 def reasons_to_look(
@@ -157,9 +193,11 @@ def reasons_to_look(
     Returns:
         The reasons. An estimated scale is not one of them: the page states it once for all cells.
     """
+    from hf_wbc.inference.cell_prediction import is_field
+
     found = []
     others = [c for c in prediction.conformal_set if c not in always and c != prediction.label]
-    if prediction.rejected:
+    if prediction.rejected and not is_field(prediction.warnings):
         found.append("unlike the training cells")
     if others:
         found.append(f"may be {join_names([cell_name(label) for label in others], 'or')}")
@@ -187,4 +225,4 @@ def remaining_warnings(prediction: "CellPrediction") -> list[str]:
 
 def lineage_label(label: int) -> str:
     """The lineage of a class; empty for `OUTSIDE`."""
-    return "" if label == OUTSIDE else CLASSES[label].lineage
+    return "" if is_outside(label) else CLASSES[label].lineage

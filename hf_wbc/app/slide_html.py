@@ -9,7 +9,6 @@ from hf_wbc.app.count import count_cells, is_counted
 from hf_wbc.app.html_fragments import fragment, notice
 from hf_wbc.app.page_text import (
     OUTSIDE,
-    OUTSIDE_NAME,
     cell_name,
     lineage_label,
     reasons_to_look,
@@ -17,16 +16,16 @@ from hf_wbc.app.page_text import (
 )
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
-from hf_wbc.plots.class_names import lineage_order
-from hf_wbc.taxonomy import NAMES
+from hf_wbc.taxonomy import CLINICAL_ORDER
 
 FEWEST_ALIKE = 3
 """Up to this many cells, a shared warning is shown beside each of them."""
 NOTHING = (
-    "No cell is left to count: the model rejected all cells as unlike its training cells, or you "
-    "marked them as none of the eleven. Check the scale, and name the cells that are white cells."
+    "No white cell is left to count: the model rejected the cells as unlike its training cells, or "
+    "they are nucleated red cells, or you marked them as none of the eleven. Check the scale, and "
+    "name the cells that are white cells."
 )
-CLASSES = [(label, cell_name(label)) for label in lineage_order(NAMES)]
+CLASSES = [(label, cell_name(label)) for label in CLINICAL_ORDER]
 
 
 def count_html(service: Service, slide: Slide) -> str:
@@ -42,7 +41,8 @@ def cells_html(service: Service, slide: Slide) -> str:
         "cells.html",
         {
             "rows": rows,
-            "classes": [*CLASSES, (OUTSIDE, OUTSIDE_NAME)],
+            "classes": CLASSES,
+            "outside": list(OUTSIDE.items()),
             "common": common_warnings(slide),
             "num_to_look": sum(bool(row["reasons"]) for row in rows),
         },

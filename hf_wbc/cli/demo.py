@@ -11,6 +11,7 @@ def demo(
     model: str | None = None,
     compare: tuple[str, ...] = (),
     runs: Path = Path("runs"),
+    limits: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
@@ -25,14 +26,18 @@ def demo(
             finished run, or else the model that ships with hf_wbc, trained on Acevedo_20.
         compare: Other models; the page ranks how well each fits the uploaded cells.
         runs: Folder to search for finished runs.
+        limits: TOML file with your limits of the flags of a count, such as `left_shift.above = 15`;
+            the rest are those of adults, listed on the page.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.
         port: Port to serve on; 0 selects a free one.
     """
+    from dataclasses import replace
     from importlib.util import find_spec
 
     import dataset_scripts
     from hf_wbc.app.launch import keep_private, launch
     from hf_wbc.app.startup import find_model, load_in_background, make_service
+    from hf_wbc.evaluation.smear_limits import load_limits
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
@@ -40,7 +45,7 @@ def demo(
     print(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
     scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
-    service = make_service(found, compare, scales)
+    service = replace(make_service(found, compare, scales), smear_limits=load_limits(limits))
     with keep_private():
         page, url = launch(service, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)

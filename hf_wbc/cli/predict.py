@@ -30,7 +30,8 @@ def predict(
 
     Example: hf-wbc predict runs/RUN/model my_cells --um-per-px 0.09 --out cells.csv
 
-    Images are cropped to the central 25 um, so their scale must be known. The same command resumes
+    Images are cropped to the central 25 um, so their scale must be known, or estimated from the red
+    cells (`--estimate-scale`). The same command resumes
     an interrupted prediction. `accelerate launch` and `torchrun` share the work among processes.
 
     Args:
@@ -49,6 +50,8 @@ def predict(
     from hf_wbc.inference.prediction_file import predict_to_file
 
     if source is not None:
+        if inference.estimate_scale:
+            raise ValueError(f"--source {source} gives the scale; leave out --estimate-scale")
         if inference.um_per_px is not None:
             raise ValueError(
                 f"--source {source} and --um-per-px {inference.um_per_px} both give a scale; "
@@ -75,6 +78,7 @@ def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
 
     counts = ", ".join(f"{name} {number:,}" for name, number in predictions.counts.items())
     lines = [f"{out}: {len(predictions.image_ids):,} images, {counts}"]
+    lines += predictions.metadata["data"].get("scale", {}).get("said", [])
     if predictions.rejected is not None and predictions.rejected.any():
         lines.append(f"rejected as none of the classes: {int(predictions.rejected.sum()):,}")
     runtime = predictions.metadata["runtime"]

@@ -6,6 +6,7 @@ a single pass over the images, whereas `hf_wbc.data.pixel_cache` serves repeated
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -23,6 +24,7 @@ from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
 from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.parallel import WorkerPool
 from hf_wbc.data.pixel_cache import choose_num_processes
+from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.data.table import Table
 from hf_wbc.text import shorten_list
@@ -33,6 +35,8 @@ BLOCK = 320
 """Images held in memory at a time."""
 FEWEST_PX = 24
 """Smallest side in pixels of a 25 um square that can show a cell."""
+MAX_SCALE_IMAGES = 60
+"""Images from which the scale of a folder is estimated."""
 SAMPLE_BYTES = 2**28
 """Limit on the pixels held in memory to measure the colors of a folder."""
 
@@ -51,6 +55,8 @@ class ImageFolder:
     """Scale of all images in um per pixel; None if each cell fills its frame."""
     notes: tuple[str, ...] = ()
     """What a summary should say about junk and links, a line each."""
+    estimate: ScaleEstimate | None = None
+    """The estimate that the scale is taken from; None if it was given."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,25 @@ def sample_images(folder: ImageFolder, geometry: Geometry) -> Table:
     return block.table(folder.path.name)
 
 
+def estimate_folder_scale(folder: ImageFolder) -> ScaleEstimate:
+    """Estimate the scale from the cells of evenly spaced images, skipping invalid ones.
+
+    Raises:
+        ValueError: If they show neither red cells nor nuclei of a plausible size.
+    """
+    images = []
+    for row in evenly_spaced(len(folder.names), MAX_SCALE_IMAGES):
+        with suppress(ImageFault):
+            images.append(_decoded(folder, folder.names[row]))
+    estimate = estimate_scale(images)
+    if estimate.source == "default":
+        raise ValueError(
+            f"the scale of {folder.path} cannot be estimated: {len(images)} of its images show no "
+            "red cell and no nucleus of a white blood cell's size; pass --um-per-px"
+        )
+    return estimate
+
+
 def _block(
     names: Sequence[str], found: Sequence[NDArray[np.uint8] | str], geometry: Geometry
 ) -> ImageBlock:
@@ -192,6 +217,14 @@ def _squares(
 
 
 def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.uint8]:
+    pixels = _decoded(folder, name)
+    try:
+        return crop_and_resize(pixels, folder.um_per_px, geometry)
+    except ValueError as error:
+        raise ImageFault(f"{name}: {error}") from error
+
+
+def _decoded(folder: ImageFolder, name: str) -> NDArray[np.uint8]:
     if not is_readable(name):  # no table or JSON file can hold it
         raise ImageFault(f"{name}: its name is not text in UTF-8")
     path = folder.path / name
@@ -204,11 +237,7 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
         data = path.read_bytes()
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
-    pixels = decode_rgb(data, name)
-    try:
-        return crop_and_resize(pixels, folder.um_per_px, geometry)
-    except ValueError as error:
-        raise ImageFault(f"{name}: {error}") from error
+    return decode_rgb(data, name)
 
 
 def read_dataset_blocks(

@@ -20,6 +20,12 @@ LEAST_SHARE = 0.004
 """Smallest share of the image area; smaller dark objects are platelets and dirt."""
 BLUER = -12
 """Smallest blue minus red of a nucleus, in gray levels; red cells are far below it."""
+COUNTED_UM = 5.0
+"""Smallest diameter in um, as a disc of equal area, of a nucleus that is counted."""
+APART_UM = 10.0
+"""Smallest distance in um between the nuclei of two cells."""
+COUNTED_UM_PER_PX = 0.25
+"""Scale in um per pixel at which nuclei are counted."""
 _BINS = 64
 _BRIGHT = 0.95
 Mask = NDArray[np.bool_]
@@ -75,6 +81,36 @@ def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
     (y, x), (height, width) = centres[best], np.array(pixels.shape[:2]) / mask.shape
     area = float(areas[best] * height * width)
     return Nucleus(float((x + 0.5) * width), float((y + 0.5) * height), area)
+
+
+def count_nuclei(pixels: NDArray[np.uint8], um_per_px: float) -> int:
+    """Count the whole nuclei of white cells in an image; the segments of one count once.
+
+    Args:
+        pixels: Image (H, W, 3), uint8.
+        um_per_px: Scale in um per pixel.
+    """
+    from scipy import ndimage
+
+    step = max(1.0, COUNTED_UM_PER_PX / um_per_px)
+    mask = dark_violet(shrunk(pixels, step))
+    if mask is None:
+        return 0
+    um = um_per_px * step
+    mask = ndimage.binary_opening(mask, iterations=max(1, round(0.5 / um)))
+    joined, number = ndimage.label(ndimage.binary_dilation(mask, iterations=max(1, round(1 / um))))
+    areas = np.bincount(joined[mask], minlength=number + 1) * um**2
+    found: list[tuple[float, float]] = []
+    for label, place in enumerate(ndimage.find_objects(joined), 1):
+        is_whole = all(
+            part.start > 0 and part.stop < length
+            for part, length in zip(place, mask.shape, strict=True)
+        )
+        y, x = (um * (part.start + part.stop) / 2 for part in place)
+        is_other = all(np.hypot(y - b, x - a) >= APART_UM for b, a in found)
+        if is_whole and is_other and areas[label] >= np.pi * (COUNTED_UM / 2) ** 2:
+            found.append((y, x))
+    return len(found)
 
 
 def shrunk(pixels: NDArray[np.uint8], step: float) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ def red_cell_diameters(pixels: NDArray[np.uint8]) -> list[float]:
 
     longest = max(pixels.shape[:2])
     step = max(1.0, longest / (SIDE if longest <= 2 * SIDE else LARGE_SIDE))
-    image = shrunk(pixels, step)
+    image = ndimage.gaussian_filter(shrunk(pixels, step), (1.0, 1.0, 0.0))
     nuclei = dark_violet(image)
     mask = _not_background(image, nuclei)
     if mask is None:
@@ -94,7 +94,7 @@ def _not_background(image: NDArray[np.float64], nuclei: Mask | None) -> Mask | N
 
     if min(image.shape[:2]) <= 4 * OPENING_PX:
         return None
-    green = ndimage.gaussian_filter(image[..., 1], 1.0)
+    green = image[..., 1]
     _, high = two_thresholds(green)
     bright = green > high
     red = ~bright if nuclei is None else ~bright & ~nuclei
@@ -109,8 +109,8 @@ def _not_background(image: NDArray[np.float64], nuclei: Mask | None) -> Mask | N
     eroded = ndimage.distance_transform_edt(np.pad(filled, 1, "edge"))[1:-1, 1:-1] > OPENING_PX
     if not eroded.any():
         return None
-    mask: Mask = ndimage.distance_transform_edt(~eroded) <= OPENING_PX
-    return mask & filled
+    mask: Mask = (ndimage.distance_transform_edt(~eroded) <= OPENING_PX) & filled
+    return mask
 
 
 def _is_round(cell: Mask) -> bool:

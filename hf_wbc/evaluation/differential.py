@@ -6,12 +6,13 @@ by maximum likelihood, like the class priors of a target (`evaluation.label_shif
 confusion of the model on held-out cells of known class. The intervals include the sampling error of
 the cells on the slide, the confusion of the model, and the uncertainty of that confusion.
 
-A differential counts white cells only. Smudge cells, platelets and dirt are not part of it, so
-cells that the model rejects are left out and listed for review; a cell that a person names is
-counted as that class. The model also rejects some white cells, at a rate that depends on the class.
-The expected number of these is added back (`hf_wbc.evaluation.slide`). Objects that are not white
-cells and are not rejected are counted as the class that they resemble, and no interval accounts for
-this.
+A differential counts white cells only. Nucleated red cells (erythroblasts) are reported as their
+number per 100 white cells, as the ICSH recommends (Palmer et al. 2015, Int J Lab Hematol 37:287,
+doi 10.1111/ijlh.12327). Smudge cells, platelets and dirt are not part of it, so cells that the
+model rejects are left out and listed for review; a cell that a person names is counted as that
+class. The model also rejects some white cells, at a rate that depends on the class. The expected
+number of these is added back (`hf_wbc.evaluation.slide`). Objects that are not white cells and are
+not rejected are counted as the class that they resemble, and no interval accounts for this.
 
 The interval is that of Korn and Graubard (1998, "Confidence intervals for proportions with small
 expected number of positive counts estimated from survey data"): the exact binomial interval
@@ -38,6 +39,7 @@ from hf_wbc.evaluation.slide import (
     estimate,
     lost_cells,
 )
+from hf_wbc.taxonomy import CLASSES, ERYTHROBLAST
 
 LEVEL = 0.95
 ESTIMATORS = ("em", "bbse")
@@ -46,6 +48,10 @@ but its intervals are too narrow if the probabilities of a weak model are wrong.
 confusion matrix only. The intervals cover both."""
 UNEXPLAINED = 0.2
 """Limit of `Differential.unexplained`; chance alone stays below 0.1."""
+FEWEST_ESTIMATED = 50
+"""Number of white cells below which no estimate is shown beside the count."""
+NRBC_CORRECTION = 5.0
+"""Nucleated red cells per 100 white cells from which an analyzer's white count is corrected."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,14 @@ class Share:
     counted: int
     """Number of cells assigned to the class, without those that are left out."""
     fraction: float
-    """Estimated fraction of all white cells, in [0, 1]; the raw fraction if the confusion is
-    unknown."""
+    """Estimated fraction of the white cells, in [0, 1], or, of erythroblasts, their number per
+    white cell, which may exceed 1; the plain count if the confusion is unknown."""
     low: float
     high: float
     identifiable: bool = True
     """False if the model was not trained on the class, so that it cannot be counted."""
+    named: int = 0
+    """How many of the counted cells a person has named; these are facts, not estimates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +78,7 @@ class Differential:
     shares: tuple[Share, ...]
     """Shares of the eleven classes, by class id."""
     num_cells: int
-    """Number of cells in the count."""
+    """Number of white cells in the count."""
     num_rejected: int
     """Number of cells left out because they are rejected and not named by a person."""
     expected_rejected: float
@@ -92,7 +100,38 @@ class Differential:
     """Total variation between the predicted class frequencies and those expected from the estimate,
     in [0, 1]."""
     estimates: tuple[tuple[Floats, Floats], ...]
-    """For each estimator, the fractions (11,) and their resamples (R, 11)."""
+    """For each estimator, the shares (11,) as in `Share.fraction`, and their resamples (R, 11)."""
+    mistaken_for: tuple[int | None, ...]
+    """By class id, the class whose held-out cells are most often called this class in error,
+    weighted by the estimated shares; None if there is none."""
+
+    def counted_share(self, label: int) -> float:
+        """Return the plain count of a class per white cell, in [0, 1] for white cells."""
+        return self.shares[label].counted / self.num_cells
+
+    @property
+    def nrbc_per_100(self) -> float:
+        """Counted nucleated red cells per 100 white cells."""
+        return 100 * self.counted_share(ERYTHROBLAST)
+
+    @property
+    def white_count_factor(self) -> float | None:
+        """Factor that corrects an analyzer's white cell count, which includes nucleated red cells.
+
+        It is 100 / (100 + nRBC per 100 white cells); None below NRBC_CORRECTION, where no
+        correction is made.
+        """
+        ratio = self.nrbc_per_100
+        return 100 / (100 + ratio) if ratio >= NRBC_CORRECTION else None
+
+    @property
+    def shows_estimate(self) -> bool:
+        """Whether the estimate says more than the plain count.
+
+        It does not without a known confusion, from few cells, or if the cells are unlike those of
+        the sources.
+        """
+        return self.corrected and not self.doubtful and self.num_cells >= FEWEST_ESTIMATED
 
     @property
     def doubtful(self) -> bool:
@@ -105,8 +144,9 @@ class Differential:
         return self.label_shift_ks > self.label_shift_ks_limit or self.unexplained > UNEXPLAINED
 
     def together(self, classes: Sequence[int]) -> Share:
-        """Return the share of several classes, with an interval of its own at `level`."""
+        """Return the share of several classes of white cells, with its own interval at `level`."""
         rows = list(classes)
+        assert ERYTHROBLAST not in rows, "erythroblasts are no part of the white cells"
         shares = [self.shares[c] for c in rows]
         sums = [
             (f[rows].sum(keepdims=True), r[:, rows].sum(1, keepdims=True))
@@ -115,7 +155,8 @@ class Differential:
         low, high = _widest(sums, self.num_cells, self.level, self.corrected)
         fraction, counted = float(sums[0][0][0]), sum(share.counted for share in shares)
         known = any(share.identifiable for share in shares)
-        return Share(counted, fraction, float(low[0]), float(high[0]), known)
+        named = sum(share.named for share in shares)
+        return Share(counted, fraction, float(low[0]), float(high[0]), known, named)
 
 
 def differential(
@@ -142,7 +183,7 @@ def differential(
         seed: Seed of the random numbers.
 
     Raises:
-        ValueError: If there are no cells, all are rejected, or the probabilities are invalid.
+        ValueError: If no white cell is counted, or the probabilities are invalid.
 
     Examples:
         >>> held = HeldOut(np.array([[2.0, 0.0]] * 80 + [[0.0, 2.0]] * 20), np.repeat([0, 1], 50))
@@ -154,26 +195,28 @@ def differential(
         raise ValueError(f"level is {level}; it must lie between 0 and 1")
     slide = check_slide(probabilities, corrections, rejected)
     counts = slide.numbers(slide.counted)
-    num, seen = int(counts.sum()), np.ones(len(counts), bool)
+    seen = np.ones(len(counts), bool)
     if held_out is None:
         found = _count_predictions(counts, seed)
     else:
         held = replace(held_out, rejected=None) if rejected is None else held_out
         seen = held.accepted.counts > 0
         found = _find(held, slide, seen, seed)
+    white = _white(counts)
     each = 1 - (1 - level) / seen.sum() if joint else level
-    low, high = _widest(found.estimates, num, each, held_out is not None)
+    estimates = tuple((_per_white(f, white), _per_white(r, white)) for f, r in found.estimates)
+    low, high = _ends(found.estimates, estimates, counts, each, held_out is not None)
     high[~seen] = 1.0
-    rows = zip(counts, found.estimates[0][0], low, high, seen, strict=True)
-    shares = (Share(int(c), float(f), float(a), float(b), bool(s)) for c, f, a, b, s in rows)
+    named = slide.numbers(slide.named)
     return Differential(
-        shares=tuple(shares),
-        num_cells=num,
+        shares=tuple(map(_share, counts, estimates[0][0], low, high, seen, named)),
+        num_cells=int(counts[white].sum()),
         num_rejected=int((~slide.counted).sum()),
         level=level,
         joint=joint,
         corrected=held_out is not None,
-        **vars(found),
+        mistaken_for=_mistaken_for(held_out, found.estimates[0][0]),
+        **{**vars(found), "estimates": estimates},
     )
 
 
@@ -225,17 +268,73 @@ def _find(held: HeldOut, slide: Slide, seen: Flags, seed: int) -> _Found:
     return found
 
 
+def _share(
+    counted: float, fraction: float, low: float, high: float, seen: bool, named: float
+) -> Share:
+    return Share(int(counted), float(fraction), float(low), float(high), bool(seen), int(named))
+
+
+def _white(counts: Floats) -> Flags:
+    """Return which classes (C,) are white cells; ValueError if none of them is counted."""
+    white = np.array([CLASSES[c].is_white for c in range(len(counts))])
+    if not counts[white].any():
+        total = int(counts.sum())
+        raise ValueError(f"none of the {total} cells is a white cell, so there is nothing to count")
+    return white
+
+
+def _ends(
+    of_all: Sequence[tuple[Floats, Floats]],
+    of_white: Sequence[tuple[Floats, Floats]],
+    counts: Floats,
+    level: float,
+    corrected: bool,
+) -> tuple[Floats, Floats]:
+    """Return the interval ends (C,) of the shares per white cell.
+
+    Those of nucleated red cells follow from their fraction of all cells, which is below 1.
+    """
+    white = _white(counts)
+    low, high = _widest(of_white, int(counts[white].sum()), level, corrected)
+    if not white.all():
+        ends = _widest(of_all, int(counts.sum()), level, corrected)
+        for end, of_cells in ((low, ends[0]), (high, ends[1])):
+            end[~white] = (of_cells / np.maximum(1 - of_cells, 1e-9))[~white]
+    return low, high
+
+
+def _per_white(shares: Floats, is_white: Flags) -> Floats:
+    """Divide shares of all cells (..., C) by that of the white cells."""
+    white = shares[..., is_white].sum(-1, keepdims=True)
+    ratio: Floats = shares / np.maximum(white, 1e-9)
+    return ratio
+
+
+def _mistaken_for(held_out: HeldOut | None, fractions: Floats) -> tuple[int | None, ...]:
+    """Return, by class id, the class that most often is called so in error; fractions are (C,)."""
+    if held_out is None:
+        return (None,) * len(fractions)
+    confusion = fractions[:, None] * _confusion(held_out.accepted)
+    np.fill_diagonal(confusion, 0)
+    return tuple(int(c.argmax()) if c.max() > 0 else None for c in confusion.T)
+
+
+def _confusion(held_out: HeldOut) -> Floats:
+    """Return the fractions (C, C) of the held-out cells of each class with each prediction."""
+    k = held_out.logits.shape[1]
+    pairs = held_out.labels * k + held_out.logits.argmax(1)
+    counts = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
+    confusion: Floats = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return confusion
+
+
 def _unexplained(chances: Floats, held_out: HeldOut, fractions: Floats) -> float:
     """Return the total variation between predictions and those expected from fractions.
 
     The predictions are probabilities (N, C), the fractions are (C,).
     """
-    k = len(fractions)
-    pairs = held_out.labels * k + held_out.logits.argmax(1)
-    confusion = np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
-    confusion /= np.maximum(confusion.sum(1, keepdims=True), 1)
-    found = np.bincount(chances.argmax(1), minlength=k) / len(chances)
-    return float(np.abs(found - fractions @ confusion).sum() / 2)
+    found = np.bincount(chances.argmax(1), minlength=len(fractions)) / len(chances)
+    return float(np.abs(found - fractions @ _confusion(held_out)).sum() / 2)
 
 
 def _widest(

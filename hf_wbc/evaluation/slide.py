@@ -133,12 +133,14 @@ def check_slide(
 def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
     """Estimate how many white cells are rejected for each accepted one, from the held-out cells.
 
-    If a person has named some of the rejected cells, the estimate is reduced accordingly.
+    If a person has named some of the rejected cells, the estimate is reduced accordingly; if no
+    rejected cell is left unnamed, none is lost.
 
     Raises:
         ValueError: If cells are rejected and it is unknown which held-out cells would be.
     """
     num_classes = slide.chances.shape[1]
+    waiting = slide.rejected & ~slide.named
     if held_out.rejected is None:
         if slide.rejected.any():
             raise ValueError(
@@ -147,7 +149,7 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
         return LostCells(np.zeros(num_classes), np.zeros((RESAMPLES, num_classes)))
     kept = held_out.accepted.counts
     away, known = held_out.counts - kept, kept > 0
-    reviewed = (slide.rejected & slide.named).sum() / max(slide.rejected.sum(), 1)
+    reviewed = 1 - waiting.sum() / max(slide.rejected.sum(), 1)
     rng, size = np.random.default_rng((seed, 1)), (RESAMPLES, num_classes)
     # Jeffreys prior: the rejection rate is positive even if no cell of the class was rejected.
     drawn = rng.standard_gamma(away + 0.5, size) / rng.standard_gamma(kept + 0.5, size)

@@ -1,9 +1,9 @@
-"""Flags of a differential count: blasts, left shift, immature granulocytes, and doubtful counts.
+"""Flags of a differential count: what a hematologist should know before signing it.
 
-A flag is raised if the whole interval is beyond its limit, which for blasts is a single cell. If
-only the estimate is, the flag is "possible" and somebody should look. The limits are for the blood
-of adults, and conventional rather than exact: more than 10 % of bands and younger neutrophils is a
-left shift (Bone et al. 1992, a criterion of SIRS).
+A flag is certain (`yes`) if cells that a person has named exceed its limit, because those are
+facts, or if the whole interval of the estimate does. If only the plain count or the estimate does,
+the flag is `possible`, and a person should look. For blasts, one cell is enough. The limits and
+their sources are in `smear_limits.toml`.
 """
 
 from collections.abc import Sequence
@@ -11,24 +11,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from hf_wbc.taxonomy import CLASSES, class_id
+from hf_wbc.evaluation.smear_limits import SmearLimits, load_limits
+from hf_wbc.taxonomy import BLAST_EQUIVALENTS, CLASSES, ERYTHROBLAST, class_id
 
 if TYPE_CHECKING:
     from hf_wbc.evaluation.differential import Differential, Share
 
 BANDED = class_id("neutrophil_banded")
 MYELOBLAST = class_id("myeloblast")
-LEFT_SHIFT = 0.1
-"""Fraction of bands and younger neutrophils above which there is a left shift."""
-IMMATURE = 0.02
-"""Fraction of promyelocytes to metamyelocytes above which blood is not normal."""
+PROMYELOCYTE = class_id("promyelocyte")
 BLAST_PROBABILITY = 0.2
 """Predicted probability of a blast from which a single cell should be reviewed."""
 MIN_CELLS = 100
 """Number of cells below which a count is only preliminary."""
+YOUNG = tuple(
+    i for i, cell in enumerate(CLASSES) if cell.maturation in (2, 3, 4)
+)  # promyelocyte to metamyelocyte
+SHARES = (
+    ("promyelocytes", "Many promyelocytes", (PROMYELOCYTE,)),
+    ("blast_equivalents", "Blasts and promyelocytes together", BLAST_EQUIVALENTS),
+    ("left_shift", "Left shift", (*YOUNG, BANDED)),
+    ("immature", "Immature granulocytes", YOUNG),
+    ("eosinophilia", "Eosinophilia", (class_id("eosinophil"),)),
+    ("basophilia", "Basophilia", (class_id("basophil"),)),
+    ("monocytosis", "Monocytosis", (class_id("monocyte"),)),
+    ("lymphocytosis", "Lymphocytosis", (class_id("lymphocyte_typical"),)),
+)
+"""Name of the limit, words and classes of each flag on a share of the white cells."""
+ADVICE = {
+    "promyelocytes": "exclude acute promyelocytic leukemia (APL), an emergency",
+    "blast_equivalents": "20 % or more can mean acute leukemia",
+    "eosinophilia": "relative, so compare the absolute count",
+    "basophilia": "relative, so compare the absolute count",
+    "monocytosis": "relative, so compare the absolute count",
+    "lymphocytosis": "relative, so compare the absolute count",
+}
 Level = Literal["yes", "possible", "unseen", "doubt"]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,7 +62,7 @@ class Flag:
     itself."""
     text: str
     cells: tuple[int, ...] = ()
-    """Rows of the cells to review first."""
+    """Rows of the cells to review first; those that a person has named are not among them."""
 
 
 def smear_flags(
@@ -49,62 +70,95 @@ def smear_flags(
     probabilities: ArrayLike,
     blasts_from: float | None = None,
     left_out: ArrayLike = (),
+    named: ArrayLike | None = None,
+    limits: SmearLimits | None = None,
 ) -> tuple[Flag, ...]:
-    """Return the flags of a count: blasts, left shift, immature cells, rejections, then doubts.
+    """Return the flags of a count: blasts, shares, nucleated red cells, rejections, then doubts.
 
     Args:
         count: Differential count.
         probabilities: Predicted probabilities of the cells (N, 11).
         blasts_from: Review threshold of the model for myeloblasts; BLAST_PROBABILITY by default.
         left_out: Rows of the cells that are rejected and not named by a person.
+        named: Whether a person has named each cell (N,); none by default.
+        limits: Limits of the flags; those of `smear_limits.toml` by default.
     """
-    chances = np.asarray(probabilities, np.float64)
-    neutrophils = [i for i, cell in enumerate(CLASSES) if cell.maturation]
-    left = [i for i in neutrophils if (CLASSES[i].maturation or 0) <= 5 and i != MYELOBLAST]
+    chances = np.array(probabilities, np.float64)
+    if named is not None:
+        chances[np.asarray(named, bool)] = 0.0
+    limits = load_limits() if limits is None else limits
     found = [_blasts(count, chances, blasts_from)]
-    young = [i for i in left if i != BANDED]
-    found.append(
-        _share("left_shift", "Left shift", count.together(left), LEFT_SHIFT, left, chances)
-    )
-    found.append(
-        _share("immature", "Immature granulocytes", count.together(young), IMMATURE, young, chances)
-    )
+    for name, words, classes in SHARES:
+        limit = limits[name].above / 100
+        found.append(_share(count, name, words, classes, limit, chances))
+    found.append(_red_precursors(count, limits["nrbc"].above / 100, chances))
     return tuple(
         flag for flag in (*found, _rejected(count, left_out), *_doubts(count)) if flag is not None
     )
 
 
-def _blasts(count: "Differential", chances: np.ndarray, blasts_from: float | None) -> Flag | None:
+def _blasts(count: "Differential", chances: Floats, blasts_from: float | None) -> Flag | None:
     share = count.shares[MYELOBLAST]
-    if not share.identifiable and share.fraction > 0:
-        return Flag("blasts", "yes", f"Blasts: {share.counted} cells, named by a person.")
+    limit = BLAST_PROBABILITY if blasts_from is None else blasts_from
+    cells = _rows(chances[:, MYELOBLAST], limit)
+    if share.named:
+        return Flag("blasts", "yes", f"Blasts: {_said(count, share)}.", cells)
     if not share.identifiable:
         return Flag(
             "blasts",
             "unseen",
             "Blasts cannot be seen: the model was never taught myeloblasts. Look yourself.",
         )
-    limit = BLAST_PROBABILITY if blasts_from is None else blasts_from
-    cells = _rows(chances[:, MYELOBLAST], limit)
     if share.low * count.num_cells >= 1:
-        return Flag("blasts", "yes", f"Blasts: {_said(share)} of the cells.", cells)
-    if cells or share.fraction * count.num_cells >= 1:
-        text = f"Possible blasts: {_said(share)} of the cells; look at those named."
+        return Flag("blasts", "yes", f"Blasts: {_said(count, share)}.", cells)
+    if cells or share.counted or share.fraction * count.num_cells >= 1:
+        text = f"Possible blasts: {_said(count, share)}; look at those named."
         return Flag("blasts", "possible", text, cells)
     return None
 
 
 def _share(
-    name: str, words: str, share: "Share", limit: float, classes: Sequence[int], chances: np.ndarray
+    count: "Differential",
+    name: str,
+    words: str,
+    classes: Sequence[int],
+    limit: float,
+    chances: Floats,
 ) -> Flag | None:
+    share = count.together(classes)
+    advice = f": {ADVICE[name]}" if name in ADVICE else ""
     cells = _rows(chances[:, list(classes)].sum(1), 0.5)
-    if share.low > limit:
-        return Flag(name, "yes", f"{words}: {_said(share)} of the cells.", cells)
-    if share.fraction > limit:
-        return Flag(
-            name, "possible", f"Possible {words.lower()}: {_said(share)} of the cells.", cells
-        )
+    if share.named > limit * count.num_cells or share.low > limit:
+        return Flag(name, "yes", f"{words}: {_said(count, share)}{advice}.", cells)
+    if share.counted > limit * count.num_cells or share.fraction > limit:
+        words = f"Possible {words[0].lower()}{words[1:]}"
+        return Flag(name, "possible", f"{words}: {_said(count, share)}{advice}.", cells)
     return None
+
+
+def _red_precursors(count: "Differential", limit: float, chances: Floats) -> Flag | None:
+    share = count.shares[ERYTHROBLAST]
+    if share.counted <= limit * count.num_cells and share.fraction <= limit:
+        return None
+    is_sure = share.named > limit * count.num_cells or share.low > limit
+    text = f"{'N' if is_sure else 'Possible n'}ucleated red cells: {nrbc_words(count)}."
+    if (factor := count.white_count_factor) is not None:
+        text += (
+            " Corrected white count = analyzer's white count x 100 / (100 + "
+            f"{count.nrbc_per_100:.1f}) = x {factor:.3f}, unless the analyzer excludes them."
+        )
+    cells = _rows(chances[:, ERYTHROBLAST], 0.5)
+    return Flag("nrbc", "yes" if is_sure else "possible", text, cells)
+
+
+def nrbc_words(count: "Differential") -> str:
+    """Return the nucleated red cells as `6.0 per 100 WBC`, with the estimate if it is shown."""
+    share = count.shares[ERYTHROBLAST]
+    text = f"{count.nrbc_per_100:.1f} per 100 WBC"
+    if count.shows_estimate and share.identifiable:
+        low, high = 100 * share.low, 100 * share.high
+        text += f" (estimated {100 * share.fraction:.1f}, {low:.1f} to {high:.1f})"
+    return text
 
 
 def _rejected(count: "Differential", left_out: ArrayLike) -> Flag | None:
@@ -131,8 +185,8 @@ def _doubts(count: "Differential") -> list[Flag]:
             Flag(
                 "label_shift_ks",
                 "doubt",
-                "These cells differ from the model's training cells in more than their shares: "
-                "neither the count nor its intervals can be trusted.",
+                "These cells differ from the model's training cells in more than their shares, so "
+                "no estimate is shown. The count holds only for the cells that you named.",
             )
         )
     if not count.corrected:
@@ -141,7 +195,7 @@ def _doubts(count: "Differential") -> list[Flag]:
                 "uncorrected",
                 "doubt",
                 "The model brings no record of what it confuses: cells are counted as it names "
-                "them, and the intervals know of chance alone.",
+                "them, and no estimate is shown.",
             )
         )
     if count.num_cells < MIN_CELLS:
@@ -149,17 +203,25 @@ def _doubts(count: "Differential") -> list[Flag]:
             Flag(
                 "few",
                 "doubt",
-                f"Only {count.num_cells} cells: count {MIN_CELLS} or more, better 200.",
+                f"Only {count.num_cells} white cells: count {MIN_CELLS} or more, better 200.",
             )
         )
     return found
 
 
-def _said(share: "Share") -> str:
-    low, high = 100 * share.low, 100 * share.high
-    return f"{100 * share.fraction:.1f} % [{low:.1f} to {high:.1f}]"
+def _said(count: "Differential", share: "Share") -> str:
+    """Return the plain count of a share, what a person named, and the estimate if it is shown."""
+    cells = f"{share.counted} cell{'' if share.counted == 1 else 's'}"
+    text = f"{100 * share.counted / count.num_cells:.1f} % of the white cells ({cells}"
+    if share.named:
+        text += ", all" if share.named == share.counted else f", {share.named}"
+        text += " named by a person"
+    if count.shows_estimate and share.identifiable and share.named < share.counted:
+        low, high = 100 * share.low, 100 * share.high
+        text += f"; estimated {100 * share.fraction:.1f} %, {low:.1f} to {high:.1f} %"
+    return f"{text})"
 
 
-def _rows(chances: np.ndarray, limit: float) -> tuple[int, ...]:
+def _rows(chances: Floats, limit: float) -> tuple[int, ...]:
     order = np.argsort(-chances, kind="stable")
     return tuple(int(row) for row in order if chances[row] >= limit)

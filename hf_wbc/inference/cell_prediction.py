@@ -4,7 +4,7 @@ Warnings are sentences that a hematologist understands: they say why a predictio
 reliable than its probability suggests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.crop import LARGEST_NUCLEUS_UM, SMALLEST_NUCLEUS_UM, Box, CropFrame, extract_crop
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, SourceAppearance, image_appearance
+from hf_wbc.data.nucleus import count_nuclei
 from hf_wbc.data.scale import ScaleEstimate
+from hf_wbc.data.schema import CROP_UM
 from hf_wbc.taxonomy import CLASSES
 
-__all__ = ["CellPrediction", "Neighbor", "by_lineage", "image_warnings"]
+__all__ = ["CellPrediction", "Neighbor", "by_lineage", "image_warnings", "is_field"]
 
 EMPTY_LEVELS = 6.0
 """Standard deviation of green, in gray levels, below which an image counts as empty."""
@@ -31,6 +33,10 @@ FOREIGN = (
     "The stain or camera differs from all training laboratories: the prediction may be unreliable."
 )
 OUTSIDE = "The cell is unlike all training cells: it may belong to none of the eleven classes."
+FIELD_UM = 44.0
+"""Longest side in um of an image of one cell; the archives' frames are 25 to 36.3 um wide."""
+FIELD = "This is not an image of one cell"
+"""Start of the warning about a field of view or touching cells; such images are rejected."""
 UNMEASURED = (
     "The model needs many images to measure a laboratory's stain or sharpness and got too few: "
     "the prediction is less reliable."
@@ -112,6 +118,7 @@ def image_warnings(
         warnings += _nucleus_warnings(frame, frame.nucleus.diameter_px * frame.um_per_px)
     if frame.estimate is not None:
         warnings += frame.estimate.sentences
+    warnings += _other_cells(pixels, frame)
     if not frame.inside(*pixels.shape[:2]):
         warnings.append(SMALL)
     measured = image_appearance(extract_crop(pixels, frame, APPEARANCE_GEOMETRY))
@@ -123,6 +130,29 @@ def image_warnings(
             appearance.is_out_of_distribution(measured),
         )
     return (*warnings, *([BLURRED] if is_blurred else []), *([FOREIGN] if is_foreign else []))
+
+
+def is_field(warnings: Sequence[str]) -> bool:
+    """Return whether an image's warnings say that it does not show one cell."""
+    return any(each.startswith(FIELD) for each in warnings)
+
+
+def _other_cells(pixels: NDArray[np.uint8], frame: CropFrame) -> list[str]:
+    """Warn of a field of view, of touching cells, and of another cell in the image."""
+    height, width = (length * frame.um_per_px for length in pixels.shape[:2])
+    number = count_nuclei(pixels, frame.um_per_px)
+    left, top, right, bottom = (max(edge, 0) for edge in frame.box)
+    if max(width, height) > FIELD_UM or number > 2:
+        return [
+            f"{FIELD}: it shows {width:.0f} x {height:.0f} um at {frame.um_per_px:.3g} um per "
+            f"pixel, and {number} {'nucleus' if number == 1 else 'nuclei'}. Cut out each cell "
+            f"({CROP_UM:g} um), or correct the scale."
+        ]
+    if number < 2:
+        return []
+    if count_nuclei(pixels[top:bottom, left:right], frame.um_per_px) > 1:
+        return [f"{FIELD}: two nuclei lie within {CROP_UM:g} um. Do two cells touch?"]
+    return ["The image shows another cell: the prediction is about the framed one only."]
 
 
 def _nucleus_warnings(frame: CropFrame, diameter_um: float) -> list[str]:

@@ -7,7 +7,7 @@ dataset's training split.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hf_wbc.data.dataset import load_splits, no_images
 from hf_wbc.data.image_blocks import (
     ImageBlock,
     ImageFolder,
+    estimate_folder_scale,
     list_images,
     read_blocks,
     read_dataset_blocks,
@@ -73,16 +74,24 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
         raise ValueError(
             f"both um_per_px {um_per_px} and cell_fills_frame are given; choose one of them"
         )
+    if options.estimate_scale and (um_per_px is not None or cell_fills_frame):
+        raise ValueError("estimate_scale excludes um_per_px and cell_fills_frame; choose one")
     path = Path(ref)
     if not path.is_dir() or any((path / DEFAULT_CONFIG).glob("*.parquet")):
         if um_per_px is not None:
             raise ValueError(f"{ref} is a dataset and has its own scale; leave out um_per_px")
+        if options.estimate_scale:
+            raise ValueError(f"{ref} is a dataset and has its own scale; leave out estimate_scale")
         return None
+    if options.estimate_scale:
+        folder = list_images(path, None, follow_links=options.follow_links)
+        estimate = estimate_folder_scale(folder)
+        return replace(folder, um_per_px=estimate.um_per_px, estimate=estimate)
     if um_per_px is None and not cell_fills_frame:
         raise ValueError(
-            f"the scale of the images in {ref} is unknown; pass --um-per-px, or --source for the "
-            "scale of a known laboratory, or --cell-fills-frame if each image is cropped around "
-            "one cell"
+            f"the scale of the images in {ref} is unknown; pass --um-per-px, --source for the "
+            "scale of a known laboratory, --estimate-scale to measure its red cells, or "
+            "--cell-fills-frame if each image is cropped around one cell"
         )
     found = list_images(path, um_per_px, follow_links=options.follow_links)
     bad = [printable_name(name) for name in found.names if not is_readable(name)]
@@ -115,10 +124,17 @@ def folder_source(
         preprocessing=preprocessing,
         size=geometry.size,
         fingerprint=_fingerprint(folder),
-        metadata={"data": {"um_per_px": folder.um_per_px}, "images": images},
+        metadata={"data": _data_facts(folder), "images": images},
         skipped_files=folder.skipped,
         notes=folder.notes,
     )
+
+
+def _data_facts(folder: ImageFolder) -> dict[str, Any]:
+    facts: dict[str, Any] = {"um_per_px": folder.um_per_px}
+    if folder.estimate is not None:
+        facts["scale"] = {**asdict(folder.estimate), "said": list(folder.estimate.sentences)}
+    return facts
 
 
 def _fingerprint(folder: ImageFolder) -> str:

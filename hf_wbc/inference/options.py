@@ -16,6 +16,8 @@ class PredictOptions:
 
     um_per_px: float | None = None
     """Scale of a folder of images in um per pixel."""
+    estimate_scale: bool = False
+    """Estimate the scale of a folder of images from its red cells (7.2 um), else its nuclei."""
     cell_fills_frame: bool = False
     """Images are cropped around their cells, so their scale does not matter."""
     splits: tuple[Split, ...] = ("train", "validation", "test")

@@ -34,6 +34,7 @@ from hf_wbc.inference.cell_prediction import (
     Neighbor,
     by_lineage,
     image_warnings,
+    is_field,
 )
 from hf_wbc.inference.gallery import ReferenceSet, read_reference_set
 from hf_wbc.inference.runtime import apply_head, run_runtime
@@ -180,7 +181,8 @@ class Predictor:
         gallery = self.reference_set.gallery
         appearance = None if gallery is None else gallery.appearance
         of_images = [image_warnings(a, f, appearance) for a, f in zip(arrays, frames, strict=True)]
-        rejected |= [EMPTY in warnings for warnings in of_images]  # training has no empty images
+        # Training has neither empty images nor fields of many cells.
+        rejected |= [EMPTY in warnings or is_field(warnings) for warnings in of_images]
         warnings = [
             (*found, *([OUTSIDE] if is_rejected else []), *([] if is_measured else [UNMEASURED]))
             for found, is_rejected in zip(of_images, rejected, strict=True)

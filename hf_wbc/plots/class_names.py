@@ -37,5 +37,13 @@ def lineage_runs(names: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def display_name(name: str) -> str:
-    """Return a class name for display: `neutrophil, banded`."""
-    return name.replace("_", ", ", 1)
+    """Return a class name in a hematologist's words: `band neutrophil`."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def wrapped_name(name: str) -> str:
+    """Return the displayed name of a class on two lines if it has two words."""
+    return display_name(name).replace(" ", "\n", 1)
+
+
+_WORDS = {cell.name: cell.clinical_name for cell in CLASSES}

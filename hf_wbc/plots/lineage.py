@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from hf_wbc.plots.cells import draw_cell
-from hf_wbc.plots.class_names import LINEAGES, display_name
+from hf_wbc.plots.class_names import LINEAGES, display_name, wrapped_name
 from hf_wbc.plots.style import FAINT, INK, WIDTH_IN, mix_colors
 from hf_wbc.taxonomy import CLASSES, class_id
 
@@ -97,7 +97,7 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
     colour = LINEAGES[cell.lineage]
     radius = draw_cell(axes, name, x, y, PER_UM)
     label_x = x - radius - 0.12
-    start, stop = BAND_X[0], BLOOD_X - 0.1 if x > BLOOD_X else label_x - 1.2
+    start, stop = BAND_X[0], BLOOD_X - 0.1 if x > BLOOD_X else label_x - 1.85
     axes.plot([start, stop], [y, y], color=colour, lw=1.5, ls=DASHED, zorder=1)
     text = axes.text(
         (start + stop + 0.9) / 2, y + 0.05, before, color=INK, size=8.5, style="italic"
@@ -134,7 +134,7 @@ def _chain(axes: Axes) -> None:
         axes.plot(*badge, "o", color=colour, ms=13, zorder=4)
         number = axes.text(*badge, str(cell.maturation), color="white", size=9, weight="bold")
         number.set(ha="center", va="center_baseline", zorder=5)
-        words = display_name(cell.name).replace(", ", "\n")
+        words = wrapped_name(cell.name)
         label = axes.text(x, 0.66, words, size=10, weight="bold", color=INK, linespacing=1.0)
         label.set(ha="center", va="top")
         low = 0.66 - 0.17 * len(words.split("\n"))

@@ -17,7 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.typing import ColorType
 
-from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_runs
+from hf_wbc.plots.class_names import LINEAGES, display_name, lineage_runs, wrapped_name
 
 WIDTH_IN = 9.0
 DPI = 200
@@ -39,7 +39,7 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
         compact: Whether to write names in two lines and omit the names of the lineages.
     """
     for row, name in enumerate(names):
-        words = display_name(name).replace(", ", ",\n") if compact else display_name(name)
+        words = wrapped_name(name) if compact else display_name(name)
         label = axes.text(-0.1 / unit_in, row + 0.5, words, size=10, color=INK)
         label.set(ha="right", va="center")
     x = -(1.35 if compact else 1.84) / unit_in

@@ -74,9 +74,11 @@ def test_count_gives_cells_refusals_and_shares(client: Any, write: Any) -> None:
     assert [cell["image"] for cell in prediction["cells"]] == ["1.png", "2.png"]
     assert prediction["refused"] == [{"image": "bad.png", "why": prediction["refused"][0]["why"]}]
     counted = prediction["differential"]
-    assert sum(share["named"] for share in counted["classes"].values()) == 2
-    for share in counted["classes"].values():
-        assert 0 <= share["low"] <= share["fraction"] <= share["high"] <= 1
+    shares, nrbc = counted["classes"], counted["nrbc_per_100_wbc"]
+    assert "erythroblast" not in shares and len(shares) == 10
+    assert sum(share["counted"] for share in shares.values()) + nrbc["counted"] == 2
+    assert sum(share["fraction"] for share in shares.values()) == pytest.approx(1)
+    assert all(share["estimate"] is None for share in shares.values())  # only 2 cells
 
 
 def test_about_names_the_model_and_its_limits(client: Any) -> None:
@@ -178,7 +180,9 @@ def test_the_readme_names_every_field(client: Any, write: Any) -> None:
     cell = write("cell.png", files.encoded())
     prediction = client.predict(cell, "0.42", api_name="/classify")
     slide = client.predict([cell], "0.42", api_name="/count")
-    fields = {*prediction, *slide, *slide["differential"]} | {"named", "fraction", "low", "high"}
+    fields = {*prediction, *slide, *slide["differential"]} | {
+        "counted", "named", "fraction", "estimate", "low", "high", "per_100"
+    }  # fmt: skip
     missing = {field for field in fields if f"`{field}`" not in README}
     assert missing == set()
     assert json.loads(json.dumps(slide)) == slide

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.count import CellCount, CountRow, count_cells
+from hf_wbc.app.count import CellCount, CountRow, Estimate, count_cells
 from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.page_text import OUTSIDE as OUTSIDE_THE_ELEVEN
+from hf_wbc.app.page_text import OUTSIDE as NONE_OF_THE_ELEVEN
 from hf_wbc.app.page_text import confusables, map_sentence, reasons_to_look, set_sentences
 from hf_wbc.app.scale_input import OPTICS, parse_scale, presets
 from hf_wbc.app.service import PageModel, Service
@@ -25,6 +25,7 @@ from hf_wbc.inference.cell_prediction import OUTSIDE, CellPrediction, by_lineage
 from hf_wbc.inference.saliency import DeletionTest
 from hf_wbc.taxonomy import NUM_CLASSES, class_id
 
+SMUDGE = next(label for label, name in NONE_OF_THE_ELEVEN.items() if name == "smudge cell")
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
 
 
@@ -54,6 +55,15 @@ def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
     assert [each.is_grave for each in found] == [False, True, False]
     assert "one step of maturation" in found[0].how_far
     assert "same lineage" in found[2].how_far
+
+
+def test_a_missed_blast_is_graver_than_a_false_alarm() -> None:
+    (missed,) = confusables(prediction(lymphocyte_typical=0.8, myeloblast=0.2))
+    (alarm,) = confusables(prediction(myeloblast=0.8, lymphocyte_typical=0.2))
+    assert missed.is_grave and "would be missed: a critical" in missed.how_far
+    assert alarm.is_grave and "a false alarm" in alarm.how_far
+    (step,) = confusables(prediction(myelocyte=0.8, promyelocyte=0.2))
+    assert step.is_grave and "would be missed" in step.how_far
 
 
 def test_a_set_is_said_as_it_is() -> None:
@@ -101,14 +111,14 @@ def test_the_models_own_threshold_says_which_cells_may_be_blasts() -> None:
     assert reasons_to_look(unsure, (), 0.11) == []
     assert reasons_to_look(prediction(monocyte=0.8, myeloblast=0.2), ()) == ["may be a blast"]
     said = replace(unsure, conformal_set=(MONOCYTE, class_id("myeloblast")))
-    assert reasons_to_look(said, (), 0.1) == ["may be myeloblast"]
+    assert reasons_to_look(said, (), 0.1) == ["may be blast (myeloblast)"]
 
 
 def test_a_map_is_said_to_be_tested_or_to_have_failed() -> None:
     assert map_sentence(DeletionTest(0.9, 0.1, (0.8, 0.9)), MONOCYTE).startswith("Tested: ")
     failed = map_sentence(DeletionTest(0.9, 0.86, (0.8, 0.9)), MONOCYTE)
     assert failed.startswith("The map fails its test for this cell, so ignore it: ")
-    assert "monocyte is 0.90" in failed and "it is 0.86" in failed
+    assert "monocyte is 90.0 %" in failed and "it is 86.0 %" in failed
     assert not DeletionTest(0.1, 0.1, (0.2,)).passed
 
 
@@ -136,12 +146,12 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     slide = Slide(
         tuple(SlideCell(number, picture, each) for number, each in enumerate(predictions, 1))
     )
-    slide = slide.corrected(3, META).corrected(4, OUTSIDE_THE_ELEVEN)
+    slide = slide.corrected(3, META).corrected(4, SMUDGE)
     counted = count_cells(service, slide)
     assert counted is not None
     assert counted.who_counts == (
-        "In the count: 2 cells, 1 of them as you named them. Left out: 1 unlike the cells that "
-        "the model knows (until named) and 1 that you called none of the eleven."
+        "In the count: 2 white cells; you named 1 of them. Left out: 1 unlike the cells that the "
+        "model knows (until named) and 1 named smudge cell."
     )
     other = UploadedImage("b.png", np.ones((9, 9, 3), np.uint8))
     waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)
@@ -174,8 +184,9 @@ def test_a_scale_that_cannot_be_is_refused(said: str) -> None:
 
 
 def test_bars_are_drawn_to_the_largest_bound() -> None:
-    rows = (CountRow("a", 0, "", 1, 0.2, 0.1, 0.4), CountRow("b", 1, "", 0, None, None, None))
-    count = CellCount(rows, (), (), 1, 0, 0, 0, None, None)
+    bound = CountRow("a", 0, "", 1, 0, 0.2, Estimate(0.2, 0.1, 0.4))
+    plain = CountRow("b", 1, "", 0, 0, 0.1, None)
+    count = CellCount((bound, plain), plain, "", None, (), (), 1, 0, {}, 0, None, None, True)
     assert count.most == 0.4
     assert Slide().corrected(1, 2) == Slide()
 
@@ -195,5 +206,5 @@ def test_flags_name_the_cells_to_look_at_and_heed_corrections() -> None:
     (blasts,) = [flag for flag in before.flags if "blasts" in flag]
     assert blasts.startswith("Possible blasts") and blasts.endswith("Review first: no. 2.")
     assert not [flag for flag in after.flags if "blasts" in flag]
-    assert any("immature" in flag and "no. 1." in flag for flag in before.flags)
-    assert any("Only 6 cells" in flag for flag in before.flags)
+    assert any("mmature granulocytes" in flag and "no. 1." in flag for flag in before.flags)
+    assert any("Only 6 white cells" in flag for flag in before.flags)

@@ -15,6 +15,8 @@ from hf_wbc.data.scale import (
     estimate_scale,
     scale_from_nuclei,
 )
+from hf_wbc.inference.image_source import find_image_folder
+from hf_wbc.inference.options import PredictOptions
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 GROUND, RED_CELL, NUCLEUS = (240, 225, 215), (205, 150, 150), (110, 60, 140)
@@ -48,8 +50,8 @@ def test_red_cells_are_measured_under_any_lamp(ground: tuple[int, int, int]) -> 
 
 
 def test_a_field_of_many_cells_is_measured_at_a_finer_size() -> None:
-    places = [(x, y, 62) for x in range(100, 1900, 200) for y in range(100, 1900, 200)]
-    found = red_cell_diameters(smear(places, side=2000))
+    places = [(x, y, 62) for x in range(100, 900, 200) for y in range(100, 900, 200)]
+    found = red_cell_diameters(smear(places, side=1000))
     assert len(found) == len(places) and np.median(found) == pytest.approx(62, rel=0.03)
 
 
@@ -74,8 +76,11 @@ def test_what_shows_no_diameter_is_left_out(cell: list[tuple[float, float, float
         np.zeros((1, 1, 3), np.uint8),
         np.random.default_rng(0).integers(225, 240, (300, 400, 3), np.uint8),
         smear([], 95),
+        np.where(np.hypot(*np.mgrid[-100:100, -100:100])[..., None] < 45, NUCLEUS, 235).astype(
+            np.uint8
+        ),
     ],
-    ids=["white", "black", "one pixel", "noise", "a white cell"],
+    ids=["white", "black", "one pixel", "noise", "a white cell", "a nucleus without noise"],
 )
 def test_without_red_cells_none_is_measured(pixels: np.ndarray) -> None:
     assert red_cell_diameters(pixels) == []
@@ -113,6 +118,24 @@ def test_many_nuclei_are_better_than_one() -> None:
     nuclei = [Nucleus(200, 180, np.pi * (size / 2) ** 2) for size in sizes]
     assert scale_from_nuclei(nuclei) == pytest.approx(0.1, rel=0.1)
     assert scale_from_nuclei([None, None]) is None
+
+
+def test_a_folders_scale_is_estimated_from_its_readable_images(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(smear(CORNERS, 95)).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    estimate = PredictOptions(estimate_scale=True)
+    found = find_image_folder(str(tmp_path), estimate)
+    assert found is not None and found.estimate is not None
+    assert found.estimate.num_red_cells == 12 and len(found.names) == 4
+    assert found.um_per_px == found.estimate.um_per_px == pytest.approx(7.2 / 70, rel=0.03)
+    with pytest.raises(ValueError, match="choose one"):
+        find_image_folder(str(tmp_path), PredictOptions(0.1, estimate_scale=True))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    Image.fromarray(np.full((300, 300, 3), 255, np.uint8)).save(empty / "white.png")
+    with pytest.raises(ValueError, match="cannot be estimated: 1 of its images"):
+        find_image_folder(str(empty), estimate)
 
 
 @pytest.mark.parametrize(

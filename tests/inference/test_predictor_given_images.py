@@ -21,7 +21,7 @@ def test_a_nucleus_tells_a_scale_that_a_microscope_has(diameter_px: int) -> None
     (found,) = crop_frames([disc(diameter_px)], None)
     assert found.um_per_px == pytest.approx(9.5 / diameter_px, rel=0.1)
     assert found.estimate is not None and found.estimate.source == "nuclei"
-    (words,) = (w for w in image_warnings(disc(diameter_px), found, None) if "scale" in w)
+    (words,) = (w for w in image_warnings(disc(diameter_px), found, None) if "The scale" in w)
     assert "estimated from the nuclei" in words
 
 

@@ -1,6 +1,6 @@
 """How well red cells and nuclei tell the scale of 20 images from one microscope.
 
-    python tests/bench/scale.py FOLDER UM_PER_PX [FOLDER UM_PER_PX ...]
+    python tests/bench/red_cell_scale.py FOLDER UM_PER_PX [FOLDER UM_PER_PX ...]
 
 Measures up to 300 images of each folder (drawn with seed 0; Acevedo's folder `platelet` is left
 out), then draws 20 of them 1,000 times and compares the pooled estimate with the true scale.
@@ -25,16 +25,20 @@ def main(folders: list[tuple[Path, float]]) -> None:
     """Print one row per folder and ruler."""
     print("| folder | ruler | cells per drop | median error | within 6 % | 95 % of errors |")
     for folder, um_per_px in folders:
-        files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        files = [
+            p
+            for p in sorted(folder.rglob("*"))
+            if p.suffix.lower() in SUFFIXES and p.name[0] != "."
+        ]
         files = [p for p in files if p.parent.name != "platelet"]
         rng = np.random.default_rng(0)
         files = [files[i] for i in rng.permutation(len(files))[:NUM_IMAGES]]
         measured, seconds = [], 0.0
         for file in files:
             pixels = np.asarray(Image.open(file).convert("RGB"))
-            start = time.perf_counter()
+            start = time.process_time()
             cells = red_cell_diameters(pixels)
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
             measured.append((cells, find_nucleus(pixels)))
         rows = [draw(measured, rng) for _ in range(NUM_DRAWS)]
         for ruler in ("red cells", "nuclei"):
