@@ -216,8 +216,12 @@ def _compile_openvino(
         "NUM_STREAMS": str(num_streams),
         "PERFORMANCE_HINT": "LATENCY" if num_streams == 1 else "THROUGHPUT",
     }
-    model = openvino.Core().compile_model(network, "CPU", settings)
+    core = openvino.Core()
+    model = core.compile_model(network, "CPU", settings)
     computes_in = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        computes_in = "f32"  # newer versions repeat the hint instead of what they compute in
     if computes_in != OPENVINO_TYPES[precision]:
         raise ValueError(
             f"OpenVINO computes in {computes_in} instead of {precision} on this processor; "
