@@ -23,7 +23,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
+TOGETHER = ("app",)
+"""Rooms whose tests run in one worker process, since they share a server and a browser."""
 NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With `-n`, keep the tests of a file in one worker, so that each fixture is made once."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Name the group of each test: its file, or its room."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent)
+        group = file.parts[0] if file.parts[0] in TOGETHER else str(file.with_suffix(""))
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

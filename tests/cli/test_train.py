@@ -24,19 +24,26 @@ Weights = dict[str, np.ndarray]
 Train = Callable[..., RunFolder]
 
 
-@pytest.fixture
-def train(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> Train:
-    """Run the command with extra arguments; each call uses a new folder."""
+@pytest.fixture(scope="module")
+def train(
+    laboratories: tuple[str, str], tiny_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Train:
+    """Run the command with extra arguments in a new folder; the same arguments run once."""
+    root = tmp_path_factory.mktemp("train")
+    made: dict[tuple[object, ...], RunFolder] = {}
 
     def run(*more: str, model: str = tiny_model, target: str = laboratories[1]) -> RunFolder:
-        out = tmp_path / f"runs{len([*tmp_path.glob('runs*')])}"
+        if found := made.get((more, model, target)):
+            return found
+        out = root / f"runs{len(made)}"
         words = f"--sources {laboratories[0]} --target {target} --model {model}".split()
         words += ["--output-dir", str(out)]
-        words += f"--cache {tmp_path}/cache --steps 6 --batch-size 8 --eval-steps 2".split()
+        words += f"--cache {root}/cache --steps 6 --batch-size 8 --eval-steps 2".split()
         words += ["--learning-rate", "1e-2", *more]
         assert main(["train", *words]) == 0
         (folder,) = out.iterdir()
-        return RunFolder(folder)
+        made[more, model, target] = RunFolder(folder)
+        return made[more, model, target]
 
     return run
 

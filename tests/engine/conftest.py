@@ -27,6 +27,15 @@ def config(laboratories: tuple[str, str], tiny_model: str) -> TrainConfig:
     )
 
 
+@pytest.fixture(scope="session")
+def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of undisturbed runs and their cache, for tests that only read a run.
+
+    `run` returns a finished run at once, so that tests of the same configuration share it.
+    """
+    return tmp_path_factory.mktemp("shared_runs")
+
+
 class Interrupted(Exception):
     """Stands for anything that ends a process."""
 

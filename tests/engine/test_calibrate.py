@@ -38,8 +38,8 @@ def scored(folder: RunFolder, domain: str, split: str) -> tuple[np.ndarray, np.n
     return np.array([row["logits"] for row in mine]), np.array([row["label"] for row in mine])
 
 
-def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path: Path) -> None:
-    folder = run(short, tmp_path / "runs", tmp_path / "cache")
+def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, shared_runs: Path) -> None:
+    folder = run(short, shared_runs, shared_runs / "cache")
     found = folder.read_record()["calibration"]
     assert abs(np.log(found["temperature"])) > 0.1, "or the test shows nothing"
     again = calibrate(*scored(folder, "home", "validation"), biased=False)
@@ -49,21 +49,23 @@ def test_what_is_saved_needs_no_further_temperature(short: TrainConfig, tmp_path
     json.dumps(found, allow_nan=False)
 
 
-def test_temperature_changes_no_prediction_and_no_score(short: TrainConfig, tmp_path: Path) -> None:
+def test_temperature_changes_no_prediction_and_no_score(
+    short: TrainConfig, shared_runs: Path
+) -> None:
     """The last evaluation scored the uncalibrated logits."""
     last = short.replace(selection="last")
-    record = run(last, tmp_path / "runs", tmp_path / "cache").read_record()
+    record = run(last, shared_runs, shared_runs / "cache").read_record()
     before = record["history"][-1]["source_val"]["home"]["macro_f1"]
     assert record["results"]["home"]["validation"]["macro_f1"] == before
 
 
 def test_a_model_corrected_for_priors_is_calibrated_once(
-    short: TrainConfig, tmp_path: Path
+    short: TrainConfig, shared_runs: Path
 ) -> None:
     """Temperature, biases, and priors together match bias-corrected temperature scaling."""
-    cache = tmp_path / "cache"
-    plain = run(short, tmp_path / "runs", cache)
-    corrected = run(short.replace(correct_priors="em"), tmp_path / "runs", cache)
+    cache = shared_runs / "cache"
+    plain = run(short, shared_runs, cache)
+    corrected = run(short.replace(correct_priors="em"), shared_runs, cache)
     temperature = plain.read_record()["calibration"]["temperature"]
     assert corrected.read_record()["calibration"]["temperature"] == temperature
     logits, labels = scored(plain, "home", "validation")
@@ -77,8 +79,8 @@ def test_a_model_corrected_for_priors_is_calibrated_once(
     assert "corrected for the priors of away" in note
 
 
-def test_the_model_brings_along_what_the_record_says(short: TrainConfig, tmp_path: Path) -> None:
-    folder = run(short, tmp_path / "runs", tmp_path / "cache")
+def test_the_model_brings_along_what_the_record_says(short: TrainConfig, shared_runs: Path) -> None:
+    folder = run(short, shared_runs, shared_runs / "cache")
     record, loaded = folder.read_record()["calibration"], load_trained(str(folder.model))
     found = fit_run_abstention(loaded)
     assert found is not None and found.temperature == record["temperature"]

@@ -13,6 +13,8 @@ from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder
 
+SLOW = (pytest.mark.slow, pytest.mark.ci)
+
 
 def weights(folder: RunFolder) -> dict[str, np.ndarray]:
     return load_file(folder.model / "model.safetensors")
@@ -25,8 +27,8 @@ def assert_same_weights(a: RunFolder, b: RunFolder) -> None:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-def test_a_run_leaves_what_the_design_promises(config: TrainConfig, tmp_path: Path) -> None:
-    folder = run(config, tmp_path / "runs", tmp_path / "cache")
+def test_a_run_leaves_what_the_design_promises(config: TrainConfig, shared_runs: Path) -> None:
+    folder = run(config, shared_runs, shared_runs / "cache")
     record = folder.read_record()
     assert record["results"]["home"]["role"] == "source"
     assert record["results"]["away"]["test"]["num_classes"] == 11
@@ -47,24 +49,38 @@ def test_a_run_learns_to_tell_the_classes_at_home(config: TrainConfig, tmp_path:
     assert record["results"]["home"]["test"]["macro_f1"] > 0.6
 
 
-def test_a_finished_run_is_not_repeated(config: TrainConfig, tmp_path: Path) -> None:
-    first = run(config, tmp_path / "runs", tmp_path / "cache")
+def test_a_finished_run_is_not_repeated(config: TrainConfig, shared_runs: Path) -> None:
+    first = run(config, shared_runs, shared_runs / "cache")
     written = first.record.stat().st_mtime_ns
 
     def no_step(row: Any) -> None:
         pytest.fail(f"it trains again: {row}")
 
-    again = run(config, tmp_path / "runs", tmp_path / "cache", on_progress=no_step)
+    again = run(config, shared_runs, shared_runs / "cache", on_progress=no_step)
     assert again == first and again.record.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("inputs", ["images", "features"])
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("step", "inputs"),
+    [
+        (1, "images"),
+        (4, "images"),
+        (3, "features"),
+        pytest.param(3, "images", marks=SLOW),
+        pytest.param(5, "images", marks=SLOW),
+        *(pytest.param(step, "features", marks=SLOW) for step in (1, 4, 5)),
+    ],
+)
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    config: TrainConfig, tmp_path: Path, step: int, inputs: Any, interrupt: Callable[..., None]
+    config: TrainConfig,
+    tmp_path: Path,
+    shared_runs: Path,
+    step: int,
+    inputs: Any,
+    interrupt: Callable[..., None],
 ) -> None:
     config = config.replace(inputs=inputs)
-    whole = run(config, tmp_path / "whole", tmp_path / "cache")
+    whole = run(config, shared_runs, shared_runs / "cache")
     interrupt(step, config, tmp_path / "halves", tmp_path / "cache")
     halves = run(config, tmp_path / "halves", tmp_path / "cache")
     assert_same_weights(whole, halves)
@@ -98,7 +114,7 @@ def test_frozen_training_scores_like_training_on_features_without_augmentation(
     slow = weights(run(plain, tmp_path / "runs", tmp_path / "cache"))
     quick = weights(run(plain.replace(inputs="features"), tmp_path / "runs", tmp_path / "cache"))
     for name in slow:
-        np.testing.assert_allclose(slow[name], quick[name], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(slow[name], quick[name], atol=1e-4, err_msg=name)
 
 
 def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: Path) -> None:
@@ -124,12 +140,14 @@ def test_an_unlabeled_target_is_predicted_and_not_scored(
     assert "unlabeled" in pq.read_table(folder.predictions)["domain"].to_pylist()
 
 
-def test_the_same_data_elsewhere_is_the_same_run(config: TrainConfig, tmp_path: Path) -> None:
+def test_the_same_data_elsewhere_is_the_same_run(
+    config: TrainConfig, tmp_path: Path, shared_runs: Path
+) -> None:
     import shutil
 
     moved = shutil.copytree(config.data.sources[0], tmp_path / "moved")
-    first = run(config, tmp_path / "runs", tmp_path / "cache")
-    again = run(config.replace(sources=(str(moved),)), tmp_path / "runs", tmp_path / "cache")
+    first = run(config, shared_runs, shared_runs / "cache")
+    again = run(config.replace(sources=(str(moved),)), shared_runs, shared_runs / "cache")
     assert again.path == first.path
 
 

@@ -33,9 +33,9 @@ def weights(folder: RunFolder) -> dict[str, np.ndarray]:
 
 
 def test_only_attention_and_head_have_moved_and_the_record_counts_them(
-    adapted: TrainConfig, tmp_path: Path
+    adapted: TrainConfig, shared_runs: Path
 ) -> None:
-    folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
+    folder = run(adapted, shared_runs, shared_runs / "cache")
     before, after = load_file(Path(adapted.model.name) / "model.safetensors"), weights(folder)
     assert before.keys() == after.keys()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -51,11 +51,11 @@ def test_only_attention_and_head_have_moved_and_the_record_counts_them(
 
 
 def test_the_saved_model_predicts_what_the_run_has_written(
-    adapted: TrainConfig, tmp_path: Path
+    adapted: TrainConfig, shared_runs: Path
 ) -> None:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    folder = run(adapted, tmp_path / "runs", tmp_path / "cache")
+    folder = run(adapted, shared_runs, shared_runs / "cache")
     model = AutoModelForImageClassification.from_pretrained(folder.model)
     processor = AutoImageProcessor.from_pretrained(folder.model, backend="torchvision")
     images = list(load_split(adapted.data.target[0], "test").dataset["image"])
@@ -65,15 +65,15 @@ def test_the_saved_model_predicts_what_the_run_has_written(
     np.testing.assert_allclose([row["logits"] for row in rows], logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=(pytest.mark.slow, pytest.mark.ci)), 4])
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    adapted: TrainConfig, tmp_path: Path, step: int
+    adapted: TrainConfig, tmp_path: Path, shared_runs: Path, step: int
 ) -> None:
     def report(row: Mapping[str, Any]) -> None:
         if row["step"] == step:
             raise Interrupted
 
-    whole = run(adapted, tmp_path / "whole", tmp_path / "cache")
+    whole = run(adapted, shared_runs, shared_runs / "cache")
     with pytest.raises(Interrupted):
         run(adapted, tmp_path / "halves", tmp_path / "cache", on_progress=report)
     halves = run(adapted, tmp_path / "halves", tmp_path / "cache")

@@ -15,7 +15,14 @@ from hf_wbc.adaptation import load_method, method_names
 from hf_wbc.config import Augmentation, TrainConfig
 from hf_wbc.engine.run import run
 
-TARGETED = [name for name in method_names() if load_method(name).sees_target()]
+SLOW = (pytest.mark.slow, pytest.mark.ci)
+TELLING = ("coral", "iw_dann", "mstn", "shot", "mic")
+"""One method of each way to use the target; the others are slow tests."""
+TARGETED = [
+    pytest.param(name, marks=() if name in TELLING else SLOW)
+    for name in method_names()
+    if load_method(name).sees_target()
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def outcome(config: TrainConfig, root: Path, cache: Path) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("name", TARGETED)
 def test_poisoned_target_labels_change_nothing(
-    config: TrainConfig, poisoned: str, tmp_path: Path, name: str
+    config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, name: str
 ) -> None:
     images = load_method(name).needs.images
     short = config.replace(
@@ -57,7 +64,7 @@ def test_poisoned_target_labels_change_nothing(
         correct_priors="em",
         ema=0.0,
     )
-    cache = tmp_path / "cache"
+    cache = shared_runs / "cache"
     weights, history, priors = outcome(short, tmp_path / "true", cache)
     others = outcome(short.replace(target=(poisoned,)), tmp_path / "poisoned", cache)
     assert others[1] == history and others[2] == priors
@@ -65,15 +72,15 @@ def test_poisoned_target_labels_change_nothing(
         np.testing.assert_array_equal(others[0][key], values, err_msg=key)
 
 
-@pytest.mark.parametrize("selection", ["source_val", "im_prior"])
+@pytest.mark.parametrize("selection", [pytest.param("source_val", marks=SLOW), "im_prior"])
 def test_asking_for_the_oracle_lets_it_alone_see_target_labels(
-    config: TrainConfig, poisoned: str, tmp_path: Path, selection: Any
+    config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, selection: Any
 ) -> None:
     """Weights, evaluations, and all other rules are the same as with shifted labels."""
     asked = config.replace(method="dann", inputs="features", oracle=True, selection=selection,
         correct_priors="em", ema=0.0,
     )  # fmt: skip
-    cache = tmp_path / "cache"
+    cache = shared_runs / "cache"
     weights, history, priors = outcome(asked, tmp_path / "true", cache)
     others = outcome(replace(asked, target=(poisoned,)), tmp_path / "poisoned", cache)
     assert [without_oracle(row) for row in others[1]] == [without_oracle(row) for row in history]
@@ -90,25 +97,38 @@ def without_oracle(values: Any) -> Any:
 
 
 def test_poisoned_labels_do_change_the_oracle(
-    config: TrainConfig, poisoned: str, tmp_path: Path
+    config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path
 ) -> None:
     """Otherwise the test above could not fail."""
     short = config.replace(oracle=True, inputs="features", ema=0.0)
     scores = [
-        run(short.replace(target=(ref,)), tmp_path, tmp_path / "cache").read_history()[-1]["oracle"]
+        run(short.replace(target=(ref,)), tmp_path, shared_runs / "cache").read_history()[-1][
+            "oracle"
+        ]
         for ref in (config.data.target[0], poisoned)
     ]
     assert scores[0] != scores[1]
 
 
-@pytest.mark.parametrize("style", ["colours", "reinhard", "macenko", "histogram", "fourier"])
+@pytest.mark.parametrize(
+    "style",
+    [
+        "reinhard",
+        *(
+            pytest.param(style, marks=SLOW)
+            for style in ("colours", "macenko", "histogram", "fourier")
+        ),
+    ],
+)
 def test_styles_see_images_alone(
-    config: TrainConfig, poisoned: str, tmp_path: Path, style: Any
+    config: TrainConfig, poisoned: str, tmp_path: Path, shared_runs: Path, style: Any
 ) -> None:
     moved = Augmentation(target_shift=0.5, target_style=style)
     short = config.replace(augmentation=moved, steps=2, ema=0.0)
-    weights, history, _ = outcome(short, tmp_path / "true", tmp_path / "cache")
-    others = outcome(short.replace(target=(poisoned,)), tmp_path / "poisoned", tmp_path / "cache")
+    weights, history, _ = outcome(short, tmp_path / "true", shared_runs / "cache")
+    others = outcome(
+        short.replace(target=(poisoned,)), tmp_path / "poisoned", shared_runs / "cache"
+    )
     assert others[1] == history
     for key, values in weights.items():
         np.testing.assert_array_equal(others[0][key], values, err_msg=key)
