@@ -60,7 +60,8 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
         for panel in (losses, scores, unlabeled):
             _phases(panel, history, kept)
         for panel in (losses, scores):
-            unframe(panel.legend(fontsize=8, loc="best", handlelength=1.5, borderpad=0.2))
+            if panel.get_legend_handles_labels()[0]:  # no scores without validation images
+                unframe(panel.legend(fontsize=8, loc="best", handlelength=1.5, borderpad=0.2))
     _legend(figure, rules, low_in)
     return figure
 
