@@ -81,7 +81,7 @@ class DomainMap:
 
 def domain_map(service: Service, slide: Slide) -> DomainMap | None:
     """Map a slide's cells; None for a model without stored training cells."""
-    from hf_wbc.evaluation.feature_space import nearest_neighbours, own_distances, principal_plane
+    from hf_wbc.evaluation.feature_space import nearest_neighbors, own_distances, principal_plane
     from hf_wbc.evaluation.validators import unit_rows
     from hf_wbc.plots.cell_map import draw_domains_map
 
@@ -97,7 +97,7 @@ def domain_map(service: Service, slide: Slide) -> DomainMap | None:
     domains = np.array([names.index(source) for source in gallery.sources], np.int64)
     points = np.concatenate([plane.project(known), plane.project(mine)])
     kinds = np.concatenate([domains, np.full(len(mine), len(names) - 1)])
-    found, distances = nearest_neighbours(known, mine)
+    found, distances = nearest_neighbors(known, mine)
     own = own_distances(known)
     counts = Counter(gallery.sources[index] for index in found)
     distance = float(np.median(distances))

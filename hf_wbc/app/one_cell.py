@@ -139,14 +139,14 @@ def show(service: Service, picture: UploadedImage, prediction: "CellPrediction")
             "rows": [_row(prediction, label, service.always_in_set) for label in CLINICAL_ORDER],
             "lineages": list(prediction.lineage.items()),
             "confusables": confusables(prediction),
-            "neighbours": [
+            "neighbors": [
                 {
                     "uri": html_fragments.thumbnail(each.thumbnail) if each.thumbnail else "",
                     "name": cell_name(each.label),
                     "source": each.source,
                     "distance": each.distance,
                 }
-                for each in service.predictor.neighbors(prediction, NUM_NEIGHBOURS)
+                for each in service.predictor.neighbors(prediction, NUM_NEIGHBORS)
             ],
             "model": f"Model {service.title}",
         },

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_COMPONENTS = 50
-NUM_NEIGHBOURS = 15
+NUM_NEIGHBORS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class EmbeddingMap:
 
     xy: NDArray[np.float32]
     """Positions (N, 2)."""
-    neighbours: NDArray[np.int64]
+    neighbors: NDArray[np.int64]
     """Rows of the nearest other cells (N, k), nearest first."""
 
 
@@ -30,7 +30,7 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
     Returns None if there are too few cells for a map.
     """
     num, width = features.shape
-    k = min(NUM_NEIGHBOURS, num - 1)
+    k = min(NUM_NEIGHBORS, num - 1)
     if k < 4:
         return None
     from sklearn.decomposition import PCA
@@ -46,7 +46,7 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
 
 def _umap(
     points: NDArray[np.float32],
-    neighbours: NDArray[np.int64],
+    neighbors: NDArray[np.int64],
     distances: NDArray[np.float32],
     seed: int,
 ) -> NDArray[np.float32]:
@@ -57,11 +57,11 @@ def _umap(
         from umap import UMAP
 
         mapper = UMAP(
-            n_neighbors=neighbours.shape[1],
+            n_neighbors=neighbors.shape[1],
             init="pca",
             random_state=seed,
             n_jobs=1,
-            precomputed_knn=(neighbours, distances),
+            precomputed_knn=(neighbors, distances),
         )
         xy: NDArray[np.float32] = mapper.fit_transform(points)
     return xy
@@ -85,11 +85,11 @@ class DomainMixing:
     """The same share for random neighbors."""
 
 
-def domain_mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> DomainMixing | None:
+def domain_mixing(neighbors: NDArray[np.int64], kinds: NDArray[np.int64]) -> DomainMixing | None:
     """Measure how much cells of one kind cluster.
 
     Args:
-        neighbours: Rows of each cell's nearest neighbors (N, k).
+        neighbors: Rows of each cell's nearest neighbors (N, k).
         kinds: Kind of each cell (N,), such as its class; -1 for unknown.
 
     Returns:
@@ -99,7 +99,7 @@ def domain_mixing(neighbours: NDArray[np.int64], kinds: NDArray[np.int64]) -> Do
     shares = np.bincount(kinds[known]) / max(1, known.sum())
     if (shares > 0).sum() < 2:
         return None
-    near = kinds[neighbours[known]]
+    near = kinds[neighbors[known]]
     counted = near >= 0
     alike = (near == kinds[known][:, None]) & counted
     return DomainMixing(

@@ -107,7 +107,7 @@ def to_record(audit: Audit) -> dict[str, Any]:
             question: {**asdict(probe), "gives_away": probe.gives_away}
             for question, probe in audit.probes.items()
         },
-        "neighbours": {
+        "neighbors": {
             view.name: {
                 "class": view.classes and asdict(view.classes),
                 "domain": view.domains and asdict(view.domains),

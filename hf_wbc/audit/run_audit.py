@@ -93,6 +93,6 @@ def _view(reading: FolderReading, name: str, drawn: EmbeddingMap) -> AuditView:
     return AuditView(
         name=name,
         map=drawn,
-        classes=domain_mixing(drawn.neighbours, reading.labels),
-        domains=domain_mixing(drawn.neighbours, reading.folder),
+        classes=domain_mixing(drawn.neighbors, reading.labels),
+        domains=domain_mixing(drawn.neighbors, reading.folder),
     )

@@ -144,7 +144,7 @@ def collect(roots: Sequence[Path]) -> Collection:
     """
     if not roots:
         raise ValueError(
-            "no folder is given; name the --output-dir of `hf-wbc train`, or run folders"
+            "no folders given; name the --output-dir of `hf-wbc train`, or run folders"
         )
     found: dict[str, list[tuple[Run, str]]] = {}
     problems = []
@@ -179,7 +179,9 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     seen = set()
     for root in roots:
         if not root.is_dir():
-            raise ValueError(f"{root} is no folder; name run folders, or folders that hold some")
+            raise ValueError(
+                f"{root} is not a folder; name run folders, or folders that contain them"
+            )
         any_here = False
         for path in _run_folders(root):
             any_here = True
@@ -189,7 +191,7 @@ def _folders(roots: Sequence[Path]) -> Iterator[tuple[Path, str]]:
                 yield path, real.name if place == "." else place
         if not any_here:
             raise ValueError(
-                f"no run folder lies in {root}; name the --output-dir of `hf-wbc train`"
+                f"{root} contains no run folder; name the --output-dir of `hf-wbc train`"
             )
 
 
@@ -265,11 +267,11 @@ def _read(path: Path) -> Run:
 
 def _why_unfinished(folder: RunFolder) -> str:
     if folder.is_busy:
-        return "unfinished: a process is writing it now; compare again when it has ended"
+        return "unfinished: a process is writing it; compare again when it has finished"
     if not folder.failure.exists():
-        return "unfinished: it has no record.json; repeat the command that made it"
+        return "unfinished: it has no record.json; repeat the command that created it"
     error = str(_read_json(folder.failure).get("what", "see its failure.json"))
-    return f"failed: {re.sub(_FOLDERS, '', error.strip())}; mend it and repeat the command"
+    return f"failed: {re.sub(_FOLDERS, '', error.strip())}; fix the cause and repeat the command"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise ValueError(f"damaged: {path.name}: {error}; make it again") from error
     if not isinstance(values, dict):
-        raise ValueError(f"damaged: {path.name} is not a JSON object; make it again")
+        raise ValueError(f"damaged: {path.name} is not a JSON object; repeat the run")
     return values
 
 
@@ -291,14 +293,14 @@ def _missing(folder: RunFolder, is_compared: bool = True) -> Iterator[str]:
 
     A copy that is not compared excludes nothing.
     """
-    losses = {folder.predictions: "the tests between methods", folder.features: ""}
+    losses = {folder.predictions: "significance tests", folder.features: ""}
     for path, loss in losses.items():
         loss, whole = loss if is_compared else "", _is_parquet(path)
         if whole is False:
-            end = f"; it is not in {loss}" if loss else ""
-            yield f"damaged: {path.name} is not whole{end}; make the run again"
+            end = f"; the run is excluded from {loss}" if loss else ""
+            yield f"damaged: {path.name} is truncated{end}; repeat the run"
         elif whole is None and loss:
-            yield f"{path.name} is missing; it is not in {loss}"
+            yield f"{path.name} is missing; the run is excluded from {loss}"
 
 
 def _is_parquet(path: Path) -> bool | None:
@@ -376,8 +378,8 @@ def _one_of(copies: Sequence[tuple[Run, str]]) -> tuple[Run, list[Problem]]:
         problems += [Problem(run.path, what, place) for what in parts]
         if run is not kept and (differing := _differing(kept, run)):
             what = (
-                f"doubled: this copy (record {prints[run.path]}) differs in {', '.join(differing)} "
-                f"from the one that is compared (record {prints[kept.path]})"
+                f"duplicate: this copy (record {prints[run.path]}) differs in "
+                f"{', '.join(differing)} from the one that is compared (record {prints[kept.path]})"
             )
             problems.append(Problem(run.path, what, place))
     return kept, problems

@@ -15,7 +15,7 @@ import numpy as np
 from hf_wbc.comparison.collect import Collection, Problem, Run
 from hf_wbc.comparison.predictions import BootstrapScores, bootstrap_setting, read_predictions
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow, result_rows
-from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
+from hf_wbc.comparison.selection_rules import RuleRegrets, rule_regrets
 from hf_wbc.comparison.statistics import Difference, Ranking, differences, rank
 from hf_wbc.text import did_you_mean
 
@@ -27,7 +27,7 @@ NUM_RESAMPLES = 2000
 class ComparisonFamily:
     """Rows that are tested against each other by a paired bootstrap on the same images."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     backbone: str
     sees: str
     """What the rules that picked the weights see of the target."""
@@ -70,7 +70,7 @@ class Comparison:
     rows: tuple[ResultRow, ...]
     families: tuple[ComparisonFamily, ...]
     rank_tests: tuple[RankTest, ...]
-    judged: JudgedRules
+    rule_regrets: RuleRegrets
     problems: tuple[Problem, ...]
     num_resamples: int
     baseline: str
@@ -99,14 +99,18 @@ def compare(
             baseline and it is not the default.
     """
     if num_resamples < 2:
-        raise ValueError(f"resamples is {num_resamples}; it must be at least 2")
+        raise ValueError(f"num_resamples is {num_resamples}; it must be at least 2")
     if not collection.runs:
         words = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
-        raise ValueError(f"no finished run among {len(collection.problems)} folders: {words}")
+        raise ValueError(
+            f"none of the {len(collection.problems)} folders contains a finished run: {words}"
+        )
     found = result_rows(collection.runs)
     methods = sorted({row.method for row in found})
     if baseline not in methods and baseline != BASELINE:
-        raise ValueError(f"no run of the baseline {baseline!r}; {did_you_mean(baseline, methods)}")
+        raise ValueError(
+            f"no run uses the baseline {baseline!r}; {did_you_mean(baseline, methods)}"
+        )
     families, problems = _families(found, baseline, num_resamples, seed)
     problems = sorted({*collection.problems, *problems}, key=lambda each: (each.place, each.what))
     return Comparison(
@@ -114,7 +118,7 @@ def compare(
         rows=tuple(found),
         families=tuple(families),
         rank_tests=tuple(_rank_tests(found)),
-        judged=judge_rules(found),
+        rule_regrets=rule_regrets(found),
         problems=tuple(problems),
         num_resamples=num_resamples,
         baseline=baseline,
@@ -132,13 +136,13 @@ def labels(found: Sequence[ResultRow]) -> list[str]:
 def _families(
     found: Sequence[ResultRow], baseline: str, num_resamples: int, seed: int
 ) -> tuple[list[ComparisonFamily], list[Problem]]:
-    headline = [row for row in found if row.sheet.is_headline]
+    headline = [row for row in found if row.setting.is_headline]
     tables, problems = read_predictions(_runs(headline))
     families = []
-    for sheet in dict.fromkeys(row.sheet for row in headline):
-        here = [row for row in headline if row.sheet == sheet]
+    for setting in dict.fromkeys(row.setting for row in headline):
+        here = [row for row in headline if row.setting == setting]
         resampled, contradicting = bootstrap_setting(
-            sheet, _runs(here), tables, num_resamples, seed
+            setting, _runs(here), tables, num_resamples, seed
         )
         problems += contradicting
         for backbone, sees in dict.fromkeys((row.backbone, row.sees) for row in here):
@@ -153,7 +157,7 @@ def _family(
     known = resampled.scores
     entries = [row for row in members if all(run.name in known for run in row.runs)]
     names = dict(zip(map(id, members), labels(members), strict=True))
-    held_against = next((i for i, row in enumerate(entries) if row.method == baseline), None)
+    baseline_index = next((i for i, row in enumerate(entries) if row.method == baseline), None)
     against, pairs = [], []
     if len(entries) > 1:
         drawn = np.stack(
@@ -161,16 +165,16 @@ def _family(
         )
         observed = np.array([row.macro_f1 for row in entries])
         pairs = differences(drawn, observed, list(combinations(range(len(entries)), 2)))
-        if held_against is not None:
-            others = [(i, held_against) for i in range(len(entries)) if i != held_against]
+        if baseline_index is not None:
+            others = [(i, baseline_index) for i in range(len(entries)) if i != baseline_index]
             against = differences(drawn, observed, others)
     return ComparisonFamily(
-        sheet=members[0].sheet,
+        setting=members[0].setting,
         backbone=members[0].backbone,
         sees=members[0].sees,
         entries=tuple(entries),
         names=tuple(names[id(row)] for row in entries),
-        baseline=held_against,
+        baseline=baseline_index,
         against=tuple(against),
         pairs=tuple(pairs),
         untested=tuple(names[id(row)] for row in members if row not in entries),
@@ -179,7 +183,7 @@ def _family(
 
 
 def _rank_tests(found: Sequence[ResultRow]) -> list[RankTest]:
-    headline = [row for row in found if row.sheet.is_headline]
+    headline = [row for row in found if row.setting.is_headline]
     return [
         _rank_test([row for row in headline if (row.backbone, row.sees) == key])
         for key in dict.fromkeys((row.backbone, row.sees) for row in headline)
@@ -191,7 +195,7 @@ def _rank_test(members: Sequence[ResultRow]) -> RankTest:
     for name, row in zip(labels(members), members, strict=True):
         for run in row.runs:
             entry = run.record["results"][row.domain][row.split]
-            scores.setdefault(name, {})[row.sheet, run.seed] = entry["macro_f1"]
+            scores.setdefault(name, {})[row.setting, run.seed] = entry["macro_f1"]
     all_blocks = sorted({block for each in scores.values() for block in each})
     num = {block: sum(block in each for each in scores.values()) for block in all_blocks}
     blocks = [block for block in all_blocks if 2 * num[block] >= len(scores)]

@@ -25,7 +25,7 @@ _SIGNS = {
     "Δ": r"$\Delta$", "<": "$<$", ">": "$>$",
 }  # fmt: skip
 _LEVELS = ("section", "subsection", "subsubsection")
-_START = "% Made by `hf-wbc compare` from run records; needs \\usepackage{booktabs,longtable}."
+_START = "% Written by `hf-wbc compare` from run records; needs \\usepackage{booktabs,longtable}."
 
 
 def latex(sections: Iterable[Section]) -> str:
@@ -109,37 +109,38 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
         "differences": _differences(comparison),
         "ranks": _ranks(comparison),
         "rules_within_runs": [
-            {**_sheet(each.sheet), **_without_sheet(each)}
-            for each in (*comparison.judged.within, *comparison.judged.by_method)
+            {**_setting(each.setting), **_without_setting(each)}
+            for each in (*comparison.rule_regrets.within, *comparison.rule_regrets.by_method)
         ],
         "rules_among_runs": [
-            {**_sheet(each.sheet), **_without_sheet(each)} for each in comparison.judged.among
+            {**_setting(each.setting), **_without_setting(each)}
+            for each in comparison.rule_regrets.among
         ],
         "noise_ceiling": ceiling_rows(comparison.ceiling) if comparison.ceiling else [],
         "problems": [{"folder": each.place, "why": each.what} for each in comparison.problems],
     }
 
 
-def _sheet(sheet: EvalSetting) -> dict[str, Any]:
+def _setting(setting: EvalSetting) -> dict[str, Any]:
     """Return the fields that identify an evaluation setting; several names are joined by spaces."""
     return {
-        "sources": " ".join(sheet.sources),
-        "targets": " ".join(sheet.targets),
-        "held_out": " ".join(sheet.held_out),
-        "domain": sheet.domain,
-        "role": sheet.role,
-        "split": sheet.split,
-        "images": sheet.images,
-        "num_images": sheet.num_images,
-        "merge": " ".join(sheet.merge),
-        "classes": " ".join(sheet.classes),
-        "num_classes": sheet.num_classes,
+        "sources": " ".join(setting.sources),
+        "targets": " ".join(setting.targets),
+        "held_out": " ".join(setting.held_out),
+        "domain": setting.domain,
+        "role": setting.role,
+        "split": setting.split,
+        "images": setting.images,
+        "num_images": setting.num_images,
+        "merge": " ".join(setting.merge),
+        "classes": " ".join(setting.classes),
+        "num_classes": setting.num_classes,
     }
 
 
 def _row(row: ResultRow) -> dict[str, Any]:
     return {
-        **_sheet(row.sheet),
+        **_setting(row.setting),
         "method": row.method,
         "variant": row.variant,
         "network": row.network,
@@ -176,7 +177,7 @@ def _differences(comparison: Comparison) -> Flat:
         for corrected_for, differences in tests.items():
             found += [
                 {
-                    **_sheet(family.sheet),
+                    **_setting(family.setting),
                     "network": family.backbone,
                     "sees": family.sees,
                     "corrected_for": corrected_for,
@@ -187,8 +188,8 @@ def _differences(comparison: Comparison) -> Flat:
                     "high": each.high,
                     "p": each.p,
                     "p_holm": each.p_holm,
-                    "is_real": each.is_real,
-                    "drawn": family.unit,
+                    "is_significant": each.is_significant,
+                    "unit": family.unit,
                 }
                 for each in differences
             ]
@@ -202,7 +203,7 @@ def _ranks(comparison: Comparison) -> Flat:
             "sees": test.sees,
             "method": name,
             "mean_rank": mean_rank,
-            "not_told_apart": letters,
+            "letters": letters,
             "num_blocks": test.ranking.num_blocks,
             "critical_difference": test.ranking.critical_difference,
             "friedman": test.ranking.statistic,
@@ -216,8 +217,8 @@ def _ranks(comparison: Comparison) -> Flat:
     ]
 
 
-def _without_sheet(each: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(each).items() if name != "sheet"}
+def _without_setting(each: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(each).items() if name != "setting"}
 
 
 PAGE = "comparison.md"

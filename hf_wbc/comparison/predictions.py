@@ -44,7 +44,11 @@ def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Pro
         found = list(pool.map(_read, runs))
     tables = {run.name: each for run, each in zip(runs, found, strict=True) if _is_table(each)}
     problems = [
-        Problem(run.path, f"damaged: predictions.parquet: {each}; it is not in the tests", run.name)
+        Problem(
+            run.path,
+            f"damaged: predictions.parquet: {each}; the run is excluded from significance tests",
+            run.name,
+        )
         for run, each in zip(runs, found, strict=True)
         if isinstance(each, str)
     ]
@@ -52,7 +56,7 @@ def read_predictions(runs: Sequence[Run]) -> tuple[dict[str, pa.Table], list[Pro
 
 
 def bootstrap_setting(
-    sheet: EvalSetting,
+    setting: EvalSetting,
     runs: Sequence[Run],
     tables: dict[str, pa.Table],
     num_resamples: int,
@@ -61,7 +65,7 @@ def bootstrap_setting(
     """Score the runs of an evaluation setting on the same bootstrap resamples.
 
     Args:
-        sheet: Evaluation setting.
+        setting: Evaluation setting.
         runs: Runs of the setting.
         tables: Predictions by the name of the run.
         num_resamples: Number of bootstrap resamples.
@@ -70,7 +74,7 @@ def bootstrap_setting(
     Returns:
         The scores, and a problem for each run whose predictions contradict its record.
     """
-    cut = {run.name: _cut(tables[run.name], sheet) for run in runs if run.name in tables}
+    cut = {run.name: _cut(tables[run.name], setting) for run in runs if run.name in tables}
     if not cut:
         return BootstrapScores({}, "image"), []
     alike = _most_alike([run for run in runs if run.name in cut], cut)
@@ -81,11 +85,11 @@ def bootstrap_setting(
     first = cut[alike[0].name]
     labels, groups = first["label"], _groups(first)
     predictions = [cut[run.name]["predicted"] for run in alike]
-    scoring = Scoring(labels, sheet.merge, sheet.classes, groups)
+    scoring = Scoring(labels, setting.merge, setting.classes, groups)
     observed, scores = resampled_macro_f1(scoring, predictions, num_resamples, seed)
     found, problems = {}, []
     for place, run in enumerate(alike):
-        recorded = run.record["results"][sheet.domain][sheet.split]["macro_f1"]
+        recorded = run.record["results"][setting.domain][setting.split]["macro_f1"]
         if abs(observed[place] - recorded) < _CLOSE:
             found[run.name] = scores[:, place]
     for run in runs:
@@ -140,9 +144,9 @@ def _is_table(found: object) -> bool:
     return isinstance(found, pa.Table)
 
 
-def _cut(table: pa.Table, sheet: EvalSetting) -> Columns:
+def _cut(table: pa.Table, setting: EvalSetting) -> Columns:
     """Return the columns for the images of an evaluation setting."""
-    here = _is(table["domain"], sheet.domain) & _is(table["split"], sheet.split)
+    here = _is(table["domain"], setting.domain) & _is(table["split"], setting.split)
     names = [name for name in table.column_names if name not in ("domain", "split")]
     return {name: table[name].to_numpy()[here] for name in names}
 

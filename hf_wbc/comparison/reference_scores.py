@@ -53,7 +53,7 @@ class ReportedScore:
 _TRAINED_ON = ("acevedo_20", "matek_19")
 PARTICIPANTS = (
     ReportedScore(
-        "strong augmentation, target's hue and mean, test-time flips, mean of 5 folds",
+        "strong augmentation, hue and mean of the target, test-time flips, mean of 5 folds",
         "ResNet-34",
         1,
         _TRAINED_ON,
@@ -66,7 +66,7 @@ PARTICIPANTS = (
         "rotation-equivariant network", "ResNet", 2, _TRAINED_ON, "wbc_2", 0.66, 0.76, ""
     ),
     ReportedScore("CycleGAN", "ResNet-18", 3, _TRAINED_ON, "wbc_2", 0.63, 0.75, ""),
-    ReportedScore("MDD", "", None, _TRAINED_ON, "wbc_1", 0.67, 0.75, "chosen by SND"),
+    ReportedScore("MDD", "", None, _TRAINED_ON, "wbc_1", 0.67, 0.75, "selected by SND"),
     ReportedScore(
         "MDD",
         "",
@@ -75,7 +75,7 @@ PARTICIPANTS = (
         "wbc_2",
         0.54,
         0.59,
-        "chosen by SND; 0.67 on wbc_1",
+        "selected by SND; 0.67 on wbc_1",
     ),
 )
 """Entries of 2022, best first on the test set; the target labels were the organizers'."""
@@ -88,7 +88,7 @@ def reported_scores(target: str) -> tuple[ReportedScore, ...]:
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
 """Reference and second reading, as indices into `RATINGS`."""
-OTHER = "outside the eleven"
+OTHER = "outside the eleven classes"
 """A second reading outside the classes, which counts as an error."""
 
 

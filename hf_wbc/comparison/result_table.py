@@ -68,7 +68,7 @@ def trained(run: Run) -> str:
     return "features" if run.config.model.inputs == "features" else run.config.model.trainable
 
 
-def prefer_judged(runs: Sequence[Run]) -> list[Run]:
+def prefer_with_oracle(runs: Sequence[Run]) -> list[Run]:
     """Return one run per seed, sorted by seed; prefer the one with oracle scores."""
     ordered = sorted(runs, key=lambda run: (run.seed, run.config.eval.oracle, run.name))
     return list({run.seed: run for run in ordered}.values())
@@ -78,7 +78,7 @@ def _weights(run: Run) -> str:
     """Return the version of the initial weights; random weights differ only by the seed."""
     model = run.record["model"]
     if run.config.model.from_scratch:
-        return f"{model['num_parameters']:,} drawn"
+        return f"{model['num_parameters']:,} random"
     return _short(model["revision"])
 
 
@@ -140,7 +140,7 @@ class EvalSetting:
 class ResultRow:
     """Mean scores over the seeds of one method on one network and evaluation setting."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     method: str
     variant: str
     """Options that distinguish this row from others of the method; empty if none differs."""
@@ -180,32 +180,32 @@ class ResultRow:
     @property
     def sources(self) -> tuple[str, ...]:
         """Source domains."""
-        return self.sheet.sources
+        return self.setting.sources
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Target domains."""
-        return self.sheet.targets
+        return self.setting.targets
 
     @property
     def domain(self) -> str:
         """The scored domain."""
-        return self.sheet.domain
+        return self.setting.domain
 
     @property
     def role(self) -> str:
         """Role of the scored domain: source, target or held out."""
-        return self.sheet.role
+        return self.setting.role
 
     @property
     def split(self) -> str:
         """The scored split."""
-        return self.sheet.split
+        return self.setting.split
 
     @property
     def num_classes(self) -> int:
         """Number of classes scored."""
-        return self.sheet.num_classes
+        return self.setting.num_classes
 
     @property
     def name(self) -> str:
@@ -294,8 +294,8 @@ def _with_variants(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
         yield from zip(alike, variants(alike), strict=True)
 
 
-def _row(sheet: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultRow:
-    runs = prefer_judged([run for run, _ in found])
+def _row(setting: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultRow:
+    runs = prefer_with_oracle([run for run, _ in found])
     by_name = {run.name: scores for run, scores in found}
     scores = [by_name[run.name] for run in runs]
     values = [each["macro_f1"] for each in scores]
@@ -306,7 +306,7 @@ def _row(sheet: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultRow
     worst = min(f1, key=lambda name: f1[name])
     costs = [run.record["cost"] for run in runs]
     return ResultRow(
-        sheet=sheet,
+        setting=setting,
         method=runs[0].method,
         variant=variant,
         network=runs[0].network,
@@ -336,9 +336,9 @@ def _row(sheet: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultRow
 
 
 def _order(row: ResultRow) -> tuple[Any, ...]:
-    sheet = row.sheet
+    setting = row.setting
     return (
-        not sheet.is_headline, sheet.sources, sheet.targets, _ROLES.index(sheet.role),
-        SPLITS.index(sheet.split), sheet, -row.macro_f1, row.network, row.trained, row.name,
+        not setting.is_headline, setting.sources, setting.targets, _ROLES.index(setting.role),
+        SPLITS.index(setting.split), setting, -row.macro_f1, row.network, row.trained, row.name,
         row.rule,
     )  # fmt: skip

@@ -25,9 +25,9 @@ from hf_wbc.evaluation.model_selection import RULES
 SEES = tuple(dict.fromkeys(rule.sees for rule in RULES))
 MARKS = {"yes": " †", "maybe": " ‡", "no": ""}
 MARK_NOTES = {
-    "yes": "† The backbone's pre-training has seen images of a laboratory of this direction; "
-    "the score is no evidence of transfer to one that it has not seen.",
-    "maybe": "‡ What the backbone was pre-trained on is not recorded, so it may have seen them.",
+    "yes": "† The backbone was pre-trained on images of a laboratory of this direction; the score "
+    "is no evidence of transfer to an unseen laboratory.",
+    "maybe": "‡ It is not recorded what the backbone was pre-trained on, so it may have seen them.",
 }
 GIB = 2**30
 MANY = 0.05
@@ -36,15 +36,15 @@ MANY = 0.05
 
 def headline_rows(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
     """Return the rows of each headline evaluation setting."""
-    shown = [row for row in comparison.rows if row.sheet.is_headline]
-    return [(sheet, list(group)) for sheet, group in groupby(shown, lambda row: row.sheet)]
+    shown = [row for row in comparison.rows if row.setting.is_headline]
+    return [(setting, list(group)) for setting, group in groupby(shown, lambda row: row.setting)]
 
 
 def score_sections(comparison: Comparison) -> Iterator[Section]:
     """Yield a description of each headline setting, and a table for each kind of selection rule."""
-    found = {(each.sheet, each.backbone, each.sees): each for each in comparison.families}
-    for sheet, here in headline_rows(comparison):
-        yield Section(heading(sheet), paragraphs=tuple(_facts(sheet, here)), is_short=True)
+    found = {(each.setting, each.backbone, each.sees): each for each in comparison.families}
+    for setting, here in headline_rows(comparison):
+        yield Section(heading(setting), paragraphs=tuple(_facts(setting, here)), is_short=True)
         for sees in SEES:
             members = [row for row in here if row.sees == sees]
             if members:
@@ -76,33 +76,34 @@ def cost_section(comparison: Comparison) -> Section:
         )
     headings = ("method", "network", "device", "runs", "hours", "images/s", "peak GiB")
     words = (
-        "Hours of all runs together, from start to record; images per second while training, mean "
-        "over runs; the most memory that a process of any of them held.",
+        "Total hours of all runs, from start to record; mean training speed over runs, in images "
+        "per second; maximum memory of any process.",
     )
     return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
 
 
-def heading(sheet: EvalSetting) -> str:
+def heading(setting: EvalSetting) -> str:
     """Return the direction, with the scored domain if it is ambiguous."""
-    several = len(sheet.targets) != 1
-    return with_arrow(sheet.direction) + (f", scored on {sheet.domain}" if several else "")
+    several = len(setting.targets) != 1
+    return with_arrow(setting.direction) + (f", scored on {setting.domain}" if several else "")
 
 
-def _facts(sheet: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
+def _facts(setting: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
     """Yield what the images of a setting are, and what distinguishes it from similar ones."""
-    classes = count(sheet.num_classes, "class", "classes")
-    chosen = f" ({', '.join(sheet.classes)})" if sheet.classes else ""
-    merged = f"; scored as one: {', '.join(sheet.merge)}" if sheet.merge else ""
-    images = count(sheet.num_images, "image")
+    classes = count(setting.num_classes, "class", "classes")
+    chosen = f" ({', '.join(setting.classes)})" if setting.classes else ""
+    merged = f"; merged: {', '.join(setting.merge)}" if setting.merge else ""
+    images = count(setting.num_images, "image")
     yield (
-        f"{images} of {sheet.domain}, {sheet.split}; {classes}{chosen}{merged}; "
-        f"fingerprint {sheet.images[:8]}."
+        f"{images} of {setting.domain}, {setting.split}; {classes}{chosen}{merged}; "
+        f"fingerprint {setting.images[:8]}."
     )
-    lacking = max(_lacking(run, sheet) for row in here for run in row.runs)
+    lacking = max(_lacking(run, setting) for row in here for run in row.runs)
     if lacking > MANY:
         yield (
-            f"A class is so rare that {lacking:.3f} of the bootstrap's draws lack it and are "
-            "scored without it: intervals and tests are rough, and leave the score to one side."
+            f"A class is so rare that {lacking:.3f} of the bootstrap resamples lack it and are "
+            "scored without it: intervals and tests are approximate, and intervals are not "
+            "centered on the score."
         )
     if len(backbones := {row.backbone for row in here}) == 1:
         yield f"Network: {backbones.pop()}."
@@ -111,8 +112,8 @@ def _facts(sheet: EvalSetting, here: Sequence[ResultRow]) -> Iterator[str]:
             yield MARK_NOTES[mark]
 
 
-def _lacking(run: Run, sheet: EvalSetting) -> float:
-    scores = run.record["results"][sheet.domain][sheet.split]
+def _lacking(run: Run, setting: EvalSetting) -> float:
+    scores = run.record["results"][setting.domain][setting.split]
     return float(scores["intervals"]["lacking_a_class"])
 
 
@@ -127,7 +128,7 @@ def _scores(
     against = dict(
         pair
         for backbone in {row.backbone for row in members}
-        for pair in _against(families[members[0].sheet, backbone, sees])
+        for pair in _against(families[members[0].setting, backbone, sees])
     )
     names = ("method", *(("network",) if several else ()), "rule")
     tests = ("Δ", "Δ 95 %", "p") if against else ()
@@ -159,12 +160,14 @@ def _scores(
         )
     words = [SAW[sees]]
     if against:
-        words.append(f"Δ is the difference from {baseline} on the same network, * a real one.")
+        words.append(
+            f"Δ is the difference from {baseline} on the same network; * marks significant ones."
+        )
     untested = sorted(
-        {name for row in members for name in families[row.sheet, row.backbone, sees].untested}
+        {name for row in members for name in families[row.setting, row.backbone, sees].untested}
     )
     if untested:
-        words.append(f"Without predictions, and so without a test: {join_names(untested)}.")
+        words.append(f"Not tested, because predictions are missing: {join_names(untested)}.")
     wide = (
         "Δ 95 %", "its F1", "worst class", "balanced", "± seeds", "seeds", "p", "accuracy",
         "other lineage", "rule",
@@ -174,15 +177,15 @@ def _scores(
 
 
 TITLES = {
-    "no target": "Picked without the target",
-    "unlabeled target": "Picked by unlabeled target images",
-    "target labels": "Picked by target labels: no result",
+    "no target": "Selected without the target",
+    "unlabeled target": "Selected by unlabeled target images",
+    "target labels": "Selected by target labels: not a valid result",
 }
 SAW = {
-    "no target": "The rules that picked these weights saw nothing of the target.",
-    "unlabeled target": "The rules that picked these weights saw target images, and no labels.",
-    "target labels": "Oracle: the rule that picked these weights saw labels of the target, which "
-    "nobody has who needs adaptation. What could be gained by choosing better.",
+    "no target": "The rules that selected these weights saw nothing of the target.",
+    "unlabeled target": "The rules that selected these weights saw target images, but no labels.",
+    "target labels": "Oracle: the rule that selected these weights saw target labels, which are "
+    "not available in practice. The scores show what better selection could gain.",
 }
 
 
@@ -194,7 +197,7 @@ def _against(family: ComparisonFamily) -> Iterator[tuple[int, Difference]]:
 def _test_cells(tested: Difference | None) -> tuple[str, str, str]:
     if tested is None:
         return "", "", ""
-    value = f"{signed(tested.value)}{'*' if tested.is_real else ''}"
+    value = f"{signed(tested.value)}{'*' if tested.is_significant else ''}"
     return value, difference_interval(tested.low, tested.high), p_value(tested.p_holm)
 
 
@@ -205,7 +208,7 @@ def _side_by_side(here: Sequence[ResultRow]) -> Section:
     for row in here:
         scores.setdefault((row.name, row.backbone), {})[row.rule] = three_decimals(row.macro_f1)
     cells = tuple((*key, *(each.get(rule, "") for rule in rules)) for key, each in scores.items())
-    oracle = " The oracle saw labels of the target: no result." if "oracle" in rules else ""
-    words = (f"Macro-F1 on the test images by the rule that picked the weights.{oracle}",)
+    oracle = " The oracle saw target labels: not a valid result." if "oracle" in rules else ""
+    words = (f"Macro-F1 on the test images, by the rule that selected the weights.{oracle}",)
     table = Table(("method", "network", *rules), cells, 2)
     return Section("Selection rules side by side", 3, words, table)

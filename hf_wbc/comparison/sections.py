@@ -1,6 +1,6 @@
 """Text sections of a comparison, in reading order.
 
-They cover the scores, the significance tests, the selection rules as judged by target labels, the
+They cover the scores, the significance tests, the regret of selection rules, the
 cost, the reported challenge results, the agreement between examiners, and the problems.
 """
 
@@ -26,28 +26,29 @@ from hf_wbc.comparison.selection_rules import ORDER, AmongRunsRegret, WithinRunR
 from hf_wbc.taxonomy import NAMES
 
 BOOTSTRAP = (
-    "Paired bootstrap: every model is scored again on the same {num} draws of the test images, "
-    "seeds averaged in each; p from the standard error of the difference, corrected by Holm for "
-    "the differences in a table. It speaks of other images of the kind, not of other trainings."
+    "Paired bootstrap: every model is scored on the same {num} resamples of the test images, "
+    "averaged over seeds. p is computed from the standard error of the difference, and corrected "
+    "for all differences in a table (Holm). The test generalizes to new images of the same kind, "
+    "not to new training runs."
 )
 RANKS = (
-    "Friedman's test on ranks, 1 the best, with Nemenyi's critical difference at 0.05 for all "
-    "pairs: methods that share a letter are not told apart. A block is a direction and a seed; "
-    "seeds of a direction share its images, so the test is surer of itself than it should be."
+    "Friedman test on ranks (1 is the best), with Nemenyi's critical difference at 0.05 for all "
+    "pairs: methods that share a letter do not differ significantly. A block is a direction and a "
+    "seed; the seeds of a direction share its images, so the test overstates its confidence."
 )
 
 
 def significance_sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the tests of pairs on the same images, then of ranks over directions and seeds."""
-    yield Section("Which differences are real", is_short=True)
+    yield Section("Significant differences", is_short=True)
     cells = tuple(
         (
-            heading(family.sheet),
+            heading(family.setting),
             family.backbone,
             family.sees,
             str(len(family.entries)),
-            f"{sum(each.is_real for each in family.against)} of {len(family.against)}",
-            f"{sum(each.is_real for each in family.pairs)} of {len(family.pairs)}",
+            f"{sum(each.is_significant for each in family.against)} of {len(family.against)}",
+            f"{sum(each.is_significant for each in family.pairs)} of {len(family.pairs)}",
             family.unit,
         )
         for family in comparison.families
@@ -56,11 +57,11 @@ def significance_sections(comparison: Comparison) -> Iterator[Section]:
     if cells:
         headings = (
             "direction", "network", "rule sees", "methods",
-            f"real, against {comparison.baseline}", "real, of all pairs", "drawn",
+            f"significant, against {comparison.baseline}", "significant, of all pairs", "unit",
         )  # fmt: skip
         words = (
             BOOTSTRAP.format(num=f"{comparison.num_resamples:,}".replace(",", " ")),
-            "Every pair is in differences.csv.",
+            "All pairs are in differences.csv.",
         )
         yield Section("On the same images", 3, words, Table(headings, cells, 3))
     for test in comparison.rank_tests:
@@ -71,24 +72,24 @@ def _ranks(test: RankTest) -> Section:
     title = f"Over directions and seeds: {test.backbone}, rules that see {test.sees}"
     notes = []
     if test.left_out_blocks:
-        names = [f"{heading(sheet)} seed {seed}" for sheet, seed in test.left_out_blocks]
-        notes.append(f"Left out, as half of the methods are missing: {join_names(names)}.")
+        names = [f"{heading(setting)} seed {seed}" for setting, seed in test.left_out_blocks]
+        notes.append(f"Excluded, because half of the methods are missing: {join_names(names)}.")
     if test.left_out:
-        notes.append(f"Left out, as they lack a block: {join_names(test.left_out)}.")
+        notes.append(f"Excluded, because they lack a block: {join_names(test.left_out)}.")
     if test.ranking is None:
-        words = "Too few to rank: it takes three methods that are complete on two blocks."
+        words = "Too few to rank: at least three methods with results on two blocks are needed."
         return Section(title, 3, (words, *notes))
     found = test.ranking
     facts = (
         f"{count(len(found.names), 'method')} on {count(found.num_blocks, 'block')}: chi square "
-        f"{found.statistic:.1f}, p {_equals(found.p)} that all are alike; "
+        f"{found.statistic:.1f}, p {_equals(found.p)} for equal methods; "
         f"critical difference {found.critical_difference:.2f}."
     )
     cells = tuple(
         (name, letters, f"{rank:.2f}")
         for name, rank, letters in zip(found.names, found.mean_ranks, found.letters, strict=True)
     )
-    table = Table(("method", "not told apart", "mean rank"), cells, 2)
+    table = Table(("method", "letters", "mean rank"), cells, 2)
     return Section(title, 3, (RANKS, " ".join((facts, *notes))), table, is_short=True)
 
 
@@ -98,38 +99,37 @@ def _equals(p: float) -> str:
 
 
 ORACLE = (
-    "Judged by labels of the target's validation images, after the fact: it tells how good the "
-    "rules are, and is no result of any method."
+    "Measured afterwards with the labels of the target's validation images: this shows how good "
+    "the rules are, and is not a valid result of any method."
 )
 
 
 def rule_sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the regret of selection rules within and among runs, or why there is none."""
-    judged = comparison.judged
-    without = f" {count(judged.num_without, 'training')} did not, and is not in here."
-    if judged.num_without > 1:
-        without = without.replace("is not in", "are not in")
-    looked = f"{count(judged.num_runs, 'training')} looked at the oracle's score."
-    words = looked + (without if judged.num_without else "")
-    if not judged.num_runs:
+    regrets = comparison.rule_regrets
+    verb = "is" if regrets.num_without == 1 else "are"
+    without = f" {count(regrets.num_without, 'run')} did not, and {verb} excluded."
+    words = f"{count(regrets.num_runs, 'run')} recorded the oracle's score."
+    words += without if regrets.num_without else ""
+    if not regrets.num_runs:
         words = (
-            "No training looked at the oracle's score; with `hf-wbc train --oracle` the rules can "
-            "be judged."
+            "No run recorded the oracle's score; train with `hf-wbc train --oracle` to evaluate "
+            "the rules."
         )
         yield Section("What each selection rule would have chosen", paragraphs=(words,))
         return
     yield Section("What each selection rule would have chosen", paragraphs=(ORACLE, words))
-    yield _within(judged.within)
-    for sheet in dict.fromkeys(each.sheet for each in judged.by_method):
-        yield _by_method(sheet, [each for each in judged.by_method if each.sheet == sheet])
-    yield _among(judged.among)
+    yield _within(regrets.within)
+    for setting in dict.fromkeys(each.setting for each in regrets.by_method):
+        yield _by_method(setting, [each for each in regrets.by_method if each.setting == setting])
+    yield _among(regrets.among)
 
 
 def _within(found: Sequence[WithinRunRegret]) -> Section:
     """Return the regret within runs, averaged over all methods of a direction."""
     cells = tuple(
         (
-            heading(each.sheet),
+            heading(each.setting),
             each.rule,
             each.sees,
             str(each.num_runs),
@@ -139,16 +139,16 @@ def _within(found: Sequence[WithinRunRegret]) -> Section:
         )
         for each in found
     )
-    headings = ("direction", "rule", "sees", "runs", "correlation", "oracle's macro-F1", "lost")
+    headings = ("direction", "rule", "sees", "runs", "correlation", "oracle's macro-F1", "regret")
     words = (
-        "Oracle-judged. Each rule picks an evaluation of each run; means over runs. Correlation is "
-        "Spearman's, of the rule's values with the oracle's; lost is what the run's best "
-        "evaluation had more.",
+        "Uses target labels. Each rule selects an evaluation of each run; means over runs. "
+        "Correlation is Spearman's, between the rule's values and the oracle's; regret is the gap "
+        "to the run's best evaluation.",
     )
-    return Section("Which weights of a run", 3, words, Table(headings, cells, 3))
+    return Section("Choices within a run", 3, words, Table(headings, cells, 3))
 
 
-def _by_method(sheet: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
+def _by_method(setting: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
     """Return the regret of all rules in one direction, by method."""
     rules = [rule for rule in ORDER if any(each.rule == rule for each in found)]
     scores: dict[tuple[str, str], dict[str, float]] = {}
@@ -161,17 +161,17 @@ def _by_method(sheet: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
     )
     names = ("method", "network") if several else ("method",)
     words = (
-        "Oracle-judged: macro-F1 on the target's validation images of the weights that each rule "
-        "would have picked, mean over seeds.",
+        "Uses target labels: macro-F1 on the target's validation images of the weights that each "
+        "rule would have selected, mean over seeds.",
     )
-    title = f"Rules side by side: {heading(sheet)}"
+    title = f"Rules side by side: {heading(setting)}"
     return Section(title, 3, words, Table((*names, *rules), cells, len(names)))
 
 
 def _among(found: Sequence[AmongRunsRegret]) -> Section:
     groups: dict[tuple[str, str, str], list[AmongRunsRegret]] = {}
     for each in found:
-        groups.setdefault((heading(each.sheet), each.rule, each.sees), []).append(each)
+        groups.setdefault((heading(each.setting), each.rule, each.sees), []).append(each)
     cells = []
     for key, alike in groups.items():
         tested = [each for each in alike if each.test_score is not None]
@@ -188,15 +188,16 @@ def _among(found: Sequence[AmongRunsRegret]) -> Section:
             )
         )
     headings = (
-        "direction", "rule", "sees", "chose, by seed", "oracle's macro-F1", "lost",
-        "test macro-F1", "lost on test", "seeds with a test",
+        "direction", "rule", "sees", "choice, by seed", "oracle's macro-F1", "regret",
+        "test macro-F1", "test regret", "seeds with a test",
     )  # fmt: skip
     words = (
-        "Oracle-judged. Each rule picks one evaluation among those of all runs of a direction and "
-        "a seed, whatever their method; means over seeds. Test scores are known where the run "
-        "kept the weights that the rule picked; lost on test is what the best candidate had more.",
+        "Uses target labels. Each rule selects one evaluation among those of all runs of a "
+        "direction and a seed, over all methods; means over seeds. Test scores are known if the "
+        "run kept the weights that the rule selected; test regret is the gap to the best "
+        "candidate.",
     )
-    return Section("Which run of all", 3, words, Table(headings, tuple(cells), 4))
+    return Section("Choices among all runs", 3, words, Table(headings, tuple(cells), 4))
 
 
 CHALLENGES_OWN = frozenset({"acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"})
@@ -235,33 +236,35 @@ def challenge_section() -> Section:
     )
     headings = ("rank", "method", "network", "direction", "remarks", "macro-F1", "accuracy")
     words = (
-        f"Reported, not measured here: {CHALLENGE}. No intervals and no numbers of classes were "
-        "given. They can be compared with scores on the same images only: MLL23 is of the same "
-        "laboratory, and other images.",
+        f"Reported, not measured here: {CHALLENGE}. Neither intervals nor the number of classes "
+        "were reported. They are comparable only with scores on the same images: MLL23 contains "
+        "other images of the same laboratory.",
     )
-    return Section("What others reported", paragraphs=words, table=Table(headings, cells, 5))
+    return Section("Reported results of others", paragraphs=words, table=Table(headings, cells, 5))
 
 
 def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the agreement between examiners: a table of pairs, and one of classes."""
     pairs = [pair for pair in ceiling["pairs"] if pair["num_images"]]
     if not pairs:
-        only = f"Of {count(ceiling['num_annotated'], 'image')} none was looked at a second time."
-        yield Section("How far examiners agree", paragraphs=(only, *_left_out(ceiling)))
+        only = (
+            f"None of the {count(ceiling['num_annotated'], 'image')} was annotated a second time."
+        )
+        yield Section("Agreement between examiners", paragraphs=(only, *_left_out(ceiling)))
         return
-    merged = f" Scored as one: {', '.join(ceiling['merge'])}." if ceiling["merge"] else ""
+    merged = f" Merged: {', '.join(ceiling['merge'])}." if ceiling["merge"] else ""
     words = (
-        "A second look at the same images, scored against the first as a classifier would be: a "
-        "guide to how high a score can mean anything. "
-        f"{ceiling['num_looked_at_again']:,} of {ceiling['num_annotated']:,} images were looked at "
-        "again; their shares of the classes need not be the archive's."
+        "Second annotations of the same images, scored against the first like a classifier: an "
+        "estimate of the highest meaningful score. "
+        f"{ceiling['num_looked_at_again']:,} of {ceiling['num_annotated']:,} images were annotated "
+        "again; their class proportions may differ from the archive's."
         f"{merged}",
         *_left_out(ceiling),
     )
     yield Section(
-        "How far examiners agree", paragraphs=words, table=_pairs(pairs, ceiling), is_short=True
+        "Agreement between examiners", paragraphs=words, table=_pairs(pairs, ceiling), is_short=True
     )
-    yield Section("How far examiners agree, by class", level=3, table=_classes(pairs))
+    yield Section("Agreement between examiners, by class", level=3, table=_classes(pairs))
 
 
 def ceiling_rows(ceiling: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -281,13 +284,13 @@ def _left_out(ceiling: Mapping[str, Any]) -> Iterator[str]:
     """Yield which parts of the annotation table could not be used."""
     unknown, bad = ceiling["unknown_codes"], ceiling["bad_lines"]
     if ceiling["num_outside"]:
-        yield f"{count(ceiling['num_outside'], 'image')} of no class of the eleven left out."
+        yield f"{count(ceiling['num_outside'], 'image')} outside the eleven classes excluded."
     if unknown:
         codes = join_names([f"{code} ({number})" for code, number in unknown.items()])
-        yield f"Codes that nobody declared, taken as no second look: {codes}."
+        yield f"Unknown codes, treated as no second annotation: {codes}."
     if bad:
         more = f", and {len(bad) - 3} more" if len(bad) > 3 else ""
-        yield f"Lines that cannot be used: {'; '.join(bad[:3])}{more}."
+        yield f"Invalid lines: {'; '.join(bad[:3])}{more}."
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Table:
@@ -297,7 +300,7 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> Ta
 
     percent = f"{100 * ceiling['level']:g} %"
     headings = (
-        "reference", "second look", f"macro-F1 [{percent}]", f"accuracy [{percent}]",
+        "reference", "second reading", f"macro-F1 [{percent}]", f"accuracy [{percent}]",
         f"kappa [{percent}]", "other lineage", "outside", "classes", "images",
     )  # fmt: skip
     cells = tuple(
@@ -331,12 +334,12 @@ def _share(found: Mapping[str, Any] | None) -> str:
 
 
 HOW_TO_READ = (
-    "Scores are means over seeds on test images that no choice looked at; ± is their standard "
-    "deviation over seeds, and the 95 % interval a bootstrap over the images, its ends averaged "
-    "over seeds. Macro-F1 is the mean over the classes that occur, and can only be compared where "
-    "these are the same: every set of images, and every choice of classes, has a table of its "
-    "own. Other lineage is the fraction of the images that are taken for a cell of another "
-    "lineage. A difference is called real when p, corrected for all in its table, is below 0.05."
+    "Scores are means over seeds on test images that were not used for any choice; ± is the "
+    "standard deviation over seeds, and the 95 % interval is a bootstrap over images, with its "
+    "ends averaged over seeds. Macro-F1 is the mean over the classes that occur, and is comparable "
+    "only for the same classes: every set of images and every selection of classes has its own "
+    "table. Other lineage is the fraction of images predicted as a cell of another lineage. A "
+    "difference is significant if p, corrected for all differences in its table, is below 0.05."
 )
 
 NUM_PLACES: Final = 4
@@ -345,22 +348,24 @@ NUM_PLACES: Final = 4
 
 def sections(comparison: Comparison) -> Iterator[Section]:
     """Yield the sections on scores, tests, rules and cost, and on what is excluded."""
-    made = _made_with(comparison)
+    used = _package_versions(comparison)
     yield Section(
         f"Comparison of {count(comparison.num_runs, 'run')}",
         level=1,
-        paragraphs=(HOW_TO_READ, f"The runs were made with {made}."),
+        paragraphs=(HOW_TO_READ, f"The runs used {used}."),
     )
     yield from score_sections(comparison)
     yield from significance_sections(comparison)
     yield from rule_sections(comparison)
-    domains = {name for row in comparison.rows for name in (*row.sheet.sources, row.sheet.domain)}
+    domains = {
+        name for row in comparison.rows for name in (*row.setting.sources, row.setting.domain)
+    }
     yield from reference_sections(domains, comparison.ceiling)
     yield cost_section(comparison)
     yield _problems(comparison)
 
 
-def _made_with(comparison: Comparison) -> str:
+def _package_versions(comparison: Comparison) -> str:
     """Return the versions of packages that affect results, over all runs."""
     versions: dict[str, set[str]] = {}
     for row in comparison.rows:
@@ -372,9 +377,9 @@ def _made_with(comparison: Comparison) -> str:
 
 
 def _problems(comparison: Comparison) -> Section:
-    title = "Not compared, or not wholly"
+    title = "Excluded or incomplete runs"
     if not comparison.problems:
-        return Section(title, paragraphs=("Nothing: every run folder is in the tables.",))
+        return Section(title, paragraphs=("None: every run folder is in the tables.",))
     places: dict[str, list[str]] = {}
     for each in comparison.problems:
         places.setdefault(each.what, []).append(each.place)

@@ -1,9 +1,9 @@
 """Regret of selection rules: what each would have chosen, compared with the best choice.
 
 Every evaluation contains the value of every rule, so rules can be compared afterwards, even those
-that a run was not trained with. Their choices are judged by the labeled validation images of the
-target, which only runs with `--oracle` use: the regret shows how good a rule is, and is not a valid
-result of a method.
+that a run was not trained with. Their choices are evaluated with the labeled validation images of
+the target, which only runs with `--oracle` use: the regret shows how good a rule is, and is not a
+valid result of a method.
 
 If a method has a second phase, the choice is among the evaluations of that phase, as in training.
 """
@@ -28,7 +28,7 @@ WITHIN_RUNS_ONLY = ("last",)
 class WithinRunRegret:
     """Choices of a rule among the evaluations of one run, averaged over several runs."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     method: str
     """Method with its variant, if it has several; empty for all methods together."""
     network: str
@@ -48,7 +48,7 @@ class WithinRunRegret:
 class AmongRunsRegret:
     """Choice of a rule among all runs of a direction and a seed, over all methods."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     seed: int
     rule: str
     sees: str
@@ -68,7 +68,7 @@ class AmongRunsRegret:
 
 
 @dataclass(frozen=True)
-class JudgedRules:
+class RuleRegrets:
     """Regret of all rules in all directions."""
 
     within: tuple[WithinRunRegret, ...]
@@ -82,7 +82,7 @@ class JudgedRules:
     """Number of runs without oracle scores, which are excluded."""
 
 
-def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
+def rule_regrets(rows: Sequence[ResultRow]) -> RuleRegrets:
     """Evaluate the choices of every rule in each headline setting.
 
     Runs that differ only in their own selection rule count once.
@@ -90,21 +90,23 @@ def judge_rules(rows: Sequence[ResultRow]) -> JudgedRules:
     within: list[WithinRunRegret] = []
     by_method: list[WithinRunRegret] = []
     among: list[AmongRunsRegret] = []
-    headline = [row for row in rows if row.sheet.is_headline and row.targets]
-    asked: set[str] = set()
+    headline = [row for row in rows if row.setting.is_headline and row.targets]
+    with_oracle: set[str] = set()
     without: set[str] = set()
-    for sheet in sorted({row.sheet for row in headline}):
-        judged: list[Candidate] = []
-        for row, run in _trainings([row for row in headline if row.sheet == sheet]):
-            (asked if run.config.eval.oracle else without).add(run.name)
+    for setting in sorted({row.setting for row in headline}):
+        candidates: list[Candidate] = []
+        for row, run in _trainings([row for row in headline if row.setting == setting]):
+            (with_oracle if run.config.eval.oracle else without).add(run.name)
             if run.config.eval.oracle:
-                judged.append((row, run))
-        verdicts = [evaluate_criteria(last_phase(run)) for _, run in judged]
-        within += _within(sheet, [("", "")] * len(judged), verdicts)
-        by_method += _within(sheet, [(row.backbone, row.name) for row, _ in judged], verdicts)
-        for seed in sorted({run.seed for _, run in judged}):
-            among += _among(sheet, seed, [each for each in judged if each[1].seed == seed])
-    return JudgedRules(tuple(within), tuple(by_method), tuple(among), len(asked), len(without))
+                candidates.append((row, run))
+        verdicts = [evaluate_criteria(last_phase(run)) for _, run in candidates]
+        within += _within(setting, [("", "")] * len(candidates), verdicts)
+        by_method += _within(setting, [(row.backbone, row.name) for row, _ in candidates], verdicts)
+        for seed in sorted({run.seed for _, run in candidates}):
+            among += _among(setting, seed, [each for each in candidates if each[1].seed == seed])
+    return RuleRegrets(
+        tuple(within), tuple(by_method), tuple(among), len(with_oracle), len(without)
+    )
 
 
 def last_phase(run: Run) -> list[Mapping[str, Any]]:
@@ -125,16 +127,18 @@ def _trainings(rows: Sequence[ResultRow]) -> list[Candidate]:
 
 
 def _within(
-    sheet: EvalSetting, names: Sequence[tuple[str, str]], judged: Sequence[Mapping[str, Verdict]]
+    setting: EvalSetting,
+    names: Sequence[tuple[str, str]],
+    verdicts: Sequence[Mapping[str, Verdict]],
 ) -> list[WithinRunRegret]:
     """Average over the runs of each network and method, by rule."""
     found: dict[tuple[str, str, str], list[Verdict]] = {}
-    for (network, method), by_rule in zip(names, judged, strict=True):
+    for (network, method), by_rule in zip(names, verdicts, strict=True):
         for rule, verdict in by_rule.items():
             found.setdefault((network, method, rule), []).append(verdict)
     return [
         WithinRunRegret(
-            sheet=sheet,
+            setting=setting,
             method=method,
             network=network,
             rule=rule,
@@ -150,12 +154,14 @@ def _within(
     ]
 
 
-def _among(sheet: EvalSetting, seed: int, judged: Sequence[Candidate]) -> list[AmongRunsRegret]:
-    owners = [each for each in judged for _ in last_phase(each[1])]
+def _among(
+    setting: EvalSetting, seed: int, candidates: Sequence[Candidate]
+) -> list[AmongRunsRegret]:
+    owners = [each for each in candidates for _ in last_phase(each[1])]
     verdicts = evaluate_criteria(
-        [evaluation for _, run in judged for evaluation in last_phase(run)]
+        [evaluation for _, run in candidates for evaluation in last_phase(run)]
     )
-    tests = {run.name: kept_macro_f1(run, sheet) for _, run in judged}
+    tests = {run.name: kept_macro_f1(run, setting) for _, run in candidates}
     best = owners[verdicts["oracle"]["row"]][0]
     found = []
     for name, verdict in sorted(verdicts.items(), key=lambda item: ORDER[item[0]]):
@@ -166,11 +172,11 @@ def _among(sheet: EvalSetting, seed: int, judged: Sequence[Candidate]) -> list[A
         test = tests[run.name] if kept else None
         found.append(
             AmongRunsRegret(
-                sheet=sheet,
+                setting=setting,
                 seed=seed,
                 rule=name,
                 sees=verdict["sees"],
-                num_candidates=len(judged),
+                num_candidates=len(candidates),
                 method=row.name,
                 network=row.backbone,
                 step=verdict["step"],
@@ -184,9 +190,9 @@ def _among(sheet: EvalSetting, seed: int, judged: Sequence[Candidate]) -> list[A
     return found
 
 
-def kept_macro_f1(run: Run, sheet: EvalSetting) -> float:
+def kept_macro_f1(run: Run, setting: EvalSetting) -> float:
     """Return the macro-F1 of the weights that the run kept."""
-    return float(run.record["results"][sheet.domain][sheet.split]["macro_f1"])
+    return float(run.record["results"][setting.domain][setting.split]["macro_f1"])
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -70,7 +70,7 @@ class Difference:
     """p-value corrected for all requested differences (Holm 1979)."""
 
     @property
-    def is_real(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference is significant at 0.05 after the correction."""
         return self.p_holm < 0.05
 
@@ -205,7 +205,7 @@ class Ranking:
     letters: tuple[str, ...]
     """Methods that share a letter do not differ significantly."""
 
-    def told_apart(self, one: int, other: int) -> bool:
+    def differ(self, one: int, other: int) -> bool:
         """Return whether two methods, given by index, differ significantly."""
         return abs(self.mean_ranks[one] - self.mean_ranks[other]) > self.critical_difference
 
@@ -219,7 +219,8 @@ def rank(names: Sequence[str], scores: Floats) -> Ranking:
     num_blocks, k = scores.shape
     if k < 3 or num_blocks < 2:
         raise ValueError(
-            f"{k} methods on {num_blocks} blocks cannot be ranked; there must be 3 on 2"
+            f"{k} methods on {num_blocks} blocks cannot be ranked; at least 3 methods on 2 blocks "
+            "are needed"
         )
     by_block = block_ranks(scores)
     ranks = by_block.mean(0)

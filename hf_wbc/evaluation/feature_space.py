@@ -45,7 +45,7 @@ def principal_plane(features: Floats) -> PrincipalPlane:
     )
 
 
-def nearest_neighbours(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def nearest_neighbors(known: Floats, new: Floats) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find the nearest known cell of each new cell by cosine similarity.
 
     Args:

@@ -74,7 +74,7 @@ RULES = (
     _unlabeled("entropy", "certain predictions"),
     _unlabeled("bnm", "nuclear norm of the predictions: certain and diverse"),
     _unlabeled("bnm_prior", "the same, diverse as the estimated priors"),
-    _unlabeled("snd", "dense neighbourhoods of like predictions"),
+    _unlabeled("snd", "dense neighborhoods of like predictions"),
     _unlabeled("dev", "source error, weighted by how much each image is like the target's"),
     _unlabeled("softmax_corr", "no two classes predicted together, all classes alike"),
     _unlabeled("softmax_corr_prior", "the same, classes as the estimated priors"),

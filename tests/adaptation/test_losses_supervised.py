@@ -42,7 +42,7 @@ def test_the_loss_and_its_gradient_are_the_papers(
     )
 
 
-def test_a_neighbour_in_maturation_costs_less_than_another_lineage() -> None:
+def test_a_neighbor_in_maturation_costs_less_than_another_lineage() -> None:
     loss = SupervisedLoss(torch.ones(1, NUM_CLASSES), 0.0, 0.5)
     band = torch.tensor([class_id("neutrophil_banded")])
     costs = {}

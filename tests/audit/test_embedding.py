@@ -17,24 +17,24 @@ def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
     middles = np.stack([one.xy[kinds == kind].mean(axis=0) for kind in (0, 1)])
     nearest = np.linalg.norm(one.xy[:, None] - middles, axis=2).argmin(axis=1)
     assert np.array_equal(nearest, kinds)
-    assert (kinds[one.neighbours] == kinds[:, None]).all()
-    assert domain_mixing(one.neighbours, kinds).alike == 1
+    assert (kinds[one.neighbors] == kinds[:, None]).all()
+    assert domain_mixing(one.neighbors, kinds).alike == 1
 
 
 def test_a_handful_of_cells_has_no_map():
     assert embed(np.eye(4, dtype=np.float32)) is None
 
 
-def test_a_cell_is_not_its_own_neighbour_even_among_copies():
+def test_a_cell_is_not_its_own_neighbor_even_among_copies():
     found = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 3], [3, 2, 0]])
     assert _without_self(found).tolist() == [[1, 2], [0, 2], [0, 1], [2, 0]]
 
 
-def test_mixing_counts_neighbours_of_a_kind_and_leaves_out_the_unknown():
+def test_mixing_counts_neighbors_of_a_kind_and_leaves_out_the_unknown():
     kinds = np.array([0, 0, 1, -1])
-    neighbours = np.array([[1, 2], [0, 3], [0, 3], [0, 1]])
-    found = domain_mixing(neighbours, kinds)
+    neighbors = np.array([[1, 2], [0, 3], [0, 3], [0, 1]])
+    found = domain_mixing(neighbors, kinds)
     assert found.alike == pytest.approx(2 / 4)
     assert found.by_chance == pytest.approx((2 / 3) ** 2 + (1 / 3) ** 2)
-    assert domain_mixing(neighbours, np.zeros(4, int)) is None
-    assert domain_mixing(neighbours, np.full(4, -1)) is None
+    assert domain_mixing(neighbors, np.zeros(4, int)) is None
+    assert domain_mixing(neighbors, np.full(4, -1)) is None

@@ -56,7 +56,7 @@ def test_one_image_under_two_labels_is_known_when_it_is_for_training_only(make_r
     assert found["two_labels", "undeclared"].rows == ((2, 3),)
 
 
-def test_a_cell_that_was_saved_twice_may_have_two_labels_and_a_neighbour_may_not(make_reading):
+def test_a_cell_that_was_saved_twice_may_have_two_labels_and_a_neighbor_may_not(make_reading):
     reading = make_reading([1, 2, 3, 4])
     duplicates = _repeats(overlapping=[(0, 1), (2, 3)], same_cell=[(0, 1)])
     found = _found(reading, duplicates)

@@ -91,7 +91,7 @@ def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use two principal components: compiling UMAP is slow, and test_embedding.py covers it."""
     monkeypatch.setattr(
         "hf_wbc.audit.embedding._umap",
-        lambda points, neighbours, distances, seed: points[:, :2],
+        lambda points, neighbors, distances, seed: points[:, :2],
     )
 
 
@@ -105,7 +105,7 @@ def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
     assert _kinds(out, "expected") == {"background_domain", "class_shares"}
     assert record["classes"]["toy_a"] == dict.fromkeys(NAMES, 8)
     assert record["background"]["domain"]["balanced_accuracy"] == 1
-    assert set(record["neighbours"]) == {"pixels"}
+    assert set(record["neighbors"]) == {"pixels"}
     maps = pq.read_table(out / "maps.parquet")
     assert maps.num_rows == 176 and {"pixels_x", "pixels_y"} <= set(maps.column_names)
     page = (out / "index.html").read_text(encoding="utf-8")

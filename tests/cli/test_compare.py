@@ -54,7 +54,7 @@ def test_trained_runs_become_a_table_of_their_records(
         assert row["macro_f1"] == pytest.approx(sum(scores) / 2)
     assert not (out / "problems.csv").exists()
     assert pq.read_table(out / "differences.parquet").num_rows == 2 + 3
-    assert "Nothing: every run folder is in the tables." in (out / "comparison.md").read_text()
+    assert "None: every run folder is in the tables." in (out / "comparison.md").read_text()
 
 
 def test_what_is_wrong_is_shown_too(
@@ -75,7 +75,7 @@ def test_refusals_name_the_remedy(
     (tmp_path / "mine.txt").write_text("mine")
     for arguments, words in (
         ([str(tmp_path / "nowhere")], "is no folder"),
-        ([], "no folder is given"),
+        ([], "no folders given"),
         ([str(runs), "--out", str(tmp_path)], "choose another --out"),
         ([str(runs), "--baseline", "nope"], "choose from coral, shot, source_only"),
         ([str(runs), "--resamples", "1"], "must be at least 2"),

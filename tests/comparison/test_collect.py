@@ -101,7 +101,7 @@ def test_of_two_copies_the_whole_one_counts(
     assert {problem.path for problem in found.problems} == {copies[damaged]}
     words = " ".join(problem.what for problem in found.problems)
     assert "damaged: predictions.parquet" in words and "differs in predictions.parquet" in words
-    assert "not in the tests" not in words, "the other copy is"
+    assert "excluded from significance tests" not in words, "the other copy is"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_run_that_is_being_written_is_named(tmp_path: Path, make_run: MakeRun)
     folder = RunFolder(make_run(tmp_path))
     folder.record.unlink()
     with folder.writing({}, {}):
-        assert "a process is writing it now" in the_problem(tmp_path)
+        assert "a process is writing it;" in the_problem(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["predictions", "features"])
@@ -174,11 +174,11 @@ def test_a_models_folder_is_no_run(tmp_path: Path, make_run: MakeRun) -> None:
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no run folder lies in"):
+    with pytest.raises(ValueError, match="contains no run folder"):
         collect([tmp_path])
     with pytest.raises(ValueError, match="is no folder"):
         collect([tmp_path / "nowhere"])
-    with pytest.raises(ValueError, match="no folder is given"):
+    with pytest.raises(ValueError, match="no folders given"):
         collect([])
 
 

@@ -24,7 +24,7 @@ def test_a_much_better_method_is_really_better(tmp_path: Path, make_run: MakeRun
             make_run(tmp_path, method, seed, skill=skill)
     (family,) = compared(tmp_path).families
     assert family.baseline is not None and family.names[family.baseline] == "source_only"
-    real = {family.names[each.one]: each.is_real for each in family.against}
+    real = {family.names[each.one]: each.is_significant for each in family.against}
     assert real == {"dann": True, "coral": False}
     assert len(family.pairs) == 3 and len(family.against) == 2
     for each in family.pairs:
@@ -147,7 +147,7 @@ def test_methods_are_ranked_over_directions_and_seeds(tmp_path: Path, make_run: 
     (test,) = compared(tmp_path).rank_tests
     assert test.ranking is not None and test.ranking.names == ("dann", "coral", "source_only")
     assert test.ranking.num_blocks == 6 and test.ranking.mean_ranks == (1, 2, 3)
-    assert test.ranking.told_apart(0, 2)
+    assert test.ranking.differ(0, 2)
 
 
 def test_what_lacks_a_block_is_left_out_by_name(tmp_path: Path, make_run: MakeRun) -> None:

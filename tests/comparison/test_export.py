@@ -117,13 +117,13 @@ def test_what_saw_target_labels_is_never_unmarked(tmp_path: Path, runs: Path) ->
     for block in judged:
         words = re.sub(r"^\|.*", "", block, flags=re.MULTILINE)
         assert "oracle" in words.lower(), block
-    (picked,) = [b for b in blocks if b.startswith("Picked by target labels: no result")]
+    (picked,) = [b for b in blocks if b.startswith("Selected by target labels: not a valid result")]
     assert "Oracle" in picked and "coral" in picked
 
 
 def test_exposed_rows_are_marked_and_the_mark_explained(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
-    assert "| dann † | last |" in page and "† The backbone's pre-training has seen" in page
+    assert "| dann † | last |" in page and "† The backbone was pre-trained on" in page
     assert "| mcc ‡ | source\\_val |" in page and "‡ What the backbone" in page
 
 

@@ -17,7 +17,7 @@ MakeRun = Callable[..., Path]
 
 
 def headline(root: Path) -> list[ResultRow]:
-    return [row for row in result_rows(collect([root]).runs) if row.sheet.is_headline]
+    return [row for row in result_rows(collect([root]).runs) if row.setting.is_headline]
 
 
 def test_scores_are_means_over_seeds_of_what_was_predicted(
@@ -71,7 +71,7 @@ def test_what_cannot_be_compared_is_on_another_sheet(
 ) -> None:
     make_run(tmp_path, "source_only")
     make_run(tmp_path, "coral", **other)
-    assert len({row.sheet for row in headline(tmp_path)}) == 2
+    assert len({row.setting for row in headline(tmp_path)}) == 2
 
 
 def test_the_best_is_first_on_its_sheet(tmp_path: Path, make_run: MakeRun) -> None:

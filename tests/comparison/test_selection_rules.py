@@ -8,7 +8,7 @@ import pytest
 
 from hf_wbc.comparison.collect import collect
 from hf_wbc.comparison.result_table import result_rows
-from hf_wbc.comparison.selection_rules import JudgedRules, judge_rules
+from hf_wbc.comparison.selection_rules import RuleRegrets, rule_regrets
 
 MakeRun = Callable[..., Path]
 
@@ -27,8 +27,8 @@ A = [line(10, 0.9, 0.4, 1.0), line(20, 0.8, 0.6, 2.0)]
 B = [line(10, 0.5, 0.7, 5.0), line(20, 0.95, 0.2, 3.0)]
 
 
-def judged(root: Path) -> JudgedRules:
-    return judge_rules(result_rows(collect([root]).runs))
+def judged(root: Path) -> RuleRegrets:
+    return rule_regrets(result_rows(collect([root]).runs))
 
 
 def test_within_a_run_each_rule_picks_its_best_evaluation(

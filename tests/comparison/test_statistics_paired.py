@@ -58,7 +58,12 @@ def test_the_same_predictions_do_not_differ() -> None:
     labels, one, _ = images(100, (0.5, 0.5))
     observed, drawn = resampled_macro_f1(Scoring(labels, (), ()), [one, one.copy()], 200)
     (found,) = differences(drawn, observed, [(0, 1)])
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1) and not found.is_real
+    assert (found.value, found.low, found.high, found.p) == (
+        0,
+        0,
+        0,
+        1,
+    ) and not found.is_significant
 
 
 def test_a_difference_turned_round_has_the_other_sign() -> None:

@@ -47,7 +47,7 @@ def test_methods_share_a_letter_unless_they_are_told_apart(seed: int) -> None:
         for other in range(8):
             apart = abs(found.mean_ranks[one] - found.mean_ranks[other])
             is_told = apart > found.critical_difference
-            assert found.told_apart(one, other) == is_told
+            assert found.differ(one, other) == is_told
             assert bool(set(found.letters[one]) & set(found.letters[other])) != is_told
             told += is_told
     assert told

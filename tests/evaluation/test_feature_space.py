@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from hf_wbc.evaluation.feature_space import nearest_neighbours, own_distances, principal_plane
+from hf_wbc.evaluation.feature_space import nearest_neighbors, own_distances, principal_plane
 
 
 def test_the_plane_is_the_first_two_principal_components() -> None:
@@ -23,7 +23,7 @@ def test_too_few_cells_span_no_plane() -> None:
 
 def test_the_nearest_cell_is_by_angle_and_never_itself() -> None:
     known = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    found, distances = nearest_neighbours(known, np.array([[5.0, 0.1], [3.0, 3.0]]))
+    found, distances = nearest_neighbors(known, np.array([[5.0, 0.1], [3.0, 3.0]]))
     assert found.tolist() == [0, 2]
     np.testing.assert_allclose(distances, [1 - 5 / np.hypot(5, 0.1), 0], atol=1e-12)
     np.testing.assert_allclose(own_distances(known), [1 - 0.5**0.5] * 3)

@@ -97,7 +97,7 @@ def test_tables_are_public_and_a_report_as_its_cells_may_be(
     assert comparison_publication(own, TO, labs).public is True
     assert comparison_publication(own, TO, {}).public is False
     assert comparison_publication(own, TO, lab_private).public is False
-    assert "`report.html` is the whole comparison" in card(own, labs)
+    assert "`report.html` is the complete comparison" in card(own, labs)
     with pytest.raises(ValueError, match="shows cells of lab_b, which may not be redistributed"):
         comparison_publication(own, TO, lab_private, public=True)
 

@@ -110,7 +110,7 @@ def test_cytoplasm_turns_from_blue_to_pink_as_the_neutrophil_matures() -> None:
     assert pink[:4] == sorted(pink[:4]) and min(pink[3:]) > 2 * max(pink[:2])
 
 
-def test_an_unknown_class_is_named_with_its_neighbour() -> None:
+def test_an_unknown_class_is_named_with_its_neighbor() -> None:
     with pytest.raises(ValueError, match="did you mean 'monocyte'"):
         draw_cell("monocite", np.random.default_rng(0))
 

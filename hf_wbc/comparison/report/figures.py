@@ -40,7 +40,7 @@ PRIORS = {"bbse": "BBSE", "em": "EM", "rlls": "RLLS"}
 class ReportSection:
     """All rows of one evaluation setting and backbone, best first."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     backbone: str
     rows: tuple[ResultRow, ...]
     baseline: str
@@ -62,23 +62,23 @@ class ReportSection:
             chosen: Chosen run.
             domain: Domain of the images; by default that of the evaluation setting.
         """
-        sheet = self.sheet
-        place = sheet.domain if domain is None else domain
-        return read_scored(chosen.run, place, "test", sheet.merge, sheet.classes)
+        setting = self.setting
+        place = setting.domain if domain is None else domain
+        return read_scored(chosen.run, place, "test", setting.merge, setting.classes)
 
 
 def report_sections(comparison: Comparison) -> list[ReportSection]:
     """Return a section for each headline setting and backbone, in the order of the table."""
-    headline = [row for row in comparison.rows if row.sheet.is_headline]
-    keys = dict.fromkeys((row.sheet, row.backbone) for row in headline)
+    headline = [row for row in comparison.rows if row.setting.is_headline]
+    keys = dict.fromkeys((row.setting, row.backbone) for row in headline)
     return [
         ReportSection(
-            sheet,
+            setting,
             backbone,
-            tuple(row for row in headline if (row.sheet, row.backbone) == (sheet, backbone)),
+            tuple(row for row in headline if (row.setting, row.backbone) == (setting, backbone)),
             comparison.baseline,
         )
-        for sheet, backbone in keys
+        for setting, backbone in keys
     ]
 
 
@@ -86,9 +86,9 @@ def class_f1(section: ReportSection) -> Picture:
     """Draw the F1 of every class by method, averaged over seeds."""
     from hf_wbc.plots.confusion import draw_class_f1
 
-    sheet, table, macro = section.sheet, {}, {}
+    setting, table, macro = section.setting, {}, {}
     for name, row in zip(section.names, section.rows, strict=True):
-        scores = [run.record["results"][sheet.domain][sheet.split] for run in row.runs]
+        scores = [run.record["results"][setting.domain][setting.split] for run in row.runs]
         classes = scores[0]["per_class"]
         table[name] = {
             each: float(np.mean([score["per_class"][each]["f1"] for score in scores]))
@@ -97,8 +97,8 @@ def class_f1(section: ReportSection) -> Picture:
         macro[name] = row.macro_f1
     best = section.names[0]
     alt = (
-        f"Heat map of F1 by method and class on {sheet.domain}, {len(table)} methods; the highest "
-        f"macro-F1 is {macro[best]:.2f}, of {best}."
+        f"Heat map of F1 by method and class on {setting.domain}, {len(table)} methods; the "
+        f"highest macro-F1 is {macro[best]:.2f} ({best})."
     )
     return picture(draw_class_f1(table, macro), alt)
 
@@ -114,7 +114,7 @@ def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
     found = (chosen.run.record.get("label_shift") or {}).get(sheet.domain)
     if not found or not any(kind in found for kind in PRIORS):
         return None
-    into = merged_labels(sheet.merge)
+    into = merged_labels(setting.merge)
     kept = np.unique(into)
 
     def summed(values: Sequence[float]) -> np.ndarray:
@@ -129,7 +129,7 @@ def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
         if kind in found
     }
     source = summed(next(iter(found[kind] for kind in PRIORS if kind in found))["num_source"])
-    entry = chosen.run.record["results"][sheet.domain]
+    entry = chosen.run.record["results"][setting.domain]
     scores = entry.get("transductive") or entry.get("test")
     true = None
     if scores is not None:
@@ -139,8 +139,8 @@ def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
     names = [NAMES[i] for i in kept]
     figure = draw_prior_shift(names, source / source.sum(), true, estimates)
     alt = (
-        f"Shares of {len(names)} classes in the sources and in {sheet.domain}, with shares "
-        f"estimated without labels by {', '.join(estimates)} from {chosen.name}."
+        f"Proportions of {len(names)} classes in the sources and in {setting.domain}, and their "
+        f"estimates without labels by {', '.join(estimates)} from {chosen.name}."
     )
     return picture(figure, alt), str(found.get("note", ""))
 
@@ -154,15 +154,15 @@ def certainty(section: ReportSection) -> tuple[Picture, Picture]:
         draw_risk_coverage,
     )
 
-    sheet = section.sheet
-    sets = list(dict.fromkeys((*sheet.sources, sheet.domain)))
+    setting = section.setting
+    sets = list(dict.fromkeys((*setting.sources, setting.domain)))
     shown: dict[str, dict[str, Sureness]] = {}
     for chosen in section.chosen:
         found = {name: section.scored(chosen, name) for name in sets}
         shown[chosen.name] = {n: (i.confidence, i.right) for n, i in found.items() if i.image_ids}
-    gaps = [(name, calibration_gap(*kinds[sheet.domain])) for name, kinds in shown.items()]
+    gaps = [(name, calibration_gap(*kinds[setting.domain])) for name, kinds in shown.items()]
     alt = "Reliability diagrams; mean gap between confidence and accuracy on "
-    alt += f"{sheet.domain}: " + ", ".join(f"{name} {gap:.2f}" for name, gap in gaps) + "."
+    alt += f"{setting.domain}: " + ", ".join(f"{name} {gap:.2f}" for name, gap in gaps) + "."
     by_set = {
         f"{place}, test": {
             name: risk_coverage(kinds[place][0], ~kinds[place][1])
@@ -171,7 +171,7 @@ def certainty(section: ReportSection) -> tuple[Picture, Picture]:
         }
         for place in sets
     }
-    risk = "Errors among the answered cells against the part that is answered, for "
+    risk = "Error rate of the classified cells against their fraction, for "
     return (
         picture(draw_reliability(shown), alt),
         picture(draw_risk_coverage(by_set), risk + ", ".join(shown) + "."),
@@ -184,10 +184,10 @@ def confusions(section: ReportSection) -> list[Picture]:
 
     found = []
     for chosen in section.chosen:
-        scores = chosen.run.record["results"][section.sheet.domain][section.sheet.split]
+        scores = chosen.run.record["results"][section.setting.domain][section.setting.split]
         title = f"{chosen.name}, seed {chosen.run.seed}"
         alt = (
-            f"Confusion matrix of {title} on {section.sheet.domain}: macro-F1 "
+            f"Confusion matrix of {title} on {section.setting.domain}: macro-F1 "
             f"{scores['macro_f1']:.2f}, accuracy {scores['accuracy']:.2f}, lowest F1 "
             f"{scores['worst_class']['f1']:.2f} for {scores['worst_class']['name']}."
         )
@@ -206,8 +206,8 @@ def training(section: ReportSection) -> Picture:
         )
         for each in section.chosen
     }
-    alt = "Losses, macro-F1 of validation images and scores without target labels over the steps, "
-    return picture(draw_training(runs), alt + f"a row each for {'; '.join(runs)}.")
+    alt = "Losses, macro-F1 of validation images and scores without target labels by step; "
+    return picture(draw_training(runs), alt + f"one row for each of {'; '.join(runs)}.")
 
 
 KINDS = (
@@ -294,7 +294,7 @@ def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages
     for chosen in section.chosen[:2]:
         worst = worst_mistakes(section.scored(chosen), NUM_MISTAKES)
         ids = [mistake.image_id for mistake in worst]
-        uris, missing = thumbnails.of(chosen.run, section.sheet.domain, "test", ids)
+        uris, missing = thumbnails.of(chosen.run, section.setting.domain, "test", ids)
         cells = tuple((mistake, uris.get(mistake.image_id, "")) for mistake in worst)
         found.append(CellImages(f"{chosen.name}, seed {chosen.run.seed}", cells, missing))
     return found
@@ -302,9 +302,9 @@ def _mistakes(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages
 
 def _suspects(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages]:
     """Return suspected label errors in the test images of the setting and of the sources."""
-    found, sheet = [], section.sheet
-    for domain in dict.fromkeys((sheet.domain, *sheet.sources)):
-        suspects = _asked(section, domain)
+    found, setting = [], section.setting
+    for domain in dict.fromkeys((setting.domain, *setting.sources)):
+        suspects = _label_suspects(section, domain)
         shown = suspects.found[:NUM_SUSPECTS] if suspects.credible else ()
         ids = [suspect.image_id for suspect in shown]
         run = section.rows[0].runs[0]
@@ -314,11 +314,11 @@ def _suspects(thumbnails: Thumbnails, section: ReportSection) -> list[CellImages
     return found
 
 
-def _asked(section: ReportSection, domain: str) -> LabelSuspects:
+def _label_suspects(section: ReportSection, domain: str) -> LabelSuspects:
     """Return the suspected label errors of a domain according to all runs of a section."""
-    sheet = section.sheet
+    setting = section.setting
     methods = {
-        name: [read_scored(run, domain, "test", sheet.merge, sheet.classes) for run in row.runs]
+        name: [read_scored(run, domain, "test", setting.merge, setting.classes) for run in row.runs]
         for name, row in zip(section.names, section.rows, strict=True)
     }
     return label_suspects(methods)
@@ -332,15 +332,15 @@ def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Pictur
     others = [each for each in section.chosen[1:] if not each.by_labels]
     found = []
     for chosen in shown + others[:1]:
-        mapped = feature_map(chosen.run, section.sheet.merge)
+        mapped = feature_map(chosen.run, section.setting.merge)
         if mapped is None:
             continue
         alt = f"Map of {len(mapped.labels):,} test images by the features of {chosen.name}"
         by_class = draw_classes_map(mapped.map.xy, mapped.labels)
         by_domain = draw_domains_map(mapped.map.xy, mapped.domains, mapped.names)
         pictures = (
-            picture(by_class, f"{alt}, coloured by class.", points=True),
-            picture(by_domain, f"{alt}, coloured by laboratory.", points=True),
+            picture(by_class, f"{alt}, colored by class.", points=True),
+            picture(by_domain, f"{alt}, colored by laboratory.", points=True),
         )
         found.append((f"{chosen.name}, seed {chosen.run.seed}", mapped, *pictures))
     return found

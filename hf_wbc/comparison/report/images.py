@@ -133,20 +133,20 @@ def _facts(record: Mapping[str, Any], domain: str) -> Mapping[str, Any]:
             if facts["name"] == domain:
                 found: Mapping[str, Any] = facts
                 return found
-    raise AssertionError(f"{domain} is scored, and no domain of its record")
+    raise AssertionError(f"{domain} is scored, but missing from the domains of its record")
 
 
 def _open(run: Run, facts: Mapping[str, Any], split: str) -> DomainSplit | str:
     """Return the split of the domain, or the reason why it cannot be shown."""
     ref, place = str(facts["ref"]), _locate(run, facts)
     if place is None:
-        return f"{ref} is not at hand: its images cannot be shown"
+        return f"{ref} is not available here, so its images cannot be shown"
     try:
         domain = load_split(str(place), split)
     except ValueError as error:
-        return f"its images cannot be shown: {error}"
+        return f"images cannot be shown: {error}"
     if domain.fingerprint != facts[split]:
-        return f"{ref} holds other images than the runs were scored on, which cannot be shown"
+        return f"images cannot be shown: {ref} contains other images than the runs were scored on"
     return domain
 
 
@@ -216,8 +216,8 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     features, predictions = run.features(), run.predictions([*_KEYS, "label"])
     if any(features[key] != predictions[key] for key in _KEYS):
         raise ValueError(
-            f"{run.name}: features.parquet and predictions.parquet are of other images; "
-            "make the run again"
+            f"{run.name}: features.parquet and predictions.parquet contain "
+            "different images; repeat the run"
         )
     is_test = pc.equal(features["split"], "test")
     features, predictions = features.filter(is_test), predictions.filter(is_test)
@@ -237,8 +237,8 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
         domains=domains[kept],
         names=names,
         num_of=len(domains),
-        classes=domain_mixing(found.neighbours, labels),
-        laboratories=domain_mixing(found.neighbours, domains[kept]),
+        classes=domain_mixing(found.neighbors, labels),
+        laboratories=domain_mixing(found.neighbors, domains[kept]),
     )
 
 

@@ -153,7 +153,7 @@ def _usual_confidence(p: Floats, labels: Ids) -> Floats:
 
 UNLABELED = tuple(rule.name for rule in RULES if rule.sees == "unlabeled target")
 NUM_UNLABELED = 2
-BY_LABELS = "chosen with target labels after all was scored, to show the range"
+BY_LABELS = "chosen by target labels after scoring, to show the range"
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
         ):
             reasons.setdefault(number, []).append((f"{word} macro-F1 of all, {how}", True))
     elif rows:
-        reasons.setdefault(0, [("the only one", False)])
+        reasons.setdefault(0, [("the only method", False)])
     return [
         ChosenRuns(
             rows[i],

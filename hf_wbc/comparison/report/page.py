@@ -33,9 +33,9 @@ LIMIT_BYTES = 5_000_000
 SPARE_BYTES = 60_000
 RELATIONS = {
     Relation.SAME: "same class",
-    Relation.ONE_STEP: "one stage apart",
+    Relation.ONE_STEP: "adjacent stage",
     Relation.SAME_LINEAGE: "same lineage",
-    Relation.CROSS_LINEAGE: "another lineage",
+    Relation.CROSS_LINEAGE: "other lineage",
 }
 
 
@@ -97,7 +97,7 @@ def _page(
                 {
                     "number": number,
                     "section": section,
-                    "sheet": section.sheet,
+                    "setting": section.setting,
                     "shown": {kind: exhibit.of.get(kind) for kind in KINDS},
                     "left_out": exhibit.left_out,
                     "against": against(comparison, section),
@@ -110,7 +110,7 @@ def _page(
             "rules": rule_tables(comparison),
             "references": list(reference_sections(domains, comparison.ceiling)),
             "limits": limits(comparison, found),
-            "costs": [row for row in comparison.rows if row.sheet.is_headline],
+            "costs": [row for row in comparison.rows if row.setting.is_headline],
             "versions": versions(comparison),
             "relations": RELATIONS,
         },

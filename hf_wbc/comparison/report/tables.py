@@ -36,7 +36,7 @@ class RuleChoice:
 class RuleTable:
     """Choices of all selection rules in one direction."""
 
-    sheet: EvalSetting
+    setting: EvalSetting
     choices: tuple[RuleChoice, ...]
     within: tuple[WithinRunRegret, ...]
 
@@ -54,8 +54,8 @@ def against(comparison: Comparison, section: ReportSection) -> dict[int, Differe
 
 def families(comparison: Comparison, section: ReportSection) -> list[ComparisonFamily]:
     """Return the test families that contain the rows of a section."""
-    key = section.sheet, section.backbone
-    return [each for each in comparison.families if (each.sheet, each.backbone) == key]
+    key = section.setting, section.backbone
+    return [each for each in comparison.families if (each.setting, each.backbone) == key]
 
 
 def brief(comparison: Comparison, section: ReportSection) -> list[str]:
@@ -67,18 +67,18 @@ def brief(comparison: Comparison, section: ReportSection) -> list[str]:
         found.append(f"{names[base]} has {_score(rows[base])}.")
     tested = against(comparison, section)
     if tested:
-        better = sum(each.is_real and each.value > 0 for each in tested.values())
-        worse = sum(each.is_real and each.value < 0 for each in tested.values())
-        words = f"Of {len(tested)} others, {better} are really better and {worse} really worse"
-        found.append(f"{words} (paired bootstrap, Holm's correction at 0.05).")
+        better = sum(each.is_significant and each.value > 0 for each in tested.values())
+        worse = sum(each.is_significant and each.value < 0 for each in tested.values())
+        words = f"Of {len(tested)} others, {better} are significantly better and {worse} worse"
+        found.append(f"{words} (paired bootstrap, Holm correction, 0.05).")
     for chosen in section.chosen:
         if not chosen.by_labels and chosen.row.method != comparison.baseline:
             found.append(f"{chosen.name}, {chosen.why[0]}, has {_score(chosen.row)}.")
     results = [i for i, row in enumerate(rows) if row.sees != "target labels"]
     if len(results) > 1:
-        how = f" ({BY_LABELS})" if section.sheet.targets else ""
+        how = f" ({BY_LABELS})" if section.setting.targets else ""
         best = results[0]
-        found.append(f"The highest of all is {names[best]} with {_score(rows[best])}{how}.")
+        found.append(f"The best of all is {names[best]} with {_score(rows[best])}{how}.")
     return found
 
 
@@ -88,23 +88,23 @@ def _score(row: ResultRow) -> str:
 
 def other_settings(comparison: Comparison) -> list[tuple[EvalSetting, list[ResultRow]]]:
     """Return the rows of all settings besides the headline ones."""
-    others = [row for row in comparison.rows if not row.sheet.is_headline]
+    others = [row for row in comparison.rows if not row.setting.is_headline]
     return [
-        (sheet, [row for row in others if row.sheet == sheet])
-        for sheet in dict.fromkeys(row.sheet for row in others)
+        (setting, [row for row in others if row.setting == setting])
+        for setting in dict.fromkeys(row.setting for row in others)
     ]
 
 
 def rule_tables(comparison: Comparison) -> list[RuleTable]:
     """Return the choices of every selection rule, by direction."""
-    judged = comparison.judged
+    regrets = comparison.rule_regrets
     found = []
-    for sheet in dict.fromkeys(each.sheet for each in judged.within):
-        here = [each for each in judged.among if each.sheet == sheet]
+    for setting in dict.fromkeys(each.setting for each in regrets.within):
+        here = [each for each in regrets.among if each.setting == setting]
         names = dict.fromkeys(each.rule for each in here)
         choices = [_choice([each for each in here if each.rule == name]) for name in names]
-        within = tuple(each for each in judged.within if each.sheet == sheet)
-        found.append(RuleTable(sheet, tuple(choices), within))
+        within = tuple(each for each in regrets.within if each.setting == setting)
+        found.append(RuleTable(setting, tuple(choices), within))
     return found
 
 
@@ -171,40 +171,40 @@ def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
 
 def limits(comparison: Comparison, found: Sequence[ReportSection]) -> list[str]:
     """Return the limitations of this comparison."""
-    headline = [row for row in comparison.rows if row.sheet.is_headline]
+    headline = [row for row in comparison.rows if row.setting.is_headline]
     said = [*_exposure(headline)]
     for section in found:
         said += _small_sets(section)
     if any(row.split == "transductive" for row in comparison.rows):
         said.append(
-            "Rows marked T are transductive: scored on all images of a target, those that were "
-            "adapted to and chosen by included, without their labels. They are steadier where "
-            "test images are few, and are no result on unseen images."
+            "Rows marked T are transductive: scored on all images of a target, including those "
+            "used without labels for adaptation and selection. They vary less if there are few "
+            "test images, but are not results on unseen images."
         )
     num = sum(row.sees == "target labels" for row in headline)
     if num:
         said.append(
-            f"{num} row{'s' if num > 1 else ''} marked O: weights chosen by target labels "
-            "(oracle). That is a bound, and no result."
+            f"{num} row{'s' if num > 1 else ''} marked O: weights selected by target labels "
+            "(oracle). That is an upper bound, not a valid result."
         )
-    if comparison.judged.num_runs:
+    if comparison.rule_regrets.num_runs:
         said.append(
-            f"{comparison.judged.num_runs} runs scored labelled validation images of the target at "
-            "every evaluation, only to judge the selection rules afterwards; their weights were "
-            "chosen without."
+            f"{comparison.rule_regrets.num_runs} runs scored labeled validation images of the "
+            "target at every evaluation, only to evaluate selection rules afterwards; their "
+            "weights were selected without them."
         )
     units = {family.unit for family in comparison.families if family.entries}
     if "image" in units:
         said.append(
-            "Intervals and tests draw single images, as patients are not known. Cells of one "
-            "patient are alike, so that the intervals are too narrow."
+            "Intervals and tests resample single images, because patients are unknown. Cells of "
+            "one patient are similar, so the intervals are too narrow."
         )
     fewest = min((len(row.seeds) for row in headline), default=0)
     if fewest < 3:
-        said.append(f"Some rows rest on {fewest} seed{'s' if fewest > 1 else ''}.")
+        said.append(f"Some rows have only {fewest} seed{'s' if fewest > 1 else ''}.")
     said.append(
-        "Seeds are averaged, and intervals are over images: a difference that is real here holds "
-        "for these trainings."
+        "Scores are averaged over seeds, and intervals are over images: a significant difference "
+        "holds for these training runs."
     )
     return said
 
@@ -213,7 +213,7 @@ def _exposure(headline: Sequence[ResultRow]) -> list[str]:
     found = []
     for mark, kind, words in (
         ("†", "yes", "were pre-trained on images of a domain of the direction"),
-        ("‡", "maybe", "may have been pre-trained on such images: nobody has said"),
+        ("‡", "maybe", "may have been pre-trained on such images: this is not recorded"),
     ):
         networks = sorted({row.network for row in headline if row.exposed == kind})
         if networks:
@@ -223,15 +223,16 @@ def _exposure(headline: Sequence[ResultRow]) -> list[str]:
 
 def _small_sets(section: ReportSection) -> list[str]:
     """Return the classes with few or no images in a test set."""
-    sheet = section.sheet
-    scores = section.rows[0].runs[0].record["results"][sheet.domain][sheet.split]
+    setting = section.setting
+    scores = section.rows[0].runs[0].record["results"][setting.domain][setting.split]
     support = {name: facts["support"] for name, facts in scores["per_class"].items()}
     few = [f"{n.replace('_', ' ')} {k}" for n, k in support.items() if k < FEW_IMAGES]
     if not few:
         return []
     return [
-        f"The test set of {sheet.domain} has {sheet.num_images:,} images of {sheet.num_classes} "
-        f"classes, and few of some: {', '.join(few)}. One image more or less moves macro-F1."
+        f"The test set of {setting.domain} has {setting.num_images:,} images of "
+        f"{setting.num_classes} classes, some of them rare: {', '.join(few)}. A single image "
+        "changes macro-F1 noticeably."
     ]
 
 

@@ -39,7 +39,7 @@ def test_what_is_not_at_hand_is_said(tmp_path: Path) -> None:
     run = run_on("data/nowhere", "0" * 64, tmp_path)
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])
     assert found == {}
-    assert missing == "data/nowhere is not at hand: its images cannot be shown"
+    assert missing == "data/nowhere is not available here: its images cannot be shown"
 
 
 def test_other_images_are_not_shown(home: Path) -> None:
@@ -52,4 +52,4 @@ def test_a_hub_dataset_is_never_fetched(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     run = run_on("org/home@main", "0" * 64, tmp_path, revision="0" * 40)
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])
-    assert found == {} and "not at hand" in missing
+    assert found == {} and "not available here" in missing

@@ -28,7 +28,7 @@ def history(im: float, source_val: float, other: float | None = None) -> list[di
 
 
 def chosen(root: Path) -> dict[str, ChosenRuns]:
-    found = [row for row in result_rows(collect([root]).runs) if row.sheet.is_headline]
+    found = [row for row in result_rows(collect([root]).runs) if row.setting.is_headline]
     return {each.row.method: each for each in choose_runs(found, "source_only")}
 
 

@@ -111,7 +111,7 @@ def test_features_are_mapped_before_and_after_adaptation(text: str) -> None:
 
 def test_images_that_are_not_at_hand_are_said_to_be_missing(text: str) -> None:
     assert "data/away is not at hand: its images cannot be shown" in text
-    assert "taken for <b>" in text
+    assert "predicted as <b>" in text
 
 
 @pytest.mark.usefixtures("without_maps")
@@ -138,7 +138,7 @@ def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
     found = render(collect([runs]), tmp_path / "small.html").read_text(encoding="utf-8")
     assert len(found.encode()) < 330_000
     assert "Heat map of F1" in found
-    assert "Left out here to keep this page small" in found
+    assert "Omitted to keep this page small" in found
 
 
 @pytest.mark.usefixtures("without_maps")
