@@ -42,7 +42,7 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
     from hf_wbc.text import duration
 
     keys = [
-        (r.direction, r.network, r.asked.model.inputs, r.asked.eval.selection, r.asked.adapt.method)
+        (r.direction, r.network, r.requested.model.inputs, r.requested.eval.selection, r.requested.adapt.method)
         for r in runs
     ]
     headings = ("direction", "network", "inputs", "selection", "method")
@@ -59,7 +59,7 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
         seconds = [s for n in numbers if (s := estimates[n].seconds) is not None]
         table.add_row(
             *(key[i] for i in shown),
-            " ".join(str(runs[n].asked.seed) for n in numbers),
+            " ".join(str(runs[n].requested.seed) for n in numbers),
             describe_states([runs[n].state for n in numbers]),
             duration(sum(seconds) / len(seconds)) if seconds else "not known",
         )

@@ -36,7 +36,7 @@ def execute_task(task: Task, report: OnProgress) -> Outcome:
         what = kind + " ".join(str(error).split())
         keep_failure(task, what, trace=traceback.format_exc())
         return Outcome("failed", what)
-    assert folder.finished, f"the run of {folder.path} ended without a record there"
+    assert folder.finished, f"the run ended without a record in {folder.path}"
     return Outcome("finished")
 
 
@@ -51,7 +51,7 @@ def _launch(task: Task, report: OnProgress) -> None:
         "-m", "hf_wbc.study.accelerate_entry", json.dumps(request),
     ]  # fmt: skip
     with task.log.open("a") as log:
-        status = _attend(command, log, RunFolder(task.folder), report)
+        status = _run_command(command, log, RunFolder(task.folder), report)
     if status:
         raise RuntimeError(
             f"accelerate launch {' '.join(task.launch)} ended with status {status}: "
@@ -59,7 +59,7 @@ def _launch(task: Task, report: OnProgress) -> None:
         )
 
 
-def _attend(command: list[str], log: IO[str], folder: RunFolder, report: OnProgress) -> int:
+def _run_command(command: list[str], log: IO[str], folder: RunFolder, report: OnProgress) -> int:
     """Run a command until it exits, and report the steps in the run's history.
 
     Returns:
@@ -85,4 +85,4 @@ def _last_error(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.partition(":")[0].rstrip().endswith("Error")]
     ours = [line for line in errors if "ChildFailedError" not in line]
-    return (ours or lines or ["it printed nothing"])[-1]
+    return (ours or lines or ["no output"])[-1]

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
-from hf_wbc.study.protocols import READY
+from hf_wbc.study.protocols import STUDIES
 from hf_wbc.text import did_you_mean
 
 DECIDED = ("sources", "target", "held_out", "method", "model", "seed")
@@ -37,7 +37,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"{setting!r} sets nothing; write --set NAME=VALUE")
+            raise ValueError(f"--set {setting!r} has no value; write --set NAME=VALUE")
         if name not in defaults and RENAMED.get(name) in defaults:
             print(f"--set {name} is now --set {RENAMED[name]}", file=sys.stderr)
             name = RENAMED[name]
@@ -47,7 +47,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
             chosen[name] = _parse(text, defaults[name])
         except (KeyError, ValueError):
             kind = type(defaults[name]).__name__
-            raise ValueError(f"--set {setting}: {text!r} is no {kind}") from None
+            raise ValueError(f"--set {setting}: {text!r} is not a valid {kind}") from None
     return chosen
 
 
@@ -101,18 +101,22 @@ def load_grid(name: str, settings: Sequence[str] = ()) -> tuple[TrainConfig, ...
     chosen = parse_settings(study, settings)
     runs = _naming_lines(Path(name), study, chosen) if _is_file(name) else study(**chosen)
     if not isinstance(runs, Sequence) or not all(isinstance(run, TrainConfig) for run in runs):
-        raise ValueError(f"{name}: {FUNCTION}() gives {_kinds(runs)}; return a list of TrainConfig")
+        raise ValueError(
+            f"{name}: {FUNCTION}() returned {_kinds(runs)}; return a list of TrainConfig"
+        )
     if not runs:
-        raise ValueError(f"{name}: {FUNCTION}() gives no runs; return at least one TrainConfig")
+        raise ValueError(f"{name}: {FUNCTION}() returned no runs; return at least one TrainConfig")
     once = {str(sorted(run.to_dict().items())): run for run in reversed(runs)}
     return tuple(reversed(once.values()))
 
 
 def _load(name: str) -> Study:
-    if name in READY:
-        return READY[name]
+    if name in STUDIES:
+        return STUDIES[name]
     if not _is_file(name):
-        raise ValueError(f"unknown study {name!r}; {did_you_mean(name, READY)}, or give a .py file")
+        raise ValueError(
+            f"unknown study {name!r}; {did_you_mean(name, STUDIES)}, or give a .py file"
+        )
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a .py file with a function {FUNCTION}")

@@ -29,7 +29,7 @@ Report = Callable[[int, int], None]
 class PlannedRun:
     """One run of a study."""
 
-    asked: TrainConfig
+    requested: TrainConfig
     config: TrainConfig
     """The resolved configuration; the original one if the run was refused."""
     identity: dict[str, Any]
@@ -47,7 +47,11 @@ class PlannedRun:
         """Sources and targets, such as `acevedo_20 -> matek_19`."""
         sources, targets, held_out = (
             "+".join(Path(ref.partition("@")[0]).name for ref in refs)
-            for refs in (self.asked.data.sources, self.asked.data.target, self.asked.data.held_out)
+            for refs in (
+                self.requested.data.sources,
+                self.requested.data.target,
+                self.requested.data.held_out,
+            )
         )
         direction = f"{sources} -> {targets}" if targets else sources
         return f"{direction} ({held_out} selects)" if held_out else direction
@@ -55,12 +59,12 @@ class PlannedRun:
     @property
     def network(self) -> str:
         """The model's name without path and revision."""
-        return Path(self.asked.model.name.partition("@")[0]).name
+        return Path(self.requested.model.name.partition("@")[0]).name
 
     @property
     def name(self) -> str:
         """Method, direction and seed, for display."""
-        return f"{self.asked.adapt.method}  {self.direction}  seed {self.asked.seed}"
+        return f"{self.requested.adapt.method}  {self.direction}  seed {self.requested.seed}"
 
     @property
     def num_steps(self) -> int:
@@ -110,13 +114,13 @@ def state_of(folder: RunFolder) -> tuple[State, str]:
     return ("unfinished" if folder.config.exists() else "new"), ""
 
 
-def refused_folder(root: Path, asked: TrainConfig) -> RunFolder:
+def refused_folder(root: Path, requested: TrainConfig) -> RunFolder:
     """Return the folder that stores why a configuration was refused, since its run has no name."""
-    return RunFolder(root / f"refused-{digest(stable_values(asked))}")
+    return RunFolder(root / f"refused-{digest(stable_values(requested))}")
 
 
 def _plan_one(
-    asked: TrainConfig,
+    requested: TrainConfig,
     root: Path,
     features: Path,
     num_processes: int,
@@ -128,13 +132,13 @@ def _plan_one(
         state, failure = state_of(folder)
     except (ValueError, OSError) as error:
         what = " ".join(str(error).split())
-        folder = refused_folder(root, asked)
-        return PlannedRun(asked, asked, {}, folder, "refused", what, num_processes)
+        folder = refused_folder(root, requested)
+        return PlannedRun(requested, requested, {}, folder, "refused", what, num_processes)
     to_embed = 0
     if run.config.model.inputs == "features":
         to_embed = missing_features(run.config, run.pretrained, run.domain_set, features)
     return PlannedRun(
-        asked, run.config, dict(run.identity), folder, state, failure, num_processes, to_embed
+        requested, run.config, dict(run.identity), folder, state, failure, num_processes, to_embed
     )
 
 
@@ -159,7 +163,7 @@ WORDS = {
     "method": "the same network, inputs and method",
     "network": "the same network and inputs, other methods",
     "inputs": "the same inputs, other networks",
-    "": "nothing measured",
+    "": "no measurements",
 }
 
 
@@ -242,9 +246,9 @@ def describe_estimate(
             if num := sum(estimate.likeness == likeness for estimate in known):
                 lines.append(f"{num} estimated from runs with {words}")
     if num := len(estimates) - len(known):
-        lines.append(f"not known: {num} runs, like which none has been measured here")
+        lines.append(f"unknown: {num} runs, because no similar run has been measured here")
     if num := max((run.num_to_embed for run in runs), default=0):
-        lines.append(f"not in the estimate: {num:,} images or more that are still to be embedded")
+        lines.append(f"not included: at least {num:,} images that have not been embedded yet")
     return lines
 
 

@@ -100,7 +100,7 @@ def leave_one_out(
     """
     if len(domains) < 3 and "held_out" in selections:
         raise ValueError(
-            f"selection held_out needs a target, a held-out domain and a source, and "
+            f"selection held_out needs a target, a held-out domain and a source, but "
             f"{len(domains)} domains are given; name more, or use selections=source_val"
         )
     configs = []
@@ -232,7 +232,7 @@ def _refs(data: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{data}/{name}" for name in names)
 
 
-READY = {
+STUDIES = {
     study.__name__: study
     for study in (
         acevedo_to_matek,

@@ -19,9 +19,9 @@ from hf_wbc.records import RunFolder, remove
 from hf_wbc.study.task import Outcome, Task, keep_failure
 from hf_wbc.study.worker import Worker, WorkerEnvironment
 
-AGAIN_S = 2.0
+RETRY_S = 2.0
 """Seconds until a busy run is retried."""
-TOLD_S = 0.5
+REFRESH_S = 0.5
 """Maximum seconds between two calls of the watcher, so that displayed times advance."""
 
 
@@ -112,21 +112,21 @@ def run_tasks(
     idle: dict[int, Worker] = {}
     try:
         while queue or busy:
-            _give_out(queue, busy, idle, tasks, machine, logs, watch)
-            for place in _heard(busy):
-                worker, number = busy[place]
+            _assign(queue, busy, idle, tasks, machine, logs, watch)
+            for slot in _ready_slots(busy):
+                worker, number = busy[slot]
                 message = worker.receive()
                 if message and message[0] == "row":
                     watch(Event("step", number, message[1]["step"]))
                     continue
-                del busy[place]
-                outcome = message[1] if message else _bury(worker, tasks[number])
+                del busy[slot]
+                outcome = message[1] if message else _end_dead_worker(worker, tasks[number])
                 if message and outcome.ending != "failed":
-                    idle[place] = worker
+                    idle[slot] = worker
                 elif message:
                     worker.end()
                 if outcome.ending == "busy":
-                    queue.later.append((time.monotonic() + AGAIN_S, number))
+                    queue.later.append((time.monotonic() + RETRY_S, number))
                 else:
                     outcomes[number] = outcome
                     if outcome.ending == "finished":
@@ -144,7 +144,7 @@ def run_tasks(
     return [outcomes[number] for number in range(len(tasks))]
 
 
-def _give_out(
+def _assign(
     queue: _Queue,
     busy: dict[int, tuple[Worker, int]],
     idle: dict[int, Worker],
@@ -154,39 +154,39 @@ def _give_out(
     watch: Callable[[Event], None],
 ) -> None:
     """Assign the next task to every free slot, starting a worker where there is none."""
-    for place in range(machine.num_workers):
-        if place in busy or (number := queue.next()) is None:
+    for slot in range(machine.num_workers):
+        if slot in busy or (number := queue.next()) is None:
             continue
-        worker = idle.pop(place, None)
+        worker = idle.pop(slot, None)
         if worker is not None and not worker.process.is_alive():
             worker.end()
             worker = None
-        worker = worker or Worker(_surroundings(machine, place, logs))
+        worker = worker or Worker(_environment(machine, slot, logs))
         remove(RunFolder(tasks[number].folder).failure)
         worker.give(tasks[number])
-        busy[place] = (worker, number)
+        busy[slot] = (worker, number)
         watch(Event("started", number))
 
 
-def _surroundings(machine: MachineResources, place: int, logs: Path) -> WorkerEnvironment:
+def _environment(machine: MachineResources, slot: int, logs: Path) -> WorkerEnvironment:
     devices = machine.devices
-    device = devices[place % len(devices)] if devices else None
-    return WorkerEnvironment(machine.threads, device, logs / f"worker-{place}.log")
+    device = devices[slot % len(devices)] if devices else None
+    return WorkerEnvironment(machine.threads, device, logs / f"worker-{slot}.log")
 
 
-def _heard(busy: dict[int, tuple[Worker, int]]) -> list[int]:
+def _ready_slots(busy: dict[int, tuple[Worker, int]]) -> list[int]:
     """Return the slots of workers that sent a message or died; empty after a timeout."""
-    places: dict[Any, int] = {}
-    for place, (worker, _) in busy.items():
-        places |= {worker.connection: place, worker.process.sentinel: place}
-    if not places:
-        time.sleep(TOLD_S)
+    slots: dict[Any, int] = {}
+    for slot, (worker, _) in busy.items():
+        slots |= {worker.connection: slot, worker.process.sentinel: slot}
+    if not slots:
+        time.sleep(REFRESH_S)
         return []
-    ready = {places[each] for each in wait(list(places), TOLD_S)}
+    ready = {slots[each] for each in wait(list(slots), REFRESH_S)}
     return sorted(ready)
 
 
-def _bury(worker: Worker, task: Task) -> Outcome:
+def _end_dead_worker(worker: Worker, task: Task) -> Outcome:
     """Return the outcome of a task whose worker died, and end the worker's child processes."""
     code = worker.end()
     if RunFolder(task.folder).finished:  # it died after the record, before the answer
@@ -194,10 +194,10 @@ def _bury(worker: Worker, task: Task) -> Outcome:
     if code < 0:
         what = f"its process was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
-            what += ", perhaps for want of memory"
+            what += ", perhaps because memory ran out"
         keep_failure(task, what, killed=True)
         return Outcome("killed", what)
-    what = f"its process ended with status {code} and without a word"
+    what = f"its process ended with status {code} without an error message"
     keep_failure(task, what)
     return Outcome("failed", what)
 

@@ -117,7 +117,7 @@ def require_slurm() -> None:
         )
     for program in ("sbatch", "srun", "squeue"):
         if shutil.which(program) is None:
-            raise ValueError(f"there is no {program} here; leave out --slurm, or use a login node")
+            raise ValueError(f"{program} was not found; omit --slurm, or use a login node")
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals or not name:
-            raise ValueError(f"--slurm {option!r}: write NAME=VALUE, as partition=gpu")
+            raise ValueError(f"--slurm {option!r}: write NAME=VALUE, such as partition=gpu")
         found[name.lstrip("-").replace("-", "_")] = int(value) if value.isdecimal() else value
     if not isinstance(found.get("time", 0), int):
         raise ValueError(f"--slurm time={found['time']}: give a whole number of minutes")
@@ -163,7 +163,7 @@ def _submit(
             jobs = [executor.submit(Job(task, machine.threads)) for task in tasks]
     except (FailedSubmissionError, FailedJobError) as error:
         said = [line for line in str(error).splitlines() if "error" in line.lower()]
-        raise ValueError(f"SLURM refuses the jobs: {' '.join(said) or error}") from error
+        raise ValueError(f"SLURM rejects the jobs: {' '.join(said) or error}") from error
     return [str(job.job_id) for job in jobs]
 
 
@@ -185,7 +185,7 @@ def _wait(
             elif missed[number] >= MISSING:
                 outcomes[number] = _ended(task, job, logs)
             else:
-                _tell(watch, number, task, states, queued.get(job, states[number]))
+                _report(watch, number, task, states, queued.get(job, states[number]))
                 continue
             watch(Event("ended", number, outcome=outcomes[number]))
         watch(Event("tick"))
@@ -194,7 +194,7 @@ def _wait(
         time.sleep(POLL_S)
 
 
-def _tell(
+def _report(
     watch: Callable[[Event], None], number: int, task: Task, states: dict[int, str], state: str
 ) -> None:
     """Report changes of a job that is queued or running."""
@@ -212,7 +212,7 @@ def _ended(task: Task, job: str, logs: Path) -> Outcome:
     failure, log = RunFolder(task.folder).failure, logs / SUBMITTED / job
     if failure.exists():
         return Outcome("failed", str(read_json(failure).get("what", "")))
-    what = f"SLURM has ended job {job} (cancelled, out of memory, a node was lost); see {log}"
+    what = f"SLURM ended job {job} (canceled, out of memory, or node failure); see {log}"
     keep_failure(task, what, killed=True)
     return Outcome("killed", what)
 
@@ -226,4 +226,4 @@ def _queue() -> dict[str, str]:
             rows = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
             return {job: state for job, state in rows if state != "COMPLETED"}
         time.sleep(POLL_S)
-    raise ValueError(f"squeue fails: {done.stderr.strip()}; is slurmctld up?")
+    raise ValueError(f"squeue failed: {done.stderr.strip()}; check that slurmctld is running")

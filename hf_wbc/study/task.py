@@ -73,7 +73,7 @@ def make_task(run: "PlannedRun", features: Path, launch: Sequence[str] | None = 
     """
     root = run.folder.path.parent
     return Task(
-        config=run.asked.to_dict(),
+        config=run.requested.to_dict(),
         identity=run.identity,
         folder=run.folder.path,
         features=features,
@@ -109,7 +109,7 @@ def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
         if run.state == "refused":
             keep_failure(make_task(run, features), run.failure)
         else:
-            remove(refused_folder(run.folder.path.parent, run.asked).path)
+            remove(refused_folder(run.folder.path.parent, run.requested).path)
 
 
 def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
@@ -133,5 +133,5 @@ def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, i
         if name == "__num_processes" and value.isdecimal() and int(value) > 0:
             return arguments, int(value)
     raise ValueError(
-        f"--launch {' '.join(words)} does not say how many processes; add num_processes=NUMBER"
+        f"--launch {' '.join(words)} does not set the number of processes; add num_processes=NUMBER"
     )

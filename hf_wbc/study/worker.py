@@ -45,11 +45,11 @@ class WorkerEnvironment:
 class Worker:
     """Handle of a worker process."""
 
-    def __init__(self, surroundings: WorkerEnvironment) -> None:
+    def __init__(self, environment: WorkerEnvironment) -> None:
         _start_tracker()
         context = get_context(START)
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, surroundings), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, environment), daemon=True)
         with block_interrupt():
             self.process.start()
         theirs.close()
@@ -109,7 +109,7 @@ def _start_tracker() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _serve(connection: Connection, surroundings: WorkerEnvironment) -> None:
+def _serve(connection: Connection, environment: WorkerEnvironment) -> None:
     """Answer each task with ("outcome", Outcome), preceded by ("row", ...) for progress.
 
     A worker exits after a failed task, so that the failure cannot affect the next run.
@@ -117,28 +117,28 @@ def _serve(connection: Connection, surroundings: WorkerEnvironment) -> None:
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     Thread(target=_end_with_parent, daemon=True).start()
-    print_to(surroundings.log)
-    os.environ["OMP_NUM_THREADS"] = str(surroundings.threads)
-    if surroundings.device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = surroundings.device
+    print_to(environment.log)
+    os.environ["OMP_NUM_THREADS"] = str(environment.threads)
+    if environment.device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = environment.device
     import gc
 
     import torch
 
     from hf_wbc.study.execute import execute_task
 
-    torch.set_num_threads(surroundings.threads)
+    torch.set_num_threads(environment.threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while task := connection.recv():
             print_to(task.log)
-            outcome = execute_task(task, _Teller(connection))
+            outcome = execute_task(task, _ProgressSender(connection))
             connection.send(("outcome", outcome))
             if outcome.ending == "failed":
                 return
             gc.collect()
 
 
-class _Teller:
+class _ProgressSender:
     """Forwards the engine's progress at a limited rate."""
 
     def __init__(self, connection: Connection) -> None:

@@ -44,7 +44,7 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     assert main([*command, "--dry-run"]) == 0
     assert not runs.exists()
     said = capsys.readouterr().out
-    assert "0 of 3 runs are finished" in said and "not known: 2 runs" in said
+    assert "0 of 3 runs are finished" in said and "unknown: 2 runs" in said
 
     assert main(command) == 1  # in a fresh process, as in practice
     out, progress = capsys.readouterr()

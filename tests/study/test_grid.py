@@ -62,8 +62,8 @@ def test_the_same_configuration_twice_is_one_run(write: Write) -> None:
         ("def other():\n    return []\n", r"has no function study\(\)"),
         ("def study(data):\n    return []\n", r"no default for 'data'"),
         ("def study():\n    return [3]\n", r"a list with int"),
-        ("def study():\n    return 3\n", r"gives a int"),
-        ("def study():\n    return []\n", r"gives no runs"),
+        ("def study():\n    return 3\n", r"returned a int"),
+        ("def study():\n    return []\n", r"returned no runs"),
     ],
 )
 def test_an_error_of_a_study_is_named_with_its_line(write: Write, text: str, message: str) -> None:
@@ -77,8 +77,8 @@ def test_an_error_of_a_study_is_named_with_its_line(write: Write, text: str, mes
         ("toi", [], "unknown study 'toi'; did you mean 'toy'"),
         ("nope.py", [], "no such file"),
         ("toy", ["sed=1"], "no parameter 'sed'; did you mean 'seeds'"),
-        ("toy", ["seeds=x"], "'x' is no int"),
-        ("toy", ["swad=1"], "'1' is no bool"),
+        ("toy", ["seeds=x"], "'x' is not a valid int"),
+        ("toy", ["swad=1"], "'1' is not a valid bool"),
         ("toy", ["seeds"], "NAME=VALUE"),
         ("leave_one_out", ["domains=a,b"], "selection held_out needs"),
     ],

@@ -104,7 +104,7 @@ def test_an_estimate_comes_from_the_most_alike(short: TrainConfig, tmp_path: Pat
     assert total_cost(estimates, 2) == pytest.approx(120)
     said = "\n".join(describe_estimate([same, twice, unlike], estimates, 2))
     assert "about 2 min for 2 runs in 2 workers" in said
-    assert "not known: 1 runs" in said
+    assert "unknown: 1 runs" in said
     assert "176 images" in said, "of the run on features, none of which is there"
 
 

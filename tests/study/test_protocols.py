@@ -5,17 +5,17 @@ import pytest
 from hf_wbc.config import AUGMENTATIONS
 from hf_wbc.engine.resolve import check_config
 from hf_wbc.study.grid import load_grid
-from hf_wbc.study.protocols import READY
+from hf_wbc.study.protocols import STUDIES
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("inputs", ["images", "features"])
 def test_every_run_of_a_ready_study_can_be_done(name: str, inputs: str) -> None:
     for config in load_grid(name, [f"inputs={inputs}"]):
         check_config(config)
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_domain_has_one_part_in_a_run(name: str) -> None:
     for config in load_grid(name):
         parts = [*config.data.sources, *config.data.target, *config.data.held_out]

@@ -59,7 +59,7 @@ def test_runs_of_a_cluster_are_those_of_one_machine(
 def test_what_sbatch_refuses_is_told(short: TrainConfig, tmp_path: Path) -> None:
     (planned,) = plan([short], tmp_path, tmp_path)
     task = make_task(planned, tmp_path)
-    with pytest.raises(ValueError, match=r"SLURM refuses the jobs: .*nowhere|invalid partition"):
+    with pytest.raises(ValueError, match=r"SLURM rejects the jobs: .*nowhere|invalid partition"):
         run_on_slurm(
             [task], MachineResources(1), tmp_path, lambda event: None, {"partition": "nowhere"}
         )
@@ -68,7 +68,7 @@ def test_what_sbatch_refuses_is_told(short: TrainConfig, tmp_path: Path) -> None
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ValueError, match="there is no sbatch here"):
+    with pytest.raises(ValueError, match="sbatch was not found"):
         require_slurm()
 
 
