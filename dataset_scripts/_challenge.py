@@ -38,7 +38,7 @@ def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
     """
     if _is_metadata(data):
         listed = read_metadata(data, name).get(dataset, {})
-        if not _is_labelled(listed):
+        if not _is_labeled(listed):
             raise ValueError(
                 f"{name} has no labels for {sum(label is None for label in listed.values())} of "
                 f"its {len(listed)} images of {dataset}: the challenge kept them back; leave "
@@ -100,7 +100,7 @@ def _is_metadata(data: bytes) -> bool:
     return set(METADATA_COLUMNS) <= {title.strip() for title in titles}
 
 
-def _is_labelled(listed: Mapping[str, str | None]) -> TypeGuard[dict[str, str]]:
+def _is_labeled(listed: Mapping[str, str | None]) -> TypeGuard[dict[str, str]]:
     return bool(listed) and None not in listed.values()
 
 

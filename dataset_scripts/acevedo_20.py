@@ -60,7 +60,7 @@ SOURCE = ArchiveSpec(
         "Single normal cells from peripheral blood of people without infection, haematological or "
         "oncological disease and free of medication when the blood was drawn, taken in the Core "
         "Laboratory of the Hospital Clinic of Barcelona. Smears were stained with May "
-        "Grünwald-Giemsa by a Sysmex SP1000i, photographed by a CellaVision DM96 and labelled by "
+        "Grünwald-Giemsa by a Sysmex SP1000i, photographed by a CellaVision DM96 and labeled by "
         "clinical pathologists. Frames are JPEGs of 360x363 px, 36.0 x 36.3 um."
     ),
     um_per_px=0.1,

@@ -70,7 +70,7 @@ SOURCE = ArchiveSpec(
         "Single white blood cells from the peripheral blood of 100 patients with acute myeloid "
         "leukaemia and 100 people without signs of haematological malignancy, of the Munich "
         "University Hospital (LMU), 2014 to 2017. Smears were scanned with an M8 microscope "
-        "(Precipoint) at 100-fold magnification with oil immersion and labelled by trained "
+        "(Precipoint) at 100-fold magnification with oil immersion and labeled by trained "
         "examiners. Frames are RGBA TIFFs of 400x400 px, 29.0 x 29.0 um; the alpha channel "
         "carries nothing and is dropped."
     ),

@@ -1,4 +1,4 @@
-"""MLL23, Shetab Boushehri et al. 2025: labelled blood cells of the Munich Leukemia Laboratory.
+"""MLL23, Shetab Boushehri et al. 2025: labeled blood cells of the Munich Leukemia Laboratory.
 
 It shares the frame geometry and the laboratory of the challenge's own images (wbc_1, wbc_2), and
 replaces them where those cannot be shared or have no labels.
@@ -70,7 +70,7 @@ SOURCE = ArchiveSpec(
     description=(
         "Single nucleated cells from the peripheral blood of adults with a wide range of "
         "haematological diagnoses, of the Munich Leukemia Laboratory (MLL), 2021 to 2024. Smears "
-        "were stained by the Pappenheim method, scanned with a Metafer (MetaSystems) and labelled "
+        "were stained by the Pappenheim method, scanned with a Metafer (MetaSystems) and labeled "
         "by five examiners of the laboratory. Frames are TIFFs of 288x288 px, 25.0 x 25.0 um."
     ),
     um_per_px=1 / 11.52,

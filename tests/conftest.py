@@ -135,7 +135,7 @@ def write_domain(
     seed: int = 0,
     *,
     classes: tuple[str, ...] = NAMES,
-    labelled: bool = True,
+    labeled: bool = True,
     background: tuple[int, int, int] = (236, 220, 226),
 ) -> Path:
     """Write a prepared folder of colored blobs, one hue per class, as 25 um PNG crops.
@@ -145,7 +145,7 @@ def write_domain(
         name: Domain name.
         num_per_class: Images per class in each split, or by split.
         um_per_px: Scale; None gives non-square frames of 32 to 40 px with an unknown scale.
-        labelled: False writes -1 for every label.
+        labeled: False writes -1 for every label.
         background: Background color. Differs between domains, as does `seed`.
     """
     from datasets import Dataset
@@ -161,7 +161,7 @@ def write_domain(
     folder.mkdir(parents=True)
     for split in SPLITS:
         rows = [
-            _row(rng, name, split, cell, number, um_per_px, labelled, background)
+            _row(rng, name, split, cell, number, um_per_px, labeled, background)
             for cell in classes
             for number in range(counts[split])
         ]
@@ -185,7 +185,7 @@ def _row(
     cell: str,
     number: int,
     um_per_px: float | None,
-    labelled: bool,
+    labeled: bool,
     background: tuple[int, int, int],
 ) -> dict[str, object]:
     """Return one row of the schema."""
@@ -199,8 +199,8 @@ def _row(
     image_id = f"{name}_{split}_{cell}_{number}.png"
     return {
         "image": {"bytes": encoded.getvalue(), "path": image_id},
-        "label": NAMES.index(cell) if labelled else UNLABELED,
-        "source_label": cell[:3].upper() if labelled else None,
+        "label": NAMES.index(cell) if labeled else UNLABELED,
+        "source_label": cell[:3].upper() if labeled else None,
         "domain": name,
         "image_id": image_id,
         "group": None,
@@ -218,11 +218,11 @@ def _blob(
 ) -> np.ndarray:
     """Draw a disc in the hue of its class on a noisy background, (height, width, 3) uint8."""
     angle = 2 * np.pi * (label / len(NAMES) + np.array([0, 1 / 3, 2 / 3]))
-    colour = 128 + 100 * np.cos(angle)
-    centre_y, centre_x = np.array([height, width]) / 2 + rng.uniform(-2, 2, 2)
+    color = 128 + 100 * np.cos(angle)
+    center_y, center_x = np.array([height, width]) / 2 + rng.uniform(-2, 2, 2)
     y, x = np.mgrid[:height, :width]
     radius = rng.uniform(0.28, 0.36) * min(height, width)
-    inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < radius**2
-    pixels = np.where(inside[..., None], colour, np.array(background, float))
+    inside = (y - center_y) ** 2 + (x - center_x) ** 2 < radius**2
+    pixels = np.where(inside[..., None], color, np.array(background, float))
     noisy = pixels + rng.normal(0, 6, pixels.shape)
     return noisy.clip(0, 255).round().astype(np.uint8)

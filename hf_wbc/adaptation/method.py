@@ -117,7 +117,7 @@ def _has_type(value: Any, kind: Any) -> bool:
     return type(value) is kind
 
 
-Family = Literal["generalisation", "adaptation", "source-free"]
+Family = Literal["generalization", "adaptation", "source-free"]
 LossTerms = dict[str, Tensor]
 """Named scalar terms of a loss; `loss` is the one to minimize, the others are logged."""
 
@@ -137,7 +137,7 @@ class Needs:
     features: bool = False
     """Trainable features: a frozen backbone gets a bottleneck before the head."""
     num_sources: int = 1
-    """Minimum number of labelled domains."""
+    """Minimum number of labeled domains."""
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,9 @@ def heat(
 ) -> str:
     """The crop in gray, colored by saliency (size, size) in [0, 1]."""
     side = (SQUARE_PX, SQUARE_PX)
-    grey = _square(pixels, prediction).convert("L").convert("RGB").resize(side)
+    gray = _square(pixels, prediction).convert("L").convert("RGB").resize(side)
     share = Image.fromarray((255 * 0.85 * saliency.clip(0, 1)).astype(np.uint8)).resize(side)
-    return _uri(Image.composite(Image.new("RGB", side, HEAT), grey, share), SQUARE_PX)
+    return _uri(Image.composite(Image.new("RGB", side, HEAT), gray, share), SQUARE_PX)
 
 
 def thumbnail(data: bytes) -> str:

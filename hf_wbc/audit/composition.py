@@ -81,10 +81,10 @@ def _appearance(
 
 
 def class_counts(reading: FolderReading) -> NDArray[np.int64]:
-    """Count the labelled images (folders, splits, 11)."""
+    """Count the labeled images (folders, splits, 11)."""
     counts = np.zeros((len(reading.folders), len(SPLITS), NUM_CLASSES), dtype=np.int64)
-    labelled = reading.labels >= 0
-    places = (reading.folder[labelled], reading.split[labelled], reading.labels[labelled])
+    labeled = reading.labels >= 0
+    places = (reading.folder[labeled], reading.split[labeled], reading.labels[labeled])
     np.add.at(counts, places, 1)
     return counts
 

@@ -169,9 +169,9 @@ def background_probes(
         if folder.um_per_px is None:
             continue
         rows = reading.where(number)
-        labelled = rows[reading.labels[rows] >= 0]
+        labeled = rows[reading.labels[rows] >= 0]
         found[f"class of {folder.name}"] = probe_background(
-            reading.border[labelled], reading.labels[labelled], NAMES, tied[labelled], seed
+            reading.border[labeled], reading.labels[labeled], NAMES, tied[labeled], seed
         )
         sizes = frame_sizes(reading, number)
         if len(sizes) > 1:

@@ -193,7 +193,7 @@ def _labels(reading: FolderReading, folder: Folder, found: list[Rows]) -> Iterat
             domains=(folder.name,),
             number=len(rows),
             title=_count(rows, "image has", "images have") + " two labels",
-            meaning="The same cell was labelled twice, with different classes. One of the labels "
+            meaning="The same cell was labeled twice, with different classes. One of the labels "
             "is wrong, and so is every score that counts it.",
             remedy="Ask an expert which label is right and remove the other file. If it cannot be "
             "decided, declare the pair in the source's faults; it is then used only for training.",

@@ -68,8 +68,8 @@ def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> ImageMeasures
     square = crop_um(pixels, um_per_px or CROP_UM / min(height, width))
     image = Image.fromarray(square)
     small = np.asarray(image.resize((SMALL_PX, SMALL_PX), Image.Resampling.BOX))
-    grey = image.convert("L").resize((SHARP_PX, SHARP_PX), Image.Resampling.BOX)
-    levels = np.asarray(grey, dtype=np.float32)
+    gray = image.convert("L").resize((SHARP_PX, SHARP_PX), Image.Resampling.BOX)
+    levels = np.asarray(gray, dtype=np.float32)
     contrast = float(levels.std())
     border = _border(pixels)
     return ImageMeasures(
@@ -80,7 +80,7 @@ def measure(pixels: NDArray[np.uint8], um_per_px: float | None) -> ImageMeasures
         small=small,
         border=border,
         background=border[[QUANTILES.index(0.5) + i * len(QUANTILES) for i in range(3)]],
-        cell=_centre(small),
+        cell=_center(small),
         contrast=contrast,
         sharpness=_detail(levels) / max(contrast, 1.0),
     )
@@ -99,18 +99,18 @@ def _border(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([*levels, grain]).astype(np.float32)
 
 
-def _centre(small: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _center(small: NDArray[np.uint8]) -> NDArray[np.float32]:
     middle, half = SMALL_PX // 2, round(_CENTRE * SMALL_PX)
     part = small[middle - half : middle + half, middle - half : middle + half]
-    colour: NDArray[np.float32] = part.reshape(-1, 3).mean(axis=0, dtype=np.float32)
-    return colour
+    color: NDArray[np.float32] = part.reshape(-1, 3).mean(axis=0, dtype=np.float32)
+    return color
 
 
-def _detail(grey: NDArray[np.float32]) -> float:
+def _detail(gray: NDArray[np.float32]) -> float:
     """Return the standard deviation of the Laplacian of (H, W)."""
-    centre = 4 * grey[1:-1, 1:-1]
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float((centre - around).std())
+    center = 4 * gray[1:-1, 1:-1]
+    around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
+    return float((center - around).std())
 
 
 _ROWS_PER_JOB = 64
@@ -186,9 +186,9 @@ def open_folders(paths: Sequence[str]) -> tuple[Folder, ...]:
             a
             domain that occurs twice.
     """
-    if not 0 < len(paths) <= len(DOMAIN_COLOURS):
+    if not 0 < len(paths) <= len(DOMAIN_COLORS):
         raise ValueError(
-            f"{len(paths)} folders to audit; give 1 to {len(DOMAIN_COLOURS)} folders that "
+            f"{len(paths)} folders to audit; give 1 to {len(DOMAIN_COLORS)} folders that "
             "`hf-wbc prepare` wrote"
         )
     folders: list[Folder] = []

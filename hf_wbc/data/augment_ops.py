@@ -197,21 +197,21 @@ def draw_color_params(
     chroma = stack_matrix([[one, none, none], [none, cosine, -sine], [none, sine, cosine]])
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     pixel = (brightness * contrast)[:, None, None] * (yiq.inverse() @ chroma @ yiq)
-    grey = (brightness * (1 - contrast))[:, None, None] * yiq[0].expand(3, 3)
+    gray = (brightness * (1 - contrast))[:, None, None] * yiq[0].expand(3, 3)
     gain = 1 + signed_uniform(changes, CHANNEL_GAIN, strength.channel_gain)
-    pixel, grey = gain[:, :, None] * pixel, gain[:, :, None] * grey
+    pixel, gray = gain[:, :, None] * pixel, gain[:, :, None] * gray
     slope, offset = slope_and_offset(mean, std, len(changes))[..., None].unbind(1)
     if towards is not None and strength.target_shift:
         matrix, add = _part_of_the_way(changes, strength.target_shift, towards)
-        offset = offset + slope * ((pixel + grey) @ add)
-        pixel, grey = pixel @ matrix, grey @ matrix
-    return torch.cat([slope * pixel, slope * grey, offset], 2).float()
+        offset = offset + slope * ((pixel + gray) @ add)
+        pixel, gray = pixel @ matrix, gray @ matrix
+    return torch.cat([slope * pixel, slope * gray, offset], 2).float()
 
 
-def color_affine(images: Tensor, colours: Tensor, out: Tensor) -> None:
+def color_affine(images: Tensor, colors: Tensor, out: Tensor) -> None:
     """Apply color maps (B, 3, 7) to images (B, 3, H * W) in 0..255 and write them to `out`."""
-    pixel, grey, add = torch.split(colours, [3, 3, 1], dim=2)
-    bias = torch.baddbmm(add, grey, images.mean(2, keepdim=True))
+    pixel, gray, add = torch.split(colors, [3, 3, 1], dim=2)
+    bias = torch.baddbmm(add, gray, images.mean(2, keepdim=True))
     torch.baddbmm(bias, pixel, images, out=out)
 
 

@@ -214,15 +214,15 @@ def extract_crop(
     return crop_and_resize(part, None, geometry)
 
 
-def _moved(start: int, centre: float, length: int, side: int, um_per_px: float) -> int:
+def _moved(start: int, center: float, length: int, side: int, um_per_px: float) -> int:
     """Return the start of the square along an axis, centered on the image or on the nucleus."""
-    if abs(centre - length / 2) * um_per_px <= CENTRED_UM or length <= side:
+    if abs(center - length / 2) * um_per_px <= CENTERED_UM or length <= side:
         return start
-    return int(np.clip(round(centre - side / 2), 0, length - side))
+    return int(np.clip(round(center - side / 2), 0, length - side))
 
 
 def _border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the median color (3,) of the outermost pixels, usually the background of the smear."""
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    colour: NDArray[np.uint8] = np.median(np.concatenate(edges), axis=0).astype(np.uint8)
-    return colour
+    color: NDArray[np.uint8] = np.median(np.concatenate(edges), axis=0).astype(np.uint8)
+    return color

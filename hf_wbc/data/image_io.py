@@ -67,15 +67,15 @@ _TURNS = {
 """How to display an image of each EXIF orientation upright."""
 _MODES = {
     "1": "black and white",
-    "L": "grey",
-    "LA": "grey with alpha",
-    "La": "grey with alpha",
+    "L": "gray",
+    "LA": "gray with alpha",
+    "La": "gray with alpha",
     "P": "a palette image",
     "PA": "a palette image",
     "CMYK": "CMYK",
-    "I": "32-bit grey",
+    "I": "32-bit gray",
     "F": "32-bit floating point",
-    "I;16": "16-bit grey",
+    "I;16": "16-bit gray",
 }
 
 
@@ -103,7 +103,7 @@ def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with grey; "
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with gray; "
             "leave it False in this process"
         )
     if picture_format(data) not in _LIMITED:

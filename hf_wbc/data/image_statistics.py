@@ -32,7 +32,7 @@ from hf_wbc.data.table import Table
 
 MAX_COLOR_IMAGES = 1024
 """Number of evenly spaced images that represent a domain."""
-_colour_statistics_ROWS_AT_ONCE = 64
+_color_statistics_ROWS_AT_ONCE = 64
 _SPREAD = 1 / 255
 """Smallest standard deviation of a color, so that a domain with one color has a map too."""
 Matrix = npt.NDArray[np.float64]
@@ -66,12 +66,12 @@ def color_statistics(table: Table, domain: int | None = None) -> ColorStatistics
     total, squares, num = np.zeros(3), np.zeros((3, 3)), 0
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
     rows = rows[evenly_spaced(len(rows), MAX_COLOR_IMAGES)]
-    for start in range(0, len(rows), _colour_statistics_ROWS_AT_ONCE):
-        pixels = table.batch(rows[start : start + _colour_statistics_ROWS_AT_ONCE]).numpy()
-        colours = pixels.reshape(-1, 3).astype(np.float64)
-        total += colours.sum(0)
-        squares += colours.T @ colours
-        num += len(colours)
+    for start in range(0, len(rows), _color_statistics_ROWS_AT_ONCE):
+        pixels = table.batch(rows[start : start + _color_statistics_ROWS_AT_ONCE]).numpy()
+        colors = pixels.reshape(-1, 3).astype(np.float64)
+        total += colors.sum(0)
+        squares += colors.T @ colors
+        num += len(colors)
     mean = total / num
     covariance = (squares / num - np.outer(mean, mean)) / 255**2
     red, green, blue = (mean / 255).tolist()
@@ -262,11 +262,11 @@ def measure_source_appearance(looks: Floats, sources: NDArray[np.str_]) -> Sourc
     found = []
     for name in np.unique(sources):
         mine = looks[sources == name]
-        colours = mine[:, :NUM_COLORS]
-        covariance = np.asarray(np.cov(colours.T), np.float64) + _RIDGE * np.eye(NUM_COLORS)
-        mean = colours.mean(0)
+        colors = mine[:, :NUM_COLORS]
+        covariance = np.asarray(np.cov(colors.T), np.float64) + _RIDGE * np.eye(NUM_COLORS)
+        mean = colors.mean(0)
         inverse = np.asarray(np.linalg.inv(covariance), np.float64)
-        limit = FARTHER * np.quantile(_distances(colours - mean, inverse), NEARLY_ALL)
+        limit = FARTHER * np.quantile(_distances(colors - mean, inverse), NEARLY_ALL)
         sharp = np.nanquantile(mine[:, NUM_COLORS], 1 - NEARLY_ALL)
         found.append((mean, inverse, limit, sharp))
     means, inverses, limits, sharps = (np.array(part) for part in zip(*found, strict=True))

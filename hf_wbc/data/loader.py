@@ -123,7 +123,7 @@ def _cells(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np
     if (labels < 0).any():
         raise ValueError(
             f"{int((labels < 0).sum())} rows are unlabeled and cannot be balanced by class; "
-            "use --balance domain or a labelled dataset"
+            "use --balance domain or a labeled dataset"
         )
     keys = np.stack([labels, domains])
     return [np.flatnonzero((keys == key[:, None]).all(0)) for key in np.unique(keys, axis=1).T]

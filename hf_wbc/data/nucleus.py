@@ -71,14 +71,14 @@ def find_nucleus(pixels: NDArray[np.uint8]) -> Nucleus | None:
         return None
     index = np.arange(1, number + 1)
     areas = ndimage.sum_labels(mask, joined, index)
-    centres = np.array(ndimage.center_of_mass(mask, joined, index)).reshape(number, 2)
+    centers = np.array(ndimage.center_of_mass(mask, joined, index)).reshape(number, 2)
     middle = (np.array(mask.shape) - 1) / 2
-    far = np.hypot(*((centres - middle) / max(mask.shape)).T)
+    far = np.hypot(*((centers - middle) / max(mask.shape)).T)
     weight = np.where(areas >= LEAST_SHARE * mask.size, areas * np.exp(-((far / 0.25) ** 2)), 0)
     best = int(np.nan_to_num(weight).argmax())
     if not weight[best] > 0:
         return None
-    (y, x), (height, width) = centres[best], np.array(pixels.shape[:2]) / mask.shape
+    (y, x), (height, width) = centers[best], np.array(pixels.shape[:2]) / mask.shape
     area = float(areas[best] * height * width)
     return Nucleus(float((x + 0.5) * width), float((y + 0.5) * height), area)
 

@@ -114,8 +114,8 @@ class PreprocessingRule:
             blur_um = (own**2 + blur_um**2) ** 0.5
         if self.normalize_by == "domain":
             assert table is not None
-            colours = color_statistics(table)
-            mean, std = colours.mean, colours.std
+            colors = color_statistics(table)
+            mean, std = colors.mean, colors.std
         return ImagePreprocessing(mean, std, blur_um, self.flips)
 
     @property

@@ -73,8 +73,8 @@ def color_sample(table: Table, domain: int | None = None) -> Colors:
         table.batch(rows[start : start + _ROWS_AT_ONCE]).numpy()[:, height[:, None], width]
         for start in range(0, len(rows), _ROWS_AT_ONCE)
     ]
-    colours: Colors = np.concatenate(parts).reshape(-1, 3)
-    return colours
+    colors: Colors = np.concatenate(parts).reshape(-1, 3)
+    return colors
 
 
 def style_maps(
@@ -132,9 +132,9 @@ NUM_LEVELS = 256
 Counts = npt.NDArray[np.int64]
 
 
-def count_levels(colours: Colors) -> Counts:
+def count_levels(colors: Colors) -> Counts:
     """Return the histogram (3, 256) of each channel of colors (N, 3)."""
-    return np.stack([np.bincount(channel, minlength=NUM_LEVELS) for channel in colours.T])
+    return np.stack([np.bincount(channel, minlength=NUM_LEVELS) for channel in colors.T])
 
 
 def transfer_levels(source: Counts, target: Counts) -> Map:
@@ -176,9 +176,9 @@ class LabStatistics:
     """Standard deviation (3,), at least that of one gray level so that it can be inverted."""
 
 
-def lab_statistics(colours: Colors) -> LabStatistics:
+def lab_statistics(colors: Colors) -> LabStatistics:
     """Return the l alpha beta statistics of colors (N, 3)."""
-    lms = (colours.astype(np.float64) @ RGB_TO_LMS.T).clip(min=_DARKEST)
+    lms = (colors.astype(np.float64) @ RGB_TO_LMS.T).clip(min=_DARKEST)
     lab = np.log(lms) @ LMS_TO_LAB.T
     return LabStatistics(tuple(lab.mean(0).tolist()), tuple(lab.std(0).clip(min=_SPREAD).tolist()))
 
@@ -223,12 +223,12 @@ class StainMatrix:
     """Extreme amounts of the two dyes (2,)."""
 
 
-def find_stains(colours: Colors) -> StainMatrix:
+def find_stains(colors: Colors) -> StainMatrix:
     """Estimate the stains of colors (N, 3).
 
     If the colors show fewer than two dyes, the directions of a Giemsa stain are used.
     """
-    intensity = colours.astype(np.float64).clip(min=_macenko_DARKEST)
+    intensity = colors.astype(np.float64).clip(min=_macenko_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
     density = np.log(white / intensity)
     mix = _dyes(density[np.linalg.norm(density, axis=1) >= DENSE])

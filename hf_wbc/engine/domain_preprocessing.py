@@ -117,7 +117,7 @@ def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
     if rule.normalize_by == "domain":
         whose = targets[0] if len(targets) == 1 else "all domains together"
         parts.append(
-            "normalised by their own domain's mean and std (the saved processor has those of "
+            "normalized by their own domain's mean and std (the saved processor has those of "
             f"{whose})"
         )
     if rule.sharpness_per_um is not None or rule.blur_um:

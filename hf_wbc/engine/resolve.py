@@ -253,7 +253,7 @@ def _check_batches(config: TrainConfig, num_processes: int) -> None:
             )
     if config.model.bottleneck and config.optim.batch_size < 2:
         raise ValueError(
-            "a bottleneck standardises over the batch, and one image has no variance; "
+            "a bottleneck standardizes over the batch, and one image has no variance; "
             "raise --batch-size, or use --bottleneck 0"
         )
 

@@ -61,10 +61,10 @@ class Validation:
         """Return the parts of an evaluation row that the selection rules use."""
         domain_set, config = self.context.domain_set, self.context.config
         sources = {splits.name: self._predict(classifier, splits) for splits in domain_set.sources}
-        row: dict[str, Any] = {"source_val": self._labelled(domain_set.sources, sources)}
+        row: dict[str, Any] = {"source_val": self._labeled(domain_set.sources, sources)}
         if domain_set.held_out:
             held_out = {s.name: self._predict(classifier, s) for s in domain_set.held_out}
-            row["held_out"] = self._labelled(domain_set.held_out, held_out)
+            row["held_out"] = self._labeled(domain_set.held_out, held_out)
         if domain_set.targets:
             targets = {
                 splits.name: self._predict(classifier, splits) for splits in domain_set.targets
@@ -112,7 +112,7 @@ class Validation:
     def _predict(self, classifier: Classifier, splits: Domain) -> Predictions:
         return self.context.predict(classifier, splits.validation)
 
-    def _labelled(
+    def _labeled(
         self, all_splits: Sequence[Domain], found: Mapping[str, Predictions]
     ) -> dict[str, Any]:
         return {

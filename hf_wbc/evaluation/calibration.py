@@ -157,9 +157,9 @@ def standardized(logits: Floats) -> tuple[Floats, float]:
     Returns:
         The scaled logits (N, K), and the spread (1 where it is 0).
     """
-    centred = logits - logits.mean(1, keepdims=True)
-    spread = float(np.sqrt((centred**2).mean())) or 1.0
-    return centred / spread, spread
+    centered = logits - logits.mean(1, keepdims=True)
+    spread = float(np.sqrt((centered**2).mean())) or 1.0
+    return centered / spread, spread
 
 
 def checked_logits(logits: ArrayLike, what: str, num_classes: int | None = None) -> Floats:

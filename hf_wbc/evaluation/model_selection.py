@@ -131,7 +131,7 @@ def require_selection_rule(
         )
     if rule.name == "held_out" and not has_held_out:
         raise ValueError(
-            "selection held_out looks at labelled domains that are not trained on; "
+            "selection held_out looks at labeled domains that are not trained on; "
             "name them with --held-out, or use --selection source_val"
         )
 
@@ -256,7 +256,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
         >>> spearman([1, 2, 3], [10, 30, 20])
         0.5
     """
-    off_a, off_b = _centred_ranks(a), _centred_ranks(b)
+    off_a, off_b = _centerd_ranks(a), _centerd_ranks(b)
     norm = math.sqrt(sum(x * x for x in off_a) * sum(y * y for y in off_b))
     return sum(x * y for x, y in zip(off_a, off_b, strict=True)) / norm if norm else None
 
@@ -270,7 +270,7 @@ def _value(rule: SelectionRule, row: Scores) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def _centred_ranks(values: Sequence[float]) -> list[float]:
+def _centerd_ranks(values: Sequence[float]) -> list[float]:
     """Return ranks minus their mean; equal values share their mean rank."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks, first = [0.0] * len(values), 0

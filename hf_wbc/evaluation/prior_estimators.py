@@ -173,16 +173,16 @@ def em_priors(
         )
         length = np.clip(length, 1, 1e4)
         leap = priors + 2 * length * change + length**2 * bend
-        priors = _normalised(np.maximum(leap, twice / 10) + FLOOR).astype(kind)
+        priors = _normalized(np.maximum(leap, twice / 10) + FLOOR).astype(kind)
     # EM never reaches exactly 0 for a class without images.
-    return _normalised(np.where(twice * total < NO_IMAGE, 0, twice))
+    return _normalized(np.where(twice * total < NO_IMAGE, 0, twice))
 
 
-def _nonnegative(matrix: Floats, values: Floats, ridge: float, centre: Floats) -> Floats:
-    """Return the x >= 0 that minimizes |matrix x - values|^2 + ridge |x - centre|^2."""
+def _nonnegative(matrix: Floats, values: Floats, ridge: float, center: Floats) -> Floats:
+    """Return the x >= 0 that minimizes |matrix x - values|^2 + ridge |x - center|^2."""
     root = np.sqrt(ridge)
-    rows = np.vstack([matrix, root * np.eye(len(centre))])
-    solution: Floats = nnls(rows, np.append(values, root * centre))[0]
+    rows = np.vstack([matrix, root * np.eye(len(center))])
+    solution: Floats = nnls(rows, np.append(values, root * center))[0]
     return solution
 
 
@@ -191,7 +191,7 @@ def _simplex(values: Floats) -> Floats:
     return priors
 
 
-def _normalised(values: Floats) -> Floats:
+def _normalized(values: Floats) -> Floats:
     """Normalize rows (R, K) to sum 1."""
     summed: Floats = values / values.sum(1, keepdims=True)
     return summed

@@ -297,28 +297,28 @@ def _expected_information(sums_a: Ints, sums_b: Ints) -> float:
 
 def _spread(features: Floats, num_clusters: int, rng: np.random.Generator) -> Floats:
     """Draw k-means++ centers, each with probability proportional to its squared distance."""
-    centres = [features[rng.integers(len(features))]]
-    nearest = ((features - centres[0]) ** 2).sum(1)
-    while len(centres) < num_clusters and nearest.any():
+    centers = [features[rng.integers(len(features))]]
+    nearest = ((features - centers[0]) ** 2).sum(1)
+    while len(centers) < num_clusters and nearest.any():
         total = nearest.cumsum(dtype=np.float64)
         drawn = int(np.searchsorted(total, rng.random() * total[-1], side="right"))
-        centres.append(features[min(drawn, len(features) - 1)])
-        nearest = np.minimum(nearest, ((features - centres[-1]) ** 2).sum(1))
-    return np.stack(centres)
+        centers.append(features[min(drawn, len(features) - 1)])
+        nearest = np.minimum(nearest, ((features - centers[-1]) ** 2).sum(1))
+    return np.stack(centers)
 
 
 def _lloyd(
-    features: Floats, centres: Floats, max_iterations: int
+    features: Floats, centers: Floats, max_iterations: int
 ) -> tuple[float, NDArray[np.int64]]:
     """Run Lloyd's algorithm; return the inertia up to a constant, and the cluster of each row."""
     labels = np.full(len(features), -1)
     for _ in range(max_iterations):
-        distances = (centres**2).sum(1) - 2 * features @ centres.T
+        distances = (centers**2).sum(1) - 2 * features @ centers.T
         moved = distances.argmin(1)
         if (moved == labels).all():
             break
         labels = moved
-        member = (labels == np.arange(len(centres))[:, None]).astype(features.dtype)
+        member = (labels == np.arange(len(centers))[:, None]).astype(features.dtype)
         counts = member.sum(1, keepdims=True)
-        centres = np.where(counts > 0, member @ features / np.maximum(counts, 1), centres)
+        centers = np.where(counts > 0, member @ features / np.maximum(counts, 1), centers)
     return float(distances.min(1).sum(dtype=np.float64)), labels

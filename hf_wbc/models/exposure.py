@@ -37,11 +37,11 @@ class Exposure:
             return cls.from_dict(note)
         return cls(ready.exposure, ready.exposed_to) if ready else cls()
 
-    def after(self, labelled: Sequence[str], unlabeled: Sequence[str]) -> Self:
+    def after(self, labeled: Sequence[str], unlabeled: Sequence[str]) -> Self:
         """Return the exposure after training on, or selecting by, the named domains."""
-        kinds = (("with labels", labelled), ("without labels", unlabeled))
+        kinds = (("with labels", labeled), ("without labels", unlabeled))
         seen = [f"images of {', '.join(names)} {how}" for how, names in kinds if names]
-        known = dict.fromkeys([*self.exposed_to, *labelled, *unlabeled])
+        known = dict.fromkeys([*self.exposed_to, *labeled, *unlabeled])
         return type(self)(f"{' and '.join(seen)}; before that: {self.said}", tuple(known))
 
     def to_dict(self) -> dict[str, Any]:

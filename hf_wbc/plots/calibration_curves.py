@@ -88,9 +88,9 @@ def wilson(
     Returns:
         Lower and upper limits (2, B).
     """
-    centre = (part + z**2 / (2 * num)) / (1 + z**2 / num)
+    center = (part + z**2 / (2 * num)) / (1 + z**2 / num)
     half = z * np.sqrt(part * (1 - part) / num + z**2 / (4 * num**2)) / (1 + z**2 / num)
-    return np.clip(np.stack([centre - half, centre + half]), 0, 1)
+    return np.clip(np.stack([center - half, center + half]), 0, 1)
 
 
 def _curve(
@@ -102,11 +102,11 @@ def _curve(
 ) -> None:
     bins = binned(confidence, right)
     low, high = wilson(bins[:, 1], bins[:, 2])
-    colour = CURVES[number]
-    axes.vlines(bins[:, 0], low, high, color=colour, linewidth=1.2, alpha=0.55, zorder=2)
+    color = CURVES[number]
+    axes.vlines(bins[:, 0], low, high, color=color, linewidth=1.2, alpha=0.55, zorder=2)
     name = f"{kind}: gap {calibration_gap(confidence, right):.2f}"
     marker = "os^D"[number % 4]
-    axes.plot(bins[:, 0], bins[:, 1], color=colour, marker=marker, ms=4.5, lw=1.6, label=name)
+    axes.plot(bins[:, 0], bins[:, 1], color=color, marker=marker, ms=4.5, lw=1.6, label=name)
 
 
 def _legend(axes: Axes) -> None:

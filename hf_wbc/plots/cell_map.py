@@ -24,7 +24,7 @@ UNKNOWN = "#c9ced4"
 RARE = 0.02
 """Share of all cells below which a kind is drawn on top of the others."""
 # The neutrophil line darkens with maturity; other classes keep the color of their lineage.
-CLASS_COLOURS = {
+CLASS_COLORS = {
     "myeloblast": "#a8d52f",
     "promyelocyte": "#66c05a",
     "myelocyte": "#2fae7a",
@@ -37,7 +37,7 @@ CLASS_COLOURS = {
     "erythroblast": LINEAGES["erythroid"],
     "lymphocyte_typical": LINEAGES["lymphoid"],
 }
-DOMAIN_COLOURS = (
+DOMAIN_COLORS = (
     "#0072B2",
     "#E69F00",
     "#CC2F78",
@@ -61,8 +61,8 @@ def draw_classes_map(xy: NDArray[np.float32], labels: NDArray[np.int64]) -> Figu
     names = [NAMES[index] for index in order]
     place = np.full(len(NAMES) + 1, -1)
     place[order] = np.arange(len(order))
-    colours = [CLASS_COLOURS[name] for name in names]
-    return _draw(xy, place[labels], [display_name(name) for name in names], colours, "class")
+    colors = [CLASS_COLORS[name] for name in names]
+    return _draw(xy, place[labels], [display_name(name) for name in names], colors, "class")
 
 
 def draw_domains_map(
@@ -78,19 +78,19 @@ def draw_domains_map(
     Raises:
         ValueError: If there are more domains than distinguishable colors.
     """
-    if len(names) > len(DOMAIN_COLOURS):
+    if len(names) > len(DOMAIN_COLORS):
         raise ValueError(
-            f"{len(names)} domains are more than {len(DOMAIN_COLOURS)}, whose colours can be told "
+            f"{len(names)} domains are more than {len(DOMAIN_COLORS)}, whose colors can be told "
             "apart in a map; draw fewer at a time"
         )
-    return _draw(xy, domains, names, DOMAIN_COLOURS, "laboratory")
+    return _draw(xy, domains, names, DOMAIN_COLORS, "laboratory")
 
 
 def _draw(
     xy: NDArray[np.float32],
     kinds: NDArray[np.int64],
     names: Sequence[str],
-    colours: Sequence[str],
+    colors: Sequence[str],
     heading: str,
 ) -> Figure:
     if xy.shape != (len(kinds), 2) or not len(kinds):
@@ -106,20 +106,20 @@ def _draw(
     axes.set_facecolor("#fbfbfc")
     for spine in axes.spines.values():
         spine.set(color=FAINT, linewidth=0.6)
-    _points(axes, xy, kinds, colours)
-    _legend(figure, kinds, names, colours, heading)
+    _points(axes, xy, kinds, colors)
+    _legend(figure, kinds, names, colors, heading)
     return figure
 
 
 def _points(
-    axes: Axes, xy: NDArray[np.float32], kinds: NDArray[np.int64], colours: Sequence[str]
+    axes: Axes, xy: NDArray[np.float32], kinds: NDArray[np.int64], colors: Sequence[str]
 ) -> None:
     """Draw points in random order, so that no kind hides another, unlabeled first and rare last."""
     mixed = np.random.default_rng(0).permutation(len(xy))
-    rare = np.bincount(kinds + 1, minlength=len(colours) + 1) < RARE * len(xy)
+    rare = np.bincount(kinds + 1, minlength=len(colors) + 1) < RARE * len(xy)
     height = np.where(kinds < 0, 0, 1 + rare[kinds + 1])
     order = mixed[np.argsort(height[mixed], kind="stable")]
-    palette = np.array([*colours, UNKNOWN])
+    palette = np.array([*colors, UNKNOWN])
     size = float(np.clip(60_000 / len(xy), 2.5, 40))
     axes.scatter(
         xy[order, 0], xy[order, 1], s=size, c=palette[kinds[order]], alpha=0.75, linewidths=0
@@ -131,10 +131,10 @@ def _legend(
     figure: Figure,
     kinds: NDArray[np.int64],
     names: Sequence[str],
-    colours: Sequence[str],
+    colors: Sequence[str],
     heading: str,
 ) -> None:
-    entries = [(name, colours[i], int((kinds == i).sum())) for i, name in enumerate(names)]
+    entries = [(name, colors[i], int((kinds == i).sum())) for i, name in enumerate(names)]
     if unknown := int((kinds < 0).sum()):
         entries.append(("no label", UNKNOWN, unknown))
     axes = figure.add_axes(
@@ -144,9 +144,9 @@ def _legend(
     axes.axis("off")
     axes.text(0.12, 0.3, heading, size=10.5, weight="bold", color=INK, va="center")
     axes.text(LEGEND_IN - 0.12, 0.3, "cells", size=10.5, color=INK, va="center", ha="right")
-    for row, (name, colour, number) in enumerate(entries):
+    for row, (name, color, number) in enumerate(entries):
         y = 0.62 + 0.3 * row
-        axes.add_patch(Rectangle((0.12, y - 0.08), 0.16, 0.16, color=colour, linewidth=0))
+        axes.add_patch(Rectangle((0.12, y - 0.08), 0.16, 0.16, color=color, linewidth=0))
         axes.text(0.36, y, name, size=10.5, color=INK, va="center")
         axes.text(LEGEND_IN - 0.12, y, f"{number:,}", size=10.5, color=INK, va="center", ha="right")
     axes.add_line(Line2D([0.12, LEGEND_IN - 0.12], [0.44, 0.44], color=FAINT, linewidth=0.6))

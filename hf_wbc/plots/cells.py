@@ -23,7 +23,7 @@ GOLDEN_ANGLE = pi * (3 - sqrt(5))
 class Granules:
     """Dots in the cytoplasm."""
 
-    colour: str
+    color: str
     num: int
     radius: float
     over_nucleus: bool = False
@@ -65,10 +65,10 @@ def arc(
     return tuple((x + bend * cos(a), y + bend * sin(a), radius) for a in angles)
 
 
-def lobes(*centres: Disc, strand: float) -> tuple[Disc, ...]:
+def lobes(*centers: Disc, strand: float) -> tuple[Disc, ...]:
     """Return the given discs, joined by thin strands of radius `strand`."""
-    joints = (line((*a[:2], strand), (*b[:2], strand)) for a, b in pairwise(centres))
-    return centres + tuple(disc for joint in joints for disc in joint)
+    joints = (line((*a[:2], strand), (*b[:2], strand)) for a, b in pairwise(centers))
+    return centers + tuple(disc for joint in joints for disc in joint)
 
 
 LOOKS = {
@@ -158,7 +158,7 @@ def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float
     radius = look.diameter_um / 2 * per_um
     rim = 0.035 * 16 / look.diameter_um
 
-    def put(discs: Sequence[Disc], colour: str, grow: float = 0.0) -> None:
+    def put(discs: Sequence[Disc], color: str, grow: float = 0.0) -> None:
         if not discs:
             return
         places = [(x + a * radius, y + b * radius) for a, b, _ in discs]
@@ -171,7 +171,7 @@ def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float
                 units="xy",
                 offsets=places,
                 offset_transform=axes.transData,
-                facecolor=colour,
+                facecolor=color,
                 linewidth=0,
                 zorder=3,
             )
@@ -181,13 +181,13 @@ def draw_cell(axes: Axes, name: str, x: float, y: float, per_um: float) -> float
     put([(0, 0, 1)], look.cytoplasm, -rim)
     dots = _dots(look)
     if look.granules and not look.granules.over_nucleus:
-        put(dots, look.granules.colour)
+        put(dots, look.granules.color)
     put(look.nucleus, EDGE, rim)
     put(look.nucleus, look.chromatin)
     put(look.nucleoli, "#b7a3d6")
     put(look.vacuoles, "#f4f6fa")
     if look.granules and look.granules.over_nucleus:
-        put(dots, look.granules.colour)
+        put(dots, look.granules.color)
     return radius
 
 

@@ -92,23 +92,23 @@ def _column(
     total = int(counts.sum())
     blues = colormaps["Blues"]
     for row, number in enumerate(counts.tolist()):
-        colour = blues(norm(number)) if norm and number else "white"
-        box = Rectangle((x, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5)
+        color = blues(norm(number)) if norm and number else "white"
+        box = Rectangle((x, row), 1, 1, facecolor=color, edgecolor="white", linewidth=1.5)
         axes.add_patch(box)
-        _entry(axes, x, row + 0.5, number, number / max(total, 1), ink_on(colour))
+        _entry(axes, x, row + 0.5, number, number / max(total, 1), ink_on(color))
     low = len(counts) + GAP + 0.5
     axes.text(
         x + 0.5, low, f"{total:,}", ha="center", va="center", size=10, weight="bold", color=INK
     )
 
 
-def _entry(axes: Axes, x: float, y: float, number: int, share: float, colour: str) -> None:
+def _entry(axes: Axes, x: float, y: float, number: int, share: float, color: str) -> None:
     if not number:
         axes.text(x + 0.5, y, "–", ha="center", va="center", color=FAINT, size=10)
         return
-    axes.text(x + 0.52, y, f"{number:,}", ha="right", va="center", color=colour, size=10)
+    axes.text(x + 0.52, y, f"{number:,}", ha="right", va="center", color=color, size=10)
     percent = f"{share:.1%}" if share >= 0.001 else "<0.1%"
-    axes.text(x + 0.95, y, percent, ha="right", va="center", color=colour, size=8.5)
+    axes.text(x + 0.95, y, percent, ha="right", va="center", color=color, size=8.5)
 
 
 def _bar(figure: Figure, norm: LogNorm, width: float, height: float) -> None:
@@ -174,10 +174,10 @@ def draw_background(
         row: run for run, first, last in lineage_runs(shown_names) for row in range(first, last + 1)
     }
     for row, index in enumerate(order):
-        colour = LINEAGES[lineages[row]]
+        color = LINEAGES[lineages[row]]
         low, high = intervals[index]
-        axes.plot([low, high], [row + 0.5] * 2, color=colour, lw=3, solid_capstyle="round")
-        axes.plot([recall[index]], [row + 0.5], "o", color=colour, markersize=7, clip_on=False)
+        axes.plot([low, high], [row + 0.5] * 2, color=color, lw=3, solid_capstyle="round")
+        axes.plot([recall[index]], [row + 0.5], "o", color=color, markersize=7, clip_on=False)
         number = axes.text(1.14, row + 0.5, f"{numbers[index]:,}", size=10, color=INK)
         number.set(ha="right", va="center")
     head = axes.text(1.14, -0.25, "images", size=10, color=INK)
@@ -228,20 +228,20 @@ def draw_prior_shift(
     order = lineage_order(names)
     figure, axes = _prior_shift_axes(len(names))
     middles = np.arange(len(names)) + 0.5
-    for label, shares, colour, size in (
+    for label, shares, color, size in (
         ("source", source, SOURCE, 22),
         ("target, true", target, TRUE, 14),
     ):
         if shares is not None:
-            axes.plot(shares[order], middles, "|", color=colour, ms=size, mew=3, label=label)
+            axes.plot(shares[order], middles, "|", color=color, ms=size, mew=3, label=label)
     for number, (label, estimate) in enumerate(estimates.items()):
         y = middles + 0.22 * (number - (len(estimates) - 1) / 2)
         low, high = estimate.interval[:, order]
-        colour = CURVES[number]
-        axes.hlines(y, low, high, color=colour, linewidth=1.8, alpha=0.6)
+        color = CURVES[number]
+        axes.hlines(y, low, high, color=color, linewidth=1.8, alpha=0.6)
         mark = MARKERS[number % len(MARKERS)]
         axes.plot(
-            estimate.priors[order], y, mark, color=colour, ms=5, ls="", label=f"estimated, {label}"
+            estimate.priors[order], y, mark, color=color, ms=5, ls="", label=f"estimated, {label}"
         )
     axes.legend(
         loc="lower left",

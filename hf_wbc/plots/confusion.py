@@ -69,17 +69,17 @@ def _cells(axes: Axes, counts: NDArray[np.int64]) -> None:
         support = sum(line)
         for column, number in enumerate(line):
             share = number / support if support else 0.0
-            colour = blues(share) if support else ABSENT
-            box = Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
+            color = blues(share) if support else ABSENT
+            box = Rectangle((column, row), 1, 1, facecolor=color, edgecolor="white", linewidth=1)
             axes.add_patch(box)
             if number:
-                _entry(axes, column + 0.5, row + 0.5, share, number, ink_on(colour))
+                _entry(axes, column + 0.5, row + 0.5, share, number, ink_on(color))
 
 
-def _entry(axes: Axes, x: float, y: float, share: float, number: int, colour: str) -> None:
+def _entry(axes: Axes, x: float, y: float, share: float, number: int, color: str) -> None:
     percent = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-    axes.text(x, y - 0.12, percent, ha="center", va="center", size=10.5, color=colour)
-    axes.text(x, y + 0.25, f"{number:,}", ha="center", va="center", size=7.5, color=colour)
+    axes.text(x, y - 0.12, percent, ha="center", va="center", size=10.5, color=color)
+    axes.text(x, y + 0.25, f"{number:,}", ha="center", va="center", size=7.5, color=color)
 
 
 def _frame(axes: Axes, lineage: str, first: int, last: int) -> None:
@@ -164,10 +164,10 @@ def _column(
     rounded = [None if value is None else round(value, 2) for value in values]
     best = max((value for value in rounded if value), default=None)
     for row, value in enumerate(rounded):
-        colour = ABSENT if value is None else blues(float(np.clip(value, 0, 1)))
-        box = Rectangle((x, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=1)
+        color = ABSENT if value is None else blues(float(np.clip(value, 0, 1)))
+        box = Rectangle((x, row), 1, 1, facecolor=color, edgecolor="white", linewidth=1)
         axes.add_patch(box)
         words = "–" if value is None else f"{value:.2f}"
-        text = axes.text(x + 0.5, row + 0.52, words, size=9, color=ink_on(colour))
+        text = axes.text(x + 0.5, row + 0.52, words, size=9, color=ink_on(color))
         text.set(ha="center", va="center_baseline")
         text.set_fontweight("bold" if value is not None and value == best else "normal")

@@ -25,7 +25,7 @@ PICTURE_PX = 1500
 POINTS_PX = 1200
 """Largest width of a scatter plot in pixels."""
 QUALITY = 70
-NUM_COLOURS = 32
+NUM_COLORS = 32
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:
     if points:
         uri = data_uri(image, "WEBP", quality=QUALITY)
     else:
-        uri = data_uri(_few_colours(image), "WEBP", lossless=True, quality=100, method=4)
+        uri = data_uri(_few_colors(image), "WEBP", lossless=True, quality=100, method=4)
     return Picture(uri, image.width // 2, image.height // 2, alt)
 
 
 def png(figure: "Figure") -> bytes:
     """Return a figure as the content of a PNG file, deterministically."""
-    return _encoded(_few_colours(_drawn(figure, PICTURE_PX)), "PNG", optimize=True)
+    return _encoded(_few_colors(_drawn(figure, PICTURE_PX)), "PNG", optimize=True)
 
 
 def _drawn(figure: "Figure", widest: int) -> "Image.Image":
@@ -92,7 +92,7 @@ def _drawn(figure: "Figure", widest: int) -> "Image.Image":
     return Image.open(drawn, formats=("PNG",)).convert("RGB")
 
 
-def _few_colours(image: "Image.Image") -> "Image.Image":
+def _few_colors(image: "Image.Image") -> "Image.Image":
     """Reduce an image to its most frequent colors; antialiased edges get the nearest of them.
 
     Pillow's own palettes would turn white into pale gray.
@@ -101,9 +101,9 @@ def _few_colours(image: "Image.Image") -> "Image.Image":
 
     pixels = np.asarray(image).astype(np.int32)
     packed = (pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]).ravel()
-    colours, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
-    kept = parts[np.argsort(-counts, kind="stable")[:NUM_COLOURS]]
+    colors, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    parts = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], 1)
+    kept = parts[np.argsort(-counts, kind="stable")[:NUM_COLORS]]
     distances = ((parts[:, None] - kept) ** 2).sum(-1)
     nearest = distances.argmin(1).astype(np.uint8)
     flat = Image.fromarray(nearest[place].reshape(pixels.shape[:2]), "P")

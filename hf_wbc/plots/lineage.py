@@ -94,7 +94,7 @@ def _fork(
 
 def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
     cell = CLASSES[class_id(name)]
-    colour = LINEAGES[cell.lineage]
+    color = LINEAGES[cell.lineage]
     radius = draw_cell(axes, name, x, y, PER_UM)
     label_x = x - radius - 0.12
     start, stop = BAND_X[0], BLOOD_X - 0.1 if x > BLOOD_X else label_x - 1.85
@@ -112,7 +112,7 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
             "",
             (8.75, y),
             (x + radius + 0.08, y),
-            arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.5, "ls": DASHED},
+            arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.5, "ls": DASHED},
         )
         after = axes.text(
             BLOOD_X + 0.15, y + 0.05, "reticulocyte, erythrocyte", color=INK, size=8.5
@@ -121,17 +121,17 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
 
 
 def _chain(axes: Axes) -> None:
-    colour = LINEAGES["granulocytic"]
+    color = LINEAGES["granulocytic"]
     stages = sorted((cell for cell in CLASSES if cell.maturation), key=lambda c: c.maturation or 0)
     edge = BAND_X[0]
     for cell, x in zip(stages, CHAIN_X, strict=True):
         radius = draw_cell(axes, cell.name, x, CHAIN_Y, PER_UM)
-        arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "color": colour, "lw": 2}
+        arrow = {"arrowstyle": "-|>,head_width=0.3,head_length=0.5", "color": color, "lw": 2}
         start, stop = (edge, CHAIN_Y), (x - radius - 0.03, CHAIN_Y)
         axes.annotate("", stop, start, arrowprops={**arrow, "shrinkA": 0, "shrinkB": 0})
         edge = x + radius + 0.03
         badge = (x - 0.75 * radius - 0.03, CHAIN_Y + 0.75 * radius + 0.03)
-        axes.plot(*badge, "o", color=colour, ms=13, zorder=4)
+        axes.plot(*badge, "o", color=color, ms=13, zorder=4)
         number = axes.text(*badge, str(cell.maturation), color="white", size=9, weight="bold")
         number.set(ha="center", va="center_baseline", zorder=5)
         words = wrapped_name(cell.name)

@@ -53,15 +53,15 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
             label.set(ha="right", va="center")
 
 
-def mix_colors(colour: ColorType, share: float) -> tuple[float, float, float]:
+def mix_colors(color: ColorType, share: float) -> tuple[float, float, float]:
     """Return a color mixed with white; `share` is the fraction of the color."""
-    red, green, blue = (1 - share + share * part for part in to_rgb(colour))
+    red, green, blue = (1 - share + share * part for part in to_rgb(color))
     return red, green, blue
 
 
-def ink_on(colour: ColorType) -> str:
+def ink_on(color: ColorType) -> str:
     """Return the text color, dark or white, with the higher contrast on a background color."""
-    return max((INK, "white"), key=lambda ink: contrast(ink, colour))
+    return max((INK, "white"), key=lambda ink: contrast(ink, color))
 
 
 def contrast(one: ColorType, other: ColorType) -> float:
@@ -70,8 +70,8 @@ def contrast(one: ColorType, other: ColorType) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def _luminance(colour: ColorType) -> float:
-    parts = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour))
+def _luminance(color: ColorType) -> float:
+    parts = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(color))
     return sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
 
 
@@ -150,8 +150,8 @@ def plain_axes(axes: Axes) -> None:
 
 def curve_style(number: int) -> dict[str, Any]:
     """Return the color and dash of a curve; the first 24 are all different."""
-    colour = CURVES[number % len(CURVES)]
-    return {"color": colour, "linestyle": DASHES[number // len(CURVES) % len(DASHES)]}
+    color = CURVES[number % len(CURVES)]
+    return {"color": color, "linestyle": DASHES[number // len(CURVES) % len(DASHES)]}
 
 
 def unframe(legend: Legend) -> None:

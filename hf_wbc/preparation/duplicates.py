@@ -40,8 +40,8 @@ Ints = NDArray[np.int64]
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Reduce a frame (H, W, 3) to slightly blurred gray levels (48, 48), uint8."""
-    grey = Image.fromarray(pixels).convert("L")
-    small = np.asarray(grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
+    gray = Image.fromarray(pixels).convert("L")
+    small = np.asarray(gray.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
     cells: NDArray[np.uint8] = (_blur(small[None].astype(np.float32))[0] + 0.5).astype(np.uint8)
     return cells
 

@@ -159,7 +159,7 @@ def _two_labels(source: ArchiveSpec, rows: Mapping[int, Row]) -> dict[int, str]:
                 entry = rows[place].entry
                 others = shorten_list(sorted(same - {entry.image_id}))
                 reasons[place] = (
-                    f"{entry.member}: labelled {entry.source_label}, but has the same pixels as "
+                    f"{entry.member}: labeled {entry.source_label}, but has the same pixels as "
                     f"{others} with another label; remove the wrong one, declare them in the "
                     "source's faults, or leave them out with --skip-bad"
                 )

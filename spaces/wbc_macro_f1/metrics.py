@@ -149,16 +149,16 @@ def merged_labels(merge: Sequence[str]) -> Counts:
 
 def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bool_]:
     """Select the images (N,) that are labeled and of the chosen classes."""
-    labelled: NDArray[np.bool_] = true != UNLABELED
-    if not labelled.any():
+    labeled: NDArray[np.bool_] = true != UNLABELED
+    if not labeled.any():
         raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
     ids = [class_id(name) for name in _listed(classes, "classes")]
     for i in ids:
         if into[i] != i:
             raise ValueError(f"class {NAMES[i]!r} is merged; choose {NAMES[into[i]]!r}")
-    scored = labelled & np.isin(into[true], ids) if ids else labelled
+    scored = labeled & np.isin(into[true], ids) if ids else labeled
     if not scored.any():
-        found = ", ".join(NAMES[i] for i in np.unique(into[true[labelled]]))
+        found = ", ".join(NAMES[i] for i in np.unique(into[true[labeled]]))
         raise ValueError(f"no image of the classes {', '.join(classes)}; there are {found}")
     return scored
 

@@ -47,7 +47,7 @@ def draw(seed: int, shifted: bool) -> tuple[Laboratory, Laboratory, Laboratory]:
     a different class order, and .05 of the target belongs to the class that the source lacks.
     """
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(NUM_CLASSES, WIDTH))
+    centers = rng.normal(size=(NUM_CLASSES, WIDTH))
     moved = rng.normal(size=WIDTH)
     moved *= 4 / np.linalg.norm(moved)
     p_s = (np.arange(NUM_CLASSES) != MISSING) / (NUM_CLASSES - 1)
@@ -58,7 +58,7 @@ def draw(seed: int, shifted: bool) -> tuple[Laboratory, Laboratory, Laboratory]:
 
     def lab(proportions: np.ndarray, offset: np.ndarray | float) -> Laboratory:
         labels = rng.choice(NUM_CLASSES, NUM_SAMPLES, p=proportions)
-        cells = centres[labels] + rng.normal(size=(NUM_SAMPLES, WIDTH)) + offset
+        cells = centers[labels] + rng.normal(size=(NUM_SAMPLES, WIDTH)) + offset
         return Laboratory(cells.astype(np.float32), labels)
 
     return lab(p_s, 0.0), lab(p_t, moved), lab(p_t, moved)

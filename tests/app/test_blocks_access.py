@@ -17,7 +17,7 @@ UNNAMED = """() => [...document.querySelectorAll('input, select, button, img')].
   if (e.closest('[aria-hidden=true]') || !e.getClientRects().length) return false;
   if (e.tagName === 'IMG') return !e.hasAttribute('alt');
   return e.type !== 'file' && !(e.innerText?.trim() || e.getAttribute('aria-label') || e.title
-    || e.labels?.length || e.getAttribute('aria-labelledby'));
+    || e.labels?.length || e.getAttribute('aria-labeledby'));
 }).map(e => e.outerHTML.slice(0, 160))"""
 # The lowest contrast (WCAG 2) of the app's own text, with the affected words.
 CONTRAST = """() => {

@@ -35,7 +35,7 @@ def test_where_the_cell_fills_the_frame_it_may_be_shifted_by_more_of_it(make_rea
     assert find_duplicate_groups(_pair(make_reading, 8, um_per_px=None)).same_cell == {(0, 1)}
 
 
-def test_frames_of_other_colours_are_not_one_cell(make_reading):
+def test_frames_of_other_colors_are_not_one_cell(make_reading):
     reading = _pair(make_reading, 0)
     reading.small[1] += 40
     assert not find_duplicate_groups(reading).same_cell

@@ -9,13 +9,13 @@ from PIL import Image, ImageFilter
 from hf_wbc.audit.measure import NUM_BORDER, QUANTILES, measure
 
 
-def _frame(border=(200, 150, 180), centre=(90, 40, 130), side=100) -> np.ndarray:
+def _frame(border=(200, 150, 180), center=(90, 40, 130), side=100) -> np.ndarray:
     pixels = np.full((side, side, 3), border, np.uint8)
-    pixels[20:-20, 20:-20] = centre
+    pixels[20:-20, 20:-20] = center
     return pixels
 
 
-def test_the_border_and_the_centre_have_their_own_colours():
+def test_the_border_and_the_center_have_their_own_colors():
     found = measure(_frame(), 0.25)
     assert found.background.tolist() == [200, 150, 180]
     assert found.cell.tolist() == [90, 40, 130]
@@ -23,7 +23,7 @@ def test_the_border_and_the_centre_have_their_own_colours():
 
 
 def test_the_border_knows_nothing_of_the_cell():
-    one, other = (measure(_frame(centre=c), 0.25) for c in ((90, 40, 130), (250, 250, 0)))
+    one, other = (measure(_frame(center=c), 0.25) for c in ((90, 40, 130), (250, 250, 0)))
     assert one.border.shape == (NUM_BORDER,)
     assert np.array_equal(one.border, other.border)
     assert not np.array_equal(one.small, other.small)

@@ -53,9 +53,9 @@ def main() -> None:
 def clouds(num: int, width: int) -> np.ndarray:
     """Draw features (num, width) of eleven classes in two laboratories."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(2, 11, width)) * 2
+    centers = rng.normal(size=(2, 11, width)) * 2
     return (
-        centres[rng.integers(0, 2, num), rng.integers(0, 11, num)] + rng.normal(size=(num, width))
+        centers[rng.integers(0, 2, num), rng.integers(0, 11, num)] + rng.normal(size=(num, width))
     ).astype(np.float32)
 
 

@@ -66,17 +66,17 @@ def same_changes() -> v2.Compose:
             v2.ColorJitter(
                 STRENGTH.brightness, STRENGTH.contrast, STRENGTH.saturation, STRENGTH.hue
             ),
-            *to_normalised(),
+            *to_normalized(),
         ]
     )
 
 
 def crop_and_flip() -> v2.Compose:
     """Return the training transform of transformers' run_image_classification.py."""
-    return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), *to_normalised()])
+    return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), *to_normalized()])
 
 
-def to_normalised() -> list[Callable[[Any], Any]]:
+def to_normalized() -> list[Callable[[Any], Any]]:
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
 
 
@@ -153,7 +153,7 @@ def main() -> None:
         print("| task | example, images/s | ours, images/s | ratio | lowest..highest |")
         print("|---|---|---|---|---|")
         slow = example(domain, same_changes())
-        compare("all changes, normalised", slow, ours(stream), arguments.rounds, 8)
+        compare("all changes, normalized", slow, ours(stream), arguments.rounds, 8)
         slow = example(domain, crop_and_flip())
         compare("uint8 against crop and flip", slow, uint8_only(domain), arguments.rounds, 64)
 

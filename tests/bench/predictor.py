@@ -1,12 +1,12 @@
 """The predictor against the transformers pipeline, on the same model and images.
 
     python tests/bench/predictor.py MODEL DATASET [--runtime auto] [--num-images 200] [--turns 5]
-        [--pipeline-batch 1] [--labelled 1000] [--agreement 10000] [--bf16] [--clock cpu]
+        [--pipeline-batch 1] [--labeled 1000] [--agreement 10000] [--bf16] [--clock cpu]
 
 Bulk: images/s from encoded bytes to predictions, including decoding on both sides; the pipeline
 gets the 25 um crops that it requires. Latency: one crop, warm. Agreement: the default runtime
 against torch in fp32 on up to --agreement cells, as top-1 agreement and the largest difference in
-probability. With --bf16, also its speed, and macro-F1 of both on labelled cells; if no runtime has
+probability. With --bf16, also its speed, and macro-F1 of both on labeled cells; if no runtime has
 hardware support for bf16, its speed is meaningless, and torch measures the accuracy loss. The sides
 take turns; a ratio is the median over pairs of turns, and --turns 0 skips them.
 """
@@ -67,7 +67,7 @@ def main() -> None:
     agreement(predictor, arguments.dataset, arguments.agreement)
     if arguments.bf16:
         known = np.flatnonzero(domain.labels >= 0)
-        rows = known[:: max(1, len(known) // arguments.labelled)][: arguments.labelled]
+        rows = known[:: max(1, len(known) // arguments.labeled)][: arguments.labeled]
         cost = bf16_degradation(
             lambda s: answer(predictor, predictor.runtime_choice.runtime, s),
             lambda s: answer(predictor, fast, s),
@@ -164,7 +164,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-images", type=int, default=200)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--pipeline-batch", type=int, default=1)
-    parser.add_argument("--labelled", type=int, default=1000)
+    parser.add_argument("--labeled", type=int, default=1000)
     parser.add_argument("--agreement", type=int, default=10_000)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")

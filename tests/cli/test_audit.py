@@ -183,14 +183,14 @@ def test_what_the_source_declares_is_known(make_clean, tmp_path):
     assert "Erythroblasts were taken on another day." in (out / "index.html").read_text()
 
 
-def test_unlabeled_folders_are_audited_and_compared_with_the_labelled(make_clean, tmp_path):
-    labelled = make_clean(tmp_path / "mll", "mll_23")
-    target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labelled=False)
-    (train,) = (labelled / "cropped").glob("train-*.parquet")
+def test_unlabeled_folders_are_audited_and_compared_with_the_labeled(make_clean, tmp_path):
+    labeled = make_clean(tmp_path / "mll", "mll_23")
+    target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labeled=False)
+    (train,) = (labeled / "cropped").glob("train-*.parquet")
     copy = {**pq.read_table(train).to_pylist()[0], "domain": "wbc_1", "label": -1}
     _edit(target, "test", lambda rows: [*rows, copy])
     out = tmp_path / "report"
-    assert main(["audit", str(labelled), str(target), "--out", str(out), "--num-proc", "1"]) == 3
+    assert main(["audit", str(labeled), str(target), "--out", str(out), "--num-proc", "1"]) == 3
     assert _kinds(out) == {"shared_between_datasets"}
     assert _record(out)["shared"] == [
         {"domains": ["mll_23", "wbc_1"], "identical": 1, "overlapping": 0}

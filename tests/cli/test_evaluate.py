@@ -137,6 +137,6 @@ def test_a_model_with_other_labels_is_refused(
 def test_a_set_without_labels_is_refused(
     trained: RunFolder, make_domain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blank = str(make_domain(tmp_path / "blank", name="blank", labelled=False))
+    blank = str(make_domain(tmp_path / "blank", name="blank", labeled=False))
     assert main(["evaluate", str(trained.model), blank, "--out", str(tmp_path / "out")]) == 1
     assert f"{blank} has no labels" in capsys.readouterr().err

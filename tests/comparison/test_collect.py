@@ -186,7 +186,7 @@ def test_a_record_of_version_1_is_compared_as_it_was(tmp_path: Path, make_run: M
     path = make_run(tmp_path, rule="im")
     (new,) = collect([tmp_path]).runs
     found = dict(new.record["selection"])
-    sees = found["sees"].replace("unlabeled", "unlabelled")
+    sees = found["sees"].replace("unlabeled", "unlabeled")
     edit_record(path, version=1, selection={**found, "sees": sees})
     (old,) = collect([tmp_path]).runs
     assert old.record == new.record

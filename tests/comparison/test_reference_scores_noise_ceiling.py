@@ -1,4 +1,4 @@
-"""Examiner agreement matches scikit-learn, on the images that both examiners labelled."""
+"""Examiner agreement matches scikit-learn, on the images that both examiners labeled."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ def annotated(ratings: Any, **more: Any) -> AnnotationTable:
 
 @pytest.fixture
 def looks() -> AnnotationTable:
-    """Return 300 images of five classes; a third is labelled twice, 20 % of it differently."""
+    """Return 300 images of five classes; a third is labeled twice, 20 % of it differently."""
     rng = np.random.default_rng(3)
     first = rng.choice([0, 2, 3, 8, 10], 300)
     again = np.where(rng.random((2, 300)) < 0.2, rng.choice([0, 3, 7, 8], (2, 300)), first)

@@ -14,9 +14,9 @@ def draw_domain(seed: int, num: int = 40, spread: float = 12.0, label: int = 0) 
     """Draw images with their own mean and spread; `spread=0` gives a single color."""
     rng = np.random.default_rng(seed)
     mix = rng.uniform(-0.5, 0.5, (3, 3)) + np.eye(3)
-    colours = spread * rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
+    colors = spread * rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
     return Table(
-        chunks=(colours.clip(30, 225).round().astype(np.uint8),),
+        chunks=(colors.clip(30, 225).round().astype(np.uint8),),
         labels=np.full(num, label),
         domains=np.zeros(num, dtype=np.int64),
         image_ids=[f"{seed}_{row}" for row in range(num)],

@@ -115,15 +115,15 @@ def test_mirrors_and_turns_are_exact_inside_an_affine_grid(pixels: Tensor, chang
 def test_frames_are_rotated_widened_and_shifted_in_um(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(GEOMETRY, flips=False, quarter_turns=False)
     images = apply_augmentation(pixels, changes, strength, *PLAIN, um=UM)
-    centre, um_per_px = (SIDE - 1) / 2, UM / SIDE
-    y, x = (np.mgrid[:SIDE, :SIDE] - centre) * um_per_px
+    center, um_per_px = (SIDE - 1) / 2, UM / SIDE
+    y, x = (np.mgrid[:SIDE, :SIDE] - center) * um_per_px
     for sample in range(NUM):
         angle = math.radians(30.0 * signed(changes, sample, 3))
         shift_x, shift_y = 2.0 * signed(changes, sample, 4), 2.0 * signed(changes, sample, 5)
         wide = (UM + 3.0 * signed(changes, sample, 6)) / UM
         old_x = wide * (math.cos(angle) * x - math.sin(angle) * y) + shift_x
         old_y = wide * (math.sin(angle) * x + math.cos(angle) * y) + shift_y
-        places = np.stack([old_y, old_x]) / um_per_px + centre
+        places = np.stack([old_y, old_x]) / um_per_px + center
         for channel in range(3):
             plane = pixels[sample, :, :, channel].double().numpy()
             expected = map_coordinates(plane, places, order=1, mode="reflect")
@@ -140,7 +140,7 @@ def in_yiq(image: np.ndarray, angle: float) -> np.ndarray:
     return np.einsum("ij,jhw->hwi", np.linalg.inv(to_yiq), np.stack([y, turn.real, turn.imag]))
 
 
-def test_colours_follow_one_another_as_in_torchvision(pixels: Tensor, changes: Tensor) -> None:
+def test_colors_follow_one_another_as_in_torchvision(pixels: Tensor, changes: Tensor) -> None:
     strength = replace(NO_CHANGE, brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1)
     images = apply_augmentation(pixels, changes, strength, MEAN, STD)
     for sample in range(NUM):
@@ -157,7 +157,7 @@ def test_colours_follow_one_another_as_in_torchvision(pixels: Tensor, changes: T
         np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, atol=2e-3)
 
 
-def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
+def test_hue_keeps_luma_and_gray_and_goes_round(pixels: Tensor) -> None:
     changes = torch.full((NUM, NUM_DRAWS), 1.0)
     luma = torch.tensor([0.299, 0.587, 0.114])
     there = apply_augmentation(pixels, changes, replace(NO_CHANGE, hue=0.5), *PLAIN)
@@ -166,11 +166,11 @@ def test_hue_keeps_luma_and_grey_and_goes_round(pixels: Tensor) -> None:
         torch.einsum("bchw,c->bhw", there, luma), torch.einsum("bchw,c->bhw", before, luma)
     )
     # half a turn maps a color to its opposite, mirrored at gray
-    grey = torch.einsum("bchw,c->bhw", before, luma)[:, None]
-    torch.testing.assert_close(there - grey, grey - before, atol=1e-2, rtol=0)
+    gray = torch.einsum("bchw,c->bhw", before, luma)[:, None]
+    torch.testing.assert_close(there - gray, gray - before, atol=1e-2, rtol=0)
 
 
-def test_saturation_of_minus_one_is_grey(pixels: Tensor) -> None:
+def test_saturation_of_minus_one_is_gray(pixels: Tensor) -> None:
     lowest = torch.zeros(NUM, NUM_DRAWS)
     images = apply_augmentation(pixels, lowest, replace(NO_CHANGE, saturation=1.0), *PLAIN)
     torch.testing.assert_close(images[:, 0], images[:, 1], atol=1e-3, rtol=0)
@@ -178,7 +178,7 @@ def test_saturation_of_minus_one_is_grey(pixels: Tensor) -> None:
 
 
 @pytest.mark.parametrize("intensity", [0, 255])
-def test_black_and_white_images_stay_grey_and_finite(intensity: int) -> None:
+def test_black_and_white_images_stay_gray_and_finite(intensity: int) -> None:
     pixels = torch.full((NUM, SIDE, SIDE, 3), intensity, dtype=torch.uint8)
     stained = augment(pixels, EVERYTHING, *PLAIN, torch.Generator().manual_seed(0))
     assert stained.isfinite().all()

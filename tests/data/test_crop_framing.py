@@ -17,7 +17,7 @@ GROUND, RED_CELL, NUCLEUS = (240, 225, 215), (225, 170, 165), (110, 60, 140)
 
 
 def field(
-    centre: tuple[float, float] | None,
+    center: tuple[float, float] | None,
     diameter_px: float = 90,
     shape: tuple[int, int] = (360, 400),
     ground: tuple[int, int, int] = GROUND,
@@ -31,8 +31,8 @@ def field(
         pixels[(x - at[0]) ** 2 + (y - at[1]) ** 2 < 38**2] = np.array(RED_CELL) * (
             np.array(ground) / GROUND
         )
-    if centre:
-        inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < (diameter_px / 2) ** 2
+    if center:
+        inside = (x - center[0]) ** 2 + (y - center[1]) ** 2 < (diameter_px / 2) ** 2
         pixels[inside] = np.array(NUCLEUS) * (np.array(ground) / GROUND)
     return (pixels + rng.normal(0, 3, pixels.shape)).clip(0, 255).round().astype(np.uint8)
 

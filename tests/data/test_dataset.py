@@ -49,7 +49,7 @@ def test_a_domain_knows_its_name_labels_and_scale(folder: Path) -> None:
 
 
 def test_a_domain_without_scale_or_labels_loads(tmp_path: Path, make_domain: MakeDomain) -> None:
-    folder = make_domain(tmp_path / "toy", num_per_class=1, um_per_px=None, labelled=False)
+    folder = make_domain(tmp_path / "toy", num_per_class=1, um_per_px=None, labeled=False)
     domain = load_split(str(folder), "test")
     assert domain.um_per_px is None
     assert set(domain.labels.tolist()) == {-1}

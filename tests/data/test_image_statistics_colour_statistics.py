@@ -18,13 +18,13 @@ SHIFT = replace(NO_CHANGE, target_shift=1.0)
 SIDE = 12
 
 
-def coloured(name: str, seed: int, num: int = 40, labels: int = 0) -> Table:
+def colored(name: str, seed: int, num: int = 40, labels: int = 0) -> Table:
     """Draw images of correlated channels with a given mean and spread."""
     rng = np.random.default_rng(seed)
     mix = rng.uniform(-12, 12, (3, 3)) + 15 * np.eye(3)
-    colours = rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
+    colors = rng.normal(size=(num, SIDE, SIDE, 3)) @ mix + rng.uniform(90, 160, 3)
     return Table(
-        chunks=(colours.clip(0, 255).round().astype(np.uint8),),
+        chunks=(colors.clip(0, 255).round().astype(np.uint8),),
         labels=np.full(num, labels),
         domains=np.zeros(num, dtype=np.int64),
         image_ids=[f"{name}_{row}" for row in range(num)],
@@ -34,20 +34,20 @@ def coloured(name: str, seed: int, num: int = 40, labels: int = 0) -> Table:
 
 @pytest.fixture
 def home() -> Table:
-    return coloured("home", 0)
+    return colored("home", 0)
 
 
 @pytest.fixture
 def away() -> Table:
-    return coloured("away", 1)
+    return colored("away", 1)
 
 
 def test_statistics_are_those_of_all_pixels(home: Table) -> None:
-    colours = home.chunks[0].reshape(-1, 3) / 255
+    colors = home.chunks[0].reshape(-1, 3) / 255
     found = color_statistics(home)
-    np.testing.assert_allclose(found.mean, colours.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.covariance, np.cov(colours.T, bias=True), rtol=1e-9)
-    np.testing.assert_allclose(found.std, colours.std(0), rtol=1e-9)
+    np.testing.assert_allclose(found.mean, colors.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(colors.T, bias=True), rtol=1e-9)
+    np.testing.assert_allclose(found.std, colors.std(0), rtol=1e-9)
 
 
 def test_a_domain_inside_a_table_is_measured_alone(home: Table, away: Table) -> None:
@@ -56,10 +56,10 @@ def test_a_domain_inside_a_table_is_measured_alone(home: Table, away: Table) -> 
 
 
 def test_labels_change_nothing(home: Table) -> None:
-    assert color_statistics(coloured("home", 0, labels=-1)) == color_statistics(home)
+    assert color_statistics(colored("home", 0, labels=-1)) == color_statistics(home)
 
 
-def test_a_domain_of_one_colour_has_a_spread_to_divide_by(home: Table) -> None:
+def test_a_domain_of_one_color_has_a_spread_to_divide_by(home: Table) -> None:
     flat = replace(home, chunks=(np.full_like(home.chunks[0], 200),))
     statistics = color_statistics(flat)
     assert statistics.std == (1 / 255, 1 / 255, 1 / 255)
@@ -102,22 +102,22 @@ def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: 
     images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, color_maps=towards(home, away))
     colours = images.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
     target = color_statistics(away)
-    np.testing.assert_allclose(colours.mean(0), target.mean, atol=1e-5)
-    np.testing.assert_allclose(np.cov(colours.T), target.covariance, atol=5e-5)
+    np.testing.assert_allclose(colors.mean(0), target.mean, atol=1e-5)
+    np.testing.assert_allclose(np.cov(colors.T), target.covariance, atol=5e-5)
 
 
 def test_every_sample_goes_its_own_part_of_the_way_to_one_target(home: Table, away: Table) -> None:
-    third = coloured("third", 2)
+    third = colored("third", 2)
     changes = draw_augmentation_params(len(home), torch.Generator().manual_seed(0))
     strength = replace(SHIFT, target_shift=0.6)
     pixels, maps = home.batch(np.arange(len(home))), towards(home, away, third)
     images = apply_augmentation(pixels, changes, strength, *PLAIN, color_maps=maps)
     chosen = set()
     for sample, row in enumerate(changes.double().numpy()):
-        colours, target = pixels[sample].numpy() / 255, int(row[18] * 2)
+        colors, target = pixels[sample].numpy() / 255, int(row[18] * 2)
         whole = color_transfer_map(color_statistics(home), color_statistics((away, third)[target]))
-        moved = colours @ whole[:, :3].T + whole[:, 3]
-        expected = colours + 0.6 * row[17] * (moved - colours)
+        moved = colors @ whole[:, :3].T + whole[:, 3]
+        expected = colors + 0.6 * row[17] * (moved - colors)
         np.testing.assert_allclose(images[sample].permute(1, 2, 0).numpy(), expected, atol=1e-5)
         chosen.add(target)
     assert chosen == {0, 1}

@@ -20,13 +20,13 @@ STRENGTH = replace(AUGMENTATIONS["light"], rotation_deg=10.0)
 TABLES = ("preprocessing", "style_targets")
 
 
-def images(name: str, num: int, seed: int, *, labelled: bool = True) -> Table:
+def images(name: str, num: int, seed: int, *, labeled: bool = True) -> Table:
     """Draw random 8 x 8 px images, unevenly spread over the classes."""
     rng = np.random.default_rng(seed)
     labels = np.minimum(np.arange(num), rng.integers(0, NUM_CLASSES, num))
     return Table(
         chunks=(rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),),
-        labels=labels if labelled else np.full(num, -1),
+        labels=labels if labeled else np.full(num, -1),
         domains=np.zeros(num, dtype=np.int64),
         image_ids=[f"{name}_{row}" for row in range(num)],
         domain_names=(name,),
@@ -40,7 +40,7 @@ def source() -> Table:
 
 @pytest.fixture
 def target() -> Table:
-    return images("c", 30, 2, labelled=False)
+    return images("c", 30, 2, labeled=False)
 
 
 def stream(source: Table, target: Table | None = None, **options: Any) -> BatchLoader:
@@ -132,7 +132,7 @@ def test_classes_of_domains_are_drawn_alike(source: Table) -> None:
 
 
 def test_target_domains_are_drawn_alike(source: Table) -> None:
-    targets = [images("c", 40, 2, labelled=False), images("d", 10, 3, labelled=False)]
+    targets = [images("c", 40, 2, labeled=False), images("d", 10, 3, labeled=False)]
     batch = stream(source, concatenate(targets), batch_size=20).batch(0)
     assert batch.target is not None
     assert batch.target.domains.bincount().tolist() == [10, 10]
@@ -253,7 +253,7 @@ def test_an_augmentation_that_cannot_be_is_refused(source: Table) -> None:
         stream(source, augmentation=Augmentation(hue=2.0))
 
 
-def test_every_domain_is_normalised_by_its_own_treatment(source: Table, target: Table) -> None:
+def test_every_domain_is_normalized_by_its_own_treatment(source: Table, target: Table) -> None:
     preprocessing = {
         name: ImagePreprocessing((0.1 * step,) * 3, (0.2 + step,) * 3)
         for step, name in enumerate(("a", "b", "c"))

@@ -80,7 +80,7 @@ def test_a_blur_for_all_adds_up_in_variance() -> None:
     assert PreprocessingRule(blur_um=0.4).fit(None, MEAN, STD).blur_um == 0.4
 
 
-def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
+def test_treated_pixels_are_blurred_in_um_then_normalized() -> None:
     pixels = SHARP.batch(np.arange(2))
     images = preprocess(pixels, ImagePreprocessing(MEAN, STD, blur_um=0.8), um=UM)
     width = 0.8 * SIDE / UM
@@ -92,9 +92,9 @@ def test_treated_pixels_are_blurred_in_um_then_normalised() -> None:
 def test_pooled_is_the_mean_and_deviation_of_domains_that_count_alike() -> None:
     rule = PreprocessingRule(normalize_by="domain")
     found = pool_preprocessing([rule.fit(table, MEAN, STD) for table in (SHARP, BLURRY)])
-    colours = np.concatenate([table.chunks[0].reshape(-1, 3) for table in (SHARP, BLURRY)]) / 255
-    np.testing.assert_allclose(found.mean, colours.mean(0), atol=1e-9)
-    np.testing.assert_allclose(found.std, colours.std(0), atol=1e-9)
+    colors = np.concatenate([table.chunks[0].reshape(-1, 3) for table in (SHARP, BLURRY)]) / 255
+    np.testing.assert_allclose(found.mean, colors.mean(0), atol=1e-9)
+    np.testing.assert_allclose(found.std, colors.std(0), atol=1e-9)
     same = pool_preprocessing([ImagePreprocessing(MEAN, STD, 0.3)] * 2)
     np.testing.assert_allclose(same.mean + same.std, MEAN + STD)
     assert same.blur_um == 0.0

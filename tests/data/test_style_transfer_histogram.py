@@ -24,8 +24,8 @@ def moved(source: Table, target: Table) -> np.ndarray:
 
 
 def test_levels_are_counted_in_each_channel() -> None:
-    colours = np.array([[0, 5, 255], [0, 6, 255], [9, 6, 255]], dtype=np.uint8)
-    counts = count_levels(colours)
+    colors = np.array([[0, 5, 255], [0, 6, 255], [9, 6, 255]], dtype=np.uint8)
+    counts = count_levels(colors)
     assert counts.shape == (3, 256)
     assert counts[0, [0, 9]].tolist() == [2, 1] and counts[1, [5, 6]].tolist() == [1, 2]
     assert counts[2, 255] == 3 and counts.sum() == 9
@@ -46,10 +46,10 @@ def test_the_whole_way_gives_the_targets_distribution(domain: Draw) -> None:
 
 def test_tables_are_interpolated_quantiles(domain: Draw) -> None:
     source, target = domain(2), domain(3)
-    colours, ends = color_sample(source), color_sample(target)
+    colors, ends = color_sample(source), color_sample(target)
     found = tables(source, target)
     for channel in range(3):
-        own, other = np.sort(colours[:, channel]), np.sort(ends[:, channel])
+        own, other = np.sort(colors[:, channel]), np.sort(ends[:, channel])
         levels, counts = np.unique(other, return_counts=True)
         places = (counts.cumsum() - counts / 2) / counts.sum()
         for level in np.unique(own):
@@ -66,7 +66,7 @@ def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
     np.testing.assert_allclose(moved(source, source), color_sample(source), atol=1e-3)
 
 
-def test_one_colour_moves_to_the_targets_median_and_back(domain: Draw) -> None:
+def test_one_color_moves_to_the_targets_median_and_back(domain: Draw) -> None:
     flat, other = domain(0, spread=0.0), domain(1)
     median = np.median(color_sample(other), axis=0)
     np.testing.assert_allclose(moved(flat, other), np.broadcast_to(median, (40 * 144, 3)), atol=1)

@@ -35,7 +35,7 @@ def moved(table: Table, source: Table, target: Table) -> torch.Tensor:
     return reinhard(images(table), maps.expand(len(table), 3, 4))
 
 
-def colours(batch: torch.Tensor) -> NDArray[np.float64]:
+def colors(batch: torch.Tensor) -> NDArray[np.float64]:
     return batch.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
 
 
@@ -46,9 +46,9 @@ def test_the_whole_way_gives_the_targets_statistics(domain: Draw) -> None:
     np.testing.assert_allclose(after.std(0), end.std(0), rtol=1e-4)
 
 
-def test_every_colour_is_scaled_and_shifted_in_lab(domain: Draw) -> None:
+def test_every_color_is_scaled_and_shifted_in_lab(domain: Draw) -> None:
     source, target = domain(2), domain(3)
-    before, end = (to_lab(colours(images(side))) for side in (source, target))
+    before, end = (to_lab(colors(images(side))) for side in (source, target))
     expected = (before - before.mean(0)) / before.std(0) * end.std(0) + end.mean(0)
     found = to_lab(colours(moved(source, source, target)))
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -59,10 +59,10 @@ def test_a_domain_moves_to_itself_unchanged(domain: Draw) -> None:
     torch.testing.assert_close(moved(source, source, source), images(source), atol=0.02, rtol=0)
 
 
-def test_one_colour_moves_to_the_targets_mean(domain: Draw) -> None:
+def test_one_color_moves_to_the_targets_mean(domain: Draw) -> None:
     flat, target = domain(0, spread=0.0), domain(1)
-    mean = to_lab(colours(moved(flat, flat, target))).mean(0)
-    np.testing.assert_allclose(mean, to_lab(colours(images(target))).mean(0), rtol=1e-5, atol=1e-4)
+    mean = to_lab(colors(moved(flat, flat, target))).mean(0)
+    np.testing.assert_allclose(mean, to_lab(colors(images(target))).mean(0), rtol=1e-5, atol=1e-4)
 
 
 def test_what_a_flat_domain_never_showed_stays_finite(domain: Draw) -> None:

@@ -241,7 +241,7 @@ def test_it_combines_with_all_other_changes(
     assert torch.equal(again, found)
 
 
-def test_the_style_comes_before_mirrors_and_colours(
+def test_the_style_comes_before_mirrors_and_colors(
     source: Table, targets: list[Table], changes: torch.Tensor
 ) -> None:
     style = build_style_sampler("histogram", source, targets)
@@ -269,7 +269,7 @@ def test_styles_that_cannot_be_are_refused() -> None:
     def config(**values: Any) -> TrainConfig:
         return TrainConfig(sources=("a",), target=("b",), augmentation=Augmentation(**values))
 
-    with pytest.raises(ValueError, match="target_style is 'vahadane'; choose from colours, rein"):
+    with pytest.raises(ValueError, match="target_style is 'vahadane'; choose from colors, rein"):
         config(target_shift=0.5, target_style="vahadane")
     made = config(target_shift=0.5, target_style="fourier")
     assert TrainConfig.from_dict(made.to_dict()) == made

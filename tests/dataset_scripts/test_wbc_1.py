@@ -45,7 +45,7 @@ def wbc_1(tmp_path: Path) -> Path:
     return archive(tmp_path / "archive", *(f"WBC1/DATA-VAL/{image}" for image in IMAGES))
 
 
-def labelled(tmp_path: Path, rows: Iterable[Iterable[object]]) -> ArchiveSpec:
+def labeled(tmp_path: Path, rows: Iterable[Iterable[object]]) -> ArchiveSpec:
     labels = table(tmp_path / "labels.csv", [("Image", "Label", "LabelID"), *rows])
     return dataset_scripts.load("wbc_1", labels=labels)
 
@@ -78,7 +78,7 @@ def test_numbers_that_repeat_are_told_apart_by_their_folder(tmp_path: Path) -> N
 
 
 def test_an_owners_labels_reach_their_images(tmp_path: Path, wbc_1: Path) -> None:
-    source = pickle.loads(pickle.dumps(labelled(tmp_path, RIGHT)))
+    source = pickle.loads(pickle.dumps(labeled(tmp_path, RIGHT)))
     assert {e.image_id: e.source_label for e in walk(source, wbc_1)} == dict(
         zip(IMAGES, CLASSES, strict=True)
     )
@@ -109,7 +109,7 @@ def test_a_wrong_table_of_labels_is_an_error(
     tmp_path: Path, wbc_1: Path, rows: list[tuple[object, ...]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        walk(labelled(tmp_path, rows), wbc_1)
+        walk(labeled(tmp_path, rows), wbc_1)
 
 
 def test_a_table_of_other_columns_is_an_error(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_two_tables_that_differ_in_a_label_are_an_error(tmp_path: Path, wbc_1: P
     image, file, _, dataset = OWN[0]
     metadata(wbc_1 / "metadata.csv", (image, file, "monocyte", dataset), *OWN[1:])
     with pytest.raises(ValueError, match=r"0\.TIF is monocyte in metadata\.csv and myelocyte in"):
-        walk(labelled(tmp_path, RIGHT), wbc_1)
+        walk(labeled(tmp_path, RIGHT), wbc_1)
 
 
 @pytest.mark.parametrize("name", ["BAS_0001.tiff", "basophil_0001.TIF", "x/8.TIF", "Doe.TIF"])

@@ -77,9 +77,9 @@ def test_treatments_are_measured_recorded_and_kept_with_the_model(
     levels = []
     for ref, name in ((short.data.sources[0], "home"), (short.data.target[0], "away")):
         table = load_images(loaded, load_split(ref, "train"))
-        colours = color_statistics(table)
-        assert images["domains"][name]["mean"] == list(colours.mean)
-        assert images["domains"][name]["std"] == list(colours.std)
+        colors = color_statistics(table)
+        assert images["domains"][name]["mean"] == list(colors.mean)
+        assert images["domains"][name]["std"] == list(colors.std)
         levels.append(sharpness(spectrum(table)))
     assert images["rule"] == {
         "normalize_by": "domain",
@@ -163,7 +163,7 @@ def test_the_target_is_looked_at_without_its_labels(
     short: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     away = {"name": "away", "seed": 2, "background": (180, 200, 240)}
-    unlabeled = str(make_domain(tmp_path / "unlabeled", labelled=False, **away))
+    unlabeled = str(make_domain(tmp_path / "unlabeled", labeled=False, **away))
     strength = Augmentation(stain=0.1, target_shift=0.8)
     shifted = short.replace(augmentation=strength, sharpness="common")
     first = run(shifted, tmp_path / "runs", tmp_path / "cache")

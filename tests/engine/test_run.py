@@ -126,7 +126,7 @@ def test_one_domain_cannot_be_source_and_target(config: TrainConfig, tmp_path: P
 def test_an_unlabeled_source_is_refused(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
-    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labelled=False))
+    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labeled=False))
     with pytest.raises(ValueError, match="a source needs labels"):
         run(config.replace(sources=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
 
@@ -134,7 +134,7 @@ def test_an_unlabeled_source_is_refused(
 def test_an_unlabeled_target_is_predicted_and_not_scored(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
-    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labelled=False))
+    unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labeled=False))
     folder = run(config.replace(target=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
     assert folder.read_record()["results"]["unlabeled"]["test"] is None
     assert "unlabeled" in pq.read_table(folder.predictions)["domain"].to_pylist()
@@ -155,7 +155,7 @@ def test_the_same_data_elsewhere_is_the_same_run(
 def test_two_targets_are_adapted_to_and_each_is_scored(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
-    third = str(make_domain(tmp_path / "third", name="third", seed=3, labelled=False))
+    third = str(make_domain(tmp_path / "third", name="third", seed=3, labeled=False))
     both = config.replace(
         method=method,
         target=(*config.data.target, third),

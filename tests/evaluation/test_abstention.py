@@ -83,7 +83,7 @@ def test_merged_classes_share_probability_and_place_in_a_set(found):
     assert scores["conformal"]["marginal"]["class_coverage"][BAND] is None
 
 
-def test_only_labelled_images_of_the_chosen_classes_count(found):
+def test_only_labeled_images_of_the_chosen_classes_count(found):
     logits, labels = images(300, seed=5)
     hidden = np.where(labels == BLAST, UNLABELED, labels)
     chosen = [name for name in NAMES if name != "myeloblast"]

@@ -19,11 +19,11 @@ PRIORS = np.linspace(1, 3, 11) / np.linspace(1, 3, 11).sum()
 
 def outputs(num, seed=0, noise=1.0, d=16, logit_scale=1.0, shift=0.0):
     """Draw outputs of a linear head on noisy class centers, with labels."""
-    centres = 2 * np.random.default_rng(99).normal(size=(11, d))
+    centers = 2 * np.random.default_rng(99).normal(size=(11, d))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 11, num)
-    features = (centres[labels] + noise * rng.normal(size=(num, d)) + shift).astype(np.float32)
-    logits = logit_scale * (features @ centres.T - (centres**2).sum(1) / 2)
+    features = (centers[labels] + noise * rng.normal(size=(num, d)) + shift).astype(np.float32)
+    logits = logit_scale * (features @ centers.T - (centers**2).sum(1) / 2)
     return ValidationOutputs(features, logits.astype(np.float32), labels)
 
 

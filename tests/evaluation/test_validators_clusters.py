@@ -50,15 +50,15 @@ def test_k_means_is_as_tight_as_scikit_learns():
     assert inertia < 1.15 * theirs
 
 
-def test_k_means_stays_where_no_centre_can_improve():
+def test_k_means_stays_where_no_center_can_improve():
     features, _ = blobs()
     labels = k_means(features, 11)
-    centres = np.stack([features[labels == k].mean(0) for k in range(labels.max() + 1)])
-    nearest = ((features[:, None] - centres) ** 2).sum(-1).argmin(1)
+    centers = np.stack([features[labels == k].mean(0) for k in range(labels.max() + 1)])
+    nearest = ((features[:, None] - centers) ** 2).sum(-1).argmin(1)
     assert (nearest == labels).all()
 
 
-def test_a_cluster_of_one_has_its_centre_where_that_one_is():
+def test_a_cluster_of_one_has_its_center_where_that_one_is():
     features = np.array([[0.0], [0.1], [4.0], [10.0]])
     assert len(set(k_means(features, 3)[1:])) == 3
 

@@ -45,8 +45,8 @@ def test_snd_counts_the_others_of_the_same_class():
 
 def test_snd_prefers_tight_clusters_to_none():
     rng = np.random.default_rng(0)
-    centres, noise = np.eye(32)[rng.integers(0, 6, 200)], rng.normal(size=(200, 32))
-    assert snd(centres + 0.02 * noise) > snd(centres + 0.1 * noise) > snd(centres + 0.2 * noise)
+    centers, noise = np.eye(32)[rng.integers(0, 6, 200)], rng.normal(size=(200, 32))
+    assert snd(centers + 0.02 * noise) > snd(centers + 0.1 * noise) > snd(centers + 0.2 * noise)
 
 
 def test_snd_is_fooled_by_a_collapse():

@@ -44,7 +44,7 @@ def pixels(processor: object, crop: NDArray[np.uint8]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("resample", [2, 3])
-def test_pixels_are_the_whole_crop_resized_in_bytes_then_normalised(
+def test_pixels_are_the_whole_crop_resized_in_bytes_then_normalized(
     crop: NDArray[np.uint8], resample: int
 ) -> None:
     mode = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}[resample]

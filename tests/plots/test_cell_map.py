@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from hf_wbc.plots.cell_map import (
-    CLASS_COLOURS,
-    DOMAIN_COLOURS,
+    CLASS_COLORS,
+    DOMAIN_COLORS,
     draw_classes_map,
     draw_domains_map,
 )
@@ -30,20 +30,20 @@ def test_eleven_classes_and_unlabeled_cells_fit(legible):
     assert "no label" in words and "lymphocyte" in words
 
 
-def test_every_domain_has_its_colour(legible):
-    names = [f"laboratory_{i}" for i in range(len(DOMAIN_COLOURS))]
+def test_every_domain_has_its_color(legible):
+    names = [f"laboratory_{i}" for i in range(len(DOMAIN_COLORS))]
     figure = draw_domains_map(XY, np.arange(40) % len(names), names)
     assert set(names) <= set(legible(figure))
     (points,) = figure.axes[0].collections
-    drawn = {tuple(np.round(colour[:3], 6)) for colour in points.get_facecolors()}
-    assert drawn == {tuple(np.round(to_rgb(colour), 6)) for colour in DOMAIN_COLOURS}
+    drawn = {tuple(np.round(color[:3], 6)) for color in points.get_facecolors()}
+    assert drawn == {tuple(np.round(to_rgb(color), 6)) for color in DOMAIN_COLORS}
 
 
-def test_points_keep_the_colour_of_their_class_when_their_order_is_mixed():
+def test_points_keep_the_color_of_their_class_when_their_order_is_mixed():
     labels = (XY[:, 0] > 0).astype(int)
     (points,) = draw_classes_map(XY, labels).axes[0].collections
-    for (x, _), colour in zip(points.get_offsets(), points.get_facecolors(), strict=True):
-        assert np.allclose(colour[:3], to_rgb(CLASS_COLOURS[NAMES[int(x > 0)]]))
+    for (x, _), color in zip(points.get_offsets(), points.get_facecolors(), strict=True):
+        assert np.allclose(color[:3], to_rgb(CLASS_COLORS[NAMES[int(x > 0)]]))
 
 
 def test_a_rare_kind_lies_above_and_the_unlabeled_below():
@@ -55,10 +55,10 @@ def test_a_rare_kind_lies_above_and_the_unlabeled_below():
     assert set(order[:10]) == set(range(190, 200))
 
 
-def test_colours_of_classes_differ_and_follow_their_lineages():
-    assert set(CLASS_COLOURS) == set(NAMES)
-    assert len(set(CLASS_COLOURS.values())) == len(NAMES)
-    assert CLASS_COLOURS["erythroblast"] == LINEAGES["erythroid"]
+def test_colors_of_classes_differ_and_follow_their_lineages():
+    assert set(CLASS_COLORS) == set(NAMES)
+    assert len(set(CLASS_COLORS.values())) == len(NAMES)
+    assert CLASS_COLORS["erythroblast"] == LINEAGES["erythroid"]
 
 
 def test_what_cannot_be_drawn_is_refused():
@@ -66,6 +66,6 @@ def test_what_cannot_be_drawn_is_refused():
         draw_classes_map(XY, np.zeros(3, int))
     with pytest.raises(ValueError, match="a map needs"):
         draw_classes_map(XY[:0], np.zeros(0, int))
-    names = [str(i) for i in range(len(DOMAIN_COLOURS) + 1)]
+    names = [str(i) for i in range(len(DOMAIN_COLORS) + 1)]
     with pytest.raises(ValueError, match="fewer at a time"):
         draw_domains_map(XY, np.zeros(40, int), names)

@@ -49,7 +49,7 @@ def test_the_truth_runs_down_and_darkness_follows_the_fraction():
     assert sum(faces[row, row][:3]) < sum(faces[row, row + 1][:3]) < sum(faces[row, 0][:3])
 
 
-def test_classes_without_images_are_grey():
+def test_classes_without_images_are_gray():
     faces = squares(draw_confusion(score([0], [5])))
     rows = {row for (row, _), face in faces.items() if to_hex(face) == ABSENT}
     assert rows == set(range(1, 11))

@@ -27,13 +27,13 @@ def test_the_best_of_a_column_is_bold():
     assert found["0.25"] == found["0.10"] == "normal"
 
 
-def test_a_missing_score_is_grey_and_a_zero_is_not():
+def test_a_missing_score_is_gray_and_a_zero_is_not():
     table = {"dann": {"monocyte": 0.0, "basophil": 0.5}, "coral": {"monocyte": 0.75}}
     boxes = draw_class_f1(table, {"dann": 0.3, "coral": 0.7}).axes[0].patches
     squares = [box for box in boxes if box.get_width() == box.get_height() == 1]
-    grey = [box for box in squares if to_hex(box.get_facecolor()) == ABSENT]
+    gray = [box for box in squares if to_hex(box.get_facecolor()) == ABSENT]
     assert len(squares) == 6
-    assert len(grey) == 1
+    assert len(gray) == 1
 
 
 def test_many_methods_and_all_classes_stay_legible(legible):

@@ -26,7 +26,7 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_surfaces_and_the_paper_keep_their_colours():
+def test_surfaces_and_the_paper_keep_their_colors():
     image = decoded(picture(figure(), "red").uri).convert("RGB")
     assert image.getpixel((20, 20)) == (214, 39, 40)
     assert image.getpixel((image.width - 5, 20)) == (255, 255, 255)

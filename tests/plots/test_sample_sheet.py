@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 from hf_wbc.plots.sample_sheet import Frame, draw_sample_sheet
 
 
-def frame(label="monocyte", domain="toy_a", um_per_px=1.0, shape=(36, 36), grey=100):
-    return Frame(np.full((*shape, 3), grey, np.uint8), label, domain, um_per_px)
+def frame(label="monocyte", domain="toy_a", um_per_px=1.0, shape=(36, 36), gray=100):
+    return Frame(np.full((*shape, 3), gray, np.uint8), label, domain, um_per_px)
 
 
 def images(figure):
@@ -65,7 +65,7 @@ def test_a_frame_of_unknown_scale_is_drawn_whole_and_without_a_square(legible):
 
 
 def test_no_class_has_more_than_asked_for():
-    figure = draw_sample_sheet([frame(grey=i) for i in range(9)], per_class=3)
+    figure = draw_sample_sheet([frame(gray=i) for i in range(9)], per_class=3)
     assert [int(image.get_array()[18, 18, 0]) for image in images(figure)] == [0, 1, 2]
 
 

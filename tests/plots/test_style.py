@@ -23,14 +23,14 @@ BLINDNESS = {
 
 
 @pytest.mark.parametrize("kind", BLINDNESS)
-def test_lineages_differ_for_the_colour_blind(kind):
+def test_lineages_differ_for_the_color_blind(kind):
     seen = [np.array(BLINDNESS[kind]) @ np.array(to_rgb(c)) ** 2.2 for c in LINEAGES.values()]
-    seen = [np.clip(colour, 0, 1) ** (1 / 2.2) for colour in seen]
+    seen = [np.clip(color, 0, 1) ** (1 / 2.2) for color in seen]
     for a, b in itertools.combinations(seen, 2):
         assert np.linalg.norm(a - b) > 0.2
 
 
-def test_every_lineage_has_a_colour():
+def test_every_lineage_has_a_color():
     assert set(LINEAGES) == {cell.lineage for cell in CLASSES}
 
 
@@ -39,10 +39,10 @@ def test_contrast_is_that_of_the_standard():
     assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.01)
 
 
-@pytest.mark.parametrize("grey", np.linspace(0, 1, 9))
-def test_type_stands_out_on_any_colour(grey):
-    colour = (grey, grey, grey)
-    assert contrast(ink_on(colour), colour) > 3.9
+@pytest.mark.parametrize("gray", np.linspace(0, 1, 9))
+def test_type_stands_out_on_any_color(gray):
+    color = (gray, gray, gray)
+    assert contrast(ink_on(color), color) > 3.9
     assert ink_on("white") == INK
 
 

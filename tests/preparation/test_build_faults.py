@@ -49,7 +49,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "BA_02.png": (bomb(), "too large to be a cell"),
     "BA_03.png": (encoded("I;16", "PNG"), "16 bits per channel"),
     "BA_04.png": (encoded("CMYK", "JPEG"), "CMYK"),
-    "BA_05.png": (encoded("L", "PNG"), "grey"),
+    "BA_05.png": (encoded("L", "PNG"), "gray"),
     "BA_06.png": (encoded("P", "PNG"), "palette"),
     "BA_07.png": (
         encoded("RGB", "PNG", save_all=True, append_images=[Image.new("RGB", (40, 32), "red")]),
@@ -168,7 +168,7 @@ def test_an_undeclared_pair_of_two_labels_is_refused(
 ) -> None:
     archive = write({**files, "EO/EO_03.png": files["BA/BA_06.png"]})
     with pytest.raises(
-        ValueError, match=r"BA/BA_06\.png: labelled BA, but has the same pixels as EO_03\.png"
+        ValueError, match=r"BA/BA_06\.png: labeled BA, but has the same pixels as EO_03\.png"
     ):
         prepare(lab(), archive, tmp_path / "out", num_proc=1)
     folder = prepare(lab(), archive, tmp_path / "out", num_proc=1, skip_bad=True)

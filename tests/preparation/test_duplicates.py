@@ -29,10 +29,10 @@ def smear(seed: int, side: int = 2 * SIDE) -> Pixels:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
     field = 190 + 900 * gaussian_filter(rng.normal(size=(side, side)), 6)
-    for centre_y, centre_x in rng.uniform(0, side, (30, 2)):
+    for center_y, center_x in rng.uniform(0, side, (30, 2)):
         depth = rng.uniform(60, 110)
         field -= depth * np.exp(
-            -((y - centre_y) ** 2 + (x - centre_x) ** 2) / rng.uniform(150, 400)
+            -((y - center_y) ** 2 + (x - center_x) ** 2) / rng.uniform(150, 400)
         )
     return np.repeat(field.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -115,7 +115,7 @@ def test_a_black_bar_at_the_edge_of_two_scans_makes_no_pair(others: list[Pixels]
     assert found(barred) == Duplicates((), ())
 
 
-def test_a_thumbnail_is_a_grey_mean_of_its_cells() -> None:
+def test_a_thumbnail_is_a_gray_mean_of_its_cells() -> None:
     pixels = np.zeros((96, 144, 3), np.uint8)
     pixels[:48] = (255, 255, 255)
     cells = thumbnail(pixels)

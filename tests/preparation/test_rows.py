@@ -116,8 +116,8 @@ def test_one_image_under_two_labels_is_bad_unless_it_is_declared(
     with pytest.raises(ValueError) as error:
         select(lab(), entries, scan)
     for path, other in (
-        ("BA/BA_02.png: labelled BA", pair[1]),
-        ("EO/EO_05.png: labelled EO", pair[0]),
+        ("BA/BA_02.png: labeled BA", pair[1]),
+        ("EO/EO_05.png: labeled EO", pair[0]),
     ):
         assert f"{path}, but has the same pixels as {other} with another label;" in str(error.value)
     skipped = select(lab(), entries, scan, skip_bad=True)

@@ -1,4 +1,4 @@
-"""Leave one source out: a labelled domain excluded from training selects the weights."""
+"""Leave one source out: a labeled domain excluded from training selects the weights."""
 
 from collections.abc import Callable
 from pathlib import Path

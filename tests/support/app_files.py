@@ -55,7 +55,7 @@ def animation(kind: str) -> bytes:
     return data.getvalue()
 
 
-def grey_16() -> bytes:
+def gray_16() -> bytes:
     """Encode a 16-bit gray PNG."""
     data = io.BytesIO()
     Image.fromarray(np.full((SIDE, SIDE), 40_000, np.uint16)).save(data, "PNG")

@@ -64,10 +64,10 @@ def draw_batch(
     """
     shape = (3, 16, 16) if images else (num_inputs,)
     rng = torch.Generator().manual_seed(seed)
-    centres = 2 * torch.randn(NUM_CLASSES, *shape, generator=rng)
+    centers = 2 * torch.randn(NUM_CLASSES, *shape, generator=rng)
 
     def view(classes: Tensor, moved: float) -> dict[str, Tensor]:
-        inputs = centres[classes] + 0.3 * torch.randn(len(classes), *shape, generator=rng)
+        inputs = centers[classes] + 0.3 * torch.randn(len(classes), *shape, generator=rng)
         noise = 0.2 * torch.randn(len(classes), *shape, generator=rng)
         inputs = inputs + moved
         return {"inputs": inputs, "strong": inputs + noise, "index": torch.arange(len(classes))}

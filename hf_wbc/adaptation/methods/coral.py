@@ -52,9 +52,9 @@ def covariance(f: Tensor, w: Tensor | None = None) -> Tensor:
     num = len(f)
     w = torch.ones_like(f[:, 0]) if w is None else w / w.mean().clamp(min=1e-12)
     with torch.autocast(f.device.type, enabled=False):
-        centred = f - (w @ f) / num
+        centered = f - (w @ f) / num
         divisor = (num - w.pow(2).sum() / num).clamp(min=1)
-        return (w[:, None] * centred).T @ centred / divisor
+        return (w[:, None] * centered).T @ centered / divisor
 
 
 class Coral(PenaltyMethod):

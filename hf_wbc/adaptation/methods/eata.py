@@ -71,7 +71,7 @@ class Eata(Tent):
     """Entropy minimization on reliable, non-redundant target samples."""
 
     Options = Options
-    paper = "Niu et al. 2022, arXiv:2204.02610 (without the Fisher regulariser)"
+    paper = "Niu et al. 2022, arXiv:2204.02610 (without the Fisher regularizer)"
     limitations = (
         "few target predictions pass the threshold, or one class makes up most of the target: its "
         "samples become redundant, and rare and wrong predictions dominate."

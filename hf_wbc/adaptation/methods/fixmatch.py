@@ -2,7 +2,7 @@
 
 Confident predictions on a weak view of the target label its strong view.
 The labels come from the student in the same pass, or from a teacher, whose labels are more stable.
-The paper's batches hold seven unlabeled images for each labelled one; here the numbers are equal.
+The paper's batches hold seven unlabeled images for each labeled one; here the numbers are equal.
 """
 
 from dataclasses import dataclass

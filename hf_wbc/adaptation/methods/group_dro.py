@@ -54,7 +54,7 @@ class GroupDRO(Method):
     needs = Needs(num_sources=2)
     Options = Options
     paper = "Sagawa et al. 2020, arXiv:1911.08731"
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "one source is hard because its labels are noisy, which it then fits, or the target is "
         "not a mixture of the sources."

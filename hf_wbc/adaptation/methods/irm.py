@@ -70,7 +70,7 @@ class IRM(Method):
     needs = Needs(num_sources=2)
     Options = Options
     paper = "Arjovsky et al. 2019, arXiv:1907.02893"
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "there are few sources or the model can fit them all: the penalty vanishes while features "
         "still depend on the laboratory."

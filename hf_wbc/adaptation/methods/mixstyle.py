@@ -110,7 +110,7 @@ class MixStyle(Method):
     needs = Needs(images=True)
     Options = Options
     paper = "Zhou et al. 2021, arXiv:2104.02008"
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "color and texture distinguish classes, as granules do; a ViT has no early feature maps "
         "to mix."

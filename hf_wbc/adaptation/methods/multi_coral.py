@@ -43,9 +43,9 @@ def multi_coral_loss(features: Tensor, domains: Tensor, num_domains: int) -> Ten
     member = nn.functional.one_hot(domains, num_domains).to(features.dtype)
     counts = member.sum(0)
     means = (member.T @ features) / counts.clamp(min=1)[:, None]
-    centred = features - member @ means
+    centered = features - member @ means
     share = member / (counts - 1).clamp(min=1)
-    inner = share.T @ (centred @ centred.T).square() @ share
+    inner = share.T @ (centered @ centered.T).square() @ share
     norms = inner.diagonal()
     distance = norms[:, None] + norms[None] - 2 * inner
     enough = (counts > 1).to(features.dtype)
@@ -61,7 +61,7 @@ class MultiCoral(Method):
     paper = (
         "Sun & Saenko 2016, arXiv:1607.01719, as in Gulrajani & Lopez-Paz 2021, arXiv:2007.01434"
     )
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "sources contain different mixes of classes, so that their covariances should differ."
     )

@@ -4,7 +4,7 @@ The head is frozen, and the features learn from target images alone. The loss is
 maximization (confident on each sample, diverse over all) plus the cross-entropy with pseudo-labels:
 each sample gets the class of the nearest centroid among all target samples, from a memory of their
 features and predictions. The first pass only fills the memory, with a loss of 0: in the paper the
-whole target is labelled before training. The paper's diversity term favors equal class proportions,
+whole target is labeled before training. The paper's diversity term favors equal class proportions,
 which is wrong under label shift; with `prior` "estimated" it favors the proportions that the model
 predicts in that first pass.
 

@@ -1,4 +1,4 @@
-"""Source only: cross-entropy on the labelled sources, the baseline for all other methods.
+"""Source only: cross-entropy on the labeled sources, the baseline for all other methods.
 
 `--logit-adjustment` and `--lineage` apply as for every method.
 """
@@ -10,7 +10,7 @@ class SourceOnly(Method):
     """Supervised training on the sources."""
 
     paper = "Menon et al. 2021, arXiv:2007.07314 (--logit-adjustment)"
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "the target's cells do not look like those of any source, which is the usual case."
     )

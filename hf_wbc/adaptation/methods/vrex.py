@@ -52,7 +52,7 @@ class VREx(Method):
     needs = Needs(num_sources=2)
     Options = Options
     paper = "Krueger et al. 2021, arXiv:2003.00688"
-    family = "generalisation"
+    family = "generalization"
     limitations = (
         "sources differ in difficulty, so that equal risks cost accuracy; two or three sources say "
         "little about a fourth."

@@ -70,7 +70,7 @@ def test_alignment_gives_uniform_predictions_the_sources_proportions() -> None:
 
 
 def test_under_label_shift_alignment_relabels_target_cells() -> None:
-    """Nine of ten target cells are of class 0, the source is balanced: one cell is relabelled."""
+    """Nine of ten target cells are of class 0, the source is balanced: one cell is relabeled."""
     z_t = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
     z_s = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
     assert (z_t.argmax(1) == 1).sum() == 1

@@ -15,13 +15,13 @@ def test_only_the_dyes_are_jittered_more_and_between_light_and_strong() -> None:
 
 
 def test_at_its_extremes_nuclei_stay_darker_than_cytoplasm_and_green_is_absorbed_most() -> None:
-    colours = torch.tensor([[60.0, 15.0, 150.0], [190.0, 160.0, 215.0], [250.0, 240.0, 235.0]])
+    colors = torch.tensor([[60.0, 15.0, 150.0], [190.0, 160.0, 215.0], [250.0, 240.0, 235.0]])
     strength = Augmentation(
         **load_method("stain_augmentation").config_overrides["augmentation"]
     ).stain
     rng = np.random.default_rng(0)
     corners = torch.from_numpy(rng.integers(0, 2, (200, NUM_DRAWS)).astype(np.float64))
-    images = colours.T.repeat(200, 1, 1)
+    images = colors.T.repeat(200, 1, 1)
     nucleus, cytoplasm, background = stain_affine(
         images, draw_stain_params(corners, strength)
     ).unbind(2)

@@ -17,7 +17,7 @@ LICENCES = (
     "apache-2.0", "mit", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc0-1.0",
     "other", "unknown", "cc",
 )  # fmt: skip
-_COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+_COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 
 
 def route(request: Request) -> "Route | None":
@@ -76,8 +76,8 @@ def card_errors(content: str, repo_type: str) -> list[str]:
         if facts.get("sdk") not in SDKS:
             errors.append(f'"sdk" must be one of {", ".join(SDKS)}')
         for key in ("colorFrom", "colorTo"):
-            if facts.get(key, "red") not in _COLOURS:
-                errors.append(f'"{key}" must be one of {", ".join(_COLOURS)}')
+            if facts.get(key, "red") not in _COLORS:
+                errors.append(f'"{key}" must be one of {", ".join(_COLORS)}')
         if len(facts.get("short_description", "")) > 60:
             errors.append('"short_description" is longer than 60 characters')
     return errors
