@@ -67,7 +67,7 @@ def make_accelerator(mixed_precision: str = "no", trackers: Sequence[str] = ()) 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(
-            f"{launched} processes were launched, and {accelerator.num_processes} works alone; "
+            f"{launched} processes were launched, but they do not find each other; "
             f"start them with torchrun --nproc-per-node {launched} train.py ..."
         )
     return accelerator
@@ -91,8 +91,8 @@ def _refuse_lone_process() -> None:
     launched_by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched_by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
         raise ValueError(
-            "accelerate launch was told to start several processes and started one; on a CPU use "
-            "torchrun --nproc-per-node NUMBER in its place"
+            "accelerate launch should start several processes but started one; on a CPU use "
+            "torchrun --nproc-per-node NUMBER instead"
         )
 
 

@@ -260,7 +260,7 @@ def _notes(context: RunContext, raw: SplitPredictions, shift: LabelShiftResult) 
     after = _source_balanced_accuracy(context, raw)
     if before is not None and after is not None and before - after > FORGETTING_THRESHOLD:
         notes.append(
-            "the second phase moved the model away from its sources: balanced accuracy on their "
+            "the second phase degraded the model on its sources: balanced accuracy on their "
             f"validation images fell from {before:.3f} to {after:.3f}, and temperature and "
             "thresholds were fitted on these images"
         )

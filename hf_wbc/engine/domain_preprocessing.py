@@ -115,17 +115,17 @@ def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
         return ""
     parts = []
     if rule.normalize_by == "domain":
-        whose = targets[0] if len(targets) == 1 else "all domains together"
+        whose = targets[0] if len(targets) == 1 else "all domains"
         parts.append(
-            "normalized by their own domain's mean and std (the saved processor has those of "
+            "normalized by the mean and std of their own domain (the saved processor has those of "
             f"{whose})"
         )
     if rule.sharpness_per_um is not None or rule.blur_um:
-        parts.append("blurred (which no processor does)")
+        parts.append("blurred (which image processors do not support)")
     said = [f"was trained on images {' and '.join(parts)}"] if parts else []
     if rule.flips:
-        said.append("is scored by its mean prediction of mirrored images")
+        said.append("is scored by its mean prediction over mirrored images")
     return (
-        f"model/ {' and '.join(said)}: hf-wbc evaluate does the same, a plain transformers "
-        "pipeline does not; record.json has the scores of both"
+        f"model/ {' and '.join(said)}: `hf-wbc evaluate` does the same, a plain transformers "
+        "pipeline does not; record.json contains the scores of both"
     )

@@ -103,7 +103,7 @@ def require_scale(domains: Sequence[DomainSplit], allow_unscaled: bool) -> None:
         if domain.um_per_px is None and not allow_unscaled:
             raise ValueError(
                 f"{domain.ref} has no scale (um_per_px is null): its cells fill the frame, and "
-                "25 um cannot be cropped; pass --allow-unscaled to use it all the same"
+                "25 um cannot be cropped; use --allow-unscaled to accept it"
             )
 
 
@@ -169,7 +169,7 @@ def _require_labels(splits: Domain) -> None:
     for domain in (splits.train, splits.validation):
         if num_missing := int((domain.labels == UNLABELED).sum()):
             raise ValueError(
-                f"{domain.ref} has {num_missing} unlabeled images; a source needs labels, "
+                f"{domain.ref} has {num_missing} unlabeled images, but sources need labels; "
                 "name it as --target"
             )
 
@@ -194,8 +194,8 @@ def _require_apart(domain_set: DomainSet) -> None:
         if shared:
             image_id, other, other_id = shared[0]
             raise ValueError(
-                f"{splits.train.ref} and {other} share {len(shared)} images, {image_id} and "
-                f"{other_id} for one; scores on such a domain mean nothing: leave one of them out"
+                f"{splits.train.ref} and {other} share {len(shared)} images, such as "
+                f"{image_id} and {other_id}; scores would not be valid: omit one of them"
             )
         seen |= mine
 

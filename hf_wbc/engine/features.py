@@ -159,8 +159,8 @@ def embed(
     """
     if not pretrained.rule.is_plain:
         raise ValueError(
-            "the model was trained on images treated by domain, and its features of others would "
-            "mislead; train with --inputs images, or embed with another model"
+            "the model was trained on images preprocessed by domain, so its features of other "
+            "images would be misleading; train with --inputs images, or embed with another model"
         )
     if not len(domain):
         shape = (0,) if views is None else (0, views.num)

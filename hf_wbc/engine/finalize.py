@@ -34,8 +34,8 @@ from hf_wbc.records import atomic_replace, remove
 __all__ = ["finalize"]
 
 PER_PROCESS = (
-    "statistics in a loss are of all processes' samples; those of BatchNorm are of each process's "
-    "own, and the first one's are kept"
+    "losses use the samples of all processes; BatchNorm statistics are those of each process, and "
+    "the first process's are saved"
 )
 
 

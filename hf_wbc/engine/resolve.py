@@ -179,25 +179,25 @@ def check_config(config: TrainConfig) -> type[Method]:
         )
     if len(config.data.sources) < method.needs.num_sources:
         raise ValueError(
-            f"{config.adapt.method} compares {method.needs.num_sources} sources or more, and "
+            f"{config.adapt.method} compares at least {method.needs.num_sources} sources, but "
             f"{len(config.data.sources)} is given; name more with --sources"
         )
     if config.eval.correct_priors != "none" and len(config.data.target) != 1:
         raise ValueError(
-            f"correct_priors {config.eval.correct_priors} makes a model for one target, and "
-            f"{len(config.data.target)} are given; name one with --target, or leave it at none"
+            f"correct_priors {config.eval.correct_priors} makes a model for one target, but "
+            f"{len(config.data.target)} are given; name one with --target, or use none"
         )
     adjustment = config.optim.logit_adjustment
     if adjustment and config.data.balance == "class_domain":
         raise ValueError(
             f"logit_adjustment {adjustment} and balance class_domain would correct for the class "
-            "proportions twice; use --balance none, or leave one of them out"
+            "proportions twice; use --balance none, or omit --logit-adjustment"
         )
     if config.adapt.adapt_steps and not method.adapt_passes:
-        raise ValueError(f"{config.adapt.method} has no second phase; leave out --adapt-steps")
+        raise ValueError(f"{config.adapt.method} has no second phase; omit --adapt-steps")
     if config.adapt.adapt_steps == 0 and method.adapt_passes:
         raise ValueError(
-            f"{config.adapt.method} adapts in its second phase, and adapt_steps is 0; leave out "
+            f"{config.adapt.method} adapts in its second phase, but adapt_steps is 0; omit "
             "--adapt-steps for one pass, or use --method source_only"
         )
     require_selection_rule(
@@ -248,12 +248,12 @@ def _check_batches(config: TrainConfig, num_processes: int) -> None:
     for what, domains in (("sources", config.data.sources), ("targets", config.data.target)):
         if size < len(domains):
             raise ValueError(
-                f"batch_size {batch_size} x {num_processes} processes is {size}, fewer than "
-                f"the {len(domains)} {what}; raise --batch-size"
+                f"batch_size {batch_size} x {num_processes} processes is {size}, less than "
+                f"the number of {what}, {len(domains)}; raise --batch-size"
             )
     if config.model.bottleneck and config.optim.batch_size < 2:
         raise ValueError(
-            "a bottleneck standardizes over the batch, and one image has no variance; "
+            "a bottleneck standardizes over the batch, but one image has no variance; "
             "raise --batch-size, or use --bottleneck 0"
         )
 
@@ -269,7 +269,7 @@ def require_trainable_features(method: type[Method], classifier: Classifier) -> 
         id(p) in head for p in classifier.parameters() if p.requires_grad
     ):
         raise ValueError(
-            f"{method.name()} moves features, and nothing before the head learns here; use "
+            f"{method.name()} adapts features, but no weights before the head are trained; use "
             "--trainable full, or --bottleneck 256"
         )
 

@@ -40,8 +40,8 @@ ALPHA = 0.1
 REJECTED = 0.05
 RECALL = 0.95
 GUARANTEE = (
-    "coverage, rejection and recall are promised for images exchangeable with the sources' "
-    "validation images alone; another laboratory's are not: look at what they are there"
+    "coverage, rejection and recall are guaranteed only for images exchangeable with the sources' "
+    "validation images, which images of other laboratories are not: see the values measured there"
 )
 WANTED = {
     "myeloblast": (class_id("myeloblast"),),
@@ -105,7 +105,7 @@ class Abstention:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
-                f"what the model says of its doubt is damaged or of another version ({error!r}); "
+                f"the model's abstention settings are damaged or of another version ({error!r}); "
                 "train it again, or use the hf_wbc that wrote it"
             ) from error
 

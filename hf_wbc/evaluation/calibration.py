@@ -179,12 +179,10 @@ def checked_logits(logits: ArrayLike, what: str, num_classes: int | None = None)
     if not len(values):
         raise ValueError(f"no {what}logits; there must be at least one image")
     if num_classes not in (None, values.shape[1]):
-        raise ValueError(
-            f"{what}logits are of {values.shape[1]} classes; there must be {num_classes}"
-        )
+        raise ValueError(f"{what}logits have {values.shape[1]} classes instead of {num_classes}")
     finite = np.isfinite(values).all(1)
     if not finite.all():
-        raise ValueError(f"{what}logits in row {int(np.argmin(finite))} are not all finite")
+        raise ValueError(f"{what}logits in row {int(np.argmin(finite))} are not finite")
     return values
 
 
@@ -206,7 +204,7 @@ def checked_labels(labels: ArrayLike, logits: Floats) -> Ids:
         row = int(np.argmin(valid))
         raise ValueError(
             f"label {ids[row]:g} in row {row} is not a class of the logits; labels are whole "
-            f"numbers from 0 to {logits.shape[1] - 1}, and unlabeled images are left out"
+            f"numbers from 0 to {logits.shape[1] - 1}, and unlabeled images must be left out"
         )
     return ids.astype(np.int64)
 

@@ -69,7 +69,9 @@ class ConformalSets:
         scores = nonconformity(logits, self.score)
         limits = np.array([np.inf if limit is None else limit for limit in self.thresholds])
         if scores.shape[1] != len(limits):
-            raise ValueError(f"logits are of {scores.shape[1]} classes, thresholds {len(limits)}")
+            raise ValueError(
+                f"logits have {scores.shape[1]} classes, but there are {len(limits)} thresholds"
+            )
         within: NDArray[np.bool_] = (scores <= limits) & (np.asarray(logits) > NEVER / 2)
         return within
 
@@ -126,8 +128,8 @@ def conformal_sets(
         asked = checked_priors(priors, num_classes)
         if asked[counts == 0].any():
             raise ValueError(
-                "priors of the classes without a held-out image sum to "
-                f"{asked[counts == 0].sum():g}; it must be 0, as of what `estimate_priors` gives"
+                "priors of classes without a held-out image must be 0, as `estimate_priors` "
+                f"returns them; they sum to {asked[counts == 0].sum():g}"
             )
         weights = asked / np.maximum(counts, 1) * len(true)
         limits = [
@@ -176,7 +178,7 @@ def threshold(
         [None, 9.0, 18.0]
     """
     if not np.isfinite(scores).all():
-        raise ValueError("scores are not all finite; a threshold cannot be found among them")
+        raise ValueError("scores must be finite to choose a threshold")
     weights = np.ones(len(scores)) if weights is None else weights
     order = np.argsort(scores, kind="stable")
     below = np.cumsum(weights[order])
@@ -215,4 +217,6 @@ def _check(alpha: float, kind: str, priors: ArrayLike | None) -> None:
     if kind not in KINDS:
         raise ValueError(f"unknown kind of threshold {kind!r}; {did_you_mean(kind, KINDS)}")
     if (priors is not None) != (kind == "label_shift"):
-        raise ValueError(f"kind is {kind!r}; priors go with 'label_shift', and it needs them")
+        raise ValueError(
+            f"kind is {kind!r}; only 'label_shift' takes priors, and it requires priors"
+        )

@@ -34,7 +34,7 @@ def principal_plane(features: Floats) -> PrincipalPlane:
         ValueError: If there are fewer than three cells or two features.
     """
     if features.ndim != 2 or len(features) < 3 or features.shape[1] < 2:
-        raise ValueError(f"features have shape {features.shape}; a plane needs (3 or more, 2)")
+        raise ValueError(f"features have shape {features.shape}; a plane needs at least (3, 2)")
     mean = features.mean(0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
     total = float((sizes**2).sum())

@@ -125,9 +125,11 @@ def checked_priors(priors: ArrayLike, num_classes: int) -> Floats:
     """
     shares = np.asarray(priors, dtype=np.float64)
     if shares.shape != (num_classes,):
-        raise ValueError(f"priors have shape {shares.shape}; give one for each of {num_classes}")
+        raise ValueError(
+            f"priors have shape {shares.shape}; give one for each of {num_classes} classes"
+        )
     if not (np.isfinite(shares) & (shares >= 0)).all():
-        raise ValueError(f"priors are {shares.tolist()}; each must be 0 or more, and finite")
+        raise ValueError(f"priors are {shares.tolist()}; each must be finite and not negative")
     if abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"priors sum to {shares.sum():g}; divide them by it")
     return shares

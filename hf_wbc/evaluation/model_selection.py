@@ -67,24 +67,28 @@ RULES = (
         "held_out",
         "no target",
         partial(_mean, part="held_out", name="macro_f1"),
-        "macro-F1, mean over domains that are left out of training (leave one source out)",
+        "macro-F1, mean over labeled domains that are not trained on (leave-one-source-out)",
     ),
-    _unlabeled("im", "certain predictions, spread over all classes alike"),
-    _unlabeled("im_prior", "certain predictions, spread as the estimated priors"),
-    _unlabeled("entropy", "certain predictions"),
-    _unlabeled("bnm", "nuclear norm of the predictions: certain and diverse"),
-    _unlabeled("bnm_prior", "the same, diverse as the estimated priors"),
-    _unlabeled("snd", "dense neighborhoods of like predictions"),
-    _unlabeled("dev", "source error, weighted by how much each image is like the target's"),
-    _unlabeled("softmax_corr", "no two classes predicted together, all classes alike"),
-    _unlabeled("softmax_corr_prior", "the same, classes as the estimated priors"),
-    _unlabeled("class_ami", "predicted classes agree with clusters of the features"),
-    _unlabeled("agreement", "agrees with the mean of all earlier evaluations"),
+    _unlabeled("im", "mutual information: confident predictions, uniform over the classes"),
+    _unlabeled(
+        "im_prior", "the same, with the estimated priors in place of a uniform distribution"
+    ),
+    _unlabeled("entropy", "confident predictions (negative mean entropy)"),
+    _unlabeled("bnm", "nuclear norm of the predictions: confident and diverse"),
+    _unlabeled("bnm_prior", "the same, weighted by the estimated priors"),
+    _unlabeled("snd", "soft neighborhood density: similar predictions form dense clusters"),
+    _unlabeled("dev", "deep embedded validation: source error, importance-weighted to the target"),
+    _unlabeled("softmax_corr", "class correlation: distinct and uniformly frequent classes"),
+    _unlabeled("softmax_corr_prior", "the same, with the estimated priors"),
+    _unlabeled(
+        "class_ami", "adjusted mutual information of predicted classes and feature clusters"
+    ),
+    _unlabeled("agreement", "agreement with the mean prediction of all earlier evaluations"),
     SelectionRule(
         "oracle",
         "target labels",
         partial(_mean, part="oracle", name="macro_f1"),
-        "macro-F1 on the targets' validation sets: no result, but what a rule is judged by",
+        "macro-F1 on the targets' validation sets: an upper bound, not a valid result",
     ),
 )
 
@@ -121,17 +125,17 @@ def require_selection_rule(
     """
     if rule.sees == "unlabeled target" and not has_target:
         raise ValueError(
-            f"selection {rule.name} looks at target images; name them with --target, "
+            f"selection {rule.name} requires target images; name them with --target, "
             "or use --selection source_val"
         )
     if rule.sees == "target labels" and not (has_target and oracle):
         raise ValueError(
-            f"selection {rule.name} looks at target labels, so its score is no result; "
-            "ask for it with --target and --oracle, or use --selection source_val"
+            f"selection {rule.name} uses target labels, so its score is not a valid result; "
+            "request it with --target and --oracle, or use --selection source_val"
         )
     if rule.name == "held_out" and not has_held_out:
         raise ValueError(
-            "selection held_out looks at labeled domains that are not trained on; "
+            "selection held_out requires labeled domains that are not trained on; "
             "name them with --held-out, or use --selection source_val"
         )
 
@@ -227,7 +231,7 @@ def evaluate_criteria(rows: Sequence[Scores]) -> dict[str, dict[str, Any]]:
     oracle = {i: value for i, row in enumerate(rows) if (value := _value(ORACLE, row)) is not None}
     if not oracle:
         raise ValueError(
-            f"none of the {len(rows)} evaluations has the oracle's score; train with --oracle"
+            f"none of the {len(rows)} evaluations has an oracle score; train with --oracle"
         )
     found = {}
     for each in RULES:

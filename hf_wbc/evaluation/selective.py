@@ -163,11 +163,11 @@ def _running_sum(scores: ArrayLike, values: ArrayLike) -> Floats:
     order_by, summed = np.asarray(scores, np.float64), np.asarray(values, np.float64)
     if order_by.ndim != 1 or order_by.shape != summed.shape or not len(order_by):
         raise ValueError(
-            f"scores have shape {order_by.shape}, what they order {summed.shape}; give one of "
-            "each for every image, and at least one image"
+            f"scores have shape {order_by.shape} and errors {summed.shape}; give one of each per "
+            "image, for at least one image"
         )
     if np.isnan(order_by).any() or np.isnan(summed).any():
-        raise ValueError("scores and what they order must be numbers; some are NaN")
+        raise ValueError("scores and errors must be numbers; some are NaN")
     _, tie, counts = np.unique(-order_by, return_inverse=True, return_counts=True)
     means = np.bincount(tie, summed) / counts
     sums: Floats = np.cumsum(np.repeat(means, counts))
@@ -177,7 +177,7 @@ def _running_sum(scores: ArrayLike, values: ArrayLike) -> Floats:
 def _some(wanted: ArrayLike) -> NDArray[np.bool_]:
     flags = np.asarray(wanted, dtype=bool)
     if not flags.any():
-        raise ValueError("no image is wanted, so none can be found")
+        raise ValueError("no image is of a wanted class, so recall is undefined")
     return flags
 
 

@@ -120,12 +120,12 @@ def check_slide(
     known = _checked_names(names, chances)
     away = np.zeros(len(chances), bool) if rejected is None else np.asarray(rejected)
     if away.shape != known.shape or away.dtype != bool:
-        raise ValueError(f"rejected has shape {away.shape}, {away.dtype}; give a bool a cell")
+        raise ValueError(f"rejected has shape {away.shape}, {away.dtype}; give one bool per cell")
     slide = Slide(chances, known, away)
     if not slide.counted.any():
         raise ValueError(
-            f"all {len(chances)} cells are rejected as none that the model knows: check the scale, "
-            "or name those that are white cells"
+            f"all {len(chances)} cells are rejected as unlike the training cells: check the scale, "
+            "or name the white cells"
         )
     return slide
 
@@ -144,7 +144,7 @@ def lost_cells(held_out: HeldOut, slide: Slide, seed: int) -> LostCells:
     if held_out.rejected is None:
         if slide.rejected.any():
             raise ValueError(
-                "cells are rejected, and of the held-out ones it is not known which would be"
+                "cells are rejected, but it is unknown which held-out cells would be rejected"
             )
         return LostCells(np.zeros(num_classes), np.zeros((RESAMPLES, num_classes)))
     kept = held_out.accepted.counts
@@ -194,7 +194,7 @@ def _checked(probabilities: ArrayLike) -> Floats:
     if values.ndim != 2 or not len(values):
         raise ValueError(f"probabilities have shape {values.shape}; give (cells, classes)")
     if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ValueError("probabilities must be numbers of 0 or more; some are not")
+        raise ValueError("probabilities must be finite and not negative; some are not")
     if np.abs(values.sum(1) - 1).max() > 1e-4:
         raise ValueError("the probabilities of a cell must sum to 1; some do not")
     return values
@@ -206,7 +206,9 @@ def _checked_names(names: ArrayLike | None, chances: Floats) -> NDArray[np.int64
         return np.full(num, UNKNOWN)
     known = np.asarray(names, np.int64)
     if known.shape != (num,):
-        raise ValueError(f"{known.size} corrections for {num} cells; give one for each, or -1")
+        raise ValueError(
+            f"{known.size} corrections for {num} cells; give one per cell, -1 for none"
+        )
     if ((known < UNKNOWN) | (known >= num_classes)).any():
         raise ValueError(f"corrections must lie in -1..{num_classes - 1}")
     return known

@@ -107,7 +107,8 @@ def _blasts(count: "Differential", chances: Floats, blasts_from: float | None) -
         return Flag(
             "blasts",
             "unseen",
-            "Blasts cannot be seen: the model was never taught myeloblasts. Look yourself.",
+            "Blasts cannot be detected: no myeloblasts were in the training data. Check the cells "
+            "yourself.",
         )
     if share.low * count.num_cells >= 1:
         return Flag("blasts", "yes", f"Blasts: {_said(count, share)}.", cells)
@@ -166,15 +167,18 @@ def _rejected(count: "Differential", left_out: ArrayLike) -> Flag | None:
         return None
     rows = tuple(np.asarray(left_out, np.int64).tolist())
     text = (
-        f"{count.num_rejected} cells are unlike those that the model knows and left out of the "
-        "count until they are named"
+        f"{count.num_rejected} cells are unlike the training cells and excluded from the count "
+        "until a person identifies them"
     )
     if not count.corrected:
         return Flag("rejected", "possible", f"{text}.", rows)
-    expected = f"{count.expected_rejected:.0f} would be expected of {count.num_cells} white cells"
+    expected = f"{count.expected_rejected:.0f} are expected among {count.num_cells} white cells"
     if count.num_rejected <= count.rejected_limit:
         return Flag("rejected", "possible", f"{text}; about {expected}.", rows)
-    text = f"{text}, where {expected}: smudge cells, platelets, a wrong scale, or another stain."
+    text = (
+        f"{text}, but only {expected}: possible causes are smudge cells, platelets, a wrong scale "
+        "or another stain."
+    )
     return Flag("rejected", "doubt", text, rows)
 
 

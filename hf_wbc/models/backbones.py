@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 UNKNOWN = "unknown"
-FROM_SCRATCH = "nothing: random weights"
+FROM_SCRATCH = "none: random weights"
 _FCMAE = "ImageNet-1k, masked without labels, then with labels: photographs, no blood cells."
 _SUPERVISED = "ImageNet-21k, then ImageNet-1k, both with labels: photographs, no blood cells."
 
@@ -39,7 +39,7 @@ class BackboneSpec:
         return args
 
 
-def _ready(
+def _spec(
     name: str,
     hub_id: str,
     exposure: str,
@@ -53,7 +53,7 @@ def _ready(
 
 
 BACKBONES = (
-    _ready(
+    _spec(
         "vit-tiny",
         "WinKawaks/vit-tiny-patch16-224",
         _SUPERVISED,
@@ -65,7 +65,7 @@ BACKBONES = (
         patch_size=16,
         image_size=224,
     ),
-    _ready(
+    _spec(
         "convnextv2-atto",
         "facebook/convnextv2-atto-1k-224",
         _FCMAE,
@@ -74,7 +74,7 @@ BACKBONES = (
         depths=[2, 2, 6, 2],
         image_size=224,
     ),
-    _ready(
+    _spec(
         "convnextv2-tiny",
         "facebook/convnextv2-tiny-1k-224",
         _FCMAE,
@@ -83,7 +83,7 @@ BACKBONES = (
         depths=[3, 3, 9, 3],
         image_size=224,
     ),
-    _ready(
+    _spec(
         "efficientnet-lite0",
         "timm/tf_efficientnet_lite0.in1k",
         "ImageNet-1k, with labels: photographs, no blood cells.",
@@ -93,7 +93,7 @@ BACKBONES = (
         architecture="tf_efficientnet_lite0",
         image_size=224,
     ),
-    _ready(
+    _spec(
         "vit-base",
         "google/vit-base-patch16-224",
         _SUPERVISED,
@@ -105,11 +105,11 @@ BACKBONES = (
         patch_size=16,
         image_size=224,
     ),
-    _ready(
+    _spec(
         "dinov2-base",
         "facebook/dinov2-base",
-        "LVD-142M, without labels: 142 million web images picked for their likeness to public "
-        "photograph sets; no set of blood cells is named among them.",
+        "LVD-142M, without labels: 142 million web images selected by similarity to public "
+        "photograph datasets; no blood cell dataset is listed among them.",
         model_type="dinov2",
         hidden_size=768,
         num_hidden_layers=12,
@@ -117,13 +117,13 @@ BACKBONES = (
         patch_size=14,
         image_size=224,
     ),
-    _ready(
+    _spec(
         "dinobloom-base",
         "1aurent/vit_base_patch14_224.dinobloom",
-        "EXPOSED to blood cells: DINOv2's 142 million web images, then 13 public sets of single "
-        "cells in blood and bone marrow, 380,000 images without labels (Koch et al. 2024, "
-        "arXiv:2404.05022). No public set can be taken as a laboratory that it has not seen, nor "
-        "can MLL23, WBC_1 and WBC_2, which are of a laboratory whose earlier sets were public.",
+        "EXPOSED to blood cells: DINOv2's 142 million web images, then 13 public datasets of "
+        "single cells from blood and bone marrow, 380,000 images without labels (Koch et al. 2024, "
+        "arXiv:2404.05022). No public dataset counts as an unseen laboratory, nor do MLL23, WBC_1 "
+        "and WBC_2, because their laboratory published earlier datasets.",
         exposed_to=("acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"),
         model_type="timm_wrapper",
         architecture="vit_base_patch14_dinov2",

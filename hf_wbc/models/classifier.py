@@ -205,7 +205,7 @@ def _head_name(model: Any) -> str:
         fitting = [m for m in names if isinstance(m, nn.Linear) and m.out_features == num_labels]
     if not fitting:
         raise ValueError(
-            f"{type(model).__name__} ends in no linear layer with {num_labels} outputs; "
+            f"{type(model).__name__} does not end in a linear layer with {num_labels} outputs; "
             "choose a classifier with a linear head"
         )
     return names[fitting[-1]]

@@ -1,7 +1,7 @@
 """Exposure: which images the weights have seen, stored in a model's config.json across trainings.
 
 Adaptation to a target exposes the weights to it, even without labels. A model that starts from such
-weights has already seen that laboratory, and its score there is marked.
+weights has albackbone seen that laboratory, and its score there is marked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Exposure:
     """Sources whose images were, or may have been, seen; incomplete if `said` is unknown."""
 
     @classmethod
-    def of(cls, config: Any, ready: BackboneSpec | None) -> Self:
+    def of(cls, config: Any, backbone: BackboneSpec | None) -> Self:
         """Return the exposure of a checkpoint, from its config or else from the known backbone.
 
         The entry is removed from the config.
@@ -35,7 +35,7 @@ class Exposure:
         note = vars(config).pop(KEY, None)
         if note is not None:
             return cls.from_dict(note)
-        return cls(ready.exposure, ready.exposed_to) if ready else cls()
+        return cls(backbone.exposure, backbone.exposed_to) if backbone else cls()
 
     def after(self, labeled: Sequence[str], unlabeled: Sequence[str]) -> Self:
         """Return the exposure after training on, or selecting by, the named domains."""
@@ -59,6 +59,6 @@ class Exposure:
             return cls(str(values["said"]), tuple(map(str, values["exposed_to"])))
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"{KEY} in config.json is {values!r}, which cannot be read; "
+                f"{KEY} in config.json is {values!r}, which is not valid; "
                 "use the hf_wbc that wrote the model"
             ) from error

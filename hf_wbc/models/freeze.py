@@ -63,8 +63,8 @@ def add_lora(classifier: Classifier, lora: Lora, seed: int = 0) -> None:
     layers = attention_layers(classifier)
     if not layers:
         raise ValueError(
-            f"LoRA adapts attention layers, and {type(classifier.model).__name__} has none; it "
-            f"works for {', '.join(FAMILIES)}; else use --trainable full or frozen"
+            f"LoRA adapts attention layers, but {type(classifier.model).__name__} has none; use "
+            f"{', '.join(FAMILIES)}, or --trainable full or frozen"
         )
     if importlib.util.find_spec("peft") is None:
         raise ValueError("LoRA needs peft; install hf_wbc with its extra: pip install '.[lora]'")

@@ -74,11 +74,11 @@ def require_labels(name: str, labels: tuple[str, ...]) -> None:
     if foreign := [label for label in labels if label not in NAMES]:
         rest = len(foreign) - _NUM_SHOWN
         more = f" and {rest} more" if rest > 0 else ""
-        parts.append(f"knows {', '.join(foreign[:_NUM_SHOWN])}{more}")
+        parts.append(f"has other labels: {', '.join(foreign[:_NUM_SHOWN])}{more}")
     if not parts:
-        parts.append(f"has them in another order ({', '.join(labels)})")
+        parts.append(f"has the labels in another order ({', '.join(labels)})")
     raise ValueError(
-        f"{name} is no model of the eleven classes: it {'; it '.join(parts)}. "
+        f"{name} is not a model of the eleven classes: it {'; it '.join(parts)}. "
         f"Train one from it with --model {name}"
     )
 
@@ -112,7 +112,7 @@ def _interpolate(model: Any, name: str, weight: Tensor, image_size: int) -> Tens
     if attribute != "position_embeddings" or not hasattr(owner, "interpolate_pos_encoding"):
         raise ValueError(
             f"{type(model).__name__} cannot take images of {image_size} px: {name} has a fixed "
-            f"shape; leave --image-size out for the checkpoint's own {model.config.image_size}"
+            f"shape; omit --image-size to use the checkpoint's {model.config.image_size}"
         )
     positions: Tensor = owner.interpolate_pos_encoding(weight, image_size, image_size)
     return positions.detach().clone()
@@ -213,8 +213,8 @@ def load_trained(name: str) -> PretrainedModel:
     keep_freed_memory()
     if find_backbone(name):
         raise ValueError(
-            f"{name} is a backbone that knows none of the eleven classes; train it first, and give "
-            "the run's model folder, such as runs/RUN/model"
+            f"{name} is a backbone without the eleven classes; train it first, and give the "
+            "run's model folder, such as runs/RUN/model"
         )
     checkpoint = fetch_checkpoint(name)
     config = checkpoint.config()
@@ -280,7 +280,7 @@ def _fresh(
 
     size = image_size or (known and known.size) or getattr(config, "image_size", None)
     if not isinstance(size, int):
-        raise ValueError(f"{name} does not say its input's size; give --image-size")
+        raise ValueError(f"{name} does not define its input size; give --image-size")
     if hasattr(config, "image_size"):
         config.image_size = size
     set_labels(config)
@@ -294,7 +294,7 @@ def _fresh(
         except Exception as error:  # families do not check their settings
             raise ValueError(f"{name} cannot be built: {error}") from error
     classifier = Classifier(model)
-    _try_out(name, classifier, size)
+    _run_noise(name, classifier, size)
     preprocessing = replace(known or Preprocessing(size), size=size)
     revision = f"fresh:{_digest(config, preprocessing, seed)}"
     return PretrainedModel(classifier, make_processor(preprocessing), revision, FROM_SCRATCH)
@@ -321,7 +321,7 @@ def _read_weights(name: str, folder: Path, config: Any) -> tuple[Any, set[str]]:
     return model, set(report["missing_keys"]) | {key for key, *_ in report["mismatched_keys"]}
 
 
-def _try_out(name: str, classifier: Classifier, size: int) -> None:
+def _run_noise(name: str, classifier: Classifier, size: int) -> None:
     """Run one image of noise through the classifier.
 
     Raises:
@@ -329,7 +329,9 @@ def _try_out(name: str, classifier: Classifier, size: int) -> None:
     """
     patch = getattr(classifier.model.config, "patch_size", None)
     if isinstance(patch, int) and size % patch:
-        raise ValueError(f"{name}: image size {size} is no multiple of its patches' {patch} px")
+        raise ValueError(
+            f"{name}: image size {size} is not a multiple of its patch size, {patch} px"
+        )
     classifier.eval()
     noise = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
@@ -339,7 +341,7 @@ def _try_out(name: str, classifier: Classifier, size: int) -> None:
         raise ValueError(f"{name} cannot take images of {size} px: {error}") from error
     if features.ndim != 2 or not torch.allclose(classifier.head(features), logits, atol=1e-4):
         raise ValueError(
-            f"{name}: its logits are not its last linear layer's; choose another model"
+            f"{name}: its logits are not the output of its last linear layer; choose another model"
         )
 
 

@@ -36,7 +36,7 @@ class CheckpointFiles:
     folder: Path
     revision: str
     """The Hub commit, or "sha256:" and the digest of a folder's files."""
-    ready: BackboneSpec | None = None
+    backbone: BackboneSpec | None = None
     """The known backbone that these weights belong to, if any."""
 
     @property
@@ -81,8 +81,8 @@ class CheckpointFiles:
             ValueError: If the preprocessing is not defined or not supported.
         """
         preprocessing = read_preprocessing(self.folder)
-        if self.ready and self.ready.model_args:
-            return replace(preprocessing, size=self.ready.config["image_size"])
+        if self.backbone and self.backbone.model_args:
+            return replace(preprocessing, size=self.backbone.config["image_size"])
         return preprocessing
 
 
@@ -134,7 +134,9 @@ def fetch_checkpoint(name: str, *, weights: bool = True) -> CheckpointFiles:
     hub = _HUB_ID.fullmatch(name)
     if not hub or Path(name).exists():
         hint = did_you_mean(name, backbone_names())
-        raise ValueError(f"unknown model {name!r}: no ready name, no folder, no org/name; {hint}")
+        raise ValueError(
+            f"unknown model {name!r}: not a built-in name, a folder, or org/name; {hint}"
+        )
     folder = _download(name, hub["id"], hub["revision"], weights)
     _require_files(folder, name, weights)
     return CheckpointFiles(folder, folder.name, find_hub_model(hub["id"]))
@@ -146,7 +148,7 @@ def _download(name: str, hub_id: str, revision: str | None, weights: bool) -> Pa
         return fetch_snapshot(hub_id, "model", revision, patterns)
     except ValueError as error:
         raise ValueError(
-            f"model {name!r} is no folder here and did not come from the Hub: {error}"
+            f"model {name!r} is not a folder, and cannot be fetched from the Hub: {error}"
         ) from error
 
 
@@ -157,10 +159,12 @@ def _require_files(folder: Path, name: str, weights: bool) -> None:
     if not weights or any(folder.glob(_WEIGHTS[0])) or any(folder.glob(_WEIGHTS[1])):
         return
     pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
-    found = f"only {', '.join(pickled)}, which may run code when read" if pickled else "no weights"
+    found = (
+        f"only {', '.join(pickled)}, which can run code when loaded" if pickled else "no weights"
+    )
     raise ValueError(
-        f"{name} holds {found}; give a model whose weights are in model.safetensors (whoever "
-        "trusts the file can load it with transformers and save it again with save_pretrained)"
+        f"{name} contains {found}; give a model whose weights are in model.safetensors (if you "
+        "trust the file, load it with transformers and save it with save_pretrained)"
     )
 
 

@@ -84,8 +84,8 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
     if not files:
         raise ValueError(
-            f"{folder} has no preprocessor_config.json, so nobody knows the mean, std and size of "
-            "the images that its weights expect; put one beside its config.json"
+            f"{folder} has no preprocessor_config.json, so the mean, std and size of the images "
+            "that its weights expect are unknown; put one beside its config.json"
         )
     for file in files:
         values = read_json(file, f"{folder} has no usable image processor")

@@ -77,7 +77,9 @@ def bootstrap_scores(
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1")
     if counted.grouped and len(counted.confusions) < 2:
-        raise ValueError("all scored images are of one group; pass no groups to draw images")
+        raise ValueError(
+            "all scored images belong to one group; omit the groups to resample images"
+        )
     draw = draw_groups if counted.grouped else draw_images
     resamples = draw(counted.confusions, num_resamples, np.random.default_rng(seed))
     tails = ((1 - level) / 2, (1 + level) / 2)

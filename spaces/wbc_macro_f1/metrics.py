@@ -134,7 +134,7 @@ def merged_labels(merge: Sequence[str]) -> Counts:
             )
         a, b = class_id(source.strip()), class_id(target.strip())
         if a == b:
-            raise ValueError(f"merge {pair!r} merges a class into itself; leave it out")
+            raise ValueError(f"merge {pair!r} merges a class into itself; omit it")
         if into[a] != a:
             raise ValueError(f"merge {pair!r}: {NAMES[a]} is already merged into {NAMES[into[a]]}")
         into[a] = b
@@ -151,7 +151,7 @@ def _scored(true: Counts, classes: Sequence[str], into: Counts) -> NDArray[np.bo
     """Select the images (N,) that are labeled and of the chosen classes."""
     labeled: NDArray[np.bool_] = true != UNLABELED
     if not labeled.any():
-        raise ValueError(f"none of the {len(true)} images has a label; there is nothing to score")
+        raise ValueError(f"none of the {len(true)} images has a label, so nothing can be scored")
     ids = [class_id(name) for name in _listed(classes, "classes")]
     for i in ids:
         if into[i] != i:
@@ -196,7 +196,7 @@ def _numbered(groups: ArrayLike) -> Counts:
     unknown = [row for row, value in enumerate(values) if value is None]
     if unknown:
         raise ValueError(
-            f"the group in row {unknown[0]} is missing; give every image a group, or pass no groups"
+            f"the group in row {unknown[0]} is missing; give every image a group, or no groups"
         )
     return np.unique(values.astype(str), return_inverse=True)[1]
 

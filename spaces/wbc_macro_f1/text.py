@@ -5,7 +5,7 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
-__all__ = ["csv_rows", "did_you_mean", "shorten_list"]
+__all__ = ["csv_rows", "did_you_mean", "duration", "shorten_list"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -74,3 +74,19 @@ def shorten_list(values: Collection[object], num: int = 5) -> str:
     """Format the first `num` values and how many are left out: `1, 2, 3 and 14 more`."""
     shown = ", ".join(str(value) for value in list(values)[:num])
     return shown + (f" and {len(values) - num} more" if len(values) > num else "")
+
+
+def duration(seconds: float) -> str:
+    """Format a duration for display.
+
+    Examples:
+        >>> duration(42), duration(600), duration(4000), duration(200_000)
+        ('42 s', '10 min', '1 h 07 min', '2 d 7 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -74,7 +74,7 @@ def test_refusals_name_the_remedy(
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     for arguments, words in (
-        ([str(tmp_path / "nowhere")], "is no folder"),
+        ([str(tmp_path / "nowhere")], "is not a folder"),
         ([], "no folders given"),
         ([str(runs), "--out", str(tmp_path)], "choose another --out"),
         ([str(runs), "--baseline", "nope"], "choose from coral, shot, source_only"),

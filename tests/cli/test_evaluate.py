@@ -130,7 +130,7 @@ def test_a_model_with_other_labels_is_refused(
     words = ["evaluate", tiny_model, laboratories[0], "--out", str(tmp_path / "out")]
     assert main(words) == 1
     said = capsys.readouterr().err
-    assert "is no model of the eleven classes" in said and f"--model {tiny_model}" in said
+    assert "is not a model of the eleven classes" in said and f"--model {tiny_model}" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -57,11 +57,14 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
             "no option weigth; its options are: weight, temp",
         ),
         ("--method mcc --method-options weight -1", "weight is -1; it must not be negative"),
-        ("--method vrex", "vrex compares 2 sources or more, and 1 is given"),
+        ("--method vrex", "vrex compares at least 2 sources, but 1 is given"),
         ("--method target_stats --inputs features", "target_stats needs images"),
-        ("--selection oracle", "its score is no result; ask for it with --target and --oracle"),
+        (
+            "--selection oracle",
+            "its score is not a valid result; request it with --target and --oracle",
+        ),
         ("--selection held_out", "name them with --held-out"),
-        ("--adapt-steps 5", "source_only has no second phase; leave out --adapt-steps"),
+        ("--adapt-steps 5", "source_only has no second phase; omit --adapt-steps"),
         ("--method shot --adapt-steps 0", "shot adapts in its second phase, and adapt_steps is 0"),
         ("--method adabn", "adabn re-estimates BatchNorm, but this classifier has none"),
         ("--bottleneck 8 --batch-size 1", "one image has no variance; raise --batch-size"),
@@ -72,7 +75,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ("--classes monocyt", "unknown class 'monocyt'"),
         ("--hue 2", "hue is 2.0; it must lie in 0..0.5"),
         ("--mixed-precision fp16", "mixed_precision is fp16, which needs a GPU"),
-        ("--image-size 30", "image size 30 is no multiple of its patches' 14 px"),
+        ("--image-size 30", "image size 30 is not a multiple of its patch size, 14 px"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_written(
@@ -227,4 +230,4 @@ def test_a_batch_must_hold_every_source(
 ) -> None:
     other = str(make_domain(tmp_path / "other", name="other", seed=7))
     said = refused("--sources", laboratories[0], other, "--batch-size", "1")
-    assert "1 x 1 processes is 1, fewer than the 2 sources; raise --batch-size" in said
+    assert "1 x 1 processes is 1, less than the number of sources, 2; raise --batch-size" in said

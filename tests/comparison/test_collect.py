@@ -176,7 +176,7 @@ def test_a_models_folder_is_no_run(tmp_path: Path, make_run: MakeRun) -> None:
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contains no run folder"):
         collect([tmp_path])
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         collect([tmp_path / "nowhere"])
     with pytest.raises(ValueError, match="no folders given"):
         collect([])

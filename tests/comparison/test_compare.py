@@ -113,7 +113,7 @@ def test_predictions_that_contradict_the_record_are_named(
     found = compared(tmp_path)
     assert found.families[0].untested == ("coral",)
     (problem,) = found.problems
-    assert problem.place == path.name and "does not give the macro-F1 on away" in problem.what
+    assert problem.place == path.name and "does not reproduce the macro-F1 on away" in problem.what
 
 
 def test_predictions_damaged_inside_are_named(tmp_path: Path, make_run: MakeRun) -> None:
@@ -163,5 +163,7 @@ def test_what_lacks_a_block_is_left_out_by_name(tmp_path: Path, make_run: MakeRu
 
 def test_nothing_finished_is_refused_by_name(tmp_path: Path, make_run: MakeRun) -> None:
     RunFolder(make_run(tmp_path)).record.unlink()
-    with pytest.raises(ValueError, match=r"no finished run among 1 folders: .* unfinished"):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 folders contains a finished run: .* unfinished"
+    ):
         compared(tmp_path)

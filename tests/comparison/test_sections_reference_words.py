@@ -40,8 +40,8 @@ def test_pairs_and_classes_are_told_with_what_was_left_out() -> None:
         (NAMES[8], "0.500 of 2", "1.000 of 2", "1.000 of 1"),
     )
     said = " ".join(pairs.paragraphs)
-    assert "5 of 5 images were looked at again" in said
-    assert "1 image of no class of the eleven left out" in said
+    assert "5 of 5 images were annotated again" in said
+    assert "1 image outside the eleven classes excluded" in said
     assert "XX (2)" in said and "line 7: 3 fields" in said
 
 

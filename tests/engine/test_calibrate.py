@@ -113,7 +113,7 @@ def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_pat
     cache = tmp_path / "cache"
     wild = short.replace(method="shot", adapt_steps=40, adapt_learning_rate=0.1, bottleneck=8)
     note = run(wild, tmp_path / "runs", cache).read_record()["calibration"]["note"]
-    assert "moved the model away from its sources" in note
+    assert "degraded the model on its sources" in note
     still = wild.replace(method="source_only", adapt_steps=None, adapt_learning_rate=None)
     note = run(still, tmp_path / "runs", cache).read_record()["calibration"]["note"]
-    assert "away from its sources" not in note
+    assert "on its sources" not in note

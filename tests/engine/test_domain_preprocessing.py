@@ -147,7 +147,7 @@ def test_a_treated_model_is_not_embedded_as_if_it_were_plain(
     from hf_wbc.engine.accelerator import make_accelerator
 
     loaded, domain = load_trained(str(treated.model)), load_split(short.data.target[0], "test")
-    with pytest.raises(ValueError, match="images treated by domain"):
+    with pytest.raises(ValueError, match="images preprocessed by domain"):
         embed(loaded, domain, tmp_path / "cache", make_accelerator())
 
 

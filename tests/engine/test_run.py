@@ -127,7 +127,7 @@ def test_an_unlabeled_source_is_refused(
     config: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:
     unlabeled = str(make_domain(tmp_path / "unlabeled", name="unlabeled", labeled=False))
-    with pytest.raises(ValueError, match="a source needs labels"):
+    with pytest.raises(ValueError, match="sources need labels"):
         run(config.replace(sources=(unlabeled,)), tmp_path / "runs", tmp_path / "cache")
 
 

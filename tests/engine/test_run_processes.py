@@ -244,7 +244,7 @@ def test_processes_that_do_not_find_each_other_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     assert main(command((), config, Path("nowhere"))) == 1
-    assert "2 processes were launched, and 1 works alone" in capfd.readouterr().err
+    assert "2 processes were launched, but they do not find each other" in capfd.readouterr().err
 
 
 def test_a_launch_that_loses_a_process_is_refused(

@@ -135,11 +135,11 @@ def test_the_calibration_error_is_the_gap_in_each_bin():
     [
         ([1.0, 2.0], [0, 1], "source logits have shape"),
         (np.zeros((0, 2)), [], "no source logits"),
-        ([[1.0, np.nan]], [0], "row 0 are not all finite"),
-        ([[1.0, 0.0], [np.inf, 0.0]], [0, 1], "row 1 are not all finite"),
+        ([[1.0, np.nan]], [0], "row 0 are not finite"),
+        ([[1.0, 0.0], [np.inf, 0.0]], [0, 1], "row 1 are not finite"),
         ([[1.0, 0.0]], [0, 1], "one label for every image"),
         ([[1.0, 0.0]], [2], "label 2 in row 0 is not a class"),
-        ([[1.0, 0.0]], [-1], "unlabeled images are left out"),
+        ([[1.0, 0.0]], [-1], "unlabeled images must be left out"),
         ([[1.0, 0.0]], [0.5], "label 0.5"),
         ([[1.0, 0.0]], ["basophil"], "give class ids, not names"),
     ],
@@ -152,5 +152,5 @@ def test_bad_input_is_named(logits, labels, message):
 def test_other_bad_input_is_named():
     with pytest.raises(ValueError, match="num_bins is 0"):
         expected_calibration_error([[0.0, 1.0]], [0], num_bins=0)
-    with pytest.raises(ValueError, match="logits are of 3 classes; there must be 2"):
+    with pytest.raises(ValueError, match="logits have 3 classes instead of 2"):
         Calibration(1.0, (0.0, 0.0)).apply([[0.0, 1.0, 2.0]])

@@ -186,16 +186,16 @@ def test_sets_come_back_from_json():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"logits": [[0.0, np.nan]]}, "row 0 are not all finite"),
+        ({"logits": [[0.0, np.nan]]}, "row 0 are not finite"),
         ({"labels": [2]}, "label 2 in row 0"),
         ({"alpha": 0.0}, "alpha is 0"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"score": "las"}, "unknown conformal score 'las'"),
         ({"kind": "classes"}, "unknown kind of threshold"),
-        ({"kind": "label_shift"}, "it needs them"),
-        ({"priors": [0.5, 0.5]}, "priors go with"),
+        ({"kind": "label_shift"}, "requires priors"),
+        ({"priors": [0.5, 0.5]}, "requires priors"),
         ({"kind": "label_shift", "priors": [0.5, 0.6]}, "priors sum to 1.1"),
-        ({"kind": "label_shift", "priors": [0.5, 0.5]}, "without a held-out image sum to 0.5"),
+        ({"kind": "label_shift", "priors": [0.5, 0.5]}, "they sum to 0.5"),
     ],
 )
 def test_bad_input_is_named(changes, message):
@@ -204,9 +204,9 @@ def test_bad_input_is_named(changes, message):
 
 
 def test_other_bad_input_is_named():
-    with pytest.raises(ValueError, match="logits are of 3 classes, thresholds 2"):
+    with pytest.raises(ValueError, match="logits have 3 classes, but there are 2 thresholds"):
         ConformalSets("lac", "class", 0.1, (None, None)).sets(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="not all finite"):
+    with pytest.raises(ValueError, match="must be finite"):
         threshold(np.array([np.nan]), 0.1)
     with pytest.raises(ValueError, match="sets have shape"):
         set_scores(np.zeros((0, 2), bool), [])

@@ -81,8 +81,8 @@ def test_source_images_count_as_often_as_the_priors_say():
     ("priors", "message"),
     [
         ([0.5, 0.5], "one for each of 4"),
-        ([0.5, 0.5, 0.5, -0.5], "must be 0 or more"),
-        ([0.5, 0.5, np.nan, 0], "must be 0 or more"),
+        ([0.5, 0.5, 0.5, -0.5], "must be finite and not negative"),
+        ([0.5, 0.5, np.nan, 0], "must be finite and not negative"),
         ([0.5, 0.5, 0.5, 0.5], "sum to 2"),
     ],
 )

@@ -100,9 +100,13 @@ def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
 @pytest.mark.parametrize(
     ("name", "lacking", "remedy"),
     [
-        ("im", "has_target", "looks at target images; name them with --target"),
+        ("im", "has_target", "requires target images; name them with --target"),
         ("held_out", "has_held_out", "name them with --held-out"),
-        ("oracle", "oracle", "target labels, so its score is no result; ask for it .* --oracle"),
+        (
+            "oracle",
+            "oracle",
+            "target labels, so its score is not a valid result; request it .* --oracle",
+        ),
         ("oracle", "has_target", "--target"),
     ],
 )

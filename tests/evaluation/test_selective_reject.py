@@ -57,7 +57,7 @@ def test_a_rate_that_is_none_is_refused(rate):
 
 
 def test_nan_and_nothing_are_refused():
-    with pytest.raises(ValueError, match="not all finite"):
+    with pytest.raises(ValueError, match="not finite"):
         rejection([[np.nan, 0.0]])
     with pytest.raises(ValueError, match="scores outside must be"):
         auroc([0.0], [np.nan])

@@ -129,5 +129,5 @@ def test_bad_input_is_named():
         recall_at([0.1], [0], [0.5])
     with pytest.raises(ValueError, match=r"recall is 1\.5"):
         review([[0.0, 1.0]], [1], [1], 1.5)
-    with pytest.raises(ValueError, match="not all finite"):
+    with pytest.raises(ValueError, match="not finite"):
         ReviewThreshold((0,), 0.95, 0.5).reviews([[np.nan, 0.0]])

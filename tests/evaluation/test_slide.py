@@ -157,8 +157,8 @@ def test_what_cannot_be_left_out_is_refused() -> None:
     chances = np.full((3, NUM_CLASSES), 1 / NUM_CLASSES)
     with pytest.raises(ValueError, match="all 3 cells are rejected"):
         differential(chances, held, rejected=[True] * 3)
-    with pytest.raises(ValueError, match="not known which would be"):
+    with pytest.raises(ValueError, match="unknown which held-out cells"):
         differential(chances, HeldOut(held.logits, held.labels), rejected=[True, False, False])
     for flags in ([True], [0, 1, 2]):
-        with pytest.raises(ValueError, match="give a bool a cell"):
+        with pytest.raises(ValueError, match="give one bool per cell"):
             differential(chances, held, rejected=flags)

@@ -90,7 +90,7 @@ def test_what_was_chosen_by_target_labels_is_marked_wherever_it_is_scored(
 
 
 def test_a_backbone_that_has_seen_the_target_is_marked(real: dict[str, Any]) -> None:
-    real["model"] |= {"exposure": "13 public sets", "exposed_to": ["tecom_jiangxi"]}
+    real["model"] |= {"exposure": "13 public datasets", "exposed_to": ["tecom_jiangxi"]}
     text = cards.model(real)
     assert "> **Exposed.** The backbone had seen images of tecom_jiangxi before" in text
     assert "Exposure unknown" not in text

@@ -155,7 +155,7 @@ def test_a_model_without_a_linear_head_is_refused() -> None:
     config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=16)
     model = ViTForImageClassification(config)
     model.classifier = nn.Identity()
-    with pytest.raises(ValueError, match="no linear layer with 2 outputs"):
+    with pytest.raises(ValueError, match="does not end in a linear layer with 2 outputs"):
         Classifier(model)
 
 

@@ -47,7 +47,9 @@ def test_every_family_takes_another_size(family: str, checkpoint: Checkpoint, fr
 
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_size_that_cuts_patches_is_refused(checkpoint: Checkpoint, fresh: bool) -> None:
-    with pytest.raises(ValueError, match="image size 50 is no multiple of its patches' 14 px"):
+    with pytest.raises(
+        ValueError, match="image size 50 is not a multiple of its patch size, 14 px"
+    ):
         load_classifier(str(checkpoint("dinov2")), image_size=50, fresh=fresh)
 
 
