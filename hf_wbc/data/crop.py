@@ -37,10 +37,10 @@ def crop_side(um_per_px: float, um: float = CROP_UM) -> int:
         [250, 345, 288]
     """
     if not (math.isfinite(um_per_px) and um_per_px > 0):
-        raise ValueError(f"um_per_px is {um_per_px}; a scale is a positive number of um per pixel")
+        raise ValueError(f"um_per_px is {um_per_px}; it must be a positive number of um per pixel")
     side = round(um / um_per_px)
     if side < 1:
-        raise ValueError(f"{um} um are less than a pixel at {um_per_px} um per pixel")
+        raise ValueError(f"{um} um are less than one pixel at {um_per_px} um per pixel")
     return side
 
 
@@ -179,7 +179,7 @@ def locate_crop(
     if side < FEWEST_PX:
         raise ValueError(
             f"at {um_per_px:.4g} um per pixel {CROP_UM:g} um are {side} px, too few to show "
-            f"a cell; if these are pixels per um, give {1 / um_per_px:.4g}"
+            f"a cell; if this is in pixels per um, use {1 / um_per_px:.4g}"
         )
     height, width = pixels.shape[:2]
     top, left = (height - side) // 2, (width - side) // 2

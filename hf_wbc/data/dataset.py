@@ -223,8 +223,8 @@ def parquet_shards(ref: str, folder: Path, split: str) -> list[Path]:
     if not found or None in names or totals != {len(found)} or numbers != [*range(len(found))]:
         listing = ", ".join(path.name for path in found) or "nothing"
         raise ValueError(
-            f"{ref}: {folder.name}/ should hold {split}-00000-of-0000N.parquet and so on, "
-            f"and holds {listing}; {_REBUILD}"
+            f"{ref}: {folder.name}/ should contain {split}-00000-of-0000N.parquet and so on, but "
+            f"contains {listing}; {_REBUILD}"
         )
     return found
 
@@ -243,14 +243,14 @@ def check_schema(ref: str, files: Sequence[Path]) -> None:
         for name, wanted in row_features().items():
             if name not in found:
                 raise ValueError(
-                    f"{ref}: {path.name} has no column {name!r}, so it is not a dataset of this "
-                    f"project; {_REBUILD}"
+                    f"{ref}: {path.name} has no column {name!r}, so it is not a dataset of hf_wbc; "
+                    f"{_REBUILD}"
                 )
             label = found[name]
             if isinstance(label, ClassLabel) and tuple(label.names) != NAMES:
                 raise ValueError(
-                    f"{ref}: its classes are {', '.join(label.names)}; expected are "
-                    f"{', '.join(NAMES)}, in this order; {_REBUILD}"
+                    f"{ref}: its classes are {', '.join(label.names)} instead of "
+                    f"{', '.join(NAMES)}; {_REBUILD}"
                 )
             if type(label) is not type(wanted) or label.dtype != wanted.dtype:
                 raise ValueError(f"{ref}: column {name!r} is {label}, not {wanted}; {_REBUILD}")
@@ -347,8 +347,8 @@ def _unreadable(files: Sequence[Path], error: BaseException) -> ValueError:
             if file.read(len(LFS_MARK)) == LFS_MARK:
                 return ValueError(f"{path} is {LFS_POINTER.what}; {LFS_POINTER.remedy}")
     return ValueError(
-        f"{files[0].parent}: {names} cannot be read ({reason}); free the disk if it is full, "
-        f"otherwise {_REBUILD}"
+        f"{files[0].parent}: {names} cannot be read ({reason}); free disk space if the disk is "
+        f"full, otherwise {_REBUILD}"
     )
 
 
@@ -357,8 +357,8 @@ def _only(ref: str, column: str, values: Sequence[Any]) -> Any:
     distinct = sorted(set(values), key=str)
     if len(distinct) != 1 or distinct[0] == "":
         raise ValueError(
-            f"{ref}: {column} is {', '.join(map(str, distinct))} in one dataset; "
-            "prepare one dataset for each"
+            f"{ref}: {column} is {', '.join(map(str, distinct))} within one dataset; prepare a "
+            "separate dataset for each"
         )
     return distinct[0]
 
@@ -367,7 +367,7 @@ def _labels(ref: str, values: Sequence[int | None]) -> np.ndarray:
     """Return the class ids (N,), int64, after validation."""
     if unknown := set(values) - set(range(UNLABELED, NUM_CLASSES)):
         raise ValueError(
-            f"{ref}: labels {', '.join(map(str, unknown))} are none of -1..{NUM_CLASSES - 1}; "
+            f"{ref}: labels {', '.join(map(str, unknown))} are outside -1..{NUM_CLASSES - 1}; "
             f"{_REBUILD}"
         )
     return np.array(values, dtype=np.int64)
@@ -377,7 +377,7 @@ def _scale(ref: str, values: Sequence[float | None]) -> float | None:
     """Return the scale in um per pixel, or None if the dataset has none."""
     scale: float | None = _only(ref, "um_per_px", values)
     if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"{ref}: um_per_px is {scale}; a scale is a positive number; {_REBUILD}")
+        raise ValueError(f"{ref}: um_per_px is {scale}; it must be a positive number; {_REBUILD}")
     return scale
 
 

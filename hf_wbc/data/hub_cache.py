@@ -75,23 +75,23 @@ def _why(error: Exception, revision: str | None) -> str:
     said, endpoint = " ".join(str(error).split()), constants.ENDPOINT
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.HFValidationError):
-        return f"no repository has such a name ({said}); give org/name or org/name@revision"
+        return f"the name is not valid ({said}); give org/name or org/name@revision"
     if constants.HF_HUB_OFFLINE:
         return (
-            "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask for it; check its "
-            "name and revision, unset HF_HUB_OFFLINE once, or give a folder"
+            "it is not in the local cache, and HF_HUB_OFFLINE is set; check its name and revision, "
+            "unset HF_HUB_OFFLINE, or give a folder"
         )
     if isinstance(error, errors.GatedRepoError):
-        return f"it is gated; ask for access at {endpoint}, then `hf auth login`"
+        return f"it is gated; request access at {endpoint}, then `hf auth login`"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"it has no revision {revision}; check its tags and branches"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            f"it is not at {endpoint}, or is private and no token of yours reaches it; check its "
-            "name and `hf auth login`"
+            f"it does not exist at {endpoint}, or is private and your token has no access; check "
+            "its name and `hf auth login`"
         )
     if status == 401:
-        return f"{endpoint} refuses the token; `hf auth login` again, or unset HF_TOKEN"
+        return f"{endpoint} rejects the token; log in again with `hf auth login`, or unset HF_TOKEN"
     if status is not None:
         return f"{endpoint} answers {status} ({said}); try again later"
     remedy = "check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched"

@@ -93,8 +93,8 @@ def list_images(path: Path, um_per_px: float | None, *, follow_links: bool = Fal
     """
     if um_per_px is not None and (side := crop_side(um_per_px)) < FEWEST_PX:
         raise ValueError(
-            f"um_per_px is {um_per_px}, at which 25 um are {side} px; if these are pixels per um, "
-            f"give {1 / um_per_px:.6g}"
+            f"um_per_px is {um_per_px}, at which 25 um are {side} px; if this is in pixels per um, "
+            f"use {1 / um_per_px:.6g}"
         )
     listing = walk_folder(path, follow_outside=follow_links)
     if listing.outside and not follow_links:
@@ -112,7 +112,7 @@ def list_images(path: Path, um_per_px: float | None, *, follow_links: bool = Fal
         shown = shorten_list([printable_name(name) for name in others])
         held = "; ".join([f"it holds {shown}" if others else "it is empty", *listing.notes()])
         raise ValueError(
-            f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
+            f"{path} contains no images ({', '.join(IMAGE_SUFFIXES)}): {held}; give a folder of "
             "images, or one that `hf-wbc prepare` wrote"
         )
     skipped = tuple(map(printable_name, others))
@@ -231,9 +231,11 @@ def _decoded(folder: ImageFolder, name: str) -> NDArray[np.uint8]:
     try:
         facts = path.stat()
         if not S_ISREG(facts.st_mode):  # reading a pipe could block forever
-            raise ImageFault(f"{name}: is no file")
+            raise ImageFault(f"{name}: not a file")
         if facts.st_size > MAX_MEMBER_BYTES:
-            raise ImageFault(f"{name}: {facts.st_size:,} bytes are too many for a cell's image")
+            raise ImageFault(
+                f"{name}: {facts.st_size:,} bytes are too large for an image of a cell"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
@@ -262,12 +264,12 @@ def read_dataset_blocks(
         for number in numbers:
             rows = range(number * BLOCK, min((number + 1) * BLOCK, total))
             jobs = [(rows[first : first + BATCH],) for first in range(0, len(rows), BATCH)]
-            found = workers.map(_dataset_blocks_squares, jobs)
+            found = workers.map(_read_row_batch, jobs)
             names = tuple(name for part in found for name in part[0])
             yield ImageBlock(names, np.concatenate([part[1] for part in found]), ())
 
 
-def _dataset_blocks_squares(
+def _read_row_batch(
     state: tuple[tuple[DomainSplit, ...], Geometry], rows: range
 ) -> tuple[list[str], NDArray[np.uint8]]:
     """Return the image ids and squares of the given rows."""

@@ -32,7 +32,7 @@ from hf_wbc.data.table import Table
 
 MAX_COLOR_IMAGES = 1024
 """Number of evenly spaced images that represent a domain."""
-_color_statistics_ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 64
 _SPREAD = 1 / 255
 """Smallest standard deviation of a color, so that a domain with one color has a map too."""
 Matrix = npt.NDArray[np.float64]
@@ -66,8 +66,8 @@ def color_statistics(table: Table, domain: int | None = None) -> ColorStatistics
     total, squares, num = np.zeros(3), np.zeros((3, 3)), 0
     rows = np.arange(len(table)) if domain is None else np.flatnonzero(table.domains == domain)
     rows = rows[evenly_spaced(len(rows), MAX_COLOR_IMAGES)]
-    for start in range(0, len(rows), _color_statistics_ROWS_AT_ONCE):
-        pixels = table.batch(rows[start : start + _color_statistics_ROWS_AT_ONCE]).numpy()
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        pixels = table.batch(rows[start : start + ROWS_AT_ONCE]).numpy()
         colors = pixels.reshape(-1, 3).astype(np.float64)
         total += colors.sum(0)
         squares += colors.T @ colors
@@ -155,8 +155,8 @@ def spectrum(table: Table, um: float = CROP_UM) -> Spectrum:
     power[:, 1 : (side + 1) // 2] *= 2  # the other half of the plane mirrors them
     if not inside.any() or not power[inside].sum():
         raise ValueError(
-            f"{', '.join(table.domain_names)}: images of {side} px show no sharpness to measure; "
-            "leave out --sharpness common, or raise --image-size"
+            f"{', '.join(table.domain_names)}: images of {side} px are too small to measure "
+            "sharpness; omit --sharpness common, or raise --image-size"
         )
     return Spectrum(squared[inside], power[inside])
 

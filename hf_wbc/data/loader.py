@@ -70,7 +70,7 @@ class Sampler:
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must not be negative")
         if len(labels) == 0:
-            raise ValueError("no rows to draw from")
+            raise ValueError("no rows to sample")
         cells = _cells(labels, domains, balance)
         self._visits = _Permutations(np.arange(len(cells)), (seed, 0))
         self._cells = [_Permutations(rows, (seed, 1, cell)) for cell, rows in enumerate(cells)]
@@ -383,7 +383,7 @@ def _check_tables(source: Table, target: Table | None) -> None:
             "a dataset without labels can only be a target: give it with --target"
         )
     if target and target.shape != source.shape:
-        raise ValueError(f"source rows are {source.shape} and target rows {target.shape}")
+        raise ValueError(f"source rows have shape {source.shape}, but target rows {target.shape}")
 
 
 def _check_augmentation(
@@ -391,7 +391,7 @@ def _check_augmentation(
 ) -> None:
     check_strength(augmentation, um)
     if augmentation.target_shift and not style_targets:
-        raise ValueError("target_shift needs images of a target; name one with --target")
+        raise ValueError("target_shift requires images of a target; name one with --target")
     if augmentation.target_style != "colours" and not augmentation.target_shift:
         raise ValueError(
             f"target_style {augmentation.target_style} has no effect at a target_shift of 0; "

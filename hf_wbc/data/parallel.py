@@ -142,8 +142,8 @@ class WorkerPool:
         process = next(process for process, ours in self._processes if ours is connection)
         process.join(timeout=1)
         return ChildProcessError(
-            f"a worker process died (exit code {process.exitcode}), perhaps for want of memory; "
-            "run the same command again, with a lower --num-proc if it happens again"
+            f"a worker process died (exit code {process.exitcode}), perhaps because memory ran "
+            "out; repeat the command, with a lower --num-proc if this recurs"
         )
 
 

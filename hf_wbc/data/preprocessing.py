@@ -139,7 +139,7 @@ class PreprocessingRule:
             return cls(**{renamed.get(name, name): value for name, value in values.items()})
         except TypeError as error:
             raise ValueError(
-                f"unknown treatment of images {dict(values)} ({error}); "
+                f"unknown preprocessing {dict(values)} ({error}); "
                 "use the hf_wbc that wrote the model"
             ) from error
 

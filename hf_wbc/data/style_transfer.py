@@ -163,7 +163,7 @@ RGB_TO_LMS = np.array(
 """Eq. 4; its rows sum to about one, which keeps 0..255 in range."""
 LMS_TO_LAB = np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]]) / np.sqrt([[3], [6], [2]])
 """Eq. 6: an orthogonal transform of the logarithms."""
-_DARKEST, _reinhard_WHITE, _SPREAD = 1.0, 255.0, 1 / 255
+_DARKEST, _WHITE, _SPREAD = 1.0, 255.0, 1 / 255
 
 
 @dataclass(frozen=True)
@@ -199,14 +199,13 @@ def reinhard(images: Tensor, maps: Tensor) -> Tensor:
     there = torch.from_numpy(RGB_TO_LMS).float().to(images.device)
     back = torch.from_numpy(np.linalg.inv(RGB_TO_LMS)).float().to(images.device)
     lms = stain_affine(there @ images.flatten(2), maps)
-    return (back @ lms.clamp_(max=_reinhard_WHITE)).view(images.shape)
+    return (back @ lms.clamp_(max=_WHITE)).view(images.shape)
 
 
 DENSE = 0.15 * np.log(10)
 """Smallest norm of an optical density that is used: .15 in the paper, which uses log10."""
 EXTREME = 1.0
 """Percentile of the angles (and, from above, of the amounts) that counts as extreme."""
-_macenko_DARKEST = 1.0
 _LEAST_PIXELS, _LEAST_RAD, _LEAST_AMOUNT = 100, 0.05, 0.05
 Array = npt.NDArray[np.float64]
 
@@ -228,7 +227,7 @@ def find_stains(colors: Colors) -> StainMatrix:
 
     If the colors show fewer than two dyes, the directions of a Giemsa stain are used.
     """
-    intensity = colors.astype(np.float64).clip(min=_macenko_DARKEST)
+    intensity = colors.astype(np.float64).clip(min=_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
     density = np.log(white / intensity)
     mix = _dyes(density[np.linalg.norm(density, axis=1) >= DENSE])

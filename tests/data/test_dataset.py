@@ -181,7 +181,7 @@ def test_rows_without_the_types_of_the_schema_are_refused(folder: Path) -> None:
 BAD_VALUES = {
     "domain": (lambda values: ["other", *values[1:]], "domain is other, toy_a in one dataset"),
     "um_per_px": (lambda values: [0.1, *values[1:]], "um_per_px is 0.1, 0.69"),
-    "label": (lambda values: [11, *values[1:]], "labels 11 are none of -1..10"),
+    "label": (lambda values: [11, *values[1:]], "labels 11 are outside -1..10"),
 }
 
 
@@ -201,7 +201,7 @@ def test_a_scale_for_some_rows_only_is_refused(folder: Path) -> None:
 
 def test_a_scale_of_zero_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [0.0] * len(values)))
-    with pytest.raises(ValueError, match="a scale is a positive number"):
+    with pytest.raises(ValueError, match="must be a positive number"):
         load_split(str(folder), "train")
 
 

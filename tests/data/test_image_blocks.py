@@ -74,4 +74,4 @@ def test_what_is_no_file_is_a_fault_and_not_waited_for(folder: Path) -> None:
     (folder / "6a.png").symlink_to(folder / "nowhere.png")
     (block,) = read_blocks(list_images(folder, 1.0), GEOMETRY, 1)
     assert [fault.partition(":")[0] for fault in block.faults] == ["4.png", "5a.png", "6a.png"]
-    assert "is no file" in block.faults[1] and len(block.names) == 10
+    assert "not a file" in block.faults[1] and len(block.names) == 10

@@ -70,7 +70,7 @@ def test_what_is_blurry_enough_is_left_alone() -> None:
 
 def test_images_without_structure_are_refused() -> None:
     flat = table(np.full((2, SIDE, SIDE, 3), 200.0))
-    with pytest.raises(ValueError, match="drawn: images of 64 px show no sharpness"):
+    with pytest.raises(ValueError, match="drawn: images of 64 px are too small"):
         spectrum(flat)
     tiny = replace(flat, chunks=(flat.chunks[0][:, :8, :8],))
     with pytest.raises(ValueError, match="raise --image-size"):

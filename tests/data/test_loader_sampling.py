@@ -99,5 +99,5 @@ def test_what_cannot_be_drawn_is_named(labels: np.ndarray, domains: np.ndarray) 
         Sampler(labels, domains, "class", 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed is -1"):
         Sampler(labels, domains, "none", -1)
-    with pytest.raises(ValueError, match="no rows to draw from"):
+    with pytest.raises(ValueError, match="no rows to sample"):
         Sampler(labels[:0], domains[:0], "none", 0)

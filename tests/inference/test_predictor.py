@@ -123,7 +123,7 @@ def test_images_pillow_knows_are_taken_with_and_without_alpha(
         (np.zeros((40, 40, 3), np.float32), 0.5, "float32"),
         (np.zeros((0, 40, 3), np.uint8), 0.5, "shape"),
         (np.zeros((40, 40, 3), np.uint8), 0.0, "um_per_px is 0.0"),
-        (np.zeros((40, 40, 3), np.uint8), 10.0, "if these are pixels per um, give 0.1"),
+        (np.zeros((40, 40, 3), np.uint8), 10.0, "if this is in pixels per um, use 0.1"),
         (np.zeros((40, 40, 3), np.uint8), [0.5, 0.5], "2 scales for 1 images"),
     ],
 )
