@@ -179,7 +179,7 @@ def test_a_file_that_changed_after_listing_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("local", "central", "value", "message"),
-    [(6, 8, 1, "is encrypted; decrypt"), (8, 10, 9, "by method 9.*give the folder")],
+    [(6, 8, 1, "is encrypted; decrypt"), (8, 10, 9, "by method 9.*use the folder")],
 )
 def test_a_zip_that_needs_another_program_is_refused(
     tmp_path: Path, local: int, central: int, value: int, message: str
@@ -243,7 +243,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, kind: str) -> None:
         with tarfile.open(path, "w") as tarred:
             add(tarred, "BA_1.jpg", b"a")
             add(tarred, "./BA_1.jpg", b"b")
-    with pytest.raises(ValueError, match=r"BA_1\.jpg comes twice"):
+    with pytest.raises(ValueError, match=r"BA_1\.jpg occurs twice"):
         open_archive(path, tmp_path)
 
 
