@@ -64,8 +64,8 @@ def tiff_16_bit_rgb() -> bytes:
 GRAY = Image.fromarray(PIXELS).convert("L")
 CASES = {
     "zero bytes": (b"", "zero bytes"),
-    "text": (b"dear colleague, the images follow", "no image"),
-    "a vector drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),
+    "text": (b"dear colleague, the images follow", "not an image"),
+    "a vector drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     "gray JPEG": (encoded(GRAY, "JPEG"), "gray"),
     "gray PNG": (encoded(GRAY, "PNG"), "gray"),
     "gray TIFF": (encoded(GRAY, "TIFF"), "gray"),
@@ -136,7 +136,7 @@ def test_a_truncated_image_is_refused(kind: str, part: float) -> None:
     options = {"progressive": {"progressive": True}, "TIFF LZW": {"compression": "tiff_lzw"}}
     form = "JPEG" if kind == "progressive" else kind.split()[0]
     data = encoded(NOISE, form, **options.get(kind, {}))
-    with pytest.raises(ImageFault, match=r"truncated or damaged|no image"):
+    with pytest.raises(ImageFault, match=r"truncated or damaged|not an image"):
         decode_rgb(data[: int(len(data) * part)], "x")
 
 
@@ -208,7 +208,7 @@ def test_clean_bytes_are_the_same_pixels_without_metadata() -> None:
 
 def test_real_faults_and_pairs(shared: Path) -> None:
     root = shared / "data/pbc_quirks"
-    with pytest.raises(ImageFault, match=r"\.DS_169665\.jpg: no image"):
+    with pytest.raises(ImageFault, match=r"\.DS_169665\.jpg: not an image"):
         decode_rgb((root / "neutrophil/.DS_169665.jpg").read_bytes(), ".DS_169665.jpg")
     digests = {}
     for path in root.glob("*/[!.]*.jpg"):

@@ -125,7 +125,7 @@ def test_bad_input_is_named():
         aurc([], [])
     with pytest.raises(ValueError, match="each for every image"):
         aurc([0.1, 0.2], [0])
-    with pytest.raises(ValueError, match="no image is wanted"):
+    with pytest.raises(ValueError, match="no image is of a wanted class"):
         recall_at([0.1], [0], [0.5])
     with pytest.raises(ValueError, match=r"recall is 1\.5"):
         review([[0.0, 1.0]], [1], [1], 1.5)
