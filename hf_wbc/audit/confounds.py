@@ -214,7 +214,8 @@ def _class_from_background(name: str, probe: BackgroundProbe) -> Finding:
         title=f"the background alone predicts the class with {probe.balanced_accuracy:.0%} "
         f"balanced accuracy; chance is {probe.chance:.0%}",
         meaning="The border of a frame, which does not show the cell, correlates with the class, "
-        "for example because of another day, stain, person or place on the smear. Recall is "
+        "for example because of a different day, stain, operator or position on the smear. Recall "
+        "is "
         f"highest for {best}. A model can use this instead of the cell, and then fails elsewhere.",
         remedy="Do not rely on scores within this dataset; test models on another laboratory's "
         "cells. Train with stain and brightness jitter. Once the cause is understood, declare "

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def rule(self) -> str:
-        """Selection rule that picked the weights."""
+        """Selection rule that selected the weights."""
         return str(self.record["selection"]["rule"])
 
     @property

@@ -1,8 +1,8 @@
 """Compare runs: the table of scores, significance tests, and the choices of selection rules.
 
 Methods are tested against each other if they use the same network, are scored on the same images,
-and their weights are picked by rules that see the same of the target. A method must not win because
-its rule sees more.
+and their weights are selected by rules that see the same of the target. A method must not win
+because its rule sees more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class ComparisonFamily:
     setting: EvalSetting
     backbone: str
     sees: str
-    """What the rules that picked the weights see of the target."""
+    """What the rules that selected the weights see of the target."""
     entries: tuple[ResultRow, ...]
     names: tuple[str, ...]
     """Names of the entries."""

@@ -148,7 +148,7 @@ class ResultRow:
     trained: str
     """How the network was trained: full, lora, frozen, or features (embedded once)."""
     rule: str
-    """Selection rule that picked the weights."""
+    """Selection rule that selected the weights."""
     sees: str
     """What that rule sees of the target: no target, unlabeled target, target labels."""
     macro_f1: float

@@ -116,7 +116,7 @@ def last_phase(run: Run) -> list[Mapping[str, Any]]:
 
 
 def _trainings(rows: Sequence[ResultRow]) -> list[Candidate]:
-    """Return one of the runs that differ only in the rule that picked the weights."""
+    """Return one of the runs that differ only in the rule that selected the weights."""
     found: dict[tuple[Any, ...], Candidate] = {}
     for row in rows:
         for run in row.runs:

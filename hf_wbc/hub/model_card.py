@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def score_table(record: Record) -> Table:
     """A row for each domain and split: macro-F1 with its interval and number of classes."""
     headings = (
-        "images of", "which", "macro-F1 [95 %]", "classes", "accuracy", "balanced accuracy",
+        "images of", "split", "macro-F1 [95 %]", "classes", "accuracy", "balanced accuracy",
         "other lineage", "images",
     )  # fmt: skip
     cells = []
@@ -73,7 +73,7 @@ def _f1(scores: Mapping[str, Any], name: str) -> str:
 
 def data_table(record: Record, sources: Mapping[str, ArchiveSpec]) -> Table:
     """Each domain with its revision, the fingerprints of its rows, scale and license."""
-    headings = ("data", "part", "revision", "fingerprints", "um per px", "license", "images")
+    headings = ("data", "use", "revision", "fingerprints", "um per px", "license", "images")
     cells = tuple(
         (
             domain["name"],
@@ -81,7 +81,7 @@ def data_table(record: Record, sources: Mapping[str, ArchiveSpec]) -> Table:
             f"`{dataset_location(domain)}`" if domain["revision"] else "a folder",
             " ".join(f"`{domain[split][:8]}`" for split in SPLITS),
             "unknown" if domain["um_per_px"] is None else f"{domain['um_per_px']:.6g}",
-            sources[domain["name"]].license if domain["name"] in sources else "see its own card",
+            sources[domain["name"]].license if domain["name"] in sources else "see its card",
             " / ".join(
                 f"{domain['num_images'][split]:,}" for split in ("train", "validation", "test")
             ),
@@ -96,7 +96,7 @@ def calibration_table(record: Record) -> Table:
     """Calibration and sets on the test images of each domain."""
     headings = (
         "test images of", "calibration error", "before", "confidence − accuracy",
-        "sets of 90 % hold the class", "classes a set", "turned away",
+        "coverage of 90 % sets", "classes per set", "rejected",
     )  # fmt: skip
     cells = []
     for domain, _, _ in (each for each in scored(record) if each[1] == "test"):
@@ -139,7 +139,7 @@ def model_card(
     config, selection = TrainConfig.from_record(record), record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)
     unseen = words.unseen_classes(record)
-    retrain, at_hand = words.retraining(record, place.ref)
+    retrain, requirements = words.retraining(record, place.ref)
     return render_card(
         TEMPLATE,
         card_data(record, license),
@@ -164,13 +164,13 @@ def model_card(
         data_table=markdown_table(data_table(record, sources)),
         base=words.base(record),
         seen=seen.said,
-        belief_table=markdown_table(calibration_table(record)),
+        calibration_table=markdown_table(calibration_table(record)),
         calibration=words.calibration(record),
         notes=list(words.notes(record)),
         unseen=join_names(unseen),
         several_unseen=len(unseen) > 1,
         retrain=retrain,
-        at_hand=at_hand,
+        requirements=requirements,
         training=words.training(record),
         licenses=words.licenses(record, sources, license),
         citations=[
@@ -206,9 +206,9 @@ def _results(record: Record, scored: words.Scored) -> "list[EvalResult]":
 
     name, split, scores = scored
     domain = next(d for role in ROLES for d in record[role] if d["name"] == name)
-    rule = f"weights picked by {record['selection']['rule']}"
+    rule = f"weights selected by {record['selection']['rule']}"
     if record["selection"]["sees"] == "target labels":
-        rule += ", which saw target labels: no result"
+        rule += ", which used target labels: not a valid result"
     over = count(scores["num_classes"], "class", "classes")
     metrics = (
         ("f1", f"macro-F1 over {over}; {rule}", "macro_f1", {"average": "macro"}),

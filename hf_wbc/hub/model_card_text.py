@@ -1,4 +1,4 @@
-"""What a model card says of a run, in sentences; every number is from the record."""
+"""Sentences of the model card; every number is from the record of the run."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ Scored = tuple[str, str, Mapping[str, Any]]
 SPLIT_WORDS = {
     "test": "test images",
     "validation": "validation images",
-    "transductive": "all images, those that were adapted to included",
+    "transductive": "all images, including those used for adaptation",
 }
 _ORDER = {"target": 0, "held out": 1, "source": 2}
 
@@ -51,54 +51,52 @@ def how_chosen(record: Record) -> str:
     """Which evaluation was kept, and what the rule that chose it saw of the target."""
     selection = record["selection"]
     saw = {
-        "no target": "which saw nothing of any target",
+        "no target": "which saw nothing of the target",
         "unlabeled target": "which saw target images without labels",
         "target labels": "which saw **target labels**",
     }[selection["sees"]]
     return (
-        f"The weights are those of step {selection['step']:,}, picked by the rule "
+        f"The weights are those of step {selection['step']:,}, selected by the rule "
         f"`{selection['rule']}`, {saw}."
     )
 
 
 def warnings(record: Record) -> Iterator[str]:
-    """What has to be known before any number is read; one paragraph each."""
+    """Yield the warnings that precede all scores, one paragraph each."""
     targets = [domain["name"] for domain in record["target"]]
     if record["selection"]["sees"] == "target labels":
         yield (
-            f"**Oracle.** Labels of {join_names(targets)} picked these weights. Its scores "
-            "there tell "
-            "how much choosing costs, and are no result."
+            f"**Oracle.** These weights were selected with labels of {join_names(targets)}. The "
+            "scores there are an upper bound, not a valid result."
         )
     before = record["model"]["exposed_to"]
     if known := [name for name in targets if name in before]:
         yield (
-            f"**Exposed.** The backbone had seen images of {join_names(known)} before: the scores "
-            "there are no evidence of transfer to a laboratory that it has not seen."
+            f"**Exposed.** The backbone was pre-trained on images of {join_names(known)}: the "
+            "scores there are no evidence of transfer to an unseen laboratory."
         )
     elif str(record["model"]["exposure"]).endswith("unknown"):
         yield (
-            "**Exposure unknown.** Nobody recorded what the backbone was trained on before; it may "
+            "**Exposure unknown.** The pre-training data of the backbone are not recorded; it may "
             "have seen any of these laboratories."
         )
     if note := record["images"]["note"]:
-        yield f"**More than a pipeline does.** {str(note).replace('model/', 'It', 1)}."
+        yield f"**Additional preprocessing.** {str(note).replace('model/', 'It', 1)}."
     if TrainConfig.from_record(record).eval.correct_priors != "none":
         yield (
-            "**For one target.** It is corrected for the class proportions of "
-            f"{join_names(targets)}, "
-            "estimated without labels; elsewhere its probabilities are wrong."
+            "**For one target.** The model is corrected for the class proportions of "
+            f"{join_names(targets)}, estimated without labels; its probabilities are not valid for "
+            "other laboratories."
         )
     unscaled = [d["name"] for role in ROLES for d in record[role] if d["um_per_px"] is None]
     if unscaled:
         yield (
-            f"**Scale unknown.** In {join_names(unscaled)} the cell fills the frame, and "
-            "nobody knows "
-            "how many um a pixel is; there the whole frame was used."
+            f"**Scale unknown.** The scale of {join_names(unscaled)} is unknown and the cell fills "
+            "the frame, so the whole frame was used."
         )
     if merge := TrainConfig.from_record(record).eval.merge:
         pairs = join_names([pair.replace("=", " as ") for pair in merge])
-        yield f"**Merged classes.** Scored as one: {pairs}. The model itself knows all eleven."
+        yield f"**Merged classes.** Scored as one class: {pairs}. The model predicts all eleven."
 
 
 def part_of(record: Record, role: str) -> str:
@@ -107,13 +105,14 @@ def part_of(record: Record, role: str) -> str:
         return "source, with labels"
     if role == "held_out":
         chose = record["selection"]["rule"] == "held_out"
-        return f"held out: {'chose the weights, with labels' if chose else 'scored alone'}"
+        return f"held out: {'selected the weights, with labels' if chose else 'scored only'}"
     uses = []
     if load_method(TrainConfig.from_record(record).adapt.method).sees_target():
-        uses.append("adapted to without labels")
+        uses.append("adaptation without labels")
     if record["selection"]["sees"] != "no target":
-        uses.append(f"chose the weights by {record['selection']['sees']}")
-    return f"target, {' and '.join(uses) or 'scored alone'}"
+        kind = {"unlabeled target": "without", "target labels": "with"}
+        uses.append(f"selection of weights {kind[record['selection']['sees']]} labels")
+    return f"target: {' and '.join(uses) or 'scored only'}"
 
 
 def trained_on(record: Record) -> str:
@@ -121,25 +120,27 @@ def trained_on(record: Record) -> str:
     said = f"of {join_names([domain['name'] for domain in record['sources']])} with their labels"
     if targets := [domain["name"] for domain in record["target"]]:
         kinds = load_method(TrainConfig.from_record(record).adapt.method)
-        how = "adapted to" if kinds.sees_target() else "meant for"
-        said += f", {how} {join_names(targets)} without labels"
+        how = "adapted to" if kinds.sees_target() else "scored on"
+        said += f", {how} {join_names(targets)}" + (
+            " without labels" if kinds.sees_target() else ""
+        )
     return said
 
 
 def calibration(record: Record) -> str:
-    """Where temperature and thresholds come from, and what they promise."""
+    """Describe the origin and the guarantees of temperature and thresholds."""
     found = record["calibration"]
     rate = found["rejection"]["rate"]
     return (
-        f"Its temperature, {found['temperature']:.3f}, was fitted on the {found['fitted_on']}. "
-        "Calibration error is the mean gap between what it says and how often it is right; "
-        f"a set of classes is meant to hold the true one in 90 of 100 images, and {rate:.0%} of "
-        f"images to be turned away as too uncertain. {found['guarantee'].capitalize()}."
+        f"The temperature, {found['temperature']:.3f}, was fitted on the {found['fitted_on']}. "
+        "The calibration error is the mean gap between confidence and accuracy; prediction sets "
+        f"have a nominal coverage of 90 %, and {rate:.0%} of the images are rejected as too "
+        f"uncertain. {found['guarantee'].capitalize()}."
     )
 
 
 def notes(record: Record) -> Iterator[str]:
-    """What calibration and the target's class proportions left to say."""
+    """Yield the caveats about calibration and the class proportions of the target."""
     said = str(record["calibration"]["note"])
     others = [shift["note"] for shift in record["label_shift"].values()]
     for note in dict.fromkeys([said, *(note for note in others if note not in said)]):
@@ -154,16 +155,16 @@ def training(record: Record) -> dict[str, str]:
     options = ", ".join(f"{name} {value}" for name, value in config.adapt.method_options.items())
     weights, processes = record["model"], count(machine["num_processes"], "process", "processes")
     per_step = optim.images_per_step * machine["num_processes"]
-    learns = {"full": "all weights", "frozen": "the head alone", "lora": "LoRA and the head"}
+    learns = {"full": "all weights", "frozen": "the head only", "lora": "LoRA and the head"}
     return {
         "run": f"`{record['run']}`, seed {config.seed}",
         "method": f"`{config.adapt.method}`" + (f" ({options})" if options else ""),
-        "what learns": learns[model.trainable]
+        "trained weights": learns[model.trainable]
         + (", on embedded features" if model.inputs == "features" else ""),
         "steps": f"{cost['steps']:,} of {per_step} source images",
         "learning rate": f"{optim.learning_rate:g}, weight decay {optim.weight_decay:g}",
         "sampling": config.data.balance.replace("_", " and "),
-        "parameters": f"{weights['num_parameters']:,}; {weights['num_trained']:,} learned",
+        "parameters": f"{weights['num_parameters']:,}; {weights['num_trained']:,} trained",
         "input": f"{model.image_size} px",
         "cost": f"{cost['elapsed_s'] / 3600:.2f} h on {machine['device']}, {processes}, "
         f"{cost['images_per_s']:,.0f} images/s",
@@ -172,7 +173,7 @@ def training(record: Record) -> dict[str, str]:
 
 
 def retraining(record: Record, ref: str) -> tuple[str, str]:
-    """The command that trains it again, and what whoever gives it must have at hand."""
+    """Return the flags that repeat the training, and what they require."""
     flags, folders = [f"--config {ref}"], []
     for role in ROLES:
         names = [domain["name"] for domain in record[role] if domain["revision"] is None]
@@ -181,45 +182,45 @@ def retraining(record: Record, ref: str) -> tuple[str, str]:
             folders += names
     if hub_model(record["model"]) is None:
         flags.append(f"--model {model_location(record['model'])}")
-        folders.append("the base")
+        folders.append("the base model")
     if not folders:
-        return " ".join(flags), "Data and base are fetched at the commits that it names."
+        return " ".join(flags), "Data and base model are fetched at the recorded commits."
     return " ".join(flags), (
-        f"{join_names(folders)} came from folders: give yours in their place; the fingerprints "
-        "tell "
-        "whether they hold the same."
+        f"{join_names(folders)} came from folders: use your own copies; the fingerprints show "
+        "whether they are identical."
     )
 
 
 def base(record: Record) -> str:
-    """What its weights were before."""
+    """Describe the initial weights."""
     model = record["model"]
     kind, _, digest = str(model["revision"]).rpartition(":")
     revision = f"`{kind}:{digest[:12]}`" if kind else f"`{digest[:12]}`"
     if is_from_scratch(model):
         return (
-            f"It has no base: its weights were drawn at random with seed {record['config']['seed']}"
-            f", and of `{model_location(model)}` it has the architecture alone, {revision}."
+            "The model was trained from random weights with seed "
+            f"{record['config']['seed']}; only its architecture is that of "
+            f"`{model_location(model)}`, {revision}."
         )
-    return f"The base is `{model_location(model)}`, {revision}."
+    return f"The base model is `{model_location(model)}`, {revision}."
 
 
 def licenses(record: Record, sources: Mapping[str, ArchiveSpec], license: str | None) -> str:
-    """What the weights are given under, and what they are made of is."""
+    """Describe the licenses of the weights, the images and the base model."""
     given = (
-        f"The publisher gives the weights under `{license}`."
+        f"The publisher licenses the weights under `{license}`."
         if license
-        else "The publisher has named no license for the weights."
+        else "The publisher has not specified a license for the weights."
     )
     parts = [
         f"{domain['name']}: `{sources[domain['name']].license}`"
         if domain["name"] in sources
-        else f"{domain['name']}: see its own card"
+        else f"{domain['name']}: see its card"
         for role in ROLES
         for domain in record[role]
     ]
-    said = f"{given} They were made from images ({'; '.join(parts)})"
+    said = f"{given} They were trained on images ({'; '.join(parts)})"
     if not is_from_scratch(record["model"]):
         base = model_location(record["model"])
-        said += f" and from `{base}`, whose license is on its own card"
-    return f"{said}; check that yours is a use that all of them allow."
+        said += f", starting from `{base}`, whose license is on its card"
+    return f"{said}; check that all of these licenses permit your use."

@@ -125,8 +125,7 @@ def parse_destination(to: str, kind: Kind) -> Destination:
         return PublishFolder(Path(to).expanduser().absolute())
     if Path(match["owner"]).is_dir():
         raise ValueError(
-            f"--to {to} may be a folder here or a repository on the Hub; write ./{to} for the "
-            f"folder, or hf://{to} for the Hub"
+            f"--to {to} is ambiguous; write ./{to} for a folder, or hf://{to} for the Hub"
         )
     _check_repo_name(to, to)
     return HubRepo(to, REPO_TYPES[kind])
@@ -224,7 +223,7 @@ class Manifest:
 def is_public_requested(public: bool, private: bool) -> bool | None:
     """What --public and --private request; None if neither is given, ValueError for both."""
     if public and private:
-        raise ValueError("--public and --private exclude each other; leave one of them out")
+        raise ValueError("--public and --private exclude each other; omit one of them")
     return public if public or private else None
 
 

@@ -81,7 +81,7 @@ def dataset_publication(
     if public and not source.redistributable:
         raise ValueError(
             f"the license of {source.name} ({source.license}) does not permit redistributing its "
-            "images; leave out --public to publish privately"
+            "images; omit --public to publish privately"
         )
     files = _files(folder)
     check_rows([file for path, file in files.items() if path.endswith(".parquet")], source)
@@ -210,8 +210,8 @@ def check_rows(files: Sequence[Path], source: ArchiveSpec) -> None:
     others = sorted({name for kind, name in found if kind == "domain"})
     if others:
         raise ValueError(
-            f"the rows name the domain {shorten_list(others)}, and the folder names {source.name}; "
-            "prepare the dataset again"
+            f"the rows are of the domain {shorten_list(others)}, but the folder is of "
+            f"{source.name}; prepare the dataset again"
         )
 
 

@@ -117,7 +117,7 @@ def metric_publication(
     if f"{name}.py" not in files:
         scripts = [path.removesuffix(".py") for path in files if path == f"{folder.name}.py"]
         raise ValueError(
-            f"--to ends in {name}, and evaluate.load would look there for {name}.py; end it in "
+            f"--to ends in {name}, where evaluate.load would look for {name}.py; end it in "
             f"{scripts[0] if scripts else METRIC}"
         )
     return Publication(
@@ -138,8 +138,8 @@ def with_model(card: str, model: str) -> str:
 
     if not _MODEL.fullmatch(model):
         raise ValueError(
-            f"--model is {model!r}, and a Space loads its model from the Hub: publish it first, "
-            "and give org/name[@revision]"
+            f"--model is {model!r}, but a Space loads its model from the Hub: publish the model "
+            "first, and use org/name[@revision]"
         )
     made = RepoCard(card, ignore_metadata_errors=True)
     made.data["models"] = [model.partition("@")[0]]

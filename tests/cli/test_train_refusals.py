@@ -222,7 +222,7 @@ def test_images_that_lie_in_two_domains_are_named(
         pq.write_table(table, file)
     said = refused("--target", str(copy))
     assert f"{copy} and {laboratories[0]} share 88 images" in said
-    assert "leave one of them out" in said
+    assert "omit one of them" in said
 
 
 def test_a_batch_must_hold_every_source(

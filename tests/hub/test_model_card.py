@@ -83,16 +83,16 @@ def test_what_was_chosen_by_target_labels_is_marked_wherever_it_is_scored(
     assert "Oracle" not in cards.model(real)
     real["selection"] |= {"rule": "oracle", "sees": "target labels"}
     text = cards.model(real)
-    assert "> **Oracle.** Labels of tecom_jiangxi picked these weights." in text
+    assert "> **Oracle.** These weights were selected with labels of tecom_jiangxi." in text
     assert "which saw **target labels**" in text
     names = [each.metric_name for each in ModelCard(text).data.eval_results]
-    assert all("which saw target labels: no result" in name for name in names)
+    assert all("which used target labels: not a valid result" in name for name in names)
 
 
 def test_a_backbone_that_has_seen_the_target_is_marked(real: dict[str, Any]) -> None:
     real["model"] |= {"exposure": "13 public datasets", "exposed_to": ["tecom_jiangxi"]}
     text = cards.model(real)
-    assert "> **Exposed.** The backbone had seen images of tecom_jiangxi before" in text
+    assert "> **Exposed.** The backbone was pre-trained on images of tecom_jiangxi" in text
     assert "Exposure unknown" not in text
 
 
@@ -100,7 +100,7 @@ def test_what_a_pipeline_does_not_do_is_said_with_its_scores(real: dict[str, Any
     real["images"]["note"] = "model/ was trained on images blurred: a pipeline does not"
     real["images"]["pipeline_scores"] = {"tecom_jiangxi": {"macro_f1": 0.1234, "num_classes": 4}}
     text = cards.model(real)
-    assert "> **More than a pipeline does.** It was trained on images blurred" in text
+    assert "> **Additional preprocessing.** It was trained on images blurred" in text
     assert "- tecom_jiangxi: macro-F1 0.123 over 4 classes" in text
 
 
@@ -115,7 +115,7 @@ def test_it_is_clean_markdown(real: dict[str, Any]) -> None:
     for text in (body(cards.model(real)), body(cards.model(real, license="cc-by-4.0"))):
         for trace in ("\n\n\n", "{{", "{%", "None", "nan", "[]"):
             assert trace not in text
-        assert text.endswith("from the run's record alone.\n")
+        assert text.endswith("from the record of the run.\n")
         for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             lines = re.sub(r"\\\|", "", block).splitlines()
             assert len({line.count("|") for line in lines}) == 1, block
@@ -137,12 +137,12 @@ def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], n
     real["model"] |= {"name": name, "revision": "9f8e7d6c5b4a3f2e1d0c9f8e7d6c5b4a3f2e1d0c"}
     text = cards.model(real)
     hub_id = "WinKawaks/vit-tiny-patch16-224" if name == "vit-tiny" else name
-    assert ModelCard(text).data.base_model == hub_id and "The base is `" in text
+    assert ModelCard(text).data.base_model == hub_id and "The base model is `" in text
     real["model"] |= {"revision": "fresh:0123456789abcdef"}
     text = cards.model(real)
     assert ModelCard(text).data.base_model is None and "base_model" not in text
-    assert f"of `{name}` it has the architecture alone, `fresh:0123456789ab`" in text
-    assert "license is on its own card" not in text and "--model" not in text
+    assert f"only its architecture is that of `{name}`, `fresh:0123456789ab`" in text
+    assert "license is on its card" not in text and "--model" not in text
 
 
 def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:

@@ -202,7 +202,7 @@ def test_a_space_is_told_which_model_it_shows(
     assert main([*words, str(space.parent / "copy")]) == 1
     assert "set HF_WBC_MODEL where you start the Space" in capsys.readouterr().err
     assert main(["publish", "space", str(space), "--model", "runs/x/model", "--to", "lab/x"]) == 1
-    assert "publish it first, and give org/name" in capsys.readouterr().err
+    assert "publish the model first, and use org/name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

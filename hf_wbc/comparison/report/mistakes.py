@@ -175,7 +175,7 @@ class ChosenRuns:
 def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
     """Choose the rows of one setting and backbone to show, baseline first, each with its reasons.
 
-    Rows whose weights were picked by target labels are excluded, unless there are no others.
+    Rows whose weights were selected by target labels are excluded, unless there are no others.
 
     Examples:
         >>> choose_runs([], "source_only")
