@@ -44,8 +44,8 @@ def load(name: str, **files: Path | None) -> ArchiveSpec:
     given = {flag: path for flag, path in files.items() if path is not None}
     for flag, path in given.items():
         if flag not in taken:
-            takes = f"it takes --{taken[0]}" if taken else "leave it out"
-            raise ValueError(f"the source {name} takes no --{flag} {path}; {takes}")
+            takes = f"it takes --{taken[0]}" if taken else "omit it"
+            raise ValueError(f"the source {name} has no option --{flag} ({path}); {takes}")
     if configure and given:
         configured: ArchiveSpec = configure(**given)
         return configured

@@ -41,8 +41,8 @@ def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
         if not _is_labeled(listed):
             raise ValueError(
                 f"{name} has no labels for {sum(label is None for label in listed.values())} of "
-                f"its {len(listed)} images of {dataset}: the challenge kept them back; leave "
-                "--labels out, or give your own table (Image,Label,LabelID)"
+                f"its {len(listed)} images of {dataset}: the challenge did not publish them; omit "
+                "--labels, or use your own table (Image,Label,LabelID)"
             )
         return listed
     labels: dict[str, str] = {}
@@ -52,13 +52,13 @@ def read_labels(data: bytes, name: str, dataset: str) -> dict[str, str]:
         expected = _class_id(label, place)
         if row.get("LabelID", str(expected)) != str(expected):
             raise ValueError(
-                f"{place}: the LabelID of {label} is {expected}, not {row['LabelID']!r}; mend one"
+                f"{place}: the LabelID of {label} is {expected}, not {row['LabelID']!r}; fix one"
             )
         if image_id in labels:
-            raise ValueError(f"{place}: {image_id} has a label already; keep one line of it")
+            raise ValueError(f"{place}: {image_id} already has a label; keep one line")
         labels[image_id] = label
     if not labels:
-        raise ValueError(f"{name} holds no labels; give a table with a line for each image")
+        raise ValueError(f"{name} contains no labels; use a table with a line for each image")
     return labels
 
 
@@ -80,14 +80,16 @@ def read_metadata(data: bytes, name: str) -> dict[str, dict[str, str | None]]:
         place = f"{name}, line {line}"
         dataset, image_id = row["dataset"], _image_id(row["Image"])
         if dataset not in DATASETS:
-            raise ValueError(f"{place}: unknown dataset {dataset!r}; it is {', '.join(DATASETS)}")
+            raise ValueError(
+                f"{place}: unknown dataset {dataset!r}; choose from {', '.join(DATASETS)}"
+            )
         if _image_id(re.split(r"[/\\]", row["file"])[-1]) != image_id:
             raise ValueError(
-                f"{place}: Image is {image_id}, but file is {row['file']}; take the original table"
+                f"{place}: Image is {image_id}, but file is {row['file']}; use the original table"
             )
         images = listed.setdefault(dataset, {})
         if image_id in images:
-            raise ValueError(f"{place}: {image_id} of {dataset} comes twice; keep one line of it")
+            raise ValueError(f"{place}: {image_id} of {dataset} occurs twice; keep one line")
         label = None if row["label"].lower() in _NO_LABEL else row["label"]
         if label is not None or dataset in ("Ace_20", "Mat_19"):
             _class_id(row["label"], place)
@@ -167,8 +169,8 @@ def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
 }""",
         description=(
             f"Single white blood cells from peripheral blood, the {part.purpose} of the challenge "
-            "'Help a hematologist out!' of 2022, in which models that were trained on Acevedo_20 "
-            "and Matek_19 had to name the cells of another laboratory. Frames are compressed "
+            "'Help a hematologist out!' of 2022, in which models trained on Acevedo_20 and "
+            "Matek_19 had to classify the cells of another laboratory. Frames are compressed "
             "TIFFs of 288x288 px, 25.0 x 25.0 um."
         ),
         um_per_px=1 / 11.52,
@@ -180,17 +182,18 @@ def build(part: Part, labels: Path | None = None) -> ArchiveSpec:
         num_images=part.num_images,
         frame_px=frozenset({(288, 288)}),
         notes=(
-            "No licence was stated: never publish these images or put them where others can load "
-            "them. This folder was built from its owner's own copy, for the owner's own use.",
-            "Labels are the owner's; the challenge gave none."
+            "No license was stated: never publish these images or put them where others can load "
+            "them. This folder was built from its owner's copy, for the owner's use.",
+            "Labels are the owner's; the challenge provided none."
             if truth
-            else "The challenge gave no labels: every label is -1.",
-            "The archive does not say which images are of one person, so splits are by image.",
-            "Frames are 25 um wide already, so the crop is the whole frame.",
+            else "The challenge provided no labels: every label is -1.",
+            "The archive does not state which images are of the same person, so splits are by "
+            "image.",
+            "Frames are already 25 um wide, so the crop is the whole frame.",
             "Files are numbered with gaps, and WBC_1 and WBC_2 use the same numbers: an image id "
-            "is unique within its set only.",
-            "MLL23 comes from the same laboratory with the same scale; whether these images are "
-            "among its own is not stated.",
+            "is unique only within its set.",
+            "MLL23 is from the same laboratory and has the same scale; it is not stated whether it "
+            "contains these images.",
         ),
     )
 
@@ -209,7 +212,7 @@ def _walk(part: Part, truth: Mapping[str, str] | None, archive: ReadableArchive)
                 if label and truth and truth[image_id] != label:
                     raise ValueError(
                         f"{image_id} is {label} in {name} and {truth[image_id]} in the table of "
-                        "labels; mend one of them"
+                        "labels; fix one of them"
                     )
     return (
         Entry(members[image_id], image_id, truth[image_id] if truth else UNLABELED_CODE)
@@ -223,13 +226,13 @@ def _members(part: Part, archive: ReadableArchive) -> dict[str, str]:
     own = sorted(path for path in folders if _is_folder(path, part))
     if not own:
         other = next((p for p in PARTS if any(_is_folder(path, p) for path in folders)), None)
-        hint = f"; {other.folder} is of the source {other.name}" if other else ""
+        hint = f"; {other.folder} belongs to the source {other.name}" if other else ""
         raise ValueError(
-            f"this is not {part.name.upper()}: looked for files such as {part.folder}/12.TIF, and "
-            f"found {listing(archive.names)}; give the folder that holds {part.folder}{hint}"
+            f"this is not {part.name.upper()}: looked for files such as {part.folder}/12.TIF, but "
+            f"found {listing(archive.names)}; give the folder that contains {part.folder}{hint}"
         )
     if len(own) > 1:
-        raise ValueError(f"{part.folder} lies here more than once: {', '.join(own)}; give one")
+        raise ValueError(f"{part.folder} occurs here more than once: {', '.join(own)}; give one")
     members: dict[str, str] = {}
     strange = []
     for name in archive.names:
@@ -244,8 +247,8 @@ def _members(part: Part, archive: ReadableArchive) -> dict[str, str]:
             members[image_id] = name
     if strange:
         raise ValueError(
-            f"{own[0]} holds files that are not of {part.name.upper()}, whose names are numbers "
-            f"(12.TIF): {shorten_list(strange)}; take the original folder"
+            f"{own[0]} contains files that are not of {part.name.upper()}, whose names are numbers "
+            f"(12.TIF): {shorten_list(strange)}; use the original folder"
         )
     return members
 
@@ -258,10 +261,8 @@ def _compare(members: Mapping[str, str], listed: Mapping[str, object], name: str
     """Raise ValueError unless the table lists exactly the images that are present."""
     differences = {
         "does not list": sorted(members.keys() - listed.keys()),
-        "lists images that are not there:": sorted(listed.keys() - members.keys()),
+        "lists missing images:": sorted(listed.keys() - members.keys()),
     }
     found = [f"{what} {shorten_list(ids)}" for what, ids in differences.items() if ids]
     if found:
-        raise ValueError(
-            f"{name} {', and '.join(found)}; give the table and the folder that belong together"
-        )
+        raise ValueError(f"{name} {', and '.join(found)}; use a table and a folder that match")

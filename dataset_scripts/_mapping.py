@@ -67,7 +67,7 @@ def read_mapping(path: Path) -> OwnMapping:
     try:
         raw = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_object)
         if not isinstance(raw, dict):
-            raise ValueError("it is not an object of keys and values, { ... }")
+            raise ValueError("it is not a JSON object, { ... }")
         return _mapping(raw)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; save it as JSON in UTF-8") from error
@@ -101,7 +101,8 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
     )
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", mapping.name):
         raise ValueError(
-            f"name is {mapping.name!r}; use small letters, digits and underscores: my_lab_24"
+            f"name is {mapping.name!r}; use lowercase letters, digits and underscores, such as "
+            "my_lab_24"
         )
     if not isinstance(mapping.declared, dict):
         raise ValueError(
@@ -113,11 +114,11 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
     if not isinstance(mapping.redistributable, bool):
         raise ValueError(f"redistributable is {mapping.redistributable!r}; write true or false")
     if mapping.redistributable and "license" not in raw:
-        raise ValueError("redistributable is true without a license; name it: cc-by-4.0")
+        raise ValueError("redistributable is true without a license; add one, such as cc-by-4.0")
     if mapping.groups is not None and mapping.group is not None:
-        raise ValueError("groups and group both say what the groups are; keep one of them")
+        raise ValueError("groups and group exclude each other; keep one of them")
     if mapping.group is not None and re.compile(mapping.group).groups != 1:
-        raise ValueError(f"group is {mapping.group!r}; put ( ) once, around what is the group")
+        raise ValueError(f"group is {mapping.group!r}; put one pair of ( ) around the group")
     return mapping
 
 
@@ -129,17 +130,17 @@ def _check_keys(raw: dict[str, Any]) -> None:
             raise ValueError(f"unknown key {key!r}; {did_you_mean(key, known)}")
     if missing := [key for key in _REQUIRED if key not in raw]:
         raise ValueError(
-            f"no {' and no '.join(missing)}; a mapping has at least {', '.join(_REQUIRED)}"
+            f"no {' and no '.join(missing)}; a mapping requires {', '.join(_REQUIRED)}"
         )
     for key in (*_TEXTS, *_PATTERNS):
         if key in raw and not isinstance(raw[key], str):
-            raise ValueError(f"{key} is {raw[key]!r}; write text in quotes")
+            raise ValueError(f"{key} is {raw[key]!r}; write a text in quotes")
     for key in _PATTERNS:
         try:
             re.compile(raw.get(key, ""))
         except re.error as error:
             raise ValueError(
-                f"{key} is no regular expression: {raw[key]!r} ({error}); mend it"
+                f"{key} is not a valid regular expression: {raw[key]!r} ({error})"
             ) from error
 
 
@@ -148,7 +149,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {key!r} comes twice; keep one of them")
+            raise ValueError(f"the key {key!r} occurs twice; keep one of them")
         found[key] = value
     return found
 
@@ -164,7 +165,7 @@ def _size(size: list[Any]) -> tuple[int, int]:
     match size:
         case [int(width), int(height)] if width > 0 and height > 0:
             return width, height
-    raise ValueError(f"frame_px has {size!r}; a size is [width, height] in pixels")
+    raise ValueError(f"frame_px contains {size!r}; write [width, height] in pixels")
 
 
 def _scale(value: object) -> float | None:
@@ -185,19 +186,23 @@ def _classes(value: object) -> dict[str, str | None]:
     for folder, name in value.items():
         key = folder_key(folder)
         if not folder or "/" in folder or "\\" in folder:
-            raise ValueError(f"classes has the folder {folder!r}; write a folder's own name alone")
+            raise ValueError(
+                f"classes contains the folder {folder!r}; write the folder's name only"
+            )
         if key in keys:
-            raise ValueError(f"classes has {keys[key]!r} and {folder!r}, which are one folder")
+            raise ValueError(f"classes has {keys[key]!r} and {folder!r}, which are the same folder")
         keys[key] = folder
         if name is not None:
             try:
                 class_id(name if isinstance(name, str) else repr(name))
             except ValueError as error:
                 raise ValueError(
-                    f"classes has {folder!r}: {error}; null leaves a folder out"
+                    f"classes has {folder!r}: {error}; null excludes a folder"
                 ) from None
     if not any(value.values()):
-        raise ValueError("classes has no folder with a class; name the class of at least one")
+        raise ValueError(
+            "classes contains no folder with a class; give at least one folder a class"
+        )
     return {normalize("NFC", folder): name for folder, name in value.items()}
 
 
@@ -210,7 +215,7 @@ def read_groups(path: Path) -> dict[str, str]:
     for line, row in csv_rows(data, str(path), (column, "group")):
         key = normalize("NFC", row[column].replace("\\", "/"))
         if key in groups:
-            raise ValueError(f"{path}, line {line}: {key} comes twice; keep one line of it")
+            raise ValueError(f"{path}, line {line}: {key} occurs twice; keep one line")
         groups[key] = normalize("NFC", row["group"])
     return groups
 
@@ -237,7 +242,7 @@ def groups_of(
         raise ValueError(
             f"groups such as {shorten_list(strange, 3)} do not match the pattern "
             f"{own.name_pattern} and "
-            "could be of people; number the groups, or, when these names give nobody away, write a "
+            "may be names of people; number the groups or, if they identify nobody, write a "
             'wider pattern into the mapping: "name_pattern": "..."'
         )
     return found
@@ -266,22 +271,19 @@ def _from_table(
             unknown.append(key)
         elif len(matches) > 1:
             raise ValueError(
-                f"{own.groups}: {key} may be {shorten_list(matches)}; give the column path instead"
+                f"{own.groups}: {key} is ambiguous: {shorten_list(matches)}; use the column path "
+                "instead"
             )
         elif matches[0] in found:
-            raise ValueError(f"{own.groups}: {key} comes twice; keep one line of it")
+            raise ValueError(f"{own.groups}: {key} occurs twice; keep one line")
         else:
             found[matches[0]] = group or None
     if unknown:
-        raise ValueError(
-            f"{own.groups} has images that are not there: {shorten_list(unknown)}; take them "
-            "out of it"
-        )
+        raise ValueError(f"{own.groups} lists missing images: {shorten_list(unknown)}; remove them")
     if missing := [place for place in places if place not in found]:
         raise ValueError(
-            f"{own.groups} does not have {shorten_list(missing)}; give each image a line, with "
-            "an empty "
-            "group where it is not known"
+            f"{own.groups} lacks {shorten_list(missing)}; add a line for each image, with an empty "
+            "group if unknown"
         )
     return found
 
@@ -289,7 +291,5 @@ def _from_table(
 def _captured(pattern: str, place: str) -> str:
     match = re.search(pattern, place)
     if not match or not match[1]:
-        raise ValueError(
-            f"the mapping's group {pattern!r} finds nothing in {place}; mend the pattern"
-        )
+        raise ValueError(f"the mapping's group {pattern!r} does not match {place}; fix the pattern")
     return match[1]

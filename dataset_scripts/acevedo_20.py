@@ -57,7 +57,7 @@ SOURCE = ArchiveSpec(
   doi     = {10.1016/j.dib.2020.105474}
 }""",
     description=(
-        "Single normal cells from peripheral blood of people without infection, haematological or "
+        "Single normal cells from peripheral blood of people without infection, hematological or "
         "oncological disease and free of medication when the blood was drawn, taken in the Core "
         "Laboratory of the Hospital Clinic of Barcelona. Smears were stained with May "
         "Grünwald-Giemsa by a Sysmex SP1000i, photographed by a CellaVision DM96 and labeled by "
@@ -115,33 +115,34 @@ SOURCE = ArchiveSpec(
             (".DS_169665.jpg",),
             "not_an_image",
             "skip",
-            "neutrophil/.DS_169665.jpg is a folder's view settings under the name of an image.",
+            "neutrophil/.DS_169665.jpg contains a folder's view settings, not an image.",
         ),
         KnownFault(
             ("EO_225902.jpg", "BNE_191112.jpg"),
             "two_labels",
             "train_only",
-            "EO_225902.jpg and BNE_191112.jpg are one image under two labels; both rows are kept, "
-            "in the training split, so that no score depends on them.",
+            "EO_225902.jpg and BNE_191112.jpg are the same image with two labels; both rows are "
+            "kept in the training split, so that no score depends on them.",
         ),
     ),
     notes=(
-        "The archive does not say which images are of one person, so splits are by image and "
-        "scores within this dataset are optimistic.",
+        "The archive does not state which images are of the same person, so splits are by image "
+        "and scores within this dataset are optimistic.",
         "453 images of the archive (50 BA, 50 EO, 50 LY, 50 MO, 52 ERB, all IG and NEUTROPHIL) are "
-        "of a second session with other frame sizes and a lilac background that gives the class "
-        "away; they are left out.",
+        "from a second session with other frame sizes and a lilac background that reveals the "
+        "class; they are left out.",
         "IG (immature granulocytes without a stage), NEUTROPHIL (without a stage) and PLATELET "
-        "have no place among the eleven classes and are left out.",
-        "There are no myeloblasts.",
-        "17 pairs of files are identical, 16 of them under one label; a pair stays in one split.",
-        "The same number may stand behind several prefixes: only the whole file name is unique.",
+        "are outside the eleven classes and are left out.",
+        "The dataset contains no myeloblasts.",
+        "17 pairs of files are identical, 16 of them with the same label; a pair stays in one "
+        "split.",
+        "The same number may occur with several prefixes: only the whole file name is unique.",
     ),
     declared={
         "background_class": (
-            "The border of a frame, where no cell lies, tells something of the class in the first "
-            "session too: a linear rule that sees nothing else names a quarter of the images "
-            "rightly, where guessing names a tenth."
+            "The border of a frame, which does not show the cell, correlates with the class in the "
+            "first session too: a linear classifier that sees only the border is right for a "
+            "quarter of the images, against a tenth by chance."
         ),
     },
 )

@@ -23,7 +23,7 @@ from hf_wbc.text import shorten_list
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
 """Suffixes of non-image files that may lie among the images."""
 _WIDEN = (
-    "rename the files, numbers instead of people, or, when these names give nobody away, write a "
+    "rename the files to numbers or, if these names identify nobody, write a "
     'wider pattern into the mapping: "name_pattern": "..."'
 )
 
@@ -32,7 +32,9 @@ def configure(mapping: Path) -> ArchiveSpec:
     """Build the source that a mapping file describes; ValueError if the file is invalid."""
     own = read_mapping(mapping)
     if own.name in names():
-        raise ValueError(f"{mapping}: name is {own.name!r}, as another source is; choose your own")
+        raise ValueError(
+            f"{mapping}: name is {own.name!r}, which is another source; choose a different name"
+        )
     groups = None
     if own.groups is not None:
         groups = read_groups(mapping.parent / own.groups)
@@ -70,21 +72,21 @@ def _image_id(own: OwnMapping) -> str:
 def _notes(own: OwnMapping) -> Iterator[str]:
     """Return the notes that the dataset card states for any such source."""
     yield (
-        "The images were described by their owner. How many there are of a class was not known "
-        "beforehand, so nothing says whether some are missing."
+        "The images were described by their owner. The expected number of images per class is "
+        "unknown, so missing images cannot be detected."
     )
     if own.um_per_px is None:
         yield (
-            "The scale is not known. The cell fills the frame, so the cropped config holds the "
+            "The scale is unknown. The cell fills the frame, so the cropped config contains the "
             "whole frame."
         )
     if own.groups is None and own.group is None:
         yield (
-            "It is not known which images are of one person, so splits are by image and scores "
+            "It is unknown which images are of the same person, so splits are by image and scores "
             "within this dataset are optimistic."
         )
     if not own.redistributable:
-        yield "Its owner did not say that it may be passed on: never publish it."
+        yield "Its owner did not permit redistribution: never publish it."
 
 
 def _walk(
@@ -105,7 +107,7 @@ def _walk(
     if strange := [i for i in sorted(entries) if not re.fullmatch(_image_id(own), i)]:
         raise ValueError(
             f"names of {len(strange)} images, such as {shorten_list(strange, 3)}, do not match the "
-            f"pattern {own.name_pattern} and could be of people; {_WIDEN}"
+            f"pattern {own.name_pattern} and may be names of people; {_WIDEN}"
         )
     return (entries[image_id] for image_id in sorted(entries))
 
@@ -134,17 +136,15 @@ def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:
             strange.append(name)
     if not members:
         raise ValueError(
-            f"this is not {own.name}: its mapping has the folders {shorten_list(own.classes)}, "
-            "and found "
-            f"is {listing(archive.names)}"
+            f"this is not {own.name}: its mapping has the folders {shorten_list(own.classes)}, but "
+            f"found {listing(archive.names)}"
         )
     _check_nothing_else(own, roots, outside, strange)
     seen = {place.partition("/")[0] for place in members}
     if missing := [folder for folder in own.classes if folder not in seen]:
         raise ValueError(
-            f"the mapping of {own.name} has the folders {shorten_list(missing)}, which are "
-            "empty here; "
-            "take them out of its classes, or give the whole folder"
+            f"the mapping of {own.name} has the folders {shorten_list(missing)}, which are empty; "
+            "remove them from its classes, or give the complete folder"
         )
     return members
 
@@ -155,18 +155,18 @@ def _check_nothing_else(
     """Raise ValueError for a second set of class folders, other folders, or other files."""
     if len(roots) > 1:
         raise ValueError(
-            f"the folders of {own.name} lie here more than once: "
+            f"the folders of {own.name} occur here more than once: "
             f"{shorten_list(sorted(roots))}; give one "
             "of them"
         )
     if outside:
         found = [f"{folder} ({number} images)" for folder, number in outside.most_common()]
         raise ValueError(
-            f"images lie in folders that the mapping of {own.name} does not have: "
+            f"images are in folders that the mapping of {own.name} does not list: "
             f"{shorten_list(found)}; "
             "add each folder to its classes, with a class or null"
         )
     if strange:
         raise ValueError(
-            f"no images, but in a class folder: {shorten_list(strange)}; move them out of it"
+            f"files in a class folder that are not images: {shorten_list(strange)}; move them away"
         )

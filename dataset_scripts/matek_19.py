@@ -68,11 +68,11 @@ SOURCE = ArchiveSpec(
 }""",
     description=(
         "Single white blood cells from the peripheral blood of 100 patients with acute myeloid "
-        "leukaemia and 100 people without signs of haematological malignancy, of the Munich "
+        "leukemia and 100 people without signs of hematological malignancy, of the Munich "
         "University Hospital (LMU), 2014 to 2017. Smears were scanned with an M8 microscope "
         "(Precipoint) at 100-fold magnification with oil immersion and labeled by trained "
-        "examiners. Frames are RGBA TIFFs of 400x400 px, 29.0 x 29.0 um; the alpha channel "
-        "carries nothing and is dropped."
+        "examiners. Frames are RGBA TIFFs of 400x400 px, 29.0 x 29.0 um; the alpha channel is "
+        "empty and is dropped."
     ),
     um_per_px=1 / 13.8,
     image_id=_IMAGE_ID,
@@ -127,20 +127,20 @@ SOURCE = ArchiveSpec(
     frame_px=frozenset({(400, 400)}),
     names_sha256="b17fc10dc2f8b2e4c6381c6d6b9ea1ae069405d726598841686855c25412dc83",
     notes=(
-        "The archive does not say which images are of one person, so splits are by image and "
-        "scores within this dataset are optimistic.",
+        "The archive does not state which images are of the same person, so splits are by image "
+        "and scores within this dataset are optimistic.",
         "MYO is the myeloblast, MYB the myelocyte.",
-        "The 26 monoblasts (MOB) count as monocytes, as in the challenge of 2022; others leave "
-        "them out.",
+        "The 26 monoblasts (MOB) count as monocytes, as in the challenge of 2022; other studies "
+        "leave them out.",
         "PMB (18 bilobed promyelocytes), KSC (15 smudge cells) and LYA (11 atypical lymphocytes) "
-        "have no place among the eleven classes and are left out.",
-        "Classes are very unequal: 15 metamyelocytes stand against 8,484 segmented neutrophils, "
-        "so that a test split has 3 of them.",
-        "Some frames lie at the edge of the scan and have a black bar.",
-        "Borders between neighbouring stages of maturation are fuzzy. How far examiners agree, the "
-        "re-annotations in the archive's annotations.dat tell; they are not among these rows, and "
-        "`hf-wbc compare --annotations` sets them beside scores.",
-        "An image id is the name in the archive's list; what copies add to it is taken off, and "
+        "are outside the eleven classes and are left out.",
+        "Classes are very imbalanced: there are 15 metamyelocytes and 8,484 segmented neutrophils, "
+        "so the test split has 3 metamyelocytes.",
+        "Some frames are at the edge of the scan and have a black bar.",
+        "Boundaries between adjacent stages of maturation are fuzzy. The re-annotations in the "
+        "archive's annotations.dat show how well examiners agree; they are not part of these "
+        "rows, and `hf-wbc compare --annotations` reports them beside scores.",
+        "An image id is the name in the archive's list, without suffixes that copies add; "
         "MYB_0039.tiff is listed as MYB_0039.tiff.tiff.",
     ),
 )

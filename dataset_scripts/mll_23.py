@@ -69,7 +69,7 @@ SOURCE = ArchiveSpec(
 }""",
     description=(
         "Single nucleated cells from the peripheral blood of adults with a wide range of "
-        "haematological diagnoses, of the Munich Leukemia Laboratory (MLL), 2021 to 2024. Smears "
+        "hematological diagnoses, of the Munich Leukemia Laboratory (MLL), 2021 to 2024. Smears "
         "were stained by the Pappenheim method, scanned with a Metafer (MetaSystems) and labeled "
         "by five examiners of the laboratory. Frames are TIFFs of 288x288 px, 25.0 x 25.0 um."
     ),
@@ -112,18 +112,18 @@ SOURCE = ArchiveSpec(
     },
     frame_px=frozenset({(288, 288)}),
     notes=(
-        "The archive does not say which images are of one person, so splits are by image and "
-        "scores within this dataset are optimistic.",
-        "Frames are 25 um wide already, so the crop is the whole frame.",
+        "The archive does not state which images are of the same person, so splits are by image "
+        "and scores within this dataset are optimistic.",
+        "Frames are already 25 um wide, so the crop is the whole frame.",
         "normoblast is the erythroblast, neutrophil_band the neutrophil_banded, lymphocyte the "
         "lymphocyte_typical.",
         "hairy_cell, lymphocyte_large_granular, lymphocyte_neoplastic, lymphocyte_reactive, "
-        "plasma_cell, promyelocyte_atypical and smudge_cell have no place among the eleven classes "
-        "and are left out.",
-        "The archive holds 41,621 images, as its list of labels says; the 41,906 of its README is "
-        "wrong.",
+        "plasma_cell, promyelocyte_atypical and smudge_cell are outside the eleven classes and are "
+        "left out.",
+        "The archive contains 41,621 images, as its list of labels states; the number in its "
+        "README, 41,906, is wrong.",
         "The laboratory, the scale and some authors are those of the challenge's sets wbc_1 and "
-        "wbc_2; whether their images are among these is not stated, so compare the pixels before "
-        "a model that was trained on this is scored on those.",
+        "wbc_2; it is not stated whether MLL23 contains their images, so compare the pixels before "
+        "scoring a model that was trained on MLL23 on them.",
     ),
 )

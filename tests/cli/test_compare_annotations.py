@@ -32,8 +32,8 @@ def test_agreement_is_in_every_form_of_the_comparison(
     assert row["second_look"] == "first re-annotation" and row["num_images"] == "3"
     assert float(row["macro_f1"]) == pytest.approx(2 / 3)  # each class has an F1 of 2/3
     for name in ("comparison.md", "comparison.tex"):
-        assert "How far examiners agree" in (tmp_path / "out" / name).read_text()
-    assert "How far examiners agree" in capsys.readouterr().out
+        assert "Agreement between examiners" in (tmp_path / "out" / name).read_text()
+    assert "Agreement between examiners" in capsys.readouterr().out
 
 
 def test_without_annotations_nothing_is_said_of_them(runs: Path, tmp_path: Path) -> None:

@@ -87,24 +87,24 @@ def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
         ({"classes": {"N": 3}}, "classes has 'N': unknown class '3'"),
         ({"classes": {"N": None}}, "no folder with a class"),
         ({"classes": ["basophil"]}, "classes is "),
-        ({"classes": {"a/b": "basophil"}}, "write a folder's own name alone"),
+        ({"classes": {"a/b": "basophil"}}, "write the folder's name only"),
         ({"classes": {"N": "basophil", "n": None}}, "'N' and 'n', which are one folder"),
         ({"um_per_px": "0.1"}, "um_per_px is '0.1'; write um per pixel as a number"),
         ({"um_per_px": 0}, "um_per_px is 0;"),
         ({"um_per_px": True}, "um_per_px is True;"),
         ({"um_per_px": float("nan")}, "um_per_px is nan;"),
-        ({"name": "My Lab"}, "name is 'My Lab'; use small letters"),
-        ({"name": "acevedo_20"}, "name is 'acevedo_20', as another source is"),
-        ({"title": 3}, "title is 3; write text in quotes"),
+        ({"name": "My Lab"}, "name is 'My Lab'; use lowercase letters"),
+        ({"name": "acevedo_20"}, "name is 'acevedo_20', which is another source"),
+        ({"title": 3}, "title is 3; write a text in quotes"),
         ({"redistributable": True}, "redistributable is true without a license"),
         ({"redistributable": "yes"}, "redistributable is 'yes'; write true or false"),
         ({"notes": "a"}, "notes is 'a'; write a list"),
         ({"frame_px": [360, 363]}, "frame_px is"),
-        ({"frame_px": [["360", 363]]}, r"a size is \[width, height\] in pixels"),
-        ({"name_pattern": "(["}, r"name_pattern is no regular expression: '\(\['"),
+        ({"frame_px": [["360", 363]]}, r"write \[width, height\] in pixels"),
+        ({"name_pattern": "(["}, r"name_pattern is not a valid regular expression: '\(\['"),
         ({"image_id": "hash"}, "image_id is 'hash'; choose from name, path"),
-        ({"group": "P[0-9]+"}, r"put \( \) once, around what is the group"),
-        ({"group": "(P)", "groups": "a.csv"}, "groups and group both say"),
+        ({"group": "P[0-9]+"}, r"put one pair of \( \) around the group"),
+        ({"group": "(P)", "groups": "a.csv"}, "groups and group exclude each other"),
     ],
 )
 def test_a_wrong_mapping_is_an_error_that_names_file_and_key(
@@ -120,8 +120,8 @@ def test_a_wrong_mapping_is_an_error_that_names_file_and_key(
         (b"", "is not JSON: line 1, column 1"),
         (b'{"name": "a",}', "is not JSON: line 1, column 1"),
         (b"\xff\xfe{\x00}\x00", "is not UTF-8 text; save it"),
-        (b'["name"]', "it is not an object of keys and values"),
-        (b'{"classes": {"a": "basophil", "a": "monocyte"}}', "the key 'a' comes twice"),
+        (b'["name"]', "it is not a JSON object"),
+        (b'{"classes": {"a": "basophil", "a": "monocyte"}}', "the key 'a' occurs twice"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, data: bytes, message: str) -> None:
@@ -153,13 +153,13 @@ def test_folders_are_found_wherever_they_lie_and_in_any_case(tmp_path: Path, roo
     ("names", "message"),
     [
         (("Blasts/img_9.png", "Blasts/img_8.png"), r"not have: Blasts \(2 images\); add each"),
-        (("img_9.png",), r"does not have: the top \(1 images\)"),
-        (("copy/Baso/img_9.png",), "lie here more than once: copy, the top; give one"),
-        (("Baso/slide.svs",), r"no images, but in a class folder: Baso/slide\.svs"),
+        (("img_9.png",), r"does not list: the top \(1 images\)"),
+        (("copy/Baso/img_9.png",), "occur here more than once: copy, the top; give one"),
+        (("Baso/slide.svs",), r"files in a class folder that are not images: Baso/slide\.svs"),
         (("Mono/img_1.png",), r'are both img_1\.png; write "image_id": "path" into the mapping'),
         (("baso/img_1.png",), r"are both Baso/img_1\.png; keep one"),
         (("Baso/Doe, Jane.png",), r"such as Doe, Jane\.png, do not match.*write a wider pattern"),
-        (("Baso/Doe_19700101.png",), "could be of people; rename the files"),
+        (("Baso/Doe_19700101.png",), "may be names of people; rename the files"),
     ],
 )
 def test_what_the_mapping_does_not_speak_of_is_an_error(
@@ -171,7 +171,7 @@ def test_what_the_mapping_does_not_speak_of_is_an_error(
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has the folders Mono, which are empty here"):
+    with pytest.raises(ValueError, match="has the folders Mono, which are empty"):
         walk(configure(tmp_path), tmp_path, "Baso/img_1.png", "Artefact/img_2.png")
 
 
@@ -235,10 +235,10 @@ def test_groups_come_from_a_table(tmp_path: Path, text: str) -> None:
     ("text", "message"),
     [
         ("path,patient\nBaso/img_1.png,P1\n", r"no column group; its columns are path, patient"),
-        ("path,group\nBaso/img_1.png,P1\nMono/img_2.png,P1\n", r"does not have Artefact/img_3\.pn"),
-        ("path,group\nx/img_1.png,P1\n", r"has images that are not there: x/img_1\.png"),
+        ("path,group\nBaso/img_1.png,P1\nMono/img_2.png,P1\n", r"lacks Artefact/img_3\.pn"),
+        ("path,group\nx/img_1.png,P1\n", r"lists missing images: x/img_1\.png"),
         ("path,group\nBaso/img_1.png,1\nBaso/img_1.png,2\n", r"line 3: Baso/img_1\.png comes twi"),
-        ("path,group\nBaso/img_1.png,1\na/Baso/img_1.png,2\n", r"a/Baso/img_1\.png comes twice"),
+        ("path,group\nBaso/img_1.png,1\na/Baso/img_1.png,2\n", r"a/Baso/img_1\.png occurs twice"),
         (
             "path,group\nimg_1.png,Jane Doe\nimg_2.png,\nimg_3.png,\n",
             "groups such as Jane Doe do not match .* number the groups",
@@ -255,7 +255,7 @@ def test_groups_come_from_a_pattern_in_the_path(tmp_path: Path) -> None:
     source = configure(tmp_path, group="/(P[0-9]+)/")
     entries = walk(source, tmp_path, "Baso/P1/1.png", "Mono/P1/2.png", "Artefact/P22/3.png")
     assert [entry.group for entry in entries] == ["P1", "P1", "P22"]
-    with pytest.raises(ValueError, match=r"finds nothing in Baso/4\.png; mend the pattern"):
+    with pytest.raises(ValueError, match=r"does not match Baso/4\.png; fix the pattern"):
         walk(source, tmp_path, "Baso/4.png")
 
 

@@ -97,12 +97,12 @@ def test_a_table_with_a_mark_of_utf_8_and_without_ids_is_read(tmp_path: Path, wb
     ("rows", "message"),
     [
         (RIGHT[:2], r"does not list 1650\.TIF; give the table and the folder that belong together"),
-        ([*RIGHT, ("8.TIF", "monocyte", 9)], r"lists images that are not there: 8\.TIF"),
-        ([*RIGHT, RIGHT[0]], r"labels\.csv, line 5: 0\.TIF has a label already"),
+        ([*RIGHT, ("8.TIF", "monocyte", 9)], r"lists missing images: 8\.TIF"),
+        ([*RIGHT, RIGHT[0]], r"labels\.csv, line 5: 0\.TIF already has a label"),
         ([*RIGHT[:2], ("1650.TIF", "myelocite", 5)], r"line 4: unknown class 'myelocite'; did you"),
         ([*RIGHT[:2], ("1650.TIF", "myelocyte", 6)], r"the LabelID of myelocyte is 5, not '6'"),
         ([*RIGHT[:2], ("1650.TIF", "myelocyte")], r"line 4: 2 cells in a table of 3 columns"),
-        ([], r"labels\.csv holds no labels"),
+        ([], r"labels\.csv contains no labels"),
     ],
 )
 def test_a_wrong_table_of_labels_is_an_error(
@@ -144,9 +144,9 @@ def test_a_metadata_csv_of_something_else_is_passed_over(wbc_1: Path) -> None:
         (OWN[1:], r"metadata\.csv does not list 0\.TIF"),
         (
             [*OWN, ("9.TIF", "WBC1/DATA-VAL/9.TIF", "DATA-VAL", "WBC1")],
-            r"lists images that are not there: 9\.TIF",
+            r"lists missing images: 9\.TIF",
         ),
-        ([*OWN, OWN[0]], r"line 5: 0\.TIF of WBC1 comes twice"),
+        ([*OWN, OWN[0]], r"line 5: 0\.TIF of WBC1 occurs twice"),
         (
             [*OWN[:2], ("1650.TIF", "WBC1/DATA-VAL/165.TIF", "DATA-VAL", "WBC1")],
             r"line 4: Image is 1650\.TIF, but file is WBC1/DATA-VAL/165\.TIF",

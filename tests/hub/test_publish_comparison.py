@@ -83,7 +83,7 @@ def test_the_card_holds_the_whole_comparison_and_where_images_are_from(
         assert line in text
     assert "# Comparison of 2 runs" in text and "Finished runs: 2" in text
     assert "- Drawn cells of lab_a: `cc-by-4.0`, https://example.org" in text
-    assert "@misc{lab_b" in text and "No medical device" in text
+    assert "@misc{lab_b" in text and "not a medical device" in text
     assert "\n\n\n" not in text and "{{" not in text
 
 
