@@ -30,10 +30,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of items done and the total."""
 
 
-def _silent(done: int, total: int) -> None:
-    """Report no progress."""
-
-
 def prepare(
     source: str, archive: str | Path, out: str | Path | None = None, *, subset: bool = False,
     skip_bad: bool = False, num_proc: int | None = None, seed: int = 0,
@@ -164,6 +160,7 @@ def evaluate(
     Raises:
         ValueError: If the dataset has no labels or no scale, or the model has other classes.
     """
+    from hf_wbc.engine.forward import without_progress_bars
     from hf_wbc.inference.evaluate import evaluate_model
 
     folder = evaluate_model(
@@ -233,6 +230,7 @@ def predict(
         ValueError: If there are no images, no scale, or images that cannot be read.
     """
     from hf_wbc.engine.accelerator import make_accelerator
+    from hf_wbc.engine.forward import without_progress_bars
     from hf_wbc.inference.batch_predict import predict_images
     from hf_wbc.inference.options import PredictOptions
 
@@ -243,7 +241,7 @@ def predict(
     with tempfile.TemporaryDirectory() as work:
         return predict_images(
             str(model), str(images), Path(work), make_accelerator(), options,
-            on_progress=on_progress or _silent,
+            on_progress=on_progress or without_progress_bars,
         )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Self
 
 from hf_wbc.config_groups import (
@@ -35,6 +34,7 @@ from hf_wbc.config_groups import (
     TargetStyle,
     check_not_negative,
 )
+from hf_wbc.text import did_you_mean
 
 __all__ = [
     "AUGMENTATIONS",
@@ -246,8 +246,7 @@ def _require_known(names: Iterable[str], known: Iterable[str], prefix: str = "")
     known = list(known)
     for name in names:
         if name not in known:
-            near = get_close_matches(name, [*known, *RENAMED] if not prefix else known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+            hint = did_you_mean(name, known)
             raise ValueError(f"TrainConfig has no field {prefix + name!r}; {hint}")
 
 

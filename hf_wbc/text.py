@@ -5,7 +5,7 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
-__all__ = ["csv_rows", "did_you_mean", "duration", "shorten_list"]
+__all__ = ["csv_rows", "did_you_mean", "duration", "shorten_list", "with_spaces"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -90,3 +90,8 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def with_spaces(name: str) -> str:
+    """Return an identifier for display: `neutrophil_banded` as `neutrophil banded`."""
+    return name.replace("_", " ")

@@ -40,11 +40,11 @@ __all__ = [
 class SupervisedLoss(nn.Module):
     """Cross-entropy on source labels, adjusted for class priors and cell lineage.
 
-    Logit adjustment (Menon et al. 2021, arXiv:2007.07314, eq. 10) adds `tau * log prior` of the
+    Logit adjustment (Menon et al. 2021, arXiv:2007.07314) adds `tau * log prior` of the
     sample's own domain to the logits during training, so that rare classes keep a wide margin. It
     assumes that samples are drawn at their natural frequency: use it with `--balance none`.
 
-    Lineage uses the soft labels of Bertinetto et al. 2020 (arXiv:1912.09393, eq. 5): the label's
+    Lineage uses the soft labels of Bertinetto et al. 2020 (arXiv:1912.09393): the label's
     mass is spread over the classes as `softmax(-distance / softness)`. The distance is 1 for one
     step of maturation, 2 for another class of the same lineage, and 3 for another lineage. Taking
     a band for a segmented neutrophil then costs less than mistaking it for a lymphocyte.
@@ -151,7 +151,7 @@ def prior_divergence(p: Tensor, prior: Tensor) -> Tensor:
     """Return KL(mean prediction || prior) - ln C, (); low values mean diverse predictions.
 
     For a uniform prior this is the negative entropy of the mean prediction, the diversity term of
-    SHOT (Liang et al. 2020, arXiv:2002.08546, eq. 3).
+    SHOT (Liang et al. 2020, arXiv:2002.08546).
 
     Args:
         p: Class probabilities (B, C).
@@ -196,7 +196,7 @@ RANDOM_WIDTH = 1024
 def outer_product(f: Tensor, p: Tensor) -> Tensor:
     """Return features (B, d) times softmax (B, C) as (B, C * d), one block per class.
 
-    This is the multilinear map of Long et al. 2018, arXiv:1705.10667, eq. 5.
+    This is the multilinear map of Long et al. 2018, arXiv:1705.10667.
     """
     return (p[:, :, None] * f[:, None, :]).flatten(1)
 
@@ -204,7 +204,7 @@ def outer_product(f: Tensor, p: Tensor) -> Tensor:
 def random_outer_product(f: Tensor, p: Tensor, r_f: Tensor, r_p: Tensor) -> Tensor:
     """Return a random projection (B, k) of `outer_product` that keeps inner products on average.
 
-    The randomized multilinear map of Long et al. 2018, arXiv:1705.10667, eq. 6.
+    The randomized multilinear map of Long et al. 2018, arXiv:1705.10667.
 
     Args:
         f: Features (B, d).

@@ -21,6 +21,7 @@ from hf_wbc.audit.leaks import DuplicateGroups, group_ties
 from hf_wbc.audit.measure import Folder, FolderReading
 from hf_wbc.preparation.source import Finding
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import with_spaces
 
 NUM_FOLDS = 5
 MIN_ADVANTAGE = 0.05
@@ -177,7 +178,7 @@ def background_probes(
         if len(sizes) > 1:
             common = next(iter(sizes.values()))
             other = (~np.isin(rows, common)).astype(np.int64)
-            names = (_px(next(iter(sizes))), "other sizes")
+            names = (f"{size_text(next(iter(sizes)))} px", "other sizes")
             found[f"frame size of {folder.name}"] = probe_background(
                 reading.border[rows], other, names, tied[rows], seed
             )
@@ -206,7 +207,7 @@ def confound_findings(
 
 def _class_from_background(name: str, probe: BackgroundProbe) -> Finding:
     order = np.argsort(probe.recall)[::-1][:3]
-    best = ", ".join(f"{_words(probe.names[i])} ({probe.recall[i]:.0%})" for i in order)
+    best = ", ".join(f"{with_spaces(probe.names[i])} ({probe.recall[i]:.0%})" for i in order)
     return Finding(
         kind="background_class",
         domains=(name,),
@@ -235,7 +236,7 @@ def _sessions(
     counts = {NAMES[k]: int(n) for k, n in zip(*np.unique(labels, return_counts=True), strict=True)
               if k >= 0}  # fmt: skip
     classes = (
-        ", ".join(f"{_words(name)} {count:,}" for name, count in counts.items()) or "unlabeled"
+        ", ".join(f"{with_spaces(name)} {count:,}" for name, count in counts.items()) or "unlabeled"
     )
     colors = [np.median(reading.background[of], axis=0) for of in (sizes[main], rows)]
     shades = " and ".join("RGB " + ", ".join(f"{value:.0f}" for value in c) for c in colors)
@@ -252,8 +253,8 @@ def _sessions(
         kind="frame_sizes",
         domains=(reading.folders[number].name,),
         number=len(rows),
-        title=f"{len(rows):,} frames are not {_px(main)} like the others but "
-        + ", ".join(f"{_px(size)} ({len(sizes[size]):,})" for size in others),
+        title=f"{len(rows):,} frames are not {size_text(main)} px like the others but "
+        + ", ".join(f"{size_text(size)} px ({len(sizes[size]):,})" for size in others),
         meaning=f"Their classes are {classes}. The background is {shades} in the usual "
         f"frames and in these, respectively.{verdict} Anything that is typical of a session is "
         "also typical of the classes photographed in it.",
@@ -284,7 +285,7 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
         cells = {name: of for name, of in missing.items() if (of[0] < 3) == is_rare}
         if cells:
             words = "; ".join(
-                f"{_words(name)} ({count:,} in total) in {', '.join(splits)}"
+                f"{with_spaces(name)} ({count:,} in total) in {', '.join(splits)}"
                 for name, (count, splits) in cells.items()
             )
             yield Finding(
@@ -341,7 +342,7 @@ def _priors(reading: FolderReading) -> Iterator[Finding]:
         if sum(bool(of[cell]) for of in counts.values()) == 1
     }
     lone = "".join(
-        f" {_words(cell).capitalize()} occurs only in {name}." for cell, name in only.items()
+        f" {with_spaces(cell).capitalize()} occurs only in {name}." for cell, name in only.items()
     )
     if lone:
         lone += " Such a class cannot be distinguished from the appearance of its laboratory."
@@ -358,9 +359,6 @@ def _priors(reading: FolderReading) -> Iterator[Finding]:
     )
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _px(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]} px"
+def size_text(size: Sequence[int]) -> str:
+    """Format a frame size in pixels: `360 × 363`."""
+    return f"{size[0]} × {size[1]}"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hf_wbc import __version__
 from hf_wbc.audit.composition import class_counts, group_by_domain, prior_distances
+from hf_wbc.audit.confounds import size_text
 from hf_wbc.audit.leaks import shared_between
 from hf_wbc.audit.measure import FolderReading
 from hf_wbc.audit.run_audit import Audit
@@ -162,7 +163,7 @@ def render(audit: Audit, pictures: dict[str, Path]) -> str:
         "splits": SPLITS,
         "num_images": len(audit.reading),
     }
-    return render_page(TEMPLATE, {"percent": _percent, "words": _words, "px": _px}, values)
+    return render_page(TEMPLATE, {"px": _px}, values)
 
 
 def _draw(audit: Audit, folder: Path) -> dict[str, Path]:
@@ -245,13 +246,5 @@ def _embedded(path: Path) -> dict[str, Any]:
     return {"uri": uri, "width": picture.width // 2, "height": picture.height // 2}
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def _px(size: Sequence[int] | None) -> str:
-    return f"{size[0]} × {size[1]}" if size else "several"
+    return size_text(size) if size else "several"

@@ -8,7 +8,7 @@ color changes, so it is implemented in `hf_wbc.data.augment_ops` and
 
 Fourier (FDA). The lowest frequencies of a source image get the amplitudes of a random target image,
 and phases, which encode shapes, are kept (Yang & Soatto 2020, "FDA: Fourier domain adaptation for
-semantic segmentation", arXiv:2004.05498, eq. 2). The exchanged square of frequencies holds light,
+semantic segmentation", arXiv:2004.05498). The exchanged square of frequencies holds light,
 color and coarse layout, which for a single cell means its size and the light around it. A full
 exchange leaves colored halos; at half the way they are barely visible.
 

@@ -111,7 +111,7 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean gap between confidence and accuracy, in [0, 1]; lower is better.
 
-    Equal-width bins of confidence, as in Guo et al. 2017, eq. 3.
+    Equal-width bins of confidence, as in Guo et al. 2017.
 
     Args:
         logits: Logits (N, C).

@@ -14,7 +14,7 @@ There are three kinds of thresholds, each with one number per class:
   within each class, and hence for any class priors. A class with fewer than 1 / alpha - 1 images is
   never excluded.
 - `label_shift`: Weights the held-out images by the target priors (Podkopaev & Ramdas 2021,
-  arXiv:2103.03323, eq. 10). Coverage holds on average over the target if only its priors differ.
+  arXiv:2103.03323). Coverage holds on average over the target if only its priors differ.
 
 Nonconformity scores:
 

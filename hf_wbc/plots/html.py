@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_wbc.shipped import shipped
+from hf_wbc.text import with_spaces
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -49,7 +50,7 @@ def render_page(
 
     Args:
         template: Path of the template among the shipped files.
-        filters: Additional filters by name.
+        filters: Filters by name, besides `code`, `percent` and `words`.
         values: Values of the template by name.
     """
     from jinja2 import Environment, StrictUndefined
@@ -57,9 +58,14 @@ def render_page(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"code": code, **filters}
+    environment.filters |= {"code": code, "percent": percent, "words": with_spaces, **filters}
     text = shipped(template).read_text(encoding="utf-8")
     return environment.from_string(text).render(**values)
+
+
+def percent(share: float) -> str:
+    """Format a fraction as a percentage, with one decimal below 10%."""
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
 
 
 def picture(figure: "Figure", alt: str, *, points: bool = False) -> Picture:

@@ -99,7 +99,7 @@ def test_frames_of_another_size_are_named_with_their_classes(make_reading):
         for f in confound_findings(make_reading([0, 1] * 4 + [9, 9], size_px=sizes), {})
         if f.kind == "frame_sizes"
     ]
-    assert found.number == 2 and "366x369 px (2)" in found.title
+    assert found.number == 2 and "366 × 369 px (2)" in found.title
     assert "monocyte 2" in found.meaning
 
 

@@ -51,7 +51,7 @@ def align_distribution(z_t: Tensor, z_s: Tensor) -> Tensor:
 def adamatch_loss(
     z_strong: Tensor, z_weak: Tensor, z_s: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Return AdaMatch's pseudo-label loss (arXiv:2106.04732, eq. 5) and its fraction of labels.
+    """Return AdaMatch's pseudo-label loss (arXiv:2106.04732) and its fraction of labels.
 
     Args:
         z_strong: Target logits (B_t, C) on the strong view.

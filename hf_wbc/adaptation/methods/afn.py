@@ -27,7 +27,7 @@ class Options(MethodOptions):
 def afn_loss(norms: Tensor, delta: float) -> Tensor:
     """Return the mean squared distance of feature norms to their current value plus delta.
 
-    Stepwise adaptive feature norm loss (Xu et al. 2019, arXiv:1811.07456, eq. 7). Its value is
+    Stepwise adaptive feature norm loss (Xu et al. 2019, arXiv:1811.07456). Its value is
     always `delta ** 2`; its gradient increases every norm by the same amount.
 
     Args:

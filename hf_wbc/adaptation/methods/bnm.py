@@ -36,7 +36,7 @@ def nuclear_norm(p: Tensor) -> Tensor:
 
 
 def bnm_loss(p: Tensor) -> Tensor:
-    """Return the negative nuclear norm over B of class probabilities (Cui et al. 2020, eq. 11).
+    """Return the negative nuclear norm over B of class probabilities (Cui et al. 2020).
 
     Args:
         p: Softmax outputs on unlabeled target samples (B, C).

@@ -25,7 +25,7 @@ class Options(MethodOptions):
 def coral_loss(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
     """Return the squared Frobenius distance of two covariances, divided by 4 d^2.
 
-    Deep CORAL loss (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
+    Deep CORAL loss (Sun & Saenko 2016, arXiv:1607.01719).
 
     Args:
         f_s: Source features (B_s, d).

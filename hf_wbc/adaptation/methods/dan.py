@@ -30,7 +30,7 @@ class Options(MethodOptions):
 def mmd(f_s: Tensor, f_t: Tensor, w_s: Tensor | None = None) -> Tensor:
     """Return the unbiased squared multi-kernel maximum mean discrepancy.
 
-    Gretton et al. 2012 (JMLR 13), eq. 3, with the kernels of DAN (Long et al. 2015,
+    Gretton et al. 2012 (JMLR 13), with the kernels of DAN (Long et al. 2015,
     arXiv:1502.02791).
 
     Args:

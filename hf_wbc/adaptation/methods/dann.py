@@ -76,7 +76,7 @@ def domain_adversarial_loss(
 ) -> Tensor:
     """Return the binary cross-entropy of domain logits, with equal weight for both domains.
 
-    The discriminator's loss of Ganin et al. 2016, arXiv:1505.07818, eq. 8. With logits from
+    The discriminator's loss of Ganin et al. 2016, arXiv:1505.07818. With logits from
     `domain_logits`, minimizing it trains the discriminator and its opponent at once.
 
     Args:

@@ -41,7 +41,7 @@ class Options(MethodOptions):
 def eata_weights(logits: Tensor, mean: Tensor, threshold: float, margin: float) -> Tensor:
     """Return sample weights (B,) without gradient, 0 for unreliable and redundant samples.
 
-    Niu et al. 2022, arXiv:2204.02610, eq. 2-5.
+    Niu et al. 2022, arXiv:2204.02610.
 
     Args:
         logits: Target logits (B, C).

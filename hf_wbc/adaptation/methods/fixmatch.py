@@ -38,7 +38,7 @@ class Options(MethodOptions):
 
 
 def fixmatch_loss(z_strong: Tensor, z_weak: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return the loss on the strong view (Sohn et al. 2020, arXiv:2001.07685, eq. 4).
+    """Return the loss on the strong view (Sohn et al. 2020, arXiv:2001.07685).
 
     Args:
         z_strong: Logits on the strong view (B, C).

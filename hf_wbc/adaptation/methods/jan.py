@@ -33,7 +33,7 @@ def joint_mmd(
 ) -> Tensor:
     """Return the unbiased squared joint MMD of features and predictions.
 
-    Long et al. 2017, arXiv:1605.06636, eq. 9, with an unbiased estimate.
+    Long et al. 2017, arXiv:1605.06636, with an unbiased estimate.
 
     Args:
         f_s: Source features (B_s, d).

@@ -27,7 +27,7 @@ class Options(MethodOptions):
 
 
 def mcc_loss(logits: Tensor, temperature: float = 2.5) -> Tensor:
-    """Return the minimum class confusion loss (Jin et al. 2020, arXiv:1912.03699, eq. 8).
+    """Return the minimum class confusion loss (Jin et al. 2020, arXiv:1912.03699).
 
     With p the softened predictions and w weights that grow with certainty (no gradient), the
     correlation of classes j and k is sum_i w_i p_ij p_ik. Its sum over k is sum_i w_i p_ij, so the

@@ -44,7 +44,7 @@ class Options(MethodOptions):
 def mdd_loss(z_s: Tensor, adv_s: Tensor, z_t: Tensor, adv_t: Tensor, gamma: float) -> Tensor:
     """Return the loss of the second head, the negative margin disparity discrepancy.
 
-    Zhang et al. 2019, arXiv:1904.05801, eq. 30: gamma times -log p(y) on the source plus
+    Zhang et al. 2019, arXiv:1904.05801: gamma times -log p(y) on the source plus
     -log(1 - p(y)) on the target, where y is the class that the classifier predicts and p the
     softmax of the second head's logits.
 

@@ -45,7 +45,7 @@ class Options(MethodOptions):
 def consistency_loss(z: Tensor, guide: Tensor) -> Tensor:
     """Return the mean squared difference () of two predictions' probabilities.
 
-    Tarvainen & Valpola 2017, arXiv:1703.01780, eq. 1.
+    Tarvainen & Valpola 2017, arXiv:1703.01780.
 
     Args:
         z: The student's logits (B, C).

@@ -42,7 +42,7 @@ class Options(MethodOptions):
 
 
 def mask_blocks(images: Tensor, block: int, ratio: float) -> Tensor:
-    """Return normalized images with random blocks set to 0 (arXiv:2212.01322, eq. 4-5).
+    """Return normalized images with random blocks set to 0 (arXiv:2212.01322).
 
     Args:
         images: Normalized images (B, 3, H, W).
@@ -58,7 +58,7 @@ def mask_blocks(images: Tensor, block: int, ratio: float) -> Tensor:
 def mic_loss(z: Tensor, guide: Tensor) -> Tensor:
     """Return the mean cross-entropy () with the teacher's labels, weighted by its confidence.
 
-    After Hoyer et al. 2022, arXiv:2212.01322, eq. 6, with the maximum probability as the weight.
+    After Hoyer et al. 2022, arXiv:2212.01322, with the maximum probability as the weight.
 
     Args:
         z: The student's logits on masked images (B, C).

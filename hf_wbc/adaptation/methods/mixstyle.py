@@ -85,7 +85,7 @@ class Options(MethodOptions):
 
 
 def mix_style(maps: Tensor, partner: Tensor, own: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return feature maps with mixed channel statistics (Zhou et al. 2021, eq. 4-6).
+    """Return feature maps with mixed channel statistics (Zhou et al. 2021).
 
     Args:
         maps: Feature maps (B, K, H, W).

@@ -69,7 +69,7 @@ class Options(PriorOptions):
 def mstn_loss(c_s: Tensor, c_t: Tensor, matched: Tensor) -> Tensor:
     """Return the weighted mean squared difference () of class centroids.
 
-    The semantic transfer loss of Xie et al. 2018, eq. 3, as a mean instead of a sum.
+    The semantic transfer loss of Xie et al. 2018, as a mean instead of a sum.
 
     Args:
         c_s: Centroids of S sources (S, C, d).

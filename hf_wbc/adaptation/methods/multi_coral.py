@@ -1,4 +1,4 @@
-"""CORAL between every pair of sources (Sun & Saenko 2016, arXiv:1607.01719, eq. 1).
+"""CORAL between every pair of sources (Sun & Saenko 2016, arXiv:1607.01719).
 
 This is DomainBed's use of CORAL for domain generalization, with the paper's formula: DomainBed adds
 a distance of means and normalizes differently. The covariances are never formed. With G the Gram

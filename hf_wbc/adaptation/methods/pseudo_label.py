@@ -44,7 +44,7 @@ class Options(MethodOptions):
 def pseudo_label_loss(z: Tensor, guide: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy with confident pseudo-labels, and their fraction.
 
-    Lee 2013, eq. 15-16, with the threshold of FixMatch (arXiv:2001.07685, eq. 4).
+    Lee 2013, with the threshold of FixMatch (arXiv:2001.07685).
 
     Args:
         z: Logits to train (B, C).

@@ -37,7 +37,7 @@ def pseudo_labels(features: Tensor, p: Tensor) -> Tensor:
     """Return the class of the nearest centroid by cosine similarity (N,), int64.
 
     Centroids are means weighted by the predictions, and in a second round means over the labels of
-    the first (Liang et al. 2020, arXiv:2002.08546, eq. 4-6). A class that is not the most likely
+    the first (Liang et al. 2020, arXiv:2002.08546). A class that is not the most likely
     one of any sample has no centroid.
 
     Args:
@@ -71,7 +71,7 @@ class Options(MethodOptions):
 def shot_loss(
     logits: Tensor, labels: Tensor, prior: Tensor, beta: float = 0.3, diversity: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return SHOT's loss on unlabeled target samples (arXiv:2002.08546, eq. 7) and its terms.
+    """Return SHOT's loss on unlabeled target samples (arXiv:2002.08546) and its terms.
 
     Args:
         logits: Target logits (B, C).

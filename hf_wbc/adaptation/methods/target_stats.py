@@ -3,7 +3,7 @@
 The recipe that won the 2022 challenge on these cells: hue and mean from the target, heavy
 augmentation, balanced classes, test-time flips, and no adaptation loss. Here hue and mean color are
 transferred together, by the linear color map that gives the target's mean and covariance (Pitié &
-Kokaram 2007, eq. 5). With a `target_shift` of 1, each image moves a random fraction of the way from
+Kokaram 2007). With a `target_shift` of 1, each image moves a random fraction of the way from
 the source's colors to the target's, half on average: the statistics also depend on the target's
 class proportions, so always moving all the way would trust them too much.
 

@@ -33,7 +33,7 @@ class Options(MethodOptions):
 
 
 def vrex_penalty(losses: Tensor, domains: Tensor, num_domains: int) -> Tensor:
-    """Return the variance () of the domains' mean losses (arXiv:2003.00688, eq. 8).
+    """Return the variance () of the domains' mean losses (arXiv:2003.00688).
 
     Args:
         losses: Loss of each sample (B,).

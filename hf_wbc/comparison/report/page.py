@@ -26,6 +26,7 @@ from hf_wbc.comparison.sections import reference_sections
 from hf_wbc.plots.html import render_page
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES, Relation
+from hf_wbc.text import with_spaces
 
 TEMPLATE = "model_cards/study.html"
 LIMIT_BYTES = 5_000_000
@@ -39,17 +40,11 @@ RELATIONS = {
 }
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     "f3": lambda value: "–" if value is None else f"{value:.3f}",
     "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
-    "percent": lambda share: f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}",
-    "words": _words,
     "arrow": lambda direction: direction.replace("->", "→"),
-    "class_name": lambda label: _words(NAMES[label]),
+    "class_name": lambda label: with_spaces(NAMES[label]),
     "hours": lambda hours: f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min",
     "memory": lambda size: f"{size / 2**30:.1f} GiB",
     "number": lambda value: f"{value:,.0f}",
