@@ -1,9 +1,7 @@
-"""From dye to pixels: a field of a smear as a laboratory's stain, lens and camera show it.
+"""From dye to pixels: how stain, lens and camera of a laboratory render a field of a smear.
 
-Three laboratories' stains and cameras, as numbers.
-
-The numbers were read off real images of the first two laboratories; the third is a guess at a
-sharp, warm slide scanner of low contrast.
+The parameters of the first two laboratories were estimated from real images; the third imitates a
+sharp slide scanner with warm colors and low contrast.
 """
 
 from dataclasses import dataclass
@@ -25,25 +23,25 @@ class ToyScanner:
     frame_px: tuple[int, int]
     """Width and height."""
     view_um: float
-    """Side of the square of canvas that is sampled; a whole number of pixels of both."""
+    """Side of the square of the canvas that is sampled; a whole number of pixels on both scales."""
     stain: tuple[Triple, ...]
-    """Optical density by dye, in the order of `Dye`."""
+    """Optical density (RGB) of each dye, in the order of `Dye`."""
     light: Triple
-    """The empty background, 0 to 255."""
+    """Color of the empty background, 0 to 255."""
     stain_spread: float
     """Standard deviation of the logarithm of each dye's strength between slides."""
     light_spread: float
     """Standard deviation of the background, 0 to 255."""
     blur_um: tuple[float, float]
-    """Range of the point spread's standard deviation; its upper end is out of focus."""
+    """Range of the standard deviation of the point spread; the upper end is out of focus."""
     sharpen: float
     """Strength of the camera's unsharp mask."""
     noise: float
     """Standard deviation at the background, 0 to 255."""
     fringe_um: float
-    """Displacement of red against blue."""
+    """Displacement of red relative to blue (chromatic aberration)."""
     crowding: float
-    """Red cells around, relative to `draw_field`."""
+    """Density of red cells; see `draw_field`."""
 
 
 ACEVEDO = ToyScanner(
@@ -114,13 +112,14 @@ MLL23 = ToyScanner(
 Pixels = NDArray[np.uint8]
 
 SHARPEN_UM = 0.14
-"""Reach of the camera's unsharp mask."""
+"""Standard deviation of the camera's unsharp mask."""
 
 
 def acquire(field: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Pixels:
-    """The scanner's image of planes of dye: (height, width, 3) uint8.
+    """Return the scanner's image (height, width, 3), uint8, of planes of dye.
 
-    ValueError when the field is smaller than what the scanner views.
+    Raises:
+        ValueError: If the field is smaller than the scanner's view.
     """
     clear = np.exp(np.float32(-np.log(10)) * _density(field, scanner, rng))
     image = _project(clear, scanner, rng)
@@ -135,38 +134,38 @@ def acquire(field: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Pixe
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Plane:
-    """Noise of mean 0 and variance 1: 32 tosses of a coin, quicker than a normal deviate."""
+    """Return noise with mean 0 and variance 1: the sum of 32 random bits, faster than a normal."""
     heads = np.bitwise_count(rng.integers(0, 2**32, shape, np.uint32))
     return np.asarray((heads.astype(np.float32) - 16) * np.float32(8**-0.5), np.float32)
 
 
 def _density(field: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
-    """Optical density (3, n, n) of the part of the field that the scanner views."""
+    """Return the optical density (3, n, n) of the part of the field in the scanner's view."""
     num_px = round(scanner.view_um * PX_PER_UM)
     margin = field.shape[1] - num_px
     if margin < 0 or margin % 2:
         raise ValueError(
-            f"a field of {field.shape[1]} px does not hold the scanner's view of {num_px} px about "
-            "its middle; draw it with view_um of the scanner"
+            f"a field of {field.shape[1]} px does not contain the scanner's view of {num_px} px "
+            "in its center; draw it with the scanner's view_um"
         )
     view = field[:, margin // 2 : margin // 2 + num_px, margin // 2 : margin // 2 + num_px]
     strength = np.exp(rng.normal(0, scanner.stain_spread, len(field)))
     stain = (np.asarray(scanner.stain) * strength[:, None]).astype(np.float32)
     density = np.zeros((3, num_px, num_px), np.float32)
     term = np.empty((num_px, num_px), np.float32)
-    for plane, colour in zip(view, stain, strict=True):
+    for plane, color in zip(view, stain, strict=True):
         if not plane.any():
             continue
         for channel in range(3):
-            density[channel] += np.multiply(plane, colour[channel], out=term)
+            density[channel] += np.multiply(plane, color[channel], out=term)
     return density
 
 
 def _project(clear: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
-    """Lens, camera and sampling as one filter: (3, n, n) of canvas to (3, height, width) pixels.
+    """Apply lens, camera and sampling as one filter: canvas (3, n, n) to (3, height, width).
 
-    The spectrum of the view is cut or padded to the scanner's own number of samples, and a shift
-    is a phase: the middle of the view becomes the middle of the frame.
+    The spectrum of the view is truncated or padded to the scanner's number of samples, and a shift
+    is a phase: the center of the view becomes the center of the frame.
     """
     view_um, num_px = scanner.view_um, clear.shape[1]
     num_samples = round(view_um / scanner.um_per_px)
@@ -193,18 +192,18 @@ def _project(clear: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Pla
 
 
 def _middle(length: int, num_samples: int, num_px: int) -> tuple[int, float]:
-    """First sample of the frame, and the shift in views that puts its middle on the view's."""
+    """Return the first sample of the frame, and the shift, in views, that centers it."""
     spare = num_samples - length
     return spare // 2, (0.5 + spare % 2 / 2) / num_samples - 0.5 / num_px
 
 
 def _phase(waves: NDArray[np.int64], turns: float) -> NDArray[np.complex64]:
-    """The factor that displaces each wave by a fraction of the view."""
+    """Return the factor that shifts each wave by a fraction of the view."""
     return np.asarray(np.exp(2j * np.pi * turns * waves), np.complex64)
 
 
 def _transfer(frequency: Plane, scanner: ToyScanner, rng: np.random.Generator) -> Plane:
-    """What lens and camera let through by waves per um, (F, rfft half of F)."""
+    """Return the transfer function of lens and camera (F, rfft half of F), by waves per um."""
     sharp, soft = scanner.blur_um
     blur_um = sharp + (soft - sharp) * rng.beta(0.6, 2.0)
 
@@ -217,12 +216,12 @@ def _transfer(frequency: Plane, scanner: ToyScanner, rng: np.random.Generator) -
 
 
 def _light(scanner: ToyScanner, rng: np.random.Generator) -> tuple[Plane, Plane]:
-    """How even the light is, (height, width) about 1, and its colour (3,), 0 to 255."""
+    """Return the illumination (height, width), around 1, and its color (3,), 0 to 255."""
     width, height = scanner.frame_px
     tilt = rng.normal(0, 0.006, 2)
     x = np.linspace(-1, 1, width, dtype=np.float32)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     even = (1 + float(tilt[0]) * x - 0.008 * x * x) + (float(tilt[1]) * y - 0.008 * y * y)
     lamp = scanner.light_spread * (rng.normal() + 0.35 * rng.normal(size=3))
-    colour = np.minimum(np.asarray(scanner.light) + lamp, 255).astype(np.float32)
-    return np.asarray(even, np.float32), colour
+    color = np.minimum(np.asarray(scanner.light) + lamp, 255).astype(np.float32)
+    return np.asarray(even, np.float32), color

@@ -1,15 +1,13 @@
-"""Write the toy archives: the layout, format and names of the real ones, drawn cells inside.
+"""Write the toy archives: drawn cells in the layout and format of the real archives.
 
-Every image has its own random numbers, from the seed, the laboratory, the class and its index, so
-that the bytes depend neither on the number of processes nor on the size of the archive.
+Every image has its own random generator, seeded by the seed, the laboratory, the class and its
+index, so its bytes depend neither on the number of processes nor on the size of the archive.
 
-Whom the three toy laboratories take after: priors, and how an archive is laid out and named.
-
-A toy archive has the layout, the format and the names of the one it stands for, so that the same
-dataset script reads it. The numbers in its names start where no real archive's do.
+Each of the three toy laboratories imitates a real one: its class priors, and the layout, format and
+file names of its archive, so that the same dataset script reads both. The numbers in the file names
+are higher than in any real archive.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,26 +27,26 @@ from hf_wbc.toy.smear import draw_field
 
 @dataclass(frozen=True)
 class Laboratory:
-    """One domain of the toy."""
+    """One domain of the toy data."""
 
     source: str
-    """Name of the source whose dataset script reads the archive."""
+    """Name of the source, whose dataset script reads the archive."""
     archive: str
-    """The archive's folder."""
+    """Folder of the archive."""
     member: str
-    """Path of an image inside it, of `folder`, `code`, `number` and `serial`."""
+    """Format of an image's path in it, with `folder`, `code`, `number` and `serial`."""
     scanner: ToyScanner
     codes: Mapping[str, str]
-    """The archive's code by class name; a class that is not here is not in the archive."""
+    """Code of each class in the archive; the archive lacks all other classes."""
     num_real: Mapping[str, int]
-    """Images of the real dataset by class name: the priors."""
+    """Number of images of each class in the real dataset, which gives the priors."""
     num_small: int
-    """Images of the small archive, before rare classes are topped up."""
+    """Number of images of the small archive, before the minimum per class is applied."""
     rare: frozenset[str] = frozenset()
-    """Classes that are left at `NUM_RARE`, whatever the size."""
+    """Classes with `NUM_RARE` images at every size."""
 
     def path(self, cell_class: str, index: int) -> str:
-        """The member's path of the index-th image of a class, from 0."""
+        """Return the path of the index-th image (from 0) of a class."""
         code = self.codes[cell_class]
         return self.member.format(
             folder=FOLDERS.get(code, code),
@@ -62,7 +60,7 @@ NUM_RARE = 6
 MAX_PER_CLASS = 999
 
 SIZES: Mapping[str, tuple[float, int]] = {"tiny": (0.0, 6), "small": (1.0, 16), "full": (3.6, 48)}
-"""Multiple of `num_small`, and the fewest images of a class."""
+"""Factor of `num_small`, and the minimum number of images per class, by size."""
 
 FOLDERS = {
     "BA": "basophil", "EO": "eosinophil", "ERB": "erythroblast", "PMY": "ig", "MY": "ig",
@@ -71,7 +69,7 @@ FOLDERS = {
 
 
 def _by_class(*values: tuple[str, int]) -> tuple[dict[str, str], dict[str, int]]:
-    """Codes and numbers by class name, from one pair a class in the order of `NAMES`."""
+    """Return codes and numbers by class name, from one pair per class in the order of `NAMES`."""
     pairs = [(name, pair) for name, pair in zip(NAMES, values, strict=True) if pair[1]]
     return {name: code for name, (code, _) in pairs}, {name: num for name, (_, num) in pairs}
 
@@ -107,7 +105,7 @@ LABORATORIES = (
 
 
 def num_images(laboratory: Laboratory, size: str) -> dict[str, int]:
-    """Images to draw by class name; ValueError for an unknown size."""
+    """Return the number of images to draw by class name; ValueError for an unknown size."""
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r}; {did_you_mean(size, SIZES)}")
     multiple, fewest = SIZES[size]
@@ -115,17 +113,20 @@ def num_images(laboratory: Laboratory, size: str) -> dict[str, int]:
     numbers = {}
     for name, num_real in laboratory.num_real.items():
         share = round(multiple * laboratory.num_small * num_real / total)
-        wanted = NUM_RARE if name in laboratory.rare else max(fewest, share)
-        numbers[name] = min(wanted, MAX_PER_CLASS)
+        number = NUM_RARE if name in laboratory.rare else max(fewest, share)
+        numbers[name] = min(number, MAX_PER_CLASS)
     return numbers
 
 
+RECIPE_VERSION = 1
+"""Version of the drawings. Raise it when the pixels of any image change, so that archives of
+different versions are not mixed."""
 COMMENT = "toy: drawn by hf_wbc, no cell of a person"
-PREDICTED = {317: 2}
-"""The tag that has differences of neighbours compressed."""
+PREDICTOR = {317: 2}
+"""TIFF tag Predictor: compress the differences of neighboring pixels."""
 LARGE_BYTES = 2**25 - 2**16
 IMAGES_PER_PROCESS = 100
-"""Fewer are drawn sooner than another process has started."""
+"""Minimum; fewer images take less time than starting another process."""
 
 Job = tuple[int, str, int]
 """Index of the laboratory, class name, index of the image in its class."""
@@ -138,19 +139,28 @@ def draw_archives(
     num_proc: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
-    """Draw the archives into the folder `out`; each archive's folder by the name of its source.
+    """Draw the archives into a folder.
 
-    `size` is tiny (6 images a class), small (some 600 a laboratory) or full (some 2,000).
-    `on_progress` is told the number of images that are done and their total. Archives of the same
-    recipe that lie there already are kept. Nothing is left behind when drawing fails.
+    Existing archives of the same recipe are kept. If drawing fails, nothing remains.
 
-    ValueError for a negative seed, an unknown size, fewer than one process, and a folder in which
-    one of the archives, toy or real, lies already.
+    Args:
+        out: Folder of the archives.
+        seed: Seed of all images.
+        size: tiny (6 images per class), small (about 600 per laboratory) or full (about 2,000).
+        num_proc: Number of processes; None chooses it.
+        on_progress: Called with the number of images done and the total.
+
+    Returns:
+        Folder of each archive, by the name of its source.
+
+    Raises:
+        ValueError: If the seed is negative, the size unknown, the number of processes less than
+            one, or `out` contains one of the archives already, toy or real.
     """
     if seed < 0:
-        raise ValueError(f"the seed is {seed}; give --seed a number from 0 on")
+        raise ValueError(f"seed is {seed}; it must not be negative")
     if num_proc is not None and num_proc < 1:
-        raise ValueError(f"num_proc is {num_proc}; give at least one process")
+        raise ValueError(f"num_proc is {num_proc}; it must be at least 1")
     jobs = list(_jobs(size))
     notice = _notice(seed, size)
     archives = {lab.source: out / lab.archive for lab in LABORATORIES}
@@ -187,7 +197,7 @@ def _draw(
 
 
 def draw_image(laboratory: Laboratory, cell_class: str, index: int, seed: int = 0) -> Pixels:
-    """The pixels (H, W, 3) uint8 of one image of the toy, before its format's compression."""
+    """Draw one image (H, W, 3), uint8, before compression."""
     key = [seed, LABORATORIES.index(laboratory), NAMES.index(cell_class), index]
     rng = np.random.default_rng(key)
     scanner = laboratory.scanner
@@ -208,35 +218,31 @@ def _member(job: Job) -> str:
 
 
 def _is_drawn(out: Path, archives: dict[str, Path], notice: str) -> bool:
-    """Whether these very archives lie there; ValueError when others do."""
-    there = [path for path in archives.values() if path.exists()]
-    if not there and not (out / NOTICE).exists():
+    """Return whether these archives exist; ValueError if others do."""
+    existing = [path for path in archives.values() if path.exists()]
+    if not existing and not (out / NOTICE).exists():
         return False
-    if len(there) == len(archives) and (out / NOTICE).is_file():
+    if len(existing) == len(archives) and (out / NOTICE).is_file():
         found = (out / NOTICE).read_text("utf-8")
-        if found == notice:
+        if found.splitlines()[-1:] == notice.splitlines()[-1:]:
             return True
         raise ValueError(
-            f"{out} holds toy archives of another recipe ({found.splitlines()[-1]}); "
-            "remove it or give another --out"
+            f"{out} contains toy archives of another recipe ({found.splitlines()[-1]}); "
+            "remove it, or choose another --out"
         )
     raise ValueError(
-        f"{(there or [out / NOTICE])[0]} exists already, and toy archives are never mixed with "
-        "others; give another --out"
+        f"{(existing or [out / NOTICE])[0]} already exists, and toy archives are not mixed with "
+        "others; choose another --out"
     )
 
 
 def _notice(seed: int, size: str) -> str:
-    """What TOY.txt says; its last line is the recipe."""
-    drawing = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        drawing.update(path.read_bytes())
+    """Return the text of TOY.txt; its last line identifies the images."""
     return (
-        "TOY DATA. These are drawings, made by `hf-wbc toy`; no cell here is of a person.\n"
-        "They are laid out and named like the archives they stand for, so that the same scripts\n"
-        "read them, and they are good for trying things out. No number that a model reaches on\n"
-        "them says anything about blood.\n"
-        f"seed {seed}, size {size}, drawing {drawing.hexdigest()[:12]}\n"
+        "TOY DATA. These images are drawings, made by `hf-wbc toy`; they show no real cells.\n"
+        "Layout and file names are those of the real archives, so that the same scripts read\n"
+        "them. Use them to try things out. Scores on them say nothing about real blood.\n"
+        f"seed {seed}, size {size}, recipe {RECIPE_VERSION}\n"
     )
 
 
@@ -247,7 +253,7 @@ def _draw_all(
     num_proc: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Draw and write every image, in this process or in several."""
+    """Draw and write all images, in one or more processes."""
     limit = -(-len(jobs) // IMAGES_PER_PROCESS)
     with WorkerPool(num_proc or min(limit, num_cores()), (scratch, seed)) as workers:
         for done, _ in enumerate(workers.run(_write, jobs)):
@@ -256,9 +262,9 @@ def _draw_all(
 
 
 def _write(state: tuple[Path, int], *job: *Job) -> None:
-    """Draw one image and write it in its archive's format."""
-    # glibc returns freed blocks to the system until it has seen a larger one freed; asking for
-    # them anew takes a fifth of the time.
+    """Draw one image and write it in the format of its archive."""
+    # glibc returns freed blocks to the system until a larger one has been freed; allocating them
+    # again takes a fifth of the time.
     np.empty(LARGE_BYTES, np.uint8)
     scratch, seed = state
     laboratory = LABORATORIES[job[0]]
@@ -269,12 +275,12 @@ def _write(state: tuple[Path, int], *job: *Job) -> None:
         return
     if path.suffix == ".tiff":
         image.putalpha(255)
-    # Matek's are not compressed; the toy's are, so that half a gigabyte becomes a fifth.
-    image.save(path, "TIFF", compression="tiff_lzw", tiffinfo=PREDICTED, description=COMMENT)
+    # Matek's TIFFs are not compressed; these are, which reduces half a gigabyte to a fifth.
+    image.save(path, "TIFF", compression="tiff_lzw", tiffinfo=PREDICTOR, description=COMMENT)
 
 
 def _annotate(scratch: Path, jobs: list[Job]) -> None:
-    """The tables of AML-Cytomorphology_LMU; nobody has annotated a toy a second time."""
+    """Write the tables of AML-Cytomorphology_LMU, without second annotations."""
     index = next(i for i, lab in enumerate(LABORATORIES) if lab.source == "matek_19")
     laboratory = LABORATORIES[index]
     rows = []

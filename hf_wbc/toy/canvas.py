@@ -1,10 +1,10 @@
-"""The physical canvas on which a toy smear is drawn: planes of dye, measured in um.
+"""The physical canvas of a toy smear: planes of dye, measured in um.
 
-Everything is drawn in um on this one lattice and only afterwards sampled at a scanner's scale, so
-that 25 um mean the same in every domain. A plane holds the amount of one dye; light is absorbed
-by their sum (Beer and Lambert), which is why a stain is a matrix and not a colour.
+Everything is drawn in um on one lattice and then sampled at a scanner's scale, so that 25 um are
+the same in every domain. A plane contains the amount of one dye; their sum absorbs the light
+(Beer-Lambert), so a stain is a matrix rather than a color.
 
-Outlines: signed distances in um, positive inside, of what a smear is made of.
+Outlines are signed distances in um, positive inside.
 """
 
 from enum import IntEnum
@@ -18,37 +18,37 @@ Plane = NDArray[np.float32]
 
 FIELD_UM = 37.5
 PX_PER_UM = 8
-"""An oil objective resolves no more than this shows."""
+"""Sufficient for the resolution of an oil immersion objective."""
 
 
 class Dye(IntEnum):
-    """What takes up colour; the index of its plane. An amount of 1 is a typical cell's."""
+    """Dyes and their plane indices. An amount of 1 is typical of a cell."""
 
-    HAEMOGLOBIN = 0
+    HEMOGLOBIN = 0
     CHROMATIN = 1
     BASOPHILIA = 2
-    """RNA of the cytoplasm, blue."""
+    """RNA of the cytoplasm; blue."""
     ACIDOPHILIA = 3
-    """Protein of the mature cytoplasm, pink."""
+    """Protein of the mature cytoplasm; pink."""
     AZUROPHILIA = 4
-    """Granules, reddish violet."""
+    """Granules; reddish violet."""
     EOSIN = 5
-    """The eosinophil's granules, orange."""
+    """Granules of eosinophils; orange."""
 
 
 def blank(num_px: int) -> Plane:
-    """Empty planes (dyes, num_px, num_px)."""
+    """Return empty planes (dyes, num_px, num_px)."""
     return np.zeros((len(Dye), num_px, num_px), np.float32)
 
 
 def axes_um(num_px: int, px_per_um: float = PX_PER_UM) -> tuple[Plane, Plane]:
-    """X (1, n) and y (n, 1) of the pixel centres, in um from the middle of a square."""
+    """Return x (1, n) and y (n, 1) of the pixel centers, in um from the center of a square."""
     line = ((np.arange(num_px) + 0.5 - num_px / 2) / px_per_um).astype(np.float32)
     return line[None, :], line[:, None]
 
 
 def enlarge(plane: Plane, num_px: int) -> Plane:
-    """A coarser square plane, interpolated to (num_px, num_px)."""
+    """Interpolate a coarser square plane to (num_px, num_px)."""
     fine = Image.fromarray(plane).resize((num_px, num_px), Image.Resampling.BICUBIC)
     return np.asarray(fine, np.float32)
 
@@ -56,7 +56,7 @@ def enlarge(plane: Plane, num_px: int) -> Plane:
 def noise(
     rng: np.random.Generator, num_px: int, grain_um: float, px_per_um: float = PX_PER_UM
 ) -> Plane:
-    """Smooth isotropic noise of mean 0 and variance 1, (num_px, num_px), with spots of grain_um."""
+    """Return smooth isotropic noise (num_px, num_px) of mean 0, variance 1 and grain `grain_um`."""
     step_um = max(grain_um / 3, 1 / px_per_um)
     coarse_px = max(4, round(num_px / px_per_um / step_um))
     white = rng.standard_normal((coarse_px, coarse_px), dtype=np.float32)
@@ -67,13 +67,13 @@ def noise(
 
 
 def coverage(inside_um: Plane, edge_um: float = 0.12) -> Plane:
-    """How much of each pixel a shape covers, 0 to 1, from the signed distance to its outline."""
+    """Return the covered fraction of each pixel from the signed distance to the outline."""
     soft = np.clip(inside_um * np.float32(0.5 / edge_um) + np.float32(0.5), 0, 1)
     return np.asarray(soft * soft * (3 - 2 * soft), np.float32)
 
 
 def bump(distance_um: Plane, width_um: float) -> Plane:
-    """A Gaussian hill of height 1 about a distance of 0."""
+    """Return a Gaussian of the distance, with height 1."""
     return np.asarray(np.exp(np.square(distance_um) * np.float32(-0.5 / width_um**2)), np.float32)
 
 
@@ -86,9 +86,9 @@ Discs = NDArray[np.float32]
 
 
 def wobble(rng: np.random.Generator, num: int, irregularity: float, ellipticity: float) -> Plane:
-    """Radius by angle (num, ANGLES), relative to 1: ellipses with a smooth irregular outline.
+    """Return relative radii by angle (num, ANGLES) of ellipses with a smooth irregular outline.
 
-    `ellipticity` is the standard deviation of the ellipse's share.
+    `ellipticity` is the standard deviation of the elliptic component.
     """
     height = rng.normal(0, irregularity, (num, len(WAVES))) * (3 / WAVES) ** 1.3
     height[:, 0] = rng.normal(0, ellipticity, num)
@@ -97,18 +97,18 @@ def wobble(rng: np.random.Generator, num: int, irregularity: float, ellipticity:
 
 
 def length(x: Plane, y: Plane) -> Plane:
-    """Distance from the origin; quicker than numpy.hypot, which guards against overflow."""
+    """Return the distance from the origin; faster than numpy.hypot, which avoids overflow."""
     return np.asarray(np.sqrt(x * x + y * y), np.float32)
 
 
 def polar(x: Plane, y: Plane, outline_um: Plane) -> tuple[Plane, Plane]:
-    """Distance from the origin, and radius of the outline in the same direction."""
+    """Return the distance from the origin, and the outline's radius in the same direction."""
     turn = np.arctan2(y, x) * np.float32(ANGLES / (2 * np.pi))
     return length(x, y), outline_um[turn.astype(np.int32)]
 
 
 def union(discs: Discs, x: Plane, y: Plane, blend_um: float = 0.12) -> Plane:
-    """Smooth union of discs, signed distance (n, n)."""
+    """Return the signed distance (n, n) to a smooth union of discs."""
     total = np.full(np.broadcast_shapes(x.shape, y.shape), 1e-30, np.float32)
     for cx, cy, radius in discs.astype(np.float32):
         inside = (radius - length(x - cx, y - cy)) * np.float32(1 / blend_um)

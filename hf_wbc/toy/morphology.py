@@ -1,7 +1,7 @@
-"""What distinguishes the eleven classes under the microscope, as numbers.
+"""Parameters of the appearance of the eleven classes under the microscope.
 
-Sizes in um of a dried smear, amounts of dye relative to `Dye`; every pair is the range from which
-a cell is drawn uniformly. Ranges of neighbouring stages touch, as they do in life.
+Sizes are in um on a dried smear, amounts of dye relative to `Dye`; every pair is a range that is
+sampled uniformly. The ranges of adjacent stages of maturation meet, as in reality.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Chromatin:
 
     density: Range
     contrast: float
-    """Share of the dye that is missing in the light gaps between clumps."""
+    """Fraction of the dye that is missing in the light gaps between clumps."""
     grain_um: float
     """Size of the clumps."""
 
@@ -32,39 +32,39 @@ class Granules:
     size_um: float
     amount: float
     over_nucleus: float = 0.0
-    """Share of the granules that also lie over the nucleus."""
+    """Fraction of the granules that are also over the nucleus."""
 
 
 @dataclass(frozen=True)
 class CellMorphology:
-    """How cells of a class look."""
+    """Appearance of the cells of a class."""
 
     diameter_um: Range
     nucleus: str
-    """A shape of `hf_wbc.toy.drawing`."""
+    """A key of `hf_wbc.toy.drawing.SHAPES`."""
     size: Range
     """Size of the nucleus in units of the cell's radius."""
     offset: Range
-    """Distance of the nucleus from the cell's centre, same units."""
+    """Distance of the nucleus from the cell's center, in the same units."""
     chromatin: Chromatin
     basophilia: Range
     acidophilia: Range
     granules: tuple[Granules, ...] = ()
     nucleoli: tuple[int, int] = (0, 0)
     irregularity: float = 0.015
-    """Relative height of the waves of the cell's outline."""
+    """Relative amplitude of the waves of the cell's outline."""
     hof: float = 0.0
     """How much paler the cytoplasm is beside the nucleus."""
     vacuoles: tuple[int, int] = (0, 0)
     fold_um: float = 0.1
-    """How far the outline of the nucleus strays."""
+    """Irregularity of the outline of the nucleus."""
     ruffle_um: float = 0.05
-    """How far the outline of the cell strays."""
+    """Irregularity of the outline of the cell."""
 
 
 FINE = Granules(Dye.AZUROPHILIA, (1.0, 2.2), 0.25, 0.16)
 
-HABITS: dict[str, CellMorphology] = {
+MORPHOLOGY: dict[str, CellMorphology] = {
     "basophil": CellMorphology(
         (11.5, 14.5), "folded", (0.72, 0.85), (0.0, 0.12),
         Chromatin((0.6, 0.85), 0.3, 1.4), (0.15, 0.4), (0.5, 1.0),
@@ -128,4 +128,4 @@ HABITS: dict[str, CellMorphology] = {
         irregularity=0.025, fold_um=0.15,
     ),
 }  # fmt: skip
-assert tuple(HABITS) == NAMES
+assert tuple(MORPHOLOGY) == NAMES

@@ -20,36 +20,36 @@ from hf_wbc.toy.drawing import Cell, draw_cell
 
 Rng = np.random.Generator
 Place = tuple[float, float, float]
-"""x, y and radius of a red cell, in um from the middle of the field."""
+"""x, y and radius of a cell, in um from the center of the field."""
 
 COARSE = 2
 RED_CELLS_PER_UM2 = 0.0117
 PLATELETS_PER_UM2 = 0.0006
 LEVELS = np.linspace(0, 1.2, 512, dtype=np.float32)
-"""Distances from the middle of a red cell, relative to its outline."""
+"""Distances from the center of a red cell, relative to its outline."""
 
 
 def draw_field(
     cell_class: str, rng: Rng, crowding: float = 1.0, view_um: float = FIELD_UM
 ) -> Plane:
-    """Planes of dye (dyes, n, n) of a square of `view_um`, with the cell near the middle.
+    """Return planes of dye (dyes, n, n) of a square of `view_um`, with the cell near the center.
 
-    `crowding` scales the number of red cells; 1 covers about half of the free field.
+    `crowding` scales the number of red cells; 1 covers about half of the free area.
     """
     cell = draw_cell(cell_class, rng)
     x, y = rng.normal(0, 0.45, 2)
     field = blank(round(view_um * PX_PER_UM))
     white = (float(x), float(y), cell.radius_um)
     places = _places(rng, white, crowding, view_um)
-    field[Dye.HAEMOGLOBIN] = _red_cells(rng, places, field.shape[1])
+    field[Dye.HEMOGLOBIN] = _red_cells(rng, places, field.shape[1])
     for _ in range(rng.poisson(PLATELETS_PER_UM2 * view_um**2)):
         _platelet(rng, field, white)
-    _lay(field, cell, white)
+    _paste(field, cell, white)
     return field
 
 
 def _places(rng: Rng, white: Place, crowding: float, view_um: float) -> list[Place]:
-    """Where red cells lie: beside the white cell, seldom on each other."""
+    """Return positions of red cells: beside the white cell, rarely overlapping."""
     reach = view_um / 2 + 2
     num = int(rng.poisson(RED_CELLS_PER_UM2 * crowding * (2 * reach) ** 2))
     x, y = rng.uniform(-reach, reach, (2, 5 * num))
@@ -67,7 +67,7 @@ def _places(rng: Rng, white: Place, crowding: float, view_um: float) -> list[Pla
 
 
 def _red_cells(rng: Rng, places: list[Place], num_px: int) -> Plane:
-    """Haemoglobin (num_px, num_px) of biconcave discs; smooth, so drawn on a coarser lattice."""
+    """Return hemoglobin (num_px, num_px) of biconcave discs, drawn on a coarser lattice."""
     coarse_px = -(-num_px // COARSE)
     step_um = num_px / PX_PER_UM / coarse_px
     line = ((np.arange(coarse_px) + 0.5 - coarse_px / 2) * step_um).astype(np.float32)
@@ -85,9 +85,9 @@ def _red_cells(rng: Rng, places: list[Place], num_px: int) -> Plane:
 
 
 def _thickness(rng: Rng, radius: Plane) -> Plane:
-    """Haemoglobin at each of `LEVELS`, (N, levels) of cells of radius (N, 1) um.
+    """Return the hemoglobin (N, levels) at each of `LEVELS` of cells of radius (N, 1) um.
 
-    A rim, and a pale middle that some cells lack.
+    Cells have a rim, and most have a pale center.
     """
     pallor = np.where(
         rng.random(radius.shape) < 0.8,
@@ -102,7 +102,7 @@ def _thickness(rng: Rng, radius: Plane) -> Plane:
 
 
 def _platelet(rng: Rng, field: Plane, white: Place) -> None:
-    """A small granular violet body, unless it would touch the white cell."""
+    """Add a small granular violet platelet, unless it would touch the white cell."""
     reach = field.shape[1] / PX_PER_UM / 2 - 3
     x, y = rng.uniform(-reach, reach, 2)
     radius = rng.uniform(0.7, 1.4)
@@ -116,15 +116,15 @@ def _platelet(rng: Rng, field: Plane, white: Place) -> None:
     window[Dye.BASOPHILIA] += body * np.float32(0.5)
 
 
-def _lay(field: Plane, cell: Cell, white: Place) -> None:
-    """Lay the cell over what is there."""
+def _paste(field: Plane, cell: Cell, white: Place) -> None:
+    """Draw the cell over the field."""
     window = _window(field, white[0], white[1], len(cell.body))
     window *= 1 - cell.body
     window += cell.dyes
 
 
 def _window(field: Plane, x: float, y: float, num_px: int) -> Plane:
-    """The square of the field (dyes, num_px, num_px) about a point in um."""
+    """Return the square of the field (dyes, num_px, num_px) around a point in um."""
     corner = field.shape[1] // 2 - num_px // 2
     column, row = (round(v * PX_PER_UM) + corner for v in (x, y))
     return field[:, row : row + num_px, column : column + num_px]

@@ -18,7 +18,14 @@ from hf_wbc.data.archive import open_archive
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.toy import archives
-from hf_wbc.toy.archives import LABORATORIES, SIZES, draw_archives, draw_image, num_images
+from hf_wbc.toy.archives import (
+    LABORATORIES,
+    RECIPE_VERSION,
+    SIZES,
+    draw_archives,
+    draw_image,
+    num_images,
+)
 
 SOURCES = tuple(laboratory.source for laboratory in LABORATORIES)
 
@@ -166,7 +173,7 @@ def test_a_real_archive_is_never_mixed_with_a_toy(tmp_path: Path) -> None:
     real = tmp_path / "PBC_dataset_normal_DIB" / "basophil" / "BA_100102.jpg"
     real.parent.mkdir(parents=True)
     real.write_bytes(b"cell")
-    with pytest.raises(ValueError, match=r"PBC_dataset_normal_DIB exists already.*--out"):
+    with pytest.raises(ValueError, match=r"PBC_dataset_normal_DIB already exists.*--out"):
         draw_archives(tmp_path, size="tiny")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
 
@@ -224,3 +231,34 @@ def test_the_command_s_module_imports_nothing_heavy() -> None:
     code = "import sys, hf_wbc.cli.toy; print([m for m in ('numpy', 'scipy') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_pixels_change_only_with_the_version_of_the_recipe() -> None:
+    """Means of the quarters of one image per laboratory; raise RECIPE_VERSION to change them."""
+    known = {
+        "acevedo_20": [(209.55, 176.33, 182.63), (217.15, 185.18, 183.87)],
+        "matek_19": [(186.28, 157.39, 208.18), (196.24, 175.0, 213.1)],
+        "mll_23": [(194.15, 166.62, 188.26), (197.14, 170.28, 192.15)],
+    }
+    assert RECIPE_VERSION == 1
+    for laboratory in LABORATORIES:
+        pixels = draw_image(laboratory, "monocyte", 0).astype(float)
+        height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+        quarters = pixels[:height, :width], pixels[height : 2 * height, width : 2 * width]
+        means = [quarter.mean((0, 1)) for quarter in quarters]
+        assert np.abs(means - np.array(known[laboratory.source])).max() < 0.05
+
+
+def test_another_wording_of_the_notice_is_the_same_recipe(
+    toy_archives: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "toy"
+    for folder in toy_archives.values():
+        (out / folder.name).mkdir(parents=True)
+    notice = (next(iter(toy_archives.values())).parent / "TOY.txt").read_text()
+    (out / "TOY.txt").write_text("Other words.\n" + notice.splitlines()[-1] + "\n")
+    kept = draw_archives(out, seed=0, size="tiny")
+    assert {path.name for path in kept.values()} == {
+        path.name for path in out.iterdir() if path.is_dir()
+    }
+    assert (out / "TOY.txt").read_text().startswith("Other words.")

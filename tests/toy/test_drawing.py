@@ -118,8 +118,8 @@ def test_an_unknown_class_is_named_with_its_neighbor() -> None:
 def test_no_red_cell_shines_through_the_white_cell() -> None:
     field = draw_field("monocyte", np.random.default_rng(4), crowding=2)
     middle = slice(field.shape[1] // 2 - 20, field.shape[1] // 2 + 20)
-    assert field[Dye.HAEMOGLOBIN].max() > 0.8
-    assert np.abs(field[Dye.HAEMOGLOBIN, middle, middle]).max() < 1e-6
+    assert field[Dye.HEMOGLOBIN].max() > 0.8
+    assert np.abs(field[Dye.HEMOGLOBIN, middle, middle]).max() < 1e-6
 
 
 def test_more_crowding_means_more_red_cells() -> None:
