@@ -153,8 +153,8 @@ def draw_risk_coverage(panel_models: Mapping[str, Mapping[str, Curve]]) -> Figur
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         small = panel.get_ylim()[1] < FINE
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=1 if small else 0))
-        panel.set_xlabel("cells answered, the surest first", size=9.5, color=INK)
-        panel.set_ylabel("errors among them", size=9.5, color=INK)
+        panel.set_xlabel("fraction of cells classified, most confident first", size=9.5, color=INK)
+        panel.set_ylabel("error rate of these cells", size=9.5, color=INK)
     figure.legend(
         handles=[
             Line2D([], [], lw=1.7, label=f"{name}: {', '.join(areas[name])}", **curve_style(number))

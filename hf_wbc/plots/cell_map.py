@@ -80,8 +80,8 @@ def draw_domains_map(
     """
     if len(names) > len(DOMAIN_COLORS):
         raise ValueError(
-            f"{len(names)} domains are more than {len(DOMAIN_COLORS)}, whose colors can be told "
-            "apart in a map; draw fewer at a time"
+            f"{len(names)} domains, but a map has only {len(DOMAIN_COLORS)} distinguishable "
+            "colors; draw fewer at a time"
         )
     return _draw(xy, domains, names, DOMAIN_COLORS, "laboratory")
 
@@ -95,7 +95,8 @@ def _draw(
 ) -> Figure:
     if xy.shape != (len(kinds), 2) or not len(kinds):
         raise ValueError(
-            f"{len(kinds)} cells and points of shape {xy.shape}; a map needs (N, 2), and a cell"
+            f"{len(kinds)} cells and points of shape {xy.shape}; a map needs points (N, 2) of at "
+            "least one cell"
         )
     width, height = SIDE_IN + LEGEND_IN, SIDE_IN
     figure = Figure(figsize=(width, height))

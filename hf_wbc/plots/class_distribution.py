@@ -72,7 +72,7 @@ def _table(counts: Mapping[str, Mapping[str, int]]) -> NDArray[np.int64]:
         for name, number in of.items():
             if number < 0:
                 raise ValueError(
-                    f"{domain} has {number} images of {name}; a count is never below 0"
+                    f"{domain} has {number} images of {name}; counts must not be negative"
                 )
             table[class_id(name), column] = number
     return table[lineage_order(NAMES)]
@@ -162,14 +162,14 @@ def draw_background(
     axes.set(xlim=(0, 1), ylim=(len(names), 0), yticks=[])
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
-    axes.set_xlabel("images whose class the background alone names", size=10, color=INK)
+    axes.set_xlabel("images whose class is predicted from the background alone", size=10, color=INK)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(FAINT)
     axes.grid(axis="x", color="#e6e8eb", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.axvline(chance, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(chance, -0.25, f"guessing {chance:.0%}", size=10, color=INK, ha="center", va="bottom")
+    axes.text(chance, -0.25, f"chance {chance:.0%}", size=10, color=INK, ha="center", va="bottom")
     lineages = {
         row: run for run, first, last in lineage_runs(shown_names) for row in range(first, last + 1)
     }
@@ -224,7 +224,7 @@ def draw_prior_shift(
     """
     for shares in (source, target, *(estimate.priors for estimate in estimates.values())):
         if shares is not None and shares.shape != (len(names),):
-            raise ValueError(f"shares of shape {shares.shape} for {len(names)} classes")
+            raise ValueError(f"proportions have shape {shares.shape} for {len(names)} classes")
     order = lineage_order(names)
     figure, axes = _prior_shift_axes(len(names))
     middles = np.arange(len(names)) + 0.5
@@ -267,7 +267,7 @@ def _prior_shift_axes(num_classes: int) -> tuple[Figure, Axes]:
     axes.set(xlim=(-0.01, 1.01), ylim=(num_classes, 0), yticks=[])
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.tick_params(labelsize=10, labelcolor=INK, color=FAINT)
-    axes.set_xlabel("part of the images", size=10, color=INK)
+    axes.set_xlabel("fraction of the images", size=10, color=INK)
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(FAINT)

@@ -99,7 +99,7 @@ def _heading(figure: Figure, scores: Mapping[str, Any], title: str, height: floa
         text.set(weight=weight, va="top")
     if scores["merge"]:
         pairs = (pair.split("=") for pair in scores["merge"])
-        note = "; ".join(f"{a.strip()} is scored as {b.strip()}" for a, b in pairs)
+        note = "; ".join(f"{a.strip()} is merged into {b.strip()}" for a, b in pairs)
         figure.text(0.02, 0.1 / height, note, size=9, color=INK, va="bottom")
 
 

@@ -145,7 +145,7 @@ def _margins(axes: Axes) -> None:
     axes.plot([BLOOD_X] * 2, [0.1, 5.9], color=FAINT, lw=0.9, ls=(0, (1, 2)), zorder=1)
     axes.text(BLOOD_X - 0.1, 5.8, "bone marrow", ha="right", va="center", color=INK, size=9)
     axes.text(BLOOD_X + 0.1, 5.8, "blood", ha="left", va="center", color=INK, size=9)
-    key = "numbers: stages of\nthe neutrophil line\ndashed: stages that\nare no classes"
+    key = "numbers: stages of\nthe neutrophil line\ndashed: stages that\nare not classes"
     axes.text(0.1, 0.14, key, va="bottom", color=INK, size=8.5, linespacing=1.2)
     bar = 10 * PER_UM
     axes.plot([8.8 - bar, 8.8], [5.8, 5.8], color=INK, lw=3, solid_capstyle="butt")

@@ -87,7 +87,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
-        raise ValueError(f"cannot draw {path}; name a .png or .svg file")
+        raise ValueError(f"cannot write {path}; use a .png or .svg file")
     drawn = io.BytesIO()
     stamp = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with rc_context({"svg.hashsalt": "hf_wbc"}):

@@ -37,7 +37,7 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
         ValueError: If there are no runs, or a run has no evaluations.
     """
     if not runs or not all(history for history, _ in runs.values()):
-        raise ValueError("nothing to draw; give at least one run, each with an evaluation")
+        raise ValueError("no run to draw; give at least one run, each with an evaluation")
     histories = [history for history, _ in runs.values()]
     rules = [name for name in _names(histories, "selection") if name not in (*MACRO_F1, "last")]
     kinds = ("macro-F1, validation", "scores without target labels")
@@ -117,9 +117,7 @@ def _legend(figure: Figure, rules: Sequence[str], low_in: float) -> None:
         Line2D([], [], marker=".", ms=5, lw=1.4, label=name, **curve_style(number))
         for number, name in enumerate(rules)
     ]
-    handles.append(
-        Line2D([], [], color=INK, lw=1, linestyle=(0, (4, 3)), label="step that is kept")
-    )
+    handles.append(Line2D([], [], color=INK, lw=1, linestyle=(0, (4, 3)), label="selected step"))
     handles.append(Patch(color=SHADE, label="second phase"))
     height = float(figure.get_size_inches()[1])
     figure.legend(

@@ -129,7 +129,7 @@ def test_exposed_rows_are_marked_and_the_mark_explained(tmp_path: Path, runs: Pa
 
 def test_other_classes_have_a_table_of_their_own(tmp_path: Path, runs: Path) -> None:
     page = written(tmp_path / "out", runs)["comparison.md"].decode()
-    assert page.count("## home → away\n") == 2 and "scored as one: neutrophil\\_banded" in page
+    assert page.count("## home → away\n") == 2 and "merged: neutrophil\\_banded" in page
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:

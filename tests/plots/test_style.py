@@ -81,7 +81,7 @@ def test_an_svg_is_an_svg(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pdf", "a", "a.jpg"])
 def test_another_kind_of_file_is_named_and_not_written(tmp_path, name):
-    with pytest.raises(ValueError, match=r"name a \.png or \.svg file"):
+    with pytest.raises(ValueError, match=r"use a \.png or \.svg file"):
         save(drawn(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 

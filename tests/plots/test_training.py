@@ -37,7 +37,7 @@ def test_losses_and_scores_lie_at_their_steps(legible):
     drawn = {line.get_label(): line for line in scores.lines}
     assert drawn["sources"].get_ydata() == pytest.approx([0.6, 0.7, 0.8])
     assert drawn["target (oracle)"].get_ydata() == pytest.approx([0.2] * 3)
-    assert {"dann, seed 0", "im", "step that is kept", "second phase"} <= set(legible(figure))
+    assert {"dann, seed 0", "im", "selected step", "second phase"} <= set(legible(figure))
 
 
 def test_the_kept_step_is_marked_in_every_panel():

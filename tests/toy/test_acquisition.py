@@ -116,5 +116,5 @@ def test_the_second_laboratory_is_at_times_out_of_focus_and_the_others_are_not()
 
 
 def test_a_field_smaller_than_the_view_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"field of 100 px does not hold .* 300 px.*view_um"):
+    with pytest.raises(ValueError, match=r"field of 100 px does not contain .* 300 px.*view_um"):
         acquire(blank(100), ACEVEDO, np.random.default_rng(0))
