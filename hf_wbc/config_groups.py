@@ -84,12 +84,15 @@ class Augmentation:
     """Scale and shift each dye's optical density by up to this; .05 is light, .2 strong."""
     target_shift: float = 0.0
     """Move source images by up to this fraction of the way to the unlabeled target's style."""
-    target_style: TargetStyle = "colours"
+    target_style: TargetStyle = "colors"
     """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
-    each channel's histogram, or the lowest frequencies of a random target image."""
+    each channel's histogram, or the lowest frequencies of a random target image. colours is another
+    word for colors."""
 
     def __post_init__(self) -> None:
         check_choices(self, "augmentation.")
+        if self.target_style == "colours":
+            object.__setattr__(self, "target_style", "colors")
 
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {

@@ -203,7 +203,7 @@ class BatchLoader:
         }
         self._color_maps: Tensor | None = None
         self._style: TargetStyleSampler | None = None
-        if self._augmentation.target_shift and self._augmentation.target_style == "colours":
+        if self._augmentation.target_shift and self._augmentation.target_style == "colors":
             self._color_maps = style_maps(
                 source, style_targets, color_statistics, color_transfer_map
             )
@@ -392,7 +392,7 @@ def _check_augmentation(
     check_strength(augmentation, um)
     if augmentation.target_shift and not style_targets:
         raise ValueError("target_shift requires images of a target; name one with --target")
-    if augmentation.target_style != "colours" and not augmentation.target_shift:
+    if augmentation.target_style != "colors" and not augmentation.target_shift:
         raise ValueError(
             f"target_style {augmentation.target_style} has no effect at a target_shift of 0; "
             "set target_shift as well"

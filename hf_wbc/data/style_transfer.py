@@ -2,7 +2,7 @@
 
 Styles are measured once per domain and without labels. Each sample looks up what its style transfer
 needs (an affine map, a table of levels, or another image) by its domain and its random target.
-Results are clamped to 0..255. The style "colours" is a linear color map that is merged with other
+Results are clamped to 0..255. The style "colors" is a linear color map that is merged with other
 color changes, so it is implemented in `hf_wbc.data.augment_ops` and
 `hf_wbc.data.image_statistics`. The other styles are:
 
@@ -328,7 +328,7 @@ def build_style_sampler(name: str, source: Table, targets: Sequence[Table]) -> T
     """Build the sampler of a target style from training images.
 
     Args:
-        name: An `Augmentation.target_style` other than "colours".
+        name: An `Augmentation.target_style` other than "colors".
         source: Images of the source domains.
         targets: Images of each target.
     """

@@ -142,9 +142,9 @@ def run_identity(
 def stable_values(config: TrainConfig) -> dict[str, Any]:
     """Return the configuration as digests use it: flat, under keys that never change.
 
-    Renaming a field must not rename finished runs, so a renamed field keeps its first name here
-    (`RENAMED` in config.py), and fp32 remains "fp32". Neither must an added field, which is left
-    out as long as it is off.
+    Finished runs keep their names: a renamed field has its first name here (`RENAMED` in
+    config.py), renamed values their first spelling ("fp32" for no, "colours" for colors), and a
+    field that was added is left out as long as it is off.
     """
     first_names = {new: old for old, new in RENAMED.items()}
     values = {first_names.get(name, name): value for name, value in config.flat().items()}

@@ -269,7 +269,9 @@ def test_styles_that_cannot_be_are_refused() -> None:
     def config(**values: Any) -> TrainConfig:
         return TrainConfig(sources=("a",), target=("b",), augmentation=Augmentation(**values))
 
-    with pytest.raises(ValueError, match="target_style is 'vahadane'; choose from colors, rein"):
+    with pytest.raises(
+        ValueError, match="target_style is 'vahadane'; choose from colors, colours, rein"
+    ):
         config(target_shift=0.5, target_style="vahadane")
     made = config(target_shift=0.5, target_style="fourier")
     assert TrainConfig.from_dict(made.to_dict()) == made
