@@ -23,7 +23,9 @@ class WeightOptions(PriorOptions):
 class ImportanceWeightedMethod(PenaltyMethod):
     """Base class of methods whose penalty uses sample weights; options include `WeightOptions`."""
 
-    limitations = "the target is full of a class that no source has, or is mostly misread at first."
+    limitations = (
+        "no source contains a frequent target class, or most early target predictions are wrong."
+    )
 
     def setup(self, info: TrainingInfo) -> None:
         """Add the running estimate of the target's priors."""

@@ -244,6 +244,7 @@ class Method(nn.Module):
         self.supervised = SupervisedLoss(
             info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing
         )
+        self.num_sources = len(info.source_domains)
 
     def solve(self, features: Tensor, labels: Tensor, target: Tensor | None) -> None:
         """Compute the head from all source features (N, d), their labels (N,), and the target's.

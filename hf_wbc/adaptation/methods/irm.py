@@ -18,7 +18,6 @@ from hf_wbc.adaptation.method import (
     MethodOptions,
     Needs,
     NotNegative,
-    TrainingInfo,
 )
 from hf_wbc.data.batch import Batch
 
@@ -76,18 +75,13 @@ class IRM(Method):
         "still depend on the laboratory."
     )
 
-    def setup(self, info: TrainingInfo) -> None:
-        """Store the number of source domains."""
-        super().setup(info)
-        self.num_domains = len(info.source_domains)
-
     def fit(self, batch: Batch) -> LossTerms:
         """Return the supervised loss plus the weighted penalty."""
         source = batch.source
         output = self.classifier(source.inputs)
         gradients = scale_gradients(output.logits.float(), source.labels)
         penalty = irm_penalty(
-            all_gather_batch(gradients), all_gather_batch(source.domains), self.num_domains
+            all_gather_batch(gradients), all_gather_batch(source.domains), self.num_sources
         )
         weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)
         return {"loss": self.supervised_loss(output, batch) + weight * penalty, "penalty": penalty}

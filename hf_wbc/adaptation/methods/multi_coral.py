@@ -18,7 +18,6 @@ from hf_wbc.adaptation.method import (
     MethodOptions,
     Needs,
     NotNegative,
-    TrainingInfo,
 )
 from hf_wbc.data.batch import Batch
 
@@ -66,11 +65,6 @@ class MultiCoral(Method):
         "sources contain different mixes of classes, so that their covariances should differ."
     )
 
-    def setup(self, info: TrainingInfo) -> None:
-        """Store the number of source domains."""
-        super().setup(info)
-        self.num_domains = len(info.source_domains)
-
     def fit(self, batch: Batch) -> LossTerms:
         """Return the supervised loss plus the weighted covariance distance."""
         output = self.classifier(batch.source.inputs)
@@ -79,7 +73,7 @@ class MultiCoral(Method):
                 all_gather_batch(output.features.float()),
                 all_gather_batch(batch.source.domains),
             )
-            penalty = multi_coral_loss(features, domains, self.num_domains)
+            penalty = multi_coral_loss(features, domains, self.num_sources)
         loss = self.supervised_loss(output, batch) + self.options.weight * penalty
         return {"loss": loss, "coral": penalty}
 

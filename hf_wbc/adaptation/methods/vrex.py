@@ -17,7 +17,6 @@ from hf_wbc.adaptation.method import (
     MethodOptions,
     Needs,
     NotNegative,
-    TrainingInfo,
 )
 from hf_wbc.data.batch import Batch
 
@@ -58,18 +57,13 @@ class VREx(Method):
         "little about a fourth."
     )
 
-    def setup(self, info: TrainingInfo) -> None:
-        """Store the number of source domains."""
-        super().setup(info)
-        self.num_domains = len(info.source_domains)
-
     def fit(self, batch: Batch) -> LossTerms:
         """Return the supervised loss plus the weighted variance of the risks."""
         source = batch.source
         logits = self.classifier(source.inputs).logits
         losses = self.supervised(logits, source.labels, source.domains)
         penalty = vrex_penalty(
-            all_gather_batch(losses), all_gather_batch(source.domains), self.num_domains
+            all_gather_batch(losses), all_gather_batch(source.domains), self.num_sources
         )
         weight = ramp_up(self.options.weight, self.options.anneal, batch.progress)
         return {"loss": losses.mean() + weight * penalty, "variance": penalty}
