@@ -88,7 +88,7 @@ def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
         ({"classes": {"N": None}}, "no folder with a class"),
         ({"classes": ["basophil"]}, "classes is "),
         ({"classes": {"a/b": "basophil"}}, "write the folder's name only"),
-        ({"classes": {"N": "basophil", "n": None}}, "'N' and 'n', which are one folder"),
+        ({"classes": {"N": "basophil", "n": None}}, "'N' and 'n', which are the same folder"),
         ({"um_per_px": "0.1"}, "um_per_px is '0.1'; write um per pixel as a number"),
         ({"um_per_px": 0}, "um_per_px is 0;"),
         ({"um_per_px": True}, "um_per_px is True;"),
