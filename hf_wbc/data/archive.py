@@ -100,11 +100,11 @@ class Archive:
         """
         member = self._members.get(name)
         if member is None:
-            raise ValueError(f"{self.path} contains no file {name!r}")
+            raise ValueError(f"{self.path} holds no file {name!r}")
         if member.size > MAX_MEMBER_BYTES:
             raise ValueError(
                 f"{self.path}: {name} unpacks to {member.size:,} bytes, more than "
-                f"{MAX_MEMBER_BYTES:,}; it is not an image of a cell"
+                f"{MAX_MEMBER_BYTES:,}; it is not a cell's image"
             )
         data = self._read(member)
         if len(data) != member.size:
@@ -264,7 +264,7 @@ class _Tar(Archive):
         with self.path.open("rb") as raw:
             raw.seek(end)
             if raw.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise _damaged(self.path, "it has no end marker")
+                raise _damaged(self.path, "it has no end mark")
 
     def _read(self, member: _Member) -> bytes:
         with self.path.open("rb") as raw:
@@ -319,7 +319,7 @@ def _checked(
             unreadable.append(name)
             continue
         if name in kept:
-            raise _refused(path, name, "occurs twice")
+            raise _refused(path, name, "comes twice")
         kept[name] = _Member(name, member.size, member.mark, member.place)
     if not kept and not unreadable:
         raise ValueError(f"{path} holds no files; give the folder or archive as it was downloaded")

@@ -51,8 +51,8 @@ _LIMITED = ("JPEG2000", "AVIF", HEIF)
 _LIMITED_PIXELS = 25_000_000
 """Largest image in one of them, as their decoders take several times its memory."""
 
-_AGAIN = "download the archive again, or leave the image out with --skip-bad"
-_CONVERT = "images must be 8-bit RGB; use the original file, or leave it out with --skip-bad"
+_AGAIN = "fetch the archive again, or go on without it with --skip-bad"
+_CONVERT = "images are 8-bit RGB; take the original file, or go on without it with --skip-bad"
 _PNG_END = b"IEND\xaeB`\x82"
 _TURNS = {
     1: lambda pixels: pixels,
@@ -67,15 +67,15 @@ _TURNS = {
 """How to display an image of each EXIF orientation upright."""
 _MODES = {
     "1": "black and white",
-    "L": "gray",
-    "LA": "gray with alpha",
-    "La": "gray with alpha",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "La": "grey with alpha",
     "P": "a palette image",
     "PA": "a palette image",
     "CMYK": "CMYK",
-    "I": "32-bit gray",
+    "I": "32-bit grey",
     "F": "32-bit floating point",
-    "I;16": "16-bit gray",
+    "I;16": "16-bit grey",
 }
 
 
@@ -103,8 +103,8 @@ def decode_rgb(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ValueError(
-            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with gray; set "
-            "it to False"
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which fills damaged images with grey; "
+            "leave it False in this process"
         )
     if picture_format(data) not in _LIMITED:
         return _decode(data, name, max_pixels)
@@ -303,11 +303,11 @@ def _refuse_other_kinds(image: Image.Image, data: bytes, name: str) -> None:
     except Exception as error:  # undocumented, as above; these read more of the file
         raise ImageFault(f"{name}: truncated or damaged ({error}); {_AGAIN}") from error
     if num_frames != 1:
-        raise ImageFault(f"{name}: animated or multi-page ({num_frames} frames); {_CONVERT}")
+        raise ImageFault(f"{name}: animated or of several pages ({num_frames}); {_CONVERT}")
     if bits != 8:
         raise ImageFault(f"{name}: {bits} bits per channel; {_CONVERT}")
     if image.mode not in ("RGB", "RGBA"):
-        what = _MODES.get(image.mode, f"of mode {image.mode}")
+        what = _MODES.get(image.mode, f"of the kind {image.mode}")
         raise ImageFault(f"{name}: {what}; {_CONVERT}")
 
 

@@ -114,7 +114,7 @@ def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_pat
     [
         (["--num-proc", "0"], "cells", "--num-proc is 0; give 1 or more"),
         ([], "nowhere.zip", "no archive at"),
-        ([], "mapping.json", "cannot be read as an archive"),
+        ([], "mapping.json", "is not an archive that can be read"),
         (["--seed", "1"], "cells", "was built with a different seed; choose another --out"),
     ],
 )

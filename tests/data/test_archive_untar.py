@@ -81,5 +81,5 @@ def test_a_full_disk_leaves_nothing(packed: Path, tmp_path: Path) -> None:
 def test_a_compressed_text_is_no_archive(tmp_path: Path) -> None:
     path = tmp_path / "notes.tar.gz"
     path.write_bytes(gzip.compress(b"dear colleague, " * 1000))
-    with pytest.raises(ValueError, match=r"notes\.tar\.gz contains no tar"):
+    with pytest.raises(ValueError, match=r"notes\.tar\.gz holds no tar"):
         open_archive(path, tmp_path / "scratch")

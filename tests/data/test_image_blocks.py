@@ -42,7 +42,7 @@ def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
     names = [name for block in blocks for name in block.names]
     assert names == sorted(f"{number}.png" for number in range(11) if number != 4)
     (fault,) = (fault for block in blocks for fault in block.faults)
-    assert fault.startswith("4.png: not an image") and "archive" not in fault
+    assert fault.startswith("4.png: no image") and "archive" not in fault
     for name, found in zip(names, np.concatenate([b.pixels for b in blocks]), strict=True):
         frame = np.asarray(Image.open(folder / name))
         np.testing.assert_array_equal(found, crop_and_resize(frame, 1.0, GEOMETRY))

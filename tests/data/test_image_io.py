@@ -43,8 +43,8 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def png(width: int, height: int, bits: int, color: int, data: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+def png(width: int, height: int, bits: int, colour: int, data: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -61,17 +61,17 @@ def tiff_16_bit_rgb() -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, 9) + table + struct.pack("<I", 0) + bits_and_pixels
 
 
-GRAY = Image.fromarray(PIXELS).convert("L")
+GREY = Image.fromarray(PIXELS).convert("L")
 CASES = {
     "zero bytes": (b"", "zero bytes"),
-    "text": (b"dear colleague, the images follow", "not an image"),
-    "a vector drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-    "gray JPEG": (encoded(GRAY, "JPEG"), "gray"),
-    "gray PNG": (encoded(GRAY, "PNG"), "gray"),
-    "gray TIFF": (encoded(GRAY, "TIFF"), "gray"),
-    "gray with alpha": (encoded(GRAY.convert("LA"), "PNG"), "gray with alpha"),
-    "black and white": (encoded(GRAY.convert("1"), "PNG"), "black and white"),
-    "black and white TIFF": (encoded(GRAY.convert("1"), "TIFF"), "black and white"),
+    "text": (b"dear colleague, the images follow", "no image"),
+    "a vector drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),
+    "grey JPEG": (encoded(GREY, "JPEG"), "grey"),
+    "grey PNG": (encoded(GREY, "PNG"), "grey"),
+    "grey TIFF": (encoded(GREY, "TIFF"), "grey"),
+    "grey with alpha": (encoded(GREY.convert("LA"), "PNG"), "grey with alpha"),
+    "black and white": (encoded(GREY.convert("1"), "PNG"), "black and white"),
+    "black and white TIFF": (encoded(GREY.convert("1"), "TIFF"), "black and white"),
     "palette PNG": (encoded(Image.fromarray(PIXELS).quantize(), "PNG"), "palette"),
     "palette TIFF": (encoded(Image.fromarray(PIXELS).quantize(), "TIFF"), "palette"),
     "palette BMP": (encoded(Image.fromarray(PIXELS).quantize(), "BMP"), "palette"),
@@ -80,8 +80,8 @@ CASES = {
     "CMYK TIFF": (encoded(Image.fromarray(PIXELS).convert("CMYK"), "TIFF"), "CMYK"),
     "LAB TIFF": (encoded(Image.new("LAB", (9, 9)), "TIFF"), "of the kind LAB"),
     "floating point": (encoded(Image.new("F", (9, 9)), "TIFF"), "32 bits"),
-    "16-bit gray PNG": (encoded(Image.new("I;16", (9, 9)), "PNG"), "16 bits"),
-    "16-bit gray TIFF": (encoded(Image.new("I;16", (9, 9)), "TIFF"), "16 bits"),
+    "16-bit grey PNG": (encoded(Image.new("I;16", (9, 9)), "PNG"), "16 bits"),
+    "16-bit grey TIFF": (encoded(Image.new("I;16", (9, 9)), "TIFF"), "16 bits"),
     "16-bit RGB PNG": (png(2, 1, 16, 2, bytes(13)), "16 bits"),
     "16-bit RGBA PNG": (png(2, 1, 16, 6, bytes(17)), "16 bits"),
     "16-bit RGB TIFF": (tiff_16_bit_rgb(), "16 bits"),
@@ -110,7 +110,7 @@ def test_what_is_not_one_8_bit_rgb_image_is_refused(data: bytes, message: str) -
     assert str(error.value).startswith("ig/MY_1.jpg: ") and "--skip-bad" in str(error.value)
 
 
-def test_a_gray_jpeg_of_12_bits_is_refused_as_such() -> None:
+def test_a_grey_jpeg_of_12_bits_is_refused_as_such() -> None:
     data = bytearray(encoded(PIXELS, "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(ImageFault, match="12 bits"):
@@ -136,7 +136,7 @@ def test_a_truncated_image_is_refused(kind: str, part: float) -> None:
     options = {"progressive": {"progressive": True}, "TIFF LZW": {"compression": "tiff_lzw"}}
     form = "JPEG" if kind == "progressive" else kind.split()[0]
     data = encoded(NOISE, form, **options.get(kind, {}))
-    with pytest.raises(ImageFault, match=r"truncated or damaged|not an image"):
+    with pytest.raises(ImageFault, match=r"truncated or damaged|no image"):
         decode_rgb(data[: int(len(data) * part)], "x")
 
 
@@ -208,7 +208,7 @@ def test_clean_bytes_are_the_same_pixels_without_metadata() -> None:
 
 def test_real_faults_and_pairs(shared: Path) -> None:
     root = shared / "data/pbc_quirks"
-    with pytest.raises(ImageFault, match=r"\.DS_169665\.jpg: not an image"):
+    with pytest.raises(ImageFault, match=r"\.DS_169665\.jpg: no image"):
         decode_rgb((root / "neutrophil/.DS_169665.jpg").read_bytes(), ".DS_169665.jpg")
     digests = {}
     for path in root.glob("*/[!.]*.jpg"):

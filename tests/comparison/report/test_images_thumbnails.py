@@ -39,7 +39,7 @@ def test_what_is_not_at_hand_is_said(tmp_path: Path) -> None:
     run = run_on("data/nowhere", "0" * 64, tmp_path)
     found, missing = Thumbnails().of(run, "home", "test", ["a.png"])
     assert found == {}
-    assert missing == "data/nowhere is not available here: its images cannot be shown"
+    assert missing == "data/nowhere is not available here, so its images cannot be shown"
 
 
 def test_other_images_are_not_shown(home: Path) -> None:
