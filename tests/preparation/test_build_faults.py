@@ -46,10 +46,10 @@ def bomb() -> bytes:
 BAD: dict[str, tuple[bytes, str]] = {
     "BA_00.png": (b"", "zero bytes"),
     "BA_01.png": (encoded("RGB", "PNG")[:70], "truncated"),
-    "BA_02.png": (bomb(), "too large for an image of a cell"),
+    "BA_02.png": (bomb(), "too large to be a cell"),
     "BA_03.png": (encoded("I;16", "PNG"), "16 bits per channel"),
     "BA_04.png": (encoded("CMYK", "JPEG"), "CMYK"),
-    "BA_05.png": (encoded("L", "PNG"), "gray"),
+    "BA_05.png": (encoded("L", "PNG"), "grey"),
     "BA_06.png": (encoded("P", "PNG"), "palette"),
     "BA_07.png": (
         encoded("RGB", "PNG", save_all=True, append_images=[Image.new("RGB", (40, 32), "red")]),
