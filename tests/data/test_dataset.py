@@ -129,7 +129,7 @@ def test_an_unknown_split_is_named(folder: Path) -> None:
 
 
 def test_a_config_that_was_not_built_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"original/ should hold train-00000-of-0000N.parquet"):
+    with pytest.raises(ValueError, match=r"original/ should contain train-00000-of-0000N.parquet"):
         load_split(str(folder), "train", "original")
 
 
@@ -162,7 +162,7 @@ def test_another_order_of_classes_is_refused(folder: Path) -> None:
         return table.replace_schema_metadata(metadata)
 
     rewrite(folder, change)
-    with pytest.raises(ValueError, match=r"its classes are eosinophil, basophil, .* in this order"):
+    with pytest.raises(ValueError, match=r"its classes are eosinophil, basophil, .* instead of"):
         load_split(str(folder), "train")
 
 
@@ -179,7 +179,7 @@ def test_rows_without_the_types_of_the_schema_are_refused(folder: Path) -> None:
 
 
 BAD_VALUES = {
-    "domain": (lambda values: ["other", *values[1:]], "domain is other, toy_a in one dataset"),
+    "domain": (lambda values: ["other", *values[1:]], "domain is other, toy_a within one dataset"),
     "um_per_px": (lambda values: [0.1, *values[1:]], "um_per_px is 0.1, 0.69"),
     "label": (lambda values: [11, *values[1:]], "labels 11 are outside -1..10"),
 }
@@ -195,7 +195,7 @@ def test_rows_that_contradict_are_refused(folder: Path, column: str) -> None:
 
 def test_a_scale_for_some_rows_only_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [None, *values[1:]]))
-    with pytest.raises(ValueError, match=r"um_per_px is 0.69.*, None in one dataset"):
+    with pytest.raises(ValueError, match=r"um_per_px is 0.69.*, None within one dataset"):
         load_split(str(folder), "train")
 
 
