@@ -361,17 +361,15 @@ def build_publication(
         ("model", model, "space", "Spaces"),
     ):
         if value is not None and kind != owner:
-            raise ValueError(f"--{name} {value} is for {owners}; leave it out")
+            raise ValueError(f"--{name} {value} is for {owners}; omit it")
     options: dict[str, Any] = {"public": public, "tag": tag}
     known = dataset_scripts.known()
     if kind == "dataset":
         domain = publish_dataset.read_provenance(Path(what)).get("domain", "")
         if mapping is None and domain not in known:
             raise ValueError(f"{what} contains {domain}, your own source; give its --mapping FILE")
-        source = (
-            dataset_scripts.load("class_folders", mapping=mapping) if mapping else known[domain]
-        )
-        return publish_dataset.dataset_publication(Path(what), source, destination, **options)
+        own = dataset_scripts.load("class_folders", mapping=mapping) if mapping else known[domain]
+        return publish_dataset.dataset_publication(Path(what), own, destination, **options)
     if kind == "model":
         return publish_model.model_publication(
             Path(what), destination, known, license=license, **options

@@ -126,7 +126,7 @@ def test_merge_and_classes_reach_the_resamples():
         ({"level": 0}, "level is 0"),
         ({"level": 95}, "level is 95"),
         ({"num_resamples": 0}, "num_resamples is 0"),
-        ({"groups": ["a", "a"]}, "of one group"),
+        ({"groups": ["a", "a"]}, "belong to one group"),
         ({"groups": ["a"]}, "1 groups"),
     ],
 )

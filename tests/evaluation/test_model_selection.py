@@ -93,7 +93,7 @@ def test_a_rule_is_refused_exactly_when_the_run_lacks_what_it_needs(each):
     if each.name in ("source_val", "last"):
         require_selection_rule(each, **NONE)
     else:
-        with pytest.raises(ValueError, match=f"selection {each.name} looks at .* --"):
+        with pytest.raises(ValueError, match=f"selection {each.name} (requires|uses) .* --"):
             require_selection_rule(each, **NONE)
 
 
