@@ -136,7 +136,7 @@ def test_the_mapping_is_asked_for() -> None:
         dataset_scripts.load("class_folders")
     with pytest.raises(ValueError, match=r"takes no --labels a\.csv; it takes --mapping"):
         dataset_scripts.load("class_folders", labels=Path("a.csv"))
-    with pytest.raises(ValueError, match=r"acevedo_20 takes no --mapping a\.json; leave it out"):
+    with pytest.raises(ValueError, match=r"acevedo_20 has no option --mapping \(a\.json\); omit it"):
         dataset_scripts.load("acevedo_20", mapping=Path("a.json"))
 
 
