@@ -134,7 +134,7 @@ def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, data: bytes, mess
 def test_the_mapping_is_asked_for() -> None:
     with pytest.raises(ValueError, match="class_folders is described by a file; give --mapping"):
         dataset_scripts.load("class_folders")
-    with pytest.raises(ValueError, match=r"takes no --labels a\.csv; it takes --mapping"):
+    with pytest.raises(ValueError, match=r"has no option --labels \(a\.csv\); it takes --mapping"):
         dataset_scripts.load("class_folders", labels=Path("a.csv"))
     with pytest.raises(ValueError, match=r"acevedo_20 has no option --mapping \(a\.json\); omit it"):
         dataset_scripts.load("acevedo_20", mapping=Path("a.json"))
