@@ -42,7 +42,13 @@ def print_plan(runs: Sequence["PlannedRun"], estimates: Sequence["Estimate"]) ->
     from hf_wbc.text import duration
 
     keys = [
-        (r.direction, r.network, r.requested.model.inputs, r.requested.eval.selection, r.requested.adapt.method)
+        (
+            r.direction,
+            r.network,
+            r.requested.model.inputs,
+            r.requested.eval.selection,
+            r.requested.adapt.method,
+        )
         for r in runs
     ]
     headings = ("direction", "network", "inputs", "selection", "method")

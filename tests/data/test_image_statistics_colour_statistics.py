@@ -100,7 +100,7 @@ def towards(table: Table, *targets: Table) -> torch.Tensor:
 def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: Table) -> None:
     pixels, changes = home.batch(np.arange(len(home))), torch.ones(len(home), 19) * (1 - 2**-24)
     images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, color_maps=towards(home, away))
-    colours = images.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
+    colors = images.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
     target = color_statistics(away)
     np.testing.assert_allclose(colors.mean(0), target.mean, atol=1e-5)
     np.testing.assert_allclose(np.cov(colors.T), target.covariance, atol=5e-5)

@@ -41,7 +41,7 @@ def colors(batch: torch.Tensor) -> NDArray[np.float64]:
 
 def test_the_whole_way_gives_the_targets_statistics(domain: Draw) -> None:
     source, target = domain(0), domain(1)
-    after, end = (to_lab(colours(b)) for b in (moved(source, source, target), images(target)))
+    after, end = (to_lab(colors(b)) for b in (moved(source, source, target), images(target)))
     np.testing.assert_allclose(after.mean(0), end.mean(0), atol=1e-4)
     np.testing.assert_allclose(after.std(0), end.std(0), rtol=1e-4)
 
@@ -50,7 +50,7 @@ def test_every_color_is_scaled_and_shifted_in_lab(domain: Draw) -> None:
     source, target = domain(2), domain(3)
     before, end = (to_lab(colors(images(side))) for side in (source, target))
     expected = (before - before.mean(0)) / before.std(0) * end.std(0) + end.mean(0)
-    found = to_lab(colours(moved(source, source, target)))
+    found = to_lab(colors(moved(source, source, target)))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

@@ -79,7 +79,7 @@ def test_the_earlier_spelling_of_license_is_understood(tmp_path: Path) -> None:
     [
         (
             {"um_per_px": "absent", "classes": "absent"},
-            "no um_per_px and no classes; a mapping has",
+            "no um_per_px and no classes; a mapping requires",
         ),
         ({"um_per_pixel": 0.1}, "unknown key 'um_per_pixel'; did you mean 'um_per_px'"),
         ({"classes": {"N": "neutrophil"}}, "classes has 'N': unknown class 'neutrophil'; did you"),
@@ -136,7 +136,9 @@ def test_the_mapping_is_asked_for() -> None:
         dataset_scripts.load("class_folders")
     with pytest.raises(ValueError, match=r"has no option --labels \(a\.csv\); it takes --mapping"):
         dataset_scripts.load("class_folders", labels=Path("a.csv"))
-    with pytest.raises(ValueError, match=r"acevedo_20 has no option --mapping \(a\.json\); omit it"):
+    with pytest.raises(
+        ValueError, match=r"acevedo_20 has no option --mapping \(a\.json\); omit it"
+    ):
         dataset_scripts.load("acevedo_20", mapping=Path("a.json"))
 
 
@@ -152,7 +154,7 @@ def test_folders_are_found_wherever_they_lie_and_in_any_case(tmp_path: Path, roo
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("Blasts/img_9.png", "Blasts/img_8.png"), r"not have: Blasts \(2 images\); add each"),
+        (("Blasts/img_9.png", "Blasts/img_8.png"), r"not list: Blasts \(2 images\); add each"),
         (("img_9.png",), r"does not list: the top \(1 images\)"),
         (("copy/Baso/img_9.png",), "occur here more than once: copy, the top; give one"),
         (("Baso/slide.svs",), r"files in a class folder that are not images: Baso/slide\.svs"),
@@ -237,7 +239,7 @@ def test_groups_come_from_a_table(tmp_path: Path, text: str) -> None:
         ("path,patient\nBaso/img_1.png,P1\n", r"no column group; its columns are path, patient"),
         ("path,group\nBaso/img_1.png,P1\nMono/img_2.png,P1\n", r"lacks Artefact/img_3\.pn"),
         ("path,group\nx/img_1.png,P1\n", r"lists missing images: x/img_1\.png"),
-        ("path,group\nBaso/img_1.png,1\nBaso/img_1.png,2\n", r"line 3: Baso/img_1\.png comes twi"),
+        ("path,group\nBaso/img_1.png,1\nBaso/img_1.png,2\n", r"line 3: Baso/img_1\.png occurs twi"),
         ("path,group\nBaso/img_1.png,1\na/Baso/img_1.png,2\n", r"a/Baso/img_1\.png occurs twice"),
         (
             "path,group\nimg_1.png,Jane Doe\nimg_2.png,\nimg_3.png,\n",

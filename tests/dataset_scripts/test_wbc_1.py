@@ -96,7 +96,7 @@ def test_a_table_with_a_mark_of_utf_8_and_without_ids_is_read(tmp_path: Path, wb
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (RIGHT[:2], r"does not list 1650\.TIF; give the table and the folder that belong together"),
+        (RIGHT[:2], r"does not list 1650\.TIF; use a table and a folder that match"),
         ([*RIGHT, ("8.TIF", "monocyte", 9)], r"lists missing images: 8\.TIF"),
         ([*RIGHT, RIGHT[0]], r"labels\.csv, line 5: 0\.TIF already has a label"),
         ([*RIGHT[:2], ("1650.TIF", "myelocite", 5)], r"line 4: unknown class 'myelocite'; did you"),
@@ -155,7 +155,7 @@ def test_a_metadata_csv_of_something_else_is_passed_over(wbc_1: Path) -> None:
             [("BA_1.jpg", "a\\BA_1.jpg", "basophile", "Ace_20"), *OWN],
             r"line 2: unknown class 'basophile'; did you mean 'basophil'",
         ),
-        ([(*ACE[:3], "Acevedo"), *OWN], r"line 2: unknown dataset 'Acevedo'; it is Ace_20, Mat_19"),
+        ([(*ACE[:3], "Acevedo"), *OWN], r"line 2: unknown dataset 'Acevedo'; choose from Ace_20, Mat_19"),
     ],
 )
 def test_metadata_that_contradicts_the_files_is_an_error(
@@ -190,17 +190,17 @@ def test_two_tables_that_differ_in_a_label_are_an_error(tmp_path: Path, wbc_1: P
 @pytest.mark.parametrize("name", ["BAS_0001.tiff", "basophil_0001.TIF", "x/8.TIF", "Doe.TIF"])
 def test_files_of_another_source_among_them_are_an_error(wbc_1: Path, name: str) -> None:
     archive(wbc_1, f"WBC1/DATA-VAL/{name}")
-    with pytest.raises(ValueError, match=rf"holds files that are not of WBC_1.*{name}"):
+    with pytest.raises(ValueError, match=rf"contains files that are not of WBC_1.*{name}"):
         walk(dataset_scripts.load("wbc_1"), wbc_1)
 
 
 def test_the_other_set_is_refused_and_named(wbc_1: Path) -> None:
-    with pytest.raises(ValueError, match=r"not WBC_2.*DATA-VAL is of the source wbc_1"):
+    with pytest.raises(ValueError, match=r"not WBC_2.*DATA-VAL belongs to the source wbc_1"):
         walk(dataset_scripts.load("wbc_2"), wbc_1)
 
 
 def test_the_folder_of_numbers_alone_does_not_say_which_set_it_is(wbc_1: Path) -> None:
-    with pytest.raises(ValueError, match="give the folder that holds DATA-VAL"):
+    with pytest.raises(ValueError, match="give the folder that contains DATA-VAL"):
         walk(dataset_scripts.load("wbc_1"), wbc_1 / "WBC1/DATA-VAL")
 
 

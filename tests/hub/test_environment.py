@@ -154,9 +154,9 @@ def test_what_keeps_one_from_a_dataset_is_named(
     published: None, log_in: Callable[[str | None], None]
 ) -> None:
     for who, ref, message in (
-        ("bob", "lab/wbc-lab-a", "it is not at http.* or is private and no token"),
-        (None, "lab/wbc-lab-a", "it is not at http.* or is private and no token"),
-        ("nobody", "lab/wbc-lab-a", "refuses the token; `hf auth login` again"),
+        ("bob", "lab/wbc-lab-a", "it does not exist at http.* or is private and your token"),
+        (None, "lab/wbc-lab-a", "it does not exist at http.* or is private and your token"),
+        ("nobody", "lab/wbc-lab-a", "rejects the token; log in again"),
         ("alice", "lab/wbc-lab-a@v9", "it has no revision v9; check its tags"),
     ):
         log_in(who)

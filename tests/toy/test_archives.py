@@ -195,7 +195,7 @@ def test_nothing_is_left_when_drawing_fails(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": -1}, "the seed is -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"size": "huge"}, "unknown size 'huge'; choose from tiny, small, full"),
         ({"num_proc": 0}, "num_proc is 0"),
     ],

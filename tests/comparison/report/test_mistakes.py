@@ -75,5 +75,5 @@ def test_models_that_are_mostly_wrong_are_not_credible():
 
 def test_runs_on_other_images_are_not_asked_together():
     one, other = scored([MONOCYTE], [MONOCYTE], [0.9]), scored([MYELOCYTE], [MONOCYTE], [0.9])
-    with pytest.raises(ValueError, match="other images"):
+    with pytest.raises(ValueError, match="different images"):
         label_suspects({"dann": [one], "coral": [other]})

@@ -97,7 +97,7 @@ def test_every_row_of_the_table_is_in_the_page(text: str, runs: Path) -> None:
 
 def test_problems_exposure_oracle_and_transductive_rows_are_marked(text: str) -> None:
     assert "<code>broken</code>" in text
-    assert "1 folder is not in the comparison" in text
+    assert "1 folder is excluded from the comparison" in text
     assert "Networks marked † were pre-trained on images of a domain of the direction" in text
     assert '<tr class="oracle"><th scope="row">dann' in text
     assert "Rows marked T are transductive" in text
@@ -109,8 +109,8 @@ def test_features_are_mapped_before_and_after_adaptation(text: str) -> None:
     assert re.search("After: dann @ source_val, seed 0</h4>", text)
 
 
-def test_images_that_are_not_at_hand_are_said_to_be_missing(text: str) -> None:
-    assert "data/away is not at hand: its images cannot be shown" in text
+def test_images_that_are_not_available_are_said_to_be_missing(text: str) -> None:
+    assert "data/away is not available here, so its images cannot be shown" in text
     assert "predicted as <b>" in text
 
 
