@@ -47,7 +47,7 @@ class ClosedFormMethod(Method):
     """A head that is computed once from all source features; no weight is trained."""
 
     needs = Needs()
-    family: ClassVar[Family] = "generalisation"
+    family: ClassVar[Family] = "generalization"
     closed_form = True
     config_overrides: ClassVar[Mapping[str, Any]] = {
         "steps": 1,

@@ -19,7 +19,7 @@ from hf_wbc.data.image_io import pixel_sha256
 from hf_wbc.data.parallel import WorkerPool, num_cores
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, PROVENANCE
 from hf_wbc.data.stated_pixels import decode_row
-from hf_wbc.plots.cell_map import DOMAIN_COLOURS
+from hf_wbc.plots.cell_map import DOMAIN_COLORS
 from hf_wbc.preparation.duplicates import thumbnail
 from hf_wbc.preparation.scan import ProgressCallback
 from hf_wbc.records import read_json

@@ -80,7 +80,7 @@ def bootstrap_setting(
     alike = _most_alike([run for run in runs if run.name in cut], cut)
     if not alike:
         return BootstrapScores({}, "image"), [
-            _contradiction(run, sheet) for run in runs if run.name in cut
+            _contradiction(run, setting) for run in runs if run.name in cut
         ]
     first = cut[alike[0].name]
     labels, groups = first["label"], _groups(first)
@@ -94,7 +94,7 @@ def bootstrap_setting(
             found[run.name] = scores[:, place]
     for run in runs:
         if run.name in cut and run.name not in found:
-            problems.append(_contradiction(run, sheet))
+            problems.append(_contradiction(run, setting))
     return BootstrapScores(found, "image" if groups is None else "group"), problems
 
 
@@ -108,10 +108,10 @@ def _most_alike(runs: Sequence[Run], cut: dict[str, Columns]) -> list[Run]:
     return max(found.values(), key=len, default=[])
 
 
-def _contradiction(run: Run, sheet: EvalSetting) -> Problem:
+def _contradiction(run: Run, setting: EvalSetting) -> Problem:
     what = (
-        f"predictions.parquet does not give the macro-F1 on {sheet.domain} that record.json holds; "
-        "it is not in the tests"
+        f"predictions.parquet does not reproduce the macro-F1 on {setting.domain} in "
+        "record.json; the run is excluded from significance tests"
     )
     return Problem(run.path, what, run.name)
 

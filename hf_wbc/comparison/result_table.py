@@ -234,9 +234,9 @@ def result_rows(runs: Sequence[Run]) -> list[ResultRow]:
     """
     groups: dict[tuple[Any, ...], list[Scored]] = {}
     for run, variant in _with_variants(runs):
-        for sheet, scores in eval_settings(run):
+        for setting, scores in eval_settings(run):
             classes = tuple(scores["per_class"])
-            key = (sheet, run.network, trained(run), run.method, variant, run.rule, classes)
+            key = (setting, run.network, trained(run), run.method, variant, run.rule, classes)
             groups.setdefault(key, []).append((run, scores))
     found = [_row(key[0], key[4], scored) for key, scored in groups.items()]
     return sorted(found, key=_order)

@@ -88,7 +88,7 @@ def color_transfer_map(source: ColorStatistics, target: ColorStatistics) -> Matr
 
     Of all such linear maps, this one moves colors least: the Monge-Kantorovitch color transfer
     (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch linear colour mapping for example-based
-    colour transfer").
+    color transfer").
 
     Args:
         source: Color statistics of the source.

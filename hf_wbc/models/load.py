@@ -197,7 +197,7 @@ def _fetch(ready: BackboneSpec, fresh: bool) -> CheckpointFiles:
         return fetch_checkpoint(ready.hub_id, weights=not fresh)
     except ValueError as error:
         if folder := packaged_folder(ready):
-            return replace(fetch_checkpoint(str(folder)), ready=ready)
+            return replace(fetch_checkpoint(str(folder)), backbone=ready)
         if not ready.package:
             raise
         package = ready.package.replace("_", "-")

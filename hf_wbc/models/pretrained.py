@@ -70,8 +70,8 @@ class CheckpointFiles:
             passed = config.model_args or {}
             kept = {key: value for key, value in passed.items() if key not in _TIMM_PASSED}
             config.model_args = kept or None
-        if self.ready and self.ready.model_args:
-            config.model_args = {**(config.model_args or {}), **self.ready.model_args}
+        if self.backbone and self.backbone.model_args:
+            config.model_args = {**(config.model_args or {}), **self.backbone.model_args}
         return config
 
     def preprocessing(self) -> Preprocessing:

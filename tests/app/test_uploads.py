@@ -25,7 +25,7 @@ BAD = {
     "cut.png": (files.encoded()[:-300], "damaged or incomplete"),
     "half.tif": (files.encoded("TIFF")[:2000], "damaged or incomplete"),
     "grey16.png": (files.gray_16(), "16 bits per channel"),
-    "color16.png": (files.png_header(40, 40, 16), "16 bits per channel"),
+    "colour16.png": (files.png_header(40, 40, 16), "16 bits per channel"),
     "print.jpg": (files.encoded("JPEG", "CMYK"), "CMYK"),
     "palette.png": (files.encoded("PNG", "P"), "palette"),
     "grey.png": (files.encoded("PNG", "L"), "grey"),

@@ -48,9 +48,9 @@ def test_no_width_is_the_same_image(pixels: Tensor) -> None:
     assert blur(images, torch.zeros(len(images))) is images
 
 
-def test_a_grey_image_stays_grey() -> None:
-    grey = torch.full((2, 3, SIDE, SIDE), 77.0)
-    torch.testing.assert_close(blur(grey, torch.tensor([0.3, 5.0])), grey, rtol=1e-5, atol=0)
+def test_a_gray_image_stays_gray() -> None:
+    gray = torch.full((2, 3, SIDE, SIDE), 77.0)
+    torch.testing.assert_close(blur(gray, torch.tensor([0.3, 5.0])), gray, rtol=1e-5, atol=0)
 
 
 def test_the_blur_of_a_batch_is_in_um_and_comes_before_its_mirrors(pixels: Tensor) -> None:

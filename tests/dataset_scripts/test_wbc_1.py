@@ -155,7 +155,10 @@ def test_a_metadata_csv_of_something_else_is_passed_over(wbc_1: Path) -> None:
             [("BA_1.jpg", "a\\BA_1.jpg", "basophile", "Ace_20"), *OWN],
             r"line 2: unknown class 'basophile'; did you mean 'basophil'",
         ),
-        ([(*ACE[:3], "Acevedo"), *OWN], r"line 2: unknown dataset 'Acevedo'; choose from Ace_20, Mat_19"),
+        (
+            [(*ACE[:3], "Acevedo"), *OWN],
+            r"line 2: unknown dataset 'Acevedo'; choose from Ace_20, Mat_19",
+        ),
     ],
 )
 def test_metadata_that_contradicts_the_files_is_an_error(

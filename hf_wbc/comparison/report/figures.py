@@ -110,8 +110,8 @@ def prior_shift(section: ReportSection) -> tuple[Picture, str] | None:
     """
     from hf_wbc.plots.class_distribution import Estimate, draw_prior_shift
 
-    chosen, sheet = section.chosen[0], section.sheet
-    found = (chosen.run.record.get("label_shift") or {}).get(sheet.domain)
+    chosen, setting = section.chosen[0], section.setting
+    found = (chosen.run.record.get("label_shift") or {}).get(setting.domain)
     if not found or not any(kind in found for kind in PRIORS):
         return None
     into = merged_labels(setting.merge)

@@ -145,8 +145,10 @@ def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
     found = []
     for name, row in zip(section.names, section.rows, strict=True):
         calibrations = [run.record.get("calibration") for run in row.runs]
-        sheet = section.sheet
-        scores = [c["domains"].get(sheet.domain, {}).get(sheet.split) for c in calibrations if c]
+        setting = section.setting
+        scores = [
+            c["domains"].get(setting.domain, {}).get(setting.split) for c in calibrations if c
+        ]
         if not scores or len(scores) < len(row.runs) or None in scores:
             continue
         sets = [score["conformal"]["marginal"] for score in scores]
