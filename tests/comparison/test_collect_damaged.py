@@ -149,7 +149,7 @@ def test_predictions_of_another_shape_are_named(root: Path, tmp_path: Path, dama
     path = RunFolder(sorted(root.iterdir())[0]).predictions
     pq.write_table(DAMAGES[damage](pq.read_table(path)), path)
     (problem,) = compared(root, tmp_path / "out")
-    assert "predictions.parquet" in problem and "not in the tests" in problem
+    assert "predictions.parquet" in problem and "excluded from significance tests" in problem
 
 
 def test_the_report_is_made_without_damaged_parts(root: Path, tmp_path: Path) -> None:
