@@ -270,7 +270,7 @@ def test_styles_that_cannot_be_are_refused() -> None:
         return TrainConfig(sources=("a",), target=("b",), augmentation=Augmentation(**values))
 
     with pytest.raises(
-        ValueError, match="target_style is 'vahadane'; choose from colors, colors, rein"
+        ValueError, match="target_style is 'vahadane'; choose from colors, colours, rein"
     ):
         config(target_shift=0.5, target_style="vahadane")
     made = config(target_shift=0.5, target_style="fourier")
