@@ -165,7 +165,7 @@ def evaluate(
 
     folder = evaluate_model(
         str(model), str(data), Path(output_dir), tuple(splits), tuple(merge), tuple(classes),
-        allow_unscaled, report=on_progress or _silent, runtime=runtime,
+        allow_unscaled, report=on_progress or without_progress_bars, runtime=runtime,
     )  # fmt: skip
     record: dict[str, Any] = folder.read_record()
     return record

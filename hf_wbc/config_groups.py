@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 FeatureRuntime = Literal["torch", "openvino", "onnx", "compile"]
-TargetStyle = Literal["colours", "reinhard", "macenko", "histogram", "fourier"]
+TargetStyle = Literal["colors", "colours", "reinhard", "macenko", "histogram", "fourier"]
 
 
 def check_choices(group: Any, prefix: str = "") -> None:

@@ -154,6 +154,8 @@ def stable_values(config: TrainConfig) -> dict[str, Any]:
         for name in strength
         if strength[name] or name not in ADDED_AUGMENTATION
     }
+    if values["augmentation"]["target_style"] == "colors":
+        values["augmentation"]["target_style"] = "colours"
     for name, off in ADDED_FIELDS.items():
         if values[name] == off:
             del values[name]

@@ -127,7 +127,7 @@ def _plan_one(
     loaders: Mapping[str, Callable[..., Any]],
 ) -> PlannedRun:
     try:
-        run = resolve(asked, num_processes, features, **loaders)
+        run = resolve(requested, num_processes, features, **loaders)
         folder = RunFolder.find(root, run.identity)
         state, failure = state_of(folder)
     except (ValueError, OSError) as error:
