@@ -86,7 +86,7 @@ class Augmentation:
     """Move source images by up to this fraction of the way to the unlabeled target's style."""
     target_style: TargetStyle = "colors"
     """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
-    each channel's histogram, or the lowest frequencies of a random target image. colours is another
+    each channel's histogram, or the lowest frequencies of a random target image. colors is another
     word for colors."""
 
     def __post_init__(self) -> None:

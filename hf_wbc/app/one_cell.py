@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
 
 
-NUM_NEIGHBOURS = 6
+NUM_NEIGHBORS = 6
 WELCOME = (
     "Drop an image of one white blood cell, or choose an example. The model looks at the 25 µm "
     "around the cell and compares it with eleven classes."

@@ -125,7 +125,7 @@ def crop_and_resize(
     return square
 
 
-CENTRED_UM = 6.0
+CENTERED_UM = 6.0
 """Largest distance in um of the nucleus from the middle of a frame that counts as centered."""
 SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
 """Plausible range of a nucleus' diameter in um; beyond it, the scale or the cell type is wrong."""

@@ -246,7 +246,7 @@ def _pretrained(
             nn.init.zeros_(classifier.head.bias)
             missing = {key for key in missing if not key.startswith(f"{classifier.head_name}.")}
     check_weights(name, classifier)
-    _try_out(name, classifier, preprocessing.size)
+    _run_noise(name, classifier, preprocessing.size)
     if missing:
         raise ValueError(
             f"{name} lacks weights of {type(model).__name__}: {', '.join(sorted(missing)[:5])} "

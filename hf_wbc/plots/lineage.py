@@ -98,7 +98,7 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
     radius = draw_cell(axes, name, x, y, PER_UM)
     label_x = x - radius - 0.12
     start, stop = BAND_X[0], BLOOD_X - 0.1 if x > BLOOD_X else label_x - 1.85
-    axes.plot([start, stop], [y, y], color=colour, lw=1.5, ls=DASHED, zorder=1)
+    axes.plot([start, stop], [y, y], color=color, lw=1.5, ls=DASHED, zorder=1)
     text = axes.text(
         (start + stop + 0.9) / 2, y + 0.05, before, color=INK, size=8.5, style="italic"
     )
