@@ -86,8 +86,8 @@ class Augmentation:
     """Move source images by up to this fraction of the way to the unlabeled target's style."""
     target_style: TargetStyle = "colors"
     """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
-    each channel's histogram, or the lowest frequencies of a random target image. colors is another
-    word for colors."""
+    each channel's histogram, or the lowest frequencies of a random target image. "colours" is
+    read as "colors"."""
 
     def __post_init__(self) -> None:
         check_choices(self, "augmentation.")

@@ -66,4 +66,4 @@ def test_each_lineage_is_framed():
 def test_merged_classes_are_one_row_and_said_to_be(legible):
     words = legible(draw_confusion(score([7, 8, 9], [8, 8, 9], merge=[BANDS])))
     assert "band neutrophil" not in words
-    assert "neutrophil_banded is scored as neutrophil_segmented" in words
+    assert "neutrophil_banded is merged into neutrophil_segmented" in words
