@@ -230,7 +230,7 @@ def _pretrained(
     notes = vars(config).pop(NOTES, None)
     abstention = vars(config).pop(ABSTENTION, None)
     rule = _rule(name, notes)
-    seen = Exposure.of(config, checkpoint.ready)
+    seen = Exposure.of(config, checkpoint.backbone)
     known = labels_of(config) == NAMES
     set_labels(config)
     check_image_size(name, image_size or preprocessing.size, getattr(config, "patch_size", None))
