@@ -84,7 +84,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 @pytest.fixture(scope="session")
 def served(serve: Callable[..., Served]) -> Served:
     """Serve the toy model, without any other model."""
-    return serve(*HF_WBC, "demo", "--port", "0")
+    return serve(*HF_WBC, "demo", "--model", str(TOY), "--port", "0")
 
 
 @pytest.fixture(scope="session")
