@@ -1,7 +1,8 @@
 """`hf-wbc prepare SOURCE --archive PATH`: from a downloaded archive to a dataset folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -61,7 +62,11 @@ def prepare(
             name_encoding=zip_encoding,
             on_progress=on_progress,
         )
-    made = read_json(folder / PROVENANCE)
+    print_dataset(folder, read_json(folder / PROVENANCE), was_there)
+
+
+def print_dataset(folder: Path, made: Mapping[str, Any], was_there: bool) -> None:
+    """Print the size of a dataset, and what is noteworthy about it."""
     numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())
     end = " (already built)" if was_there else ""
     print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")

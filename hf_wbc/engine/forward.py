@@ -170,11 +170,7 @@ def predict(
         Predictions of all N rows, identical on every process.
     """
     if not len(table):
-        head = classifier.head
-        return Predictions(
-            np.empty((0, head.out_features), np.float32),
-            np.empty((0, head.in_features), np.float32),
-        )
+        return _no_predictions(classifier)
     was_training = classifier.training
     classifier.eval()
     world, rank = accelerator.num_processes, accelerator.process_index
@@ -204,4 +200,11 @@ def predict(
         .numpy()
         for parts in zip(*outputs, strict=True)
     )
+    return Predictions(logits, features)
+
+
+def _no_predictions(classifier: Classifier) -> Predictions:
+    """Return the predictions of no rows."""
+    shapes = (0, classifier.head.out_features), (0, classifier.head.in_features)
+    logits, features = (np.empty(shape, np.float32) for shape in shapes)
     return Predictions(logits, features)

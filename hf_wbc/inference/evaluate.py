@@ -84,19 +84,16 @@ def evaluate_model(
     if folder.finished:
         return folder
     found, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, choice, report)
+    runtime_facts = {"runtime": choice.to_dict()} if choice else {}
+    asked = {"model": model, "data": ref, "splits": list(splits), **options}
     record = {
-        "kind": "evaluation",
-        "run": folder.path.name,
-        **_facts(model, loaded, domains),
-        "splits": list(splits),
-        "images": images,
-        **({"runtime": choice.to_dict()} if choice else {}),
+        **{"kind": "evaluation", "run": folder.path.name, **_facts(model, loaded, domains)},
+        **{"splits": list(splits), "images": images, **runtime_facts},
         **_scores(loaded, domains, found, merge, classes, seed),
         **_circumstances(elapsed_s, sum(map(len, domains)), accelerator),
     }
     if accelerator.is_main_process:
         rows = [prediction_rows(*each) for each in zip(domains, found, strict=True)]
-        asked = {"model": model, "data": ref, "splits": list(splits), **options}
         _write(folder, asked, identity, rows, record)
     return folder
 
