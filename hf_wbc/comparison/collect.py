@@ -164,9 +164,8 @@ def collect(roots: Sequence[Path]) -> Collection:
         run, others = _one_of(copies)
         runs.append(run)
         problems += others
-    return Collection(
-        tuple(sorted(runs, key=sort_key)), tuple(sorted(problems, key=lambda p: (p.place, p.what)))
-    )
+    once = {(problem.place, problem.what): problem for problem in problems}
+    return Collection(tuple(sorted(runs, key=sort_key)), tuple(once[key] for key in sorted(once)))
 
 
 def sort_key(run: Run) -> tuple[Any, ...]:

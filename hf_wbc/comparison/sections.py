@@ -141,7 +141,7 @@ def _within(found: Sequence[WithinRunRegret]) -> Section:
     )
     headings = ("direction", "rule", "sees", "runs", "correlation", "oracle's macro-F1", "regret")
     words = (
-        "Uses target labels. Each rule selects an evaluation of each run; means over runs. "
+        "Oracle: uses target labels. Each rule selects an evaluation of each run; means over runs. "
         "Correlation is Spearman's, between the rule's values and the oracle's; regret is the gap "
         "to the run's best evaluation.",
     )
@@ -161,7 +161,8 @@ def _by_method(setting: EvalSetting, found: Sequence[WithinRunRegret]) -> Sectio
     )
     names = ("method", "network") if several else ("method",)
     words = (
-        "Uses target labels: macro-F1 on the target's validation images of the weights that each "
+        "Oracle: uses target labels. Macro-F1 on the target's validation images of the weights "
+        "that each "
         "rule would have selected, mean over seeds.",
     )
     title = f"Rules side by side: {heading(setting)}"
@@ -192,7 +193,7 @@ def _among(found: Sequence[AmongRunsRegret]) -> Section:
         "test macro-F1", "test regret", "seeds with a test",
     )  # fmt: skip
     words = (
-        "Uses target labels. Each rule selects one evaluation among those of all runs of a "
+        "Oracle: uses target labels. Each rule selects one evaluation among those of all runs of a "
         "direction and a seed, over all methods; means over seeds. Test scores are known if the "
         "run kept the weights that the rule selected; test regret is the gap to the best "
         "candidate.",
@@ -247,9 +248,7 @@ def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
     """Yield the agreement between examiners: a table of pairs, and one of classes."""
     pairs = [pair for pair in ceiling["pairs"] if pair["num_images"]]
     if not pairs:
-        only = (
-            f"None of the {count(ceiling['num_annotated'], 'image')} was annotated a second time."
-        )
+        only = f"No second annotations: {count(ceiling['num_annotated'], 'image')} annotated once."
         yield Section("Agreement between examiners", paragraphs=(only, *_left_out(ceiling)))
         return
     merged = f" Merged: {', '.join(ceiling['merge'])}." if ceiling["merge"] else ""

@@ -73,8 +73,9 @@ def _defaults(study: Callable[..., Any]) -> dict[str, Any]:
             if name in DECIDED or field.default is MISSING:
                 continue
             found[name] = field.default
-            if field.default is None:  # use an int for `int | None`
-                found[name] = get_args(field.type)[0]()
+            if field.default is None:  # use an int for `int | None`, a str for a Literal
+                kind = get_args(field.type)[0]
+                found[name] = kind() if isinstance(kind, type) else ""
     for parameter in parameters:
         if parameter.kind is not parameter.VAR_KEYWORD:
             found[parameter.name] = parameter.default

@@ -69,7 +69,7 @@ def test_copies_of_other_content_are_named_and_the_same_one_counts(
         found = collect(roots)
         (run,), (problem,) = found.runs, found.problems
         assert {run.path, problem.path} == {path, copy}
-        assert "doubled" in problem.what and "differs in history" in problem.what
+        assert "duplicate" in problem.what and "differs in history" in problem.what
         kept.add((run.path, problem.what))
     assert len(kept) == 1
 
@@ -157,7 +157,7 @@ def test_a_cut_table_is_named_and_its_record_still_counts(
     cut(getattr(RunFolder(make_run(tmp_path)), name))
     found = collect([tmp_path])
     assert len(found.runs) == 1
-    assert f"{name}.parquet is not whole" in found.problems[0].what
+    assert f"{name}.parquet is truncated" in found.problems[0].what
     with pytest.raises(ValueError, match=rf"damaged: {name}.parquet"):
         getattr(found.runs[0], name)()
 

@@ -122,4 +122,4 @@ def test_one_class_that_is_always_named_alike_is_agreement_but_no_kappa() -> Non
 def test_it_is_plain_json_and_the_same_each_time(looks: AnnotationTable) -> None:
     first, second = (json.dumps(noise_ceiling(looks), allow_nan=False) for _ in range(2))
     assert first == second
-    assert json.loads(first)["pairs"][0]["class_names"] == [*NAMES, "outside the eleven"]
+    assert json.loads(first)["pairs"][0]["class_names"] == [*NAMES, "outside the eleven classes"]

@@ -48,7 +48,7 @@ def test_pairs_and_classes_are_told_with_what_was_left_out() -> None:
 def test_an_archive_that_was_annotated_once_has_no_ceiling() -> None:
     (section,) = ceiling_sections(noise_ceiling(annotated((0, MISSING, MISSING))))
     assert section.table is None
-    assert "Of 1 image none was looked at a second time" in section.paragraphs[0]
+    assert "No second annotations: 1 image annotated once" in section.paragraphs[0]
 
 
 def test_flat_rows_hold_one_value_a_cell_under_the_same_keys() -> None:

@@ -123,7 +123,7 @@ def test_bad_input_is_named():
         aurc([np.nan], [0])
     with pytest.raises(ValueError, match="at least one image"):
         aurc([], [])
-    with pytest.raises(ValueError, match="each for every image"):
+    with pytest.raises(ValueError, match="one of each per image"):
         aurc([0.1, 0.2], [0])
     with pytest.raises(ValueError, match="no image is of a wanted class"):
         recall_at([0.1], [0], [0.5])

@@ -3,6 +3,7 @@
 import pytest
 
 from hf_wbc.plots.class_distribution import draw_background
+from hf_wbc.plots.class_names import display_name
 from hf_wbc.taxonomy import NAMES
 
 
@@ -11,7 +12,7 @@ def test_every_class_has_its_dot_at_its_recall(legible):
     intervals = [(max(0, r - 0.05), min(1, r + 0.05)) for r in recall]
     figure = draw_background(NAMES, recall, intervals, range(1000, 12000, 1000), 1 / 11)
     words = legible(figure)
-    assert {"chance 9%", "1,000", "11,000", "myeloblast"} <= set(words)
+    assert {"chance 9%", "1,000", "11,000", display_name("myeloblast")} <= set(words)
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert sorted(float(dot.get_xdata()[0]) for dot in dots) == pytest.approx(recall)
 

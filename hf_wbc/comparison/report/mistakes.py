@@ -112,7 +112,7 @@ def label_suspects(methods: Mapping[str, Sequence[ScoredImages]]) -> LabelSuspec
     runs = [images for seeds in methods.values() for images in seeds]
     ids, labels = runs[0].image_ids, runs[0].labels
     if any(images.image_ids != ids or (images.labels != labels).any() for images in runs):
-        raise ValueError("the runs were scored on other images, and cannot be asked together")
+        raise ValueError("the runs were scored on different images and cannot be combined")
     if not ids:
         return LabelSuspects((), 0, len(runs), 0.0)
     p = np.mean([np.mean([i.probabilities for i in seeds], 0) for seeds in methods.values()], 0)
