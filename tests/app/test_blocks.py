@@ -53,7 +53,7 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
     drop(page, "#one-drop", {"cell.png": files.encoded()})
     page.wait_for_selector("article.one")
     caption = page.locator("article.one figcaption").first
-    assert "estimated from the nuclei" in caption.inner_text()
+    assert "assumed, as there is nothing to measure" in caption.inner_text()
     scale = page.locator("#one-scale input")
     scale.fill("0,5")
     scale.press("Enter")

@@ -192,7 +192,7 @@ def test_a_source_says_its_scale(model: str, raw: Path, tmp_path: Path) -> None:
     [
         ((), "the scale of the images in"),
         (("--um-per-px", "2"), "25 um are 12 px; if this is in pixels per um, use 0.5"),
-        (("--um-per-px", "nan"), "um_per_px is nan; a scale is a positive number"),
+        (("--um-per-px", "nan"), "um_per_px is nan; it must be a positive number"),
         (("--um-per-px", "0.5", "--source", "wbc_1"), "both give a scale"),
         (("--um-per-px", "0.5", "--cell-fills-frame"), "choose one of them"),
         (("--source", "wbc_9"), "unknown source 'wbc_9'"),
