@@ -163,6 +163,8 @@ def laboratories(
     for row in rows:
         if row not in ROWS:
             raise ValueError(f"unknown row {row!r}; {did_you_mean(row, ROWS)}")
+        if fields.get("inputs") == "features" and "augmentation" in ROWS[row]:
+            continue  # features cannot be augmented
         for target in labs:
             others = [lab for lab in sources or labs if lab != target]
             if not others:
