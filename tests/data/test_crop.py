@@ -45,5 +45,5 @@ def test_a_scale_that_cannot_be_is_refused(um_per_px: float) -> None:
 
 
 def test_a_square_of_less_than_a_pixel_is_refused() -> None:
-    with pytest.raises(ValueError, match="less than a pixel"):
+    with pytest.raises(ValueError, match="less than one pixel"):
         crop_side(100.0)

@@ -100,5 +100,5 @@ def test_what_an_image_lacks_is_filled_with_its_border() -> None:
 
 @pytest.mark.parametrize("um_per_px", [0.0, -1.0, float("nan"), float("inf"), 10.0])
 def test_a_scale_that_cannot_be_is_refused(um_per_px: float) -> None:
-    with pytest.raises(ValueError, match=r"um per pixel|um_per_px|less than a pixel"):
+    with pytest.raises(ValueError, match=r"um per pixel|um_per_px|less than one pixel"):
         locate_crop(field(None), None, um_per_px)

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from hf_wbc.data.augment import NO_CHANGE, apply_augmentation
-from hf_wbc.data.augment_ops import draw_augmentation_params
+from hf_wbc.data.augment_ops import NUM_DRAWS, draw_augmentation_params
 from hf_wbc.data.image_statistics import color_statistics, color_transfer_map, evenly_spaced
 from hf_wbc.data.preprocessing import normalize
 from hf_wbc.data.table import Table, concatenate
@@ -98,7 +98,8 @@ def towards(table: Table, *targets: Table) -> torch.Tensor:
 
 
 def test_the_whole_way_gives_the_targets_mean_and_covariance(home: Table, away: Table) -> None:
-    pixels, changes = home.batch(np.arange(len(home))), torch.ones(len(home), 19) * (1 - 2**-24)
+    pixels = home.batch(np.arange(len(home)))
+    changes = torch.full((len(home), NUM_DRAWS), 1 - 2**-24)
     images = apply_augmentation(pixels, changes, SHIFT, *PLAIN, color_maps=towards(home, away))
     colors = images.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
     target = color_statistics(away)

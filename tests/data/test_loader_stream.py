@@ -244,7 +244,8 @@ def test_unlabeled_sources_are_refused(source: Table, target: Table) -> None:
 
 def test_sides_of_different_shapes_are_refused(source: Table) -> None:
     features = feature_table(np.zeros((4, 5)), np.zeros(4), ["x"] * 4, "a")
-    with pytest.raises(ValueError, match=r"source rows are \(8, 8, 3\) and target rows \(5,\)"):
+    said = r"source rows have shape \(8, 8, 3\), but target rows \(5,\)"
+    with pytest.raises(ValueError, match=said):
         stream(source, features)
 
 
