@@ -145,7 +145,7 @@ def test_an_incomplete_copy_is_no_empty_split(
     empty = "validation" if full == "test" else "test"
     for path in (folder / "cropped").glob(f"{full}-*"):
         path.unlink()
-    with pytest.raises(ValueError, match="holds nothing"):
+    with pytest.raises(ValueError, match="but contains nothing"):
         load_split(str(folder), full)
     for path in (folder / "cropped").glob("train-*"):
         path.rename(path.with_name(path.name.replace("train", empty)))
@@ -157,6 +157,9 @@ def test_what_needs_the_missing_images_is_refused(
     prepared: Callable[[str], Path], tiny_model: str, capsys: Any
 ) -> None:
     words = ["train", "--model", tiny_model, "--sources", str(prepared("one_patient"))]
-    for more, said in {("--swad",): "--ema", ("--allow-single",): "leave it out"}.items():
-        main([*words, "--steps", "0" if "--allow-single" in more else "2", *more])
-        assert said in capsys.readouterr().err
+    assert main([*words, "--steps", "2", "--swad"]) == 1
+    assert "--ema" in capsys.readouterr().err
+    assert main([*words, "--steps", "2", "--allow-single", "--adapt-steps", "5"]) == 1
+    said = capsys.readouterr().err
+    assert "--allow-single has no effect any more; leave it out" in said
+    assert "no second phase" in said, "only the other mistake ends the command"

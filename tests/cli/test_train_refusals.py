@@ -65,7 +65,7 @@ def run(words: list[str], tmp_path: Path) -> RunFolder:
         ),
         ("--selection held_out", "name them with --held-out"),
         ("--adapt-steps 5", "source_only has no second phase; omit --adapt-steps"),
-        ("--method shot --adapt-steps 0", "shot adapts in its second phase, and adapt_steps is 0"),
+        ("--method shot --adapt-steps 0", "shot adapts in its second phase, but adapt_steps is 0"),
         ("--method adabn", "adabn re-estimates BatchNorm, but this classifier has none"),
         ("--bottleneck 8 --batch-size 1", "one image has no variance; raise --batch-size"),
         ("--selection best", "unknown selection rule 'best'; choose from source_val, last"),
@@ -117,20 +117,24 @@ def test_a_loss_that_is_no_number_is_said(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text"),
+    ("file", "text", "problem"),
     [
-        ("config.json", "{"),
-        ("config.json", '{"config": {}, "identity": {"seed": 1}}'),
-        ("record.json", ""),
-        ("record.json", "[]"),
+        ("config.json", "{", "is "),
+        (
+            "config.json",
+            '{"config": {}, "identity": {"seed": 1}}',
+            "belongs to another run than its folder",
+        ),
+        ("record.json", "", "is "),
+        ("record.json", "[]", "is "),
     ],
 )
 def test_a_run_folder_that_is_damaged_or_another_run_is_named(
-    run: RunFolder, refused: Refused, file: str, text: str
+    run: RunFolder, refused: Refused, file: str, text: str, problem: str
 ) -> None:
     (run.path / file).write_text(text)
     said = refused()
-    assert f"{run.path / file} is " in said
+    assert f"{run.path / file} {problem}" in said
     assert f"delete {run.path} and repeat the command" in said
 
 
