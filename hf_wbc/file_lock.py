@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_ATTEMPTS = 100
+"""Times to create a folder again that other processes keep deleting."""
 _PATIENCE_S = 1.0
 """Seconds that `exclusive_lock` tries, because `is_locked` holds the file for an instant."""
 _POLL_S = 0.05
@@ -107,10 +109,11 @@ def exclusive_lock(
 
 def _try_lock_in_new_folder(path: Path) -> FileLock | None:
     """Try to lock a file whose folder may not exist, or be deleted by its previous holder."""
-    while True:
+    for _ in range(_ATTEMPTS):
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             return try_lock(path)
+    return try_lock(path)  # some folders, such as /proc, exist and take no file
 
 
 @contextmanager

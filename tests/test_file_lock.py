@@ -107,3 +107,8 @@ def test_a_file_system_without_locks_is_named(
         exclusive_lock(tmp_path / "lock", "busy"),
     ):
         assert not is_locked(tmp_path / "lock")
+
+
+def test_a_folder_that_takes_no_file_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError), lock_output(Path("/proc/report")):
+        pass
