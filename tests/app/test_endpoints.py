@@ -132,6 +132,7 @@ def test_an_address_in_the_place_of_a_file_is_not_fetched(client: Any, served: A
 
 
 def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: Any) -> None:
+    before = len(served.log.read_text())
     exif = Image.Exif()
     exif[0x010E] = SECRET
     cell = write(f"{SECRET}.jpg", files.encoded("JPEG", exif=exif))
@@ -141,7 +142,7 @@ def test_nothing_is_kept_and_no_name_is_logged(client: Any, served: Any, write: 
         with pytest.raises(Exception, match=SECRET):  # users may see their own file names
             client.predict(write(f"{SECRET}.png", data), "0.42", api_name="/classify")
     assert SECRET not in served.log.read_text()
-    assert "Traceback" not in served.log.read_text()
+    assert "Traceback" not in served.log.read_text()[before:]
     assert served.left_behind() == []
     assert not served.reached.exists()
 
