@@ -58,7 +58,7 @@ def test_features_are_float32_rows() -> None:
 
 def test_pixels_and_features_do_not_mix() -> None:
     features = feature_table(np.zeros((4, 3)), np.zeros(4), ["w"] * 4, "a")
-    with pytest.raises(ValueError, match="tables differ in shape or type"):
+    with pytest.raises(ValueError, match="rows differ in shape or type"):
         concatenate([pixel_table(4, "a"), features])
 
 

@@ -52,7 +52,7 @@ def test_weights_that_run_code_are_refused_whatever_they_are_called() -> None:
 def test_a_model_whose_labels_are_not_the_eleven_is_refused(hub: LoopbackHub) -> None:
     swapped = (NAMES[1], NAMES[0], *NAMES[2:])
     for labels, words in (
-        (("cat", "dog"), "lacks basophil.*knows cat, dog"),
+        (("cat", "dog"), "lacks basophil.*other labels: cat, dog"),
         (swapped, "in another order"),
         (NAMES[:-1], "lacks lymphocyte_typical"),
     ):
@@ -150,7 +150,7 @@ def test_a_missing_shard_and_another_folder_are_refused(
     shard = open_lab.folder / "cropped/train-00000-of-00001.parquet"
     shard.rename(shard.with_name("train-00001-of-00002.parquet"))
     status, words = published(*open_lab.words, "--to", "lab/cells")
-    assert status == 1 and "should hold train-00000-of-0000N.parquet" in words
+    assert status == 1 and "should contain train-00000-of-0000N.parquet" in words
     status, words = published("dataset", str(tmp_path), "--to", "lab/cells")
     assert (
         status == 1 and "provenance.json is missing; give a folder that `hf-wbc prepare`" in words

@@ -26,7 +26,7 @@ def test_an_own_authority_is_named_as_the_remedy(
         monkeypatch.setattr(api, "endpoint", secure.url)
         status, words = published(*open_lab.words, "--to", "lab/cells")
     assert status == 1
-    assert "set SSL_CERT_FILE to the certificate of your certificate authority" in words
+    assert "set SSL_CERT_FILE to the certificate of your own authority" in words
 
 
 def test_an_own_authority_that_is_named_is_trusted(

@@ -142,7 +142,7 @@ def test_trouble_with_the_hub_is_an_error_and_not_a_look_into_the_cache(
         load_split("lab/wbc-lab-a", "train")
     hub.faults.clear()
     hub.faults.cut_at(0, dead=True)
-    with pytest.raises(ValueError, match=r"cannot be reached .* HF_HUB_OFFLINE=1 to use cached"):
+    with pytest.raises(ValueError, match=r"cannot be reached .* HF_HUB_OFFLINE=1 to use what was"):
         load_split("lab/wbc-lab-a", "train")
     hub.faults.clear()
     log_in("bob")

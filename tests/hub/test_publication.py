@@ -25,7 +25,7 @@ def test_what_could_be_a_folder_here_or_a_repository_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lab").mkdir()
-    with pytest.raises(ValueError, match=r"write \./lab/cells for the folder, or hf://lab/cells"):
+    with pytest.raises(ValueError, match=r"write \./lab/cells for a folder, or hf://lab/cells"):
         parse_destination("lab/cells", "dataset")
     for wrong in ("hf://cells", "hf://lab/ce--lls", "lab/cells@v1", ""):
         with pytest.raises(ValueError, match="org/name"):

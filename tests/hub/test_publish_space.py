@@ -179,7 +179,7 @@ def test_a_space_that_would_not_start_is_refused(
 
 
 def test_a_metric_under_another_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"would look there for f1.py; end it in wbc_macro"):
+    with pytest.raises(ValueError, match=r"would look for f1.py; end it in wbc_macro"):
         metric_publication("wbc_macro_f1", parse_destination("lab/f1", "metric"))
 
 
@@ -210,7 +210,7 @@ def test_a_space_is_told_which_model_it_shows(
     [
         ("lab/nothing", "--model lab/nothing is not at http"),
         ("lab/wbc-vit@v9", "--model lab/wbc-vit@v9 is not at http"),
-        ("lab/other", "lab/other is no model of the eleven classes: it lacks basophil"),
+        ("lab/other", "lab/other is not a model of the eleven classes: it lacks basophil"),
         ("lab/empty", "lab/empty"),
     ],
 )

@@ -255,7 +255,10 @@ def test_what_only_its_owner_has_is_asked_for_before_anything_is_loaded(
 @pytest.mark.parametrize(
     ("ref", "message"),
     [
-        ("lab/nothing", "lab/nothing: no such folder, and for the model on the Hub: it is not at"),
+        (
+            "lab/nothing",
+            "lab/nothing: no such folder, and for the model on the Hub: it does not exist at",
+        ),
         ("no-such-thing", "no such folder; give a model that `hf-wbc publish` wrote"),
         (".", "has no record.json; give a model that"),
     ],

@@ -152,7 +152,7 @@ def test_blocks_learn_at_the_rates_of_the_layers_that_they_adapt(model: Classifi
 @pytest.mark.parametrize("family", WITHOUT)
 def test_a_family_without_attention_is_refused(family: str, checkpoint: Checkpoint) -> None:
     classifier = load_classifier(str(checkpoint(family))).classifier
-    with pytest.raises(ValueError, match=r"has none; it works for vit, dinov2.*--trainable full"):
+    with pytest.raises(ValueError, match=r"has none; use vit, dinov2.*--trainable full"):
         freeze(classifier, "lora")
 
 

@@ -103,7 +103,7 @@ def test_a_processor_that_does_not_normalise_has_mean_0_and_std_1(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop_size": {"height": 32, "width": 48}}, "is not square"),
+        ({"crop_size": {"height": 32, "width": 48}}, "is no square"),
         ({"rescale_factor": 1 / 127.5}, "does not rescale by 1/255"),
         ({"do_rescale": False}, "does not rescale by 1/255"),
     ],
