@@ -17,6 +17,7 @@ import pytest
 import hf_wbc
 from hf_wbc.cli.command_help import flags_of
 from hf_wbc.cli.main import COMMANDS, build_command, parse
+from hf_wbc.cli.shipped_model import make_shipped_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -85,9 +86,10 @@ FOREIGN = {
 
 def test_every_flag_that_a_text_or_a_message_names_exists() -> None:
     known = {"--help", "--help-all"}
+    commands = [build_command(name, [])[0] for name in COMMANDS]
     for name in COMMANDS:
-        command, _ = build_command(name, [])
         known |= set(getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "RENAMED_FLAGS", {}))
+    for command in (*commands, make_shipped_model):
         for flag in flags_of(command):
             known |= {f"--{no}{flag.name.replace('_', '-')}" for no in ("", "no-")}
     paths = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"]
