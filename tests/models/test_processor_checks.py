@@ -208,7 +208,7 @@ def test_a_checkpoint_that_timm_saved_loads(saved_by_timm: Path) -> None:
         ({"pretrained_cfg": {"std": [0.2, 0.2, 0.0]}}, "list of three positive numbers"),
         ({"pretrained_cfg": {"input_size": None}}, "input_size is None"),
         ({"pretrained_cfg": {"input_size": [1, 160, 160]}}, r"must be \[3, height, width\]"),
-        ({"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "one or two sides"),
+        ({"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "more than the 200,000 of any"),
         ({"pretrained_cfg": {"interpolation": None}}, "is not a square with one"),
         ({"model_args": "num_classes"}, "model_args is 'num_classes'"),
         ({"model_args": {"in_chans": 1}}, "images of 1 channels"),
