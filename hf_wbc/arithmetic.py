@@ -29,15 +29,16 @@ VARIABLES = (
 """Environment variables that change the arithmetic, or choose between implementations."""
 
 
-def arithmetic_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def arithmetic_settings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the settings that are in effect, by name; empty in an ordinary environment.
 
     Besides `VARIABLES`, these are torch's switches for precision and determinism, where a program
     has changed them.
 
     Args:
-        environ: The environment.
+        environ: The environment; None is the process's own.
     """
+    environ = os.environ if environ is None else environ
     found = {name: value for name in VARIABLES if (value := environ.get(name, "").strip())}
     return found | _torch_switches()
 

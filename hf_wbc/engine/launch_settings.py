@@ -35,7 +35,7 @@ _COUNTS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 @contextmanager
 def only_own_settings(
-    mixed_precision: str, environ: MutableMapping[str, str] = os.environ
+    mixed_precision: str, environ: MutableMapping[str, str] | None = None
 ) -> Iterator[None]:
     """Hide accelerate's variables that change a result while an `Accelerator` is created.
 
@@ -43,12 +43,13 @@ def only_own_settings(
 
     Args:
         mixed_precision: The precision of hf_wbc's own configuration.
-        environ: The environment.
+        environ: The environment; None is the process's own.
 
     Raises:
         ValueError: If a variable requests DeepSpeed, FSDP, Megatron-LM, another parallelism or
             SageMaker, or describes the processes in a way that is no number.
     """
+    environ = os.environ if environ is None else environ
     _check(environ)
     hidden = {
         name: value

@@ -1,7 +1,6 @@
 """Endpoint, certificate, and offline mode are respected, and no other host is contacted."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -201,6 +200,6 @@ def test_a_certificate_is_for_every_library_and_must_be_there(tmp_path: Path) ->
 def test_an_endpoint_that_is_no_url_stops_every_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "environ", {**os.environ, "HF_ENDPOINT": "hub.hospital.org"})
+    monkeypatch.setenv("HF_ENDPOINT", "hub.hospital.org")
     assert main(["methods"]) == 1
     assert "HF_ENDPOINT is 'hub.hospital.org'; give a URL" in capsys.readouterr().err

@@ -55,7 +55,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         encoded("RGB", "PNG", save_all=True, append_images=[Image.new("RGB", (40, 32), "red")]),
         "animated",
     ),
-    "EO_00.png": (b"<!DOCTYPE html> not found", "no image"),
+    "EO_00.png": (b"<!DOCTYPE html> not found", "a web page"),
     "EO_01.png": (encoded("RGB", "JPEG")[:-30], "truncated"),
 }
 

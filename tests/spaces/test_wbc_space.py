@@ -111,7 +111,7 @@ def test_the_published_folder_opens_with_its_own_requirements(tmp_path: Path) ->
             time.sleep(0.1)
         assert str(space) in log.read_text()  # its own model, and therefore its own hf_wbc
         about = Client(found[1], verbose=False).predict(api_name="/about")
-        assert not about["is_toy"] and about["model"]["name"] == "model"
+        assert not about["is_toy"] and about["model"]["name"] == "space"
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
