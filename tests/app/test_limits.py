@@ -116,6 +116,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
     tight: Any, open_window: Callable[..., Any], tmp_path: Path
 ) -> None:
