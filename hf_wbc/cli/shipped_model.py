@@ -1,12 +1,13 @@
 r"""Train the model that ships with the page: EfficientNet-Lite0 on Acevedo_20, robustly augmented.
 
-    OMP_NUM_THREADS=1 python -m hf_wbc.cli.shipped_model build/acevedo_20 spaces/wbc \\
+    OMP_NUM_THREADS=1 python -m hf_wbc.cli.shipped_model build/acevedo_20 spaces/wbc \
         --judge build/tecom_jiangxi build/bccd_crops build/cellavision_blog
 
 The command writes `model/` (weights in half precision, processor, reference set, card, scores) and
 `cells/` (example cells of the test split with their attribution). It takes about an hour of one
-core and gives the same bytes again on the same type of machine with the same number of threads.
-The laboratories after `--judge` are only scored: they decide nothing about the weights.
+core. Training is deterministic on one type of machine with the same number of threads; that a
+second run of this command gives the same bytes has not been tried. The laboratories after `--judge`
+are only scored: they decide nothing about the weights.
 """
 
 import json
@@ -18,16 +19,15 @@ from typing import Annotated, Any
 import tyro
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.study.protocols import BANDS_MERGED
 from hf_wbc.taxonomy import NAMES
 
 STEPS, BATCH_SIZE, PEAK_LR, IMAGE_SIZE = 3000, 32, 5e-4, 128
 LABEL_SMOOTHING = 0.1
 REFERENCE_PER_CLASS = 16
 NUM_EXAMPLES = 12
-WITHOUT_BANDS = ("neutrophil_banded=neutrophil_segmented",)
-"""Scoring of laboratories that call bands and segmented neutrophils by one name."""
 SCORED = ("neutrophil_segmented", "eosinophil", "lymphocyte_typical", "monocyte")
-"""Classes that are scored there; the laboratories have three basophils or fewer, and no others."""
+"""Classes scored in the judging laboratories, which have three basophils or fewer and no others."""
 
 
 def make_shipped_model(
@@ -144,7 +144,7 @@ def _scores(model: Path, data: str, judge: Sequence[str], work: Path) -> dict[st
             ref,
             work / "evaluations",
             splits=("test",) if is_home else ("train", "validation", "test"),
-            merge=() if is_home else WITHOUT_BANDS,
+            merge=() if is_home else BANDS_MERGED,
             classes=() if is_home else SCORED,
             allow_unscaled=True,
         )
@@ -215,19 +215,21 @@ def write_example_cells(data: str, folder: Path) -> None:
     import numpy as np
 
     from hf_wbc.data.dataset import load_split
+    from hf_wbc.escape import write_csv
 
     folder.mkdir()
     test = load_split(data, "test", "original")
     present = [label for label in range(len(NAMES)) if (test.labels == label).any()]
-    lines = ["file,class,um_per_px,image_id"]
+    rows = []
     for number in range(NUM_EXAMPLES):
         label = present[number % len(present)]
         row = np.flatnonzero(test.labels == label)[number // len(present)]
         cell = test.dataset.with_format("arrow")[int(row)].to_pylist()[0]
         file = f"cell_{number + 1:02d}.jpg"
         (folder / file).write_bytes(cell["image"]["bytes"])
-        lines.append(f"{file},{NAMES[label]},{cell['um_per_px']:g},{cell['image_id']}")
-    (folder / "cells.csv").write_text("\n".join(lines) + "\n")
+        rows.append((file, NAMES[label], f"{cell['um_per_px']:g}", cell["image_id"]))
+    with (folder / "cells.csv").open("w", encoding="utf-8", newline="") as table:
+        write_csv(table, ("file", "class", "um_per_px", "image_id"), rows)
     (folder / "ATTRIBUTION.md").write_text(
         "These cells are unchanged images of PBC_dataset_normal_DIB (Acevedo_20), CC BY 4.0: "
         'Acevedo A., Merino A., Alferez S., Molina A., Boldu L., Rodellar J., "A dataset of '

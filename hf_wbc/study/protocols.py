@@ -132,6 +132,8 @@ The methods differ, so that tables and comparisons tell the rows apart by the me
 LABORATORIES = ("acevedo_20", "bccd_crops", "cellavision_blog", "tecom_jiangxi")
 WITHOUT_BANDS = ("bccd_crops", "cellavision_blog", "tecom_jiangxi")
 """Laboratories that call bands and segmented neutrophils by one name."""
+BANDS_MERGED = ("neutrophil_banded=neutrophil_segmented",)
+"""How these laboratories are scored: both as one class."""
 
 
 def laboratories(
@@ -169,7 +171,7 @@ def laboratories(
             others = [lab for lab in sources or labs if lab != target]
             if not others:
                 continue
-            merge = ("neutrophil_banded=neutrophil_segmented",) if target in without_bands else ()
+            merge = BANDS_MERGED if target in without_bands else ()
             settings: dict[str, Any] = {
                 "image_size": image_size,
                 "steps": steps,
