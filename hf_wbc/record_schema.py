@@ -1,6 +1,6 @@
 """Shapes of the record of a training run: which keys it has, and what kind of value each holds.
 
-A run folder may be damaged, or come from somebody else. Whoever reads a record as a whole checks
+A run folder may be damaged or come from an untrusted source. Code that reads a whole record checks
 its shape first, so that every later access finds what it expects.
 """
 
@@ -30,7 +30,7 @@ def check_training_record(record: Mapping[str, Any]) -> None:
 
 
 def _require_shallow(record: Mapping[str, Any]) -> None:
-    """Raise ValueError for nested values that would exhaust the stack of whoever walks them."""
+    """Raise ValueError for values nested so deeply that recursive code would overflow the stack."""
     level: list[Any] = [record]
     for _ in range(_MAX_DEPTH):
         inner = (each.values() if isinstance(each, dict) else each for each in level)

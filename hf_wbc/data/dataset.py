@@ -277,7 +277,7 @@ def _image_digests(files: Sequence[Path]) -> list[bytes]:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file does; nobody can choose the time of a status change."""
+    """Return a fingerprint of a file's status; unlike mtime, users cannot set the ctime in it."""
     facts = path.stat()
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 

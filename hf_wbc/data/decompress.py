@@ -1,7 +1,7 @@
 """Decompress untrusted data within limits of size, memory and disk space.
 
-The sizes that an archive states are claims of whoever wrote it, and `zipfile` hands whole blocks to
-the decoders of bzip2 and LZMA, which may expand a kilobyte to gigabytes. Here every decoder returns
+The sizes stated in an archive cannot be trusted, and `zipfile` passes whole blocks to the decoders
+of bzip2 and LZMA, which may expand a kilobyte to gigabytes. Here every decoder returns
 at most one chunk at a time.
 """
 

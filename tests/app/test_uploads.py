@@ -168,7 +168,7 @@ def test_a_zip_is_its_pictures_whatever_their_names(tmp_path: Path) -> None:
     junk = {"__MACOSX/._a.png": b"x", ".DS_Store": b"x", ".hidden/a.png": b"x"}
     data = files.zipped({**{name: files.encoded() for name in names}, **junk})
     found = read_uploads(files.give(tmp_path, {"slide.zip": data}))
-    assert not found.refused  # junk, which is no picture
+    assert not found.refused  # junk files are skipped, not refused
     assert {p.name for p in found.pictures} == {n.rpartition("/")[2] for n in names}
     assert list(tmp_path.rglob("*.png")) == []
 

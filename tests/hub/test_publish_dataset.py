@@ -48,7 +48,7 @@ Rows = dict[str, list[Any]]
 def load(env: dict[str, str], *what: tuple[str, str | None, bool, str | bool]) -> list[Rows]:
     """Load both configs per (repository, revision, streaming, token), in another process.
 
-    The rows are replaced by the error for whoever may not load them.
+    If the token has no access, the error takes the place of the rows.
     """
     done = subprocess.run(
         [sys.executable, "-I", "-c", LOAD, json.dumps(what)],
