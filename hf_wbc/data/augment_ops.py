@@ -238,10 +238,11 @@ NOISE_MARGIN = 64
 
 
 @lru_cache(maxsize=4)
-def _noise_field(side: int) -> Tensor:
-    """Return standard Gaussian noise (3, side + NOISE_MARGIN, side + NOISE_MARGIN)."""
+def _noise_field(side: int, device: torch.device) -> Tensor:
+    """Return standard Gaussian noise (3, side + NOISE_MARGIN, side + NOISE_MARGIN) on a device."""
     generator = torch.Generator().manual_seed(20190613)
-    return torch.randn(3, side + NOISE_MARGIN, side + NOISE_MARGIN, generator=generator)
+    noise = torch.randn(3, side + NOISE_MARGIN, side + NOISE_MARGIN, generator=generator)
+    return noise.to(device)
 
 
 def add_noise(
@@ -260,7 +261,7 @@ def add_noise(
     slope = slope_and_offset(mean, std, len(changes))[:, 0] * 255
     scale = (changes[:, NOISE].double() * strength)[:, None] * slope
     scale = scale.float().to(images.device, non_blocking=True)[..., None, None]
-    field = _noise_field(side).to(images.device, non_blocking=True)
+    field = _noise_field(side, images.device)
     corners = (changes[:, [NOISE_X, NOISE_Y]] * NOISE_MARGIN).long().tolist()
     for image, amount, (x, y) in zip(images, scale, corners, strict=True):
         image.addcmul_(field[:, y : y + side, x : x + side], amount)
