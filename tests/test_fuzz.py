@@ -185,7 +185,7 @@ KINDS = {
 
 
 def peak_memory(kind: str, num: int, folder: Path) -> int:
-    """Read `num` inputs of a kind and return the largest memory of this process's workers, in KiB."""
+    """Read `num` inputs of a kind; return the largest memory of this process's workers in KiB."""
     make, read = KINDS[kind]
     inputs = make(random.Random(0))
     for number in range(num):
