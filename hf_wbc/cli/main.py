@@ -35,6 +35,7 @@ GROUPS = {
     "Use a model": {
         "predict": "Predict the class of every image in a folder or dataset.",
         "evaluate": "Score a model on a labeled dataset.",
+        "combine": "Average trained models into one: a soup or an ensemble.",
         "reference": "Build the reference set that the demo shows neighbors from.",
         "demo": "Start a web page that classifies the cells in uploaded images.",
     },

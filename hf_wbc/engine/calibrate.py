@@ -38,6 +38,7 @@ __all__ = [
     "calibrate",
     "correct_label_shift",
     "fit_run_abstention",
+    "fit_temperature_affine",
     "report_abstention",
 ]
 
@@ -60,25 +61,32 @@ class CalibrationResult:
 def calibrate(context: RunContext, raw: SplitPredictions) -> CalibrationResult:
     """Fit one temperature on the sources' validation images.
 
-    The bias is 0, except for classes without training images: their logit stays at `NEVER`.
-    Without validation images, the temperature is 1.
-
     Args:
         context: The run.
         raw: Predictions of the trained model.
     """
-    logits, labels = _source_validation(context, raw)
+    temperature, affine = fit_temperature_affine(*_source_validation(context, raw))
+    return CalibrationResult(
+        temperature, affine, _transform(raw, affine.scale, affine.bias.numpy())
+    )
+
+
+def fit_temperature_affine(logits: np.ndarray, labels: np.ndarray) -> tuple[float, LogitAffine]:
+    """Fit a temperature to validation images, and return it with the map that applies it.
+
+    The bias of the map is 0, except for classes that are never predicted, whose logit stays at
+    `NEVER`. Without images, the temperature is 1.
+
+    Args:
+        logits: Logits (N, 11).
+        labels: Class ids (N,).
+    """
     if not len(labels):
-        bias = np.zeros(NUM_CLASSES)
-        return CalibrationResult(1.0, LogitAffine(1.0, torch.from_numpy(bias)), raw)
+        return 1.0, LogitAffine(1.0, torch.zeros(NUM_CLASSES, dtype=torch.float64))
     temperature = fit_temperature(logits, labels, biased=False).temperature
     is_absent = (logits <= NEVER / 2).all(0)
     bias = np.where(is_absent, NEVER * (1 - 1 / temperature), 0.0)
-    return CalibrationResult(
-        temperature,
-        LogitAffine(1 / temperature, torch.from_numpy(bias)),
-        _transform(raw, 1 / temperature, bias),
-    )
+    return temperature, LogitAffine(1 / temperature, torch.from_numpy(bias))
 
 
 @dataclass(frozen=True)

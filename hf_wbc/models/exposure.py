@@ -1,7 +1,7 @@
 """Exposure: which images the weights have seen, stored in a model's config.json across trainings.
 
 Adaptation to a target exposes the weights to it, even without labels. A model that starts from such
-weights has albackbone seen that laboratory, and its score there is marked.
+weights has already seen that laboratory, and its score there is marked.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,9 @@ Only configuration and safetensors files are downloaded; pickled weights are nev
 """
 
 import hashlib
+import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hf_wbc.models.processor import PROCESSOR_FILES, Preprocessing, read_preproc
 from hf_wbc.records import read_json
 from hf_wbc.text import did_you_mean
 
+ENSEMBLE = "hf_wbc_ensemble"
+"""Model type of `hf_wbc.models.ensemble`, which is imported when it is needed."""
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
@@ -57,8 +60,11 @@ class CheckpointFiles:
         file = self.folder / _CONFIG
         check_config(file)
         values = read_json(file, "fetch the checkpoint again")
-        if "pretrained_cfg" in values or values.get("model_type") == "timm_wrapper":
-            _check_timm(values, file)
+        if values.get("model_type") == ENSEMBLE:
+            importlib.import_module("hf_wbc.models.ensemble")  # registers the architecture
+        for part in (values, *_members(values, file)):
+            if "pretrained_cfg" in part or part.get("model_type") == "timm_wrapper":
+                _check_timm(part, file)
         try:
             config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         except MemoryError:
@@ -84,6 +90,22 @@ class CheckpointFiles:
         if self.backbone and self.backbone.model_args:
             return replace(preprocessing, size=self.backbone.config["image_size"])
         return preprocessing
+
+
+def _members(values: Mapping[str, Any], file: Path) -> Sequence[dict[str, Any]]:
+    """Return the configurations of an ensemble's members; none for other models.
+
+    Raises:
+        ValueError: If they are not the configurations of single models.
+    """
+    if values.get("model_type") != ENSEMBLE:
+        return ()
+    members = values.get("members")
+    if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
+        raise ValueError(f"{file}: members is no list of configurations; take the original folder")
+    if any(each.get("model_type") == ENSEMBLE for each in members):
+        raise ValueError(f"{file}: a member is an ensemble itself; combine single models")
+    return members
 
 
 def _check_timm(values: Mapping[str, Any], file: Path) -> None:
