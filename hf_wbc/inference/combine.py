@@ -30,7 +30,7 @@ from hf_wbc.engine.calibrate import fit_temperature_affine
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
 from hf_wbc.engine.forward import Report, predict, without_progress_bars
-from hf_wbc.evaluation.abstention import fit_abstention
+from hf_wbc.evaluation.abstention import Abstention, fit_abstention
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.models import (
     Classifier,
@@ -120,19 +120,33 @@ def combine_models(
     calibrated = affine.scale * found[-1] + affine.bias.numpy()
     scores = [score(labels, logits.argmax(1))["macro_f1"] for logits in found]
     made = Combination(out, temperature, scores[-1], dict(zip(names, scores[:-1], strict=True)))
+    exported = export_classifier(combined.cpu(), [affine])
+    abstention = fit_abstention(calibrated, labels, temperature)
+    facts = _facts(made, how, weights, [each.revision for each in loaded], validation)
+    _save(out, exported, abstention, loaded, facts)
+    return made
+
+
+def _save(
+    out: Path,
+    exported: Classifier,
+    abstention: Abstention,
+    loaded: Sequence[PretrainedModel],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write the model folder, and how it was made, in one move."""
+    first = loaded[0]
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(out) as part:
         save_classifier(
-            export_classifier(combined.cpu(), [affine]),
+            exported,
             first.processor,
             part,
             notes=None if first.rule.is_plain else {"rule": first.rule.to_dict()},
             exposure=_joint_exposure(loaded),
-            abstention=fit_abstention(calibrated, labels, temperature).to_dict(),
+            abstention=abstention.to_dict(),
         )
-        facts = _facts(made, how, weights, [each.revision for each in loaded], validation)
         write_json(part / COMBINATION_FILE, facts)
-    return made
 
 
 def _preprocessing(pretrained: PretrainedModel) -> ImagePreprocessing:

@@ -31,7 +31,7 @@ from hf_wbc.models.pretrained import ENSEMBLE
 __all__ = ["EnsembleConfig", "EnsembleForImageClassification", "build_ensemble"]
 
 
-class EnsembleConfig(PreTrainedConfig):
+class EnsembleConfig(PreTrainedConfig):  # type: ignore[misc]  # untyped
     """Configuration of an ensemble: those of its members, and the width of all features."""
 
     model_type = ENSEMBLE
@@ -44,7 +44,7 @@ class EnsembleConfig(PreTrainedConfig):
         super().__init__(**fields)
 
 
-class EnsembleForImageClassification(PreTrainedModel):
+class EnsembleForImageClassification(PreTrainedModel):  # type: ignore[misc]  # untyped
     """Runs every member up to its head, and one head on all features."""
 
     config_class = EnsembleConfig
