@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
 from support.once import once
+from xdist.scheduler import LoadScopeScheduling
 
 from hf_wbc.data.schema import DEFAULT_CONFIG, SPLITS, row_features
 from hf_wbc.taxonomy import NAMES, UNLABELED
@@ -23,25 +25,37 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
+FIRST = ("app", "hub", "cli", "study", "engine")
+"""Rooms with the longest tests, which start first so that no worker waits for them at the end."""
 TOGETHER = ("app",)
 """Rooms whose tests run in one worker process, since they share a server and a browser."""
 NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """With `-n`, keep the tests of a file in one worker, so that each fixture is made once."""
-    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
-        config.option.dist = "loadgroup"
+class ByFile(LoadScopeScheduling):
+    """With `-n`, run the tests of a file in one worker, so that each fixture is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Return the room or the file that stays together."""
+        file = nodeid.partition("::")[0]
+        room = file.split("/")[1]
+        return room if room in TOGETHER else file
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Hand out files in the order of collection."""
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the group of each test: its file, or its room."""
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent)
-        group = file.parts[0] if file.parts[0] in TOGETHER else str(file.with_suffix(""))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Move the rooms in FIRST to the front."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return FIRST.index(room) if room in FIRST else len(FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "evaluate", "gradio", "matplotlib")
 ROOMS = {"dataset_scripts": "dataset_scripts", "spaces": "spaces"}
@@ -128,3 +130,16 @@ def test_the_wheel_holds_the_shipped_folders(tmp_path: Path) -> None:
         "hf_wbc/app/templates/page.css",
     ):
         assert name in names
+
+
+RAN: list[str] = []
+"""Tests that this process has run, of those below."""
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_one_worker_runs_all_tests_of_a_file(number: int, request: pytest.FixtureRequest) -> None:
+    """Otherwise every worker would make the fixtures of every file."""
+    RAN.append(request.node.nodeid)
+    name = request.node.originalname
+    collected = [item.nodeid for item in request.session.items if name in item.nodeid]
+    assert collected[: len(RAN)] == RAN
