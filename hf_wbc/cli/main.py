@@ -36,6 +36,7 @@ GROUPS = {
         "predict": "Predict the class of every image in a folder or dataset.",
         "evaluate": "Score a model on a labeled dataset.",
         "combine": "Average trained models into one: a soup or an ensemble.",
+        "stress": "Score a model on noisy, blurred, ill-lit and ill-cropped cells.",
         "reference": "Build the reference set that the demo shows neighbors from.",
         "demo": "Start a web page that classifies the cells in uploaded images.",
     },

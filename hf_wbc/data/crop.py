@@ -125,6 +125,23 @@ def crop_and_resize(
     return square
 
 
+def resize_squares(pixels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Resize squares (N, S, S, 3) as `crop_and_resize` does.
+
+    Returns:
+        Pixels (N, size, size, 3), uint8.
+    """
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    mode = InterpolationMode(_MODES[geometry.resample])
+    squares = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    resized = resize(squares, [geometry.size] * 2, mode, antialias=True)
+    found: NDArray[np.uint8] = resized.permute(0, 2, 3, 1).contiguous().numpy()
+    return found
+
+
 CENTERED_UM = 6.0
 """Largest distance in um of the nucleus from the middle of a frame that counts as centered."""
 SMALLEST_NUCLEUS_UM, LARGEST_NUCLEUS_UM = 3.5, 18.0
