@@ -34,7 +34,7 @@ OUTSIDE = {
 }
 """A person's labels for what belongs to none of the eleven classes; none is in the count."""
 LIKELY = 0.02
-"""Least probability at which a class is join_names as a possible confusion."""
+"""Least probability at which a class is listed as a possible confusion."""
 _BEFORE_ADVICE = re.compile("[:;] ")
 HOW_FAR = {
     Relation.ONE_STEP: "one step of maturation away",
@@ -198,7 +198,8 @@ def reasons_to_look(
     found = []
     others = [c for c in prediction.conformal_set if c not in always and c != prediction.label]
     if prediction.rejected and not is_field(prediction.warnings):
-        found.append("unlike the training cells")
+        kind = prediction.outlier.replace("_", " ")
+        found.append(f"looks like a {kind}" if kind else "unlike the training cells")
     if others:
         found.append(f"may be {join_names([cell_name(label) for label in others], 'or')}")
     if prediction.conformal_set and prediction.label not in prediction.conformal_set:

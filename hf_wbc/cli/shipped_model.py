@@ -1,7 +1,8 @@
 r"""Train the model that ships with the page: EfficientNet-Lite0 on Acevedo_20, robustly augmented.
 
     OMP_NUM_THREADS=1 python -m hf_wbc.cli.shipped_model build/acevedo_20 spaces/wbc \
-        --judge build/tecom_jiangxi build/bccd_crops build/cellavision_blog
+        --judge build/tecom_jiangxi build/bccd_crops build/cellavision_blog \
+        --platelets PBC_dataset_normal_DIB/platelet
 
 The command writes `model/` (weights in half precision, processor, reference set, card, scores) and
 `cells/` (example cells of the test split with their attribution). It takes about an hour of one
@@ -36,6 +37,7 @@ def make_shipped_model(
     model: str = "efficientnet-lite0",
     weights_license: str | None = None,
     judge: tuple[str, ...] = (),
+    platelets: Path | None = None,
     work: Path = Path("build/shipped_model"),
 ) -> None:
     """Train, round to half precision, score and write the model and its example cells.
@@ -46,6 +48,7 @@ def make_shipped_model(
         model: A backbone's short name, or a folder with pre-trained weights.
         weights_license: License of the weights in a folder.
         judge: Prepared laboratories to score the model on, all splits together.
+        platelets: Folder of the source archive's platelets, which the page then recognizes.
         work: Folder for the run, features and evaluations; an interrupted run resumes.
 
     Raises:
@@ -53,7 +56,6 @@ def make_shipped_model(
     """
     from hf_wbc.cli.display import TrainingDisplay
     from hf_wbc.engine.run import run
-    from hf_wbc.inference.build_gallery import build_reference_set
     from hf_wbc.records import atomic_replace, write_json
 
     facts = require_licenses(data, model, weights_license)
@@ -74,13 +76,32 @@ def make_shipped_model(
     with atomic_replace(half) as partial:
         shutil.copytree(finished.model, partial)
         round_to_half(partial)
-    build_reference_set(half, (data,), per_class=REFERENCE_PER_CLASS)
-    write_json(half / "scores.json", {**facts, "scores": _scores(half, data, judge, work)})
+    outliers = add_reference_set(half, data, platelets)
+    scores = _scores(half, data, judge, work)
+    write_json(half / "scores.json", {**facts, "outliers": outliers, "scores": scores})
     (half / "README.md").write_text(card(json.loads((half / "scores.json").read_text())))
     with atomic_replace(out / "model") as partial:
         shutil.copytree(half, partial)
     with atomic_replace(out / "cells") as partial:
         write_example_cells(data, partial)
+
+
+def add_reference_set(model: Path, data: str, platelets: Path | None) -> dict[str, Any]:
+    """Write the model's reference set, and return what it recognizes as outliers."""
+    from hf_wbc.data.dataset import load_split
+    from hf_wbc.inference.build_gallery import build_reference_set
+    from hf_wbc.inference.gallery import read_reference_set
+    from hf_wbc.models import load_trained
+
+    build_reference_set(
+        model,
+        (data,),
+        per_class=REFERENCE_PER_CLASS,
+        outliers={"platelet": platelets} if platelets else {},
+        outlier_um_per_px=load_split(data, "train").um_per_px,
+    )
+    kinds = read_reference_set(str(model), load_trained(str(model))).outliers
+    return {kind.name: {"num_images": kind.num_images, "recall": kind.recall} for kind in kinds}
 
 
 def require_licenses(data: str, model: str, weights_license: str | None) -> dict[str, str]:
@@ -187,7 +208,8 @@ balanced over classes, {IMAGE_SIZE} px, AdamW with a peak learning rate of {PEAK
 smoothing of {LABEL_SMOOTHING}. The last weights are kept and stored in half precision.
 
     OMP_NUM_THREADS=1 python -m hf_wbc.cli.shipped_model build/acevedo_20 spaces/wbc \\
-        --judge build/tecom_jiangxi build/bccd_crops build/cellavision_blog
+        --judge build/tecom_jiangxi build/bccd_crops build/cellavision_blog \\
+        --platelets PBC_dataset_normal_DIB/platelet
 
 ## Scores
 
@@ -199,7 +221,7 @@ they do not tell bands from segmented neutrophils, and have three basophils or f
 | laboratory | split | cells | macro-F1 | accuracy |
 |---|---|--:|--:|--:|
 {rows}
-
+{_outlier_text(facts)}
 ## Data
 
 Cells, thumbnails and examples: Acevedo A., Merino A., Alferez S., Molina A., Boldu L., Rodellar J.,
@@ -207,6 +229,27 @@ Cells, thumbnails and examples: Acevedo A., Merino A., Alferez S., Molina A., Bo
 systems", Data in Brief 30 (2020) 105474, {facts["data_license"]}. The crops are of people without
 infection, hematologic or oncologic disease; the archive has no patient identifiers, so scores on
 its own test split are optimistic.
+"""
+
+
+def _outlier_text(facts: Mapping[str, Any]) -> str:
+    """Return the card's section about outliers; empty without any."""
+    from hf_wbc.inference.outliers import FALSE_ALARMS
+
+    if not facts.get("outliers"):
+        return ""
+    found = "\n".join(
+        f"- {name}: {each['recall']:.1%} of the images that played no part are recognized"
+        for name, each in facts["outliers"].items()
+    )
+    return f"""
+## What is none of the eleven classes
+
+The page leaves out, and names, what it recognizes as an outlier. The detectors were fitted on
+images of {facts["source"]}'s own archive, with {FALSE_ALARMS:.1%} false alarms among its validation
+cells; how well they do in another laboratory is not known.
+
+{found}
 """
 
 

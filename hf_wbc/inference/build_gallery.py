@@ -6,9 +6,10 @@ source's license allows it, and the logits of every validation cell, which train
 
 import io
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,27 @@ from PIL import Image
 
 from hf_wbc.data.crop import crop_and_resize
 from hf_wbc.data.dataset import DomainSplit, load_splits
+from hf_wbc.data.image_blocks import ImageFolder, list_images, num_blocks, read_blocks
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, evenly_spaced, image_appearance
+from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, without_progress_bars
-from hf_wbc.inference.gallery import VERSION, head_digest, reference_set_path
+from hf_wbc.inference.gallery import OUTLIERS, VERSION, head_digest, reference_set_path
+from hf_wbc.inference.outliers import OutlierKind, fit_outlier_kind
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NUM_CLASSES
+from hf_wbc.text import shorten_list
 
 __all__ = ["build_reference_set"]
 
 PER_CLASS = 40
 """Training cells of each class and source."""
 THUMBNAIL_PX = 96
+NUM_AGAINST = 2000
+"""Cells of the training and the validation split that outliers are told from."""
 CHUNK = 64
 """Images that are decoded at once."""
 
@@ -53,6 +60,8 @@ def build_reference_set(
     *,
     shown: Collection[str] | None = None,
     per_class: int = PER_CLASS,
+    outliers: Mapping[str, Path] = MappingProxyType({}),
+    outlier_um_per_px: float | None = None,
     on_progress: Report = without_progress_bars,
 ) -> Path:
     """Write the reference set of a model from the datasets that it was trained on.
@@ -62,26 +71,27 @@ def build_reference_set(
         refs: Prepared folders or Hub datasets.
         shown: Names of the domains whose thumbnails may be included; None includes all.
         per_class: Training cells of each class and source.
+        outliers: Folders of images that show none of the eleven classes, by name (`platelet`), to
+            be recognized as such.
+        outlier_um_per_px: The scale of these images in um per pixel.
         on_progress: Called with the number of images done and the total.
 
     Returns:
         The file written.
 
     Raises:
-        ValueError: If a dataset has no labels, or is not one of the model's recorded sources.
+        ValueError: If a dataset has no labels or was not trained on, or an outlier's images cannot
+            be read.
     """
     if not refs:
         raise ValueError("no datasets; name those that the model was trained on")
     if not model.is_dir():
         raise ValueError(f"{model} is not a folder; download the model first, with `hf download`")
     predictor = Predictor.load(str(model))
-    selections = []
-    for ref in refs:
-        train, validation = load_splits(ref, ("train", "validation"))
-        _require_source(predictor, train)
-        selections.append(_Selection(ref, train, _evenly_spaced_by_class(train, per_class)))
-        if len(_labeled(validation)):
-            selections.append(_Selection(ref, validation, _labeled(validation)))
+    folders = {name: list_images(path, outlier_um_per_px) for name, path in outliers.items()}
+    if folders and outlier_um_per_px is None:
+        raise ValueError("the scale of the outliers is unknown; pass outlier_um_per_px")
+    selections = _select(predictor, refs, per_class)
     total, done, tables = sum(len(each.rows) for each in selections), 0, []
     for selection in selections:
 
@@ -90,17 +100,77 @@ def build_reference_set(
 
         tables.append(_rows_table(predictor, selection, shown, advance))
         done += len(selection.rows)
-    table = pa.concat_tables(tables)
     metadata: dict[str, Any] = {
         "version": VERSION,
         "head_sha256": head_digest(predictor.pretrained.classifier),
-        "num_cells": len(table),
+        "num_cells": total,
+        OUTLIERS: [kind.to_dict() for kind in _fit_outliers(predictor, folders, refs[0])],
     }
+    table = pa.concat_tables(tables).replace_schema_metadata({"hf_wbc": json.dumps(metadata)})
     path = reference_set_path(model)
     with atomic_replace(path) as temporary:
-        table = table.replace_schema_metadata({"hf_wbc": json.dumps(metadata)})
         pq.write_table(table, temporary, compression="zstd")
     return path
+
+
+def _select(predictor: Predictor, refs: Sequence[str], per_class: int) -> list[_Selection]:
+    """Choose the training and validation cells of every source."""
+    selections = []
+    for ref in refs:
+        train, validation = load_splits(ref, ("train", "validation"))
+        _require_source(predictor, train)
+        selections.append(_Selection(ref, train, _evenly_spaced_by_class(train, per_class)))
+        if len(_labeled(validation)):
+            selections.append(_Selection(ref, validation, _labeled(validation)))
+    return selections
+
+
+def _fit_outliers(
+    predictor: Predictor, folders: Mapping[str, ImageFolder], ref: str
+) -> list[OutlierKind]:
+    """Fit a detector of each kind of outlier against the cells of one source."""
+    if not folders:
+        return []
+    preprocessing, _ = preprocessing_for(predictor.pretrained, ref)
+    features = []
+    for domain in load_splits(ref, ("train", "validation")):
+        rows = _labeled(domain)
+        rows = rows[evenly_spaced(len(rows), NUM_AGAINST)]
+        parts = [
+            predictor.features(_crops(predictor, domain, _decode(domain, chunk)), preprocessing)
+            for chunk in np.array_split(rows, -(-len(rows) // CHUNK))
+        ]
+        features.append(np.concatenate(parts))
+    return [
+        fit_outlier_kind(name, _folder_features(predictor, folder, preprocessing), *features)
+        for name, folder in folders.items()
+    ]
+
+
+def _folder_features(
+    predictor: Predictor, folder: ImageFolder, preprocessing: ImagePreprocessing
+) -> NDArray[np.float32]:
+    """Return the features (N, d) of all images of a folder.
+
+    Raises:
+        ValueError: If an image cannot be read.
+    """
+    numbers = range(num_blocks(len(folder.names)))
+    found = []
+    for block in read_blocks(folder, predictor.geometry, 1, numbers):
+        if block.faults:
+            raise ValueError(f"{folder.path}: {shorten_list(block.faults)}; remove these images")
+        found.append(predictor.features(block.pixels, preprocessing))
+    return np.concatenate(found)
+
+
+def _crops(
+    predictor: Predictor, domain: DomainSplit, images: Sequence[NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Return the model's crops (N, S, S, 3) of a split's images."""
+    return np.stack(
+        [crop_and_resize(each, domain.um_per_px, predictor.geometry) for each in images]
+    )
 
 
 def _require_source(predictor: Predictor, domain: DomainSplit) -> None:
@@ -140,8 +210,7 @@ def _rows_table(
     features, appearance, thumbnails = [], [], list[bytes | None]()
     for start in range(0, len(selection.rows), CHUNK):
         images = _decode(domain, selection.rows[start : start + CHUNK])
-        crops = [crop_and_resize(each, domain.um_per_px, predictor.geometry) for each in images]
-        features.append(predictor.features(np.stack(crops), preprocessing))
+        features.append(predictor.features(_crops(predictor, domain, images), preprocessing))
         if is_train:
             small = [
                 crop_and_resize(each, domain.um_per_px, APPEARANCE_GEOMETRY) for each in images

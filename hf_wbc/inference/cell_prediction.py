@@ -17,7 +17,14 @@ from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.taxonomy import CLASSES
 
-__all__ = ["CellPrediction", "Neighbor", "by_lineage", "image_warnings", "is_field"]
+__all__ = [
+    "CellPrediction",
+    "Neighbor",
+    "by_lineage",
+    "image_warnings",
+    "is_field",
+    "outside_warning",
+]
 
 EMPTY_LEVELS = 6.0
 """Standard deviation of green, in gray levels, below which an image counts as empty."""
@@ -55,7 +62,7 @@ class CellPrediction:
     """Classes in the conformal prediction set, most probable first; empty when no class fits, and
     for a model saved without sets (`Predictor.info["calibrated"]`)."""
     rejected: bool
-    """Whether the cell is unlike all training cells."""
+    """Whether the cell is unlike all training cells, or recognized as an outlier."""
     lineage: Mapping[str, float]
     """Probability of each lineage, most probable first."""
     um_per_px: float
@@ -71,6 +78,8 @@ class CellPrediction:
     """Penultimate features (d,)."""
     logits: NDArray[np.float32]
     """Logits (11,); the probabilities are their softmax."""
+    outlier: str = ""
+    """The kind of outlier that the image shows, such as `platelet`, if it is recognized as one."""
 
     @property
     def scale_guessed(self) -> bool:
@@ -89,6 +98,13 @@ class Neighbor:
     image_id: str
     distance: float
     """1 - cosine similarity of the features: 0 for equal directions, 1 for orthogonal ones."""
+
+
+def outside_warning(outlier: str) -> str:
+    """Return the warning about a rejected image; `outlier` is its kind if it is known."""
+    if not outlier:
+        return OUTSIDE
+    return f"It looks like a {outlier.replace('_', ' ')}, which is none of the eleven classes."
 
 
 def by_lineage(probabilities: NDArray[np.float64]) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 `reference.parquet` lies in the model's folder or beside it in the run's folder. It holds training
 cells with features, thumbnail and appearance, for neighbors and warnings, and validation cells with
-the model's logits, which measure its confusion and so correct differential counts. For a run
-without that file, the validation part is read from its `predictions.parquet`.
+the model's logits, which measure its confusion and so correct differential counts. Its metadata may
+hold detectors of platelets and other outliers (`hf_wbc.inference.outliers`). For a run without that
+file, the validation part is read from its `predictions.parquet`.
 """
 
 import hashlib
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from hf_wbc.data.image_statistics import SourceAppearance, measure_source_appearance
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
+from hf_wbc.inference.outliers import OutlierKind
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
 __all__ = [
+    "OUTLIERS",
     "REFERENCE_FILE",
     "VERSION",
     "Gallery",
@@ -35,6 +38,8 @@ __all__ = [
 
 REFERENCE_FILE = "reference.parquet"
 VERSION = 1
+OUTLIERS = "outlier_kinds"
+"""Key of the detectors of `hf_wbc.inference.outliers` in the file's metadata."""
 _HOW = "with `hf-wbc reference MODEL DATASETS`"
 
 
@@ -62,6 +67,8 @@ class ReferenceSet:
     """Validation cells."""
     metadata: dict[str, Any] | None = None
     """The file's metadata: version, digest of the head, number of cells."""
+    outliers: tuple[OutlierKind, ...] = ()
+    """Kinds of images outside the eleven classes that the model recognizes."""
 
 
 def read_reference_set(model: str, pretrained: PretrainedModel) -> ReferenceSet:
@@ -122,7 +129,13 @@ def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
     train, validation = (
         table.filter(pa.compute.equal(table["split"], split)) for split in ("train", "validation")
     )
-    return ReferenceSet(_gallery(train), _held_out(validation), metadata)
+    num_features = pretrained.classifier.num_features
+    try:
+        found = [OutlierKind.from_dict(each, num_features) for each in metadata.pop(OUTLIERS, [])]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); rebuild it {_HOW}") from error
+    metadata["outliers"] = {kind.name: kind.recall for kind in found}
+    return ReferenceSet(_gallery(train), _held_out(validation), metadata, tuple(found))
 
 
 def _gallery(table: pa.Table) -> Gallery | None:

@@ -28,15 +28,16 @@ from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.inference.cell_prediction import (
     EMPTY,
-    OUTSIDE,
     UNMEASURED,
     CellPrediction,
     Neighbor,
     by_lineage,
     image_warnings,
     is_field,
+    outside_warning,
 )
 from hf_wbc.inference.gallery import ReferenceSet, read_reference_set
+from hf_wbc.inference.outliers import recognize
 from hf_wbc.inference.runtime import apply_head, run_runtime
 from hf_wbc.inference.saliency import DeletionTest, deletion_test, saliency_map
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
@@ -183,11 +184,16 @@ class Predictor:
         of_images = [image_warnings(a, f, appearance) for a, f in zip(arrays, frames, strict=True)]
         # Training has neither empty images nor fields of many cells.
         rejected |= [EMPTY in warnings or is_field(warnings) for warnings in of_images]
+        outliers = recognize(self.reference_set.outliers, features)
         warnings = [
-            (*found, *([OUTSIDE] if is_rejected else []), *([] if is_measured else [UNMEASURED]))
-            for found, is_rejected in zip(of_images, rejected, strict=True)
+            (
+                *found,
+                *([outside_warning(outlier)] if is_rejected or outlier else []),
+                *([] if is_measured else [UNMEASURED]),
+            )
+            for found, outlier, is_rejected in zip(of_images, outliers, rejected, strict=True)
         ]
-        return self._predictions(frames, logits, features, rejected, warnings)
+        return self._predictions(frames, logits, features, rejected, outliers, warnings)
 
     def features(self, crops: Pixels, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
         """Compute penultimate features (N, d) of crops (N, S, S, 3) with the chosen runtime."""
@@ -274,6 +280,7 @@ class Predictor:
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
         rejected: NDArray[np.bool_],
+        outliers: Sequence[str],
         warnings: Sequence[tuple[str, ...]],
     ) -> list[CellPrediction]:
         probabilities = softmax(logits.astype(np.float64), axis=1)
@@ -287,7 +294,8 @@ class Predictor:
                 conformal_set=tuple(
                     int(c) for c in np.argsort(-p, kind="stable") if in_set[row, c]
                 ),
-                rejected=bool(rejected[row]),
+                rejected=bool(rejected[row] or outliers[row]),
+                outlier=outliers[row],
                 lineage=by_lineage(p),
                 um_per_px=frame.um_per_px,
                 scale_estimate=frame.estimate,
