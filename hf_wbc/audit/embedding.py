@@ -106,3 +106,28 @@ def domain_mixing(neighbors: NDArray[np.int64], kinds: NDArray[np.int64]) -> Dom
         alike=float(alike.sum() / max(1, counted.sum())),
         by_chance=float((shares**2).sum()),
     )
+
+
+def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Sample at most `most` rows, balanced over the domains as far as possible.
+
+    Args:
+        domains: Domain of each row (N,).
+        most: Maximum number of rows.
+
+    Returns:
+        Sorted row indices (n,).
+
+    Examples:
+        >>> balanced_sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
+        4
+    """
+    rng, kept, left = np.random.default_rng(0), [], most
+    sizes = sorted((int((domains == d).sum()), int(d)) for d in np.unique(domains))
+    for place, (size, domain) in enumerate(sizes):
+        share = min(size, left // (len(sizes) - place))
+        rows = np.flatnonzero(domains == domain)
+        kept.append(np.sort(rng.permutation(rows)[:share]))
+        left -= share
+    found: NDArray[np.int64] = np.sort(np.concatenate(kept))
+    return found

@@ -115,6 +115,9 @@ def to_record(audit: Audit) -> dict[str, Any]:
             }
             for view in audit.views
         },
+        "representation": {
+            view.name: view.representation and view.representation.to_dict() for view in audit.views
+        },
         "versions": {"hf_wbc": __version__} | {name: version(name) for name in _LIBRARIES},
     }
 

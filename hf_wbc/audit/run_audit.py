@@ -11,6 +11,7 @@ from hf_wbc.audit.confounds import BackgroundProbe, background_probes, confound_
 from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
 from hf_wbc.audit.leaks import DuplicateGroups, duplicate_findings, find_duplicate_groups
 from hf_wbc.audit.measure import FolderReading
+from hf_wbc.audit.representation import RepresentationScores, representation_scores
 from hf_wbc.preparation.scan import ProgressCallback
 from hf_wbc.preparation.source import Finding, with_declaration
 
@@ -27,6 +28,8 @@ class AuditView:
     """How often a cell's neighbors are of its class; None without two classes."""
     domains: DomainMixing | None
     """How often they are of its domain; None for one domain."""
+    representation: RepresentationScores | None
+    """What the features hold of class and laboratory; None for one domain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ def run_audit(
     for number, (name, values) in enumerate({"pixels": pixels, **features}.items()):
         on_progress("map", number, 1 + len(features))
         if drawn := embed(values, seed):
-            views.append(_view(reading, name, drawn))
+            views.append(_view(reading, name, values, drawn, seed))
     on_progress("map", 1 + len(features), 1 + len(features))
     declarations = {folder.name: folder.declared for folder in reading.folders}
     found = [*duplicate_findings(reading, duplicates), *confound_findings(reading, probes)]
@@ -89,10 +92,23 @@ def run_audit(
     )
 
 
-def _view(reading: FolderReading, name: str, drawn: EmbeddingMap) -> AuditView:
+def _view(
+    reading: FolderReading,
+    name: str,
+    features: NDArray[np.float32],
+    drawn: EmbeddingMap,
+    seed: int,
+) -> AuditView:
+    groups = [
+        f"{folder}/{group or f'row {row}'}"
+        for row, (folder, group) in enumerate(zip(reading.folder, reading.groups, strict=True))
+    ]
     return AuditView(
         name=name,
         map=drawn,
         classes=domain_mixing(drawn.neighbors, reading.labels),
         domains=domain_mixing(drawn.neighbors, reading.folder),
+        representation=representation_scores(
+            features, reading.labels, reading.folder, groups, seed
+        ),
     )

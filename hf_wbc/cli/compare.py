@@ -23,6 +23,7 @@ def compare(
     seed: int = 0,
     annotations: Path | None = None,
     report: bool = True,
+    features: bool = False,
 ) -> None:
     """Compare runs: scores, significance tests and cost.
 
@@ -40,6 +41,8 @@ def compare(
         annotations: The annotations.dat of Matek_19, or the archive that contains it; adds the
             agreement between its examiners to the scores.
         report: Also write the HTML page, which takes minutes for many images.
+        features: Also measure how much of the features is laboratory (robustness index, performance
+            drop), which takes seconds for each run.
     """
     from dataclasses import replace
 
@@ -48,6 +51,7 @@ def compare(
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
+    from hf_wbc.comparison.laboratory_share import laboratory_shares
     from hf_wbc.comparison.reference_scores import noise_ceiling
     from hf_wbc.file_lock import lock_output
     from hf_wbc.preparation.annotations import read_annotations
@@ -60,6 +64,13 @@ def compare(
             labels = dataset_scripts.load("matek_19").labels
             ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
             comparison = replace(comparison, ceiling=ceiling)
+        if features:
+            shares, problems = laboratory_shares(comparison.rows, seed)
+            comparison = replace(
+                comparison,
+                laboratory_shares=shares,
+                problems=(*comparison.problems, *problems),
+            )
         write_comparison(out, comparison)
         pages = [out / PAGE]
         if report:

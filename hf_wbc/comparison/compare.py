@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.comparison.collect import Collection, Problem, Run
+from hf_wbc.comparison.laboratory_share import LaboratoryShare
 from hf_wbc.comparison.predictions import BootstrapScores, bootstrap_setting, read_predictions
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow, result_rows
 from hf_wbc.comparison.selection_rules import RuleRegrets, rule_regrets
@@ -76,6 +77,8 @@ class Comparison:
     baseline: str
     ceiling: Mapping[str, Any] | None = None
     """Agreement between examiners, as returned by `noise_ceiling`, if requested."""
+    laboratory_shares: tuple[LaboratoryShare, ...] = ()
+    """What the features hold of class and laboratory, if requested."""
 
 
 def compare(

@@ -7,6 +7,7 @@ flat, with one value per cell.
 
 import io
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
             {**_setting(each.setting), **_without_setting(each)}
             for each in comparison.rule_regrets.among
         ],
+        "laboratory_shares": [asdict(each) for each in comparison.laboratory_shares],
         "noise_ceiling": ceiling_rows(comparison.ceiling) if comparison.ceiling else [],
         "problems": [{"folder": each.place, "why": each.what} for each in comparison.problems],
     }

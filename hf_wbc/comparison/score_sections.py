@@ -82,6 +82,42 @@ def cost_section(comparison: Comparison) -> Section:
     return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
 
 
+FEATURES = (
+    "Measured on the features of the test images of all domains of a run. Robustness index: among "
+    "the nearest neighbors, same class from another laboratory against another class from the same "
+    "laboratory; above 0.5 the class outweighs the laboratory. Drop: what a linear probe for the "
+    "class loses when its training classes come from one laboratory each. Laboratory: balanced "
+    "accuracy of predicting it from the features (PathoROB, arXiv:2507.17845)."
+)
+
+
+def features_section(comparison: Comparison) -> Section | None:
+    """Return what the features hold of class and laboratory; None if it was not measured."""
+    if not comparison.laboratory_shares:
+        return None
+    cells = tuple(
+        (
+            with_arrow(each.direction),
+            each.name,
+            each.backbone,
+            str(each.num_runs),
+            three_decimals(each.robustness_index),
+            three_decimals(each.support),
+            "" if each.performance_drop is None else signed(each.performance_drop),
+            three_decimals(each.laboratory_accuracy),
+            three_decimals(each.laboratory_chance),
+        )
+        for each in comparison.laboratory_shares
+    )
+    headings = (
+        "direction", "method", "network", "runs", "robustness index", "support", "drop",
+        "laboratory", "chance",
+    )  # fmt: skip
+    wide = ("chance", "support", "runs", "network")
+    table = Table(headings, cells, 3, wide)
+    return Section("Laboratory and class in the features", 2, (FEATURES,), table, is_short=True)
+
+
 def heading(setting: EvalSetting) -> str:
     """Return the direction, with the scored domain if it is ambiguous."""
     several = len(setting.targets) != 1

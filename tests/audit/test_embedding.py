@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.audit.embedding import _without_self, domain_mixing, embed
+from hf_wbc.audit.embedding import _without_self, balanced_sample, domain_mixing, embed
 
 
 @pytest.mark.slow  # compiling UMAP takes most of it
@@ -38,3 +38,11 @@ def test_mixing_counts_neighbors_of_a_kind_and_leaves_out_the_unknown():
     assert found.by_chance == pytest.approx((2 / 3) ** 2 + (1 / 3) ** 2)
     assert domain_mixing(neighbors, np.zeros(4, int)) is None
     assert domain_mixing(neighbors, np.full(4, -1)) is None
+
+
+def test_a_sample_holds_a_small_domain_whole_and_is_always_the_same() -> None:
+    domains = np.array([0] * 900 + [1] * 30 + [2] * 500)
+    rows = balanced_sample(domains, 300)
+    assert np.bincount(domains[rows]).tolist() == [135, 30, 135]
+    assert (balanced_sample(domains, 300) == rows).all()
+    assert balanced_sample(domains, 5000).tolist() == list(range(1430))

@@ -106,11 +106,14 @@ def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):
     assert record["classes"]["toy_a"] == dict.fromkeys(NAMES, 8)
     assert record["background"]["domain"]["balanced_accuracy"] == 1
     assert set(record["neighbors"]) == {"pixels"}
+    share = record["representation"]["pixels"]
+    assert share["index"]["value"] < 0.5, "the backgrounds differ more than the classes"
+    assert share["laboratory_accuracy"] > 0.95 and share["laboratory_chance"] == 0.5
     maps = pq.read_table(out / "maps.parquet")
     assert maps.num_rows == 176 and {"pixels_x", "pixels_y"} <= set(maps.column_names)
     page = (out / "index.html").read_text(encoding="utf-8")
     _check_page(page, num_pictures=5)
-    assert "There are no undeclared findings" in page
+    assert "There are no undeclared findings" in page and "robustness<br>index" in page
     assert {path.stem for path in (out / "pictures").iterdir()} >= {"classes", "map_0_class"}
     assert sorted(path.name for path in out.parent.iterdir()) == ["report"]
 

@@ -18,8 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hf_wbc.audit.embedding import DomainMixing, EmbeddingMap, domain_mixing, embed
+from hf_wbc.audit.embedding import (
+    DomainMixing,
+    EmbeddingMap,
+    balanced_sample,
+    domain_mixing,
+    embed,
+)
 from hf_wbc.comparison.collect import Run
+from hf_wbc.comparison.laboratory_share import read_run_features
 from hf_wbc.data.dataset import DomainSplit, load_split
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.evaluation.metrics import merged_labels
@@ -186,7 +193,6 @@ def _thumbnail(domain: DomainSplit, row: int) -> str:
 
 
 MAX_CELLS = 4000
-_KEYS = ["domain", "split", "image_id"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,55 +219,19 @@ def feature_map(run: Run, merge: tuple[str, ...] = ()) -> FeatureMap | None:
     Raises:
         ValueError: If the features or predictions are missing, damaged, or of different images.
     """
-    features, predictions = run.features(), run.predictions([*_KEYS, "label"])
-    if any(features[key] != predictions[key] for key in _KEYS):
-        raise ValueError(
-            f"{run.name}: features.parquet and predictions.parquet contain "
-            "different images; repeat the run"
-        )
-    is_test = pc.equal(features["split"], "test")
-    features, predictions = features.filter(is_test), predictions.filter(is_test)
-    names = (*run.sources, *run.targets, *(d["name"] for d in run.record["held_out"]))
-    domains = np.array([names.index(name) for name in features["domain"].to_pylist()], np.int64)
-    kept = balanced_sample(domains, MAX_CELLS)
-    column = features["features"].combine_chunks()
-    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)[kept]
-    found = embed(rows.astype(np.float32))
+    cells = read_run_features(run)
+    kept = balanced_sample(cells.domains, MAX_CELLS)
+    found = embed(cells.features[kept])
     if found is None:
         return None
-    into, labels = merged_labels(merge), predictions["label"].to_numpy().astype(np.int64)[kept]
+    into, labels, domains = merged_labels(merge), cells.labels[kept], cells.domains[kept]
     labels = np.where(labels == UNLABELED, UNLABELED, into[labels])
     return FeatureMap(
         map=found,
         labels=labels,
-        domains=domains[kept],
-        names=names,
-        num_of=len(domains),
+        domains=domains,
+        names=cells.names,
+        num_of=len(cells.domains),
         classes=domain_mixing(found.neighbors, labels),
-        laboratories=domain_mixing(found.neighbors, domains[kept]),
+        laboratories=domain_mixing(found.neighbors, domains),
     )
-
-
-def balanced_sample(domains: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Sample at most `most` rows, balanced over the domains as far as possible.
-
-    Args:
-        domains: Domain of each row (N,).
-        most: Maximum number of rows.
-
-    Returns:
-        Sorted row indices (n,).
-
-    Examples:
-        >>> balanced_sample(np.array([0, 0, 0, 0, 1]), 3).tolist()[-1]
-        4
-    """
-    rng, kept, left = np.random.default_rng(0), [], most
-    sizes = sorted((int((domains == d).sum()), int(d)) for d in np.unique(domains))
-    for place, (size, domain) in enumerate(sizes):
-        share = min(size, left // (len(sizes) - place))
-        rows = np.flatnonzero(domains == domain)
-        kept.append(np.sort(rng.permutation(rows)[:share]))
-        left -= share
-    found: NDArray[np.int64] = np.sort(np.concatenate(kept))
-    return found

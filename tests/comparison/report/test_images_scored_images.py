@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.comparison.report.images import balanced_sample, read_scored
+from hf_wbc.comparison.report.images import read_scored
 from hf_wbc.taxonomy import class_id
 
 MakeRun = Callable[..., Path]
@@ -36,11 +36,3 @@ def test_merged_classes_are_one_and_chosen_classes_are_left(
     kept = np.isin(plain.labels, [0, 1, 9])
     assert images.probabilities[:, 1] == pytest.approx(plain.probabilities[kept, :2].sum(1))
     assert (images.probabilities[:, 0] == 0).all()
-
-
-def test_a_sample_holds_a_small_domain_whole_and_is_always_the_same() -> None:
-    domains = np.array([0] * 900 + [1] * 30 + [2] * 500)
-    rows = balanced_sample(domains, 300)
-    assert np.bincount(domains[rows]).tolist() == [135, 30, 135]
-    assert (balanced_sample(domains, 300) == rows).all()
-    assert balanced_sample(domains, 5000).tolist() == list(range(1430))
