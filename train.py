@@ -2,7 +2,8 @@
 
 import sys
 
-from hf_wbc.cli.main import main
+from hf_wbc.cli.main import run_program
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv.insert(1, "train")
+    run_program()

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from hf_wbc.text import duration
 
-__all__ = ["INTERVAL_S", "ProgressLines", "progress_lines"]
+__all__ = ["INTERVAL_S", "ProgressLines", "progress_lines", "rate"]
 
 INTERVAL_S = 30.0
 """Seconds between two lines."""
@@ -80,6 +80,12 @@ class ProgressLines:
             if found.is_finished and not was_finished:
                 self._write(self._line(stage, found))
 
+    def end(self, stage: str) -> None:
+        """End a stage that does not reach its total, if it has begun; it can be continued."""
+        with self._lock:
+            if stage in self._stages:
+                self._stages[stage].is_finished = True
+
     def write_pending(self) -> None:
         """Write a line for each stage that has begun and is not finished."""
         with self._lock:
@@ -99,7 +105,7 @@ class ProgressLines:
         if not stage.is_finished:
             parts[0] += f" ({stage.done / stage.total:.0%})"
         if num > 0 and passed_s > 0:
-            parts.append(_rate(num / passed_s))
+            parts.append(rate(num / passed_s))
         if stage.is_finished:
             parts.append(f"took {duration(passed_s)}")
         elif num > 0:
@@ -148,10 +154,11 @@ def progress_lines(
         thread.join()
 
 
-def _rate(per_s: float) -> str:
-    """Format a rate: 213 per second, 4.2 per second, 14 per minute, or 2.5 per hour."""
+def rate(per_s: float, items: str = "") -> str:
+    """Format a rate: 213 per second, 4.2 steps per second, 14 per minute, or 2.5 per hour."""
     for unit, seconds in (("second", 1), ("minute", 60), ("hour", 3600)):
         value = per_s * seconds
         if value >= 1 or unit == "hour":
             break
-    return f"{value:,.0f} per {unit}" if value >= 10 else f"{value:.1f} per {unit}"
+    number = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return " ".join([number, *([items] if items else []), "per", unit])

@@ -1,7 +1,7 @@
 """The folder of a run: its files, how they are written atomically, and how damage is detected.
 
 config.json          what the user requested and what it resolved to; its digest names the folder
-history.jsonl        one line per evaluation
+history.jsonl        one line per evaluation, and lines with the losses of the steps between
 checkpoint/          state for resuming, by step; deleted when the run is finished
 model/               a plain transformers model with its image processor
 predictions.parquet  one row per scored image
@@ -303,7 +303,7 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        """Evaluations, one per line."""
+        """Evaluations and losses, one per line; see `append_history`."""
         return self.path / "history.jsonl"
 
     @property
@@ -337,22 +337,37 @@ class RunFolder:
         return self.record.exists()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
-        """Append one line and flush it to disk."""
-        with self.history.open("a") as file:
+        """Append one line; that of an evaluation is flushed to disk, with all lines before it.
+
+        Args:
+            row: An evaluation; or the losses since the last line, which has `of`, the number of all
+                steps.
+        """
+        with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            if "of" not in row:
+                os.fsync(file.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return all complete lines; a last line that a crash truncated is ignored.
+        """Return the evaluations.
 
         Raises:
-            ValueError: If another line is damaged.
+            ValueError: If a line is damaged.
         """
+        return [row for row in self._read_lines() if "of" not in row]
+
+    def last_step(self) -> int:
+        """Return the newest step of the history; 0 if there is none."""
+        rows = self._read_lines()
+        return int(rows[-1]["step"]) if rows else 0
+
+    def _read_lines(self) -> list[dict[str, Any]]:
+        """Return all complete lines; a last line that a crash truncated is ignored."""
         if not self.history.exists():
             return []
         try:
-            lines = self.history.read_text().split("\n")
+            lines = self.history.read_text(encoding="utf-8").split("\n")
             rows = [upgrade_history_row(json.loads(line)) for line in lines[:-1]]
             if all(isinstance(row["step"], int) for row in rows):
                 return rows
@@ -362,9 +377,10 @@ class RunFolder:
 
     def rewind_history(self, step: int) -> list[dict[str, Any]]:
         """Delete the lines after `step`, which a resumed run rewrites, and return the others."""
-        rows = [row for row in self.read_history() if row["step"] <= step]
+        rows = [row for row in self._read_lines() if row["step"] <= step]
         with atomic_replace(self.history) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            temporary.write_text(text, encoding="utf-8")
         return rows
 
     def write_failure(

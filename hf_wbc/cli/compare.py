@@ -47,7 +47,7 @@ def compare(
     from dataclasses import replace
 
     import dataset_scripts
-    from hf_wbc.cli.display import plain_console
+    from hf_wbc.cli.display import plain_console, stage_progress
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
@@ -57,9 +57,13 @@ def compare(
     from hf_wbc.preparation.annotations import read_annotations
 
     check_output_folder(out)
-    with lock_output(out):
+    num_stages = 3 + report
+    with lock_output(out), stage_progress() as on_progress:
+        on_progress("compare", 0, num_stages)
         collection = collect(runs)
+        on_progress("compare", 1, num_stages)
         comparison = compare_runs(collection, baseline, resamples, seed)
+        on_progress("compare", 2, num_stages)
         if annotations is not None:
             labels = dataset_scripts.load("matek_19").labels
             ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
@@ -73,10 +77,12 @@ def compare(
             )
         write_comparison(out, comparison)
         pages = [out / PAGE]
+        on_progress("compare", 3, num_stages)
         if report:
             from hf_wbc.comparison.report import render
 
             pages.append(render(collection, out / "report.html", comparison))
+            on_progress("compare", num_stages, num_stages)
     _print(comparison)
     for page in pages:
         plain_console().print(str(page), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,9 @@ from rich.progress import (
 from rich.table import Table
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.progress_lines import progress_lines
+from hf_wbc.progress_lines import ProgressLines, progress_lines
+
+_LOADING = "load model and datasets"
 
 
 def plain_console(stderr: bool = False) -> Console:
@@ -65,22 +67,33 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 class TrainingDisplay:
-    """Displays the progress of training, on the main process only."""
+    """Displays the progress of training, on the main process only.
+
+    Without a terminal, a line is written at least every 30 seconds.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.is_main = os.environ.get("RANK", "0") == "0"
+        self._name, self._status = config.adapt.method, ""
+        console = plain_console(stderr=True)
+        self._has_bars = console.is_terminal and not console.is_dumb_terminal
         self._progress = Progress(
-            TextColumn(config.adapt.method),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[status]}", markup=False),
-            console=plain_console(stderr=True),
-            disable=not self.is_main,
+            console=console,
+            disable=not (self.is_main and self._has_bars),
         )
-        self._task = self._progress.add_task("", total=config.optim.steps, status="")
+        self._bars: dict[str, TaskID] = {}
+        self._lines: ProgressLines | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        if self.is_main and not self._has_bars:
+            self._lines = self._stack.enter_context(progress_lines())
+            self._lines.report(_LOADING, 0, 1)
         return self
 
     def __exit__(
@@ -90,24 +103,46 @@ class TrainingDisplay:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        self._stack.close()
 
     def on_progress(self, row: Mapping[str, Any]) -> None:
-        """Update the bar after a step; after an evaluation, also print a permanent line."""
-        self._progress.start()  # start late, so that an early error prints without a bar
-        self._progress.update(self._task, completed=row["step"], total=row.get("of"))
+        """Show a step; after an evaluation, also print a permanent line."""
+        if "loss" in row:
+            self._status = f"loss {row['loss']['loss']:.3f}"
         if "source_val" in row:
             scores = ", ".join(
                 f"{domain} {values['macro_f1']:.3f}" for domain, values in row["source_val"].items()
             )
-            status = f"loss {row['loss']['loss']:.3f}  macro-F1 {scores}"
-            self._progress.update(self._task, status=status)
-            if self.is_main:
-                self._progress.console.print(f"step {row['step']}  {status}")
+            self._status += f"  macro-F1 {scores}"
+            self.on_event(f"step {row['step']}  {self._status}")
+        if "of" in row:
+            self._show(self._name, row["step"], row["of"], self._status)
+
+    def on_stage(self, stage: str, done: int, total: int) -> None:
+        """Show the progress of another stage, such as reading images."""
+        if self._lines is not None:
+            self._lines.end(self._name)  # a training that stops early has no last step
+        self._show(stage, done, total)
 
     def on_event(self, line: str) -> None:
         """Print a permanent line above the bar."""
-        if self.is_main:
+        if self._lines is not None:
+            self._lines.write(line)
+        elif self.is_main:
             self._progress.console.print(line)
+
+    def _show(self, stage: str, done: int, total: int, status: str = "") -> None:
+        if self._lines is not None:
+            self._lines.end(_LOADING)
+            self._lines.report(stage, done, total, status)
+            return
+        self._progress.start()  # start late, so that an early error prints without a bar
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, total=total, status="")
+        is_visible = stage == self._name or done < total
+        self._progress.update(
+            self._bars[stage], completed=done, total=total, status=status, visible=is_visible
+        )
 
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from hf_wbc.cli.interrupts import CtrlC, end_process
 from hf_wbc.data.archive_names import printable_name
 from hf_wbc.data.cache_folders import use_writable_caches
 from hf_wbc.hub.environment import keep_within
@@ -106,23 +107,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has exited. Commands such as `audit` may return another status; if the arguments cannot be
         parsed, the program exits with 2.
     """
+    with CtrlC() as ctrl_c:
+        try:
+            print_any_text()
+            keep_within(os.environ)
+            if notice := use_writable_caches(os.environ):
+                print(f"hf-wbc: {notice}", file=sys.stderr)
+            warnings.showwarning = _show_warning
+            arguments = sys.argv[1:] if arguments is None else arguments
+            require_text([*arguments, str(Path.cwd())])
+            return parse_and_run(arguments)
+        except (Exception, KeyboardInterrupt) as error:
+            if ctrl_c.num_presses or isinstance(error, KeyboardInterrupt):
+                print("hf-wbc: interrupted", file=sys.stderr)
+                return 130
+            if not isinstance(error, ValueError | OSError):
+                raise
+            if isinstance(error, BrokenPipeError) and reader_has_left():
+                return 141
+            print(f"hf-wbc: {describe(error)}", file=sys.stderr)
+            return 1
+
+
+def run_program() -> NoReturn:
+    """Run the command of this process's arguments, and end the process with its status."""
     try:
-        print_any_text()
-        keep_within(os.environ)
-        if notice := use_writable_caches(os.environ):
-            print(f"hf-wbc: {notice}", file=sys.stderr)
-        warnings.showwarning = _show_warning
-        arguments = sys.argv[1:] if arguments is None else arguments
-        require_text([*arguments, str(Path.cwd())])
-        return parse_and_run(arguments)
-    except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError) and reader_has_left():
-            return 141
-        print(f"hf-wbc: {describe(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("hf-wbc: interrupted", file=sys.stderr)
-        return 130
+        status = main()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:  # pressed again
+        status = 130
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    end_process(status)
 
 
 def print_any_text() -> None:

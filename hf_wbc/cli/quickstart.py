@@ -63,7 +63,14 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         seed=seed,
     )
     with TrainingDisplay(config) as display:
-        finished = run(config, out / "runs", out / "features", (), display.on_progress)
+        finished = run(
+            config,
+            out / "runs",
+            out / "features",
+            (),
+            display.on_progress,
+            on_stage=display.on_stage,
+        )
     results = finished.read_record()["results"]
     print_results(finished.path, results)
 

@@ -71,7 +71,14 @@ def make_shipped_model(
         eval_steps=500,
     )
     with TrainingDisplay(config) as display:
-        finished = run(config, work / "runs", work / "features", (), display.on_progress)
+        finished = run(
+            config,
+            work / "runs",
+            work / "features",
+            (),
+            display.on_progress,
+            on_stage=display.on_stage,
+        )
     half = work / "model"
     with atomic_replace(half) as partial:
         shutil.copytree(finished.model, partial)

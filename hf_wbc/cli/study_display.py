@@ -1,5 +1,6 @@
 """Terminal output of a study: its plan, its progress and its result."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_wbc.cli.display import plain_console
+from hf_wbc.progress_lines import INTERVAL_S, rate
 
 if TYPE_CHECKING:
     from hf_wbc.study.plan import Estimate, PlannedRun
@@ -95,13 +97,15 @@ def stage(run: "RunProgress") -> str:
 class StudyDisplay:
     """Displays the progress of a study.
 
-    Without a terminal, it prints a line whenever a run starts or ends.
+    Without a terminal, it prints a line whenever a run starts or ends, and at least every 30
+    seconds.
     """
 
     def __init__(self, progress: "StudyProgress") -> None:
         self.progress = progress
         self.console = plain_console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.last_line_s = time.monotonic()
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -123,6 +127,8 @@ class StudyDisplay:
             self._print(event, run)
         if self.console.is_terminal:
             self.live.update(self._view(), refresh=True)
+        elif time.monotonic() - self.last_line_s >= INTERVAL_S:
+            self._print_line(self._state_line())
 
     def _print(self, event: "Event", run: "RunProgress") -> None:
         """Print a permanent line for a run that has started or ended."""
@@ -140,7 +146,22 @@ class StudyDisplay:
             line.append(f"  {duration(run.seconds)}")
         if not self.console.is_terminal and not is_start:
             line.append(f"  ({self._remaining()})")
+        self._print_line(line)
+
+    def _print_line(self, line: Text) -> None:
+        self.last_line_s = time.monotonic()
         self.console.print(line, soft_wrap=True)
+
+    def _state_line(self) -> Text:
+        """Return how much is done, the rate, the time left and the running runs, in one line."""
+        progress = self.progress
+        line = Text(f"{self._counted()}  {progress.done:.0%} done")
+        if (steps_per_s := progress.steps_per_s()) > 0:
+            line.append(f", {rate(steps_per_s, 'steps')}")
+        line.append(f", {self._remaining()}")
+        running = [run for run in progress.runs if run.state == "running"]
+        names = "; ".join(f"{run.planned.name} {stage(run)}" for run in running)
+        return line.append(f", running: {names or 'nothing yet'}")
 
     def _counted(self) -> str:
         of = self.progress.num_runs

@@ -82,7 +82,9 @@ def train(
         if push_to is not None and display.is_main:
             options = {"public": seen, "license": license, "tag": tag, "card": card}
             push = _training_push(push_to, display.on_event, options)
-        folder = run(config, output_dir, cache, trackers, display.on_progress, push)
+        folder = run(
+            config, output_dir, cache, trackers, display.on_progress, push, display.on_stage
+        )
         if push:
             push.finish(folder)
     if display.is_main:

@@ -8,6 +8,7 @@ job, so that two builds never write at the same time.
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -47,7 +48,7 @@ class WorkerPool:
         try:
             if self._num_proc:
                 ensure_running()  # starting the resource tracker would unblock Ctrl-C
-            with block_interrupt():
+            with block_interrupt(), _without_main_module():
                 for _ in range(self._num_proc):
                     self._start()
         except BaseException:
@@ -168,6 +169,23 @@ def block_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if missed.is_set():
             signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Let new processes not import the main module again.
+
+    It may be a user's script that does its work without `if __name__ == "__main__":`, which each
+    process would do again.
+    """
+    main = vars(sys.modules["__main__"])
+    names: list[str] = [name for name in ("__file__", "__spec__") if name in main]
+    hidden = {name: main.pop(name) for name in names}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def _serve(connection: Connection, state: Any) -> None:

@@ -1,7 +1,8 @@
 """Shared state of a run: its configuration, device, folder, data and model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,17 @@ from hf_wbc.engine.domain_preprocessing import DomainPreprocessing, measure_prep
 from hf_wbc.engine.domains import DomainSet
 from hf_wbc.engine.feature_extraction import FeatureViews
 from hf_wbc.engine.features import embed, feature_views, load_images, require_features
-from hf_wbc.engine.forward import Predictions, predict
+from hf_wbc.engine.forward import Predictions, predict, without_progress_bars
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["RunContext"]
+__all__ = ["OnStage", "RunContext"]
+
+OnStage = Callable[[str, int, int], None]
+"""Called with the name of a stage, the number of items done, and the total."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class RunContext:
     pretrained: PretrainedModel
     cache: Path
     """Folder for extracted features."""
+    on_stage: OnStage = lambda stage, done, total: None
+    """Called with the progress of everything but training steps."""
     _tables: dict[tuple[DomainSplit, bool], Table] = field(default_factory=dict, repr=False)
 
     def table(self, split: DomainSplit, *, for_training: bool = False) -> Table:
@@ -64,12 +70,14 @@ class RunContext:
 
     def _load(self, split: DomainSplit, views: FeatureViews | None) -> Table:
         runtime = self.config.model.feature_runtime
+        name = f"{split.name} {split.split}"
         if runtime is not None:
             return require_features(self.pretrained, split, self.cache, runtime, views)
         if self.config.model.inputs == "features":
-            return embed(self.pretrained, split, self.cache, self.accelerator, views=views)
+            report = partial(self.on_stage, f"embed {name}" + (" for training" if views else ""))
+            return embed(self.pretrained, split, self.cache, self.accelerator, report, views=views)
         with self.accelerator.main_process_first():
-            return load_images(self.pretrained, split)
+            return load_images(self.pretrained, split, partial(self.on_stage, f"read {name}"))
 
     @cached_property
     def preprocessing(self) -> DomainPreprocessing:
@@ -86,6 +94,7 @@ class RunContext:
         classifier: Classifier,
         split: DomainSplit,
         preprocessing: ImagePreprocessing | None = None,
+        stage: str = "",
     ) -> Predictions:
         """Predict a whole split.
 
@@ -93,10 +102,18 @@ class RunContext:
             classifier: The classifier to use.
             split: The images.
             preprocessing: Preprocessing of the images; None is the same as in training.
+            stage: Name under which `on_stage` gets the progress; empty reports none.
 
         Returns:
             Logits and features, identical on every process.
         """
         how = preprocessing or self.preprocessing.by_domain[split.name]
-        batch_size = self.config.optim.batch_size
-        return predict(classifier, self.table(split), how, self.accelerator, batch_size)
+        name = f"{stage} {split.name} {split.split}"
+        return predict(
+            classifier,
+            self.table(split),
+            how,
+            self.accelerator,
+            self.config.optim.batch_size,
+            partial(self.on_stage, name) if stage else without_progress_bars,
+        )

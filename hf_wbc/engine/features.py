@@ -46,9 +46,11 @@ def crop_geometry(pretrained: PretrainedModel) -> Geometry:
     return Geometry(size=pretrained.preprocessing.size, resample=pretrained.preprocessing.resample)
 
 
-def load_images(pretrained: PretrainedModel, domain: DomainSplit) -> Table:
+def load_images(
+    pretrained: PretrainedModel, domain: DomainSplit, report: Report = without_progress_bars
+) -> Table:
     """Load the pixels of a domain as model inputs, from the datasets cache if available."""
-    return cache_pixels(domain, crop_geometry(pretrained))
+    return cache_pixels(domain, crop_geometry(pretrained), on_progress=report)
 
 
 def feature_views(config: TrainConfig) -> FeatureViews | None:

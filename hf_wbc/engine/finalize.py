@@ -82,7 +82,10 @@ def predict(context: RunContext, classifier: Classifier) -> SplitPredictions:
     domain_set = context.domain_set
     splits = [each for target in domain_set.targets for each in (target.train, target.validation)]
     splits += [split for _, _, split in domain_set.scored()]
-    return {(split.name, split.split): context.predict(classifier, split) for split in splits}
+    return {
+        (split.name, split.split): context.predict(classifier, split, stage="predict")
+        for split in splits
+    }
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def _score_plain_pipeline(context: RunContext, exported: Classifier) -> dict[str
     facts["pipeline_scores"] = {}
     for _, domain, split in context.domain_set.scored():
         if split.split == "test" and preprocessing.by_domain[domain.name] != preprocessing.plain:
-            predicted = context.predict(exported, split, preprocessing.plain).classes
+            predicted = context.predict(
+                exported, split, preprocessing.plain, stage="plain pipeline"
+            ).classes
             facts["pipeline_scores"][domain.name] = score_predictions(
                 [split], predicted, config.eval.merge, config.eval.classes, config.seed
             )

@@ -2,7 +2,7 @@
 
 A phase has its own steps, batches, optimizer and learning rate. The learning rate is a pure
 function of the step, so resuming needs no scheduler state. `MetricAccumulator` averages the loss
-terms between two evaluations.
+terms of several steps.
 """
 
 import math
@@ -173,7 +173,7 @@ def _seed_dropout(device: torch.device, seed: int, draw: int) -> None:
 
 
 class MetricAccumulator:
-    """Accumulates loss terms and measures the time since the last evaluation."""
+    """Accumulates the loss terms of steps and measures their time."""
 
     def __init__(self, accelerator: "Accelerator") -> None:
         self.accelerator = accelerator
@@ -189,7 +189,7 @@ class MetricAccumulator:
             self.sums[name] = self.sums.get(name, 0) + term
 
     def means(self, step: int) -> dict[str, float]:
-        """Return the mean terms of all processes since the last evaluation.
+        """Return the mean terms of all processes and all steps so far.
 
         Raises:
             ValueError: If a term is not finite.
@@ -203,7 +203,7 @@ class MetricAccumulator:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the last evaluation, including the current one."""
+        """Seconds so far, including an evaluation."""
         return time.perf_counter() - self.start
 
 

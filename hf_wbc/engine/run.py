@@ -10,7 +10,7 @@ import torch
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
-from hf_wbc.engine.context import RunContext
+from hf_wbc.engine.context import OnStage, RunContext
 from hf_wbc.engine.finalize import finalize
 from hf_wbc.engine.resolve import ResolvedRun, check_config, require_trainable_features, resolve
 from hf_wbc.engine.trainer import OnProgress, Trainer
@@ -45,6 +45,7 @@ def run(
     trackers: Sequence[str] = (),
     on_progress: OnProgress = lambda row: None,
     sync: RunSync | None = None,
+    on_stage: OnStage = lambda stage, done, total: None,
 ) -> RunFolder:
     """Train, score and record a run.
 
@@ -57,6 +58,7 @@ def run(
         trackers: Accelerate trackers to use in addition to the folder's history.jsonl.
         on_progress: Called with each step and each evaluation.
         sync: Keeps a copy of the checkpoints elsewhere.
+        on_stage: Called with the progress of reading images, embedding and predicting.
 
     Returns:
         The finished folder.
@@ -79,7 +81,9 @@ def run(
         sync = None
     if sync:
         sync.begin([domain.name for domain in domain_set.all])
-    context = RunContext(resolved.config, accelerator, folder, domain_set, pretrained, cache)
+    context = RunContext(
+        resolved.config, accelerator, folder, domain_set, pretrained, cache, on_stage
+    )
     method, num_trained = _build_method(context, resolved)
 
     def on_row(row: Mapping[str, Any]) -> None:

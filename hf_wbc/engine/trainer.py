@@ -36,7 +36,10 @@ from hf_wbc.models import Classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
 OnProgress = Callable[[Mapping[str, Any]], None]
-"""Called with every step, and with the row of every evaluation."""
+"""Called with every step, sometimes with its `loss`, and with the row of every evaluation."""
+LINES_PER_EVALUATION = 10
+"""Lines of history.jsonl for each evaluation; the number of steps between them is fixed, so that a
+resumed run writes the same lines."""
 
 
 class Trainer:
@@ -172,21 +175,39 @@ class Trainer:
         config = self.context.config
         if self._is_over(progress):
             return progress
-        metrics = MetricAccumulator(self.context.accelerator)
+        num_between = max(1, config.eval.eval_steps // LINES_PER_EVALUATION)
+        metrics, recent = (MetricAccumulator(self.context.accelerator) for _ in range(2))
         for step, terms in optimize(
             self.ddp_method, self.optimizer, phase, self.averaged, config,
             self.context.accelerator, progress.step,
         ):  # fmt: skip
             metrics.add(terms)
-            self.on_progress({"step": step, "of": self.phases[-1].stop})
-            if (step - phase.first) % config.eval.eval_steps and step < phase.stop:
+            recent.add(terms)
+            done = step - phase.first
+            if done % config.eval.eval_steps and step < phase.stop:
+                is_line = not done % num_between
+                self._report_step(step, phase, recent if is_line else None)
+                if is_line:
+                    recent = MetricAccumulator(self.context.accelerator)
                 continue
+            self._report_step(step, phase)
             row = {"step": step, "phase": phase.name, "loss": metrics.means(step)}
             progress = self._save(progress, row | self.evaluate(), metrics)
             if self._is_over(progress):
                 break
-            metrics = MetricAccumulator(self.context.accelerator)
+            metrics, recent = (MetricAccumulator(self.context.accelerator) for _ in range(2))
         return progress
+
+    def _report_step(
+        self, step: int, phase: Phase, metrics: MetricAccumulator | None = None
+    ) -> None:
+        """Report a step; if its losses are given, also append them to the history."""
+        row: dict[str, Any] = {"step": step, "of": self.phases[-1].stop}
+        if metrics is not None:
+            row |= {"phase": phase.name, "loss": metrics.means(step)}
+            if self.context.accelerator.is_main_process:
+                self.context.folder.append_history(row)
+        self.on_progress(row)
 
     def evaluate(self) -> dict[str, Any]:
         """Return the scores that selection rules use."""

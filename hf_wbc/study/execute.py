@@ -69,10 +69,9 @@ def _run_command(command: list[str], log: IO[str], folder: RunFolder, report: On
         last = 0
         try:
             while process.poll() is None:
-                rows = folder.read_history()
-                if rows and rows[-1]["step"] != last:
-                    last = rows[-1]["step"]
-                    report(rows[-1])
+                if (step := folder.last_step()) != last:
+                    last = step
+                    report({"step": step})
                 time.sleep(POLL_S)
         except BaseException:
             process.terminate()

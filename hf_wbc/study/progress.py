@@ -118,6 +118,11 @@ class StudyProgress:
         left = sum(run.weight * run.left for run in self.runs)
         return 1.0 - left / all_work if all_work else 1.0
 
+    def steps_per_s(self) -> float:
+        """Return the training steps per second of all runs together, in this session."""
+        steps = sum(run.step - (run.first or 0) for run in self.runs)
+        return steps / max(1e-9, time.monotonic() - self.start)
+
     def remaining_s(self) -> float | None:
         """Return the remaining seconds at the rate so far.
 

@@ -203,8 +203,8 @@ def _report(
     if state != states[number]:
         watch(Event("started" if state == "RUNNING" else "waits", number))
         states[number] = state
-    if state == "RUNNING" and (rows := RunFolder(task.folder).read_history()):
-        watch(Event("step", number, rows[-1]["step"]))
+    if state == "RUNNING" and (step := RunFolder(task.folder).last_step()):
+        watch(Event("step", number, step))
 
 
 def _ended(task: Task, job: str, logs: Path) -> Outcome:

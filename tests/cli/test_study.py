@@ -50,7 +50,7 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     out, progress = capsys.readouterr()
     assert "[1/3]  finished" in progress and "[2/3]  failed" in progress
     assert "1 of 3 runs are finished" in out
-    assert "the loss at step 2" in out and "--retry" in out
+    assert "the loss at step" in out and "--retry" in out
     assert "did you mean 'coral'?" in out
     (finished,), failures = runs.glob("*/record.json"), list(runs.glob("*/failure.json"))
     assert len(failures) == 2 and all(str(path) in out.replace("\n", "") for path in failures)
@@ -58,7 +58,7 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     before = finished.stat().st_mtime_ns
     assert main(command) == 1, "what failed is told again"
     out, progress = capsys.readouterr()
-    assert "the loss at step 2" in out and "started" not in progress
+    assert "the loss at step" in out and "started" not in progress
     assert main([*command, "--dry-run"]) == 0
     assert "1 finished, 1 failed" in capsys.readouterr().out
 

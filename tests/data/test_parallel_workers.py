@@ -119,3 +119,16 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_script_without_a_main_guard_may_start_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import operator\nfrom hf_wbc.data.parallel import WorkerPool\n"
+        "print('once')\n"
+        "with WorkerPool(2, 1) as workers:\n"
+        "    print(workers.map(operator.add, [(1,), (2,)]))\n"
+        "print(__spec__, __file__)"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"once\n[2, 3]\nNone {script}\n", done.stderr

@@ -107,6 +107,7 @@ def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.Mon
     alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))
     monkeypatch.setattr(module, "_ROWS_PER_PROCESS", 11)
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(module, "_ROWS_PER_JOB", 2)
     monkeypatch.setattr(module, "FORMAT", -1)
     together = cache_pixels(domain, Geometry(16, 2), num_proc=2)
     assert len(together.chunks) == 6
@@ -116,8 +117,8 @@ def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.Mon
 def test_a_process_more_has_to_be_worth_it() -> None:
     assert choose_num_processes(100, 8) is None
     assert choose_num_processes(10_000, 1) is None
-    assert choose_num_processes(10_000, 8) == 8
-    assert choose_num_processes(2_000, 8) == 3
+    assert choose_num_processes(100_000, 8) == 8
+    assert choose_num_processes(7_000, 8) == 3
 
 
 def test_pixels_know_their_rows(folder: Path) -> None:

@@ -1,0 +1,80 @@
+"""Ctrl-C takes effect where native code survives it, and a process ends without finalizing."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SLOW_IMPORT = """
+import time
+from pathlib import Path
+Path("importing").touch()
+try:
+    time.sleep(1)
+except BaseException as error:
+    raise ImportError("half initialized") from error
+WAIT = 30
+"""
+"""An import that replaces an interrupt by an error of its own, as those of native libraries do."""
+
+
+def test_an_interrupt_during_an_import_waits_until_it_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "slow_import.py").write_text(SLOW_IMPORT)
+    code = (
+        "import hf_wbc.cli.main as main, time, sys\n"
+        "def command(arguments):\n"
+        "    import slow_import\n"
+        "    print(slow_import.WAIT, flush=True)\n"
+        "    time.sleep(slow_import.WAIT)\n"
+        "main.parse_and_run = command\n"
+        "main.run_program()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "importing").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert err == "hf-wbc: interrupted\n"
+    assert out == "30\n", "the import is complete"
+
+
+def test_an_error_that_replaces_an_interrupt_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from hf_wbc.cli import main as module
+
+    def swallow(arguments: Any) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("initialization failed") from None
+        return 0
+
+    monkeypatch.setattr(module, "parse_and_run", swallow)
+    assert module.main([]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_ends_without_finalizing_native_threads(tmp_path: Path) -> None:
+    """A daemon thread that calls into the interpreter crashes or hangs a finalized one."""
+    code = (
+        "import atexit, os, sys\n"
+        "from hf_wbc.cli.interrupts import end_process\n"
+        "class Native:\n"
+        "    def __del__(self): os.abort()\n"
+        "thing = Native()\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "sys.stdout.write('result ')\n"
+        "end_process(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (7, "result cleaned up\n")
