@@ -1,0 +1,74 @@
+"""The parts of Gradio that it does not document and that the page relies on.
+
+If one of these tests fails with a new version of Gradio, the page needs a change; the extra `app`
+in pyproject.toml and the Space pin the versions for which they pass.
+"""
+
+import inspect
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+gr = pytest.importorskip("gradio", reason="the page needs the extra app")
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_uploads_are_parsed_by_gradios_own_function() -> None:
+    """`UploadIsolation` calls it with a folder of its own for each request."""
+    from gradio.route_utils import upload_fn
+    from gradio.routes import file_upload_statuses
+
+    names = list(inspect.signature(upload_fn).parameters)
+    assert names[0] == "request" and "upload_progress" in names and len(names) >= 5
+    assert inspect.iscoroutinefunction(upload_fn)
+    assert file_upload_statuses is not None
+
+
+def test_sessions_and_files_are_where_they_are_deleted_from() -> None:
+    """`session_cleanup` deletes closed sessions, and uploads are registered for deletion."""
+    from gradio.state_holder import SessionState
+
+    page = gr.Blocks()
+    holder = page.state_holder
+    assert holder.lock.acquire(timeout=1)
+    holder.lock.release()
+    assert len(holder.session_data) == 0 and len(holder.time_last_used) == 0
+    assert SessionState(page).is_closed is False
+    assert isinstance(page.upload_file_set, set)
+
+
+def test_components_move_and_preprocess_files_by_methods_of_the_instance() -> None:
+    """`file_drop_box` replaces both, so that no address is fetched for a visitor."""
+    from gradio.data_classes import FileData, ListFiles
+
+    box = gr.File()
+    assert inspect.iscoroutinefunction(box.async_move_resource_to_block_cache)
+    assert callable(box.preprocess)
+    files = ListFiles(root=[FileData(path="a.png", orig_name="b.png")])
+    assert files.root[0].orig_name == "b.png"
+
+
+def test_the_routes_that_are_blocked_or_replaced_exist() -> None:
+    from gradio.routes import App
+
+    source = inspect.getsource(App.create_app)
+    for route in ("/upload", "/file=", "/proxy="):
+        assert route in source, f"Gradio has no route {route} any more"
+    launched = inspect.signature(gr.Blocks.launch).parameters
+    assert {"app_kwargs", "prevent_thread_lock", "max_file_size", "head"} <= launched.keys()
+
+
+def test_the_versions_are_pinned_for_which_this_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = [Requirement(line) for line in project["optional-dependencies"]["app"]]
+    (gradio,) = (pin for pin in pins if pin.name == "gradio")
+    assert gradio.specifier.contains(version("gradio"))
+    major, minor = re.match(r"(\d+)\.(\d+)", version("gradio")).groups()  # type: ignore[union-attr]
+    assert not gradio.specifier.contains(f"{major}.{int(minor) + 1}.0"), (
+        "its next minor is untested"
+    )
