@@ -219,16 +219,21 @@ def extract_crop(
     Returns:
         Pixels (size, size, 3), uint8.
     """
-    left, top, right, bottom = found.box
+    return crop_and_resize(cut_square(pixels, found.box), None, geometry)
+
+
+def cut_square(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """Cut a box out of an image (H, W, 3); beyond the edges, fill in the color of its border."""
+    left, top, right, bottom = box
     height, width = pixels.shape[:2]
     part = pixels[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    if not found.inside(height, width):
-        filled = np.empty((bottom - top, right - left, 3), np.uint8)
-        filled[:] = _border(pixels)
-        y, x = max(-top, 0), max(-left, 0)
-        filled[y : y + part.shape[0], x : x + part.shape[1]] = part
-        part = filled
-    return crop_and_resize(part, None, geometry)
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return part
+    filled = np.empty((bottom - top, right - left, 3), np.uint8)
+    filled[:] = _border(pixels)
+    y, x = max(-top, 0), max(-left, 0)
+    filled[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return filled
 
 
 def _moved(start: int, center: float, length: int, side: int, um_per_px: float) -> int:

@@ -1,0 +1,1 @@
+"""Find nucleated cells in fields of view and whole slides."""

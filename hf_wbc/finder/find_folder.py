@@ -1,0 +1,304 @@
+"""Find the cells of fields and slides, and write their crops and a table: `hf-wbc find`.
+
+OUT/cells.csv       a row per cell: place, size, scale, class and flags
+OUT/fields.csv      a row per field: size, number of cells and what is wrong with it
+OUT/find.json       scale, options and everything that a person should know
+OUT/crops/FIELD/    25 um crops, one PNG per cell
+OUT/overlays/       the fields with numbered boxes, if wanted
+
+Everything is written to OUT.partial and moved at the end. Each measured field and each searched
+tile is a file there, from which the same call resumes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hf_wbc.data.crop import FEWEST_PX, crop_side, cut_square
+from hf_wbc.data.image_io import ImageFault
+from hf_wbc.data.scale import ScaleEstimate
+from hf_wbc.finder.cells import (
+    Candidate,
+    FoundCell,
+    candidates,
+    select,
+    tiles,
+)
+from hf_wbc.finder.field_quality import Quality, field_notes, is_blurred
+from hf_wbc.finder.field_scale import Measured, measure_field, pooled_scale, scale_notes
+from hf_wbc.finder.field_source import FieldSource, list_fields, open_field
+from hf_wbc.finder.find_result import FindResult, FoundField, Label, write_tables
+from hf_wbc.finder.overlay import draw_boxes
+from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
+from hf_wbc.records import atomic_replace, digest, read_json, remove, write_json
+
+VERSION = 1
+"""Version of the finder, which names unfinished work; raise it when found cells change."""
+FINEST, COARSEST = 0.02, 1.0
+"""Accepted scales in um per pixel."""
+Report = Callable[[str, int, int], None]
+"""Called with a stage, the number done and the total."""
+Classify = Callable[[Path, float, Path], Mapping[str, Label]]
+"""Classifies a folder of crops at a scale, with a folder for unfinished work, by crop."""
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """How fields are searched."""
+
+    um_per_px: float | None = None
+    """Scale of all fields in um per pixel; without one, the red cells of all fields give it."""
+    overlays: bool = False
+    """Also draw every field with numbered boxes."""
+    skip_bad: bool = False
+    """Leave out fields that cannot be read, and name them."""
+
+
+def find_to_folder(
+    path: Path,
+    out: Path,
+    options: FindOptions | None = None,
+    classify: Classify | None = None,
+    model: str = "",
+    on_progress: Report = lambda stage, done, total: None,
+) -> FindResult:
+    """Find the cells of fields and slides, and write their crops and tables.
+
+    Args:
+        path: A field, a slide, or a folder of them.
+        out: The folder to write; it must not exist, unless this call has made it before.
+        options: Scale and so on.
+        classify: Classifies the crops; None finds them only.
+        model: What names the classifier in the records.
+        on_progress: Called with the stage, the number done and the total.
+
+    Raises:
+        ValueError: For an impossible scale, fields that cannot be read (unless `skip_bad`), no
+            readable field, or a folder that holds something else.
+    """
+    options = options or FindOptions()
+    check_scale(options.um_per_px)
+    folder, names, others = list_fields(path)
+    plan = {
+        "version": VERSION,
+        "options": asdict(options),
+        "model": model,
+        "fields": [_facts(folder, name) for name in names],
+    }
+    with report_full_disk(out), lock_work_folder(out) as work:
+        if out.exists() and not _is_own(out, plan):
+            raise ValueError(f"{out} exists and holds something else; choose another --out")
+        root = _plan_folder(work, plan)
+        search = _Search(root, folder, names, options, on_progress)
+        result = replace(search.run(classify), out=out)
+        notes = [*result.notes]
+        if others:
+            notes.append(f"skipped, not fields: {len(others)} files, such as {others[0]}")
+        result = replace(result, notes=tuple(notes))
+        write_tables(root / "out", result, digest(plan), model)
+        if out.exists():
+            remove(out)
+        (root / "out").rename(out)
+        work.remove()
+    return result
+
+
+def check_scale(um_per_px: float | None) -> None:
+    """Raise ValueError for a scale at which no microscope takes pictures of smears."""
+    if um_per_px is not None and not FINEST <= um_per_px <= COARSEST:
+        raise ValueError(
+            f"um_per_px is {um_per_px}; a field of a smear has {FINEST} to {COARSEST} um per pixel"
+        )
+    if um_per_px is not None and crop_side(um_per_px) < FEWEST_PX:
+        raise ValueError(f"at {um_per_px} um per pixel a cell has too few pixels")
+
+
+def _facts(folder: Path, name: str) -> list[Any]:
+    try:
+        stat = (folder / name).stat()
+    except OSError:
+        return [name]
+    return [name, stat.st_size, stat.st_mtime_ns]
+
+
+def _is_own(out: Path, plan: Mapping[str, Any]) -> bool:
+    """Return whether a folder is empty or the result of the same plan."""
+    if out.is_dir() and not any(out.iterdir()):
+        return True
+    record = out / "find.json"
+    return record.is_file() and read_json(record).get("plan") == digest(plan)
+
+
+def _plan_folder(work: WorkFolder, plan: Mapping[str, Any]) -> Path:
+    """Return the folder of this plan as an earlier process left it; delete those of others."""
+    root = work.root / digest(plan)
+    for other in work.root.iterdir():
+        if other.is_dir() and other != root:
+            remove(other)
+    for part in ("measured", "found", "tiles", "classified", "out/crops"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    return root
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One call of `find_to_folder` in its work folder."""
+
+    root: Path
+    folder: Path
+    names: Sequence[str]
+    options: FindOptions
+    report: Report
+
+    def run(self, classify: Classify | None) -> FindResult:
+        measured = list(self._measure())
+        faults = [each.fault for each in measured if each.fault]
+        if faults and (not self.options.skip_bad or len(faults) == len(measured)):
+            more = "" if self.options.skip_bad else "; fix them, or leave them out with --skip-bad"
+            raise ValueError(
+                f"{len(faults)} of {len(measured)} fields cannot be used: "
+                f"{'; '.join(faults[:10])}{more}"
+            )
+        unique, notes = _without_duplicates([each for each in measured if not each.fault])
+        given = self.options.um_per_px
+        estimate = None
+        if given is None and any(each.um_per_px is None for each in unique):
+            estimate = pooled_scale([each for each in unique if each.um_per_px is None])
+            notes += estimate.sentences
+        scales = [_scale(each, given, estimate) for each in unique]
+        notes += scale_notes(unique, scales)
+        fields = []
+        for number, (each, um_per_px) in enumerate(zip(unique, scales, strict=True)):
+            self.report("find", number, len(unique))
+            fields.append(self._find(each, um_per_px))
+        self.report("find", len(unique), len(unique))
+        labels: dict[str, Label] = {}
+        if classify is not None:
+            labels = dict(self._classified(classify, fields))
+        notes += [f"left out: {fault}" for fault in faults]
+        return FindResult(self.root, tuple(fields), labels, tuple(notes))
+
+    def _measure(self) -> Iterator[Measured]:
+        """Measure every field that has not been measured yet."""
+        for number, name in enumerate(self.names):
+            self.report("measure", number, len(self.names))
+            path = self.root / "measured" / f"{number:07}.json"
+            if not path.exists():
+                try:
+                    with open_field(self.folder, name) as source:
+                        found = measure_field(source)
+                except ImageFault as error:
+                    found = Measured(name, fault=str(error))
+                write_json(path, asdict(found))
+            yield Measured.from_dict(read_json(path))
+        self.report("measure", len(self.names), len(self.names))
+
+    def _find(self, measured: Measured, um_per_px: float) -> FoundField:
+        """Find the cells of a field and write their crops, or read what has been found."""
+        key = digest({"field": measured.name})
+        path = self.root / "found" / f"{key}.json"
+        if not path.exists():
+            with open_field(self.folder, measured.name) as source:
+                found = self._search(source, um_per_px, key)
+            write_json(path, asdict(found))
+        facts = read_json(path)
+        cells = tuple(FoundCell(**{**c, "flags": tuple(c["flags"])}) for c in facts.pop("cells"))
+        return FoundField(**{**facts, "cells": cells, "notes": tuple(facts["notes"])})
+
+    def _search(self, source: FieldSource, um_per_px: float, key: str) -> FoundField:
+        size = source.height, source.width
+        found: list[Candidate] = []
+        each = list(tiles(*size, um_per_px))
+        for number, tile in enumerate(each):
+            path = self.root / "tiles" / f"{key}-{number:07}.json"
+            if not source.is_slide:
+                found += candidates(source.read, size, um_per_px, tile)
+                continue
+            self.report(f"search {source.name}", number, len(each))
+            if not path.exists():
+                part = candidates(source.read, size, um_per_px, tile)
+                rows = [[asdict(one.cell), one.measured.tolist()] for one in part]
+                write_json(path, {"candidates": rows})
+            for cell, values in read_json(path)["candidates"]:
+                flags = tuple(cell["flags"])
+                found.append(Candidate(FoundCell(**{**cell, "flags": flags}), np.array(values)))
+        cells = select(found, size, um_per_px)
+        checked = []
+        with atomic_replace(self.root / "out/crops" / source.name) as crops:
+            crops.mkdir(parents=True)
+            for number, cell in enumerate(cells, 1):
+                pixels = cut_cell(source, cell, um_per_px)
+                Image.fromarray(pixels).save(crops / f"{number:04}.png", compress_level=1)
+                blurred = is_blurred(pixels, um_per_px)
+                checked.append(replace(cell, flags=(*cell.flags, *(["blurred"] * blurred))))
+        if self.options.overlays and not source.is_slide:
+            image = draw_boxes(source.read(0, 0, *size), checked, um_per_px)
+            target = self.root / "out/overlays" / f"{source.name}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image.save(target, quality=90)
+        notes = field_notes(Quality.of(source, checked, um_per_px))
+        return FoundField(
+            source.name, source.width, source.height, tuple(checked), notes, um_per_px
+        )
+
+    def _classified(
+        self, classify: Classify, fields: Sequence[FoundField]
+    ) -> Iterator[tuple[str, Label]]:
+        """Classify the crops of each scale together."""
+        for um_per_px in sorted({field.um_per_px for field in fields if field.cells}):
+            names = [f.name for f in fields if f.um_per_px == um_per_px and f.cells]
+            work = self.root / "classified" / f"{um_per_px!r}"
+            with _linked(self.root / "out/crops", names, work / "crops") as crops:
+                yield from classify(crops, um_per_px, work / "blocks").items()
+
+
+@contextmanager
+def _linked(crops: Path, names: Sequence[str], folder: Path) -> Iterator[Path]:
+    """Yield a folder that holds the crops of some fields only."""
+    for name in names:
+        for path in sorted((crops / name).glob("*.png")):
+            target = folder / name / path.name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(path)
+    yield folder
+    remove(folder)
+
+
+def cut_cell(source: FieldSource, cell: FoundCell, um_per_px: float) -> np.ndarray[Any, Any]:
+    """Return the 25 um crop of a cell (S, S, 3) at the resolution of the field."""
+    side = crop_side(um_per_px)
+    left, top = round(cell.x_px - side / 2), round(cell.y_px - side / 2)
+    y, x = max(top, 0), max(left, 0)
+    part = source.read(y, x, min(top + side, source.height), min(left + side, source.width))
+    return cut_square(part, (left - x, top - y, left - x + side, top - y + side))
+
+
+def _scale(measured: Measured, given: float | None, estimate: ScaleEstimate | None) -> float:
+    """Return the scale of a field: as given, as the slide states, or as estimated."""
+    if given is not None:
+        return given
+    if measured.um_per_px is not None:
+        return measured.um_per_px
+    assert estimate is not None
+    return estimate.um_per_px
+
+
+def _without_duplicates(measured: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+    """Leave out every field whose pixels another one has; name both."""
+    first: dict[str, str] = {}
+    unique, notes = [], []
+    for each in measured:
+        if each.pixel_sha256 in first:
+            same = first[each.pixel_sha256]
+            notes.append(f"{each.name} is the same field as {same} and was left out")
+            continue
+        if each.pixel_sha256 is not None:
+            first[each.pixel_sha256] = each.name
+        unique.append(each)
+    return unique, notes

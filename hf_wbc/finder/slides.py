@@ -1,0 +1,91 @@
+"""Read whole slides piece by piece through OpenSlide (extra `slides`).
+
+OpenSlide reads the formats of Aperio, Hamamatsu, Leica, MIRAX, Philips, Trestle, Ventana and Zeiss,
+DICOM whole slides, and tiled pyramidal TIFFs. A slide's library may crash on a damaged file, so
+errors of reading are reported with the slide's name and the place.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.image_io import ImageFault
+from hf_wbc.finder.cells import Read
+
+SLIDE_SUFFIXES = (
+    ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
+)  # fmt: skip
+"""Lowercase suffixes of files that only OpenSlide reads."""
+NEEDS_OPENSLIDE = "a whole slide, which needs the extra slides: pip install 'hf_wbc[slides]'"
+Opened = tuple[int, int, Read, float | None]
+"""Height and width in pixels, the reader, and the scale in um per pixel if the slide states it."""
+
+
+def is_slide(path: Path) -> bool:
+    """Return whether a file is a whole slide: by its suffix, or a TIFF with several levels."""
+    suffix = path.suffix.lower()
+    if suffix in SLIDE_SUFFIXES:
+        return True
+    if suffix not in (".tif", ".tiff"):
+        return False
+    try:
+        import openslide
+    except ImportError:
+        return False
+    try:
+        if openslide.OpenSlide.detect_format(str(path)) is None:
+            return False
+        with openslide.OpenSlide(str(path)) as slide:
+            return bool(slide.level_count > 1)
+    except openslide.OpenSlideError:
+        return True  # a slide that cannot be opened; opening it says why
+
+
+@contextmanager
+def open_slide(path: Path, name: str) -> Iterator[Opened]:
+    """Open a whole slide.
+
+    Raises:
+        ImageFault: If OpenSlide is missing, or the slide is damaged or of an unknown format.
+    """
+    try:
+        import openslide
+    except ImportError as error:
+        raise ImageFault(f"{name}: {NEEDS_OPENSLIDE}") from error
+    try:
+        slide = openslide.OpenSlide(str(path))
+    except (openslide.OpenSlideError, OSError) as error:
+        raise ImageFault(f"{name}: not a whole slide, or a damaged one ({error})") from error
+    with slide:
+        width, height = slide.dimensions
+
+        def read(top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+            try:
+                part = slide.read_region((left, top), 0, (right - left, bottom - top))
+            except openslide.OpenSlideError as error:
+                raise ImageFault(
+                    f"{name}: truncated or damaged at row {top}, column {left} ({error}); copy it "
+                    "again"
+                ) from error
+            return _on_white(part)
+
+        yield height, width, read, _scale(slide.properties)
+
+
+def _on_white(part: Any) -> NDArray[np.uint8]:
+    """Return the colors (H, W, 3); where the slide has no pixels, it is white."""
+    rgba = np.asarray(part)
+    return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
+
+
+def _scale(properties: Any) -> float | None:
+    """Return um per pixel, if the slide states the same plausible value for both axes."""
+    try:
+        x, y = (float(properties[f"openslide.mpp-{axis}"]) for axis in "xy")
+    except (KeyError, ValueError):
+        return None
+    return x if 0.02 <= x <= 1 and abs(x - y) <= 0.05 * x else None

@@ -1,0 +1,72 @@
+"""Boxes that people drew, and how found cells compare with them."""
+
+import pytest
+
+from hf_wbc.finder.boxes import Box, find_box_files, match_boxes, read_boxes, total
+
+VOC = (
+    "<annotation>{}</annotation>",
+    "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+    "<ymax>{}</ymax></bndbox></object>",
+)
+
+
+def voc(*boxes):
+    return VOC[0].format("".join(VOC[1].format(*box) for box in boxes))
+
+
+def test_voc_and_yolo_give_the_same_boxes(tmp_path):
+    (tmp_path / "a.xml").write_text(voc(("WBC", 10, 20, 50, 60), ("RBC", 0, 0, 9, 9)))
+    (tmp_path / "b.txt").write_text("1 0.3 0.4 0.4 0.4\n\n0 .5 .5 .1 .1\n")
+    (tmp_path / "classes.txt").write_text("RBC\nWBC\n")
+    files = find_box_files(tmp_path)
+    assert sorted(files) == ["a", "b"]
+    for path in files.values():
+        (box,) = read_boxes(path, (100, 100))
+        assert box.center == pytest.approx((30, 40))
+
+
+def test_without_classes_the_number_is_the_name(tmp_path):
+    (tmp_path / "b.txt").write_text("2 0.5 0.5 0.1 0.1")
+    assert read_boxes(tmp_path / "b.txt", (10, 10)) == ()
+    assert len(read_boxes(tmp_path / "b.txt", (10, 10), ("2",))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.xml", "not xml"),
+        ("a.xml", voc(("WBC", "x", 1, 2, 3))),
+        ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'),
+        ("a.txt", "WBC 0.5 0.5 0.1 0.1"),
+        ("a.txt", "0 50 50 10 10"),
+        ("a.txt", "0 nan 0.5 0.1 0.1"),
+        ("a.txt", "0 0.5 0.5"),
+    ],
+)
+def test_other_files_are_named(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        read_boxes(tmp_path / name, (100, 100), ("0", "WBC"))
+
+
+def test_a_field_has_one_file_of_boxes(tmp_path):
+    (tmp_path / "x").mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "x/a.xml"):
+        path.write_text("")
+    with pytest.raises(ValueError, match=r"a\.txt"):
+        find_box_files(tmp_path)
+
+
+def test_each_cell_and_each_box_match_at_most_once():
+    boxes = [Box("WBC", x - 5, 0, x + 5, 10) for x in (20, 60, 200)]
+    found = [(24.0, 5.0), (16.0, 5.0), (63.0, 5.0), (120.0, 5.0)]
+    match = match_boxes(found, boxes, 1.0)
+    assert (match.num_matched, len(match.missed), len(match.extra)) == (2, 1, 2)
+    assert match.missed == ((200.0, 5.0),)
+    assert match_boxes(found, boxes, 2.0).num_matched == 0  # 3 px are 6 um
+
+
+def test_totals_of_empty_fields():
+    match = total([match_boxes([], [], 1.0)])
+    assert (match.recall, match.precision) == (1.0, 1.0)

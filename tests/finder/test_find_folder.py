@@ -1,0 +1,171 @@
+"""Folders of fields to crops and tables, with all the input that people give."""
+
+import csv
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from support.fields import UM_PER_PX, draw_field
+
+from hf_wbc.finder.find_folder import FindOptions, find_to_folder
+
+CELLS = ((14.0, 16.0), (45.0, 26.0))
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    """Two fields of different cells."""
+    folder = tmp_path_factory.mktemp("fields")
+    Image.fromarray(draw_field(white=CELLS)).save(folder / "a.png")
+    (folder / "day 2").mkdir()
+    Image.fromarray(draw_field(white=CELLS[:1], seed=1)).save(folder / "day 2/b.bmp")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(fields, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "cells"
+    return find_to_folder(fields, out, FindOptions(overlays=True))
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_row_and_a_crop_for_each_cell(found):
+    cells = rows(found.out / "cells.csv")
+    assert [row["field"] for row in cells] == ["a.png", "a.png", "day 2/b.bmp"]
+    for row, (x, y) in zip(cells, (*CELLS, CELLS[0]), strict=True):
+        um_per_px = float(row["um_per_px"])
+        assert um_per_px == pytest.approx(UM_PER_PX, rel=0.06)
+        place = float(row["x_px"]) * UM_PER_PX, float(row["y_px"]) * UM_PER_PX
+        assert place == pytest.approx((x, y), abs=0.5)
+        crop = np.asarray(Image.open(found.out / row["cell"]))
+        assert crop.shape[0] == crop.shape[1] == round(25 / um_per_px)
+        middle = crop[crop.shape[0] // 2, crop.shape[1] // 2].astype(int)
+        assert middle[2] > middle[1] + 40  # the nucleus
+    assert (found.out / "overlays/a.png.jpg").is_file()
+    assert not found.out.with_name("cells.partial").exists()
+
+
+def test_the_same_call_gives_the_same_bytes(fields, found):
+    before = tree(found.out)
+    find_to_folder(fields, found.out, FindOptions(overlays=True))
+    assert tree(found.out) == before
+
+
+def test_an_interrupted_call_resumes_to_the_same_bytes(fields, found, tmp_path):
+    out = tmp_path / "cells"
+
+    def stop(stage, done, total):
+        if (stage, done) == ("find", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_to_folder(fields, out, FindOptions(overlays=True), on_progress=stop)
+    assert not out.exists()
+    find_to_folder(fields, out, FindOptions(overlays=True))
+    assert tree(out) == tree(found.out)
+
+
+def test_something_else_is_not_overwritten(fields, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ValueError, match="something else"):
+        find_to_folder(fields, tmp_path)
+    assert (tmp_path / "note.txt").read_text() == "mine"
+
+
+def test_the_same_field_twice_is_named_and_counted_once(fields, tmp_path):
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    pixels = Image.open(fields / "a.png")
+    pixels.save(folder / "a.png")
+    pixels.save(folder / "copy.bmp")
+    result = find_to_folder(folder, tmp_path / "out")
+    assert result.num_cells == 2
+    assert any("copy.bmp" in note and "a.png" in note for note in result.notes)
+
+
+def test_fields_of_another_scale_are_named(fields, tmp_path):
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(draw_field(seed=number)).save(folder / f"{number}.png")
+    Image.fromarray(draw_field(um_per_px=0.17, seed=9)).save(folder / "other.png")
+    result = find_to_folder(folder, tmp_path / "out")
+    assert any("other.png" in note and "0.png" not in note for note in result.notes)
+
+
+def notes_of(pixels, tmp_path, um_per_px=UM_PER_PX):
+    tmp_path.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (field,) = find_to_folder(tmp_path / "a.png", tmp_path / "o", FindOptions(um_per_px)).fields
+    return " ".join(field.notes)
+
+
+def test_what_is_wrong_with_a_field_is_said(tmp_path):
+    assert notes_of(draw_field(), tmp_path / "good") == ""
+    assert "no white cell" in notes_of(draw_field(white=()), tmp_path / "none")
+    assert "empty" in notes_of(np.full((400, 500, 3), 220, np.uint8), tmp_path / "empty")
+    blurred = ndimage.gaussian_filter(draw_field(white=CELLS), (18, 18, 0))
+    assert "out of focus" in notes_of(blurred, tmp_path / "blurred")
+    marrow = [(x, y) for x in range(7, 60, 11) for y in range(7, 45, 11)]
+    assert "crowded" in notes_of(draw_field(white=marrow), tmp_path / "marrow")
+
+
+@pytest.mark.parametrize("um_per_px", [0.01, 1.5, -1.0, float("nan")])
+def test_an_impossible_scale_is_refused(fields, tmp_path, um_per_px):
+    with pytest.raises(ValueError, match="um per pixel"):
+        find_to_folder(fields, tmp_path / "out", FindOptions(um_per_px))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_fields_are_named_and_can_be_left_out(fields, tmp_path):
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    whole = (fields / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(whole)
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("no image")
+    (folder / "note.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"cut\.png.*text\.jpg"):
+        find_to_folder(folder, tmp_path / "out")
+    result = find_to_folder(folder, tmp_path / "out", FindOptions(skip_bad=True))
+    assert [field.name for field in result.fields] == ["a.png"]
+    assert any("cut.png" in note for note in result.notes)
+    assert any("note.txt" in note for note in result.notes)
+    facts = json.loads((tmp_path / "out/find.json").read_text())
+    assert facts["num_cells"] == 2
+
+
+def test_a_thousand_megapixels_are_refused_before_decoding(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "huge.png")
+    data = (tmp_path / "huge.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 40_000, 25_000) + data[24:29]
+    checked = header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "huge.png").write_bytes(data[:12] + checked + data[33:])
+    with pytest.raises(ValueError, match=r"huge\.png.*100 megapixels"):
+        find_to_folder(tmp_path / "huge.png", tmp_path / "out", FindOptions(0.1))
+
+
+def test_nothing_to_search(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        find_to_folder(tmp_path / "none", tmp_path / "out")
+    (tmp_path / "a.doc").write_text("x")
+    with pytest.raises(ValueError, match=r"a\.doc"):
+        find_to_folder(tmp_path, tmp_path.parent / "out")
+
+
+def test_without_red_cells_a_scale_is_needed(tmp_path):
+    Image.fromarray(np.full((400, 500, 3), 220, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="--um-per-px"):
+        find_to_folder(tmp_path / "a.png", tmp_path / "out")
