@@ -28,11 +28,11 @@ def find(
     evaluate: Path | None = None,
     boxes: tuple[str, ...] = (),
 ) -> None:
-    """Find the white cells of fields of view or slides, and cut out 25 um around each.
+    """Find the white cells of fields of view and whole slides.
 
     Example: hf-wbc find smear --out cells --model runs/RUN/model --overlays
 
-    Writes cells.csv, fields.csv, and a crop per cell. The same command resumes an interrupted one.
+    Writes cells.csv, fields.csv, and a crop of 25 um around each cell. The same command resumes an interrupted one.
 
     Args:
         fields: A picture of a field, a whole slide (extra `slides`), or a folder of them.

@@ -34,7 +34,7 @@ GROUPS = {
         "compare": "Compare runs: scores, significance tests and cost.",
     },
     "Use a model": {
-        "find": "Find the white cells of fields of view or slides, and cut out 25 um around each.",
+        "find": "Find the white cells of fields of view and whole slides.",
         "predict": "Predict the class of every image in a folder or dataset.",
         "evaluate": "Score a model on a labeled dataset.",
         "combine": "Average trained models into one: a soup or an ensemble.",
