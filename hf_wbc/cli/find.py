@@ -32,7 +32,8 @@ def find(
 
     Example: hf-wbc find smear --out cells --model runs/RUN/model --overlays
 
-    Writes cells.csv, fields.csv, and a crop of 25 um around each cell. The same command resumes an interrupted one.
+    Writes cells.csv, fields.csv, and a crop of 25 um around each cell. The same command
+    resumes an interrupted one.
 
     Args:
         fields: A picture of a field, a whole slide (extra `slides`), or a folder of them.
