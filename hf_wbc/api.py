@@ -138,6 +138,7 @@ def evaluate(
     classes: Sequence[str] = (),
     allow_unscaled: bool = False,
     runtime: "RuntimeName" = "torch",
+    test_time_flips: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a trained model on a labeled dataset, as `hf-wbc evaluate` does.
@@ -151,11 +152,13 @@ def evaluate(
         classes: Names of the classes to score; those present in the labels by default.
         allow_unscaled: Accept a dataset whose scale is unknown.
         runtime: `torch`, `compile`, `openvino`, `onnx`, or `auto` for the fastest that agrees.
+        test_time_flips: Average predictions over mirrored images, at four times the cost.
         on_progress: Called with the number of images done and the total.
 
     Returns:
-        The record; `["scores"]` has macro-F1, accuracy, per-class scores, the confusion matrix and
-        95 % bootstrap intervals.
+        The record; `["scores"]` has macro-F1, accuracy, MCC, Cohen's kappa, per-class scores, the
+        confusion matrix and 95 % bootstrap intervals, `["probability_scores"]` has AUROC, AUPRC and
+        the calibration error with theirs.
 
     Raises:
         ValueError: If the dataset has no labels or no scale, or the model has other classes.
@@ -166,6 +169,7 @@ def evaluate(
     folder = evaluate_model(
         str(model), str(data), Path(output_dir), tuple(splits), tuple(merge), tuple(classes),
         allow_unscaled, report=on_progress or without_progress_bars, runtime=runtime,
+        test_time_flips=test_time_flips,
     )  # fmt: skip
     record: dict[str, Any] = folder.read_record()
     return record

@@ -108,6 +108,14 @@ def to_record(audit: Audit) -> dict[str, Any]:
             question: {**asdict(probe), "gives_away": probe.gives_away}
             for question, probe in audit.probes.items()
         },
+        **_view_facts(audit),
+        "versions": {"hf_wbc": __version__} | {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def _view_facts(audit: Audit) -> dict[str, Any]:
+    """Return what each feature space holds of class and laboratory."""
+    return {
         "neighbors": {
             view.name: {
                 "class": view.classes and asdict(view.classes),
@@ -118,7 +126,6 @@ def to_record(audit: Audit) -> dict[str, Any]:
         "representation": {
             view.name: view.representation and view.representation.to_dict() for view in audit.views
         },
-        "versions": {"hf_wbc": __version__} | {name: version(name) for name in _LIBRARIES},
     }
 
 

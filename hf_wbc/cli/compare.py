@@ -23,6 +23,7 @@ def compare(
     seed: int = 0,
     annotations: Path | None = None,
     report: bool = True,
+    metrics: bool = False,
     features: bool = False,
 ) -> None:
     """Compare runs: scores, significance tests and cost.
@@ -41,20 +42,16 @@ def compare(
         annotations: The annotations.dat of Matek_19, or the archive that contains it; adds the
             agreement between its examiners to the scores.
         report: Also write the HTML page, which takes minutes for many images.
+        metrics: Also compute MCC, Cohen's kappa, AUROC, AUPRC and calibration error with intervals,
+            which takes seconds for each run.
         features: Also measure how much of the features is laboratory (robustness index, performance
             drop), which takes seconds for each run.
     """
-    from dataclasses import replace
-
-    import dataset_scripts
     from hf_wbc.cli.display import plain_console, stage_progress
     from hf_wbc.comparison.collect import collect
     from hf_wbc.comparison.compare import compare as compare_runs
     from hf_wbc.comparison.export import PAGE, check_output_folder, write_comparison
-    from hf_wbc.comparison.laboratory_share import laboratory_shares
-    from hf_wbc.comparison.reference_scores import noise_ceiling
     from hf_wbc.file_lock import lock_output
-    from hf_wbc.preparation.annotations import read_annotations
 
     check_output_folder(out)
     num_stages = 3 + report
@@ -65,16 +62,8 @@ def compare(
         comparison = compare_runs(collection, baseline, resamples, seed)
         on_progress("compare", 2, num_stages)
         if annotations is not None:
-            labels = dataset_scripts.load("matek_19").labels
-            ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
-            comparison = replace(comparison, ceiling=ceiling)
-        if features:
-            shares, problems = laboratory_shares(comparison.rows, seed)
-            comparison = replace(
-                comparison,
-                laboratory_shares=shares,
-                problems=(*comparison.problems, *problems),
-            )
+            comparison = _with_ceiling(comparison, annotations, seed)
+        comparison = _more(comparison, metrics, features, seed)
         write_comparison(out, comparison)
         pages = [out / PAGE]
         on_progress("compare", 3, num_stages)
@@ -86,6 +75,37 @@ def compare(
     _print(comparison)
     for page in pages:
         plain_console().print(str(page), soft_wrap=True)
+
+
+def _with_ceiling(comparison: "Comparison", annotations: Path, seed: int) -> "Comparison":
+    """Add the agreement between the examiners of Matek_19."""
+    from dataclasses import replace
+
+    import dataset_scripts
+    from hf_wbc.comparison.reference_scores import noise_ceiling
+    from hf_wbc.preparation.annotations import read_annotations
+
+    labels = dataset_scripts.load("matek_19").labels
+    ceiling = noise_ceiling(read_annotations(annotations, labels), seed=seed)
+    return replace(comparison, ceiling=ceiling)
+
+
+def _more(comparison: "Comparison", metrics: bool, features: bool, seed: int) -> "Comparison":
+    """Add further scores, and what the features hold of the laboratory, if requested."""
+    from dataclasses import replace
+
+    from hf_wbc.comparison.further_scores import further_scores
+    from hf_wbc.comparison.laboratory_share import laboratory_shares
+
+    if metrics:
+        further, found = further_scores(comparison.rows, seed)
+        problems = (*comparison.problems, *found)
+        comparison = replace(comparison, further_scores=further, problems=problems)
+    if features:
+        shares, found = laboratory_shares(comparison.rows, seed)
+        problems = (*comparison.problems, *found)
+        comparison = replace(comparison, laboratory_shares=shares, problems=problems)
+    return comparison
 
 
 def _print(comparison: "Comparison") -> None:

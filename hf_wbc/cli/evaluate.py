@@ -1,13 +1,24 @@
 """`hf-wbc evaluate`: score a trained model on a dataset."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
 from hf_wbc.inference.options import RuntimeName
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Split = Literal["train", "validation", "test"]
+FURTHER = {
+    "mcc": "MCC",
+    "kappa": "Cohen's kappa",
+    "auroc_ovr": "AUROC, one-vs-rest",
+    "auroc_ovo": "AUROC, one-vs-one",
+    "auprc": "AUPRC",
+    "ece": "calibration error",
+}
 
 
 def evaluate(
@@ -19,6 +30,7 @@ def evaluate(
     classes: tuple[str, ...] = (),
     allow_unscaled: bool = False,
     runtime: RuntimeName = "torch",
+    test_time_flips: bool = False,
 ) -> None:
     """Score a model on a labeled dataset.
 
@@ -36,6 +48,7 @@ def evaluate(
         allow_unscaled: Accept a dataset of unknown scale (the cell fills the frame).
         runtime: What computes; auto is the fastest installed one whose probabilities agree with
             torch's to 0.001.
+        test_time_flips: Average predictions over mirrored images, at four times the cost.
     """
     from functools import partial
 
@@ -47,10 +60,24 @@ def evaluate(
     with stage_progress() as report:
         folder = evaluate_model(
             model, data, out, splits, merge, classes, allow_unscaled,
-            report=partial(report, "predict"), runtime=runtime,
+            report=partial(report, "predict"), runtime=runtime, test_time_flips=test_time_flips,
         )  # fmt: skip
     record = folder.read_record()
     name, scores = record["data"]["name"], record["scores"]
     split = "all" if len(splits) == len(get_args(Split)) else "+".join(splits)
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
     print_results(folder.path, {name: {"role": "scored", split: scores}})
+    if "probability_scores" in record:  # not in evaluations of earlier versions
+        print(_further_scores(scores, record["probability_scores"]))
+
+
+def _further_scores(scores: "Mapping[str, Any]", of_probabilities: "Mapping[str, Any]") -> str:
+    """Return the other scores with their intervals, a line each."""
+    both = {**scores, **of_probabilities}
+    intervals = {**scores["intervals"], **of_probabilities["intervals"]}
+    lines = []
+    for name, words in FURTHER.items():
+        if both.get(name) is not None:
+            low, high = intervals[name]
+            lines.append(f"{words:<20}{both[name]:.3f} [{low:.3f}, {high:.3f}]")
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_wbc.comparison.collect import Collection, Problem, Run
+from hf_wbc.comparison.further_scores import FurtherScores
 from hf_wbc.comparison.laboratory_share import LaboratoryShare
 from hf_wbc.comparison.predictions import BootstrapScores, bootstrap_setting, read_predictions
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow, result_rows
@@ -79,6 +80,8 @@ class Comparison:
     """Agreement between examiners, as returned by `noise_ceiling`, if requested."""
     laboratory_shares: tuple[LaboratoryShare, ...] = ()
     """What the features hold of class and laboratory, if requested."""
+    further_scores: tuple[FurtherScores, ...] = ()
+    """MCC, kappa, AUROC, AUPRC and calibration error, if requested."""
 
 
 def compare(

@@ -13,6 +13,7 @@ from typing import Any
 
 from hf_wbc.comparison.compare import Comparison
 from hf_wbc.comparison.document import Section, Strong, Table
+from hf_wbc.comparison.further_scores import FurtherScores
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.sections import ceiling_rows, sections
 from hf_wbc.comparison.statistics import Difference
@@ -117,9 +118,27 @@ def flat_tables(comparison: Comparison) -> dict[str, Flat]:
             {**_setting(each.setting), **_without_setting(each)}
             for each in comparison.rule_regrets.among
         ],
+        "further_scores": [_further(each) for each in comparison.further_scores],
         "laboratory_shares": [asdict(each) for each in comparison.laboratory_shares],
         "noise_ceiling": ceiling_rows(comparison.ceiling) if comparison.ceiling else [],
         "problems": [{"folder": each.place, "why": each.what} for each in comparison.problems],
+    }
+
+
+def _further(found: FurtherScores) -> dict[str, Any]:
+    return {
+        **_setting(found.setting),
+        "method": found.name,
+        "backbone": found.backbone,
+        "rule": found.rule,
+        "num_runs": found.num_runs,
+        **found.scores,
+        **{
+            f"{name}_{end}": None if ends is None else ends[place]
+            for name, ends in found.intervals.items()
+            for place, end in enumerate(("low", "high"))
+        },
+        "unit": found.unit,
     }
 
 

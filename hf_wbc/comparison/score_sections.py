@@ -18,6 +18,8 @@ from hf_wbc.comparison.document import (
     three_decimals,
     with_arrow,
 )
+from hf_wbc.comparison.further_scores import SCORES, FurtherScores
+from hf_wbc.comparison.laboratory_share import LaboratoryShare
 from hf_wbc.comparison.result_table import EvalSetting, ResultRow
 from hf_wbc.comparison.statistics import Difference
 from hf_wbc.evaluation.model_selection import RULES
@@ -82,6 +84,11 @@ def cost_section(comparison: Comparison) -> Section:
     return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
 
 
+FURTHER = (
+    "AUROC and AUPRC are means over the classes that occur (one-vs-one: over pairs of them); the "
+    "calibration error has 15 bins of confidence. Brackets are 95 % bootstrap intervals over the "
+    "stated unit, with their ends averaged over seeds."
+)
 FEATURES = (
     "Measured on the features of the test images of all domains of a run. Robustness index: among "
     "the nearest neighbors, same class from another laboratory against another class from the same "
@@ -91,10 +98,38 @@ FEATURES = (
 )
 
 
-def features_section(comparison: Comparison) -> Section | None:
-    """Return what the features hold of class and laboratory; None if it was not measured."""
-    if not comparison.laboratory_shares:
-        return None
+def optional_sections(comparison: Comparison) -> Iterator[Section]:
+    """Yield the further scores, and what the features hold of the laboratory, if requested."""
+    if comparison.further_scores:
+        yield _further_section(comparison.further_scores)
+    if comparison.laboratory_shares:
+        yield _features_section(comparison.laboratory_shares)
+
+
+def _further_section(found: Sequence[FurtherScores]) -> Section:
+    cells = tuple(
+        (
+            heading(each.setting),
+            each.name,
+            each.backbone,
+            each.rule,
+            *(
+                f"{three_decimals(score)} [{low:.3f}, {high:.3f}]"
+                if (score := each.scores[name]) is not None and ends is not None
+                else ""
+                for name, ends in each.intervals.items()
+                for low, high in [ends or (0.0, 0.0)]
+            ),
+            each.unit,
+        )
+        for each in found
+    )
+    headings = ("direction", "method", "network", "rule", *SCORES.values(), "unit")
+    wide = ("unit", "AUROC one-vs-one", "kappa", "network", "rule")
+    return Section("Further scores", 2, (FURTHER,), Table(headings, cells, 4, wide), is_short=True)
+
+
+def _features_section(found: Sequence[LaboratoryShare]) -> Section:
     cells = tuple(
         (
             with_arrow(each.direction),
@@ -107,7 +142,7 @@ def features_section(comparison: Comparison) -> Section | None:
             three_decimals(each.laboratory_accuracy),
             three_decimals(each.laboratory_chance),
         )
-        for each in comparison.laboratory_shares
+        for each in found
     )
     headings = (
         "direction", "method", "network", "runs", "robustness index", "support", "drop",

@@ -23,8 +23,8 @@ from hf_wbc.comparison.reference_scores import CHALLENGE, PARTICIPANTS
 from hf_wbc.comparison.result_table import EvalSetting
 from hf_wbc.comparison.score_sections import (
     cost_section,
-    features_section,
     heading,
+    optional_sections,
     score_sections,
 )
 from hf_wbc.comparison.selection_rules import ORDER, AmongRunsRegret, WithinRunRegret, mean
@@ -360,8 +360,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     )
     yield from score_sections(comparison)
     yield from significance_sections(comparison)
-    if (section := features_section(comparison)) is not None:
-        yield section
+    yield from optional_sections(comparison)
     yield from rule_sections(comparison)
     domains = {
         name for row in comparison.rows for name in (*row.setting.sources, row.setting.domain)

@@ -89,17 +89,18 @@ def measure_preprocessing(
 
 
 def preprocessing_for(
-    pretrained: PretrainedModel, ref: str
+    pretrained: PretrainedModel, ref: str, test_time_flips: bool = False
 ) -> tuple[ImagePreprocessing, dict[str, Any]]:
     """Return a trained model's preprocessing of a dataset, and a summary for the record.
 
     If the model's rule requires it, the preprocessing is measured on the training split of the
-    dataset, without labels.
+    dataset, without labels. `test_time_flips` averages over mirrored images, whatever the rule is.
     """
     rule, preprocessing = pretrained.rule, pretrained.preprocessing
     measured: DomainSplit | None = load_split(ref, "train") if rule.needs_images else None
     table = load_images(pretrained, measured) if measured else None
     how = rule.fit(table, preprocessing.mean, preprocessing.std)
+    how = replace(how, flips=how.flips or test_time_flips)
     facts = {"rule": rule.to_dict(), "treatment": how.to_dict()}
     if measured:
         facts["measured_on"] = {"split": measured.split, "fingerprint": measured.fingerprint}

@@ -6,12 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.special import softmax
 
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Predictions
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
+from hf_wbc.evaluation.probability_metrics import (
+    probability_intervals,
+    probability_scores,
+    scored_probabilities,
+)
 from hf_wbc.taxonomy import NAMES, UNLABELED
 
 HEADLINE = ("macro_f1", "accuracy", "balanced_accuracy")
@@ -41,7 +47,7 @@ def score_predictions(
     labels = np.concatenate([domain.labels for domain in domains])
     if (labels == UNLABELED).all():
         return None
-    groups = _groups(domains, labels != UNLABELED)
+    groups = known_groups(domains, labels != UNLABELED)
     return {
         **score(labels, predicted, merge=merge, classes=classes),
         "intervals": bootstrap_intervals(
@@ -50,7 +56,29 @@ def score_predictions(
     }
 
 
-def _groups(
+def score_probabilities(
+    domains: Sequence[DomainSplit],
+    logits: npt.NDArray[np.float32],
+    merge: Sequence[str],
+    classes: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """Return AUROC, AUPRC and calibration error of the domains' images, with their intervals.
+
+    Arguments are those of `score_predictions`, with logits (N, 11); some image must have a label.
+    """
+    labels = np.concatenate([domain.labels for domain in domains])
+    found = scored_probabilities(
+        softmax(logits.astype(np.float64), axis=1),
+        labels,
+        merge=merge,
+        classes=classes,
+        groups=known_groups(domains, labels != UNLABELED),
+    )
+    return {**probability_scores(found), "intervals": probability_intervals(found, seed=seed)}
+
+
+def known_groups(
     domains: Sequence[DomainSplit], is_scored: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.str_] | None:
     """Return the group of each image (N,).

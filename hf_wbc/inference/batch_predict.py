@@ -117,10 +117,13 @@ def predict_images(
     pretrained, num_proc = load_trained(model), _decoders(options.num_proc, accelerator)
     pretrained.classifier.to(accelerator.device).eval()
     source = (
-        dataset_source(pretrained, ref, options.splits, options.cell_fills_frame, num_proc)
+        dataset_source(
+            pretrained, ref, options.splits, options.cell_fills_frame, num_proc,
+            options.test_time_flips,
+        )
         if images is None
-        else folder_source(pretrained, images, num_proc)
-    )
+        else folder_source(pretrained, images, num_proc, options.test_time_flips)
+    )  # fmt: skip
     choice = choose_runtime(
         pretrained.classifier,
         pretrained.preprocessing,
@@ -129,13 +132,9 @@ def predict_images(
         pretrained.revision,
     )
     runtime = choice.runtime
-    identity = {
-        "engine": [runtime.name, runtime.version, runtime.precision],
-        "listing": source.fingerprint,
-        "revision": pretrained.revision,
-        **source.metadata,
-    }
-    folder = work / digest(with_arithmetic(identity))
+    engine = [runtime.name, runtime.version, runtime.precision]
+    identity = {"engine": engine, "listing": source.fingerprint, "revision": pretrained.revision}
+    folder = work / digest(with_arithmetic({**identity, **source.metadata}))
     degradation = _measure_degradation(pretrained, choice, source)
     logits_of = partial(_logits, pretrained, runtime, source.preprocessing)
     predict_chunks(source, logits_of, folder, accelerator, options.skip_bad, on_progress)

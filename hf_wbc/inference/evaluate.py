@@ -24,7 +24,7 @@ from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
 from hf_wbc.engine.forward import Predictions, Report, predict, without_progress_bars
-from hf_wbc.engine.scores import prediction_rows, score_predictions
+from hf_wbc.engine.scores import prediction_rows, score_predictions, score_probabilities
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_other_than_torch
@@ -47,8 +47,11 @@ def evaluate_model(
     seed: int = 0,
     report: Report = without_progress_bars,
     runtime: str = "torch",
+    test_time_flips: bool = False,
 ) -> RunFolder:
     """Score a model on splits of a dataset, and write predictions and scores to a folder.
+
+    An existing evaluation is returned as it is.
 
     Args:
         model: A folder or a Hub model of the eleven classes.
@@ -61,9 +64,7 @@ def evaluate_model(
         seed: Seed of the bootstrap intervals.
         report: Called with the number of images done, and the total.
         runtime: One of `select_runtime.RUNTIMES`; others than torch are part of the folder's name.
-
-    Returns:
-        The finished folder; an existing evaluation is returned as it is.
+        test_time_flips: Average predictions over mirrored images, whatever the model's rule is.
 
     Raises:
         ValueError: If the model, the dataset or the runtime cannot be used.
@@ -72,20 +73,16 @@ def evaluate_model(
     domains = _scorable_domains(ref, splits, merge, classes, allow_unscaled)
     loaded, accelerator = load_trained(model), make_accelerator()
     choice = _choose_runtime(loaded, runtime, accelerator)
-    preprocessing, images = preprocessing_for(loaded, ref)
-    identity = {
-        "model": loaded.revision,
-        "data": {domain.split: domain.fingerprint for domain in domains},
-        "images": images,
-        **options,
-        **({"runtime": choice.runtime.name} if choice else {}),
-    }
-    folder = RunFolder.find(root, identity := with_arithmetic(identity))
+    preprocessing, images = preprocessing_for(loaded, ref, test_time_flips)
+    prints = {domain.split: domain.fingerprint for domain in domains}
+    runtime_name = {"runtime": choice.runtime.name} if choice else {}
+    identity = {"model": loaded.revision, "data": prints, "images": images, **options}
+    identity = with_arithmetic({**identity, **runtime_name})
+    folder = RunFolder.find(root, identity)
     if folder.finished:
         return folder
     found, elapsed_s = _predict_domains(loaded, domains, preprocessing, accelerator, choice, report)
     runtime_facts = {"runtime": choice.to_dict()} if choice else {}
-    asked = {"model": model, "data": ref, "splits": list(splits), **options}
     record = {
         **{"kind": "evaluation", "run": folder.path.name, **_facts(model, loaded, domains)},
         **{"splits": list(splits), "images": images, **runtime_facts},
@@ -94,6 +91,7 @@ def evaluate_model(
     }
     if accelerator.is_main_process:
         rows = [prediction_rows(*each) for each in zip(domains, found, strict=True)]
+        asked = {"model": model, "data": ref, "splits": list(splits), **options}
         _write(folder, asked, identity, rows, record)
     return folder
 
@@ -184,6 +182,7 @@ def _scores(
     abstention = fit_run_abstention(loaded)
     return {
         "scores": score_predictions(domains, logits.argmax(1), merge, classes, seed),
+        "probability_scores": score_probabilities(domains, logits, merge, classes, seed),
         "calibration": abstention
         and abstention_scores(
             abstention, domains[0].name, logits, labels, merge=merge, classes=classes

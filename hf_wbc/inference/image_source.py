@@ -104,13 +104,17 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
 
 
 def folder_source(
-    pretrained: PretrainedModel, folder: ImageFolder, num_proc: int | None
+    pretrained: PretrainedModel,
+    folder: ImageFolder,
+    num_proc: int | None,
+    test_time_flips: bool = False,
 ) -> ImageSource:
     """Open a folder of images; files that cannot be decoded are reported when they are read."""
     geometry, rule = crop_geometry(pretrained), pretrained.rule
     measured = sample_images(folder, geometry) if rule.needs_images else None
     mean, std = pretrained.preprocessing.mean, pretrained.preprocessing.std
     preprocessing = rule.fit(measured, mean, std)
+    preprocessing = replace(preprocessing, flips=preprocessing.flips or test_time_flips)
     images: dict[str, Any] = {"rule": rule.to_dict(), "treatment": preprocessing.to_dict()}
     if measured is not None:
         images["measured_on"] = {"num_images": len(measured)}
@@ -157,6 +161,7 @@ def dataset_source(
     splits: Sequence[str],
     cell_fills_frame: bool,
     num_proc: int | None,
+    test_time_flips: bool = False,
 ) -> ImageSource:
     """Open splits of a prepared folder or a Hub dataset, one after the other."""
     if not splits or len(set(splits)) < len(splits):
@@ -170,7 +175,7 @@ def dataset_source(
             f"{ref} has no scale (um_per_px is null) because its cells fill the frame; "
             "pass --cell-fills-frame to use it"
         )
-    preprocessing, images = preprocessing_for(pretrained, ref)
+    preprocessing, images = preprocessing_for(pretrained, ref, test_time_flips)
     total = sum(map(len, domains))
     num = choose_num_processes(total, num_proc) or 1
     data = {

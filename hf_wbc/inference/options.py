@@ -30,5 +30,8 @@ class PredictOptions:
     """What computes: the fastest installed runtime that agrees with torch, or one by name."""
     precision: PrecisionName = "fp32"
     """bf16 is faster on some processors and changes a few predictions; the effect is measured."""
+    test_time_flips: bool = False
+    """Average predictions over the image, its mirror images and its half turn: four times the cost,
+    whatever the model's own rule is."""
     num_proc: int | None = None
     """Number of processes that decode images; all cores by default."""

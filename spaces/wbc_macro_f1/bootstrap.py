@@ -21,13 +21,21 @@ from .metrics import (
     Counts,
     accuracy,
     balanced_accuracy,
+    cohen_kappa,
     confusion_counts,
     macro_f1,
+    matthews_correlation,
 )
 
 __all__ = ["bootstrap_intervals", "bootstrap_scores", "draw_groups", "draw_images"]
 
-SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+SCORES = {
+    "macro_f1": macro_f1,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": matthews_correlation,
+    "kappa": cohen_kappa,
+}
 
 
 def bootstrap_intervals(
@@ -67,7 +75,7 @@ def bootstrap_intervals(
 def bootstrap_scores(
     counted: ConfusionCounts, *, num_resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute [low, high] of macro-F1, accuracy and balanced accuracy as JSON values.
+    """Compute [low, high] of each of SCORES as JSON values.
 
     Raises:
         ValueError: If the level is outside (0, 1), there is no resample, or only a single group.

@@ -25,9 +25,11 @@ __all__ = [
     "Counts",
     "accuracy",
     "balanced_accuracy",
+    "cohen_kappa",
     "confusion_counts",
     "f1",
     "macro_f1",
+    "matthews_correlation",
     "merged_labels",
     "score",
     "summarize",
@@ -242,6 +244,8 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
         "num_classes": len(per_class),
         "accuracy": float(accuracy(confusion)),
         "balanced_accuracy": float(balanced_accuracy(confusion)),
+        "mcc": float(matthews_correlation(confusion)),
+        "kappa": float(cohen_kappa(confusion)),
         "worst_class": {"name": worst, "f1": per_class[worst]["f1"]},
         "per_class": per_class,
         "lineage_errors": {
@@ -284,6 +288,30 @@ def balanced_accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
 def accuracy(confusion: NDArray[Any]) -> NDArray[np.float64]:
     """Compute the fraction of correct predictions (...,) of confusions (..., K, K)."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
+
+
+def matthews_correlation(confusion: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute Matthews' correlation coefficient (...,) of confusions (..., K, K), in [-1, 1].
+
+    The multi-class form of Gorodkin 2004 (doi 10.1016/j.compbiolchem.2004.09.006), as in
+    scikit-learn; 0 where all references or all predictions are of one class.
+    """
+    counts = np.asarray(confusion, np.float64)
+    true, predicted, total = counts.sum(-1), counts.sum(-2), counts.sum((-2, -1))
+    covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (true * predicted).sum(-1)
+    spread = (total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+    return _ratio(covariance, np.sqrt(spread))
+
+
+def cohen_kappa(confusion: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute Cohen's kappa (...,) of confusions (..., K, K): agreement beyond that by chance.
+
+    Cohen 1960 (doi 10.1177/001316446002000104); 0 where chance alone would agree on everything.
+    """
+    counts = np.asarray(confusion, np.float64)
+    total = counts.sum((-2, -1))
+    by_chance = _ratio((counts.sum(-1) * counts.sum(-2)).sum(-1), total**2)
+    return _ratio(accuracy(counts) - by_chance, 1 - by_chance)
 
 
 def _mean(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:

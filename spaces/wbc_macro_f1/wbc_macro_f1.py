@@ -22,6 +22,11 @@ from numpy.typing import ArrayLike
 
 from .bootstrap import bootstrap_scores
 from .metrics import confusion_counts, summarize
+from .probability_metrics import (
+    probability_intervals,
+    probability_scores,
+    scored_probabilities,
+)
 from .taxonomy import NAMES
 from .text import did_you_mean as did_you_mean
 
@@ -30,8 +35,9 @@ __all__ = ["WbcMacroF1", "space_files", "with_local_imports"]
 DESCRIPTION = """\
 Scores a classifier of white blood cells over the eleven classes of the 2022 challenge "Help a
 hematologist out!". macro_f1 is the mean F1 over the classes that occur in the references;
-num_classes is their number. It also returns accuracy, balanced accuracy, scores per class, the
-confusion matrix, and how far errors are from the truth in the lineage of blood cells.
+num_classes is their number. It also returns accuracy, balanced accuracy, Matthews' correlation,
+Cohen's kappa, scores per class, the confusion matrix, and how far errors are from the truth in the
+lineage of blood cells; with probabilities, also AUROC, AUPRC and the calibration error.
 """
 INPUTS = f"""
 Args:
@@ -42,6 +48,7 @@ Args:
     intervals: True adds 95 % bootstrap intervals, [low, high].
     groups: patient or slide of each image; the bootstrap then draws whole groups.
     seed: seed of the bootstrap.
+    probabilities: eleven probabilities of each image; adds auroc_ovr, auroc_ovo, auprc and ece.
 Returns:
     A dict of plain numbers, lists and dicts; fractions, not percentages.
 """
@@ -75,6 +82,7 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
         intervals: bool = False,
         groups: ArrayLike | None = None,
         seed: int = 0,
+        probabilities: ArrayLike | None = None,
     ) -> dict[str, Any]:
         counted = confusion_counts(
             references, predictions, merge=merge, classes=classes, groups=groups
@@ -82,6 +90,13 @@ class WbcMacroF1(evaluate.Metric):  # type: ignore[misc]
         scores = summarize(counted)
         if intervals:
             scores["intervals"] = bootstrap_scores(counted, seed=seed)
+        if probabilities is not None:
+            found = scored_probabilities(
+                probabilities, references, merge=merge, classes=classes, groups=groups
+            )
+            scores |= probability_scores(found)
+            if intervals:
+                scores["intervals"] |= probability_intervals(found, seed=seed)
         return scores
 
 
@@ -90,6 +105,7 @@ MODULES = (
     "taxonomy",
     "evaluation/metrics",
     "evaluation/bootstrap",
+    "evaluation/probability_metrics",
     "evaluation/wbc_macro_f1",
 )
 """The modules that the Space contains, below the package."""

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from hf_wbc.cli.main import main
+from hf_wbc.data.dataset import load_split
+from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
+from hf_wbc.engine.features import load_images
+from hf_wbc.engine.forward import FLIPS
+from hf_wbc.models import load_trained
 from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import NAMES
 
@@ -65,6 +72,42 @@ def test_merged_and_chosen_classes_are_scored_like_scikit_learn_does(
     assert record["scores"]["macro_f1"] == pytest.approx(expected)
     with Image.open(folder.path / "confusion.png") as picture:
         assert picture.size > (600, 600)
+
+
+def test_probabilities_are_scored_with_intervals_and_printed(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path, capsys: Any
+) -> None:
+    folder = evaluate(trained, laboratories[1], tmp_path)
+    found = folder.read_record()["probability_scores"]
+    rows = pq.read_table(folder.predictions).to_pylist()
+    labels = np.array([row["label"] for row in rows])
+    areas = [
+        roc_auc_score(labels == each, [row[f"p_{NAMES[each]}"] for row in rows])
+        for each in np.unique(labels)
+    ]
+    assert found["auroc_ovr"] == pytest.approx(np.mean(areas))
+    low, high = found["intervals"]["auroc_ovr"]
+    assert low < found["auroc_ovr"] < high
+    said = capsys.readouterr().out
+    assert f"AUROC, one-vs-rest  {found['auroc_ovr']:.3f} [{low:.3f}, {high:.3f}]" in said
+
+
+def test_flips_at_test_time_are_means_over_mirrored_images_and_another_evaluation(
+    trained: RunFolder, laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    plain = evaluate(trained, laboratories[1], tmp_path)
+    flipped = evaluate(trained, laboratories[1], tmp_path, "--test-time-flips")
+    assert flipped.read_record()["images"]["treatment"]["flips"]
+    loaded = load_trained(str(trained.model))
+    pixels = load_images(loaded, load_split(laboratories[1], "test")).batch(np.arange(22))
+    how = ImagePreprocessing(loaded.preprocessing.mean, loaded.preprocessing.std)
+    inputs = preprocess(pixels, how)
+    loaded.classifier.eval()
+    with torch.inference_mode():
+        views = [loaded.classifier(inputs.flip(axes)).logits for axes in FLIPS]
+    logits = np.stack(pq.read_table(flipped.predictions)["logits"].to_pylist())
+    assert logits == pytest.approx(torch.stack(views).mean(0).numpy(), abs=1e-4)
+    assert (logits != np.stack(pq.read_table(plain.predictions)["logits"].to_pylist())).any()
 
 
 def test_splits_are_scored_together_and_apart_from_each_other(

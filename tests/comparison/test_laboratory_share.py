@@ -19,7 +19,7 @@ from hf_wbc.comparison.laboratory_share import (
     read_run_features,
 )
 from hf_wbc.comparison.result_table import result_rows
-from hf_wbc.comparison.score_sections import features_section
+from hf_wbc.comparison.score_sections import optional_sections
 from hf_wbc.records import RunFolder
 
 MakeRun = Callable[..., Path]
@@ -83,8 +83,8 @@ def test_damaged_features_are_a_problem_and_the_others_are_measured(measured: Sh
 
 def test_the_section_is_left_out_unless_it_was_measured(root: Path, measured: Shares) -> None:
     comparison = compare(collect([root]), num_resamples=10)
-    assert features_section(comparison) is None
+    assert not list(optional_sections(comparison))
     comparison = replace(comparison, laboratory_shares=measured[0])
-    section = features_section(comparison)
-    assert section is not None and section.table is not None and len(section.table.cells) == 2
+    (section,) = optional_sections(comparison)
+    assert section.table is not None and len(section.table.cells) == 2
     assert len(flat_tables(comparison)["laboratory_shares"]) == 2

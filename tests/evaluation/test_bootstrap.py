@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals, bootstrap_scores
-from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, confusion_counts, macro_f1
+from hf_wbc.evaluation.metrics import (
+    accuracy,
+    balanced_accuracy,
+    cohen_kappa,
+    confusion_counts,
+    macro_f1,
+    matthews_correlation,
+)
 
-SCORES = {"macro_f1": macro_f1, "accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+SCORES = {
+    "macro_f1": macro_f1,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "mcc": matthews_correlation,
+    "kappa": cohen_kappa,
+}
 
 
 def images(num, seed=0, right=0.7, classes=(0, 4, 8, 9)):

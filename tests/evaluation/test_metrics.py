@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
 
 from hf_wbc.evaluation.metrics import accuracy, balanced_accuracy, confusion_counts, macro_f1, score
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, class_id
@@ -139,6 +146,17 @@ def test_scores_are_values_for_json():
     assert json.loads(json.dumps(scores)) == scores
     assert (scores["num_images"], scores["num_unlabeled"], scores["num_other"]) == (2, 1, 1)
     assert scores["classes"] == ["basophil", "monocyte"]
+
+
+def test_correlation_and_kappa_equal_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 6, 300)
+    predicted = np.where(rng.random(300) < 0.6, true, rng.integers(0, 11, 300))
+    scores = score(true, predicted)
+    assert scores["mcc"] == pytest.approx(matthews_corrcoef(true, predicted))
+    assert scores["kappa"] == pytest.approx(cohen_kappa_score(true, predicted))
+    alone = score([2, 2], [2, 2])
+    assert alone["mcc"] == alone["kappa"] == 0  # one class: undefined, 0 as in scikit-learn
 
 
 @pytest.mark.parametrize("of", [macro_f1, accuracy, balanced_accuracy])

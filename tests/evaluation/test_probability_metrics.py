@@ -21,7 +21,8 @@ PRESENT = [0, 1, 2, 5, 9]
 
 
 def test_scores_equal_those_of_scikit_learn() -> None:
-    found = probability_scores(scored_probabilities(PROBABILITIES, LABELS))
+    labels = LABELS.astype(float)  # as the library `evaluate` passes them
+    found = probability_scores(scored_probabilities(PROBABILITIES, labels))
     kept = PROBABILITIES[:, PRESENT]
     one_hot = LABELS[:, None] == PRESENT
     rest = [roc_auc_score(one_hot[:, i], kept[:, i]) for i in range(5)]

@@ -13,6 +13,11 @@ import yaml
 
 from hf_wbc.evaluation.bootstrap import bootstrap_intervals
 from hf_wbc.evaluation.metrics import score
+from hf_wbc.evaluation.probability_metrics import (
+    probability_intervals,
+    probability_scores,
+    scored_probabilities,
+)
 from hf_wbc.evaluation.wbc_macro_f1 import space_files, with_local_imports
 from hf_wbc.shipped import shipped
 
@@ -20,7 +25,13 @@ SPACE = shipped("spaces/wbc_macro_f1")
 TRUE, PREDICTED = np.random.default_rng(0).integers(0, 11, (2, 60)).tolist()
 MERGE = ["neutrophil_banded=neutrophil_segmented"]
 
-OPTIONS = ({}, {"merge": MERGE, "classes": ["monocyte", "basophil"]}, {"intervals": True})
+PROBABILITIES = (np.eye(11)[PREDICTED] * 0.5 + 0.5 / 11).tolist()
+OPTIONS = (
+    {},
+    {"merge": MERGE, "classes": ["monocyte", "basophil"]},
+    {"intervals": True},
+    {"intervals": True, "probabilities": PROBABILITIES},
+)
 EXAMPLES = re.findall(r"```python\n(.*?)```", (SPACE / "README.md").read_text(), re.S)
 
 ALONE = """
@@ -93,10 +104,13 @@ def test_imports_become_local_ones():
 
 
 def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):
-    plain, limited, certain = json.loads(alone[0])
+    plain, limited, certain, graded = json.loads(alone[0])
     assert plain == score(TRUE, PREDICTED)
     assert limited == score(TRUE, PREDICTED, **OPTIONS[1])
     assert certain == plain | {"intervals": bootstrap_intervals(TRUE, PREDICTED)}
+    found = scored_probabilities(PROBABILITIES, TRUE)
+    more = certain["intervals"] | probability_intervals(found)
+    assert graded == plain | probability_scores(found) | {"intervals": more}
 
 
 def test_the_readmes_examples_run(alone):
