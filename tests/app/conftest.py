@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -77,8 +76,10 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         return served
 
     yield start
+    for served in started:  # at once; test_startup.py and test_launch.py stop them gently
+        served.process.kill()
     for served in started:
-        stop(served)
+        served.process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -136,16 +137,6 @@ def page(window: Any, served: Served) -> Iterator[Any]:
     for each in window.pages:
         each.close()
     assert elsewhere == []
-
-
-def stop(served: Served) -> None:
-    """Stop an app as Ctrl-C does."""
-    if served.process.poll() is None:
-        served.process.send_signal(signal.SIGINT)
-        try:
-            served.process.wait(60)
-        except subprocess.TimeoutExpired:
-            served.process.kill()
 
 
 def _start(place: Path, command: tuple[str, ...], cwd: Path, variables: dict[str, str]) -> Served:

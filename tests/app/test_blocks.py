@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import pytest
 from support import app_files as files
 
 BARS = "table.bars tbody tr"
+
+
+def slow(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that only CI runs; the others open each tab as well."""
+    return pytest.mark.slow(pytest.mark.ci(test))
 
 
 def drop(page: Any, place: str, uploads: dict[str, bytes]) -> None:
@@ -79,6 +85,7 @@ def test_an_uploaded_cell_is_read_again_at_the_scale_that_one_types(page: Any) -
     page.wait_for_selector("#one-result .warning >> text=is not a number")
 
 
+@slow
 def test_what_is_no_cell_is_a_sentence_and_the_next_cell_is_read(page: Any) -> None:
     for name, data, words in (
         ("report.pdf", b"%PDF-1.7", "PDF document"),
@@ -92,6 +99,7 @@ def test_what_is_no_cell_is_a_sentence_and_the_next_cell_is_read(page: Any) -> N
         page.wait_for_selector("article.one")
 
 
+@slow
 def test_a_white_image_is_said_to_show_nothing(page: Any) -> None:
     import io
 
@@ -140,6 +148,7 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     page.wait_for_selector("#many-count >> text=1 named smudge cell")
 
 
+@slow
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_every_text_stands_out_from_its_ground(page: Any, mode: str) -> None:
     page.goto(f"{page.url}?__theme={mode}")
@@ -150,6 +159,7 @@ def test_every_text_stands_out_from_its_ground(page: Any, mode: str) -> None:
     assert len(own) == len(set(own)) == 4
 
 
+@slow
 def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
     read_slide(page)
     selects = page.locator("#many-cells tbody select")
@@ -158,6 +168,7 @@ def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
     page.wait_for_selector("#many-count >> text=5 named platelet or clump")
 
 
+@slow
 def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
     read_slide(page)
     page.locator("#many-cells tbody select").first.select_option(label="basophil")
@@ -202,6 +213,7 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
     page.wait_for_selector("#many-cells tbody tr", state="detached")
 
 
+@slow
 def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
     open_tab(page, "Domains")
     page.locator("#domains-go").click()

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-SLOW = (pytest.mark.slow, pytest.mark.ci)
+pytestmark = (pytest.mark.slow, pytest.mark.ci)
 SIZES = [
-    pytest.param((1440, "light"), id="1440-light"),
-    pytest.param((1440, "dark"), id="1440-dark", marks=SLOW),
-    pytest.param((390, "light"), id="390-light", marks=SLOW),
-    pytest.param((390, "dark"), id="390-dark"),
+    pytest.param((width, scheme), id=f"{width}-{scheme}")
+    for width in (1440, 390)
+    for scheme in ("light", "dark")
 ]
 TABS = ("One cell", "Many cells", "Domains", "About")
 UNNAMED = """() => [...document.querySelectorAll('input, select, button, img')].filter(e => {

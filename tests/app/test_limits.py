@@ -11,26 +11,29 @@ from typing import Any
 import pytest
 from support import app_files as files
 
-TIGHT = """
+from hf_wbc.app.startup import TOY
+from hf_wbc.shipped import shipped
+
+TIGHT = f"""
 import gc, json, os, threading, time
 from hf_wbc.app.launch import keep_private, launch
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.sessions import Sessions
-from hf_wbc.app.startup import find_model, load_in_background, make_service
-from pathlib import Path
+from hf_wbc.app.startup import load_in_background, make_service
 
 limits = Limits(
-    num_cells=40, total_bytes=2**20, held_bytes=2**21, seconds=-1.0, abandoned_seconds=1,
+    num_cells=40, total_bytes=2**20, held_bytes=2**21, seconds=-1.0, abandoned_seconds=3,
     grace_seconds=2.0,
 )
-service = make_service(find_model(None, Path("runs")), (), {}, limits)
+service = make_service({str(shipped(TOY))!r}, (), {{}}, limits)
 with keep_private():
     page, url = launch(service, "127.0.0.1", None)
     (sessions,) = [each for each in gc.get_objects() if isinstance(each, Sessions)]
 
     def tell():
         while True:
-            held = {"num_bytes": sessions.num_bytes, "names": list(page.state_holder.session_data)}
+            names = list(page.state_holder.session_data)
+            held = {{"num_bytes": sessions.num_bytes, "names": names}}
             with open("held.new", "w") as file:
                 json.dump(held, file)
             os.replace("held.new", "held.json")
@@ -116,7 +119,9 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # opens a browser window
+@pytest.mark.ci
+@pytest.mark.usefixtures("client")  # which waits for the model: uploads soon count as abandoned
 def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
     tight: Any, open_window: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -156,6 +161,7 @@ def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
 
 
 @pytest.mark.slow  # opens the app again
+@pytest.mark.ci
 def test_nothing_is_on_disk_after_the_end_nor_after_a_kill(
     tight: Any, serve: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -6,22 +6,26 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-NUM_VISITORS = 60
+from hf_wbc.app.startup import TOY
+from hf_wbc.shipped import shipped
+
+NUM_VISITORS = 45
 """More visitors than the server has threads."""
-LATE = """
+LATE = f"""
 import sys, time
 HEAVY = "torch", "transformers", "matplotlib.figure", "scipy"
 from pathlib import Path
 from hf_wbc.app.launch import keep_private, launch
-from hf_wbc.app.startup import find_model, load_in_background, make_service
+from hf_wbc.app.startup import load_in_background, make_service
 
-service = make_service(find_model(None, Path("runs")), (), {})
+service = make_service({str(shipped(TOY))!r}, (), {{}})
 with keep_private():
     page, url = launch(service, "127.0.0.1", None)
     print("open", url, flush=True)
@@ -46,14 +50,6 @@ print([path for path in opened if path.endswith(".pyi")])
 DEMO = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
 
 
-@pytest.fixture
-def late(serve: Callable[..., Any]) -> Iterator[Any]:
-    """Serve an app that loads its model when the test says so."""
-    served = serve(sys.executable, "-c", LATE)
-    yield served
-    (served.log.parent / "go").touch()
-
-
 def arrive(url: str, number: int) -> str:
     """Return what the browser requests on opening, and receives once the model is loaded."""
     import httpx
@@ -64,12 +60,44 @@ def arrive(url: str, number: int) -> str:
     return httpx.post(f"{url}/gradio_api/run/predict", json=given, timeout=240).text
 
 
+@contextmanager
+def crowd(url: str) -> Iterator[None]:
+    """Let visitors wait for the model, which keeps nobody from the page; all are answered."""
+    import httpx
+
+    with ThreadPoolExecutor(NUM_VISITORS) as pool:
+        waiting = [pool.submit(arrive, url, number) for number in range(NUM_VISITORS)]
+        assert httpx.get(f"{url}/theme.css", timeout=120).status_code == 200
+        assert not any(one.done() for one in waiting)
+        yield
+        assert all("not a medical device" in one.result() for one in waiting)
+
+
 def test_who_comes_early_is_told_and_answered_later(
-    late: Any, open_window: Callable[..., Any]
+    serve: Callable[..., Any], open_window: Callable[..., Any]
 ) -> None:
+    late = serve(sys.executable, "-c", LATE)
     context = open_window()
     page = context.new_page()
-    page.goto(late.url)
+    with crowd(late.url):
+        try:
+            come_early(page, late.url)
+        finally:
+            (late.log.parent / "go").touch()
+    page.locator("#about table").first.wait_for()
+    page.locator("#loading >> text=The model is still loading").wait_for(state="detached")
+    page.get_by_role("tab", name="One cell").click()
+    page.locator("#one-result article").wait_for()
+    page.get_by_role("tab", name="Many cells").click()
+    page.locator("#many-cells tbody tr").first.wait_for()
+    context.close()
+    # Nothing imports the model's dependencies before loading: concurrent imports can fail.
+    assert late.log.read_text().splitlines()[1] == "[]"
+
+
+def come_early(page: Any, url: str) -> None:
+    """Use every tab before the model is loaded."""
+    page.goto(url)
     page.locator("#loading >> text=The model is still loading").wait_for()
     page.locator("#wbc-say >> text=The model is still loading").wait_for(state="attached")
     page.get_by_role("tab", name="Domains").click()
@@ -83,27 +111,6 @@ def test_who_comes_early_is_told_and_answered_later(
     page.locator("#many-status >> text=processing").wait_for()
     page.get_by_role("tab", name="About").click()
     assert page.locator("#about table").count() == 0
-    (late.log.parent / "go").touch()
-    page.locator("#about table").first.wait_for()
-    page.locator("#loading >> text=The model is still loading").wait_for(state="detached")
-    page.get_by_role("tab", name="One cell").click()
-    page.locator("#one-result article").wait_for()
-    page.get_by_role("tab", name="Many cells").click()
-    page.locator("#many-cells tbody tr").first.wait_for()
-    context.close()
-    # Nothing imports the model's dependencies before loading: concurrent imports can fail.
-    assert late.log.read_text().splitlines()[1] == "[]"
-
-
-def test_those_who_wait_keep_nobody_from_the_page(late: Any) -> None:
-    import httpx
-
-    with ThreadPoolExecutor(NUM_VISITORS) as pool:
-        waiting = [pool.submit(arrive, late.url, number) for number in range(NUM_VISITORS)]
-        assert httpx.get(f"{late.url}/theme.css", timeout=120).status_code == 200
-        assert not any(one.done() for one in waiting)
-        (late.log.parent / "go").touch()
-        assert all("not a medical device" in one.result() for one in waiting)
 
 
 def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs() -> None:

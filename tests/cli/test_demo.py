@@ -72,6 +72,8 @@ def test_a_port_that_is_taken_is_an_error_in_one_line() -> None:
     assert done.stderr.count("\n") == 1 and f"port {port} of 127.0.0.1 is taken" in done.stderr
 
 
+@pytest.mark.slow  # starts a server and loads a model
+@pytest.mark.ci
 def test_a_model_that_turns_out_to_be_damaged_closes_the_page(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(TOY, broken)

@@ -1,4 +1,4 @@
-"""Killed and concurrent real processes, started with the README's commands."""
+"""Killed and concurrent real processes, started with the README's commands or forked."""
 
 import os
 import signal
@@ -7,15 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
 from safetensors.numpy import load_file
+from support.forked import is_over, start_forked
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import Augmentation, TrainConfig
+from hf_wbc.engine import checkpoint
 from hf_wbc.records import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +30,7 @@ TORCHRUN = (
 DEADLINE_S = 600
 TWO = ("--multi_gpu", "--num_processes", "2")
 TRAIN = "train.py"
-LONG = 30
+LONG = 24
 SHORTER = 8
 """Steps of a run by two processes, which synchronize at each step."""
 
@@ -67,59 +70,48 @@ def end(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def kill_when(words: list[str], moment: Callable[[], bool]) -> None:
-    """Start a command and `kill -9` it with all of its children once `moment()` is true.
+def start_fresh(words: list[str]) -> psutil.Process:
+    """Start a command in the checkout."""
+    return psutil.Popen(words, env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def kill_when(started: psutil.Process, moment: Callable[[], bool]) -> None:
+    """`kill -9` a process with all of its children once `moment()` is true.
 
     The processes are stopped first, so that the condition still holds when they are killed. A
-    command that ends too early fails the test.
+    process that ends too early fails the test.
     """
     deadline = time.monotonic() + DEADLINE_S
-    with subprocess.Popen(words, env=environment(), cwd=ROOT, stderr=subprocess.PIPE) as started:
-        whole = psutil.Process(started.pid)
-        while started.poll() is None and time.monotonic() < deadline:
+    while not is_over(started) and time.monotonic() < deadline:
+        if moment():
+            tree = [started, *started.children(recursive=True)]
+            send(tree, signal.SIGSTOP)
             if moment():
-                tree = [whole, *whole.children(recursive=True)]
-                send(tree, signal.SIGSTOP)
-                if moment():
-                    send(tree, signal.SIGKILL)
-                    psutil.wait_procs(tree)
-                    return
-                send(tree, signal.SIGCONT)
-            time.sleep(0.001)
-        started.kill()
-        assert started.stderr is not None
-        raise AssertionError(f"the moment never came: {started.stderr.read().decode()[-2000:]}")
+                send(tree, signal.SIGKILL)
+                psutil.wait_procs(tree)
+                return
+            send(tree, signal.SIGCONT)
+        time.sleep(0.001)
+    send([started], signal.SIGKILL)
+    raise AssertionError("the moment never came")
 
 
-DIES_SAVING = """
-import os, signal, sys
-from hf_wbc.cli.main import main
-from hf_wbc.engine import checkpoint
-
-save, saved = checkpoint.save_file, []
-
-def save_and_die(tensors, path):
-    save(tensors, path)
-    saved.append(path)
-    if len(saved) == 20:
-        os.truncate(path, os.path.getsize(path) // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-checkpoint.save_file = save_and_die
-main(sys.argv[1:])
-"""
-
-
-def die_saving(words: list[str]) -> None:
+def die_saving(words: list[str]) -> int:
     """Run a command that is killed while it writes a checkpoint file.
 
     The write takes a millisecond, so it cannot be caught from outside.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", DIES_SAVING, *words],
-        env=environment(), cwd=ROOT, timeout=DEADLINE_S,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
+    save, saved = checkpoint.save_file, list[Path]()
+
+    def save_and_die(tensors: Any, path: Path) -> None:
+        save(tensors, path)
+        saved.append(path)
+        if len(saved) == 20:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save_file = save_and_die
+    return main(words)
 
 
 def send(processes: list[psutil.Process], what: signal.Signals) -> None:
@@ -186,20 +178,30 @@ def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
+@pytest.mark.parametrize(
+    "is_fresh", [False, pytest.param(True, marks=(pytest.mark.slow, pytest.mark.ci))]
+)
 def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
-    long: TrainConfig, tmp_path: Path
+    long: TrainConfig, tmp_path: Path, is_fresh: bool
 ) -> None:
-    """`accelerate launch train.py` resumes a run that `hf-wbc train` started."""
+    """Fresh processes end with `accelerate launch train.py` what `hf-wbc train` started."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(command((), long, whole)) == 0
-    words = command((HF_WBC,), long, killed)
-    kill_when(words, has_begun(killed))
-    die_saving(command((), long, killed))
+    words = command((), long, killed)
+
+    def start() -> psutil.Process:
+        return start_fresh([HF_WBC, *words]) if is_fresh else start_forked(lambda: main(words))
+
+    kill_when(start(), has_begun(killed))
+    assert start_forked(lambda: die_saving(words)).wait() == -signal.SIGKILL
     assert is_half_saved(killed)
     assert not only_run(killed).finished
-    kill_when(words, is_at(killed, LONG))
+    kill_when(start(), is_at(killed, LONG))
     assert not only_run(killed).finished
-    end(command((*ACCELERATE, TRAIN), long, killed))
+    if is_fresh:
+        end(command((*ACCELERATE, TRAIN), long, killed))
+    else:
+        assert main(words) == 0
     assert saved_weights(killed) == saved_weights(whole)
     ran, resumed = only_run(whole), only_run(killed)
     assert resumed.read_history() == ran.read_history()
@@ -214,7 +216,9 @@ def test_two_killed_processes_end_in_the_same_weights(
     shorter: TrainConfig, by_two: Path, tmp_path: Path
 ) -> None:
     """torchrun resumes a run that accelerate started."""
-    kill_when(command((*ACCELERATE, *TWO, TRAIN), shorter, tmp_path), is_at(tmp_path, 4))
+    kill_when(
+        start_fresh(command((*ACCELERATE, *TWO, TRAIN), shorter, tmp_path)), is_at(tmp_path, 4)
+    )
     assert not only_run(tmp_path).finished
     end(command((*TORCHRUN, TRAIN), shorter, tmp_path))
     assert saved_weights(tmp_path) == saved_weights(by_two)

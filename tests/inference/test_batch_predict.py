@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support.forked import start_forked
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
@@ -82,23 +83,21 @@ def test_a_killed_prediction_goes_on_where_it_was(
     model: str, cells: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a.parquet"
-    script = (
-        "import os, signal, sys\n"
-        "from hf_wbc.inference import batch_predict\n"
-        "write = batch_predict.write_chunk\n"
-        "def then_die(path, *more):\n"
-        "    write(path, *more)\n"
-        "    if path.stem == '0000001': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "batch_predict.write_chunk = then_die\n"
-        "from hf_wbc.cli.main import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    words = [sys.executable, "-c", script, *command(model, cells, out)]
-    killed = subprocess.run(words, env=environment(), capture_output=True, timeout=DEADLINE_S)
-    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    write = batch_predict.write_chunk
+
+    def die_writing() -> int:
+        def write_and_die(path: Path, *more: Any) -> None:
+            write(path, *more)
+            if path.stem == "0000001":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        batch_predict.write_chunk = write_and_die
+        return main(command(model, cells, out))
+
+    assert start_forked(die_writing).wait() == -signal.SIGKILL and not out.exists()
     (build,) = (path for path in (tmp_path / "a.parquet.partial").iterdir() if path.is_dir())
     assert sorted(path.stem for path in build.glob("*.parquet")) == ["0000000", "0000001"]
-    made, write = list[str](), batch_predict.write_chunk
+    made = list[str]()
 
     def noted(path: Path, *more: Any) -> None:
         made.append(path.stem)

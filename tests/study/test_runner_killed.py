@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.forked import is_over, start_forked
 
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
@@ -18,11 +19,12 @@ from hf_wbc.engine.run import run
 from hf_wbc.records import RunFolder
 
 METHODS = ["source_only", "coral"]
-SEEDS = [0, 1]
 SLOW = (pytest.mark.slow, pytest.mark.ci)
 
 
-@pytest.mark.parametrize("num_kills", [2, pytest.param(5, marks=SLOW)])
+@pytest.mark.parametrize(
+    ("num_kills", "seeds"), [(2, [0]), pytest.param(5, [0, 1], marks=SLOW)], ids=str
+)
 @pytest.mark.usefixtures("forked")
 def test_a_study_killed_at_random_times_ends_like_an_undisturbed_one(
     short: TrainConfig,
@@ -30,33 +32,36 @@ def test_a_study_killed_at_random_times_ends_like_an_undisturbed_one(
     write_grid: Callable[..., str],
     assert_same_run: Callable[[RunFolder, RunFolder], None],
     num_kills: int,
+    seeds: list[int],
 ) -> None:
-    config = short.replace(steps=8 * num_kills)
+    config = short.replace(steps=6 * num_kills)
     command = [
-        "study", write_grid(config, method=METHODS, seed=SEEDS), "--out", str(tmp_path / "runs"),
+        "study", write_grid(config, method=METHODS, seed=seeds), "--out", str(tmp_path / "runs"),
         "--cache", str(tmp_path / "features"), "--workers", "2",
     ]  # fmt: skip
     rng = random.Random(5)
     for _ in range(num_kills):
-        study = start(command)
+        study = start_forked(lambda: main(command))
         wait_for_lines(tmp_path / "runs", num_lines(tmp_path / "runs") + rng.randrange(5), study)
         time.sleep(rng.uniform(0, 0.2))
         assert kill_all(study, rng), "the study was over before it was killed"
     assert main(command) == 0
     found = {path.parent.name for path in (tmp_path / "runs").glob("*/record.json")}
-    assert len(found) == len(METHODS) * len(SEEDS)
+    assert len(found) == len(METHODS) * len(seeds)
     for method in METHODS:
-        for seed in SEEDS:
+        for seed in seeds:
             whole = run(config.replace(method=method, seed=seed), tmp_path / "whole", tmp_path)
             assert_same_run(whole, RunFolder(tmp_path / "runs" / whole.path.name))
             assert whole.history.read_bytes() == history(tmp_path / "runs" / whole.path.name)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=SLOW), signal.SIGINT])
+@pytest.mark.slow  # starts fresh processes; test_runner.py interrupts a study in this one
+@pytest.mark.ci
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_the_study(
     short: TrainConfig, tmp_path: Path, write_grid: Callable[..., str], number: signal.Signals
 ) -> None:
-    grid = write_grid(short.replace(steps=5000), seed=SEEDS)
+    grid = write_grid(short.replace(steps=5000), seed=[0, 1])
     study = start_fresh(["study", grid, "--out", str(tmp_path / "runs"), "--workers", "2"])
     wait_for_lines(tmp_path / "runs", 2, study)
     workers = study.children(recursive=True)
@@ -67,21 +72,6 @@ def test_no_worker_outlives_the_study(
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
     assert not list((tmp_path / "runs").glob("*/failure.json")), "the user's Ctrl-C is no failure"
-
-
-def start(command: list[str]) -> psutil.Process:
-    """Fork a study from this process, which saves the imports."""
-    if not (pid := os.fork()):
-        status = 1
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            status = main(command)
-        finally:
-            os._exit(status)
-    return psutil.Process(pid)
 
 
 def start_fresh(command: list[str]) -> psutil.Popen:
@@ -105,7 +95,7 @@ def start_fresh(command: list[str]) -> psutil.Popen:
 
 def kill_all(study: psutil.Process, rng: random.Random) -> bool:
     """Kill a study and its workers in random order; return whether it was still running."""
-    if study.status() == psutil.STATUS_ZOMBIE:
+    if is_over(study):
         return False
     everyone = [study, *study.children(recursive=True)]
     rng.shuffle(everyone)
@@ -119,7 +109,7 @@ def kill_all(study: psutil.Process, rng: random.Random) -> bool:
 
 def wait_for_lines(root: Path, number: int, study: psutil.Process) -> None:
     """Wait until the histories of all runs contain this number of evaluations."""
-    while num_lines(root) < number and study.status() != psutil.STATUS_ZOMBIE:
+    while num_lines(root) < number and not is_over(study):
         time.sleep(0.01)
 
 
