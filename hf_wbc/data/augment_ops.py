@@ -40,7 +40,8 @@ TARGET_AMOUNT, TARGET_DOMAIN = range(17, 19)
 CHANNEL_GAIN = slice(19, 22)
 GAMMA, IS_BLURRED, BLUR, NOISE, NOISE_X, NOISE_Y = range(22, 28)
 NUM_DRAWS = 28
-"""Number of uniform numbers per sample."""
+"""Number of uniform numbers per sample. The numbers of a batch are drawn in one call, so another
+count changes every augmented run without changing its name: draw new parameters separately."""
 
 
 def draw_augmentation_params(num: int, generator: torch.Generator) -> Tensor:
@@ -58,12 +59,12 @@ def draw_augmentation_params(num: int, generator: torch.Generator) -> Tensor:
     return torch.rand(num, NUM_DRAWS, generator=generator, device=generator.device)
 
 
-def draw_uniform(changes: Tensor, strength: float) -> Tensor:
+def draw_target_fraction(changes: Tensor, strength: float) -> Tensor:
     """Return fractions of the way to the target, (B,) float64, uniform in [0, strength)."""
     return changes[:, TARGET_AMOUNT].double() * strength
 
 
-def draw_target_fraction(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
+def draw_target(changes: Tensor, num_targets: int) -> tuple[Tensor, Tensor]:
     """Draw a target for each sample, all with equal probability.
 
     Args:
@@ -273,9 +274,9 @@ def _part_of_the_way(changes: Tensor, strength: float, towards: Tensor) -> tuple
     The fraction is uniform in [0, strength), and all T targets have equal probability. The result
     is a matrix (B, 3, 3) and an offset (B, 3, 1).
     """
-    which, _ = draw_target_fraction(changes, towards.shape[1])
+    which, _ = draw_target(changes, towards.shape[1])
     whole = towards[torch.arange(len(towards)), which].double()
-    part = draw_uniform(changes, strength)[:, None, None]
+    part = draw_target_fraction(changes, strength)[:, None, None]
     matrix = torch.eye(3, dtype=torch.float64) * (1 - part) + part * whole[:, :, :3]
     return matrix, 255 * part * whole[:, :, 3:]
 

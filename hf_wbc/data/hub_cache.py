@@ -26,7 +26,7 @@ def not_a_hub(error: Exception) -> str:
 
     said = " ".join(str(error).split())[:100]
     return (
-        f"{constants.ENDPOINT} does not answer as a Hub does ({type(error).__name__}: {said}); a "
+        f"{constants.ENDPOINT} is not a Hub ({type(error).__name__}: {said}); a "
         "login page of the network or a proxy may answer instead: open it in a browser, and check "
         "HF_ENDPOINT"
     )

@@ -2,10 +2,11 @@
 
 `Sampler` chooses the rows of a step, and `BatchLoader` turns them into batches on the device.
 
-Sampling. Rows are grouped into cells: all rows, the rows of a domain, or the rows of a class within
-a domain. Draws proceed in rounds. Each round visits every cell once in random order, and each visit
-takes the next row of the cell's own permutation, which is renewed when it is exhausted. All cells
-are therefore drawn equally often, and no row of a cell repeats before all others have been drawn.
+Sampling. Rows are grouped into strata: all rows, the rows of a domain, or those of a class within a
+domain. Draws proceed in rounds. Each round visits every stratum once in random order, and each
+visit takes the next row of the stratum's own permutation, which is renewed when it is exhausted.
+All strata are therefore drawn equally often, and no row repeats before all others of its stratum
+have been drawn.
 
 Distributed training. All processes make the same global draw of a step and take disjoint slices of
 its rows and of its augmentation parameters. Two processes with batches of B therefore see the same
@@ -37,6 +38,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.style_transfer import TargetStyleSampler, build_style_sampler, style_maps
 from hf_wbc.data.table import Table
+from hf_wbc.taxonomy import UNLABELED
 from hf_wbc.text import did_you_mean
 
 __all__ = ["Balance", "BatchLoader", "LoaderConfig", "Sampler"]
@@ -56,7 +58,7 @@ class Sampler:
     def __init__(
         self, labels: np.ndarray, domains: np.ndarray, balance: Balance, seed: int
     ) -> None:
-        """Group the rows into cells.
+        """Group the rows into strata.
 
         Args:
             labels: Class ids (N,), int64.
@@ -71,19 +73,21 @@ class Sampler:
             raise ValueError(f"seed is {seed}; it must not be negative")
         if len(labels) == 0:
             raise ValueError("no rows to sample")
-        cells = _cells(labels, domains, balance)
-        self._visits = _Permutations(np.arange(len(cells)), (seed, 0))
-        self._cells = [_Permutations(rows, (seed, 1, cell)) for cell, rows in enumerate(cells)]
+        strata = _strata(labels, domains, balance)
+        self._visits = _Permutations(np.arange(len(strata)), (seed, 0))
+        self._strata = [
+            _Permutations(rows, (seed, 1, number)) for number, rows in enumerate(strata)
+        ]
 
     def draw(self, batch_size: int, step: int) -> np.ndarray:
         """Return the row numbers (batch_size,) of a step, counted from 0."""
-        num_cells = len(self._cells)
+        num_strata = len(self._strata)
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
-        first, stop = int(positions[0]) // num_cells, int(positions[-1]) // num_cells + 1
-        visits = self._visits.take(first * num_cells, stop * num_cells)
-        rows = np.stack([cell.take(first, stop) for cell in self._cells])
-        positions -= first * num_cells
-        drawn: np.ndarray = rows[visits[positions], positions // num_cells]
+        first, stop = int(positions[0]) // num_strata, int(positions[-1]) // num_strata + 1
+        visits = self._visits.take(first * num_strata, stop * num_strata)
+        rows = np.stack([stratum.take(first, stop) for stratum in self._strata])
+        positions -= first * num_strata
+        drawn: np.ndarray = rows[visits[positions], positions // num_strata]
         return drawn
 
 
@@ -112,8 +116,8 @@ class _Permutations:
         return rng.permuted(copies, axis=1).ravel()
 
 
-def _cells(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np.ndarray]:
-    """Return the row numbers of each non-empty cell."""
+def _strata(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np.ndarray]:
+    """Return the row numbers of each non-empty stratum."""
     if balance == "none":
         return [np.arange(len(labels))]
     if balance == "domain":
@@ -179,7 +183,7 @@ class BatchLoader:
 
         Args:
             source: Labeled rows.
-            target: Rows whose labels are never read.
+            target: Rows whose labels are replaced by -1 before anything reads them.
             config: How to draw and augment.
             preprocessing: Preprocessing by domain name; None only scales intensities to [0, 1].
             style_targets: Images of each target, required by `augmentation.target_shift`.
@@ -217,8 +221,9 @@ class BatchLoader:
         )
         if target:
             per_domain: Balance = "domain" if len(target.domain_names) > 1 else "none"
+            hidden = np.full(len(target), UNLABELED)
             self._target_rows = {
-                side: Sampler(target.labels, target.domains, per_domain, _seed(seed, side))
+                side: Sampler(hidden, target.domains, per_domain, _seed(seed, side))
                 for side in (_TARGET, _ADAPTING)
             }
 

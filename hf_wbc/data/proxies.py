@@ -108,7 +108,8 @@ def token_problem() -> str:
     if token.isascii() and token.isprintable() and " " not in token:
         return ""
     return (
-        "the token has letters that no token has (spaces, line breaks or letters outside ASCII); "
+        "the token has characters that no token contains (spaces, line breaks or letters outside "
+        "ASCII); "
         "copy it again into HF_TOKEN, or `hf auth login`"
     )
 

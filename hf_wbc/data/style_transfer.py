@@ -42,7 +42,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hf_wbc.data.augment_ops import draw_target_fraction, draw_uniform, stain_affine, stain_matrix
+from hf_wbc.data.augment_ops import draw_target, draw_target_fraction, stain_affine, stain_matrix
 from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
 from hf_wbc.data.table import Table, concatenate
 
@@ -314,9 +314,9 @@ class TargetStyleSampler:
             strength: Upper limit of the fraction of the way to a target.
             device: Device of the batch.
         """
-        which, rest = draw_target_fraction(changes, self.num_targets)
+        which, rest = draw_target(changes, self.num_targets)
         values = self.lookup(domains, which, rest)
-        part = draw_uniform(changes, strength).float()[:, None, None, None]
+        part = draw_target_fraction(changes, strength).float()[:, None, None, None]
         values, part = (
             (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
             for x in (values, part)

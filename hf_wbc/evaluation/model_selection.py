@@ -94,7 +94,7 @@ RULES = (
 
 
 NEEDS_SOURCE = frozenset({"dev", "im_prior", "bnm_prior", "softmax_corr_prior"})
-"""Rules for target images that labeled source images take part in."""
+"""Rules on target images that also need labeled source images."""
 
 
 def selection_rule(name: str) -> SelectionRule:
@@ -260,7 +260,7 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
         >>> spearman([1, 2, 3], [10, 30, 20])
         0.5
     """
-    off_a, off_b = _centerd_ranks(a), _centerd_ranks(b)
+    off_a, off_b = _centered_ranks(a), _centered_ranks(b)
     norm = math.sqrt(sum(x * x for x in off_a) * sum(y * y for y in off_b))
     return sum(x * y for x, y in zip(off_a, off_b, strict=True)) / norm if norm else None
 
@@ -274,7 +274,7 @@ def _value(rule: SelectionRule, row: Scores) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def _centerd_ranks(values: Sequence[float]) -> list[float]:
+def _centered_ranks(values: Sequence[float]) -> list[float]:
     """Return ranks minus their mean; equal values share their mean rank."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks, first = [0.0] * len(values), 0

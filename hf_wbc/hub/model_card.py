@@ -133,8 +133,13 @@ def model_card(
 ) -> str:
     """The README.md of a run's model that others load from `place`.
 
-    `seen` is what its weights have seen, `sources` are known by their domain, `licence` is what the
-    publisher gives the weights, `picture` a confusion matrix of `pictured`.
+    Args:
+        record: The run's record.
+        seen: What the weights have seen.
+        place: Where others load the model from.
+        sources: Known sources by domain.
+        license: The license under which the publisher releases the weights.
+        picture: File name of a confusion matrix; None shows none.
     """
     config, selection = TrainConfig.from_record(record), record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)

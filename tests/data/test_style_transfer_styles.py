@@ -13,8 +13,8 @@ from hf_wbc.data.augment import NO_CHANGE, apply_augmentation, check_strength, s
 from hf_wbc.data.augment_ops import (
     NUM_DRAWS,
     draw_augmentation_params,
+    draw_target,
     draw_target_fraction,
-    draw_uniform,
 )
 from hf_wbc.data.loader import BatchLoader, LoaderConfig
 from hf_wbc.data.style_transfer import (
@@ -120,13 +120,13 @@ def test_the_whole_way_brings_the_targets_mean(
 
 def test_targets_and_their_images_are_drawn_alike() -> None:
     changes = draw_augmentation_params(20_000, torch.Generator().manual_seed(0))
-    which, rest = draw_target_fraction(changes, 3)
+    which, rest = draw_target(changes, 3)
     counts = which.bincount()
     assert len(counts) == 3 and counts.min() > 0.95 * 20_000 / 3
     for target in range(3):
         assert abs(float(rest[which == target].mean()) - 0.5) < 0.02
     assert rest.min() >= 0 and rest.max() < 1
-    part = draw_uniform(changes, 0.6)
+    part = draw_target_fraction(changes, 0.6)
     assert part.min() >= 0 and part.max() < 0.6 and abs(float(part.mean()) - 0.3) < 0.01
 
 

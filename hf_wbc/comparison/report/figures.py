@@ -210,17 +210,6 @@ def training(section: ReportSection) -> Picture:
     return picture(draw_training(runs), alt + f"one row for each of {'; '.join(runs)}.")
 
 
-KINDS = (
-    "F1 by class",
-    "class priors",
-    "reliability",
-    "confusion matrices",
-    "worst mistakes",
-    "label suspects",
-    "maps of features",
-    "training curves",
-)
-"""Kinds of figures, most important first."""
 NUM_MISTAKES = 12
 NUM_SUSPECTS = 12
 MAX_MAPPED = 4
@@ -250,17 +239,7 @@ def make_report_images(sections: Sequence[ReportSection], room: int) -> list[Rep
     """Make the figures of all sections, using at most `room` bytes in total."""
     found = [ReportImages() for _ in sections]
     thumbnails = Thumbnails()
-    makers: tuple[Callable[[ReportSection], Any], ...] = (
-        class_f1,
-        prior_shift,
-        certainty,
-        confusions,
-        partial(_mistakes, thumbnails),
-        partial(_suspects, thumbnails),
-        _maps,
-        training,
-    )
-    for kind, make in zip(KINDS, makers, strict=True):
+    for kind, make in _makers(thumbnails).items():
         for place, (section, exhibits) in enumerate(zip(sections, found, strict=True)):
             if kind == "maps of features" and place >= MAX_MAPPED:
                 exhibits.left_out.append(kind)
@@ -277,6 +256,20 @@ def make_report_images(sections: Sequence[ReportSection], room: int) -> list[Rep
             exhibits.of[kind] = made
             room -= size
     return found
+
+
+def _makers(thumbnails: Thumbnails) -> dict[str, Callable[[ReportSection], Any]]:
+    """Return the function that makes each kind of figure, most important kind first."""
+    return {
+        "F1 by class": class_f1,
+        "class priors": prior_shift,
+        "reliability": certainty,
+        "confusion matrices": confusions,
+        "worst mistakes": partial(_mistakes, thumbnails),
+        "label suspects": partial(_suspects, thumbnails),
+        "maps of features": _maps,
+        "training curves": training,
+    }
 
 
 def _size(made: Any) -> int:
@@ -344,3 +337,7 @@ def _maps(section: ReportSection) -> list[tuple[str, FeatureMap, Picture, Pictur
         )
         found.append((f"{chosen.name}, seed {chosen.run.seed}", mapped, *pictures))
     return found
+
+
+KINDS = tuple(_makers(Thumbnails()))
+"""Kinds of figures, most important first."""
