@@ -5,8 +5,7 @@
 Sampling. Rows are grouped into strata: all rows, the rows of a domain, or those of a class within a
 domain. Draws proceed in rounds. Each round visits every stratum once in random order, and each
 visit takes the next row of the stratum's own permutation, which is renewed when it is exhausted.
-All strata are therefore drawn equally often, and no row repeats before all others of its stratum
-have been drawn.
+All strata are drawn equally often, and no row repeats before all others of its stratum were drawn.
 
 Distributed training. All processes make the same global draw of a step and take disjoint slices of
 its rows and of its augmentation parameters. Two processes with batches of B therefore see the same
@@ -199,11 +198,9 @@ class BatchLoader:
         self._source, self._target, self._config = source, target, config
         self._augmentation = augmentation or NO_CHANGE
         self._levels = {
-            table: _DomainLevels(
-                table, preprocessing or dict.fromkeys(table.domain_names, _UNSCALED)
-            )
-            for table in (source, target)
-            if table
+            each: _DomainLevels(each, preprocessing or dict.fromkeys(each.domain_names, _UNSCALED))
+            for each in (source, target)
+            if each
         }
         self._color_maps: Tensor | None = None
         self._style: TargetStyleSampler | None = None
@@ -212,9 +209,8 @@ class BatchLoader:
                 source, style_targets, color_statistics, color_transfer_map
             )
         elif self._augmentation.target_shift:
-            self._style = build_style_sampler(
-                self._augmentation.target_style, source, style_targets
-            )
+            style = self._augmentation.target_style
+            self._style = build_style_sampler(style, source, style_targets)
         self._device, seed = torch.device(config.device), config.seed
         self._source_rows = Sampler(
             source.labels, source.domains, config.balance, _seed(seed, _SOURCE)

@@ -133,13 +133,8 @@ def model_card(
 ) -> str:
     """The README.md of a run's model that others load from `place`.
 
-    Args:
-        record: The run's record.
-        seen: What the weights have seen.
-        place: Where others load the model from.
-        sources: Known sources by domain.
-        license: The license under which the publisher releases the weights.
-        picture: File name of a confusion matrix; None shows none.
+    `seen` is what the weights have seen, `sources` are the known ones by domain, `license` is the
+    publisher's for the weights, and `picture` the file of a confusion matrix.
     """
     config, selection = TrainConfig.from_record(record), record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)
