@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.nucleus import shrunk
-from hf_wbc.finder.cells import FoundCell
+from hf_wbc.finder.detect_cells import FoundCell
 from hf_wbc.finder.field_source import FieldSource
 
 EDGE_UM_PER_PX = 0.25

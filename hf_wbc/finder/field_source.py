@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_wbc.data.archive_names import is_readable, printable_name
 from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb, pixel_sha256
-from hf_wbc.finder.cells import Read
+from hf_wbc.finder.detect_cells import Read
 from hf_wbc.finder.slides import SLIDE_SUFFIXES, is_slide, open_slide
 from hf_wbc.text import shorten_list
 

@@ -22,7 +22,7 @@ from PIL import Image
 from hf_wbc.data.crop import FEWEST_PX, crop_side, cut_square
 from hf_wbc.data.image_io import ImageFault
 from hf_wbc.data.scale import ScaleEstimate
-from hf_wbc.finder.cells import (
+from hf_wbc.finder.detect_cells import (
     Candidate,
     FoundCell,
     candidates,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_wbc.escape import write_csv
-from hf_wbc.finder.cells import FoundCell
+from hf_wbc.finder.detect_cells import FoundCell
 
 CELL_COLUMNS = (
     "cell", "field", "x_px", "y_px", "nucleus_um", "um_per_px", "score", "predicted", "probability",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_wbc.data.crop import crop_side
-from hf_wbc.finder.cells import FoundCell
+from hf_wbc.finder.detect_cells import FoundCell
 
 SHOWN_UM = 14.0
 """Side of a box in um: a cell, not its 25 um crop, so that neighbors can be told apart."""

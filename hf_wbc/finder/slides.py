@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.image_io import ImageFault
-from hf_wbc.finder.cells import Read
+from hf_wbc.finder.detect_cells import Read
 
 SLIDE_SUFFIXES = (
     ".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, decode_rgb
 from hf_wbc.data.red_cells import red_cell_diameters
 from hf_wbc.data.scale import scale_from_red_cells
-from hf_wbc.finder import cell_score, cells
+from hf_wbc.finder import cell_score, detect_cells
 from hf_wbc.finder.boxes import Box, Match, find_box_files, match_boxes, read_boxes, total
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     if given.fit:
         fit(fields, um_per_px)
     start = time.process_time()
-    found = {name: cells.find_cells(pixels, um_per_px) for name, pixels, _ in fields}
+    found = {name: detect_cells.find_cells(pixels, um_per_px) for name, pixels, _ in fields}
     seconds = time.process_time() - start
     matches = []
     for name, pixels, boxes in fields:
@@ -95,8 +95,8 @@ def fit(fields: list[tuple[str, np.ndarray, tuple[Box, ...]]], um_per_px: float)
         size = pixels.shape[:2]
         found = [
             each
-            for tile in cells.tiles(*size, um_per_px)
-            for each in cells.candidates(_reader(pixels), size, um_per_px, tile)
+            for tile in detect_cells.tiles(*size, um_per_px)
+            for each in detect_cells.candidates(_reader(pixels), size, um_per_px, tile)
         ]
         points = [(c.cell.x_px, c.cell.y_px) for c in found]
         match = match_boxes(points, boxes, um_per_px)
@@ -132,7 +132,7 @@ def fit(fields: list[tuple[str, np.ndarray, tuple[Box, ...]]], um_per_px: float)
     cell_score._weights.cache_clear()
 
 
-def _reader(pixels: np.ndarray) -> cells.Read:
+def _reader(pixels: np.ndarray) -> detect_cells.Read:
     return lambda top, left, bottom, right: pixels[top:bottom, left:right]
 
 

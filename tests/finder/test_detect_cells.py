@@ -8,7 +8,7 @@ from support.fields import UM_PER_PX, draw_field
 
 from hf_wbc.data.image_io import decode_rgb
 from hf_wbc.finder.boxes import find_box_files, match_boxes, read_boxes, total
-from hf_wbc.finder.cells import find_cells
+from hf_wbc.finder.detect_cells import find_cells
 
 CELLS = ((12.0, 14.0), (40.0, 12.0), (30.0, 36.0))
 
@@ -69,7 +69,7 @@ def test_tiles_give_the_same_cells_as_one_piece(monkeypatch):
     cells = ((20.0, 20.0), (60.0, 30.0), (100.0, 20.0), (85.0, 50.0))
     field = draw_field((120.0, 70.0), cells)
     whole = find_cells(field, UM_PER_PX)
-    monkeypatch.setattr("hf_wbc.finder.cells.TILE_UM", 60.0)
+    monkeypatch.setattr("hf_wbc.finder.detect_cells.TILE_UM", 60.0)
     parts = find_cells(field, UM_PER_PX)
     assert len(whole) == len(parts) == 4
     assert np.allclose(places(whole), places(parts), atol=0.3)
