@@ -1,0 +1,113 @@
+"""Whole slides: found like fields, tile by tile, resumable, and clear about damage."""
+
+import resource
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.fields import UM_PER_PX, draw_field
+from support.slides import write_pyramid
+
+from hf_wbc.finder.find_folder import FindOptions, find_to_folder
+from hf_wbc.finder.slides import is_slide, open_slide
+
+pytest.importorskip("openslide", reason="the extra slides is not installed")
+CELLS = ((14.0, 16.0), (45.0, 26.0), (80.0, 20.0), (100.0, 40.0))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return draw_field((120.0, 60.0), CELLS)
+
+
+@pytest.fixture(scope="module")
+def slide(pixels, tmp_path_factory):
+    path = tmp_path_factory.mktemp("slide") / "slide.tif"
+    write_pyramid(path, pixels)
+    return path
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr("hf_wbc.finder.detect_cells.TILE_UM", 40.0)
+
+
+def places(result):
+    (field,) = result.fields
+    return sorted((cell.x_px * UM_PER_PX, cell.y_px * UM_PER_PX) for cell in field.cells)
+
+
+def test_a_pyramid_reads_as_its_pixels(slide, pixels):
+    assert is_slide(slide)
+    with open_slide(slide, "slide.tif") as (height, width, read, _):
+        assert (height, width) == pixels.shape[:2]
+        assert np.array_equal(read(100, 250, 400, 900), pixels[100:400, 250:900])
+
+
+def test_an_ordinary_tiff_is_a_field(pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "field.tif")
+    assert not is_slide(tmp_path / "field.tif")
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_slide_has_the_cells_of_the_same_field(slide, pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "field.png")
+    of_slide = find_to_folder(slide, tmp_path / "a")
+    of_field = find_to_folder(tmp_path / "field.png", tmp_path / "b")
+    assert np.allclose(places(of_slide), sorted(CELLS), atol=0.8)
+    assert np.allclose(places(of_slide), places(of_field), atol=0.3)
+    crops = [sorted((tmp_path / name / "crops").glob("*/*.png")) for name in "ab"]
+    assert len(crops[0]) == len(crops[1]) == 4
+    for one, other in zip(*crops, strict=True):
+        assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_an_interrupted_slide_resumes_with_the_next_tile(slide, tmp_path, monkeypatch):
+    import hf_wbc.finder.find_folder as room
+
+    searched = []
+    search = room.candidates
+
+    def interrupted(read, size, um_per_px, tile):
+        if len(searched) == 3:
+            raise KeyboardInterrupt
+        searched.append(tile)
+        return search(read, size, um_per_px, tile)
+
+    monkeypatch.setattr(room, "candidates", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        find_to_folder(slide, tmp_path / "out", FindOptions(UM_PER_PX))
+    first, searched[:] = list(searched), []
+    monkeypatch.setattr(
+        room, "candidates", lambda *args: (searched.append(args[3]), search(*args))[1]
+    )
+    result = find_to_folder(slide, tmp_path / "out", FindOptions(UM_PER_PX))
+    assert len(places(result)) == 4
+    assert searched
+    assert not set(first) & set(searched)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_a_truncated_slide_is_named(slide, tmp_path, share):
+    data = slide.read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=r"cut\.tif.*(truncated|damaged)"):
+        find_to_folder(tmp_path / "cut.tif", tmp_path / "out", FindOptions(UM_PER_PX))
+
+
+def test_something_else_named_like_a_slide(tmp_path):
+    (tmp_path / "a.svs").write_bytes(b"no slide")
+    with pytest.raises(ValueError, match=r"a\.svs: not a whole slide"):
+        find_to_folder(tmp_path, tmp_path / "out", FindOptions(UM_PER_PX))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_slide(tmp_path, pixels):
+    """A slide of 200 megapixels, decoded 600 MB, in less than 400 MB."""
+    write_pyramid(tmp_path / "big.tif", np.tile(pixels, (24, 12, 1)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = find_to_folder(tmp_path / "big.tif", tmp_path / "out", FindOptions(UM_PER_PX))
+    assert result.num_cells == 4 * 24 * 12
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (after - before) / 1024 < 400
