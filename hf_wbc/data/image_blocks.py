@@ -7,7 +7,8 @@ a single pass over the images, whereas `hf_wbc.data.pixel_cache` serves repeated
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.data.archive import MAX_MEMBER_BYTES
 from hf_wbc.data.archive_names import is_readable, printable_name
-from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side
+from hf_wbc.data.crop import Geometry, crop_and_resize, crop_side, cut_square
 from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import IMAGE_SUFFIXES, ImageFault, decode_rgb
@@ -57,6 +58,9 @@ class ImageFolder:
     """What a summary should say about junk and links, a line each."""
     estimate: ScaleEstimate | None = None
     """The estimate that the scale is taken from; None if it was given."""
+    cells: Mapping[str, tuple[str, float, float]] = field(default_factory=dict)
+    """Names that are cells of a field of view: the field's name, and x and y of the center in
+    pixels."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,8 @@ def _squares(
 
 
 def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.uint8]:
+    if name in folder.cells:
+        return _square_in_field(folder, *folder.cells[name], geometry)
     pixels = _decoded(folder, name)
     try:
         return crop_and_resize(pixels, folder.um_per_px, geometry)
@@ -224,10 +230,38 @@ def _square(folder: ImageFolder, name: str, geometry: Geometry) -> NDArray[np.ui
         raise ImageFault(f"{name}: {error}") from error
 
 
+def _square_in_field(
+    folder: ImageFolder, field: str, x: float, y: float, geometry: Geometry
+) -> NDArray[np.uint8]:
+    """Return the square around a place in a field of view."""
+    assert folder.um_per_px is not None
+    pixels = _field_pixels(folder.path, field)
+    side = crop_side(folder.um_per_px, geometry.um)
+    left, top = round(x - side / 2), round(y - side / 2)
+    square = cut_square(pixels, (left, top, left + side, top + side))
+    return crop_and_resize(square, None, geometry)
+
+
+@lru_cache(maxsize=1)
+def _field_pixels(path: Path, name: str) -> NDArray[np.uint8]:
+    """Decode a field of view; the last one is kept, as its cells follow each other."""
+    return read_image(path, name)
+
+
 def _decoded(folder: ImageFolder, name: str) -> NDArray[np.uint8]:
+    return read_image(folder.path, name)
+
+
+def read_image(folder: Path, name: str) -> NDArray[np.uint8]:
+    """Decode an image of a folder; raise ImageFault if it cannot be used."""
+    return decode_rgb(read_image_bytes(folder, name), name)
+
+
+def read_image_bytes(folder: Path, name: str) -> bytes:
+    """Read a file that may be an image; raise ImageFault if it certainly is none."""
     if not is_readable(name):  # no table or JSON file can hold it
         raise ImageFault(f"{name}: its name is not text in UTF-8")
-    path = folder.path / name
+    path = folder / name
     try:
         facts = path.stat()
         if not S_ISREG(facts.st_mode):  # reading a pipe could block forever
@@ -236,10 +270,9 @@ def _decoded(folder: ImageFolder, name: str) -> NDArray[np.uint8]:
             raise ImageFault(
                 f"{name}: {facts.st_size:,} bytes are too large for an image of a cell"
             )
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
-    return decode_rgb(data, name)
 
 
 def read_dataset_blocks(

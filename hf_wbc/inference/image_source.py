@@ -30,6 +30,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.schema import DEFAULT_CONFIG
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import crop_geometry
+from hf_wbc.inference.fields_in_folder import replace_fields
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.models import PretrainedModel
 from hf_wbc.text import shorten_list
@@ -86,7 +87,8 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
     if options.estimate_scale:
         folder = list_images(path, None, follow_links=options.follow_links)
         estimate = estimate_folder_scale(folder)
-        return replace(folder, um_per_px=estimate.um_per_px, estimate=estimate)
+        folder = replace(folder, um_per_px=estimate.um_per_px, estimate=estimate)
+        return folder if options.center_only else replace_fields(folder)
     if um_per_px is None and not cell_fills_frame:
         raise ValueError(
             f"the scale of the images in {ref} is unknown; pass --um-per-px, --source for the "
@@ -100,7 +102,7 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             f"{len(bad)} of {len(found.names)} file names are not text in UTF-8: "
             f"{shorten_list(bad)}; rename the files, or leave them out with --skip-bad"
         )
-    return found
+    return found if cell_fills_frame or options.center_only else replace_fields(found)
 
 
 def folder_source(
@@ -145,10 +147,10 @@ def _fingerprint(folder: ImageFolder) -> str:
     """Digest the names, sizes and modification times of the files."""
     found = hashlib.sha256()
     for name in folder.names:
-        path = folder.path / name
+        field, *place = folder.cells.get(name, (name,))
         try:
-            stat = path.stat()
-            facts = [name, stat.st_size, stat.st_mtime_ns]
+            stat = (folder.path / str(field)).stat()
+            facts = [name, stat.st_size, stat.st_mtime_ns, *place]
         except OSError:  # reported as a fault when the file is read
             facts = [name]
         found.update(json.dumps(facts).encode() + b"\n")

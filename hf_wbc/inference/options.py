@@ -20,6 +20,8 @@ class PredictOptions:
     """Estimate the scale of a folder of images from its red cells (7.2 um), else its nuclei."""
     cell_fills_frame: bool = False
     """Images are cropped around their cells, so their scale does not matter."""
+    center_only: bool = False
+    """Take the center of pictures wider than 44 um as one cell each, instead of all their cells."""
     splits: tuple[Split, ...] = ("train", "validation", "test")
     """Splits of a prepared dataset to predict."""
     follow_links: bool = False

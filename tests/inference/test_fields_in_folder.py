@@ -1,0 +1,78 @@
+"""Fields of view in a folder of cells are never taken for one cell."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.fields import UM_PER_PX, draw_field
+
+from hf_wbc.cli.main import main
+from hf_wbc.data.crop import Geometry
+from hf_wbc.data.image_blocks import read_blocks
+from hf_wbc.inference.image_source import find_image_folder
+from hf_wbc.inference.options import PredictOptions
+from hf_wbc.shipped import shipped
+
+CELLS = ((14.0, 16.0), (45.0, 26.0))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "cells"
+    path.mkdir()
+    Image.fromarray(draw_field(white=CELLS)).save(path / "field.png")
+    Image.fromarray(draw_field((30.0, 30.0), ((15.0, 15.0),))).save(path / "one.png")
+    return path
+
+
+def found(folder, **options):
+    return find_image_folder(str(folder), PredictOptions(UM_PER_PX, **options))
+
+
+def test_a_field_is_replaced_by_its_cells(folder):
+    images = found(folder)
+    assert images.names == ("field.png#1", "field.png#2", "one.png")
+    assert any("field.png" in note and "2 cells" in note for note in images.notes)
+    (block,) = read_blocks(images, Geometry(64, 3), 1)
+    assert block.names == images.names
+    for square in block.pixels.astype(int):  # a nucleus lies in the middle of each
+        assert (square[30:34, 30:34, 2] > square[30:34, 30:34, 1] + 40).all()
+
+
+def test_the_center_can_be_asked_for(folder):
+    assert found(folder, center_only=True).names == ("field.png", "one.png")
+
+
+def test_a_field_without_a_cell_is_named(folder):
+    Image.fromarray(draw_field(white=())).save(folder / "empty.png")
+    assert any("without a white cell: empty.png" in note for note in found(folder).notes)
+    for name in ("field.png", "one.png"):
+        (folder / name).unlink()
+    with pytest.raises(ValueError, match=r"empty\.png"):
+        found(folder)
+
+
+def test_a_damaged_field_is_reported_when_it_is_read(folder):
+    data = (folder / "field.png").read_bytes()
+    (folder / "field.png").write_bytes(data[: len(data) // 2])
+    images = found(folder)
+    assert images.names == ("field.png", "one.png")
+    (block,) = read_blocks(images, Geometry(64, 3), 1)
+    assert "field.png" in block.faults[0]
+
+
+def test_predict_says_so(folder, tmp_path, capsys):
+    model, out = str(shipped("spaces/wbc/toy_model")), tmp_path / "out.csv"
+    arguments = ["predict", model, str(folder), "--um-per-px", str(UM_PER_PX)]
+    assert main([*arguments, "--out", str(out)]) == 0
+    with out.open(newline="") as file:
+        names = [row["image_id"] for row in csv.DictReader(file)]
+    assert names == ["field.png#1", "field.png#2", "one.png"]
+    assert "fields of view" in capsys.readouterr().out
+
+
+def test_small_frames_stay_as_they_are(tmp_path):
+    pixels = np.full((360, 360, 3), 200, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "frame.png")
+    assert found(tmp_path).names == ("frame.png",)
