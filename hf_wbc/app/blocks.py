@@ -53,8 +53,8 @@ def build_page(service: Service, sessions: Sessions) -> Any:
             with gr.Tab("One cell", id="one"):
                 one_cell_tab(service, sessions)
             with gr.Tab("Many cells", id="many"):
-                many_cells_tab(service, sessions)
-            with gr.Tab("Domains", id="domains"):
+                many_cells_tab(page, service, sessions)
+            with gr.Tab("Does it fit my laboratory?", id="domains"):
                 domains_tab(service, sessions)
             with gr.Tab("About", id="about"):
                 about = gr.HTML(notice(LOADING), elem_id="about")

@@ -1,5 +1,6 @@
 """HTML fragments from templates, with all values escaped, and images as data URIs."""
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 
 FOLDER = Path(__file__).parent / "templates"
+SHEETS = ("page", "review")
+SCRIPTS = (
+    "page.js", "samples.js", "review_state.js", "review_view.js", "review_keys.js",
+    "review_gallery.js",
+)  # fmt: skip
+"""Scripts of the page's head, in the order of loading."""
 
 
 def fragment(template: str, values: Mapping[str, Any]) -> str:
@@ -34,13 +41,20 @@ def notice(text: str, kind: str = "note") -> str:
 
 
 def style() -> str:
-    """The page's style sheet."""
-    return (FOLDER / "page.css").read_text(encoding="utf-8")
+    """The page's style sheets."""
+    return "".join((FOLDER / f"{name}.css").read_text(encoding="utf-8") for name in SHEETS)
 
 
 def script(name: str) -> str:
     """A script of the page."""
     return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def page_head() -> str:
+    """The page's style sheets and scripts, for its head."""
+    return f"<style>{style()}</style>" + "".join(
+        f"<script>{script(name)}</script>" for name in SCRIPTS
+    )
 
 
 def marked(text: str) -> "Markup":
@@ -66,7 +80,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "marked": marked}
+    made.filters |= {"percent": percent, "marked": marked, "tojson_text": json.dumps}
     return made
 
 
@@ -81,7 +95,7 @@ def percent(value: float) -> str:
     return ">99.9 %" if 0.9995 <= value < 1 else f"{100 * value:.1f} %"
 
 
-WHOLE_PX, SQUARE_PX, SMALL_PX = 720, 320, 72
+WHOLE_PX, SQUARE_PX, CARD_PX = 720, 320, 144
 HEAT = (255, 106, 0)
 
 
@@ -97,9 +111,9 @@ def crop_image(
     return _uri(_square(pixels, prediction), side_px)
 
 
-def small(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> str:
-    """The crop as a small image for a table row."""
-    return _uri(_square(pixels, prediction), SMALL_PX, quality=72)
+def card_image(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> str:
+    """The crop as a small image for a card of the gallery."""
+    return _uri(_square(pixels, prediction), CARD_PX, quality=76)
 
 
 def heat(
@@ -115,7 +129,7 @@ def heat(
 def thumbnail(data: bytes) -> str:
     """A stored thumbnail as a data URI; empty if the model's reference set holds a damaged one."""
     try:
-        return _uri(Image.fromarray(decode_rgb(data, "thumbnail")), 2 * SMALL_PX)
+        return _uri(Image.fromarray(decode_rgb(data, "thumbnail")), CARD_PX)
     except ImageFault:
         return ""
 

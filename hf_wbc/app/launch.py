@@ -88,7 +88,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
         ValueError: If the port is taken.
     """
     from hf_wbc.app.blocks import build_page, theme
-    from hf_wbc.app.html_fragments import script, style
+    from hf_wbc.app.html_fragments import page_head
     from hf_wbc.app.middleware import BlockedRoutes, MalformedRequests, UploadIsolation
     from hf_wbc.app.sessions import Sessions, session_cleanup
 
@@ -112,7 +112,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
                 enable_monitoring=False,
                 theme=theme(),
                 # Gradio's own `css` parameter would scope `.dark` to a part of the page.
-                head=f"<style>{style()}</style><script>{script('page.js')}</script>",
+                head=page_head(),
                 app_kwargs={
                     "lifespan": session_cleanup(page, sessions, limits),
                     "middleware": [

@@ -1,8 +1,8 @@
-"""The tab for a slide: a table of cells to correct, the differential count, and downloads."""
+"""The tab for samples: a gallery of cells to review, the differential count, and downloads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -16,26 +16,56 @@ from hf_wbc.app.components import (
 from hf_wbc.app.downloads import write_csv_download, write_report_download
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.html_fragments import fragment, notice, script
-from hf_wbc.app.page_text import is_outside
+from hf_wbc.app.review_gallery import (
+    acknowledge,
+    review_gallery,
+    review_labels,
+    saved_review,
+    zoom_channel,
+)
+from hf_wbc.app.samples import Samples
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
-from hf_wbc.app.slide_html import cells_html, count_html
+from hf_wbc.app.slide_html import (
+    REVIEW_LABELS,
+    common_warnings,
+    compare_html,
+    count_html,
+    review_html,
+    zoom_html,
+)
 from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedFile, Uploads
-from hf_wbc.taxonomy import NUM_CLASSES
 
 WELCOME = (
-    "Drop the images of a slide's white cells, one cell per image: files, a zip, or a TIFF with "
-    "several pages. The page names and counts them and lists them for you to review and correct."
+    "Drop the images of a sample's white cells, one cell per image: files, a zip, or a TIFF with "
+    "several pages. The page names and counts them and shows them for you to review and correct."
 )
-UNDECIDED = ""
 SAVE = "(file) => { if (file) window.wbcSave(file); return null; }"
-Shown = tuple[Any, ...]
-"""Status, count, cells, the row of downloads, and the button that continues."""
+FACTS = "() => [window.wbcReportFacts()]"
+TAB_KEY = "() => [window.wbcTabKey()]"
+SKIP = gr.skip()
 
 
-def many_cells_tab(service: Service, sessions: Sessions) -> None:
-    """Add the tab's components and events to the current blocks."""
+class Shown(NamedTuple):
+    """What a handler changes on the tab, in the order of the outputs; by default nothing."""
+
+    samples: Any = SKIP
+    ask_added: Any = SKIP
+    """The question what to do with images that were dropped on a sample with cells."""
+    ask_row: Any = SKIP
+    discard_row: Any = SKIP
+    status: Any = SKIP
+    count: Any = SKIP
+    cells: Any = SKIP
+    keep: Any = SKIP
+    """The row of downloads."""
+    go_on: Any = SKIP
+
+
+def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
+    """Add the tab's components and events to the current blocks, which are `page`."""
+    tab = ManyCells(service, sessions)
     with gr.Row(equal_height=False):
         drop = file_drop_box(
             "Images, a zip or a TIFF",
@@ -49,29 +79,55 @@ def many_cells_tab(service: Service, sessions: Sessions) -> None:
             with gr.Row():
                 folder = folder_button("Choose a folder", size="sm", elem_id="many-folder")
                 toy = gr.Button("Try a drawn slide", size="sm", elem_id="many-toy")
-                over = gr.Button("Start over", size="sm", elem_id="many-over")
+                over = gr.Button("Discard this sample", size="sm", elem_id="many-over")
+    samples = gr.HTML("", elem_id="many-samples", js_on_load=script("samples_load.js"))
+    with gr.Row(visible=False, elem_id="many-ask") as ask_row:
+        ask_added = gr.HTML("", min_width=300, js_on_load=script("live.js"))
+        add = gr.Button("Add to this sample", size="sm", variant="primary", elem_id="many-add")
+        new = gr.Button("New sample", size="sm", elem_id="many-new")
+        cancel = gr.Button("Leave them out", size="sm", elem_id="many-cancel")
+    with gr.Row(visible=False, elem_id="many-ask-discard") as discard_row:
+        gr.HTML(fragment("ask_discard.html", {}), min_width=300)
+        discard = gr.Button("Discard", size="sm", variant="stop", elem_id="many-discard")
+        keep_it = gr.Button("Keep the sample", size="sm", elem_id="many-keep")
     status = gr.HTML(notice(WELCOME), elem_id="many-status", js_on_load=script("live.js"))
     go_on = gr.Button("Continue", visible=False, variant="primary", elem_id="many-go-on")
     count = gr.HTML("", elem_id="many-count")
-    with gr.Row(visible=False) as keep:
-        as_csv = gr.Button("Download the table (CSV)", size="sm", elem_id="many-csv")
-        as_report = gr.Button("Download a report to print", size="sm", elem_id="many-report")
-    cells = gr.HTML("", elem_id="many-cells", js_on_load=script("correct.js"))
-    kept = gr.JSON(visible=False)
-    shown = [status, count, cells, keep, go_on]
-    tab = ManyCells(service, sessions)
+    cells = review_gallery("many-cells")
+    zoomed = zoom_channel("many-zoomed")
+    with gr.Column(visible=False, elem_id="many-report-panel") as keep:
+        gr.HTML(fragment("sign.html", {}))
+        with gr.Row():
+            as_report = gr.Button("Download a report to print", size="sm", elem_id="many-report")
+            as_csv = gr.Button("Download the table (CSV)", size="sm", elem_id="many-csv")
+    facts, kept = gr.JSON(visible=False), gr.JSON(visible=False)
+    shown = list(Shown(samples, ask_added, ask_row, discard_row, status, count, cells, keep, go_on))
     drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
     folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder"))
     toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy"))
     scale.on_change(tab.rescale, shown, "/many_scale")
-    go_on.click(tab.again, [scale.text], shown, **busy("/many_go_on"))
-    over.click(tab.start_over, None, shown, api_visibility="private", queue=False)
-    # Handle all corrections in order: by default Gradio drops clicks while it handles one.
-    in_turn = {"concurrency_id": "correct", "concurrency_limit": 1, "trigger_mode": "multiple"}
-    cells.correct(tab.correct, None, shown, **{**busy("/many_correct"), **in_turn})
+    for button, answer in ((go_on, tab.again), (add, tab.add), (new, tab.add_to_new)):
+        button.click(answer, [scale.text], shown, **busy(f"/many_{answer.__name__}"))
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    quick = {**hidden, "queue": False}
+    for button, handler in (
+        (over, tab.ask_discard), (discard, tab.discard), (keep_it, tab.keep_sample),
+        (cancel, tab.leave_out),
+    ):  # fmt: skip
+        button.click(handler, None, shown, **quick)
+    samples.choose(tab.choose, None, shown, **quick)
+    samples.begin(tab.begin, None, shown, **quick)
+    cells.zoom(tab.zoom, None, [zoomed], **quick)
+    # Handle all messages in order: by default Gradio drops those that come while it handles one.
+    in_turn = {"concurrency_id": "review", "concurrency_limit": 1, "trigger_mode": "multiple"}
+    cells.save(tab.save, None, shown, **hidden, **in_turn)
     for button, make in ((as_csv, write_csv_download), (as_report, write_report_download)):
-        made = button.click(tab.keep(make), None, [kept, *shown], **busy(f"/many_{make.__name__}"))
+        outputs = [kept, *shown]
+        made = button.click(
+            tab.keep(make), [facts], outputs, js=FACTS, **busy(f"/many_{make.__name__}")
+        )
         made.then(None, [kept], [kept], js=SAVE, api_visibility="private")
+    page.load(tab.restore, [facts], shown, js=TAB_KEY, **quick)
 
 
 @dataclass(frozen=True)
@@ -87,10 +143,46 @@ class ManyCells:
         scale_text: str,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio recognizes it by its default)
+    ) -> tuple[Any, ...]:
+        """Predict uploaded files, or ask where they belong; clear the upload box."""
+        uploads, who = self.service.take(files), visitor_id(request)
+        if not uploads.pictures or not self.sessions.slide(who).every:
+            return *self._read(who, uploads, scale_text, progress), None
+        with error_message() as failed:
+            self.sessions.change_samples(who, lambda it: it.with_dropped(uploads))
+            text = fragment(
+                "ask_added.html",
+                {"num": len(uploads.pictures), "sample": self.sessions.samples(who).current},
+            )
+            return *Shown(ask_added=text, ask_row=gr.Row(visible=True)), None
+        return *Shown(status=failed.html), None
+
+    def add(
+        self,
+        scale_text: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
-        """Predict uploaded files and clear the upload box."""
-        uploads = self.service.take(files)
-        return *self._read(visitor_id(request), uploads, scale_text, progress), None
+        """Predict the dropped images as a part of the current sample."""
+        who = visitor_id(request)
+        uploads = self.sessions.samples(who).dropped
+        self.sessions.change_samples(who, lambda it: it.with_dropped(None))
+        return self._read(who, uploads or Uploads(), scale_text, progress)
+
+    def add_to_new(
+        self,
+        scale_text: str,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> Shown:
+        """Predict the dropped images as a sample of their own."""
+        self.sessions.change_samples(visitor_id(request), Samples.begun)
+        return self.add(scale_text, request, progress)
+
+    def leave_out(self, request: gr.Request) -> Shown:
+        """Forget the dropped images."""
+        self.sessions.change_samples(visitor_id(request), lambda it: it.with_dropped(None))
+        return Shown(ask_row=gr.Row(visible=False))
 
     def again(
         self,
@@ -102,79 +194,134 @@ class ManyCells:
         return self._read(visitor_id(request), Uploads(), scale_text, progress)
 
     def rescale(self, scale_text: str, request: gr.Request, progress: gr.Progress) -> Shown:
-        """Predict the slide at another scale."""
+        """Predict the sample at another scale."""
         who = visitor_id(request)
         if not self.sessions.slide(who).every:
             gone = self.sessions.news(who)
-            return self._shown(Slide(), "", gone) if gone else (gr.skip(),) * 5
+            return self._shown(who, gone=gone) if gone else Shown()
         return self.again(scale_text, request, progress)
 
     def toy(
         self,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> Shown:
-        """Replace the slide with a drawn one and predict it."""
+    ) -> tuple[Any, ...]:
+        """Draw a slide and predict it, as a sample of its own."""
         self.service.wait()
         progress(0, "drawing")
         pictures, um_per_px = draw_slide()
-        scale = f"{um_per_px:.4g} µm/px"
-        self.start_over(request)
-        return scale, scale, *self._read(visitor_id(request), Uploads(pictures), scale, progress)
+        scale, who = f"{um_per_px:.4g} µm/px", visitor_id(request)
+        self.sessions.change_samples(who, Samples.begun)
+        return scale, scale, *self._read(who, Uploads(pictures), scale, progress)
 
-    def start_over(self, request: gr.Request) -> Shown:
-        """Delete the slide."""
-        self.sessions.change(visitor_id(request), lambda slide: Slide())
-        return notice(WELCOME), "", "", gr.Row(visible=False), gr.Button(visible=False)
+    def ask_discard(self, request: gr.Request) -> Shown:
+        """Ask before a sample with cells is deleted."""
+        if self.sessions.slide(visitor_id(request)).every:
+            return Shown(discard_row=gr.Row(visible=True))
+        return self.discard(request)
 
-    def correct(self, request: gr.Request, event: gr.EventData) -> Shown:
-        """Store a person's class for one cell; the table already shows it."""
-        number, value = int(event.number), str(event.label)
-        label = None if value == UNDECIDED else int(value)
-        if label is not None and not is_outside(label) and not 0 <= label < NUM_CLASSES:
-            return (gr.skip(),) * 5
+    def discard(self, request: gr.Request) -> Shown:
+        """Delete the current sample."""
         who = visitor_id(request)
-        slide = self.sessions.change(who, lambda slide: slide.corrected(number, label))
-        if not slide.every:
-            return self._gone(who)
-        return gr.skip(), count_html(self.service, slide), *(gr.skip(),) * 3
+        self.sessions.change_samples(who, Samples.discarded)
+        return self._shown(who)
 
-    def keep(self, make: Callable[[Service, Slide], dict[str, str]]) -> Callable[..., Shown]:
+    def keep_sample(self) -> Shown:
+        """Do not delete the sample after all."""
+        return Shown(discard_row=gr.Row(visible=False))
+
+    def choose(self, request: gr.Request, event: gr.EventData) -> Shown:
+        """Show another sample."""
+        who, number = visitor_id(request), event.sample
+        self.sessions.change_samples(who, lambda it: it.opened(number))
+        return self._shown(who)
+
+    def begin(self, request: gr.Request) -> Shown:
+        """Begin a sample."""
+        who = visitor_id(request)
+        self.sessions.change_samples(who, Samples.begun)
+        return self._shown(who)
+
+    def restore(self, key: Any, request: gr.Request) -> Shown:
+        """Show the samples again that the same browser tab had before it was reloaded."""
+        who = visitor_id(request)
+        return self._shown(who) if self.sessions.adopt(who, str(key)) else Shown()
+
+    def save(self, request: gr.Request, event: gr.EventData) -> Shown:
+        """Store what a person changed; the gallery already shows it."""
+        who = visitor_id(request)
+        with error_message() as failed:
+            review = saved_review(event, REVIEW_LABELS)
+            self.sessions.change(who, lambda it: it.reviewed(review.labels), review.sample)
+            samples = self.sessions.samples(who)
+            if not any(slide.every for slide in samples.slides.values()):
+                return self._gone(who)
+            count = count_html(self.service, samples.slide) if samples.slide.cases else ""
+            return Shown(count=count + compare_html(self.service, samples) + acknowledge(review))
+        return Shown(status=failed.html)
+
+    def zoom(self, request: gr.Request, event: gr.EventData) -> Any:
+        """Render one cell larger, with what lies around it."""
+        slide = self.sessions.samples(visitor_id(request)).slides.get(event.sample, Slide())
+        found = next((case for case in slide.cases if case.number == event.number), None)
+        return gr.skip() if found is None else zoom_html(found, event.sample)
+
+    def keep(
+        self, make: Callable[[Service, Slide], dict[str, str]]
+    ) -> Callable[..., tuple[Any, ...]]:
         """Return the event handler of a download button."""
 
-        def made(request: gr.Request) -> Shown:
+        def made(facts: Mapping[str, Any], request: gr.Request) -> tuple[Any, ...]:
             who = visitor_id(request)
-            slide = self.sessions.slide(who)
-            if not slide.every:
-                return None, *self._gone(who)
-            return make(self.service, slide), *(gr.skip(),) * 5
+            with error_message() as failed:
+                labels = review_labels(facts.get("labels", {}), REVIEW_LABELS)
+                slide = self.sessions.change(who, lambda it: it.reviewed(labels))
+                if not slide.every:
+                    return None, *self._gone(who)
+                return make(self.service, slide), *Shown()
+            return None, *Shown(status=failed.html)
 
         return made
 
     def _read(self, who: str, uploads: Uploads, scale_text: str, progress: gr.Progress) -> Shown:
-        """Add images to the slide, predict what is pending, and render the tab."""
+        """Add images to the current sample, predict what is pending, and render the tab."""
 
         def report(done: int, total: int) -> None:
             progress((done, total), "predicting cells", unit="cells")
 
-        gone = self.sessions.news(who)
+        gone, sample = self.sessions.news(who), self.sessions.samples(who).current
         with self.sessions.reading(who), error_message() as failed:
-            slide = self.sessions.change(who, lambda it: it.added(uploads, self.service.limits))
+            slide = self.sessions.change(
+                who, lambda it: it.added(uploads, self.service.limits), sample
+            )
             reading = self.service.read(slide, self.service.scale(scale_text), report)
-            # Corrections made in the meantime are in the current slide.
-            self.sessions.change(who, lambda it: it.answered(reading))
-        return self._shown(self.sessions.slide(who), failed.html, gone)
+            # What a person reviewed in the meantime is in the sample.
+            self.sessions.change(who, lambda it: it.answered(reading), sample)
+        return self._shown(who, failed.html, gone)
 
     def _gone(self, who: str) -> Shown:
-        """Render the tab for a visitor whose slide was deleted."""
-        return self._shown(Slide(), "", self.sessions.news(who))
+        """Render the tab for a visitor whose samples were deleted."""
+        return self._shown(who, gone=self.sessions.news(who))
 
-    def _shown(self, slide: Slide, failed: str, gone: str) -> Shown:
+    def _shown(self, who: str, failed: str = "", gone: str = "") -> Shown:
+        """Render the whole tab."""
+        samples = self.sessions.samples(who)
+        slide, is_in_use = samples.slide, len(samples.slides) > 1 or bool(samples.slide.every)
         before = notice(f"{gone}.", "warning") if gone else ""
-        status = fragment("status.html", {"slide": slide, "is_said": bool(failed or gone)})
+        is_new = not slide.every and not slide.refused and not failed and not gone
+        status = fragment(
+            "status.html",
+            {"slide": slide, "is_said": bool(failed or gone), "common": common_warnings(slide)},
+        )
         num_left = len(slide.waiting)
-        more = gr.Button(f"Continue with the other {num_left:,}", visible=num_left > 0)
-        if not slide.cases:
-            return before + failed + status, "", "", gr.Row(visible=bool(num_left)), more
-        count, cells = count_html(self.service, slide), cells_html(self.service, slide)
-        return before + failed + status, count, cells, gr.Row(visible=True), more
+        count = count_html(self.service, slide) if slide.cases else ""
+        return Shown(
+            samples=fragment("samples.html", {"samples": samples}) if is_in_use else "",
+            ask_row=gr.Row(visible=samples.dropped is not None),
+            discard_row=gr.Row(visible=False),
+            status=notice(WELCOME) if is_new else before + failed + status,
+            count=count + compare_html(self.service, samples),
+            cells=review_html(self.service, slide, samples.current) if slide.cases else "",
+            keep=gr.Column(visible=bool(slide.every)),
+            go_on=gr.Button(f"Continue with the other {num_left:,}", visible=num_left > 0),
+        )

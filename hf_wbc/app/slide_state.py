@@ -128,13 +128,18 @@ class Slide:
 
     def corrected(self, number: int, label: int | None) -> "Slide":
         """Set a person's class for one cell; None removes it."""
+        return self.reviewed({number: label})
+
+    def reviewed(self, labels: Mapping[int, int | None]) -> "Slide":
+        """Set a person's classes by number of the cell; None removes one."""
         return replace(
             self,
             cases=tuple(
-                replace(one, corrected=label) if one.number == number else one for one in self.cases
+                replace(one, corrected=labels[one.number]) if one.number in labels else one
+                for one in self.cases
             ),
             waiting=tuple(
-                replace(one, corrected=label) if one.number == number else one
+                replace(one, corrected=labels[one.number]) if one.number in labels else one
                 for one in self.waiting
             ),
         )

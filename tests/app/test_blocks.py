@@ -34,7 +34,7 @@ def read_slide(page: Any) -> None:
     """Read the drawn slide in the tab Many cells."""
     open_tab(page, "Many cells")
     page.locator("#many-toy").click()
-    page.wait_for_selector("#many-cells tbody tr")
+    page.wait_for_selector(".review .card")
 
 
 def test_a_drawn_cell_is_named_with_all_that_is_to_be_said(page: Any) -> None:
@@ -113,8 +113,8 @@ def test_a_white_image_is_said_to_show_nothing(page: Any) -> None:
 
 def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     read_slide(page)
-    rows = page.locator("#many-cells tbody tr")
-    assert rows.count() == 100
+    cards = page.locator(".review .card")
+    assert cards.count() == 100
     named = page.locator("#many-count tbody tr td:nth-child(2)").all_inner_texts()
     total = int(page.locator("#many-count tfoot td").first.inner_text())
     assert len(named) == 10 and sum(map(int, named)) == total  # white cells
@@ -125,26 +125,28 @@ def test_a_slide_is_counted_sorted_filtered_and_corrected(page: Any) -> None:
     flags = page.locator("#many-count .warning").all_inner_texts()
     assert any("eft shift: " in flag and "Review first: no. " in flag for flag in flags)
 
-    page.locator("#many-cells th button", has_text="probability").click()
-    shares = [float(t.strip("<>% ")) for t in rows.locator("td:nth-child(5)").all_inner_texts()]
-    assert shares == sorted(shares)
+    page.locator("[data-option=sort]").select_option(label="number")
+    for group in page.locator(".review .group:visible").all():
+        numbers = [int(text) for text in group.locator(".no").all_inner_texts()]
+        assert numbers == sorted(numbers)
 
-    page.locator("[data-filter=label]").select_option(label="monocyte")
-    shown = page.locator("#many-cells tbody tr:visible")
-    assert 0 < shown.count() < 100
-    assert set(shown.locator("td:nth-child(4)").all_inner_texts()) == {"monocyte"}
-    assert f"{shown.count()} of 100 shown" in page.locator("[data-shown]").inner_text()
+    page.locator("[data-option=only]").select_option(label="monocyte")
+    shown = page.locator(".review .card:visible")
+    before = shown.count()
+    assert 0 < before < 100
+    assert f"{before} of 100 shown" in page.locator("[data-shown]").inner_text()
 
-    before = int(named[9])
     blasts = page.locator("#many-count tbody tr", has_text="blast (myeloblast)").locator("td").first
-    shown.first.locator("select").select_option(label="blast (myeloblast)")
+    shown.first.click()
+    page.keyboard.press("x")
     page.wait_for_function(
         "n => [...document.querySelectorAll('#many-count tbody tr')].some("
         "row => row.innerText.includes('(myeloblast)') && row.cells[1].innerText == n)",
-        arg=str(before + 1),
+        arg=str(int(named[9]) + 1),
     )
-    assert blasts.inner_text() == str(before + 1)
-    shown.first.locator("select").select_option(label="smudge cell")
+    assert blasts.inner_text() == str(int(named[9]) + 1)
+    assert shown.count() == before - 1  # the filter follows the class that a person gave
+    page.keyboard.press("2")
     page.wait_for_selector("#many-count >> text=1 named smudge cell")
 
 
@@ -160,18 +162,10 @@ def test_every_text_stands_out_from_its_ground(page: Any, mode: str) -> None:
 
 
 @slow
-def test_corrections_in_quick_succession_are_all_counted(page: Any) -> None:
-    read_slide(page)
-    selects = page.locator("#many-cells tbody select")
-    for number in range(5):
-        selects.nth(number).select_option(label="platelet or clump")
-    page.wait_for_selector("#many-count >> text=5 named platelet or clump")
-
-
-@slow
 def test_the_table_and_the_report_are_taken_along(page: Any, tmp_path: Path) -> None:
     read_slide(page)
-    page.locator("#many-cells tbody select").first.select_option(label="basophil")
+    page.locator(".card[data-cell='1']").click()
+    page.keyboard.press("a")  # and at once, before it is saved:
     with page.expect_download() as download:
         page.locator("#many-csv").click()
     download.value.save_as(tmp_path / "cells.csv")
@@ -201,25 +195,28 @@ def test_a_zip_adds_to_the_slide_and_its_bad_files_are_named(page: Any) -> None:
         {"细胞 1.png": files.encoded(), "2.png": files.encoded(seed=5), "3.png": b""}
     )
     drop(page, "#many-drop", {"slide.zip": data})
-    page.wait_for_selector("#many-cells tbody tr")
+    page.wait_for_selector(".review .card")
     status = page.locator("#many-status")
     assert "2 cells predicted" in status.inner_text()
     assert "slide.zip: 3.png: the file is empty" in status.inner_text()
-    assert "细胞 1.png" in page.locator("#many-cells").inner_text()
+    page.locator(".card[data-cell='2']").click()
+    assert "细胞 1.png" in page.locator(".inspector").inner_text()
     drop(page, "#many-drop", {"stack.tif": files.pages("RGB", "RGB")})
+    page.locator("#many-add").click()
     page.wait_for_selector("#many-status >> text=3 cells predicted")
     assert "stack.tif, page 1: identical to image no. 2" in status.inner_text()
     page.locator("#many-over").click()
-    page.wait_for_selector("#many-cells tbody tr", state="detached")
+    page.locator("#many-discard").click()
+    page.wait_for_selector(".review .card", state="detached")
 
 
 @slow
 def test_a_slide_lies_among_the_training_cells(page: Any) -> None:
-    open_tab(page, "Domains")
+    open_tab(page, "Does it fit my laboratory?")
     page.locator("#domains-go").click()
     page.wait_for_selector("#domains-result >> text=It needs at least 5 cells")
     read_slide(page)
-    open_tab(page, "Domains")
+    open_tab(page, "Does it fit my laboratory?")
     page.locator("#domains-go").click()
     page.wait_for_selector("#domains-result img")
     text = page.locator("#domains-result").inner_text()

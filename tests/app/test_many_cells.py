@@ -11,13 +11,13 @@ import numpy as np
 
 from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.many_cells import ManyCells
+from hf_wbc.app.many_cells import ManyCells, Shown
 from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.sessions import Sessions
 from hf_wbc.app.uploads import UploadedImage, Uploads
 
 
-@pytest.mark.parametrize("press", ["correct", "download", "scale"])
+@pytest.mark.parametrize("press", ["save", "download", "scale"])
 def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: str) -> None:
     now = [0.0]
     sessions = Sessions(LIMITS, lambda: now[0])
@@ -29,14 +29,14 @@ def test_who_comes_back_too_late_is_told_and_the_next_slide_is_a_new_one(press: 
     predictor = SimpleNamespace(pretrained=SimpleNamespace(rule=rule))
     tab = ManyCells(Service(PageModel.loaded("model", cast(Any, predictor))), sessions)
     request = cast(Any, SimpleNamespace(session_hash="me"))
-    if press == "correct":
-        shown = tab.correct(request, cast(Any, SimpleNamespace(number=1, label="0")))
+    if press == "save":
+        shown = tab.save(request, cast(Any, SimpleNamespace(sample=1, revision=1, labels={"1": 0})))
     elif press == "download":
-        kept, *shown = tab.keep(write_csv_download)(request)
+        kept, *rest = tab.keep(write_csv_download)({}, request)
+        shown = Shown(*rest)
         assert kept is None
     else:
         shown = tab.again("0.1", request)
-    status, count, cells = shown[:3]
-    assert "images and corrections were deleted" in status and "30 minutes" in status
-    assert count == cells == ""
+    assert "images and corrections were deleted" in shown.status and "30 minutes" in shown.status
+    assert shown.count == shown.cells == ""
     assert sessions.slide("me").every == ()

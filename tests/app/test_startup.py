@@ -89,7 +89,7 @@ def test_who_comes_early_is_told_and_answered_later(
     page.get_by_role("tab", name="One cell").click()
     page.locator("#one-result article").wait_for()
     page.get_by_role("tab", name="Many cells").click()
-    page.locator("#many-cells tbody tr").first.wait_for()
+    page.locator(".review .card").first.wait_for()
     context.close()
     # Nothing imports the model's dependencies before loading: concurrent imports can fail.
     assert late.log.read_text().splitlines()[1] == "[]"
@@ -100,7 +100,7 @@ def come_early(page: Any, url: str) -> None:
     page.goto(url)
     page.locator("#loading >> text=The model is still loading").wait_for()
     page.locator("#wbc-say >> text=The model is still loading").wait_for(state="attached")
-    page.get_by_role("tab", name="Domains").click()
+    page.get_by_role("tab", name="Does it fit my laboratory?").click()
     page.locator("#domains-go").click()
     page.locator("#domains-result >> text=It needs at least 5 cells").wait_for()
     page.get_by_role("tab", name="One cell").click()

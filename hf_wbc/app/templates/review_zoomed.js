@@ -1,0 +1,1 @@
+watch('value', () => window.wbcReview.zoomed(element));
