@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_wbc.app.components import busy, error_message
 from hf_wbc.app.html_fragments import fragment, notice, script
@@ -59,6 +60,40 @@ def _shown(service: Service, slide: Slide) -> str:
     return shown + failed.html
 
 
+def laboratory_fit(service: Service, slide: Slide) -> str:
+    """State in a sentence whether a slide's cells resemble the training cells."""
+    from hf_wbc.evaluation.feature_space import nearest_neighbors, own_distances
+
+    gallery = service.predictor.reference_set.gallery
+    if gallery is None:
+        return "Not known: the model has no reference cells."
+    if len(slide.cases) < FEWEST:
+        return f"Not known: it needs at least {FEWEST} cells."
+    known = gallery.features.astype(np.float64)
+    own = own_distances(known)
+    distance = float(np.median(nearest_neighbors(known, _features(slide))[1]))
+    numbers = (
+        f"median distance to the nearest training cell {distance:.3f}, among training cells "
+        f"{float(np.median(own)):.3f}"
+    )
+    if _is_far(distance, own):
+        return f"Doubtful: the cells are unlike the training cells ({numbers})."
+    return f"The cells lie among the training cells ({numbers})."
+
+
+def _features(slide: Slide) -> NDArray[np.float64]:
+    from hf_wbc.evaluation.validators import unit_rows
+
+    found: NDArray[np.float64] = unit_rows(
+        np.stack([case.prediction.features for case in slide.cases]).astype(np.float64)
+    )
+    return found
+
+
+def _is_far(distance: float, own: NDArray[np.float64]) -> bool:
+    return distance > float(np.quantile(own, 0.95))
+
+
 YOURS = "your cells"
 
 
@@ -82,15 +117,12 @@ class DomainMap:
 def domain_map(service: Service, slide: Slide) -> DomainMap | None:
     """Map a slide's cells; None for a model without stored training cells."""
     from hf_wbc.evaluation.feature_space import nearest_neighbors, own_distances, principal_plane
-    from hf_wbc.evaluation.validators import unit_rows
     from hf_wbc.plots.cell_map import draw_domains_map
 
     gallery = service.predictor.reference_set.gallery
     if gallery is None:
         return None
-    mine = unit_rows(
-        np.stack([case.prediction.features for case in slide.cases]).astype(np.float64)
-    )
+    mine = _features(slide)
     known = gallery.features.astype(np.float64)
     plane = principal_plane(known)
     names = (*sorted(set(gallery.sources)), YOURS)
@@ -112,7 +144,7 @@ def domain_map(service: Service, slide: Slide) -> DomainMap | None:
         nearest_sources=tuple((name, num / len(mine)) for name, num in counts.most_common()),
         distance=distance,
         own_distance=float(np.median(own)),
-        is_far=distance > float(np.quantile(own, 0.95)),
+        is_far=_is_far(distance, own),
     )
 
 

@@ -1,14 +1,27 @@
-"""Downloads: the table as CSV, and a report to print. Nothing is stored on the server."""
+"""Downloads: the cells as CSV, and the report as PDF, HTML, JSON and FHIR.
 
+Nothing is stored on the server.
+"""
+
+import base64
 import io
-from datetime import datetime
+import json
 from typing import Any
 
 from hf_wbc.app.count import is_counted
 from hf_wbc.app.html_fragments import fragment
-from hf_wbc.app.page_text import cell_name, is_outside, outside_key
+from hf_wbc.app.page_text import is_outside, outside_key
+from hf_wbc.app.report_fhir import fhir_bundle
+from hf_wbc.app.report_pdf import pdf_bytes
+from hf_wbc.app.sample_report import (
+    LIMITS,
+    RESEARCH_USE,
+    ReportFacts,
+    file_name,
+    json_values,
+    sample_report,
+)
 from hf_wbc.app.service import Service
-from hf_wbc.app.slide_html import common_warnings, count_html, count_rows
 from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell
 from hf_wbc.escape import write_csv
 from hf_wbc.taxonomy import NAMES
@@ -16,7 +29,7 @@ from hf_wbc.taxonomy import NAMES
 NOT_READ = "not predicted yet, and not in the count"
 
 
-def write_csv_download(service: Service, slide: Slide) -> dict[str, str]:
+def write_csv_download(service: Service, slide: Slide, facts: ReportFacts) -> dict[str, str]:
     """Return name, type and text of the table: one row per cell, with all probabilities.
 
     `counted_as` is empty for a cell that is not in the differential count.
@@ -27,33 +40,33 @@ def write_csv_download(service: Service, slide: Slide) -> dict[str, str]:
         "rejected", "um_per_px", "scale_guessed", *(f"p_{name}" for name in NAMES), "warnings",
     ]  # fmt: skip
     write_csv(text, titles, (_csv_row(one) for one in slide.every))
-    return {"name": "cells.csv", "kind": "text/csv", "text": text.getvalue()}
+    return {"name": file_name(facts, ".csv"), "kind": "text/csv", "text": text.getvalue()}
 
 
-def write_report_download(service: Service, slide: Slide) -> dict[str, str]:
+def write_html_download(service: Service, slide: Slide, facts: ReportFacts) -> dict[str, str]:
     """Return name, type and text of a printable, self-contained HTML report."""
-    from markupsafe import Markup
+    report = sample_report(service, slide, facts)
+    values = {"report": report, "limits": LIMITS, "research_use": RESEARCH_USE}
+    text = fragment("report.html", values)
+    return {"name": file_name(facts, ".html"), "kind": "text/html", "text": text}
 
-    rows = count_rows(service, slide)
-    text = fragment(
-        "report.html",
-        {
-            "service": service,
-            "slide": slide,
-            "count_html": Markup(count_html(service, slide)),
-            "rows": rows,
-            "common": common_warnings(slide),
-            "to_look": [row for row in rows if row["reasons"] and row["corrected"] is None],
-            "your_class": {
-                case.number: cell_name(case.corrected)
-                for case in slide.cases
-                if case.corrected is not None
-            },
-            "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-            "revision": service.predictor.pretrained.revision,
-        },
-    )
-    return {"name": "report.html", "kind": "text/html", "text": text}
+
+def write_pdf_download(service: Service, slide: Slide, facts: ReportFacts) -> dict[str, str]:
+    """Return name, type and base64 of the report as a PDF; ValueError without ReportLab."""
+    data = base64.b64encode(pdf_bytes(sample_report(service, slide, facts))).decode()
+    return {"name": file_name(facts, ".pdf"), "kind": "application/pdf", "base64": data}
+
+
+def write_json_download(service: Service, slide: Slide, facts: ReportFacts) -> dict[str, str]:
+    """Return name, type and text of the report as JSON."""
+    text = json.dumps(json_values(sample_report(service, slide, facts)), indent=1)
+    return {"name": file_name(facts, ".json"), "kind": "application/json", "text": text}
+
+
+def write_fhir_download(service: Service, slide: Slide, facts: ReportFacts) -> dict[str, str]:
+    """Return name, type and text of the report as a FHIR bundle; ValueError without a count."""
+    text = json.dumps(fhir_bundle(sample_report(service, slide, facts)), indent=1)
+    return {"name": file_name(facts, "_fhir.json"), "kind": "application/fhir+json", "text": text}
 
 
 def _csv_row(case: SlideCell | PendingCell) -> list[Any]:

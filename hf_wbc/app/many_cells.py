@@ -13,7 +13,13 @@ from hf_wbc.app.components import (
     folder_button,
     scale_field,
 )
-from hf_wbc.app.downloads import write_csv_download, write_report_download
+from hf_wbc.app.downloads import (
+    write_csv_download,
+    write_fhir_download,
+    write_html_download,
+    write_json_download,
+    write_pdf_download,
+)
 from hf_wbc.app.examples import draw_slide
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.review_gallery import (
@@ -23,6 +29,7 @@ from hf_wbc.app.review_gallery import (
     saved_review,
     zoom_channel,
 )
+from hf_wbc.app.sample_report import ReportFacts, report_facts
 from hf_wbc.app.samples import Samples
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
@@ -45,6 +52,14 @@ SAVE = "(file) => { if (file) window.wbcSave(file); return null; }"
 FACTS = "() => [window.wbcReportFacts()]"
 TAB_KEY = "() => [window.wbcTabKey()]"
 SKIP = gr.skip()
+DOWNLOADS = (
+    ("Report (PDF)", "many-pdf", "primary", write_pdf_download),
+    ("Report to print (HTML)", "many-report", "secondary", write_html_download),
+    ("Cells (CSV)", "many-csv", "secondary", write_csv_download),
+    ("All values (JSON)", "many-json", "secondary", write_json_download),
+    ("FHIR (JSON)", "many-fhir", "secondary", write_fhir_download),
+)
+"""Title, id, variant and maker of each download."""
 
 
 class Shown(NamedTuple):
@@ -98,8 +113,10 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
     with gr.Column(visible=False, elem_id="many-report-panel") as keep:
         gr.HTML(fragment("sign.html", {}))
         with gr.Row():
-            as_report = gr.Button("Download a report to print", size="sm", elem_id="many-report")
-            as_csv = gr.Button("Download the table (CSV)", size="sm", elem_id="many-csv")
+            makers = {
+                gr.Button(title, size="sm", min_width=120, elem_id=elem_id, variant=kind): make
+                for title, elem_id, kind, make in DOWNLOADS
+            }
     facts, kept = gr.JSON(visible=False), gr.JSON(visible=False)
     shown = list(Shown(samples, ask_added, ask_row, discard_row, status, count, cells, keep, go_on))
     drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
@@ -121,7 +138,7 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
     # Handle all messages in order: by default Gradio drops those that come while it handles one.
     in_turn = {"concurrency_id": "review", "concurrency_limit": 1, "trigger_mode": "multiple"}
     cells.save(tab.save, None, shown, **hidden, **in_turn)
-    for button, make in ((as_csv, write_csv_download), (as_report, write_report_download)):
+    for button, make in makers.items():
         outputs = [kept, *shown]
         made = button.click(
             tab.keep(make), [facts], outputs, js=FACTS, **busy(f"/many_{make.__name__}")
@@ -267,7 +284,7 @@ class ManyCells:
         return gr.skip() if found is None else zoom_html(found, event.sample)
 
     def keep(
-        self, make: Callable[[Service, Slide], dict[str, str]]
+        self, make: Callable[[Service, Slide, ReportFacts], dict[str, str]]
     ) -> Callable[..., tuple[Any, ...]]:
         """Return the event handler of a download button."""
 
@@ -278,7 +295,8 @@ class ManyCells:
                 slide = self.sessions.change(who, lambda it: it.reviewed(labels))
                 if not slide.every:
                     return None, *self._gone(who)
-                return make(self.service, slide), *Shown()
+                said = report_facts(facts, self.sessions.samples(who).current)
+                return make(self.service, slide, said), *Shown()
             return None, *Shown(status=failed.html)
 
         return made

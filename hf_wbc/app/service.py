@@ -18,7 +18,7 @@ from hf_wbc.app.scale_input import parse_scale
 from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell, SlidePredictions
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
 from hf_wbc.data.scale import ScaleEstimate, estimate_scale
-from hf_wbc.evaluation.smear_limits import SmearLimits, load_limits
+from hf_wbc.evaluation.smear_limits import ReferenceRange, SmearLimits, load_limits, load_ranges
 
 if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
@@ -97,6 +97,8 @@ class Service:
     """Whether the model was trained on drawings only."""
     smear_limits: SmearLimits = field(default_factory=load_limits)
     """Limits of the flags of a count."""
+    reference_ranges: Mapping[str, ReferenceRange] = field(default_factory=load_ranges)
+    """Reference ranges by name of the class."""
 
     @property
     def predictor(self) -> "Predictor":

@@ -37,7 +37,7 @@ def demo(
     import dataset_scripts
     from hf_wbc.app.launch import keep_private, launch
     from hf_wbc.app.startup import find_model, load_in_background, make_service
-    from hf_wbc.evaluation.smear_limits import load_limits
+    from hf_wbc.evaluation.smear_limits import load_limits, load_ranges
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
@@ -45,7 +45,11 @@ def demo(
     print(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
     scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
-    service = replace(make_service(found, compare, scales), smear_limits=load_limits(limits))
+    service = replace(
+        make_service(found, compare, scales),
+        smear_limits=load_limits(limits),
+        reference_ranges=load_ranges(limits),
+    )
     with keep_private():
         page, url = launch(service, host, port or None)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)

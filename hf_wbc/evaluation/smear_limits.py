@@ -1,7 +1,7 @@
-"""Limits of the flags of a differential count, read from a TOML file.
+"""Limits of the flags of a differential count and reference ranges, read from a TOML file.
 
 The defaults, with their sources, are in `smear_limits.toml`. A laboratory's own file replaces the
-limits that it names.
+limits and the ranges that it names.
 """
 
 import tomllib
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean
 
-__all__ = ["Limit", "SmearLimits", "load_limits"]
+__all__ = ["Limit", "ReferenceRange", "SmearLimits", "load_limits", "load_ranges"]
 
 DEFAULTS = Path(__file__).with_name("smear_limits.toml")
+RANGES = "ranges"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Limit:
 
 
 SmearLimits = Mapping[str, Limit]
+
+
+@dataclass(frozen=True)
+class ReferenceRange:
+    """What is usual in healthy adults."""
+
+    low: float
+    high: float
+    """Percent of the white cells, in [0, 100]."""
+    source: str = ""
 
 
 def load_limits(path: Path | None = None) -> SmearLimits:
@@ -47,13 +59,59 @@ def load_limits(path: Path | None = None) -> SmearLimits:
     return limits if path is None else {**limits, **_read(path, limits)}
 
 
-def _read(path: Path, known: SmearLimits | None) -> dict[str, Limit]:
+def load_ranges(path: Path | None = None) -> Mapping[str, ReferenceRange]:
+    """Return the reference range of each class that has one, by name of the class.
+
+    Args:
+        path: TOML file with a table `ranges.CLASS` per class, each with `low`, `high` and,
+            optionally, `source`. Classes that it does not name keep their defaults.
+
+    Raises:
+        ValueError: If the file cannot be read, or a range is unknown or not in percent.
+
+    Examples:
+        >>> load_ranges()["eosinophil"].high
+        6.0
+    """
+    ranges = _ranges(DEFAULTS)
+    return ranges if path is None else {**ranges, **_ranges(path)}
+
+
+def _ranges(path: Path) -> dict[str, ReferenceRange]:
+    found = {}
+    tables = _tables(path).get(RANGES, {})
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        if name not in NAMES:
+            raise ValueError(f"{path}: unknown class {name!r}; {did_you_mean(name, NAMES)}")
+        values = table if isinstance(table, dict) else {}
+        low, high = values.get("low"), values.get("high")
+        source = values.get("source", f"set in {path.name}")
+        if set(values) - {"low", "high", "source"} or not isinstance(source, str):
+            raise ValueError(f"{path}: the range of {name} has `low`, `high` and `source` only")
+        if not (_is_number(low) and _is_number(high) and 0 <= low <= high <= 100):
+            raise ValueError(
+                f"{path}: the range of {name} is {low!r} to {high!r}; give percentages, 0 to 100"
+            )
+        found[name] = ReferenceRange(float(low), float(high), source)
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _tables(path: Path) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"the limits {path} cannot be read: {error}") from error
+
+
+def _read(path: Path, known: SmearLimits | None) -> dict[str, Limit]:
     found = {}
-    for name, table in tables.items():
+    for name, table in _tables(path).items():
+        if name == RANGES:
+            continue
         if known is not None and name not in known:
             raise ValueError(f"{path}: unknown limit {name!r}; {did_you_mean(name, tuple(known))}")
         values = table if isinstance(table, dict) else {"above": table}
@@ -61,8 +119,7 @@ def _read(path: Path, known: SmearLimits | None) -> dict[str, Limit]:
         source = values.get("source", f"set in {path.name}")
         if set(values) - {"above", "source"} or not isinstance(source, str):
             raise ValueError(f"{path}: {name} has a number `above` and a text `source` only")
-        is_number = isinstance(above, int | float) and not isinstance(above, bool)
-        if not is_number or not 0 <= above <= 100:  # NaN is not
+        if not _is_number(above) or not 0 <= above <= 100:  # NaN is not
             raise ValueError(f"{path}: {name} is above {above!r}; give a percentage, 0 to 100")
         found[name] = Limit(float(above), source)
     return found

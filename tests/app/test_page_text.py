@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from support.app_predictions import prediction
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
@@ -16,37 +17,18 @@ from hf_wbc.app.downloads import write_csv_download
 from hf_wbc.app.limits import LIMITS
 from hf_wbc.app.page_text import OUTSIDE as NONE_OF_THE_ELEVEN
 from hf_wbc.app.page_text import confusables, map_sentence, reasons_to_look, set_sentences
+from hf_wbc.app.sample_report import ReportFacts
 from hf_wbc.app.scale_input import OPTICS, parse_scale, presets
 from hf_wbc.app.service import PageModel, Service
 from hf_wbc.app.slide_html import common_warnings, count_rows
 from hf_wbc.app.slide_state import Slide, SlideCell
 from hf_wbc.app.uploads import UploadedImage, Uploads
-from hf_wbc.inference.cell_prediction import OUTSIDE, CellPrediction, by_lineage
+from hf_wbc.inference.cell_prediction import OUTSIDE
 from hf_wbc.inference.saliency import DeletionTest
-from hf_wbc.taxonomy import NUM_CLASSES, class_id
+from hf_wbc.taxonomy import class_id
 
 SMUDGE = next(label for label, name in NONE_OF_THE_ELEVEN.items() if name == "smudge cell")
 MYELOCYTE, META, MONOCYTE = map(class_id, ("myelocyte", "metamyelocyte", "monocyte"))
-
-
-def prediction(**shares: float) -> CellPrediction:
-    """An answer of these probabilities."""
-    p = np.zeros(NUM_CLASSES)
-    for name, share in shares.items():
-        p[class_id(name)] = share
-    return CellPrediction(
-        probabilities=p,
-        label=int(p.argmax()),
-        conformal_set=(),
-        rejected=False,
-        lineage=by_lineage(p),
-        um_per_px=0.1,
-        scale_estimate=None,
-        box=(0, 0, 250, 250),
-        warnings=(),
-        features=np.zeros(4, np.float32),
-        logits=np.zeros(NUM_CLASSES, np.float32),
-    )
 
 
 def test_a_confusion_is_as_grave_as_the_lineage_tree_says() -> None:
@@ -155,7 +137,9 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     )
     other = UploadedImage("b.png", np.ones((9, 9, 3), np.uint8))
     waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)
-    rows = list(csv.DictReader(io.StringIO(write_csv_download(service, waiting)["text"])))
+    rows = list(
+        csv.DictReader(io.StringIO(write_csv_download(service, waiting, ReportFacts())["text"]))
+    )
     assert [row["counted_as"] for row in rows] == ["myelocyte", "", "metamyelocyte", "", ""]
     assert rows[4]["your_class"] == "metamyelocyte" and "not predicted yet" in rows[4]["warnings"]
     assert count_cells(service, Slide(slide.cases[1:2])) is None

@@ -15,7 +15,8 @@
   };
   window.wbcSave = (file) => {
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([file.text], { type: file.kind }));
+    const data = file.base64 ? Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0)) : file.text;
+    link.href = URL.createObjectURL(new Blob([data], { type: file.kind }));
     link.download = file.name;
     document.body.append(link);
     link.click();
