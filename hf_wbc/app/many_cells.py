@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gradio as gr
 
@@ -52,7 +52,8 @@ SAVE = "(file) => { if (file) window.wbcSave(file); return null; }"
 FACTS = "() => [window.wbcReportFacts()]"
 TAB_KEY = "() => [window.wbcTabKey()]"
 SKIP = gr.skip()
-DOWNLOADS = (
+Maker = Callable[[Service, Slide, ReportFacts], dict[str, str]]
+DOWNLOADS: tuple[tuple[str, str, Literal["primary", "secondary"], Maker], ...] = (
     ("Report (PDF)", "many-pdf", "primary", write_pdf_download),
     ("Report to print (HTML)", "many-report", "secondary", write_html_download),
     ("Cells (CSV)", "many-csv", "secondary", write_csv_download),
@@ -165,14 +166,12 @@ class ManyCells:
         uploads, who = self.service.take(files), visitor_id(request)
         if not uploads.pictures or not self.sessions.slide(who).every:
             return *self._read(who, uploads, scale_text, progress), None
+        shown = Shown()
         with error_message() as failed:
-            self.sessions.change_samples(who, lambda it: it.with_dropped(uploads))
-            text = fragment(
-                "ask_added.html",
-                {"num": len(uploads.pictures), "sample": self.sessions.samples(who).current},
-            )
-            return *Shown(ask_added=text, ask_row=gr.Row(visible=True)), None
-        return *Shown(status=failed.html), None
+            sample = self.sessions.change_samples(who, lambda it: it.with_dropped(uploads)).current
+            text = fragment("ask_added.html", {"num": len(uploads.pictures), "sample": sample})
+            shown = Shown(ask_added=text, ask_row=gr.Row(visible=True))
+        return *(Shown(status=failed.html) if failed.html else shown), None
 
     def add(
         self,
@@ -267,15 +266,12 @@ class ManyCells:
     def save(self, request: gr.Request, event: gr.EventData) -> Shown:
         """Store what a person changed; the gallery already shows it."""
         who = visitor_id(request)
+        shown = Shown()
         with error_message() as failed:
             review = saved_review(event, REVIEW_LABELS)
             self.sessions.change(who, lambda it: it.reviewed(review.labels), review.sample)
-            samples = self.sessions.samples(who)
-            if not any(slide.every for slide in samples.slides.values()):
-                return self._gone(who)
-            count = count_html(self.service, samples.slide) if samples.slide.cases else ""
-            return Shown(count=count + compare_html(self.service, samples) + acknowledge(review))
-        return Shown(status=failed.html)
+            shown = self._counted(who, acknowledge(review))
+        return Shown(status=failed.html) if failed.html else shown
 
     def zoom(self, request: gr.Request, event: gr.EventData) -> Any:
         """Render one cell larger, with what lies around it."""
@@ -283,21 +279,20 @@ class ManyCells:
         found = next((case for case in slide.cases if case.number == event.number), None)
         return gr.skip() if found is None else zoom_html(found, event.sample)
 
-    def keep(
-        self, make: Callable[[Service, Slide, ReportFacts], dict[str, str]]
-    ) -> Callable[..., tuple[Any, ...]]:
+    def keep(self, make: Maker) -> Callable[..., tuple[Any, ...]]:
         """Return the event handler of a download button."""
 
         def made(facts: Mapping[str, Any], request: gr.Request) -> tuple[Any, ...]:
-            who = visitor_id(request)
+            who, file, shown = visitor_id(request), None, Shown()
             with error_message() as failed:
                 labels = review_labels(facts.get("labels", {}), REVIEW_LABELS)
                 slide = self.sessions.change(who, lambda it: it.reviewed(labels))
-                if not slide.every:
-                    return None, *self._gone(who)
-                said = report_facts(facts, self.sessions.samples(who).current)
-                return make(self.service, slide, said), *Shown()
-            return None, *Shown(status=failed.html)
+                if slide.every:
+                    said = report_facts(facts, self.sessions.samples(who).current)
+                    file = make(self.service, slide, said)
+                else:
+                    shown = self._gone(who)
+            return file, *(Shown(status=failed.html) if failed.html else shown)
 
         return made
 
@@ -316,6 +311,14 @@ class ManyCells:
             # What a person reviewed in the meantime is in the sample.
             self.sessions.change(who, lambda it: it.answered(reading), sample)
         return self._shown(who, failed.html, gone)
+
+    def _counted(self, who: str, saved: str) -> Shown:
+        """Render the counts after a change, with what tells the browser that it is saved."""
+        samples = self.sessions.samples(who)
+        if not any(slide.every for slide in samples.slides.values()):
+            return self._gone(who)
+        count = count_html(self.service, samples.slide) if samples.slide.cases else ""
+        return Shown(count=count + compare_html(self.service, samples) + saved)
 
     def _gone(self, who: str) -> Shown:
         """Render the tab for a visitor whose samples were deleted."""

@@ -182,7 +182,7 @@ def _appendix(report: SampleReport, width: float) -> list[Any]:
     parts: list[Any] = [_paragraph("<b>Appendix: the cells by class</b>", 13, spaceAfter=4)]
     for name, cells in report.groups:
         parts.append(_heading(f"{name} ({len(cells)})"))
-        rows = [
+        rows: list[list[Any]] = [
             [_cell(cell) for cell in cells[start : start + PER_ROW]]
             for start in range(0, len(cells), PER_ROW)
         ]

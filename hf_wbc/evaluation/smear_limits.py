@@ -84,7 +84,8 @@ def _ranges(path: Path) -> dict[str, ReferenceRange]:
         if name not in NAMES:
             raise ValueError(f"{path}: unknown class {name!r}; {did_you_mean(name, NAMES)}")
         values = table if isinstance(table, dict) else {}
-        low, high = values.get("low"), values.get("high")
+        low: Any = values.get("low")
+        high: Any = values.get("high")
         source = values.get("source", f"set in {path.name}")
         if set(values) - {"low", "high", "source"} or not isinstance(source, str):
             raise ValueError(f"{path}: the range of {name} has `low`, `high` and `source` only")
