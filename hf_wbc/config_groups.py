@@ -19,7 +19,9 @@ __all__ = [
 ]
 
 FeatureRuntime = Literal["torch", "openvino", "onnx", "compile"]
-TargetStyle = Literal["colors", "colours", "reinhard", "macenko", "histogram", "fourier"]
+TargetStyle = Literal[
+    "colors", "colours", "reinhard", "macenko", "vahadane", "histogram", "fourier", "grayscale"
+]
 
 
 def check_choices(group: Any, prefix: str = "") -> None:
@@ -85,9 +87,9 @@ class Augmentation:
     target_shift: float = 0.0
     """Move source images by up to this fraction of the way to the unlabeled target's style."""
     target_style: TargetStyle = "colors"
-    """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes,
-    each channel's histogram, or the lowest frequencies of a random target image. "colours" is
-    read as "colors"."""
+    """What is transferred: mean and covariance of colors, mean and std in l alpha beta, dyes
+    (macenko, vahadane), each channel's histogram, or the lowest frequencies of a random target
+    image; grayscale removes color. "colours" is read as "colors"."""
 
     def __post_init__(self) -> None:
         check_choices(self, "augmentation.")

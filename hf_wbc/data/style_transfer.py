@@ -31,10 +31,16 @@ ln(intensity), this is one affine map. In contrast to the paper, statistics are 
 instead of an image; white is measured per domain, because backgrounds range from gray to cream; the
 residual that the two dyes do not explain is kept; and the dyes are told apart by blue, which the
 dye of nuclei transmits and that of red cells absorbs, because both dyes of a smear absorb red.
+
+Vahadane. The same, with dyes from a sparse factorization (see `hf_wbc.data.sparse_stains`).
+
+Grayscale. An image gets its own luma in all channels. It needs nothing of the target; it is the
+plainest way to make a model ignore color.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +50,7 @@ from torch import Tensor
 
 from hf_wbc.data.augment_ops import draw_target, draw_target_fraction, stain_affine, stain_matrix
 from hf_wbc.data.image_statistics import MAX_COLOR_IMAGES, evenly_spaced
+from hf_wbc.data.sparse_stains import sparse_dyes
 from hf_wbc.data.table import Table, concatenate
 
 MAX_SIDE = 32
@@ -222,15 +229,23 @@ class StainMatrix:
     """Extreme amounts of the two dyes (2,)."""
 
 
-def find_stains(colors: Colors) -> StainMatrix:
+def find_stains(
+    colors: Colors, dyes_of: Callable[[Array], Array | None] | None = None
+) -> StainMatrix:
     """Estimate the stains of colors (N, 3).
 
     If the colors show fewer than two dyes, the directions of a Giemsa stain are used.
+
+    Args:
+        colors: Colors (N, 3), uint8.
+        dyes_of: Returns the dyes (3, 3) of optical densities (M, 3); Macenko's by default.
     """
     intensity = colors.astype(np.float64).clip(min=_DARKEST)
     white = np.percentile(intensity, 100 - EXTREME, axis=0)
     density = np.log(white / intensity)
-    mix = _dyes(density[np.linalg.norm(density, axis=1) >= DENSE])
+    mix = (dyes_of or _dyes)(density[np.linalg.norm(density, axis=1) >= DENSE])
+    if mix is None:
+        mix = stain_matrix().numpy()
     amounts = np.percentile(density @ np.linalg.inv(mix)[:, :2], 100 - EXTREME, axis=0)
     return StainMatrix(white, mix, amounts.clip(min=_LEAST_AMOUNT))
 
@@ -248,16 +263,19 @@ def macenko(images: Tensor, maps: Tensor) -> Tensor:
     return stain_affine(images.flatten(2).clone(), maps).view(images.shape)
 
 
-def _dyes(density: Array) -> Array:
-    """Return unit directions of the dyes and the residual, as rows (3, 3), of densities (N, 3)."""
+def _dyes(density: Array) -> Array | None:
+    """Return unit directions of the dyes and the residual, as rows (3, 3), of densities (N, 3).
+
+    None if there are fewer than two dyes.
+    """
     if len(density) < _LEAST_PIXELS:
-        return stain_matrix().numpy()
+        return None
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
     plane *= np.where(plane.sum(0) < 0, -1.0, 1.0)
     first, second = (density @ plane).T
     ends = np.percentile(np.arctan2(second, first), (EXTREME, 100 - EXTREME))
     if ends[1] - ends[0] < _LEAST_RAD:
-        return stain_matrix().numpy()
+        return None
     found = np.stack([np.cos(ends), np.sin(ends)], 1) @ plane.T
     azure, eosin = found[found[:, 2].argsort()]
     rest = np.cross(azure, eosin)
@@ -356,9 +374,18 @@ def _swap(images: Tensor, pixels: Tensor) -> Tensor:
     return swap_amplitudes(images, pixels.permute(0, 3, 1, 2).float())
 
 
+def to_luma(images: Tensor, _: Tensor) -> Tensor:
+    """Return the luma of images (B, 3, H, W) in all three channels."""
+    weights = torch.tensor(_LUMA, device=images.device)[:, None, None]
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
+
+
+_LUMA = (0.299, 0.587, 0.114)
 _BY_MAPS: dict[str, tuple[Callable[[Colors], Any], Callable[[Any, Any], Map], Restyle]] = {
     "reinhard": (lab_statistics, transfer_lab, reinhard),
     "macenko": (find_stains, transfer_stains, macenko),
+    "vahadane": (partial(find_stains, dyes_of=sparse_dyes), transfer_stains, macenko),
+    "grayscale": (lambda colors: None, lambda source, target: np.zeros(1), to_luma),
     "histogram": (count_levels, transfer_levels, match_levels),
 }
 """By style: how to measure a domain's colors, derive a map, and apply the map."""
