@@ -103,7 +103,7 @@ def _system() -> str:
     host = os.uname().nodename
     facts = [host]
     with suppress(OSError):  # only Linux has these
-        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
         facts.append(str(Path("/proc/self/ns/pid").readlink()))
     known = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^0-9A-Za-z]+', '_', host)[:24]}-{known}"
@@ -155,7 +155,8 @@ def remove(path: Path) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
     with atomic_replace(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
@@ -170,7 +171,7 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     """
     end = f"; {remedy}" if remedy else ""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing{end}") from None
     except (RecursionError, ValueError) as error:

@@ -156,7 +156,7 @@ def read_record(data: bytes, folder: Path) -> None:
 
 
 def json_inputs(path: Path, rng: random.Random) -> Iterator[bytes]:
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_text(encoding="utf-8"))
     while True:
         text = json.dumps(mutated_json(facts, rng)).encode()
         yield mutated(text, rng) if rng.random() < 0.3 else text

@@ -37,7 +37,7 @@ def test_a_file_is_one_idea_with_a_docstring() -> None:
 
 def faults(path: Path) -> Iterator[str]:
     """Yield what is too long in a file, or lacks a docstring."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if len(text.splitlines()) > 400:
         yield "over 400 lines"
     tree = ast.parse(text)

@@ -78,7 +78,7 @@ ATTRIBUTION = "Acevedo et al. 2020, doi 10.1016/j.dib.2020.105474, CC BY 4.0"
 def real_examples() -> tuple[RealExample, ...]:
     """Return the real cells that ship with the page."""
     folder = shipped(*CELLS)
-    with (folder / "cells.csv").open(newline="") as table:
+    with (folder / "cells.csv").open(newline="", encoding="utf-8") as table:
         return tuple(
             RealExample(class_id(row["class"]), float(row["um_per_px"]), folder / row["file"])
             for row in csv.DictReader(table)

@@ -34,6 +34,15 @@ def plain_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False)
 
 
+def is_main_process() -> bool:
+    """Return whether this process prints: the only one, or the first of several.
+
+    Schedulers and containers set RANK for single processes too.
+    """
+    is_alone = os.environ.get("WORLD_SIZE", "1").strip() in ("", "0", "1")
+    return is_alone or os.environ.get("RANK", "0").strip() == "0"
+
+
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Draw a progress bar for each stage; without a terminal, write a line every 30 seconds.
@@ -47,7 +56,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.description}", markup=False), BarColumn(),
         MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_process():
         yield lambda stage, done, total: None
         return
     console = plain_console(stderr=True)
@@ -73,7 +82,7 @@ class TrainingDisplay:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self.is_main = os.environ.get("RANK", "0") == "0"
+        self.is_main = is_main_process()
         self._name, self._status = config.adapt.method, ""
         console = plain_console(stderr=True)
         self._has_bars = console.is_terminal and not console.is_dumb_terminal

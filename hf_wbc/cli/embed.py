@@ -41,9 +41,7 @@ def embed(
         augmentation: Random changes of the views, as named in `hf-wbc train`. Training embeds views
             of other ranges (--hue 0.2) itself.
     """
-    import os
-
-    from hf_wbc.cli.display import stage_progress
+    from hf_wbc.cli.display import is_main_process, stage_progress
     from hf_wbc.engine.feature_extraction import FeatureViews
     from hf_wbc.inference.embed_datasets import embed_datasets
 
@@ -52,7 +50,7 @@ def embed(
     wanted = FeatureViews(views, AUGMENTATIONS[augmentation]) if views else None
     with stage_progress() as report:
         found = list(embed_datasets(model, data, cache, image_size, runtime, wanted, report))
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         for each in found:
             if not len(each.table):
                 print(f"{each.domain.ref}: {each.domain.split} has no images")

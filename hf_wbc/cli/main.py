@@ -257,6 +257,8 @@ def describe(error: ValueError | OSError) -> str:
     if not isinstance(error, OSError):
         return str(error)
     words = error.strerror or str(error)
+    if words.startswith("No usable temporary directory"):
+        return "no folder for temporary files can be written; set TMPDIR to one"
     if error.filename:
         words += f": {error.filename}"
     remedy = REMEDIES.get(error.errno or 0)

@@ -86,7 +86,8 @@ def make_shipped_model(
     outliers = add_reference_set(half, data, platelets)
     scores = _scores(half, data, judge, work)
     write_json(half / "scores.json", {**facts, "outliers": outliers, "scores": scores})
-    (half / "README.md").write_text(card(json.loads((half / "scores.json").read_text())))
+    scores = json.loads((half / "scores.json").read_text(encoding="utf-8"))
+    (half / "README.md").write_text(card(scores), encoding="utf-8")
     with atomic_replace(out / "model") as partial:
         shutil.copytree(half, partial)
     with atomic_replace(out / "cells") as partial:
@@ -154,9 +155,9 @@ def round_to_half(folder: Path) -> None:
         raise ValueError(f"{path} has weights beyond the range of half precision")
     save_file(halved, path, metadata={"format": "pt"})
     path.chmod(0o644)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = "float16"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _scores(model: Path, data: str, judge: Sequence[str], work: Path) -> dict[str, Any]:
@@ -285,7 +286,8 @@ def write_example_cells(data: str, folder: Path) -> None:
         'Acevedo A., Merino A., Alferez S., Molina A., Boldu L., Rodellar J., "A dataset of '
         "microscopic peripheral blood cell images for development of automatic recognition "
         'systems", Data in Brief 30 (2020) 105474. They belong to the test split: the shipped '
-        "model was not trained on them.\n"
+        "model was not trained on them.\n",
+        encoding="utf-8",
     )
 
 

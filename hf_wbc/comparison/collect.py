@@ -229,7 +229,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _is_config(path: Path) -> bool:
     """Return whether a file is the config.json of a run, even if truncated, and not of a model."""
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     return re.match(r'\s*\{\s*"config"', text) is not None

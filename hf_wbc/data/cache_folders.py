@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-__all__ = ["cache_problems", "use_writable_caches"]
+__all__ = ["CACHES", "cache_problems", "is_temporary_cache", "use_writable_caches"]
 
 _VARIABLES = {
     "HF_HOME": ".cache/huggingface",
@@ -22,7 +22,10 @@ _VARIABLES = {
 }
 """Variables of cache folders, and their defaults relative to the home folder."""
 _WITHIN_HF_HOME = ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE")
-_ROOTS = ("HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TORCH_HOME")
+CACHES = ("HF_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TORCH_HOME")
+"""Variables of the caches that need a folder to write to."""
+_TEMPORARY = "hf_wbc_caches_"
+"""Beginning of the names of temporary cache folders."""
 
 
 def use_writable_caches(environ: MutableMapping[str, str]) -> str:
@@ -41,7 +44,7 @@ def use_writable_caches(environ: MutableMapping[str, str]) -> str:
     home = _home(environ)
     if home is not None and all(is_writable(home / place) for place in _VARIABLES.values()):
         return ""
-    missing = [name for name in _ROOTS if name not in environ and not _default_works(home, name)]
+    missing = [name for name in CACHES if name not in environ and not _default_works(home, name)]
     if not missing:
         return ""
     root = private_temporary_folder()
@@ -63,13 +66,18 @@ def use_writable_caches(environ: MutableMapping[str, str]) -> str:
 def cache_problems(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the folders of caches that cannot be written, by the variable to set."""
     home = _home(environ)
-    places = {name: environ.get(name) or (home and home / _VARIABLES[name]) for name in _ROOTS}
+    places = {name: environ.get(name) or (home and home / _VARIABLES[name]) for name in CACHES}
     places |= {name: environ[name] for name in _WITHIN_HF_HOME if name in environ}
     return {
         name: str(place or "a home folder, and there is none")
         for name, place in places.items()
         if place is None or not is_writable(Path(place))
     }
+
+
+def is_temporary_cache(place: str) -> bool:
+    """Return whether `use_writable_caches` has chosen a place."""
+    return any(part.startswith(_TEMPORARY) for part in Path(place).parts)
 
 
 def is_writable(place: Path) -> bool:
@@ -88,7 +96,7 @@ def is_writable(place: Path) -> bool:
 
 def private_temporary_folder() -> Path:
     """Return this user's folder below the temporary one, which nobody else can have prepared."""
-    place = Path(tempfile.gettempdir()) / f"hf_wbc_caches_{os.getuid()}"
+    place = Path(tempfile.gettempdir()) / f"{_TEMPORARY}{os.getuid()}"
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         found = place.lstat()
@@ -97,7 +105,7 @@ def private_temporary_folder() -> Path:
             return place
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="hf_wbc_caches_"))
+    return Path(tempfile.mkdtemp(prefix=_TEMPORARY))
 
 
 def _default_works(home: Path | None, name: str) -> bool:

@@ -170,7 +170,7 @@ def _limit_memory(num_bytes: int) -> None:
         import resource
         from pathlib import Path
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + num_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 

@@ -142,7 +142,7 @@ def reset_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
         with contextlib.suppress(OSError):  # not permitted in some containers
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _device_name(device: torch.device) -> str:

@@ -5,13 +5,14 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_wbc.data.cache_folders import cache_problems
+from hf_wbc.data.cache_folders import CACHES, cache_problems, is_temporary_cache
 from hf_wbc.data.hub_cache import NOT_OF_A_HUB, OWN_AUTHORITY, not_a_hub
 from hf_wbc.data.parallel import num_cores
 from hf_wbc.data.proxies import proxy_problem, proxy_variables, token_problem
@@ -23,6 +24,8 @@ __all__ = ["Finding", "examine", "examine_hub"]
 
 MIN_DISK_GB = 20
 """Space for a prepared source, its cached pixels and a few runs."""
+MIN_TEMPORARY_GB = 1
+"""Space for uploads of the page, and for models before they are published."""
 PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "accelerate", "evaluate",
     "huggingface-hub",
@@ -61,6 +64,7 @@ def examine(work: Path) -> list[Finding]:
         _python,
         _packages,
         lambda: _disk(work),
+        _temporary,
         lambda: _locks(work),
         _caches,
         _text,
@@ -106,6 +110,21 @@ def _disk(work: Path) -> Iterator[Finding]:
         yield Finding(name, f"{free:.0f} GB free in {path}", remedy)
 
 
+def _temporary() -> Iterator[Finding]:
+    """Whether the folder for temporary files, such as uploads and unpacked archives, is usable."""
+    name, asked = "temporary files", os.environ.get("TMPDIR")
+    try:
+        place = tempfile.gettempdir()
+    except OSError:
+        yield Finding(name, "there is no folder for them", "set TMPDIR to a folder to write to")
+        return
+    free = shutil.disk_usage(place).free / 1e9
+    remedy = "" if free >= MIN_TEMPORARY_GB else f"free {MIN_TEMPORARY_GB} GB, or set TMPDIR"
+    if asked and Path(asked).absolute() != Path(place).absolute():
+        remedy = f"TMPDIR is {asked}, which cannot be written; create it, or set another one"
+    yield Finding(name, f"{free:.0f} GB free in {place}", remedy)
+
+
 def _locks(work: Path) -> Iterator[Finding]:
     """Whether two commands notice each other on the file systems that they write to."""
     from datasets import config
@@ -148,7 +167,12 @@ def _caches() -> Iterator[Finding]:
     for name, place in problems.items():
         remedy = f"set {name} to a folder that can be written"
         yield Finding("caches", f"{name} is {place}: not writable", remedy)
-    if not problems:
+    moved = {
+        name: place for name in CACHES if is_temporary_cache(place := os.environ.get(name, ""))
+    }
+    for name, place in moved.items():
+        yield Finding("caches", f"{name} is {place}, as there is no home folder to write to")
+    if not problems and not moved:
         yield Finding("caches", "writable")
 
 
@@ -175,7 +199,7 @@ def _memory() -> Iterator[Finding]:
 def _cpu() -> Iterator[Finding]:
     yield Finding("cores", str(num_cores()))
     info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.exists() else set()
+    flags = set(info.read_text(encoding="utf-8").split()) if info.exists() else set()
     found = [name for name in CPU_FLAGS if name in flags]
     notes = [CPU_FLAGS[name] for name in found if CPU_FLAGS[name]]
     note = notes[0] if notes else "bf16 is slow: train with --mixed-precision no"
@@ -229,7 +253,8 @@ def _examine_hub(to: str | None) -> Iterator[Finding]:
     if problem:
         yield Finding("endpoint", f"{endpoint} does not respond ({problem})", _remedy(problem))
         if get_token():
-            yield Finding("token", "not checked", "check the network or HF_ENDPOINT")
+            remedy = token_problem() or "check the network or HF_ENDPOINT"
+            yield Finding("token", "not checked", remedy)
         return
     yield Finding("endpoint", f"{endpoint}, {kind}")
     account = yield from _token()

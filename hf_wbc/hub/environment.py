@@ -14,6 +14,12 @@ from hf_wbc.data.proxies import direct_loopback, is_loopback, proxy_variables
 
 __all__ = ["is_offline", "is_private", "keep_within"]
 
+_NUMBERS = (
+    "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_DATASETS_IN_MEMORY_MAX_SIZE",
+    "GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS", "GRADIO_DEBUG", "GRADIO_ANALYTICS_MAX_EVENTS",
+)  # fmt: skip
+"""Variables that libraries convert to a number while they are imported."""
+
 PUBLIC = "https://huggingface.co"
 QUIET = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
@@ -45,8 +51,9 @@ def keep_within(environ: MutableMapping[str, str]) -> None:
         environ: The environment to complete, such as `os.environ`.
 
     Raises:
-        ValueError: The endpoint is not a URL, or the certificate does not exist.
+        ValueError: The endpoint is not a URL, the certificate does not exist, or a number is none.
     """
+    _check_numbers(environ)
     _check_endpoint(environ)
     if is_loopback(environ.get("HF_ENDPOINT", PUBLIC)):
         for name in proxy_variables(environ):
@@ -65,6 +72,15 @@ def keep_within(environ: MutableMapping[str, str]) -> None:
     if is_offline(environ):
         for name, value in OFFLINE.items():
             environ.setdefault(name, value)
+
+
+def _check_numbers(environ: MutableMapping[str, str]) -> None:
+    for name in _NUMBERS:
+        value = environ.get(name, "0")
+        if not value.strip():
+            del environ[name]
+        elif not value.strip().isdecimal():
+            raise ValueError(f"{name} is {value!r}, which is no number; correct or unset it")
 
 
 def _check_endpoint(environ: MutableMapping[str, str]) -> None:

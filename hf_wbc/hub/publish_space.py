@@ -288,7 +288,9 @@ def _dependencies() -> list[str]:
 
     project = Path(hf_wbc.__file__).parents[1] / "pyproject.toml"
     if project.is_file():
-        found: list[str] = tomllib.loads(project.read_text())["project"]["dependencies"]
+        found: list[str] = tomllib.loads(project.read_text(encoding="utf-8"))["project"][
+            "dependencies"
+        ]
         return found
     return [each for each in importlib.metadata.requires("hf_wbc") or [] if "extra ==" not in each]
 

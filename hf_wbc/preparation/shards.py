@@ -91,7 +91,7 @@ def find_written(folder: Path, shard: Shard) -> Written | None:
     """Return what `write_shard` recorded if the shard is finished and its files are intact."""
     note = folder / "done" / f"{shard.name}.json"
     try:
-        written = Written(**json.loads(note.read_text()))
+        written = Written(**json.loads(note.read_text(encoding="utf-8")))
         found = {config: _place(folder, config, shard).stat().st_size for config in CONFIGS}
     except FileNotFoundError:
         return None
@@ -122,7 +122,7 @@ def write_shard(archive: Archive, form: ShardFormat, shard: Shard) -> Written:
         flush_to_disk(path, _place(folder, config, shard))
     written = Written(len(shard.rows), num_bytes, sizes)
     note = folder / "temporary" / f"{shard.name}.{tag}.json"
-    note.write_text(json.dumps(asdict(written)))
+    note.write_text(json.dumps(asdict(written)), encoding="utf-8")
     flush_to_disk(note, folder / "done" / f"{shard.name}.json")
     return written
 

@@ -50,12 +50,12 @@ def _launch(task: Task, report: OnProgress) -> None:
         sys.executable, "-m", "accelerate.commands.launch", *port, *task.launch,
         "-m", "hf_wbc.study.accelerate_entry", json.dumps(request),
     ]  # fmt: skip
-    with task.log.open("a") as log:
+    with task.log.open("a", encoding="utf-8") as log:
         status = _run_command(command, log, RunFolder(task.folder), report)
     if status:
         raise RuntimeError(
             f"accelerate launch {' '.join(task.launch)} ended with status {status}: "
-            f"{_last_error(task.log.read_text(errors='replace'))}"
+            f"{_last_error(task.log.read_text(encoding='utf-8', errors='replace'))}"
         )
 
 

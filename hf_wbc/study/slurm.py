@@ -221,7 +221,7 @@ def _queue() -> dict[str, str]:
     """Return the user's pending and running jobs: state by id, `12_3` for the tasks of an array."""
     command = ["squeue", "--noheader", "--array", "--format=%i|%T", "--user", getpass.getuser()]
     for _ in range(10):  # slurmctld is briefly unavailable when it is busy or restarts
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode == 0:
             rows = (line.strip().split("|") for line in done.stdout.splitlines() if "|" in line)
             return {job: state for job, state in rows if state != "COMPLETED"}

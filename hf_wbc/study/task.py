@@ -84,7 +84,7 @@ def make_task(run: "PlannedRun", features: Path, launch: Sequence[str] | None = 
 
 def keep_failure(task: Task, reason: str, *, trace: str = "", killed: bool = False) -> None:
     """Write the reason of a failure to the run's folder, with the last lines of its log."""
-    log = task.log.read_text(errors="replace") if task.log.exists() else ""
+    log = task.log.read_text(encoding="utf-8", errors="replace") if task.log.exists() else ""
     tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
     failure = {"what": reason, "killed": killed, "traceback": trace, "log": tail}
     RunFolder(task.folder).write_failure(task.config, task.identity, failure)

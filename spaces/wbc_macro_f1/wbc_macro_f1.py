@@ -115,7 +115,7 @@ def space_files() -> dict[str, str]:
     """Return the text of each Python file of the Space, by file name."""
     package = Path(__file__).parents[1]
     return {
-        Path(module).name + ".py": with_local_imports((package / f"{module}.py").read_text())
+        Path(module).name + ".py": with_local_imports((package / f"{module}.py").read_text(encoding="utf-8"))
         for module in MODULES
     }
 
@@ -132,4 +132,4 @@ def with_local_imports(text: str) -> str:
 
 if __name__ == "__main__":
     for name, text in space_files().items():
-        Path(sys.argv[1], name).write_text(text)
+        Path(sys.argv[1], name).write_text(text, encoding="utf-8")

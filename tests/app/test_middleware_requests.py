@@ -35,3 +35,17 @@ def test_a_malformed_body_is_not_an_error_of_the_server(served: Any, path: str) 
         reply = answers(served, path, body)
         assert reply.status_code < 500, (body, reply.text)
         assert "0x" not in reply.text and str(served.temporary) not in reply.text
+
+
+@pytest.mark.parametrize("given", ["Jane Doe 1970", ["Jane Doe 1970"], {"path": ["Jane Doe 1970"]}])
+def test_text_in_place_of_a_file_is_not_logged(served: Any, given: Any) -> None:
+    import httpx
+
+    before = len(served.log.read_text())
+    body = json.dumps({"data": [given, ""]}).encode()
+    reply = answers(served, "call/classify", body)
+    if reply.status_code == 200:
+        place = f"{served.url}/gradio_api/call/classify/{reply.json()['event_id']}"
+        assert "event: error" in httpx.get(place, timeout=60).text
+    said = served.log.read_text()[before:]
+    assert "Jane" not in said and "Traceback" not in said

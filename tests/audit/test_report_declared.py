@@ -16,7 +16,9 @@ NOTE = "Basophils were taken on another day."
 
 def _mapping(path: Path, **values: object) -> Path:
     classes = {"BA": "basophil", "MO": "monocyte"}
-    path.write_text(json.dumps({"name": "own", "um_per_px": 1.0, "classes": classes} | values))
+    path.write_text(
+        json.dumps({"name": "own", "um_per_px": 1.0, "classes": classes} | values), encoding="utf-8"
+    )
     return path
 
 

@@ -60,7 +60,9 @@ def pss_bytes(pid: int) -> int:
     total = 0
     try:
         for process in tree(pid):
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            for line in (
+                Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+            ):
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     except OSError:  # one of them has just ended; rely on the next sample
@@ -71,7 +73,7 @@ def pss_bytes(pid: int) -> int:
 def run(words: list[str]) -> tuple[float, int]:
     """Run a command that must succeed; return its seconds and peak memory in bytes."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(words, stdout=said, stderr=said)
         peak = 0
         while process.poll() is None:

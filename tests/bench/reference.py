@@ -153,7 +153,9 @@ def _loader(
     """Build tllib's dataset, transform, and iterator as its example does."""
     from tllib.vision.datasets import ImageList
 
-    file.write_text("".join(f"{path.resolve()} {label}\n" for path, label in half))
+    file.write_text(
+        "".join(f"{path.resolve()} {label}\n" for path, label in half), encoding="utf-8"
+    )
     resizing = "default" if size == OWN_SIZE else "res."
     transform = example.utils.get_train_transform(resizing, resize_size=size)
     images = ImageList(str(file.parent), list(map(str, range(NUM_CLASSES))), str(file), transform)

@@ -32,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        Path("grid.py").write_text(GRID)
+        Path("grid.py").write_text(GRID, encoding="utf-8")
         done([HF_WBC, "study", "toy", "--set", "methods=source_only", "seeds=1", "steps=2"])
         numbers = [f"steps={options.steps}", f"seeds={options.seeds}"]
         print("| round | bare runs, CPU s (wall) | study, CPU s (wall) | study / bare |")

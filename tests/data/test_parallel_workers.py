@@ -116,7 +116,10 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(ctrl_c: bool) -> N
 def is_running(pid: int) -> bool:
     """Return whether the process exists and is not a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+            != "Z"
+        )
     except FileNotFoundError:
         return False
 

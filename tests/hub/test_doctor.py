@@ -98,3 +98,35 @@ def test_a_full_disk_is_met_with_a_remedy(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     findings = {finding.name: finding for finding in examine(tmp_path)}
     assert findings["disk for work"].remedy.startswith("free 20 GB")
+
+
+def test_letters_of_a_token_are_checked_without_a_network(
+    hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_\u00e9")
+    hub.faults.cut_at(0, dead=True)
+    assert "letters that no token has" in found()["token"].remedy
+    hub.faults.clear()
+
+
+def test_a_temporary_folder_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (finding,) = (each for each in examine(tmp_path) if each.name == "temporary files")
+    assert "TMPDIR" in finding.remedy and "missing" in finding.remedy
+
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    (finding,) = (each for each in examine(tmp_path) if each.name == "temporary files")
+    assert "set TMPDIR" in finding.remedy
+
+
+def test_caches_that_had_to_move_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "hf_wbc_caches_7" / ".cache" / "huggingface"
+    monkeypatch.setenv("HF_HOME", str(moved))
+    values = [each.value for each in examine(tmp_path) if each.name == "caches"]
+    assert any(str(moved) in value and "no home folder" in value for value in values)

@@ -203,3 +203,14 @@ def test_an_endpoint_that_is_no_url_stops_every_command(
     monkeypatch.setenv("HF_ENDPOINT", "hub.hospital.org")
     assert main(["methods"]) == 1
     assert "HF_ENDPOINT is 'hub.hospital.org'; give a URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_ETAG_TIMEOUT", "GRADIO_SERVER_PORT"])
+def test_a_variable_that_is_no_number_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 'ten', which is no number"):
+        keep_within({name: "ten"})
+    environ = {name: "10"}
+    keep_within(environ)
+    assert environ == {name: "10"}
+    keep_within(empty := {name: ""})
+    assert empty == {}, "the libraries could not convert it"

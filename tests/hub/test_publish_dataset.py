@@ -103,8 +103,8 @@ def test_a_folder_serves_the_same_and_its_tag_stays(
     card.write_text(card.read_text() + "\nMore was learned.\n")
     assert published(*closed_lab.words, "--to", str(share))[0] == 0
     assert "More was learned" in (share / "README.md").read_text()
-    assert "More was learned" in Path(f"{share}@v2/README.md").read_text()
-    assert "More was learned" not in Path(f"{share}@v1/README.md").read_text()
+    assert "More was learned" in Path(f"{share}@v2/README.md").read_text(encoding="utf-8")
+    assert "More was learned" not in Path(f"{share}@v1/README.md").read_text(encoding="utf-8")
 
 
 def test_what_is_there_is_not_sent_again_and_a_repetition_makes_nothing(

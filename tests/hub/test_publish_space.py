@@ -106,13 +106,13 @@ def _page(url: str, server: "subprocess.Popen[bytes]", log: Path) -> str:
     """Return the app's response once it answers."""
     until = time.monotonic() + 300
     while time.monotonic() < until:
-        assert server.poll() is None, log.read_text()
+        assert server.poll() is None, log.read_text(encoding="utf-8")
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return str(answer.read().decode())
         except OSError:
             time.sleep(0.5)
-    raise AssertionError(log.read_text())
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 def test_its_requirements_are_the_packages_own_and_its_own_come_first(space: Path) -> None:

@@ -54,7 +54,8 @@ def test_lines_that_cannot_be_used_are_named_and_unknown_codes_counted(table: Pa
         + "\n"
         + "BAS/BAS_0001.tiff BAS BAS BAS\n"
         + "EOS/EOS_0003.tiff BAS BAS BAS\n"
-        + "EOS/EOS_0004.tiff EOS ??? NGS\n"
+        + "EOS/EOS_0004.tiff EOS ??? NGS\n",
+        encoding="utf-8",
     )
     found = read_annotations(table, LABELS)
     assert found.bad_lines == (
@@ -80,7 +81,7 @@ def test_it_is_found_in_the_archive_that_holds_it(table: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("content", ["", "a,b,c\n1,2,3\n", "path BAS BAS BAS BAS\n"])
 def test_another_file_is_refused(table: Path, content: str) -> None:
-    table.write_text(content)
+    table.write_text(content, encoding="utf-8")
     with pytest.raises(
         ValueError, match=r"annotations\.dat contains no annotations; a line consists of"
     ):

@@ -73,6 +73,7 @@ def _write_grid(path: Path, config: TrainConfig, **choices: Any) -> str:
         f"CHOICES = {choices!r}\n"
         f"def study():\n    config = TrainConfig.from_dict({config.to_dict()!r})\n"
         "    return [replace(config, **dict(zip(CHOICES, values)))\n"
-        "            for values in product(*CHOICES.values())]\n"
+        "            for values in product(*CHOICES.values())]\n",
+        encoding="utf-8",
     )
     return str(path)

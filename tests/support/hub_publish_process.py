@@ -49,7 +49,7 @@ def main() -> None:
 def _child(asked: dict[str, Any], counter: Path) -> None:
     """Publish, then exit without flushing the parent's open files."""
     time.sleep = lambda seconds: _sleep(min(seconds, 0.01))
-    with Path(asked["log"]).open("w") as log:
+    with Path(asked["log"]).open("w", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     status = 0
@@ -68,7 +68,7 @@ def _child(asked: dict[str, Any], counter: Path) -> None:
         print(f"hf-wbc: {describe(error)}")
         status = 1
     sys.stdout.flush()
-    counter.write_text(str(num_steps[0]))
+    counter.write_text(str(num_steps[0]), encoding="utf-8")
     os._exit(status)
 
 
