@@ -115,7 +115,9 @@ def space_files() -> dict[str, str]:
     """Return the text of each Python file of the Space, by file name."""
     package = Path(__file__).parents[1]
     return {
-        Path(module).name + ".py": with_local_imports((package / f"{module}.py").read_text(encoding="utf-8"))
+        Path(module).name + ".py": with_local_imports(
+            (package / f"{module}.py").read_text(encoding="utf-8")
+        )
         for module in MODULES
     }
 

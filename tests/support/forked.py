@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import torch
 
 
 def start_forked(action: Callable[[], int]) -> psutil.Process:
@@ -16,6 +17,7 @@ def start_forked(action: Callable[[], int]) -> psutil.Process:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
             os.dup2(null, 2)
+            torch.set_num_threads(1)  # a fork lacks the threads of its parent's pool
             status = action()
         finally:
             os._exit(status)
