@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hf_wbc.config import TrainConfig
     from hf_wbc.evaluation.wbc_macro_f1 import WbcMacroF1
     from hf_wbc.inference.predictor import Predictor
+    from hf_wbc.labeling.open_learner import label
     from hf_wbc.taxonomy import CLASSES
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "embed",
     "evaluate",
+    "label",
     "load_domain",
     "predict",
     "prepare",
@@ -48,6 +50,7 @@ _MODULES = {
     "CLASSES": "hf_wbc.taxonomy",
     "Predictor": "hf_wbc.inference.predictor",
     "TrainConfig": "hf_wbc.config",
+    "label": "hf_wbc.labeling.open_learner",
     "WbcMacroF1": "hf_wbc.evaluation.wbc_macro_f1",
 }
 

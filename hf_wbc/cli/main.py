@@ -40,6 +40,9 @@ GROUPS = {
         "combine": "Average trained models into one: a soup or an ensemble.",
         "stress": "Score a model on noisy, blurred, ill-lit and ill-cropped cells.",
         "reference": "Build the reference set that the demo shows neighbors from.",
+        "label": "Label a few cells of a new laboratory, and adapt a model to it.",
+        "accept": "Report whether a model may be used in a laboratory.",
+        "drift": "Compare later cells of a laboratory with those at acceptance.",
         "demo": "Start a web page that classifies the cells in uploaded images.",
     },
     "Publish, and check the machine": {

@@ -1,0 +1,318 @@
+"""What `hf-wbc label` does between opening a folder and saving a model: ask, learn and report."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_wbc.cli.display import stage_progress
+from hf_wbc.engine.calibrate import fit_run_abstention
+from hf_wbc.inference.gallery import read_reference_set
+from hf_wbc.inference.options import PredictOptions
+from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
+from hf_wbc.labeling.adapt import prototypes_of, source_head
+from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
+from hf_wbc.labeling.drift import build_baseline
+from hf_wbc.labeling.label_formats import export_cells, import_answers
+from hf_wbc.labeling.labels_file import (
+    Answer,
+    LabelsFile,
+    cohen_kappa,
+    parse_class,
+    suspicious_readers,
+)
+from hf_wbc.labeling.learner import Learner, answers_of
+from hf_wbc.labeling.pool import Pool, open_pool, read_squares
+from hf_wbc.labeling.simulate import Draw, curve, scorable, simulate
+from hf_wbc.models import PretrainedModel
+from hf_wbc.taxonomy import CLASSES, NAMES, UNLABELED
+from hf_wbc.text import shorten_list
+
+if TYPE_CHECKING:
+    from hf_wbc.cli.label import LearningOptions, SimulationOptions
+
+__all__ = ["LabelSession", "describe", "run_session", "run_simulation", "write_report"]
+
+
+class LabelSession:
+    """One call of `hf-wbc label`.
+
+    Attributes:
+        learner: The learner, which knows all labels.
+        file: The labels file, where every answer is written at once.
+    """
+
+    def __init__(
+        self, learner: Learner, file: LabelsFile, ref: str, options: PredictOptions, budget: int
+    ) -> None:
+        """Continue from the labels in the file.
+
+        Raises:
+            ValueError: If the budget exceeds the pool, or a label does not fit it.
+        """
+        pool = learner.pool
+        if not 1 <= budget <= len(pool):
+            raise ValueError(
+                f"--budget is {budget}, but {pool.name} has {len(pool)} cells to label; use 1 to "
+                f"{len(pool)}"
+            )
+        self.learner, self.file, self.budget = learner, file, budget
+        self._ref, self._options = ref, options
+        learner.tell_answers(file.answers)
+
+    def collect(self, add: Sequence[Path], folder_labels: bool) -> None:
+        """Take labels that exist; those of files are written to the labels file."""
+        known = {(each.image_id, each.reader): each.label for each in self.file.answers}
+        for path in add:
+            new = [
+                each
+                for each in import_answers(path, self.learner.pool.image_ids)
+                if known.get((each.image_id, each.reader)) != each.label
+            ]
+            self.learner.tell_answers(new)  # checked before anything is written
+            for each in new:
+                self.file.append(each)
+            print(f"{path}: {len(new)} labels added to {self.file.path}")
+        if folder_labels:
+            pool = self.learner.pool
+            names = [pool.image_ids[row] for row in np.flatnonzero(pool.labels != UNLABELED)]
+            unknown = [each for each in names if each not in self.learner.answered]
+            self.learner.tell_answers(answers_of(pool, unknown))
+
+    def export(self, path: Path, batch: int) -> None:
+        """Write the next cells for Label Studio or CVAT."""
+        wanted = self._next(batch)
+        export_cells(path, wanted)
+        print(f"{path}: {len(wanted)} cells; give the labels back with --add")
+
+    def ask(self, batch: int, reader: str, suggest: bool) -> None:
+        """Ask on a terminal until the budget is used up; elsewhere write the page of the next."""
+        while wanted := self._next(batch):
+            sheet, suggestions = self.file.path.with_suffix(".html"), self._suggestions(wanted)
+            learner = self.learner
+            assert learner.pretrained is not None
+            write_sheet(
+                sheet,
+                learner.pool.name,
+                read_squares(learner.pretrained, self._ref, self._options, learner.pool, wanted),
+                suggestions,
+                out=f"{self.file.path.stem}.{len(learner.answered)}.csv",
+                reader=reader,
+            )
+            done = f"{len(learner.answered)} of {self.budget} are done"
+            if not sys.stdin.isatty():
+                print(
+                    f"{sheet}: {len(wanted)} cells to label, {done}; open it in a browser, save "
+                    "the labels there, and repeat this command with --add FILE"
+                )
+                return
+            print(f"{sheet} shows the next {len(wanted)} cells, {done}.")
+            print(f"Keys: {_keys()}, u undo, q stop")
+            if not self._ask_each(wanted, suggestions if suggest else {}, reader):
+                return
+
+    def report(self, save: Path | None) -> None:
+        """Print what the labels brought, and save the adapted model if a folder is given."""
+        print("\n".join(describe(self.learner)))
+        if save is not None:
+            print(f"{self.learner.save(save)}: the adapted model, to be used like any other")
+
+    def _next(self, batch: int) -> list[str]:
+        left = min(self.budget - len(self.learner.answered), self.learner.num_left)
+        return self.learner.next(min(batch, left)) if left > 0 else []
+
+    def _ask_each(self, wanted: Sequence[str], suggestions: Mapping[str, str], reader: str) -> bool:
+        """Ask for each cell; return whether the reader wants to go on."""
+        place = 0
+        while place < len(wanted):
+            image_id, start = wanted[place], time.monotonic()
+            hint = f" ({suggestions[image_id]})" if image_id in suggestions else ""
+            try:
+                text = input(f"{place + 1}/{len(wanted)} {image_id}{hint}: ").strip()
+            except EOFError:
+                return False
+            if text == "q":
+                return False
+            if text == "u":
+                if place and (last := self.file.undo()):
+                    self.learner.forget(last)
+                    place -= 1
+                continue
+            try:
+                label = KEYS.get(text) or parse_class(text)
+            except ValueError as error:
+                print(error)
+                continue
+            answer = Answer(image_id, label, reader, round(time.monotonic() - start, 1))
+            self.file.append(answer)
+            self.learner.tell_answers([answer])
+            place += 1
+        return True
+
+    def _suggestions(self, wanted: Sequence[str]) -> dict[str, str]:
+        """Return the most probable class of each cell, and how probable it is."""
+        pool = self.learner.pool
+        p = self.learner.predict_proba(pool.features[pool.rows(wanted)])
+        return {
+            image_id: f"{CLASSES[int(row.argmax())].clinical_name} {row.max():.0%}"
+            for image_id, row in zip(wanted, p, strict=True)
+        }
+
+
+def run_session(
+    model: str,
+    ref: str,
+    out: Path,
+    mapping: Path | None,
+    cache: Path,
+    options: PredictOptions,
+    budget: int,
+    learning: "LearningOptions",
+) -> LabelSession:
+    """Open a folder or dataset, and its labels file."""
+    file = LabelsFile(out)
+    pretrained, pool, options = open_laboratory(model, ref, mapping, cache, options)
+    prototypes = prototypes_of(read_reference_set(model, pretrained))
+    learner = Learner.of_model(pretrained, pool, prototypes=prototypes, **asdict(learning))
+    return LabelSession(learner, file, ref, options, budget)
+
+
+def open_laboratory(
+    model: str,
+    ref: str,
+    mapping: Path | None,
+    cache: Path,
+    options: PredictOptions,
+    reserve_test: bool = True,
+) -> tuple[PretrainedModel, Pool, PredictOptions]:
+    """Embed the cells of a laboratory, with the scale of the mapping file if there is one."""
+    classes: Mapping[str, str | None] = {}
+    if mapping is not None:
+        import dataset_scripts
+
+        spec = dataset_scripts.load("class_folders", mapping=mapping)
+        classes = spec.labels
+        if not (options.cell_fills_frame or options.um_per_px or options.estimate_scale):
+            fills = spec.um_per_px is None
+            options = replace(options, um_per_px=spec.um_per_px, cell_fills_frame=fills)
+    with stage_progress() as progress:
+        pretrained, pool = open_pool(
+            model, ref, options, cache, classes=classes, reserve_test=reserve_test,
+            on_progress=partial(progress, f"embed {ref}"),
+        )  # fmt: skip
+    return pretrained, pool, options
+
+
+def _keys() -> str:
+    words = {cell.name: cell.clinical_name for cell in CLASSES}
+    return ", ".join(f"{key} {words.get(label, label)}" for key, label in KEYS.items())
+
+
+def describe(learner: Learner) -> list[str]:
+    """Return what the labels brought, a line each."""
+    counts = {name: list(learner.labels.values()).count(c) for c, name in enumerate(NAMES)}
+    named = ", ".join(f"{name} {num}" for name, num in counts.items() if num)
+    lines = [f"{len(learner.labels)} cells of {learner.pool.name} have a class: {named or 'none'}"]
+    for (one, other), (kappa, num) in cohen_kappa(learner.answers).items():
+        lines.append(f"{one or '?'} and {other or '?'} agree on {num} cells with kappa {kappa:.2f}")
+    if learner.conflicts:
+        lines.append(f"left out, readers disagree: {shorten_list(learner.conflicts)}")
+    lines += suspicious_readers(learner.answers)
+    lines += learner.adaptation.sentences
+    if (found := learner.estimate()) is None:
+        return [*lines, f"{len(learner.sample)} random cells have a label; 10 give an estimate."]
+    after, before = found
+    for when, each in (("without labels", before), ("with labels", after)):
+        low, high = each.interval
+        lines.append(
+            f"macro-F1 {when}: {each.macro_f1:.2f} [{low:.2f}, {high:.2f}], estimated from "
+            f"{len(learner.sample)} random cells"
+        )
+    for name, (recall, low, high) in after.recalls.items():
+        lines.append(f"  recall of {name}: {recall:.2f} [{low:.2f}, {high:.2f}]")
+    if calibration := learner.calibration():
+        lines.append(calibration.sentence)
+    if curve := learner.learning_curve():
+        low, high = curve.interval
+        lines.append(
+            f"The next {curve.next_labels} labels will probably bring {curve.gain:+.2f} macro-F1 "
+            f"[{low:+.2f}, {high:+.2f}]."
+        )
+    return lines
+
+
+def run_simulation(
+    model: str,
+    refs: Sequence[str],
+    mapping: Path | None,
+    cache: Path,
+    merge: Sequence[str],
+    simulation: "SimulationOptions",
+    options: PredictOptions,
+) -> None:
+    """Print learning curves of laboratories whose labels are known, as a Markdown table."""
+    draws: list[Draw] = []
+    for ref in refs:
+        pretrained, pool, _ = open_laboratory(model, ref, mapping, cache, options, False)
+        cells, note = scorable(pool)
+        if note:
+            print(f"{pool.name}: {note}")
+        prototypes = prototypes_of(read_reference_set(model, pretrained))
+        with stage_progress() as progress:
+            draws += simulate(
+                cells, source_head(pretrained), strategies=simulation.strategies,
+                budgets=simulation.budgets, seeds=simulation.seeds, heads=simulation.heads,
+                merge=merge, prototypes=prototypes, on_progress=partial(progress, pool.name),
+            )  # fmt: skip
+    if len(refs) > 1:
+        draws += [replace(each, laboratory="mean of all") for each in draws]
+    print(
+        "| laboratory | strategy | head | labels | macro-F1 | 95 % of means | without labels "
+        "| gain | below | adapted | estimate holds |"
+    )
+    print("|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|")
+    for row in curve(draws):
+        low, high = row["interval"]
+        held = "" if row["covered"] is None else f"{row['covered']:.0%}"
+        print(
+            f"| {row['laboratory']} | {row['strategy']} | {row['head']} | {row['budget']} | "
+            f"{row['macro_f1']:.3f} | [{low:.3f}, {high:.3f}] | {row['zero_shot']:.3f} | "
+            f"{row['gain']:+.3f} | {row['below_zero_shot']:.0%} | {row['adapted']:.0%} | "
+            f"{held} |"
+        )
+
+
+def write_report(
+    model: str,
+    ref: str,
+    labels: Sequence[Path],
+    out: Path,
+    limits: Limits,
+    merge: Sequence[str],
+    adapted: bool,
+    seed: int,
+    cache: Path,
+    options: PredictOptions,
+) -> Acceptance:
+    """Judge a model by labels of a laboratory, and write the report of `hf-wbc accept`."""
+    pretrained, pool, _ = open_laboratory(model, ref, None, cache, options)
+    if pool.name in pretrained.exposed_to:
+        raise ValueError(
+            f"{model} has seen images of {pool.name}, so these labels may flatter it; give the "
+            "model before adaptation, with --adapted"
+        )
+    learner = Learner.of_model(pretrained, pool, merge=merge, seed=seed, adapts=adapted)
+    for path in labels:
+        learner.tell_answers(import_answers(path, pool.image_ids))
+    report = accept(learner, model, limits)
+    abstention = fit_run_abstention(pretrained)
+    rejection = None if abstention is None else abstention.rejection
+    baseline = build_baseline(pool, rejection, pretrained.revision)
+    named = ", ".join(path.name for path in labels)
+    write_acceptance(out, report, baseline, {"revision": pretrained.revision, "labels": named})
+    return report

@@ -1,0 +1,157 @@
+"""Exchange labels with Label Studio (JSON) and CVAT (XML, "CVAT for images 1.1").
+
+Exports hold the cells to label; imports turn what the tools export into answers. Cells are named by
+their path within the folder, which both tools keep.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+from xml.etree import ElementTree
+
+from hf_wbc.labeling.labels_file import OTHER, SKIP, Answer, parse_class, read_answers
+from hf_wbc.records import atomic_replace
+from hf_wbc.taxonomy import NAMES
+
+__all__ = ["export_cells", "import_answers"]
+
+_LABELS = (*NAMES, OTHER, SKIP)
+_IMAGE_KEY = "image_id"
+
+
+def export_cells(path: Path, image_ids: Sequence[str], answers: Iterable[Answer] = ()) -> None:
+    """Write cells for Label Studio (.json) or CVAT (.xml), with the labels that they have.
+
+    Raises:
+        ValueError: If the file name ends in neither.
+    """
+    label_of = {answer.image_id: answer.label for answer in answers}
+    if path.suffix.lower() == ".json":
+        text = json.dumps([_task(each, label_of.get(each)) for each in image_ids], indent=1)
+    elif path.suffix.lower() == ".xml":
+        text = _cvat(image_ids, label_of)
+    else:
+        raise ValueError(f"{path} ends in neither .json (Label Studio) nor .xml (CVAT)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_replace(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def import_answers(path: Path, known: Sequence[str]) -> list[Answer]:
+    """Read labels from a labels file (.csv), a Label Studio export (.json) or a CVAT one (.xml).
+
+    Args:
+        path: The file.
+        known: Ids of the cells; a tool's own path ends in one of them.
+
+    Raises:
+        ValueError: If the file is damaged or has an unknown class.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return read_answers(path)
+    by_name: dict[str, list[str]] = {}
+    for image_id in known:
+        by_name.setdefault(PurePosixPath(image_id).name, []).append(image_id)
+    if suffix == ".json":
+        found = _label_studio(path)
+    elif suffix == ".xml":
+        found = _from_cvat(path)
+    else:
+        raise ValueError(f"{path} is none of .csv, .json (Label Studio) and .xml (CVAT)")
+    return [
+        Answer(_cell(place, by_name), _label(text, path, place), reader, seconds)
+        for place, text, reader, seconds in found
+    ]
+
+
+def _task(image_id: str, label: str | None) -> dict[str, Any]:
+    task: dict[str, Any] = {
+        "data": {"image": f"/data/local-files/?d={image_id}", _IMAGE_KEY: image_id}
+    }
+    if label is not None:
+        choice = {
+            "from_name": "label", "to_name": "image", "type": "choices",
+            "value": {"choices": [label]},
+        }  # fmt: skip
+        task["annotations"] = [{"result": [choice]}]
+    return task
+
+
+def _label_studio(path: Path) -> list[tuple[str, str, str, float | None]]:
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"))
+        found = []
+        for task in tasks:
+            data = task["data"]
+            place = str(data.get(_IMAGE_KEY) or data["image"])
+            for annotation in task.get("annotations", []):
+                chosen = [
+                    choice
+                    for result in annotation.get("result", [])
+                    for choice in result.get("value", {}).get("choices", [])
+                ]
+                who, seconds = annotation.get("completed_by", ""), annotation.get("lead_time")
+                reader = str(who.get("email", who.get("id", "")) if isinstance(who, dict) else who)
+                if annotation.get("was_cancelled"):
+                    chosen = [SKIP]
+                if len(chosen) > 1:
+                    raise ValueError(f"{place} has {len(chosen)} choices; allow a single one")
+                found += [(place, each, reader, seconds) for each in chosen]
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a Label Studio export ({error!r}); export the project as JSON"
+        ) from error
+    return found
+
+
+def _cvat(image_ids: Sequence[str], label_of: dict[str, str]) -> str:
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    labels = ElementTree.SubElement(
+        ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels"
+    )
+    for name in _LABELS:
+        ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
+    for number, image_id in enumerate(image_ids):
+        image = ElementTree.SubElement(root, "image", id=str(number), name=image_id)
+        if image_id in label_of:
+            ElementTree.SubElement(image, "tag", label=label_of[image_id], source="manual")
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _from_cvat(path: Path) -> list[tuple[str, str, str, float | None]]:
+    data = path.read_bytes()
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise ValueError(f"{path} defines entities, which a CVAT export does not; export it again")
+    try:
+        root = ElementTree.fromstring(data)  # entities are refused above
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not XML ({error}); export `CVAT for images 1.1`") from error
+    found: list[tuple[str, str, str, float | None]] = []
+    for image in root.iter("image"):
+        tags = [tag.get("label", "") for tag in image.iter("tag")]
+        if len(tags) > 1:
+            raise ValueError(f"{path}: {image.get('name')} has {len(tags)} tags; keep one")
+        found += [(image.get("name", ""), tag, "", None) for tag in tags]
+    return found
+
+
+def _cell(place: str, by_name: dict[str, list[str]]) -> str:
+    """Return the id of the cell that a tool's path or address ends in; else the path itself."""
+    url = urlparse(place)
+    path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
+    for image_id in by_name.get(PurePosixPath(path).name, []):
+        if path == image_id or path.endswith(f"/{image_id}"):
+            return image_id
+    return path
+
+
+def _label(text: str, path: Path, place: str) -> str:
+    try:
+        return parse_class(text)
+    except ValueError as error:
+        raise ValueError(f"{path}, {place}: {error}") from error

@@ -1,0 +1,299 @@
+"""Labels that people give: a CSV that they own, with a line for every cell that was shown.
+
+    image_id,label,reader,seconds
+    smear1/0007.png,monocyte,AB,2.4
+    smear1/0012.png,skip,AB,1.0
+
+The line is written as soon as the cell is answered, so a killed program loses none. A label is one
+of the eleven classes (or its clinical name), `other` for a cell or object of another kind, or
+`skip`. Lines are only ever added; a person may edit the file in between, even with a spreadsheet.
+"""
+
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hf_wbc.escape import write_csv
+from hf_wbc.file_lock import exclusive_lock
+from hf_wbc.records import atomic_replace
+from hf_wbc.taxonomy import CLASSES, NAMES, class_id
+from hf_wbc.text import csv_rows, shorten_list
+
+__all__ = [
+    "COLUMNS",
+    "OTHER",
+    "SKIP",
+    "Answer",
+    "LabelsFile",
+    "agreed_labels",
+    "cohen_kappa",
+    "parse_class",
+    "read_answers",
+    "suspicious_readers",
+]
+
+COLUMNS = ("image_id", "label", "reader", "seconds")
+OTHER = "other"
+"""The label of a cell or object that is none of the eleven classes."""
+SKIP = "skip"
+"""The label of a cell that a reader does not want to name."""
+SAME_EVERYWHERE = 20
+"""Labels from which a reader who gives a single class is reported."""
+_FORMULA_MARK = "'"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one reader said about one cell."""
+
+    image_id: str
+    label: str
+    """Name of a class, `OTHER` or `SKIP`."""
+    reader: str = ""
+    seconds: float | None = None
+    """Time that the reader took."""
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the label is one of the eleven classes."""
+        return self.label in NAMES
+
+
+def parse_class(text: str) -> str:
+    """Return the label that a person wrote: a class by either of its names, OTHER or SKIP.
+
+    Raises:
+        ValueError: If it is none of these; the message suggests the nearest.
+
+    Examples:
+        >>> parse_class("Band neutrophil"), parse_class("monocyte"), parse_class("SKIP")
+        ('neutrophil_banded', 'monocyte', 'skip')
+    """
+    plain = " ".join(text.replace("_", " ").lower().split())
+    for cell in CLASSES:
+        if plain in (cell.name.replace("_", " "), cell.clinical_name):
+            return cell.name
+    if plain in (OTHER, SKIP):
+        return plain
+    if not plain:
+        raise ValueError(f"the label is empty; write a class, {OTHER} or {SKIP}")
+    return NAMES[class_id(text.strip())]
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read all lines of a labels file.
+
+    Raises:
+        ValueError: For a file that is not such a table, an unknown class, a time that is not a
+            number, or a reader who gave the same cell two classes; names the line.
+    """
+    return parse_answers(path.read_bytes(), str(path))
+
+
+def parse_answers(data: bytes, name: str) -> list[Answer]:
+    """Parse a labels file; `name` is what messages call it. Raises as `read_answers`."""
+    found: dict[tuple[str, str], tuple[int, Answer]] = {}
+    for line, row in csv_rows(data, name, ("image_id", "label")):
+        answer = _answer(row, f"{name}, line {line}")
+        key = (answer.image_id, answer.reader)
+        before = found.get(key)
+        if before is not None and before[1].label not in (answer.label, SKIP):
+            who = f" by {answer.reader}" if answer.reader else ""
+            raise ValueError(
+                f"{name}: {answer.image_id} is labeled twice{who}, {before[1].label} in line "
+                f"{before[0]} and {answer.label} in line {line}; remove one of the lines"
+            )
+        found[key] = (line, answer)
+    return [answer for _, answer in found.values()]
+
+
+def _answer(row: Mapping[str, str], place: str) -> Answer:
+    image_id, seconds = row["image_id"], row.get("seconds", "")
+    if image_id[:1] == _FORMULA_MARK:  # written against formulas, see `write_csv`
+        image_id = image_id[1:]
+    if not image_id:
+        raise ValueError(f"{place}: image_id is empty; name the image, or remove the line")
+    try:
+        label = parse_class(row["label"])
+        took = float(seconds.replace(",", ".")) if seconds else None
+    except ValueError as error:
+        what = str(error) if "could not convert" not in str(error) else (
+            f"seconds is {seconds!r}, which is not a number"
+        )  # fmt: skip
+        raise ValueError(f"{place}, {image_id}: {what}") from error
+    return Answer(image_id, label, row.get("reader", ""), took)
+
+
+class LabelsFile:
+    """A labels file that is being written.
+
+    Attributes:
+        path: The CSV.
+        answers: All lines, including those of other readers and of earlier sessions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a file, which need not exist yet.
+
+        Raises:
+            ValueError: If the file is damaged, or a spreadsheet has it open.
+        """
+        self.path = path
+        if path.suffix.lower() != ".csv" or path.is_dir():
+            raise ValueError(f"--out is {path}; labels need a file name that ends in .csv")
+        if lock := open_in_spreadsheet(path):
+            raise ValueError(
+                f"{path} is open in a spreadsheet ({lock.name}), which would overwrite new labels "
+                "when it saves; close it there first"
+            )
+        self.answers = read_answers(path) if path.exists() else []
+        _require_columns(path)
+        self._own: list[Answer] = []
+
+    def append(self, answer: Answer) -> None:
+        """Write an answer at once.
+
+        If somebody has saved an older version of the file in between, answers of this session that
+        it lacks are written again.
+
+        Raises:
+            ValueError: If the reader has given this cell another class before.
+        """
+        with exclusive_lock(self._lock, "", on_wait=lambda: None):
+            current = read_answers(self.path) if self.path.exists() else []
+            for each in current:
+                if (each.image_id, each.reader) == (answer.image_id, answer.reader) and (
+                    each.label not in (answer.label, SKIP)
+                ):
+                    raise ValueError(
+                        f"{answer.image_id} is {each.label} in {self.path}; take that back first"
+                    )
+            have = {(each.image_id, each.reader) for each in current}
+            lost = [each for each in self._own if (each.image_id, each.reader) not in have]
+            self._write([*lost, answer], is_new=not self.path.exists())
+            self._own.append(answer)
+            self.answers = [*current, *lost, answer]
+
+    def undo(self) -> Answer | None:
+        """Take back the last answer of this session; return it, or None if there is none."""
+        if not self._own:
+            return None
+        with exclusive_lock(self._lock, "", on_wait=lambda: None):
+            last = self._own.pop()
+            current = read_answers(self.path) if self.path.exists() else []
+            self.answers = [each for each in current if each != last]
+            with atomic_replace(self.path) as temporary:
+                temporary.write_bytes(_table(self.answers, with_header=True))
+        return last
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _write(self, answers: Sequence[Answer], is_new: bool) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = _table(answers, with_header=is_new)
+        with self.path.open("ab+") as file:
+            if not is_new and file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) not in (b"\n", b"\r"):  # an editor left out the last line break
+                    text = b"\n" + text
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _require_columns(path: Path) -> None:
+    """Raise ValueError if lines of COLUMNS cannot be added to an existing file."""
+    first = path.read_text("utf-8-sig").partition("\n")[0] if path.exists() else ""
+    if first.strip() and tuple(title.strip() for title in first.split(",")) != COLUMNS:
+        raise ValueError(
+            f"{path} has the columns {first.strip()}; new labels need {','.join(COLUMNS)}: choose "
+            "another --out, and give this file with --add"
+        )
+
+
+def open_in_spreadsheet(path: Path) -> Path | None:
+    """Return the lock file of a spreadsheet program that has the file open, if there is one."""
+    for name in (f".~lock.{path.name}#", f"~${path.name}"):
+        if (lock := path.with_name(name)).exists():
+            return lock
+    return None
+
+
+def agreed_labels(answers: Iterable[Answer]) -> tuple[dict[str, int], list[str]]:
+    """Return the class ids of the cells whose readers agree, and the cells whose readers do not.
+
+    Skipped cells and those that are of no class are in neither.
+    """
+    said: dict[str, set[str]] = defaultdict(set)
+    for answer in answers:
+        if answer.label != SKIP:
+            said[answer.image_id].add(answer.label)
+    agreed = {
+        image_id: NAMES.index(next(iter(labels)))
+        for image_id, labels in said.items()
+        if len(labels) == 1 and next(iter(labels)) in NAMES
+    }
+    return agreed, [image_id for image_id, labels in said.items() if len(labels) > 1]
+
+
+def cohen_kappa(answers: Iterable[Answer]) -> dict[tuple[str, str], tuple[float, int]]:
+    """Return the agreement of each two readers on the cells that both named, and their number.
+
+    Cohen's kappa (Cohen 1960): 1 is perfect agreement, 0 is what chance gives; NaN where both
+    readers use a single class.
+    """
+    by_reader: dict[str, dict[str, str]] = defaultdict(dict)
+    for answer in answers:
+        if answer.label != SKIP:
+            by_reader[answer.reader][answer.image_id] = answer.label
+    found = {}
+    names = sorted(by_reader)
+    for place, one in enumerate(names):
+        for other in names[place + 1 :]:
+            common = sorted(by_reader[one].keys() & by_reader[other].keys())
+            if common:
+                a = [by_reader[one][each] for each in common]
+                b = [by_reader[other][each] for each in common]
+                found[one, other] = (_kappa(a, b), len(common))
+    return found
+
+
+def _kappa(a: Sequence[str], b: Sequence[str]) -> float:
+    names = sorted({*a, *b})
+    table = np.zeros((len(names), len(names)))
+    for one, other in zip(a, b, strict=True):
+        table[names.index(one), names.index(other)] += 1 / len(a)
+    expected = float(table.sum(0) @ table.sum(1))
+    return float("nan") if expected == 1 else (float(np.trace(table)) - expected) / (1 - expected)
+
+
+def suspicious_readers(answers: Iterable[Answer]) -> list[str]:
+    """Return a sentence for each reader who gave at least 20 cells a single class."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer in answers:
+        if answer.is_class:
+            counts[answer.reader][answer.label] += 1
+    return [
+        f"{reader or 'the reader'} labeled all {count.total()} cells {shorten_list(list(count))}: "
+        "check that the keys work"
+        for reader, count in counts.items()
+        if len(count) == 1 and count.total() >= SAME_EVERYWHERE
+    ]
+
+
+def _table(answers: Sequence[Answer], with_header: bool) -> bytes:
+    text = io.StringIO()
+    rows = [
+        (a.image_id, a.label, a.reader, "" if a.seconds is None else f"{a.seconds:.1f}")
+        for a in answers
+    ]
+    write_csv(text, COLUMNS, rows)
+    lines = text.getvalue()
+    return (lines if with_header else lines.partition("\n")[2]).encode()

@@ -1,0 +1,378 @@
+"""Active learning in one object: which cells to label next, and the head that the labels give.
+
+`Learner` is what the command line, the benchmark and notebooks use. It follows the conventions of
+scikit-learn where they apply: `fit` returns the object, `predict` and `predict_proba` take
+features, fitted attributes end in an underscore.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from hf_wbc.evaluation.calibration import calibrate
+from hf_wbc.evaluation.metrics import merged_labels, score
+from hf_wbc.labeling.adapt import (
+    Adaptation,
+    adapt,
+    held_out_scores,
+    quick_head,
+    save_adapted,
+    source_head,
+    unadapted,
+)
+from hf_wbc.labeling.estimate import (
+    FEWEST_SAMPLED,
+    LearningCurve,
+    LocalCalibration,
+    ScoreEstimate,
+    calibrate_locally,
+    estimate_scores,
+    extrapolate,
+    random_order,
+    random_sample,
+)
+from hf_wbc.labeling.few_shot import FAMILIES, Head, LinearFewShotHead
+from hf_wbc.labeling.labels_file import SKIP, Answer, agreed_labels, parse_class
+from hf_wbc.labeling.pool import Floats, Ids, Pool
+from hf_wbc.labeling.strategies import PoolView, load_strategy
+from hf_wbc.models import PretrainedModel
+from hf_wbc.taxonomy import NAMES, UNLABELED
+from hf_wbc.text import did_you_mean
+
+__all__ = ["DEFAULT_STRATEGY", "RANDOM_SHARE", "Learner", "embed_for_choice"]
+
+DEFAULT_STRATEGY = "typical_then_margin"
+RANDOM_SHARE = 0.3
+"""Part of each batch that is taken in random order, for an unbiased estimate of the scores."""
+WIDTH = 64
+"""Principal components of the features that strategies see."""
+MAX_FITTED = 1000
+"""Cells from which principal components are computed."""
+CHUNK = 8192
+
+
+class Learner:
+    """Chooses cells of a pool, learns from their labels, and predicts.
+
+    Attributes:
+        pool: The cells.
+        labels: Class id of each labeled cell, by name.
+        answered: Names of all cells that need not be shown again, including skipped ones.
+        conflicts: Names of cells whose readers disagree.
+        adaptation_: The head that `fit` has found.
+
+    Example:
+        learner = hf_wbc.label("spaces/wbc/model", "my_cells", cell_fills_frame=True)
+        for image_id in learner.next(10):
+            learner.tell(image_id, ask(image_id))
+        learner.fit().predict()
+    """
+
+    classes_ = np.array(NAMES)
+    """Names of the eleven classes, by id."""
+    adaptation_: Adaptation | None = None
+
+    def __init__(
+        self,
+        pool: Pool,
+        source: LinearFewShotHead,
+        *,
+        pretrained: PretrainedModel | None = None,
+        prototypes: Floats | None = None,
+        strategy: str = DEFAULT_STRATEGY,
+        head: str = "logistic",
+        random_share: float = RANDOM_SHARE,
+        merge: Sequence[str] = (),
+        adapts: bool = True,
+        seed: int = 0,
+    ) -> None:
+        """Start without labels.
+
+        Args:
+            pool: The cells of the laboratory.
+            source: The model's own head.
+            pretrained: The model, which is needed to save.
+            prototypes: Source prototypes (11, d), for the heads that use them.
+            strategy: One of `hf_wbc.labeling.strategies.strategy_names()`.
+            head: Family of the head, one of `FAMILIES`.
+            random_share: Part of each batch in random order, in [0, 1].
+            merge: Classes to score as one, as FROM=INTO.
+            adapts: Fit a head to the labels; otherwise they only judge the source's.
+            seed: Seed of all choices.
+
+        Raises:
+            ValueError: For an unknown strategy or head, or a share outside [0, 1].
+        """
+        if head not in FAMILIES:
+            raise ValueError(f"unknown head {head!r}; {did_you_mean(head, FAMILIES)}")
+        if not 0 <= random_share <= 1:
+            raise ValueError(f"random_share is {random_share}; it must lie in 0..1")
+        self._choose = load_strategy(strategy)
+        self.pool, self.source, self.pretrained = pool, source, pretrained
+        self.prototypes, self.strategy, self.head = prototypes, strategy, head
+        self.random_share, self.merge, self.seed = random_share, tuple(merge), seed
+        self.adapts = adapts
+        self.labels: dict[str, int] = {}
+        self.answered: set[str] = set()
+        self.conflicts: list[str] = []
+        self._answers: list[Answer] = []
+        self._quick: tuple[int, Head] | None = None
+
+    @classmethod
+    def of_model(cls, pretrained: PretrainedModel, pool: Pool, **options: Any) -> Self:
+        """Start from a model's own head; options as in the constructor."""
+        return cls(pool, source_head(pretrained), pretrained=pretrained, **options)
+
+    @property
+    def merged(self) -> Ids:
+        """Class id (11,) as which each class is scored."""
+        return merged_labels(self.merge)
+
+    @property
+    def num_left(self) -> int:
+        """Number of cells that have not been answered."""
+        return len(self.pool) - len(self.answered)
+
+    def next(self, num: int = 10) -> list[str]:
+        """Return the names of the cells to label next, in random order.
+
+        Raises:
+            ValueError: If fewer cells are left.
+        """
+        if not 1 <= num <= self.num_left:
+            raise ValueError(
+                f"{num} cells are wanted, but {self.num_left} of the {len(self.pool)} cells of "
+                f"{self.pool.name} are left; ask for 1 to {self.num_left}"
+            )
+        rng = np.random.default_rng((self.seed, len(self.answered)))
+        order = [r for r in self._random_order if self.pool.image_ids[r] not in self.answered]
+        chosen = np.array(order[: round(self.random_share * num)], np.int64)
+        rest = np.setdiff1d(np.array(order, np.int64), chosen)
+        if len(chosen) < num:
+            picked = self._choose(self._view(rest), num - len(chosen), rng)
+            chosen = np.concatenate([chosen, picked])
+        return [self.pool.image_ids[row] for row in rng.permutation(chosen)]
+
+    def tell(
+        self,
+        image_ids: str | Sequence[str],
+        labels: str | int | Sequence[str | int],
+        reader: str = "",
+    ) -> Self:
+        """Give labels of cells; a later answer of the same reader replaces an earlier one.
+
+        Args:
+            image_ids: Name of a cell, or names.
+            labels: A class name or id for each; `skip` and `other` leave the cell out.
+            reader: Who says so.
+
+        Raises:
+            ValueError: For unknown cells, test cells or unknown classes.
+        """
+        names = [image_ids] if isinstance(image_ids, str) else list(image_ids)
+        given = [labels] if isinstance(labels, str | int) else list(labels)
+        if len(names) != len(given):
+            raise ValueError(f"{len(given)} labels for {len(names)} cells; give one for each")
+        self.tell_answers(
+            Answer(name, parse_class(each) if isinstance(each, str) else NAMES[each], reader)
+            for name, each in zip(names, given, strict=True)
+        )
+        return self
+
+    def tell_answers(self, answers: Iterable[Answer]) -> None:
+        """Give answers of a labels file. Raises as `tell`."""
+        new = list(answers)
+        self.pool.rows([each.image_id for each in new])
+        replaced = {(each.image_id, each.reader) for each in new}
+        kept = [a for a in self._answers if (a.image_id, a.reader) not in replaced]
+        self._answers = [*kept, *new]
+        self.labels, self.conflicts = agreed_labels(self._answers)
+        self.answered = {each.image_id for each in self._answers}
+        self._quick = self.adaptation_ = None
+
+    def forget(self, answer: Answer) -> None:
+        """Take back one answer."""
+        self._answers = [each for each in self._answers if each != answer]
+        self.tell_answers(())
+
+    @property
+    def answers(self) -> list[Answer]:
+        """All answers, in the order in which they were given."""
+        return list(self._answers)
+
+    def fit(self) -> Self:
+        """Fit the head to the labels so far, with cross-validation."""
+        rows, labels = self._labeled()
+        if not self.adapts:
+            self.adaptation_ = unadapted(self.pool, rows, labels, self.source)
+            return self
+        self.adaptation_ = adapt(
+            self.pool, rows, labels, self.source, family=self.head,
+            prototypes=self.prototypes, seed=self.seed,
+        )  # fmt: skip
+        return self
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """The fitted head; fits it first if there are new labels."""
+        if self.adaptation_ is None:
+            self.fit()
+        assert self.adaptation_ is not None
+        return self.adaptation_
+
+    def decision_function(self, features: ArrayLike | None = None) -> Floats:
+        """Return logits (N, 11) of features (N, d); of the pool's cells by default."""
+        return _logits_in_chunks(self.adaptation.head, self._features(features))
+
+    def predict_proba(self, features: ArrayLike | None = None) -> Floats:
+        """Return class probabilities (N, 11) of features (N, d); of the pool by default."""
+        found: Floats = softmax(self.decision_function(features), axis=1)
+        return found
+
+    def predict(self, features: ArrayLike | None = None) -> NDArray[np.str_]:
+        """Return class names (N,) of features (N, d); of the pool's cells by default."""
+        names: NDArray[np.str_] = self.classes_[self.decision_function(features).argmax(1)]
+        return names
+
+    def score(self, features: ArrayLike, labels: Sequence[str]) -> float:
+        """Return macro-F1 of features (N, d) whose class names (N,) are known."""
+        true = [NAMES.index(parse_class(each)) for each in labels]
+        predicted = self.decision_function(features).argmax(1)
+        return float(score(true, predicted, merge=self.merge)["macro_f1"])
+
+    @property
+    def sample(self) -> Ids:
+        """Rows of the random sample of the pool that has a class label."""
+        rows = random_sample(self.pool.image_ids, self.answered, self.seed)
+        known = [row for row in rows if self.pool.image_ids[row] in self.labels]
+        return np.array(known, np.int64)
+
+    def held_out_logits(self, head: Adaptation | None = None) -> Floats:
+        """Return logits (N, 11) of all cells; labeled ones by heads that did not see them."""
+        adaptation = head or self.adaptation
+        logits = _logits_in_chunks(adaptation.head, self.pool.features)
+        logits[adaptation.rows] = adaptation.held_out_logits
+        return logits
+
+    def estimate(self) -> tuple[ScoreEstimate, ScoreEstimate] | None:
+        """Estimate the scores in this laboratory with labels, and without them.
+
+        Returns:
+            The estimates of the adapted head and of the source's; None with fewer than 10 random
+            cells.
+        """
+        sample = self.sample
+        if len(sample) < FEWEST_SAMPLED:
+            return None
+        true = np.array([self.labels[self.pool.image_ids[row]] for row in sample], np.int64)
+        seen = sorted(set(self.labels.values()))
+        after, before = self.held_out_logits(), _logits_in_chunks(self.source, self.pool.features)
+        one, other = (
+            estimate_scores(
+                logits.argmax(1), logits[sample].argmax(1), true,
+                probabilities=_calibrated(logits, sample, true), classes=seen, merge=self.merge,
+            )
+            for logits in (after, before)
+        )  # fmt: skip
+        return one, other
+
+    def calibration(self) -> LocalCalibration | None:
+        """Fit temperature and conformal sets on the random sample; None with under 10 cells."""
+        sample = self.sample
+        if len(sample) < FEWEST_SAMPLED:
+            return None
+        true = np.array([self.labels[self.pool.image_ids[row]] for row in sample], np.int64)
+        return calibrate_locally(self.held_out_logits()[sample], true)
+
+    def learning_curve(self, next_labels: int = 50) -> LearningCurve | None:
+        """Say what the next labels will probably bring; None where the source head stays."""
+        adaptation = self.adaptation
+        num = len(adaptation.rows)
+        sizes = [size for size in (num // 4, num // 2, 3 * num // 4) if size >= 5]
+        if not adaptation.is_adapted or len(sizes) < 2:
+            return None
+        scores = held_out_scores(self.pool, adaptation, self.source, sizes, seed=self.seed)
+        return extrapolate(sizes, scores, next_labels)
+
+    def save(self, folder: str | Path) -> Path:
+        """Save the adapted model as a plain transformers model.
+
+        Raises:
+            ValueError: If the source head stays, or the head is not linear.
+        """
+        assert self.pretrained is not None, "a learner without a model cannot save one"
+        adaptation = self.adaptation
+        if not adaptation.is_adapted:
+            raise ValueError(f"there is nothing to save: {adaptation.sentences[-1]}")
+        is_random = np.isin(adaptation.rows, self.sample)
+        save_adapted(self.pretrained, adaptation, self.pool, is_random, Path(folder))
+        return Path(folder)
+
+    def _labeled(self) -> tuple[Ids, Ids]:
+        place = {image_id: row for row, image_id in enumerate(self.pool.image_ids)}
+        rows = np.array([place[each] for each in self.labels], np.int64)
+        return rows, np.array(list(self.labels.values()), np.int64)
+
+    def _features(self, features: ArrayLike | None) -> NDArray[np.floating[Any]]:
+        return self.pool.features if features is None else np.asarray(features)
+
+    @cached_property
+    def _random_order(self) -> Ids:
+        return random_order(self.pool.image_ids, self.seed)
+
+    @cached_property
+    def _embedding(self) -> NDArray[np.float32]:
+        return embed_for_choice(self.pool.features)
+
+    def _view(self, candidates: Ids) -> PoolView:
+        rows, labels = self._labeled()
+        if self._quick is None:
+            self._quick = (len(rows), quick_head(self.pool, rows, labels, self.source))
+        logits = _logits_in_chunks(self._quick[1], self.pool.features)
+        probabilities = softmax(logits, axis=1).astype(np.float32)
+        return PoolView(self._embedding, probabilities, candidates, rows, labels)
+
+
+def embed_for_choice(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return standardized features (N, d) in at most 64 principal components, of mean length 1."""
+    rows = np.unique(np.linspace(0, len(features) - 1, MAX_FITTED).astype(np.int64))
+    some = features[rows].astype(np.float64)
+    mean, std = some.mean(0), some.std(0) + 1e-3
+    _, singular, axes = np.linalg.svd((some - mean) / std, full_matrices=False)
+    width = min(WIDTH, max(1, int((singular > 1e-8 * singular[0]).sum())))
+    projection = (axes[:width] / std).T
+    shift = (mean @ projection).astype(np.float32)
+    embedded = features @ projection.astype(np.float32) - shift
+    length = float(np.sqrt((embedded.astype(np.float64) ** 2).sum(1).mean()))
+    found: NDArray[np.float32] = embedded / np.float32(max(length, 1e-12))
+    return found
+
+
+def _logits_in_chunks(head: Head, features: NDArray[np.floating[Any]]) -> Floats:
+    """Return logits (N, 11), without a float64 copy of all features."""
+    parts = [
+        head.logits(features[start : start + CHUNK].astype(np.float64))
+        for start in range(0, len(features), CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def _calibrated(logits: Floats, sample: Ids, true: Ids) -> Floats:
+    """Return probabilities (N, 11) after scaling by a temperature that fits the sample."""
+    temperature = calibrate(logits[sample], true, biased=False).temperature
+    found: Floats = softmax(logits / temperature, axis=1)
+    return found
+
+
+def answers_of(pool: Pool, image_ids: Sequence[str]) -> list[Answer]:
+    """Return the pool's own labels as answers, `skip` where it has none."""
+    rows = pool.rows(image_ids)
+    return [
+        Answer(image_id, SKIP if pool.labels[row] == UNLABELED else NAMES[pool.labels[row]])
+        for image_id, row in zip(image_ids, rows, strict=True)
+    ]

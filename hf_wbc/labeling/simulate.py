@@ -1,0 +1,161 @@
+"""Benchmark strategies and heads in a laboratory whose labels are known.
+
+Each repetition divides the cells at random into a pool, whose labels can be asked for, and test
+cells, which are never offered. Where patients or slides are known, no group is on both sides.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hf_wbc.evaluation.metrics import score
+from hf_wbc.labeling.estimate import ScoreEstimate
+from hf_wbc.labeling.few_shot import LinearFewShotHead
+from hf_wbc.labeling.learner import Learner, answers_of
+from hf_wbc.labeling.pool import Floats, Ids, Pool
+from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
+
+__all__ = ["Draw", "curve", "divide", "scorable", "simulate"]
+
+POOL_SHARE = 0.55
+FEWEST_CELLS = 4
+"""Cells of a class below which a laboratory is not scored on it."""
+BATCH = 10
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One repetition at one budget."""
+
+    laboratory: str
+    seed: int
+    strategy: str
+    head: str
+    budget: int
+    macro_f1: float
+    """On the test cells."""
+    zero_shot: float
+    """Of the source head, on the same cells."""
+    is_adapted: bool
+    estimate: ScoreEstimate | None
+    """What the labels alone say about the adapted head."""
+
+
+def scorable(pool: Pool) -> tuple[Pool, str]:
+    """Return the labeled cells of classes with enough cells, and a sentence about the others."""
+    counts = np.bincount(pool.labels[pool.labels != UNLABELED], minlength=NUM_CLASSES)
+    if not counts.any():
+        raise ValueError(f"{pool.name} has no labels to simulate a reader with")
+    enough = counts >= FEWEST_CELLS
+    rare = [f"{NAMES[c]} ({counts[c]})" for c in np.flatnonzero(~enough & (counts > 0))]
+    note = f"left out, fewer than {FEWEST_CELLS} cells: {', '.join(rare)}" if rare else ""
+    known = pool.labels != UNLABELED
+    return pool.take(np.flatnonzero(known & enough[pool.labels])), note
+
+
+def divide(pool: Pool, seed: int) -> tuple[Ids, Ids]:
+    """Return the rows of the pool and of the test cells of one repetition."""
+    rng = np.random.default_rng((seed, 7))
+    if pool.groups is None:
+        order = rng.permutation(len(pool))
+        cut = round(POOL_SHARE * len(pool))
+        return order[:cut], order[cut:]
+    names, of, sizes = np.unique(pool.groups, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(names))
+    is_pool = np.zeros(len(names), bool)
+    is_pool[order] = np.cumsum(sizes[order]) <= POOL_SHARE * len(pool)
+    return np.flatnonzero(is_pool[of]), np.flatnonzero(~is_pool[of])
+
+
+def simulate(
+    pool: Pool,
+    source: LinearFewShotHead,
+    *,
+    strategies: Sequence[str],
+    budgets: Sequence[int],
+    seeds: int,
+    heads: Sequence[str] = ("logistic",),
+    merge: Sequence[str] = (),
+    prototypes: Floats | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Draw]:
+    """Label with the known labels, and score on test cells.
+
+    Args:
+        pool: All labeled cells of a laboratory.
+        source: The model's own head.
+        strategies: Names of strategies.
+        budgets: Numbers of labels, increasing; those beyond the pool are left out.
+        seeds: Number of repetitions.
+        heads: Families of heads.
+        merge: Classes to score as one, as FROM=INTO.
+        prototypes: Source prototypes (11, d).
+        on_progress: Called with the number of labelings done and the total.
+
+    Yields:
+        A draw for each repetition, strategy, budget and head.
+    """
+    total, done = seeds * len(strategies), 0
+    for seed in range(seeds):
+        rows, test = divide(pool, seed)
+        mine, features, true = pool.take(rows), pool.features[test], pool.labels[test]
+        zero = _score(true, source.logits(features.astype(np.float64)), merge)
+        for strategy in strategies:
+            learner = Learner(
+                mine, source, prototypes=prototypes, strategy=strategy, merge=merge, seed=seed
+            )
+            for budget in (each for each in budgets if each <= len(mine)):
+                while num := min(BATCH, budget - len(learner.answered)):
+                    learner.tell_answers(answers_of(mine, learner.next(num)))
+                for head in heads:
+                    learner.head = head
+                    found = learner.fit().adaptation
+                    estimate = learner.estimate()
+                    yield Draw(
+                        pool.name, seed, strategy, head, budget,
+                        _score(true, learner.decision_function(features), merge), zero,
+                        found.is_adapted, estimate and estimate[0],
+                    )  # fmt: skip
+            done += 1
+            on_progress(done, total)
+
+
+def _score(true: Ids, logits: Floats, merge: Sequence[str]) -> float:
+    return float(score(true, logits.argmax(1), merge=merge)["macro_f1"])
+
+
+def curve(draws: Sequence[Draw]) -> list[dict[str, Any]]:
+    """Summarize draws by laboratory, strategy, head and budget.
+
+    Returns:
+        Rows with the mean macro-F1, the interval that holds 95 % of bootstrap means over the
+        repetitions, the gain over the source head, the share of draws below it, and how often the
+        95 % interval of the estimate held the score on the test cells.
+    """
+    keys = dict.fromkeys((d.laboratory, d.strategy, d.head, d.budget) for d in draws)
+    rng, rows = np.random.default_rng(0), []
+    for key in keys:
+        mine = [d for d in draws if (d.laboratory, d.strategy, d.head, d.budget) == key]
+        scores = np.array([d.macro_f1 for d in mine])
+        zeros = np.array([d.zero_shot for d in mine])
+        means = scores[rng.integers(len(scores), size=(2000, len(scores)))].mean(1)
+        held = [
+            d.estimate.interval[0] <= d.macro_f1 <= d.estimate.interval[1]
+            for d in mine
+            if d.estimate is not None
+        ]
+        low, high = np.quantile(means, (0.025, 0.975))
+        rows.append({
+            **dict(zip(("laboratory", "strategy", "head", "budget"), key, strict=True)),
+            "macro_f1": float(scores.mean()),
+            "interval": (float(low), float(high)),
+            "zero_shot": float(zeros.mean()),
+            "gain": float((scores - zeros).mean()),
+            "below_zero_shot": float((scores < zeros - 1e-9).mean()),
+            "adapted": float(np.mean([d.is_adapted for d in mine])),
+            "covered": float(np.mean(held)) if held else None,
+            "num_draws": len(mine),
+        })  # fmt: skip
+    return rows

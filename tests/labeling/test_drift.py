@@ -1,0 +1,74 @@
+"""Drift: few false alarms on the same laboratory, an alarm on another one, named misuse."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_wbc.evaluation.selective import rejection
+from hf_wbc.labeling.drift import STATISTICS, Baseline, build_baseline, drift
+from tests.support.shifted_laboratory import LYMPHOCYTE, SEGMENTED, laboratory
+
+HOME = laboratory(400, name="home")
+REJECTION = rejection(HOME.logits)
+
+
+def baseline(num: int = 200) -> Baseline:
+    return build_baseline(HOME.take(np.arange(num)), REJECTION, "model")
+
+
+def test_at_most_one_alarm_in_twenty_is_false() -> None:
+    alarms = 0
+    for seed in range(60):
+        rows = np.random.default_rng(seed).permutation(400)
+        before = build_baseline(HOME.take(rows[:100]), REJECTION, "model")
+        alarms += drift(before, HOME.take(rows[100:150]), REJECTION, "model", seed=seed).alarm
+    assert alarms <= 7  # 3 are expected; more than 7 have a chance of 1 %
+
+
+@pytest.mark.parametrize("num", [20, 50])
+def test_another_laboratory_raises_an_alarm_within_fifty_cells(num: int) -> None:
+    found = drift(baseline(), laboratory(num, shift=0.3, name="away"), REJECTION, "model")
+    assert found.alarm and found.p_values["embedding"] <= 0.05
+    assert any("embedding" in each for each in found.sentences)
+
+
+def test_each_statistic_sees_its_own_change() -> None:
+    other = HOME.take(np.arange(200, 260))
+    stained = type(other)(**{**vars(other), "appearance": other.appearance + 1})
+    found = drift(baseline(), stained, None, "model").p_values
+    assert found["appearance"] <= 0.01 < found["embedding"]
+    shares = {SEGMENTED: 0.1, LYMPHOCYTE: 0.9}
+    found = drift(baseline(), laboratory(60, shares=shares), None, "model").p_values
+    assert found["class shares"] <= 0.01
+    rejecting = type(REJECTION)(REJECTION.rate, -np.inf)
+    assert drift(baseline(), other, rejecting, "model").p_values["rejection rate"] <= 0.01
+    assert set(found) == set(STATISTICS)
+
+
+def test_a_baseline_survives_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "baseline.npz"
+    baseline().save(path)
+    other = HOME.take(np.arange(300, 340))
+    assert drift(Baseline.load(path), other, REJECTION, "model") == drift(
+        baseline(), other, REJECTION, "model"
+    )
+
+
+def test_misuse_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="another model"):
+        drift(baseline(), HOME, REJECTION, "other")
+    with pytest.raises(ValueError, match="9 cells"):
+        drift(baseline(), HOME.take(np.arange(9)), REJECTION, "model")
+    (tmp_path / "b.npz").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"b\.npz"):
+        Baseline.load(tmp_path / "b.npz")
+
+
+def test_unknown_sharpness_is_no_drift() -> None:
+    looks = HOME.appearance.copy()
+    looks[:, 6] = np.nan
+    unmeasured = type(HOME)(**{**vars(HOME), "appearance": looks})
+    before = build_baseline(unmeasured.take(np.arange(100)), REJECTION, "model")
+    found = drift(before, unmeasured.take(np.arange(100, 150)), REJECTION, "model")
+    assert found.p_values["appearance"] > 0.001

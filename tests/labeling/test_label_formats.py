@@ -1,0 +1,68 @@
+"""Labels travel to Label Studio and CVAT and come back."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from hf_wbc.labeling.label_formats import export_cells, import_answers
+from hf_wbc.labeling.labels_file import Answer
+
+IDS = ("smear 1/a.png", "smear 1/b.png", "c.png")
+
+
+@pytest.mark.parametrize("suffix", ["json", "xml"])
+def test_labels_survive_the_way_there_and_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cells.{suffix}"
+    export_cells(path, IDS, [Answer(IDS[0], "monocyte"), Answer(IDS[2], "skip")])
+    found = {each.image_id: each.label for each in import_answers(path, IDS)}
+    assert found == {IDS[0]: "monocyte", IDS[2]: "skip"}
+
+
+def test_label_studio_names_the_reader_and_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "cells.json"
+    export_cells(path, IDS, [Answer(IDS[0], "monocyte")])
+    tasks = json.loads(path.read_text())
+    tasks[0]["annotations"][0] |= {"completed_by": {"email": "ab@lab"}, "lead_time": 3.5}
+    tasks[1] = {"data": {"image": "/data/local-files/?d=root/smear%201/b.png"}, "annotations": [
+        {"was_cancelled": True, "result": []}
+    ]}  # fmt: skip
+    path.write_text(json.dumps(tasks))
+    assert import_answers(path, IDS) == [
+        Answer(IDS[0], "monocyte", "ab@lab", 3.5),
+        Answer(IDS[1], "skip", "", None),
+    ]
+
+
+def test_cvat_files_that_define_entities_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cells.xml"
+    path.write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>')
+    with pytest.raises(ValueError, match="entities"):
+        import_answers(path, IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.json", "{", "Label Studio"),
+        ("a.json", '[{"data": 3}]', "Label Studio"),
+        ("a.xml", "<annotations>", "CVAT"),
+        ("a.xml", '<a><image name="c.png"><tag label="x"/><tag label="y"/></image></a>', "2 tags"),
+        ("a.xml", '<a><image name="c.png"><tag label="monocite"/></image></a>', "monocyte"),
+        ("a.txt", "", ".csv"),
+    ],
+)
+def test_damaged_exports_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"a\.(json|xml|txt)") as caught:
+        import_answers(path, IDS)
+    assert words in str(caught.value)
+
+
+def test_a_cvat_export_lists_the_classes(tmp_path: Path) -> None:
+    path = tmp_path / "cells.xml"
+    export_cells(path, IDS)
+    names = [each.text for each in ElementTree.parse(path).iterfind("meta/task/labels/label/name")]
+    assert "basophil" in names and "other" in names

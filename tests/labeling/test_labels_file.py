@@ -1,0 +1,128 @@
+"""The labels that people own: every answer is written, and every kind of bad input is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_wbc.labeling.labels_file import (
+    COLUMNS,
+    SKIP,
+    Answer,
+    LabelsFile,
+    agreed_labels,
+    cohen_kappa,
+    parse_class,
+    read_answers,
+    suspicious_readers,
+)
+
+HEADER = ",".join(COLUMNS) + "\n"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_answer_is_in_the_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "my.labels.csv"
+    file = LabelsFile(path)
+    for number, label in enumerate(("monocyte", SKIP, "other"), start=1):
+        file.append(Answer(f"{number}.png", label, "AB", 1.25))
+        assert [each.label for each in read_answers(path)][-1] == label
+    assert path.read_text().splitlines()[:2] == [",".join(COLUMNS), "1.png,monocyte,AB,1.2"]
+    assert [each.image_id for each in LabelsFile(path).answers] == ["1.png", "2.png", "3.png"]
+
+
+def test_undo_takes_back_the_last_answer_of_this_session_only(tmp_path: Path) -> None:
+    path = written(tmp_path / "l.csv", HEADER + "a.png,monocyte,AB,1\n")
+    file = LabelsFile(path)
+    assert file.undo() is None
+    file.append(Answer("b.png", "basophil", "AB", 1.0))
+    assert file.undo() == Answer("b.png", "basophil", "AB", 1.0)
+    assert [each.image_id for each in read_answers(path)] == ["a.png"]
+
+
+def test_a_spreadsheet_that_saves_an_old_version_loses_no_answer(tmp_path: Path) -> None:
+    path = written(tmp_path / "l.csv", HEADER)
+    file = LabelsFile(path)
+    file.append(Answer("a.png", "monocyte", "AB", 1.0))
+    written(path, HEADER + "z.png,basophil,CD,1")  # saved over it, without a last line break
+    file.append(Answer("b.png", "basophil", "AB", 1.0))
+    assert {each.image_id for each in read_answers(path)} == {"a.png", "b.png", "z.png"}
+
+
+@pytest.mark.parametrize("lock", [".~lock.l.csv#", "~$l.csv"])
+def test_a_file_that_a_spreadsheet_has_open_is_refused(tmp_path: Path, lock: str) -> None:
+    path = written(tmp_path / "l.csv", HEADER)
+    (tmp_path / lock).touch()
+    with pytest.raises(ValueError, match=re.escape(lock)):
+        LabelsFile(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("a.png,monocyte,AB,1\na.png,basophil,AB,1\n", ("a.png", "line 2", "line 3")),
+        ("a.png,monocite,AB,1\n", ("line 2", "monocyte")),
+        ("a.png,,AB,1\n", ("line 2", "empty")),
+        (",monocyte,AB,1\n", ("line 2", "image_id")),
+        ("a.png,monocyte,AB,soon\n", ("line 2", "soon")),
+        ("a.png,monocyte\n", ("line 2", "2 cells")),
+    ],
+)
+def test_bad_lines_are_named(tmp_path: Path, rows: str, words: tuple[str, ...]) -> None:
+    path = written(tmp_path / "l.csv", HEADER + rows)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        read_answers(path)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_other_columns_are_refused_before_a_label_is_lost(tmp_path: Path) -> None:
+    path = written(tmp_path / "l.csv", "image_id,label,note\na.png,monocyte,x\n")
+    assert read_answers(path)[0].label == "monocyte"
+    with pytest.raises(ValueError, match="image_id,label,reader,seconds"):
+        LabelsFile(path)
+
+
+def test_a_skipped_cell_can_be_named_later(tmp_path: Path) -> None:
+    path = written(tmp_path / "l.csv", HEADER + "a.png,skip,AB,1\na.png,monocyte,AB,1\n")
+    assert [each.label for each in read_answers(path)] == ["monocyte"]
+
+
+def test_names_that_look_like_formulas_survive(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    LabelsFile(path).append(Answer("=1+1.png", "monocyte"))
+    assert read_answers(path)[0].image_id == "=1+1.png"
+
+
+def test_classes_have_clinical_names_too() -> None:
+    assert parse_class("Blast (myeloblast)") == "myeloblast"
+    assert parse_class("segmented_neutrophil") == "neutrophil_segmented"
+
+
+def test_readers_agree_by_kappa_and_disagreements_are_left_out() -> None:
+    said = {
+        "a": ("monocyte", "monocyte"),
+        "b": ("basophil", "basophil"),
+        "c": ("basophil", "monocyte"),
+        "d": ("monocyte", "monocyte"),
+        "e": (SKIP, "monocyte"),
+    }
+    answers = [
+        Answer(image_id, label, reader)
+        for image_id, labels in said.items()
+        for reader, label in zip("XY", labels, strict=True)
+    ]
+    kappa, num = cohen_kappa(answers)["X", "Y"]
+    assert (round(kappa, 3), num) == (0.5, 4)  # agreement .75, chance .5
+    agreed, apart = agreed_labels(answers)
+    assert set(agreed) == {"a", "b", "d", "e"} and apart == ["c"]
+
+
+def test_a_reader_who_presses_one_key_is_reported() -> None:
+    answers = [Answer(f"{number}.png", "monocyte", "AB") for number in range(20)]
+    assert suspicious_readers(answers[:19]) == []
+    assert "AB" in suspicious_readers(answers)[0]
+    assert suspicious_readers([*answers, Answer("x.png", "basophil", "AB")]) == []
