@@ -6,6 +6,7 @@ partially initialized module, so the loading thread imports them all before the 
 
 import hf_wbc.app.domains_tab
 import hf_wbc.evaluation.differential
+import hf_wbc.finder.detect_cells
 import hf_wbc.hub.model_card
 import hf_wbc.inference.cell_prediction
 import hf_wbc.inference.saliency

@@ -15,7 +15,7 @@ from hf_wbc.app.components import busy, file_drop_box
 from hf_wbc.app.count import count_cells
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import UploadedFile
+from hf_wbc.app.uploads import UploadedFile, UploadedImage
 from hf_wbc.escape import public_message
 from hf_wbc.taxonomy import NAMES
 
@@ -49,8 +49,10 @@ def classify(service: Service, files: Sequence[UploadedFile], scale: str = "") -
             raise ValueError(f"{one.name}: {one.why}")
         if len(uploads.pictures) != 1:
             raise ValueError(f"{len(uploads.pictures)} images; /classify takes one, /count many")
+        prediction = service.predict_cell(uploads.pictures[0], um_per_px)
         return {
-            **_json(service.predict_cell(uploads.pictures[0], um_per_px)),
+            **_json(prediction),
+            "cells": found_cells(service, uploads.pictures[0], prediction),
             "model": service.predictor.pretrained.revision,
         }
 
@@ -65,7 +67,8 @@ def count(service: Service, files: Sequence[UploadedFile], scale: str = "") -> d
         counted = count_cells(service, slide)
         return {
             "cells": [
-                {"image": case.picture.name, **_json(case.prediction)} for case in slide.cases
+                {"image": case.picture.name, **_place(case.picture), **_json(case.prediction)}
+                for case in slide.cases
             ],
             "refused": [{"image": one.name, "why": one.why} for one in slide.refused],
             "num_left": len(slide.waiting),
@@ -110,6 +113,32 @@ def _sentences() -> Iterator[None]:
         yield
     except ValueError as error:
         raise gr.Error(public_message(error), print_exception=False) from error
+
+
+def found_cells(
+    service: Service, picture: UploadedImage, prediction: "CellPrediction"
+) -> list[dict[str, Any]] | None:
+    """The cells of an image that is a field of view; None for an image of one cell."""
+    from hf_wbc.inference.cell_prediction import is_field
+
+    if not is_field(prediction.warnings):
+        return None
+    scale = prediction.scale_estimate or prediction.um_per_px
+    found = service.predict_field(picture, scale, service.limits.num_cells)
+    return [{**_place(cell), **_json(each)} for cell, each in found]
+
+
+def _place(picture: UploadedImage) -> dict[str, Any]:
+    """Where in its field a cell was found; empty for an image of one cell."""
+    origin = picture.origin
+    if origin is None:
+        return {}
+    return {
+        "field": origin.picture.name,
+        "x_px": round(origin.x_px, 1),
+        "y_px": round(origin.y_px, 1),
+        "flags": list(origin.flags),
+    }
 
 
 def _json(prediction: "CellPrediction") -> dict[str, Any]:

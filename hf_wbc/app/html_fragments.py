@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 FOLDER = Path(__file__).parent / "templates"
-SHEETS = ("page", "review")
+SHEETS = ("page", "review", "field_view")
 SCRIPTS = (
     "page.js", "samples.js", "review_state.js", "review_view.js", "review_keys.js",
-    "review_gallery.js",
+    "review_gallery.js", "field_view.js",
 )  # fmt: skip
 """Scripts of the page's head, in the order of loading."""
 
@@ -101,7 +101,12 @@ HEAT = (255, 106, 0)
 
 def full_image(pixels: NDArray[np.uint8]) -> str:
     """The whole image, at most `WHOLE_PX` wide and high."""
-    return _uri(Image.fromarray(pixels), WHOLE_PX)
+    return picture_uri(pixels, WHOLE_PX)
+
+
+def picture_uri(pixels: NDArray[np.uint8], most_px: int) -> str:
+    """An image as a data URI, at most `most_px` wide and high."""
+    return _uri(Image.fromarray(np.ascontiguousarray(pixels)), most_px)
 
 
 def crop_image(
@@ -138,7 +143,7 @@ def _square(pixels: NDArray[np.uint8], prediction: "CellPrediction") -> Image.Im
     """Cut out the box; pixels outside the image get the color of its corner."""
     left, top, right, bottom = prediction.box
     square = Image.new("RGB", (right - left, bottom - top), tuple(int(v) for v in pixels[0, 0]))
-    square.paste(Image.fromarray(pixels), (-left, -top))
+    square.paste(Image.fromarray(np.ascontiguousarray(pixels)), (-left, -top))
     return square
 
 

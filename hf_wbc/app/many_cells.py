@@ -21,6 +21,7 @@ from hf_wbc.app.downloads import (
     write_pdf_download,
 )
 from hf_wbc.app.examples import draw_slide
+from hf_wbc.app.field_view import slide_fields_html
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.review_gallery import (
     acknowledge,
@@ -45,8 +46,9 @@ from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.uploads import UploadedFile, Uploads
 
 WELCOME = (
-    "Drop the images of a sample's white cells, one cell per image: files, a zip, or a TIFF with "
-    "several pages. The page names and counts them and shows them for you to review and correct."
+    "Drop the images of a sample, fields of view or single white cells: files, a zip, or a TIFF "
+    "with several pages. The page finds, names and counts the cells and shows them for you to "
+    "review and correct."
 )
 SAVE = "(file) => { if (file) window.wbcSave(file); return null; }"
 FACTS = "() => [window.wbcReportFacts()]"
@@ -340,7 +342,9 @@ class ManyCells:
             samples=fragment("samples.html", {"samples": samples}) if is_in_use else "",
             ask_row=gr.Row(visible=samples.dropped is not None),
             discard_row=gr.Row(visible=False),
-            status=notice(WELCOME) if is_new else before + failed + status,
+            status=notice(WELCOME)
+            if is_new
+            else before + failed + status + slide_fields_html(slide),
             count=count + compare_html(self.service, samples),
             cells=review_html(self.service, slide, samples.current) if slide.cases else "",
             keep=gr.Column(visible=bool(slide.every)),

@@ -9,6 +9,7 @@ import gradio as gr
 from hf_wbc.app import html_fragments
 from hf_wbc.app.components import busy, error_message, file_drop_box, scale_field
 from hf_wbc.app.examples import ATTRIBUTION, examples_for
+from hf_wbc.app.field_view import ShownCell, field_html
 from hf_wbc.app.html_fragments import fragment, notice, script
 from hf_wbc.app.page_text import (
     cell_name,
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from hf_wbc.inference.cell_prediction import CellPrediction
 
 
+MOST_CELLS = 100
+"""Cells of a field of view that the tab shows; the tab for many cells shows more."""
 NUM_NEIGHBORS = 6
 WELCOME = (
     "Drop an image of one white blood cell, or choose an example. The model looks at the 25 µm "
-    "around the cell and compares it with eleven classes."
+    "around the cell and compares it with eleven classes. In a field of view, the page finds the "
+    "cells first."
 )
 
 
@@ -108,8 +112,23 @@ class OneCell:
             picture = uploads.pictures[0]
             self.sessions.show(who, picture)
             prediction = self.service.predict_cell(picture, self.service.scale(scale_text))
-            parts.append(show(self.service, picture, prediction))
+            parts.append(self._shown(picture, prediction))
         return "".join(parts) + failed.html
+
+    def _shown(self, picture: UploadedImage, prediction: "CellPrediction") -> str:
+        """Render a cell or, if the image is a field of view, the cells found in it."""
+        from hf_wbc.inference.cell_prediction import is_field
+
+        if is_field(prediction.warnings):
+            scale = prediction.scale_estimate or prediction.um_per_px
+            found = self.service.predict_field(picture, scale, MOST_CELLS)
+            cells = [
+                ShownCell(number, cell, each, each.label, each.rejected)
+                for number, (cell, each) in enumerate(found, 1)
+            ]
+            if cells:
+                return field_html(picture, cells)
+        return show(self.service, picture, prediction)
 
 
 def show(service: Service, picture: UploadedImage, prediction: "CellPrediction") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hf_wbc.app.examples import EXAMPLES, draw_example
+from hf_wbc.app.field_cells import cells_of_field, cut_out
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.run_scores import load_run_record
 from hf_wbc.app.scale_input import parse_scale
@@ -184,7 +185,14 @@ class Service:
         is_other = slide.scale is not None and _differ(slide.scale, scale)
         replaces_all = is_other or (measures and bool(slide.cases and slide.waiting))
         todo = every if replaces_all else slide.waiting
-        pixels = [one.picture.pixels for one in todo]
+        um = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
+        # A cell of a field is cut out again, as its crop has another size at another scale.
+        again = {
+            one.number: cut_out(one.picture.origin, um)
+            for one in todo
+            if one.picture.origin is not None
+        }
+        pictures = [again.get(one.number, one.picture) for one in todo]
         end = time.monotonic() + self.limits.seconds
         found: list[CellPrediction] = []
         at_once = len(todo) if measures else BATCH
@@ -192,11 +200,49 @@ class Service:
             if start and time.monotonic() > end:
                 break
             report(start, len(todo))
-            found += self.predictor.predict(pixels[start : start + at_once], scale)
+            found += self.predict_pictures(pictures[start : start + at_once], scale)
         report(len(found), len(todo))
         predictions = {one.number: prediction for one, prediction in zip(todo, found, strict=False)}
         estimate = scale if isinstance(scale, ScaleEstimate) else None
-        return SlidePredictions(predictions, replaces_all, estimate)
+        cells = self._cells_of_fields(slide, predictions, scale)
+        return SlidePredictions(predictions, replaces_all, estimate, cells, again)
+
+    def predict_pictures(
+        self, pictures: Sequence[UploadedImage], scale: float | ScaleEstimate | None
+    ) -> "list[CellPrediction]":
+        """Predict images and cells that were found in fields, at one scale."""
+        is_found = [one.origin is not None for one in pictures]
+        return self.predictor.predict([one.pixels for one in pictures], scale, is_found)
+
+    def predict_field(
+        self, picture: UploadedImage, scale: float | ScaleEstimate, at_most: int
+    ) -> "tuple[tuple[UploadedImage, CellPrediction], ...]":
+        """Find and predict the cells of a field of view, at most `at_most` of them."""
+        um = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
+        cells = cells_of_field(picture, um)[:at_most]
+        found: list[CellPrediction] = []
+        for start in range(0, len(cells), BATCH):
+            found += self.predict_pictures(cells[start : start + BATCH], scale)
+        return tuple(zip(cells, found, strict=True))
+
+    def _cells_of_fields(
+        self,
+        slide: Slide,
+        predictions: "Mapping[int, CellPrediction]",
+        scale: float | ScaleEstimate,
+    ) -> "dict[int, tuple[tuple[UploadedImage, CellPrediction], ...]]":
+        """Find and predict the cells of the images that do not show one cell."""
+        from hf_wbc.inference.cell_prediction import is_field
+
+        found = {}
+        room = self.limits.num_cells - len(slide.every)
+        for one in slide.every:
+            prediction = predictions.get(one.number)
+            if prediction is None or one.picture.origin or not is_field(prediction.warnings):
+                continue
+            found[one.number] = self.predict_field(one.picture, scale, room + 1)
+            room -= max(len(found[one.number]) - 1, 0)
+        return found
 
 
 def model_title(model: str) -> str:
@@ -220,8 +266,9 @@ def _estimated(
     images: Sequence[SlideCell | PendingCell], before: float | ScaleEstimate | None
 ) -> ScaleEstimate:
     """Estimate the scale of a slide; an earlier estimate that is about the same is kept."""
-    some = images[:: max(-(-len(images) // GUESSED_FROM), 1)]
-    found = estimate_scale([one.picture.pixels for one in some])
+    whole = {one.picture.whole.digest: one.picture.whole.pixels for one in images}
+    some = [*whole.values()][:: max(-(-len(whole) // GUESSED_FROM), 1)]
+    found = estimate_scale(some)
     if not isinstance(before, ScaleEstimate):
         return found
     is_same = abs(found.um_per_px - before.um_per_px) <= SAME_GUESS * before.um_per_px

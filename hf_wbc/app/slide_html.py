@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_wbc.app import html_fragments
 from hf_wbc.app.count import count_cells, is_counted
+from hf_wbc.app.field_cells import box_in_field
 from hf_wbc.app.html_fragments import fragment, notice
 from hf_wbc.app.page_text import (
     OUTSIDE,
@@ -90,17 +91,19 @@ def review_html(service: Service, slide: Slide, sample: int) -> str:
 
 def zoom_html(case: SlideCell, sample: int) -> str:
     """Render a cell larger, and the whole image around it."""
-    height, width = case.picture.pixels.shape[:2]
+    whole, origin = case.picture.whole, case.picture.origin
+    height, width = whole.pixels.shape[:2]
+    um_per_px = case.prediction.um_per_px
     return fragment(
         "review_zoom.html",
         {
             "number": case.number,
             "sample": sample,
             "seen": html_fragments.crop_image(case.picture.pixels, case.prediction),
-            "whole": html_fragments.full_image(case.picture.pixels),
+            "whole": html_fragments.full_image(whole.pixels),
             "width": width,
             "height": height,
-            "box": case.prediction.box,
+            "box": box_in_field(origin, um_per_px) if origin else case.prediction.box,
         },
     )
 

@@ -1,7 +1,7 @@
 """The state of a slide: cell images, predictions, and corrections by a person."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hf_wbc.app.limits import Limits
@@ -47,6 +47,12 @@ class SlidePredictions:
     """Whether all earlier predictions are invalid because the scale changed."""
     estimate: "ScaleEstimate | None" = None
     """The estimate that the scale is taken from; None if a person gave the scale."""
+    found: "Mapping[int, Sequence[tuple[UploadedImage, CellPrediction]]]" = field(
+        default_factory=dict
+    )
+    """By number of an image that is a field of view: the cells found in it."""
+    cut_again: "Mapping[int, UploadedImage]" = field(default_factory=dict)
+    """By number of a cell found in a field: its crop at the new scale."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,9 @@ class Slide:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the images use."""
-        return sum(one.picture.pixels.nbytes for one in self.every)
+        """Memory that the images use; the cells of a field share its memory."""
+        kept = {one.digest: one for one in (each.picture.whole for each in self.every)}
+        return sum(one.pixels.nbytes for one in kept.values())
 
     @property
     def scale(self) -> "float | ScaleEstimate | None":
@@ -89,7 +96,8 @@ class Slide:
         Identical images are rejected, so that no cell counts twice.
         """
         before = len(self.cases) + len(self.waiting)
-        places = {one.picture.digest: one.number for one in self.every}
+        places = {one.picture.whole.digest: one.number for one in reversed(self.every)}
+        places |= {one.picture.digest: one.number for one in self.every}
         refused = [*self.refused, *uploads.refused]
         new: list[PendingCell] = []
         for picture in uploads.pictures:
@@ -111,14 +119,23 @@ class Slide:
         )
         known |= reading.predictions
         every = self.every
+        cases, next_number = [], 1 + max((one.number for one in every), default=0)
+        for one in every:
+            if one.number not in known:
+                continue
+            cells = reading.found.get(one.number, ())
+            if not cells:
+                picture = reading.cut_again.get(one.number, one.picture)
+                cases.append(SlideCell(one.number, picture, known[one.number], one.corrected))
+            # The first cell of a field takes its number, so that numbers have no holes.
+            for place, (picture, prediction) in enumerate(cells):
+                number = next_number if place else one.number
+                next_number += bool(place)
+                cases.append(SlideCell(number, picture, prediction))
         return replace(
             self,
             estimate=reading.estimate,
-            cases=tuple(
-                SlideCell(one.number, one.picture, known[one.number], one.corrected)
-                for one in every
-                if one.number in known
-            ),
+            cases=tuple(sorted(cases, key=lambda one: one.number)),
             waiting=tuple(
                 PendingCell(one.number, one.picture, one.corrected)
                 for one in every

@@ -38,6 +38,22 @@ _PLAIN = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class FieldOrigin:
+    """Where in an uploaded field of view a cell was found."""
+
+    picture: "UploadedImage"
+    """The whole field."""
+    number: int
+    """Number of the cell in its field, from 1."""
+    x_px: float
+    """Center of the nucleus from the left, in pixels of the field."""
+    y_px: float
+    """Center of the nucleus from the top."""
+    flags: tuple[str, ...] = ()
+    """What the finder says of the crop, see `hf_wbc.finder.detect_cells.FLAGS`."""
+
+
 @dataclass(frozen=True)
 class UploadedImage:
     """One decoded image, without metadata."""
@@ -45,11 +61,18 @@ class UploadedImage:
     name: str
     pixels: Pixels
     """RGB, (H, W, 3), uint8."""
+    origin: FieldOrigin | None = None
+    """For a cell that was found in a field, its place there."""
     digest: str = field(init=False)
     """SHA-256 of the pixels, independent of the file format."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", pixel_sha256(self.pixels))
+
+    @property
+    def whole(self) -> "UploadedImage":
+        """What was uploaded: this image or, for a cell that was found in a field, the field."""
+        return self if self.origin is None else self.origin.picture
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,10 @@ def by_lineage(probabilities: NDArray[np.float64]) -> dict[str, float]:
 
 
 def image_warnings(
-    pixels: NDArray[np.uint8], frame: CropFrame, appearance: SourceAppearance | None
+    pixels: NDArray[np.uint8],
+    frame: CropFrame,
+    appearance: SourceAppearance | None,
+    is_found: bool = False,
 ) -> tuple[str, ...]:
     """List what is wrong with an image.
 
@@ -124,6 +127,7 @@ def image_warnings(
         pixels: The image (H, W, 3).
         frame: Where its 25 um crop lies.
         appearance: Stain and sharpness of the model's sources; None when unknown.
+        is_found: Whether the finder cut it out of a field, so that neighbors may lie in it.
     """
     if float(pixels[::3, ::3, 1].std()) < EMPTY_LEVELS:
         return (EMPTY,)
@@ -134,7 +138,7 @@ def image_warnings(
         warnings += _nucleus_warnings(frame, frame.nucleus.diameter_px * frame.um_per_px)
     if frame.estimate is not None:
         warnings += frame.estimate.sentences
-    warnings += _other_cells(pixels, frame)
+    warnings += [] if is_found else _other_cells(pixels, frame)
     if not frame.inside(*pixels.shape[:2]):
         warnings.append(SMALL)
     measured = image_appearance(extract_crop(pixels, frame, APPEARANCE_GEOMETRY))

@@ -149,7 +149,10 @@ class Predictor:
         return replace(held_out, rejected=self.abstention.rejection.rejects(held_out.logits))
 
     def predict(
-        self, images: Sequence[Image.Image | Pixels], um_per_px: Scale = None
+        self,
+        images: Sequence[Image.Image | Pixels],
+        um_per_px: Scale = None,
+        is_found: Sequence[bool] | None = None,
     ) -> list[CellPrediction]:
         """Classify images, each showing one cell.
 
@@ -159,6 +162,8 @@ class Predictor:
                 `hf_wbc.data.scale`): a single None estimates one scale from all images together,
                 which is more reliable; a None in a list estimates that image's scale from the
                 image alone. An earlier estimate may be passed again.
+            is_found: Whether the finder cut each image out of a field, 25 um around a cell. Such
+                images are not checked for further cells.
 
         Returns:
             One prediction per image, in the order of the images.
@@ -181,7 +186,12 @@ class Predictor:
             rejected = self.abstention.rejection.rejects(logits)
         gallery = self.reference_set.gallery
         appearance = None if gallery is None else gallery.appearance
-        of_images = [image_warnings(a, f, appearance) for a, f in zip(arrays, frames, strict=True)]
+        of_images = [
+            image_warnings(pixels, frame, appearance, found)
+            for pixels, frame, found in zip(
+                arrays, frames, is_found or [False] * len(arrays), strict=True
+            )
+        ]
         # Training has neither empty images nor fields of many cells.
         rejected |= [EMPTY in warnings or is_field(warnings) for warnings in of_images]
         outliers = recognize(self.reference_set.outliers, features)

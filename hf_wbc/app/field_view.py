@@ -1,0 +1,123 @@
+"""Show a field of view with numbered boxes; a click on a box shows that cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_wbc.app import html_fragments
+from hf_wbc.app.html_fragments import fragment
+from hf_wbc.app.page_text import cell_name, is_outside
+from hf_wbc.app.slide_state import Slide
+from hf_wbc.app.upload_reader import UploadedImage
+from hf_wbc.taxonomy import CLASSES
+
+if TYPE_CHECKING:
+    from hf_wbc.inference.cell_prediction import CellPrediction
+
+BOX_UM = 14.0
+"""Side of a box on the field in um: a cell rather than its 25 um crop, so that neighbors differ."""
+FIELD_PX = 1400
+"""Longest side of the shown field in pixels."""
+MOST_FIELDS = 12
+"""Fields that a sample shows at a time; the gallery has the cells of all."""
+MOST_TOP = 3
+"""Classes whose probabilities are shown for a cell."""
+FLAG_TEXT = {
+    "overlapping": "another cell lies in the crop",
+    "clipped": "the border of the field cuts the cell",
+    "padded": "the crop reaches beyond the border of the field",
+    "clump": "several nuclei that could not be told apart",
+    "crowded": "the field is too crowded for a count",
+}
+"""The finder's flags as a person reads them."""
+
+
+@dataclass(frozen=True)
+class ShownCell:
+    """A cell of a field."""
+
+    number: int
+    """Its number in the sample, which its box shows."""
+    picture: UploadedImage
+    prediction: "CellPrediction"
+    label: int
+    """The class that a person or the model gave it."""
+    is_unidentified: bool
+    """Whether the model rejects it and no person has named it."""
+
+
+def field_html(field: UploadedImage, cells: Sequence[ShownCell], name: str = "field") -> str:
+    """Render a field with its cells.
+
+    Args:
+        field: The whole picture.
+        cells: The cells that were found in it.
+        name: Tells the fields of a page apart.
+    """
+    height, width = field.pixels.shape[:2]
+    return fragment(
+        "field_view.html",
+        {
+            "name": name,
+            "file": field.name,
+            "uri": html_fragments.picture_uri(field.pixels, FIELD_PX),
+            "width": width,
+            "height": height,
+            "cells": [_cell(each, width, height) for each in cells],
+            "um_per_px": cells[0].prediction.um_per_px if cells else 0.0,
+            "is_crowded": any("crowded" in _flags(each) for each in cells),
+        },
+    )
+
+
+def slide_fields_html(slide: Slide) -> str:
+    """Render the fields of a sample, each with its cells."""
+    fields: dict[str, tuple[UploadedImage, list[ShownCell]]] = {}
+    for case in slide.cases:
+        if case.picture.origin is not None:
+            whole = case.picture.whole
+            is_unidentified = case.prediction.rejected and case.corrected is None
+            shown = ShownCell(
+                case.number, case.picture, case.prediction, case.label, is_unidentified
+            )
+            fields.setdefault(whole.digest, (whole, []))[1].append(shown)
+    parts = [
+        field_html(whole, cells, f"field-{number}")
+        for number, (whole, cells) in enumerate([*fields.values()][:MOST_FIELDS], 1)
+    ]
+    left = len(fields) - len(parts)
+    if left:
+        parts.append(html_fragments.notice(f"{left:,} more fields are not shown here."))
+    return "".join(parts)
+
+
+def _flags(cell: ShownCell) -> tuple[str, ...]:
+    assert cell.picture.origin is not None
+    return cell.picture.origin.flags
+
+
+def _cell(cell: ShownCell, width: int, height: int) -> dict[str, Any]:
+    """Return what the template shows of a cell; the box is in percent of the field."""
+    origin, prediction = cell.picture.origin, cell.prediction
+    assert origin is not None
+    side = BOX_UM / prediction.um_per_px
+    order = sorted(range(len(CLASSES)), key=lambda label: -prediction.probabilities[label])
+    left, top = max(origin.x_px - side / 2, 0), max(origin.y_px - side / 2, 0)
+    right, bottom = min(origin.x_px + side / 2, width), min(origin.y_px + side / 2, height)
+    is_known = not is_outside(cell.label)
+    return {
+        "number": cell.number,
+        "left": 100 * left / width,
+        "top": 100 * top / height,
+        "width": 100 * (right - left) / width,
+        "height": 100 * (bottom - top) / height,
+        "name": cell_name(cell.label),
+        "lineage": CLASSES[cell.label].lineage if is_known else "",
+        "p": float(prediction.probabilities[prediction.label]),
+        "top_classes": [
+            (cell_name(label), float(prediction.probabilities[label])) for label in order[:MOST_TOP]
+        ],
+        "rejected": cell.is_unidentified,
+        "uri": html_fragments.crop_image(cell.picture.pixels, prediction),
+        "flags": [FLAG_TEXT[flag] for flag in origin.flags if flag in FLAG_TEXT],
+    }
