@@ -30,7 +30,9 @@ class Model:
         self.pretrained = SimpleNamespace(rule=SimpleNamespace(needs_images=measures))
         self.asked: list[list[int]] = []
 
-    def predict(self, images: Sequence[Any], scale: float | ScaleEstimate) -> list[CellPrediction]:
+    def predict(
+        self, images: Sequence[Any], scale: float | ScaleEstimate, is_found: Sequence[bool]
+    ) -> list[CellPrediction]:
         estimate = scale if isinstance(scale, ScaleEstimate) else None
         um_per_px = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
         values = [int(image[0, 0, 0]) for image in images]
