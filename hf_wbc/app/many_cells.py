@@ -99,40 +99,29 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
                 toy = gr.Button("Try a drawn slide", size="sm", elem_id="many-toy")
                 over = gr.Button("Discard this sample", size="sm", elem_id="many-over")
     samples = gr.HTML("", elem_id="many-samples", js_on_load=script("samples_load.js"))
-    with gr.Row(visible=False, elem_id="many-ask") as ask_row:
-        ask_added = gr.HTML("", min_width=300, js_on_load=script("live.js"))
-        add = gr.Button("Add to this sample", size="sm", variant="primary", elem_id="many-add")
-        new = gr.Button("New sample", size="sm", elem_id="many-new")
-        cancel = gr.Button("Leave them out", size="sm", elem_id="many-cancel")
-    with gr.Row(visible=False, elem_id="many-ask-discard") as discard_row:
-        gr.HTML(fragment("ask_discard.html", {}), min_width=300)
-        discard = gr.Button("Discard", size="sm", variant="stop", elem_id="many-discard")
-        keep_it = gr.Button("Keep the sample", size="sm", elem_id="many-keep")
+    questions = _questions()
     status = gr.HTML(notice(WELCOME), elem_id="many-status", js_on_load=script("live.js"))
     go_on = gr.Button("Continue", visible=False, variant="primary", elem_id="many-go-on")
     count = gr.HTML("", elem_id="many-count")
     cells = review_gallery("many-cells")
     zoomed = zoom_channel("many-zoomed")
-    with gr.Column(visible=False, elem_id="many-report-panel") as keep:
-        gr.HTML(fragment("sign.html", {}))
-        with gr.Row():
-            makers = {
-                gr.Button(title, size="sm", min_width=120, elem_id=elem_id, variant=kind): make
-                for title, elem_id, kind, make in DOWNLOADS
-            }
+    keep, makers = _downloads()
     facts, kept = gr.JSON(visible=False), gr.JSON(visible=False)
-    shown = list(Shown(samples, ask_added, ask_row, discard_row, status, count, cells, keep, go_on))
+    asked = (questions.added, questions.row, questions.discard_row)
+    shown = list(Shown(samples, *asked, status, count, cells, keep, go_on))
     drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
     folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder"))
     toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy"))
     scale.on_change(tab.rescale, shown, "/many_scale")
-    for button, answer in ((go_on, tab.again), (add, tab.add), (new, tab.add_to_new)):
+    for button, answer in (
+        (go_on, tab.again), (questions.add, tab.add), (questions.new, tab.add_to_new),
+    ):  # fmt: skip
         button.click(answer, [scale.text], shown, **busy(f"/many_{answer.__name__}"))
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     quick = {**hidden, "queue": False}
     for button, handler in (
-        (over, tab.ask_discard), (discard, tab.discard), (keep_it, tab.keep_sample),
-        (cancel, tab.leave_out),
+        (over, tab.ask_discard), (questions.discard, tab.discard),
+        (questions.keep, tab.keep_sample), (questions.cancel, tab.leave_out),
     ):  # fmt: skip
         button.click(handler, None, shown, **quick)
     samples.choose(tab.choose, None, shown, **quick)
@@ -148,6 +137,43 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
         )
         made.then(None, [kept], [kept], js=SAVE, api_visibility="private")
     page.load(tab.restore, [facts], shown, js=TAB_KEY, **quick)
+
+
+class _Questions(NamedTuple):
+    """The rows that ask a person before images are added or a sample is deleted."""
+
+    added: Any
+    row: Any
+    add: Any
+    new: Any
+    cancel: Any
+    discard_row: Any
+    discard: Any
+    keep: Any
+
+
+def _questions() -> _Questions:
+    with gr.Row(visible=False, elem_id="many-ask") as row:
+        added = gr.HTML("", min_width=300, js_on_load=script("live.js"))
+        add = gr.Button("Add to this sample", size="sm", variant="primary", elem_id="many-add")
+        new = gr.Button("New sample", size="sm", elem_id="many-new")
+        cancel = gr.Button("Leave them out", size="sm", elem_id="many-cancel")
+    with gr.Row(visible=False, elem_id="many-ask-discard") as discard_row:
+        gr.HTML(fragment("ask_discard.html", {}), min_width=300)
+        discard = gr.Button("Discard", size="sm", variant="stop", elem_id="many-discard")
+        keep = gr.Button("Keep the sample", size="sm", elem_id="many-keep")
+    return _Questions(added, row, add, new, cancel, discard_row, discard, keep)
+
+
+def _downloads() -> tuple[Any, dict[Any, Maker]]:
+    """Add the panel to sign and download; returns it, and the maker of each button's file."""
+    with gr.Column(visible=False, elem_id="many-report-panel") as panel:
+        gr.HTML(fragment("sign.html", {}))
+        with gr.Row():
+            return panel, {
+                gr.Button(title, size="sm", min_width=120, elem_id=elem_id, variant=kind): make
+                for title, elem_id, kind, make in DOWNLOADS
+            }
 
 
 @dataclass(frozen=True)

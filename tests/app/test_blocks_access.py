@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = (pytest.mark.slow, pytest.mark.ci)
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 SIZES = [
     pytest.param((width, scheme), id=f"{width}-{scheme}")
     for width in (1440, 390)

@@ -1,4 +1,13 @@
 (() => {
+  // Call a function whenever the page changes.
+  window.wbcWatch = (changed, attributeFilter) => {
+    const start = () => new MutationObserver(changed).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter });
+    if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
+  };
+  // Gradio names its drop zones otherwise than their visible text.
+  window.wbcWatch(() => {
+    for (const zone of document.querySelectorAll('button.upload-container[aria-label]')) zone.removeAttribute('aria-label');
+  }, ['aria-label']);
   window.wbcSay = (words) => {
     let region = document.getElementById('wbc-say');
     if (!region) {

@@ -60,8 +60,7 @@
     const only = (values) => Object.fromEntries(Object.entries(values ?? {}).filter(([sample]) => left.includes(sample)));
     if (kept.known?.join(' ') !== list.dataset.samples) write({ known: left, names: only(kept.names), signed: only(kept.signed) });
   };
-  const start = () => new MutationObserver(() => { tidy(); fill(); }).observe(document.body, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ['data-sample-name', 'data-name-of', 'data-samples', 'value'] });
-  if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
+  window.wbcWatch(() => { tidy(); fill(); }, ['data-sample-name', 'data-name-of', 'data-samples', 'data-state']);
 
   window.addEventListener('beforeunload', (event) => {
     const found = review();
