@@ -22,7 +22,7 @@ from hf_wbc.app.review_gallery import ReferenceImage, ReviewCell, ReviewClass, g
 from hf_wbc.app.samples import Samples
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
-from hf_wbc.taxonomy import CLINICAL_ORDER, NAMES, NUM_CLASSES, Consequence, consequence
+from hf_wbc.taxonomy import CLINICAL_ORDER, HARM, NAMES, NUM_CLASSES, consequence
 
 if TYPE_CHECKING:
     from hf_wbc.inference.gallery import Gallery
@@ -51,10 +51,6 @@ REVIEW_CLASSES = (
 )
 """The eleven classes in clinical order, and the bins for what is none of them."""
 REVIEW_LABELS = frozenset(each.id for each in REVIEW_CLASSES)
-HARM = {
-    Consequence.NONE: 0, Consequence.MINOR: 1, Consequence.SERIOUS: 4, Consequence.CRITICAL: 16,
-}  # fmt: skip
-"""Weight of each consequence in the order of review: a missed blast comes first."""
 _HARM = np.array(
     [[HARM[consequence(true, said)] for said in range(NUM_CLASSES)] for true in range(NUM_CLASSES)]
 )

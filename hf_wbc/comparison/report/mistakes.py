@@ -18,10 +18,10 @@ from hf_wbc.comparison.compare import labels
 from hf_wbc.comparison.report.images import Floats, Ids, ScoredImages
 from hf_wbc.comparison.result_table import ResultRow
 from hf_wbc.evaluation.model_selection import RULES
-from hf_wbc.taxonomy import NUM_CLASSES, Relation, relation
+from hf_wbc.taxonomy import HARM, NUM_CLASSES, Consequence, Relation, consequence, relation
 
-RELATIONS = np.array(
-    [[relation(a, b) for b in range(NUM_CLASSES)] for a in range(NUM_CLASSES)], dtype=np.int64
+_HARM = np.array(
+    [[HARM[consequence(a, b)] for b in range(NUM_CLASSES)] for a in range(NUM_CLASSES)]
 )
 PER_CONFUSION = 3
 """Maximum number of errors shown per pair of classes, so that other errors are shown too."""
@@ -45,13 +45,20 @@ class Mistake:
         """Lineage relation of the label and the prediction."""
         return relation(self.label, self.predicted)
 
+    @property
+    def consequence(self) -> Consequence:
+        """What the error costs a patient."""
+        return consequence(self.label, self.predicted)
+
 
 def worst_mistakes(images: ScoredImages, num: int) -> list[Mistake]:
-    """Return the errors with the highest confidence x lineage distance (1 to 3), worst first.
+    """Return the errors with the highest confidence x harm (`taxonomy.HARM`), worst first.
+
+    A missed blast comes before a false alarm, and both before another stage of maturation.
 
     Each pair of classes occurs at most PER_CONFUSION times.
     """
-    gravity = images.confidence * RELATIONS[images.labels, images.predicted]
+    gravity = images.confidence * _HARM[images.labels, images.predicted]
     order = np.lexsort((np.array(images.image_ids), -gravity))
     found: list[Mistake] = []
     seen: Counter[tuple[int, int]] = Counter()

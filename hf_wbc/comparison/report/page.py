@@ -25,7 +25,7 @@ from hf_wbc.comparison.report.tables import (
 from hf_wbc.comparison.sections import reference_sections
 from hf_wbc.plots.html import render_page
 from hf_wbc.records import atomic_replace
-from hf_wbc.taxonomy import NAMES, Relation
+from hf_wbc.taxonomy import NAMES, Consequence, Relation
 from hf_wbc.text import with_spaces
 
 TEMPLATE = "model_cards/study.html"
@@ -37,6 +37,11 @@ RELATIONS = {
     Relation.ONE_STEP: "adjacent stage",
     Relation.SAME_LINEAGE: "same lineage",
     Relation.CROSS_LINEAGE: "other lineage",
+}
+CONSEQUENCES = {
+    Consequence.MINOR: "",
+    Consequence.SERIOUS: "serious",
+    Consequence.CRITICAL: "critical: a blast or promyelocyte is missed",
 }
 
 
@@ -108,5 +113,6 @@ def _page(
             "costs": [row for row in comparison.rows if row.setting.is_headline],
             "versions": versions(comparison),
             "relations": RELATIONS,
+            "consequences": CONSEQUENCES,
         },
     )

@@ -5,9 +5,10 @@ import pytest
 
 from hf_wbc.comparison.report.images import ScoredImages
 from hf_wbc.comparison.report.mistakes import PER_CONFUSION, label_suspects, worst_mistakes
-from hf_wbc.taxonomy import NUM_CLASSES, Relation, class_id
+from hf_wbc.taxonomy import NUM_CLASSES, Consequence, Relation, class_id
 
 MYELOCYTE, METAMYELOCYTE = class_id("myelocyte"), class_id("metamyelocyte")
+BLAST = class_id("myeloblast")
 MONOCYTE, LYMPHOCYTE = class_id("monocyte"), class_id("lymphocyte_typical")
 
 
@@ -28,6 +29,17 @@ def test_a_far_confusion_comes_before_a_surer_near_one():
     assert [each.image_id for each in found] == ["003.png", "001.png", "000.png"]
     assert [each.relation for each in found] == [Relation.CROSS_LINEAGE] * 2 + [Relation.ONE_STEP]
     assert found[0].confidence == 0.5
+
+
+def test_a_missed_blast_comes_before_a_surer_false_alarm_and_another_lineage():
+    images = scored(
+        [BLAST, LYMPHOCYTE, MONOCYTE, MYELOCYTE],
+        [LYMPHOCYTE, BLAST, LYMPHOCYTE, METAMYELOCYTE],
+        [0.3, 0.9, 0.95, 0.99],
+    )
+    found = worst_mistakes(images, 10)
+    assert [each.image_id for each in found] == ["000.png", "002.png", "001.png", "003.png"]
+    assert found[0].consequence is Consequence.CRITICAL
 
 
 def test_one_kind_of_mistake_does_not_hide_the_others():
