@@ -81,13 +81,23 @@ def test_what_is_reviewed_in_a_discarded_sample_changes_no_other() -> None:
     assert [one.corrected for one in sessions.slide("a").every] == [None]
 
 
-def drop(page: Any, uploads: dict[str, bytes]) -> None:
-    page.locator("#many-drop input[type=file]").set_input_files(
-        [
-            {"name": n, "mimeType": "application/octet-stream", "buffer": d}
-            for n, d in uploads.items()
-        ]
+def test_samples_with_white_cells_stand_side_by_side() -> None:
+    predictor = SimpleNamespace(held_out=None, abstention=None)
+    service = Service(PageModel.loaded("model", cast(Any, predictor)))
+    monocytes, red = (
+        Slide((SlideCell(1, CELL.pictures[0], prediction(**{kind: 1.0})),))
+        for kind in ("monocyte", "erythroblast")
     )
+    samples = Samples({1: monocytes, 2: red})
+    assert compare_html(service, samples) == ""
+    shown = compare_html(service, samples.with_slide(monocytes, 2))
+    assert shown.count("data-sample-name") == 2 and shown.count("<td>100.0</td>") == 2
+
+
+def drop(page: Any, uploads: dict[str, bytes]) -> None:
+    kind = "application/octet-stream"
+    given = [{"name": n, "mimeType": kind, "buffer": data} for n, data in uploads.items()]
+    page.locator("#many-drop input[type=file]").set_input_files(given)
 
 
 @pytest.mark.slow
