@@ -133,7 +133,7 @@ def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
 
 
 def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
-    def refuse(images: Any, um_per_px: float) -> list[CellPrediction]:
+    def refuse(images: Any, um_per_px: float, is_found: Any) -> list[CellPrediction]:
         raise ValueError("too few pixels")
 
     model = Model()
