@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from hf_wbc.preparation.source import require_declared
+from hf_wbc.preparation.folder_layout import FolderLayout
+from hf_wbc.preparation.source import UNLABELED_CODE, require_declared
 from hf_wbc.taxonomy import class_id
 from hf_wbc.text import csv_rows, did_you_mean, shorten_list
 
@@ -60,6 +61,9 @@ class OwnMapping:
     """Table of groups next to the mapping file, with the columns group and path (or image_id)."""
     group: str | None = None
     """Regular expression searched for in folder/name; its capture is the group."""
+    layout: tuple[FolderLayout, ...] = ()
+    """Folders such as `{patient}/Signed slides/{class}`; the patient is the group. Images of a
+    layout without `{class}` are unlabeled."""
 
 
 def read_mapping(path: Path) -> OwnMapping:
@@ -96,6 +100,7 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
             "um_per_px": _scale(raw["um_per_px"]),
             "classes": _classes(raw["classes"]),
             "notes": tuple(_list(raw, "notes", str, "sentences")),
+            "layout": _layouts(raw.get("layout", [])),
             "frame_px": tuple(_size(size) for size in _list(raw, "frame_px", list, "sizes")),
         }
     )
@@ -115,6 +120,12 @@ def _mapping(raw: dict[str, Any]) -> OwnMapping:
         raise ValueError(f"redistributable is {mapping.redistributable!r}; write true or false")
     if mapping.redistributable and "license" not in raw:
         raise ValueError("redistributable is true without a license; add one, such as cc-by-4.0")
+    if any("{patient}" in layout.text for layout in mapping.layout) and (
+        mapping.groups is not None or mapping.group is not None
+    ):
+        raise ValueError("layout names the patient, which is the group; leave out groups and group")
+    if mapping.layout and not any(layout.has_class for layout in mapping.layout):
+        raise ValueError("layout names no {class}; add a layout that does")
     if mapping.groups is not None and mapping.group is not None:
         raise ValueError("groups and group exclude each other; keep one of them")
     if mapping.group is not None and re.compile(mapping.group).groups != 1:
@@ -159,6 +170,13 @@ def _list(raw: dict[str, Any], key: str, kind: type, what: str) -> list[Any]:
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
         raise ValueError(f"{key} is {values!r}; write a list of {what}")
     return values
+
+
+def _layouts(value: object) -> tuple[FolderLayout, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"layout is {value!r}; write a text in quotes, or a list of texts")
+    return tuple(map(FolderLayout, texts))
 
 
 def _size(size: list[Any]) -> tuple[int, int]:
@@ -221,9 +239,18 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def groups_of(
-    own: OwnMapping, table: Mapping[str, str] | None, places: Iterable[str]
+    own: OwnMapping,
+    table: Mapping[str, str] | None,
+    places: Iterable[str],
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, str | None]:
     """Return the group of each image by its place `FOLDER/.../name`; None if unknown.
+
+    Args:
+        own: The mapping.
+        table: Groups by path or file name.
+        places: The images.
+        patients: Patient of each image by its place, if the mapping's layout names patients.
 
     Raises:
         ValueError: If the table misses an image or lists one that is not present, if the pattern
@@ -232,6 +259,8 @@ def groups_of(
     places = list(places)
     if table is not None:
         found = _from_table(own, table, places)
+    elif patients:
+        found = {place: patients.get(place) or None for place in places}
     elif own.group is not None:
         found = {place: _captured(own.group, place) for place in places}
     else:

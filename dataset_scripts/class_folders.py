@@ -2,6 +2,11 @@
 
     {"name": "my_lab_24", "um_per_px": 0.09, "classes": {"Baso": "basophil", "Artefact": null}}
 
+Trees with patients are described by their folders, where images of a layout without a class are
+unlabeled:
+
+    "layout": ["{patient}/Signed slides/{class}", "{patient}/Unsigned slides"]
+
 Class folders may contain subfolders. Nothing is skipped silently: a folder or file that the mapping
 does not cover raises an error that names it.
 """
@@ -16,8 +21,9 @@ from unicodedata import normalize
 from dataset_scripts import names
 from dataset_scripts._mapping import OwnMapping, folder_key, groups_of, read_groups, read_mapping
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
+from hf_wbc.preparation.folder_layout import match_layouts
 from hf_wbc.preparation.listing import listing
-from hf_wbc.preparation.source import ArchiveSpec, Entry, ReadableArchive
+from hf_wbc.preparation.source import UNLABELED_CODE, ArchiveSpec, Entry, ReadableArchive
 from hf_wbc.text import shorten_list
 
 _BESIDE = (".txt", ".csv", ".json", ".xml", ".md")
@@ -49,7 +55,7 @@ def configure(mapping: Path) -> ArchiveSpec:
         description=own.description or f"White blood cells of {own.name}, sorted into folders.",
         um_per_px=own.um_per_px,
         image_id=_image_id(own),
-        labels=own.classes,
+        labels=_labels(own),
         walk=partial(_walk, own, groups),
         archive_counts={},
         used_counts={},
@@ -65,7 +71,7 @@ def _image_id(own: OwnMapping) -> str:
     name = rf"(?:{own.name_pattern})\.(?i:{suffixes})"
     if own.image_id == "name":
         return name
-    folders = "|".join(re.escape(folder) for folder in own.classes)
+    folders = "|".join(re.escape(folder) for folder in _labels(own))
     return rf"(?:{folders})/(?:(?:{own.name_pattern})/)*{name}"
 
 
@@ -80,7 +86,8 @@ def _notes(own: OwnMapping) -> Iterator[str]:
             "The scale is unknown. The cell fills the frame, so the cropped config contains the "
             "whole frame."
         )
-    if own.groups is None and own.group is None:
+    has_patients = any("{patient}" in layout.text for layout in own.layout)
+    if own.groups is None and own.group is None and not has_patients:
         yield (
             "It is unknown which images are of the same person, so splits are by image and scores "
             "within this dataset are optimistic."
@@ -93,9 +100,10 @@ def _walk(
     own: OwnMapping, groups: Mapping[str, str] | None, archive: ReadableArchive
 ) -> Iterator[Entry]:
     """Yield the images below the class folders."""
-    members = _members(own, archive)
+    patients: dict[str, str] = {}
+    members = laid_out(own, archive, patients) if own.layout else _members(own, archive)
     entries: dict[str, Entry] = {}
-    group_of = groups_of(own, groups, members)
+    group_of = groups_of(own, groups, members, patients)
     for place, member in members.items():
         image_id = place if own.image_id == "path" else place.rpartition("/")[2]
         if other := entries.get(image_id):
@@ -110,6 +118,69 @@ def _walk(
             f"pattern {own.name_pattern} and may be names of people; {_WIDEN}"
         )
     return (entries[image_id] for image_id in sorted(entries))
+
+
+def _labels(own: OwnMapping) -> dict[str, str | None]:
+    """Return the class of each folder, and the code of images without one."""
+    unlabeled = any(not layout.has_class for layout in own.layout)
+    return {**own.classes, **({UNLABELED_CODE: UNLABELED_CODE} if unlabeled else {})}
+
+
+def laid_out(
+    own: OwnMapping, archive: ReadableArchive, patients: dict[str, str]
+) -> dict[str, str]:
+    """Map each image's place CLASS/PATIENT/.../name to its path, as `_members` does, by layout.
+
+    Args:
+        own: The mapping, which has a layout.
+        archive: The images.
+        patients: Filled with the patient of each place.
+
+    Raises:
+        ValueError: If images fit no layout or lie in unknown class folders, or two are alike.
+    """
+    spelled = {folder_key(folder): folder for folder in own.classes}
+    members: dict[str, str] = {}
+    outside: Counter[str] = Counter()
+    for name in archive.names:
+        if not name.lower().endswith(IMAGE_SUFFIXES):
+            continue
+        found = match_layouts(own.layout, name)
+        folder = None
+        if found is not None:
+            layout, match = found
+            key = folder_key(match.class_folder)
+            folder = spelled.get(key) if layout.has_class else UNLABELED_CODE
+        if found is None or folder is None:
+            outside[name.rpartition("/")[0] or "the top"] += 1
+            continue
+        parts = (folder, match.patient, match.visit, match.rest, match.file)
+        place = "/".join(part for part in parts if part)
+        if place in members:
+            raise ValueError(f"{members[place]} and {name} are both {place}; keep one")
+        members[place] = name
+        if match.patient:
+            patients[place] = match.patient
+    _require_all_laid_out(own, members, outside)
+    return members
+
+
+def _require_all_laid_out(
+    own: OwnMapping, members: Mapping[str, str], outside: Counter[str]
+) -> None:
+    texts = shorten_list([layout.text for layout in own.layout])
+    if outside:
+        found = [f"{folder} ({number} images)" for folder, number in outside.most_common()]
+        raise ValueError(
+            f"images fit neither the layout of {own.name} ({texts}) nor its classes: "
+            f"{shorten_list(found)}; add the layout, or the folder to classes with a class or null"
+        )
+    seen = {place.partition("/")[0] for place in members}
+    if missing := [folder for folder in own.classes if folder not in seen]:
+        raise ValueError(
+            f"the mapping of {own.name} has the classes {shorten_list(missing)}, of which there are "
+            f"no images in the layout {texts}; remove them, or give the complete folder"
+        )
 
 
 def _members(own: OwnMapping, archive: ReadableArchive) -> dict[str, str]:

@@ -25,7 +25,6 @@ MOST_TOP = 3
 FLAG_TEXT = {
     "overlapping": "another cell lies in the crop",
     "clipped": "the border of the field cuts the cell",
-    "padded": "the crop reaches beyond the border of the field",
     "clump": "several nuclei that could not be told apart",
     "crowded": "the field is too crowded for a count",
 }
@@ -119,5 +118,5 @@ def _cell(cell: ShownCell, width: int, height: int) -> dict[str, Any]:
         ],
         "rejected": cell.is_unidentified,
         "uri": html_fragments.crop_image(cell.picture.pixels, prediction),
-        "flags": [FLAG_TEXT[flag] for flag in origin.flags if flag in FLAG_TEXT],
+        "flags": [FLAG_TEXT[flag] for flag in FLAG_TEXT if flag in origin.flags],
     }
