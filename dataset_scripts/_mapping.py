@@ -18,7 +18,7 @@ from typing import Any
 from unicodedata import normalize
 
 from hf_wbc.preparation.folder_layout import FolderLayout
-from hf_wbc.preparation.source import UNLABELED_CODE, require_declared
+from hf_wbc.preparation.source import require_declared
 from hf_wbc.taxonomy import class_id
 from hf_wbc.text import csv_rows, did_you_mean, shorten_list
 

@@ -126,9 +126,7 @@ def _labels(own: OwnMapping) -> dict[str, str | None]:
     return {**own.classes, **({UNLABELED_CODE: UNLABELED_CODE} if unlabeled else {})}
 
 
-def laid_out(
-    own: OwnMapping, archive: ReadableArchive, patients: dict[str, str]
-) -> dict[str, str]:
+def laid_out(own: OwnMapping, archive: ReadableArchive, patients: dict[str, str]) -> dict[str, str]:
     """Map each image's place CLASS/PATIENT/.../name to its path, as `_members` does, by layout.
 
     Args:
@@ -178,8 +176,8 @@ def _require_all_laid_out(
     seen = {place.partition("/")[0] for place in members}
     if missing := [folder for folder in own.classes if folder not in seen]:
         raise ValueError(
-            f"the mapping of {own.name} has the classes {shorten_list(missing)}, of which there are "
-            f"no images in the layout {texts}; remove them, or give the complete folder"
+            f"the mapping of {own.name} has the classes {shorten_list(missing)}, but no image of "
+            f"them lies in the layout {texts}; remove them, or give the complete folder"
         )
 
 

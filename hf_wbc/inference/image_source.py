@@ -33,6 +33,7 @@ from hf_wbc.engine.features import crop_geometry
 from hf_wbc.inference.fields_in_folder import replace_fields
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.models import PretrainedModel
+from hf_wbc.preparation.folder_layout import FolderLayout
 from hf_wbc.text import shorten_list
 
 __all__ = ["ImageSource", "dataset_source", "find_image_folder", "folder_source"]
@@ -83,9 +84,11 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             raise ValueError(f"{ref} is a dataset and has its own scale; leave out um_per_px")
         if options.estimate_scale:
             raise ValueError(f"{ref} is a dataset and has its own scale; leave out estimate_scale")
+        if options.layout is not None:
+            raise ValueError(f"{ref} is a dataset and has its own groups; leave out layout")
         return None
     if options.estimate_scale:
-        folder = list_images(path, None, follow_links=options.follow_links)
+        folder = _in_layout(list_images(path, None, follow_links=options.follow_links), options)
         estimate = estimate_folder_scale(folder)
         folder = replace(folder, um_per_px=estimate.um_per_px, estimate=estimate)
         return folder if options.center_only else replace_fields(folder)
@@ -95,7 +98,7 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             "scale of a known laboratory, --estimate-scale to measure its red cells, or "
             "--cell-fills-frame if each image is cropped around one cell"
         )
-    found = list_images(path, um_per_px, follow_links=options.follow_links)
+    found = _in_layout(list_images(path, um_per_px, follow_links=options.follow_links), options)
     bad = [printable_name(name) for name in found.names if not is_readable(name)]
     if bad and not options.skip_bad:
         raise ValueError(
@@ -103,6 +106,23 @@ def find_image_folder(ref: str, options: PredictOptions) -> ImageFolder | None:
             f"{shorten_list(bad)}; rename the files, or leave them out with --skip-bad"
         )
     return found if cell_fills_frame or options.center_only else replace_fields(found)
+
+
+def _in_layout(folder: ImageFolder, options: PredictOptions) -> ImageFolder:
+    """Keep the images that lie in the folders of a layout; ValueError if there are none."""
+    if options.layout is None:
+        return folder
+    layout = FolderLayout(options.layout)
+    names = tuple(name for name in folder.names if layout.match(name) is not None)
+    if not names:
+        raise ValueError(
+            f"none of the {len(folder.names)} images in {folder.path} lies in the layout "
+            f"{options.layout}: {shorten_list(folder.names, 3)}"
+        )
+    num = len(folder.names) - len(names)
+    note = f"{num} images outside the layout {options.layout} were left out"
+    notes = (*folder.notes, *([note] if num else []))
+    return replace(folder, names=names, notes=notes)
 
 
 def folder_source(

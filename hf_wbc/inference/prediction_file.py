@@ -22,6 +22,7 @@ from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.escape import write_csv
 from hf_wbc.inference.batch_predict import BatchPredictions, predict_images
 from hf_wbc.inference.options import PredictOptions
+from hf_wbc.preparation.folder_layout import FolderLayout
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
@@ -38,6 +39,8 @@ COLUMNS = (
 )  # fmt: skip
 """`conformal` lists the classes of the conformal set, most probable first; it and `rejected` are
 empty for a model saved without calibration."""
+PATIENT = "patient"
+"""Column of the patients, which follows the others if a layout names them."""
 SET_SEPARATOR = ";"
 """Separates the classes of a conformal set in a CSV."""
 
@@ -89,7 +92,7 @@ def predict_to_file(
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             return None
-        write_predictions(predictions, out, form)
+        write_predictions(predictions, out, form, options.layout if options else None)
         work.remove()
     return predictions
 
@@ -103,8 +106,16 @@ def check_output_file(out: Path, form: Format) -> None:
         raise ValueError(f"--out is {out}; the format {form} needs a file name ending in {suffix}")
 
 
-def write_predictions(predictions: BatchPredictions, out: Path, form: Format) -> None:
+def write_predictions(
+    predictions: BatchPredictions, out: Path, form: Format, layout: str | None = None
+) -> None:
     """Write one row per image, in the order of the predictions; an existing file is replaced.
+
+    Args:
+        predictions: The predictions.
+        out: The file to write.
+        form: challenge, csv or parquet.
+        layout: Folders of the images, which add the column patient to csv and parquet.
 
     Raises:
         ValueError: If a submission would name two images alike.
@@ -116,11 +127,27 @@ def write_predictions(predictions: BatchPredictions, out: Path, form: Format) ->
         rows = ((name, NAMES[i], i) for name, i in zip(names, classes, strict=True))
         _write_csv(out, SUBMISSION_COLUMNS, rows)
     elif form == "csv":
-        _write_csv(out, COLUMNS, _csv_rows(predictions))
+        rows_of = _csv_rows(predictions)
+        if layout is None:
+            _write_csv(out, COLUMNS, rows_of)
+        else:
+            patients = patients_of(predictions.image_ids, layout)
+            with_patients = ((*row, who) for row, who in zip(rows_of, patients, strict=True))
+            _write_csv(out, (*COLUMNS, PATIENT), with_patients)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_replace(out) as temporary:
-            pq.write_table(_table(predictions), temporary)
+            table = _table(predictions)
+            if layout is not None:
+                table = table.append_column(PATIENT, [patients_of(predictions.image_ids, layout)])
+            pq.write_table(table, temporary)
+
+
+def patients_of(image_ids: Sequence[str], layout: str) -> list[str]:
+    """Return the patient of each image by its folders; empty where they name none."""
+    read = FolderLayout(layout)
+    found = [read.match(image_id) for image_id in image_ids]
+    return ["" if match is None else match.patient for match in found]
 
 
 def _csv_rows(predictions: BatchPredictions) -> Iterable[Sequence[object]]:

@@ -95,7 +95,9 @@ class FolderLayout:
         return rf"(?:(?P<root>.+?)/)?{inner}/(?:(?P<rest>.+)/)?(?P<file>[^/]+)"
 
 
-def match_layouts(layouts: Sequence[FolderLayout], name: str) -> tuple[FolderLayout, LayoutMatch] | None:
+def match_layouts(
+    layouts: Sequence[FolderLayout], name: str
+) -> tuple[FolderLayout, LayoutMatch] | None:
     """Return the first layout that fits a path, and what it says; None if none fits."""
     for layout in layouts:
         if (found := layout.match(name)) is not None:

@@ -282,3 +282,61 @@ def test_real_folders_are_read_with_their_groups(
     assert (len(entries), len({entry.group for entry in entries})) == num
     counts = Counter(source.labels[entry.source_label] for entry in entries)
     assert counts.most_common(1)[0][0] == "neutrophil_segmented"
+
+
+LAYOUT = ["{patient}/Signed slides/{class}", "{patient}/Unsigned slides"]
+TREE = (
+    "Patient_00/Signed slides/Baso/1.png",
+    "Patient_00/Signed slides/mono/1.png",
+    "Patient_01/signed slides/Mono/1.png",
+    "Patient_01/Unsigned slides/1.png",
+    "Patient_01/Signed slides/Artefact/2.png",
+)
+
+
+def test_a_layout_gives_patients_classes_and_unlabeled_images(tmp_path: Path) -> None:
+    source = configure(tmp_path, layout=LAYOUT, image_id="path")
+    entries = walk(source, tmp_path, *(f"export/{name}" for name in TREE))
+    assert [(e.image_id, source.labels[e.source_label], e.group) for e in entries] == [
+        ("Artefact/Patient_01/2.png", None, "Patient_01"),
+        ("Baso/Patient_00/1.png", "basophil", "Patient_00"),
+        ("Mono/Patient_00/1.png", "monocyte", "Patient_00"),
+        ("Mono/Patient_01/1.png", "monocyte", "Patient_01"),
+        ("unlabelled/Patient_01/1.png", "unlabelled", "Patient_01"),
+    ]
+    assert all(re.fullmatch(source.image_id, entry.image_id) for entry in entries)
+    assert not any("same person" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("Patient_00/Signed slides/Eos/1.png", "Eos"),
+        ("Patient_00/elsewhere/1.png", "elsewhere"),
+        ("export/Patient_00/Signed slides/Baso/1.png", "both"),  # the same patient twice
+    ],
+)
+def test_what_no_layout_speaks_of_is_an_error(tmp_path: Path, extra: str, said: str) -> None:
+    source = configure(tmp_path, layout=LAYOUT, image_id="path")
+    with pytest.raises(ValueError, match=said):
+        walk(source, tmp_path, *TREE, extra)
+
+
+def test_names_of_patients_are_refused_as_groups(tmp_path: Path) -> None:
+    tree = [name.replace("Patient_01", "Erika Mustermann") for name in TREE]
+    with pytest.raises(ValueError, match="names of people"):
+        walk(configure(tmp_path, layout=LAYOUT, image_id="path"), tmp_path, *tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layout": "{person}/{class}"}, "person"),
+        ({"layout": 5}, "layout is 5"),
+        ({"layout": ["{patient}"]}, "class"),
+        ({"layout": "{patient}/{class}", "group": "(.)"}, "leave out groups and group"),
+    ],
+)
+def test_a_wrong_layout_names_the_file(tmp_path: Path, changes: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"mapping\.json.*{said}"):
+        configure(tmp_path, **changes)

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from support.fields import UM_PER_PX, draw_field
@@ -76,3 +77,23 @@ def test_small_frames_stay_as_they_are(tmp_path):
     pixels = np.full((360, 360, 3), 200, np.uint8)
     Image.fromarray(pixels).save(tmp_path / "frame.png")
     assert found(tmp_path).names == ("frame.png",)
+
+
+def test_a_layout_adds_the_patient_and_leaves_out_other_folders(tmp_path, capsys):
+    cell = Image.fromarray(draw_field((30.0, 30.0), ((15.0, 15.0),)))
+    for name in ("P_1/Unsigned slides/a.png", "P_2/Unsigned slides/a.png", "P_2/Signed/a.png"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True)
+        cell.save(tmp_path / "x" / name)
+    model, out = str(shipped("spaces/wbc/toy_model")), tmp_path / "out.csv"
+    arguments = ["predict", model, str(tmp_path / "x"), "--um-per-px", str(UM_PER_PX)]
+    arguments += ["--layout", "{patient}/Unsigned slides"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    with out.open(newline="") as file:
+        rows = [(row["image_id"], row["patient"]) for row in csv.DictReader(file)]
+    assert rows == [(f"{who}/Unsigned slides/a.png", who) for who in ("P_1", "P_2")]
+    assert "1 images outside the layout" in capsys.readouterr().out
+    other = tmp_path / "out.parquet"
+    assert main([*arguments, "--out", str(other), "--format", "parquet"]) == 0
+    assert pq.read_table(other)["patient"].to_pylist() == ["P_1", "P_2"]
+    with pytest.raises(ValueError, match="lies in the layout"):
+        found(tmp_path / "x", layout="{patient}/Elsewhere")
