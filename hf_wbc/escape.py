@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 from unicodedata import category
 
-__all__ = ["markdown_name", "markdown_text", "plain_text", "public_message", "write_csv"]
+__all__ = [
+    "markdown_name", "markdown_text", "plain_lines", "plain_text", "public_message", "write_csv",
+]  # fmt: skip
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a cell as a formula."""
@@ -27,6 +29,19 @@ def plain_text(text: str) -> str:
     if text.isprintable():
         return text
     return "".join("\ufffd" if category(each) in ("Cc", "Cf", "Cs") else each for each in text)
+
+
+def plain_lines(text: str) -> str:
+    r"""Replace control characters by a visible sign, except line breaks and tabs.
+
+    A terminal would obey them: names of files could hide or forge lines of the output.
+
+    >>> plain_lines("a:\n\tb\x1b[1A")
+    'a:\n\tb\ufffd[1A'
+    """
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(plain_text, line.split("\t"))) for line in text.split("\n"))
 
 
 def write_csv(file: TextIO, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import TextIO
 
+from hf_wbc.escape import plain_lines
 from hf_wbc.text import duration
 
 __all__ = ["INTERVAL_S", "ProgressLines", "progress_lines", "rate"]
@@ -136,7 +137,7 @@ def progress_lines(
 
     def write(line: str) -> None:
         with suppress(OSError):
-            print(line, file=out, flush=True)
+            print(plain_lines(line), file=out, flush=True)
 
     lines = ProgressLines(write)
     is_over = Event()

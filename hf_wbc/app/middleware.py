@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from hf_wbc.escape import plain_text
+
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.requests import Request
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+_log = logging.getLogger(__name__)
 PATHS = ("/gradio_api/upload", "/upload")
+MAX_LOGGED = 200
+"""Characters of an address that are logged."""
 
 
 class UploadIsolation:
@@ -63,9 +68,9 @@ class UploadIsolation:
                 "too many uploads are pending; try again in a few minutes", 503
             )
         folder = self.root / uuid4().hex
-        folder.mkdir()
         upload = request.query_params.get("upload_id")
         try:
+            folder.mkdir()
             found, _, _ = await upload_fn(
                 request,
                 str(folder),
@@ -83,6 +88,10 @@ class UploadIsolation:
         except ClientDisconnect:
             _remove(folder)
             return PlainTextResponse("the upload was interrupted", 400)
+        except OSError as error:
+            _remove(folder)
+            _log.error("an upload cannot be stored: %s", error.strerror)
+            return PlainTextResponse("the server cannot store uploads now; try again later", 507)
         request.app.get_blocks().upload_file_set.update(
             found
         )  # Gradio deletes unclaimed files by age
@@ -131,7 +140,6 @@ class BlockedRoutes:
 
 _UNKNOWN = ("FnIndexInferError",)
 """Names of Gradio's errors about an endpoint that it does not have."""
-_log = logging.getLogger(__name__)
 
 
 class MalformedRequests:
@@ -169,6 +177,7 @@ class MalformedRequests:
 
             is_unknown = isinstance(error, LookupError) or type(error).__name__ in _UNKNOWN
             said = "no such endpoint" if is_unknown else "the request is malformed"
-            _log.warning("%s %s: %s", scope["method"], scope["path"], type(error).__name__)
+            path = plain_text(scope["path"])[:MAX_LOGGED]
+            _log.warning("%s %s: %s", scope["method"], path, type(error).__name__)
             response = JSONResponse({"error": said}, 404 if is_unknown else 400)
             await response(scope, receive, send)

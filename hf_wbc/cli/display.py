@@ -1,14 +1,14 @@
 """Output of long operations: progress bars or lines, evaluation lines and a table of results."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,9 +17,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from hf_wbc.config import TrainConfig
+from hf_wbc.escape import plain_lines
 from hf_wbc.progress_lines import ProgressLines, progress_lines
 
 _LOADING = "load model and datasets"
@@ -31,7 +33,20 @@ def plain_console(stderr: bool = False) -> Console:
     Args:
         stderr: Print to stderr instead of stdout.
     """
-    return Console(stderr=stderr, markup=False, emoji=False)
+    return _PlainConsole(stderr=stderr, markup=False, emoji=False)
+
+
+class _PlainConsole(Console):
+    """A console that shows control characters of names instead of obeying them."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(plain_lines(segment.text), segment.style)
 
 
 def is_main_process() -> bool:

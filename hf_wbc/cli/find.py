@@ -49,6 +49,7 @@ def find(
         boxes: Names of the boxes of white cells; if omitted, wbc and leukocyte.
     """
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.escape import plain_lines
     from hf_wbc.finder.boxes import find_box_files
     from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
@@ -62,7 +63,7 @@ def find(
         classify = crop_classifier(model, runtime)
     with stage_progress() as report:
         result = find_to_folder(fields, out, options, classify, model or "", report)
-    print("\n".join(summary(result)))
+    print(plain_lines("\n".join(summary(result))))
     if evaluate is not None:
         print(evaluation(result, evaluate, boxes))
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from hf_wbc.cli.interrupts import CtrlC, end_process
 from hf_wbc.data.archive_names import printable_name
 from hf_wbc.data.cache_folders import use_writable_caches
+from hf_wbc.escape import plain_lines
 from hf_wbc.hub.environment import keep_within
 
 DESCRIPTION = "White blood cell classification that survives the change of laboratory."
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             if isinstance(error, BrokenPipeError) and reader_has_left():
                 return 141
-            print(f"hf-wbc: {describe(error)}", file=sys.stderr)
+            print(f"hf-wbc: {plain_lines(describe(error))}", file=sys.stderr)
             return 1
 
 
@@ -236,7 +237,7 @@ def _show_warning(
     from hf_wbc.config import RenamedWarning
 
     if issubclass(category, RenamedWarning):
-        print(f"hf-wbc: {message}", file=sys.stderr)
+        print(f"hf-wbc: {plain_lines(str(message))}", file=sys.stderr)
     else:
         _SHOW_WARNING(message, category, *place, **others)
 

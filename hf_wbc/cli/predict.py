@@ -47,6 +47,7 @@ def predict(
 
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
+    from hf_wbc.escape import plain_lines
     from hf_wbc.inference.prediction_file import predict_to_file
 
     if source is not None:
@@ -68,7 +69,7 @@ def predict(
             on_progress=lambda done, total: report("predict", done, total),
         )
     if predictions is not None:  # only the first process has them
-        print("\n".join(summary(predictions, out)))
+        print(plain_lines("\n".join(summary(predictions, out))))
 
 
 def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:

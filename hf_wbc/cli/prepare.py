@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from hf_wbc.escape import plain_lines
 from hf_wbc.records import read_json
 
 
@@ -71,6 +72,6 @@ def print_dataset(folder: Path, made: Mapping[str, Any], was_there: bool) -> Non
     end = " (already built)" if was_there else ""
     print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
     for note in made.get("notes", []):
-        print(note)
+        print(plain_lines(note))
     for reason in made["bad"].values():
-        print(f"left out: {reason.partition('; ')[0]}")
+        print(plain_lines(f"left out: {reason.partition('; ')[0]}"))

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.text import shorten_list
 
 MATCH_UM = 5.0
@@ -106,7 +107,7 @@ def find_box_files(folder: Path) -> dict[str, Path]:
         ValueError: If there are none, or two have the same name.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in (folder / name for name in walk_folder(folder).files):
         if path.suffix.lower() not in (".xml", ".txt") or path.name in (
             "classes.txt",
             "README.txt",

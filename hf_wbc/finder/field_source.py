@@ -61,6 +61,7 @@ def list_fields(path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
         is_field = name.lower().endswith((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))
         is_hidden = name.rpartition("/")[2].startswith(".")
         (names if is_field and not is_hidden else others).append(name)
+    others += [*listing.outside, *listing.loops]
     if not names:
         shown = shorten_list([printable_name(name) for name in others]) or "nothing"
         raise ValueError(f"{path} contains no fields of view; it holds {shown}")

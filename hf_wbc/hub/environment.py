@@ -6,6 +6,7 @@ gradio sends analytics. Each has its own variable to turn this off. HF_HUB_OFFLI
 certificate of a private authority also need several variables, as not all libraries read the same.
 """
 
+import math
 from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ _NUMBERS = (
     "GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS", "GRADIO_DEBUG", "GRADIO_ANALYTICS_MAX_EVENTS",
 )  # fmt: skip
 """Variables that libraries convert to a number while they are imported."""
+_FRACTIONS = frozenset({"HF_DATASETS_IN_MEMORY_MAX_SIZE"})
 
 PUBLIC = "https://huggingface.co"
 QUIET = {
@@ -79,8 +81,15 @@ def _check_numbers(environ: MutableMapping[str, str]) -> None:
         value = environ.get(name, "0")
         if not value.strip():
             del environ[name]
-        elif not value.strip().isdecimal():
+        elif not _is_number(value, name in _FRACTIONS):
             raise ValueError(f"{name} is {value!r}, which is no number; correct or unset it")
+
+
+def _is_number(value: str, may_be_fraction: bool) -> bool:
+    try:
+        return math.isfinite(float(value)) if may_be_fraction else int(value) >= 0
+    except ValueError:
+        return False
 
 
 def _check_endpoint(environ: MutableMapping[str, str]) -> None:

@@ -1,5 +1,8 @@
 """Concurrent uploads that arrive and are deleted."""
 
+import asyncio
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -8,7 +11,9 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
-from hf_wbc.app.middleware import _size
+from starlette.requests import Request
+
+from hf_wbc.app.middleware import MalformedRequests, UploadIsolation, _size
 
 
 def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:
@@ -33,3 +38,40 @@ def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:
         for other in others:
             other.join()
     assert set(sizes) <= {100, 200, 300, 400, 500}
+
+
+def test_an_address_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(*_: object) -> None:
+        raise KeyError("x")
+
+    sent = []
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/run/a\nINFO forged\x1b[2K" + "x" * 5000}
+    asyncio.run(MalformedRequests(failing)(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 404
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage() and "\x1b" not in record.getMessage()
+    assert len(record.getMessage()) < 300
+
+
+def test_a_full_disk_is_not_the_visitors_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gradio.route_utils.upload_fn", full)
+    isolation = UploadIsolation(None, tmp_path, 10**6, 10**6)  # type: ignore[arg-type]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/upload",
+        "query_string": b"",
+        "headers": [],
+    }
+    response = asyncio.run(isolation._take(Request(scope)))
+    assert response.status_code == 507 and b"try again later" in response.body
+    assert not list(tmp_path.iterdir())

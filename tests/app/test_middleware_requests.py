@@ -1,10 +1,17 @@
 """Requests for what does not exist, or with malformed bodies, are answered without an error."""
 
 import json
+import random
 from typing import Any
 
 import pytest
+from support.fuzz import mutated, mutated_json
 
+BODY = {
+    "data": [{"path": "a.png", "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}, ""],
+    "fn_index": 0, "session_hash": "abc", "event_id": "e", "trigger_id": 1, "api_name": "classify",
+    "event_data": {"index": [1, 2]}, "request": {"headers": {}}, "batched": False,
+}  # fmt: skip
 UNKNOWN = ("run/nothing", "api/nothing", "call/nothing", "call/v2/nothing", "call/nothing/1")
 BODIES = (
     b"", b"{", b"[]", b"null", b"{}", b'{"data": null}', b'{"data": 5}', b'{"data": [[[[]]]]}',
@@ -49,3 +56,23 @@ def test_text_in_place_of_a_file_is_not_logged(served: Any, given: Any) -> None:
         assert "event: error" in httpx.get(place, timeout=60).text
     said = served.log.read_text()[before:]
     assert "Jane" not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("num", [100, pytest.param(4000, marks=pytest.mark.slow)])
+def test_no_body_is_an_error_of_the_server(served: Any, num: int) -> None:
+    import httpx
+
+    rng = random.Random(0)
+    before = len(served.log.read_text())
+    headers = {"content-type": "application/json"}
+    with httpx.Client(base_url=f"{served.url}/gradio_api/", headers=headers, timeout=60) as client:
+        for number in range(num):
+            body = mutated_json(BODY, rng)
+            text = json.dumps(body).encode()
+            if rng.random() < 0.3:
+                text = mutated(text, rng)
+            path = rng.choice(("queue/join", "call/classify", "call/count", "run/classify"))
+            reply = client.post(path, content=text)
+            assert reply.status_code < 500, (number, path, text, reply.text)
+        assert client.get("info").status_code == 200
+    assert "Traceback" not in served.log.read_text()[before:]

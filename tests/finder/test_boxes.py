@@ -70,3 +70,16 @@ def test_each_cell_and_each_box_match_at_most_once():
 def test_totals_of_empty_fields():
     match = total([match_boxes([], [], 1.0)])
     assert (match.recall, match.precision) == (1.0, 1.0)
+
+
+def test_boxes_of_linked_folders_are_found_and_junk_is_not(tmp_path):
+    (tmp_path / "real" / "day 1").mkdir(parents=True)
+    (tmp_path / "real/day 1/a.xml").write_text(voc(("WBC", 1, 2, 3, 4)), encoding="utf-8")
+    (tmp_path / "real/._a.xml").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "real/@eaDir").mkdir()
+    (tmp_path / "real/@eaDir/a.xml").write_bytes(b"")
+    (tmp_path / "real/linked").symlink_to(tmp_path / "real/day 1")
+    with pytest.raises(ValueError, match=r"a\.xml"):  # the same field twice
+        find_box_files(tmp_path / "real")
+    (tmp_path / "real/linked").unlink()
+    assert [*find_box_files(tmp_path / "real")] == ["a"]

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import ndimage
 from support.fields import UM_PER_PX, draw_field
 
+from hf_wbc.finder.field_source import list_fields
 from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
 CELLS = ((14.0, 16.0), (45.0, 26.0))
@@ -169,3 +170,15 @@ def test_without_red_cells_a_scale_is_needed(tmp_path):
     Image.fromarray(np.full((400, 500, 3), 220, np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="--um-per-px"):
         find_to_folder(tmp_path / "a.png", tmp_path / "out")
+
+
+def test_links_that_leave_the_folder_are_named(tmp_path):
+    (tmp_path / "fields").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "fields/a.png").write_bytes(b"")
+    (tmp_path / "fields/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "fields/again").symlink_to(tmp_path / "fields")
+    _, names, others = list_fields(tmp_path / "fields")
+    assert names == ("a.png",)
+    assert any("more -> " in other for other in others)
+    assert any("again -> " in other for other in others)

@@ -1,0 +1,48 @@
+"""Names of strangers cannot steer the terminal: control characters are shown, not obeyed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_wbc.cli.display import plain_console
+from hf_wbc.cli.main import main
+from hf_wbc.progress_lines import progress_lines
+
+HOSTILE = "cell\x1b[1A\x1b[2K\u202egnp.\x07"
+
+
+def is_harmless(text: str) -> bool:
+    return not any(sign in text for sign in ("\x1b", "\u202e", "\x07")) and "cell" in text
+
+
+def test_a_console_shows_control_characters(capsys: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("image")
+    table.add_row(HOSTILE)
+    console = plain_console()
+    console.print(table)
+    console.print(Text(HOSTILE).append("\nsecond line"))
+    out = capsys.readouterr().out
+    assert is_harmless(out) and "\nsecond line" in out
+
+
+def test_progress_shows_control_characters(capsys: Any) -> None:
+    with progress_lines() as lines:
+        lines.report(HOSTILE, 1, 1)
+    assert is_harmless(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", [["predict", "m", HOSTILE, "--out", "x"], ["train", HOSTILE]])
+def test_an_error_shows_control_characters(
+    command: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(command)
+    except SystemExit as error:  # the parser's own message
+        status = error.code
+    assert status in (1, 2)
+    assert "\x1b[1A" not in capsys.readouterr().err
