@@ -37,7 +37,10 @@ def keep_private() -> Iterator[Path]:
     place = Path(tempfile.gettempdir()) / f"hf_wbc_demo_{os.getuid()}"
     remove_abandoned(place)
     folder = temporary_sibling(place)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handler = signal.getsignal(signal.SIGINT)  # it may wait for the end of an import
+    before = signal.signal(
+        signal.SIGTERM, handler if callable(handler) else signal.default_int_handler
+    )
     try:
         folder.mkdir(mode=0o700)
         os.environ.update(PRIVATE, GRADIO_TEMP_DIR=str(folder))
