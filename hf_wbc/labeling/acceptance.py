@@ -139,7 +139,7 @@ def cells_needed(recall: float, half_width: float) -> int:
 
     Examples:
         >>> cells_needed(0.8, 0.1)
-        59
+        60
     """
     num = 1
     while True:

@@ -1,8 +1,8 @@
 """Adapt a head to a laboratory with few labels, and never make it worse knowingly.
 
 Cross-validation on the labeled cells chooses the strength of a head of `hf_wbc.labeling.few_shot`.
-The head replaces the source's only if it is better on the held-out cells by more than one standard
-error of the paired difference; otherwise the source head stays, and the result says so.
+The head replaces the source's only if it is better on the held-out cells by clearly more than one
+standard error of the paired difference; otherwise the source head stays, and the result says so.
 """
 
 from collections.abc import Sequence
@@ -47,6 +47,9 @@ __all__ = [
     "unadapted",
 ]
 
+GUARD, GUARD_SMALL = 1.0, 10.0
+"""Standard errors by which held-out cells must improve: 1 + 10 / n of n labels, because the error
+itself is uncertain with few labels."""
 FOLDS = 5
 REPEATS = 2
 FEWEST_LABELS = 8
@@ -122,7 +125,7 @@ def adapt(
     *,
     family: str = "logistic",
     prototypes: Floats | None = None,
-    guard: float = 1.0,
+    guard: float | None = None,
     seed: int = 0,
 ) -> Adaptation:
     """Fit a head to labeled cells of a pool.
@@ -134,7 +137,7 @@ def adapt(
         source: The model's own head.
         family: One of `FAMILIES`.
         prototypes: Source prototypes (11, d), see `prototypes_of`.
-        guard: Standard errors by which held-out cells must improve.
+        guard: Standard errors by which held-out cells must improve; None is 1 + 10 / n.
         seed: Seed of the folds.
 
     Returns:
@@ -159,7 +162,8 @@ def adapt(
     place = _best(found, labels)
     held_out = found[place]
     gain, error = _paired_gain(held_out, source_logits, labels)
-    if gain <= guard * error:
+    limit = GUARD + GUARD_SMALL / len(labels) if guard is None else guard
+    if gain <= limit * error:
         why = (
             f"The source head stays: on held-out labels the new one is better by {gain:+.3f} with "
             f"a standard error of {error:.3f}, which is no proof of a gain."

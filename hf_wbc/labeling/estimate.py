@@ -39,11 +39,14 @@ __all__ = [
 DRAWS = 4000
 LEVEL = 0.95
 PRIOR = 1.0
-"""Prior number of cells in each predicted class, divided over the true classes as the model's own
-probabilities say; without probabilities, half of it is right and half is spread."""
-DESIGN_EFFECT = 1.5
+"""Prior number of cells in each predicted class."""
+TRUST = 0.75
+"""Part of the prior that is divided over the true classes as the model's own probabilities say;
+half of the rest is right and half is spread as the classes are."""
+DESIGN_EFFECT = 2.5
 """Cells count as this many times fewer: those of one smear resemble each other, and the heads of
-the folds differ from the final one."""
+the folds differ from the final one. With less, intervals held the score of three laboratories too
+rarely (docs/labeling.md)."""
 _SMALLEST = 1e-3
 """Smallest prior share of a class."""
 FEWEST_SAMPLED = 10
@@ -151,12 +154,11 @@ def estimate_scores(
 def _prior(guess: int, present: Ids, counts: Floats, expected: Floats | None) -> Floats:
     """Return prior counts of the true classes (K,) among cells with a predicted class."""
     shares = (counts.sum(0)[present] + 1) / (counts.sum() + len(present))
-    if expected is not None:
-        own = expected[present] + _SMALLEST
-        scaled: Floats = PRIOR * own / own.sum()
-        return scaled
     right = (present == guess).astype(np.float64)
     prior: Floats = PRIOR * (0.5 * right + 0.5 * shares if right.any() else shares)
+    if expected is not None:
+        own = expected[present] + _SMALLEST
+        prior = TRUST * PRIOR * own / own.sum() + (1 - TRUST) * prior
     return prior
 
 

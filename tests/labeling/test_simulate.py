@@ -1,0 +1,52 @@
+"""The benchmark: test cells stay apart, curves say what draws were."""
+
+import numpy as np
+import pytest
+
+from hf_wbc.labeling.pool import Pool
+from hf_wbc.labeling.simulate import curve, divide, scorable, simulate
+from tests.support.shifted_laboratory import MYELOBLAST, laboratory, source_head
+
+
+def test_test_cells_and_pool_are_disjoint_and_cover_everything() -> None:
+    pool = laboratory(200)
+    rows, test = divide(pool, 0)
+    assert sorted([*rows, *test]) == list(range(200)) and len(rows) == 110
+    assert rows.tolist() != divide(pool, 1)[0].tolist()
+
+
+def test_no_patient_is_on_both_sides() -> None:
+    patients = np.repeat([f"patient {number}" for number in range(20)], 10)
+    pool = Pool(**{**vars(laboratory(200)), "groups": patients})
+    for seed in range(5):
+        rows, test = divide(pool, seed)
+        assert not set(patients[rows]) & set(patients[test])
+        assert sorted([*rows, *test]) == list(range(200)) and len(rows) > 50
+
+
+def test_rare_classes_and_unlabeled_cells_are_left_out() -> None:
+    pool = laboratory(100)
+    labels = pool.labels.copy()
+    labels[:3], labels[3:10] = MYELOBLAST, -1
+    cells, note = scorable(Pool(**{**vars(pool), "labels": labels}))
+    assert len(cells) == 90 and "myeloblast (3)" in note
+    with pytest.raises(ValueError, match="no labels"):
+        scorable(Pool(**{**vars(pool), "labels": np.full(100, -1)}))
+
+
+def test_the_default_needs_fewer_labels_than_random_ones() -> None:
+    draws = list(
+        simulate(
+            laboratory(300), source_head(), strategies=("typical_then_margin", "random"),
+            budgets=(10, 40, 5000), seeds=4,
+        )
+    )  # fmt: skip
+    rows = {(row["strategy"], row["budget"]): row for row in curve(draws)}
+    assert len(draws) == 16 and set(rows) == {
+        (strategy, budget) for strategy in ("typical_then_margin", "random") for budget in (10, 40)
+    }
+    best = rows["typical_then_margin", 40]
+    assert best["gain"] > 0.1 and best["below_zero_shot"] == 0
+    low, high = best["interval"]
+    assert low <= best["macro_f1"] <= high
+    assert best["macro_f1"] >= rows["random", 40]["macro_f1"] - 0.02
