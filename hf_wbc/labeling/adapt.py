@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.evaluation.abstention import fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.metrics import score
@@ -57,7 +56,7 @@ FEWEST_LABELS = 8
 QUICK: Settings = (1.0, 0.01)
 """Settings of the head between two batches, which is not cross-validated."""
 FEWEST_CALIBRATED = 20
-"""Random cells from which sets are refitted on the laboratory's own cells."""
+"""Random cells from which the sets of a saved model are fitted on them alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,8 +227,9 @@ def save_adapted(
     """Save the adapted model as a plain transformers model, with its processor.
 
     The temperature is fitted on the held-out logits of the random cells among the labels and folded
-    into the head. With at least 20 of them, conformal sets and review thresholds are those of this
-    laboratory; otherwise the model's own stay.
+    into the head; conformal sets and review thresholds are refitted on them too, and the reject
+    option on all cells. With fewer than 20 random cells, all labeled ones take part: chosen cells
+    are harder, so sets are rather too large.
 
     Args:
         pretrained: The model that was adapted.
@@ -247,21 +247,17 @@ def save_adapted(
             "the cache head compares cells with the labeled ones, so it is not a linear layer and "
             "cannot be saved as a transformers model; use --head logistic or prototypes"
         )
-    temperature, abstention = 1.0, fit_run_abstention(pretrained)
-    logits, labels = adaptation.held_out_logits[sample], adaptation.labels[sample]
-    if len(labels) >= FEWEST_CALIBRATED:
-        temperature = calibrate(logits, labels, biased=False).temperature
-        abstention = fit_abstention(logits / temperature, labels, temperature)
+    known = sample if sample.sum() >= FEWEST_CALIBRATED else np.ones(len(sample), bool)
+    logits, labels = adaptation.held_out_logits[known], adaptation.labels[known]
+    temperature = calibrate(logits, labels, biased=False).temperature
+    values = fit_abstention(logits / temperature, labels, temperature).to_dict()
     scaled = LinearFewShotHead(head.weight / temperature, _scaled_bias(head.bias, temperature))
     classifier = export_classifier(pretrained.classifier)
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(scaled.weight))
         classifier.head.bias.copy_(torch.from_numpy(scaled.bias))
-    values: dict[str, Any] | None = None
-    if abstention is not None:
-        values = abstention.to_dict()
-        limit = rejection(scaled.logits(pool.features.astype(np.float64)))
-        values["rejection"] = {"rate": limit.rate, "threshold": limit.threshold}
+    limit = rejection(scaled.logits(pool.features.astype(np.float64)))
+    values["rejection"] = {"rate": limit.rate, "threshold": limit.threshold}
     exposure = Exposure(pretrained.exposure, pretrained.exposed_to).after([pool.name], [])
     notes = None if pretrained.rule.is_plain else {"rule": pretrained.rule.to_dict()}
     save_classifier(classifier, pretrained.processor, folder, notes, exposure, values)

@@ -1,0 +1,130 @@
+"""`hf-wbc label`, `accept` and `drift`: from no labels to a saved model and a report."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.models import load_classifier, load_trained, save_classifier
+
+SMALL = ("--runtime", "torch", "--num-proc", "1")
+
+
+@pytest.fixture(scope="module")
+def laboratory(
+    tiny_model: str, make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str]:
+    """Return an untrained model, and a prepared folder of five cells of each class to label."""
+    folder = tmp_path_factory.mktemp("laboratory")
+    loaded = load_classifier(tiny_model)
+    save_classifier(loaded.classifier, loaded.processor, folder / "model")
+    counts = {"train": 5, "validation": 1, "test": 1}
+    make_domain(folder / "my_lab", name="my_lab", num_per_class=counts)
+    return str(folder / "model"), str(folder / "my_lab")
+
+
+def said_by_the_page(sheet: Path, path: Path) -> Path:
+    """Answer every cell of a page as its name says, as a browser saves it."""
+    ids = re.findall(r'data-id="([^"]+)"', sheet.read_text())
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image_id", "label", "reader", "seconds"))
+        for image_id in ids:
+            label = re.sub(r"^my_lab_[a-z]+_(\w+)_\d+\.png$", r"\1", image_id)
+            writer.writerow((image_id, label, "AB", "1.5"))
+    return path
+
+
+def test_from_no_labels_to_a_saved_model_and_a_report(
+    laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = laboratory
+    out, cache = tmp_path / "labels.csv", str(tmp_path / "cache")
+    common = [model, folder, "--cache", cache, *SMALL]
+    labeling = ["label", *common, "--out", str(out), "--budget", "44", "--batch", "22"]
+    assert main(labeling) == 0
+    first = said_by_the_page(out.with_suffix(".html"), tmp_path / "first.csv")
+    assert main([*labeling, "--add", str(first)]) == 0
+    assert len(out.read_text().splitlines()) == 23
+    second = said_by_the_page(out.with_suffix(".html"), tmp_path / "second.csv")
+    capsys.readouterr()
+    assert main([*labeling, "--add", str(second), "--save", str(tmp_path / "adapted")]) == 0
+    printed = capsys.readouterr().out
+    assert len(out.read_text().splitlines()) == 45
+    assert "macro-F1 without labels" in printed and "macro-F1 with labels" in printed
+    adapted = load_trained(str(tmp_path / "adapted"))
+    assert adapted.exposed_to == ("my_lab",) and adapted.abstention is not None
+    report = tmp_path / "acceptance"
+    accepting = ["--labels", str(out), "--out", str(report)]
+    assert main(["accept", *common, *accepting, "--adapted"]) in (3, 4)
+    assert json.loads((report / "acceptance.json").read_text())["num_labels"] == 44
+    assert main(["accept", str(tmp_path / "adapted"), *common[1:], *accepting]) == 1
+    assert "--adapted" in capsys.readouterr().err
+    drifting = ["drift", *common, "--baseline", str(report / "baseline.npz")]
+    assert main([*drifting, "--out", str(tmp_path / "drift.json")]) == 0
+    assert json.loads((tmp_path / "drift.json").read_text())["alarm"] is False
+
+
+def test_a_saved_model_answers_as_the_learner_does(
+    laboratory: tuple[str, str], tmp_path: Path
+) -> None:
+    import hf_wbc
+
+    model, folder = laboratory
+    learner = hf_wbc.label(model, folder, cache=tmp_path)
+    stated = dict(zip(learner.pool.image_ids, learner.pool.labels.tolist(), strict=True))
+    names = learner.next(50)
+    learner.tell(names, [stated[name] for name in names])
+    saved = load_trained(str(learner.save(tmp_path / "adapted"))).classifier.head
+    weight = saved.weight.detach().numpy().astype(np.float64)
+    logits = learner.pool.features @ weight.T + saved.bias.detach().numpy()
+    assert (logits.argmax(1) == learner.decision_function().argmax(1)).all()
+
+
+def test_a_terminal_is_asked_cell_by_cell(
+    laboratory: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["m", "nonsense", "u", "Band neutrophil", "k", "q"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    out, (model, folder) = tmp_path / "labels.csv", laboratory
+    assert main(["label", model, folder, "--out", str(out), "--cache", str(tmp_path), *SMALL]) == 0
+    lines = [line.split(",")[1] for line in out.read_text().splitlines()[1:]]
+    assert lines == ["neutrophil_banded", "skip"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--budget", "500"], ("500", "66")),
+        (["--strategy", "margins"], ("margin",)),
+        (["--out", "labels.txt"], (".csv",)),
+        (["another_folder"], ("2 folders", "--simulate")),
+    ],
+)
+def test_misuse_is_named(
+    laboratory: tuple[str, str],
+    tmp_path: Path,
+    more: list[str],
+    words: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["label", *laboratory, *more, "--cache", str(tmp_path), *SMALL]) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in words)
+
+
+def test_simulated_readers_print_a_curve(
+    laboratory: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulating = ["--simulate", "--seeds", "1", "--budgets", "20", "--strategies", "random"]
+    assert main(["label", *laboratory, *simulating, "--cache", str(tmp_path), *SMALL]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| my_lab | random | logistic | 20 |")
