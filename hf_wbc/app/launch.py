@@ -13,6 +13,9 @@ from hf_wbc.data.proxies import direct_loopback, without_proxies
 from hf_wbc.records import remove, remove_abandoned, temporary_sibling
 
 if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+
+    from hf_wbc.app.limits import Limits
     from hf_wbc.app.service import Service
 
 PRIVATE = {
@@ -93,7 +96,6 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
     from hf_wbc.app.blocks import build_page, theme
     from hf_wbc.app.error_log import hide_messages
     from hf_wbc.app.html_fragments import page_head
-    from hf_wbc.app.middleware import BlockedRoutes, MalformedRequests, UploadIsolation
     from hf_wbc.app.sessions import Sessions, session_cleanup
 
     hide_messages()
@@ -120,15 +122,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
                 head=page_head(),
                 app_kwargs={
                     "lifespan": session_cleanup(page, sessions, limits),
-                    "middleware": [
-                        MalformedRequests.entry(),
-                        BlockedRoutes.entry(FETCHED),
-                        UploadIsolation.entry(
-                            Path(os.environ["GRADIO_TEMP_DIR"]),
-                            limits.total_bytes,
-                            limits.held_bytes,
-                        ),
-                    ],
+                    "middleware": _middleware(limits),
                 },
             )
     except OSError as error:
@@ -136,3 +130,15 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
             f"port {port} of {host} is taken, or may not be opened; choose another --port"
         ) from error
     return page, url
+
+
+def _middleware(limits: "Limits") -> list["Middleware"]:
+    """Everything that handles a request before Gradio does, in order."""
+    from hf_wbc.app.middleware import BlockedRoutes, MalformedRequests, UploadIsolation
+
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    return [
+        MalformedRequests.entry(),
+        BlockedRoutes.entry(FETCHED),
+        UploadIsolation.entry(folder, limits.total_bytes, limits.held_bytes),
+    ]

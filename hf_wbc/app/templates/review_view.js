@@ -103,7 +103,7 @@
       return el('div', { class: 'card', role: 'option', draggable: 'true', tabindex: '-1', 'data-cell': cell.number },
         el('img', { src: cell.uri, alt: '', draggable: 'false', decoding: 'async' }),
         el('span', { class: 'mark', 'aria-hidden': 'true' }), el('span', { class: 'doubtful', 'aria-hidden': 'true', text: '?' }),
-        el('span', { class: 'caption' }, el('span', { class: 'no', text: cell.number }), el('span', { class: 'p' })));
+        el('span', { class: 'caption', 'aria-hidden': 'true' }, el('span', { class: 'no', text: cell.number }), el('span', { class: 'p' })));
     }
     drawPalette() {
       const chip = ({ id, name, lineage, is_counted: isCounted }) => el('button',
