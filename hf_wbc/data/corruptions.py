@@ -228,11 +228,16 @@ def _white_balance(cells: Cells, level: float) -> Tensor:
 
 
 def _stain(cells: Cells, level: float) -> Tensor:
-    """Change the optical density of azure and of eosin by +-level of each, independently."""
+    """Change the optical density of azure and of eosin by +-level of each, independently.
+
+    Densities are those above the background, which keeps its color.
+    """
     changes = torch.full((len(cells.images), NUM_DRAWS), _UNCHANGED)
     dyes = range(NUM_DRAWS)[STAIN_SCALE][:2]  # the residual is not a dye
     changes[:, dyes] = (torch.stack([cells.signs(0), cells.signs(1)], 1).float() + 1) / 2
     maps = draw_stain_params(changes, level)
+    ground = _background(cells.images).log()[:, :, None]
+    maps[:, :, 3:] = ground - maps[:, :, :3] @ ground
     return stain_affine(cells.images.flatten(2).clone(), maps).view_as(cells.images)
 
 
@@ -253,8 +258,7 @@ def _off_center(cells: Cells, level: float) -> Tensor:
 
 def _overlap(cells: Cells, level: float) -> Tensor:
     """Lay another cell over the image at a distance of `level` um: optical densities add up."""
-    border = torch.cat([cells.neighbors[..., 0, :], cells.neighbors[..., -1, :]], -1)
-    background = border.median(-1).values.clamp(min=1)[..., None, None]
+    background = _background(cells.neighbors)[..., None, None]
     axis = (torch.arange(GRID_PX) + 0.5) / PX_PER_UM - CROP_UM / 2
     distance = (axis[:, None] ** 2 + axis**2).sqrt()
     inside = (NEIGHBOR_RADIUS_UM + 0.5 - distance).clamp(0, 1)
@@ -267,6 +271,12 @@ def _overlap(cells: Cells, level: float) -> Tensor:
         to_x, of_x = _shifted(right), _shifted(-right)
         images[row, :, to, to_x] *= 1 - absorbed[row, :, of, of_x]
     return images
+
+
+def _background(images: Tensor) -> Tensor:
+    """Return the median color (B, 3) of the upper and lower edge of images, at least 1."""
+    border = torch.cat([images[..., 0, :], images[..., -1, :]], -1)
+    return border.median(-1).values.clamp(min=1)
 
 
 def _shifted(by: int) -> slice:

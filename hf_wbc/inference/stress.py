@@ -47,7 +47,7 @@ __all__ = ["StressOptions", "StressTest", "open_stress_test", "stress_model"]
 
 VERSION = 1
 """Version of the corruptions and of the record; raise it when the same cells change."""
-BLOCK = 128
+BLOCK = 64
 """Cells of a block, which is lost by an interruption."""
 ROWS_AT_ONCE = 16
 """Cells that are corrupted at a time."""

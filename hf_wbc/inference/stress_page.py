@@ -15,7 +15,7 @@ from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.inference.stress import StressTest
 from hf_wbc.plots.class_names import display_name
 from hf_wbc.plots.html import data_uri, picture, png, render_page
-from hf_wbc.plots.stress_curves import draw_stress_curves
+from hf_wbc.plots.stress_curves import draw_stress_curves, title
 from hf_wbc.taxonomy import NAMES
 
 __all__ = ["write_stress_page"]
@@ -62,7 +62,12 @@ def write_stress_page(folder: Path, record: Mapping[str, Any], test: StressTest)
         "corruptions": test.corruptions,
         "examples": _examples(test, record["merge"]),
     }
-    filters: dict[str, Callable[..., Any]] = {"clinical": display_name, "shade": _shade}
+    filters: dict[str, Callable[..., Any]] = {
+        "clinical": display_name,
+        "shade": _shade,
+        "title": title,
+        "micro": lambda text: text.replace(" um", " µm"),
+    }
     page = folder / PAGE
     page.write_text(render_page(TEMPLATE, filters, values), encoding="utf-8")
     return page

@@ -20,9 +20,7 @@ def draw_stress_curves(record: Mapping[str, Any]) -> Figure:
             one, `baseline`.
     """
     names = list(record["curves"])
-    figure, axes = panels(
-        [name.replace("_", " ") for name in names], COLUMNS, HEIGHT_IN, low_in=0.1
-    )
+    figure, axes = panels([title(name) for name in names], COLUMNS, HEIGHT_IN, low_in=0.35)
     baseline = record.get("baseline")
     for place, (panel, name) in enumerate(zip(axes, names, strict=True)):
         scores = [record["clean"], *record["curves"][name]]
@@ -33,8 +31,13 @@ def draw_stress_curves(record: Mapping[str, Any]) -> Figure:
         if place % COLUMNS == 0:
             panel.set_ylabel("score", size=9.5, color=INK)
     handles, labels = axes[0].get_legend_handles_labels()
-    unframe(axes[0].legend(handles, labels, fontsize=7.5, loc="lower left", borderpad=0.2))
+    unframe(figure.legend(handles, labels, fontsize=9, loc="lower right", ncols=len(handles)))
     return figure
+
+
+def title(name: str) -> str:
+    """Return the name of a corruption as a title: `off center`, `JPEG`."""
+    return {"jpeg": "JPEG"}.get(name, name.replace("_", " "))
 
 
 def _panel(axes: Axes, scores: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> None:

@@ -44,7 +44,7 @@ def test_every_corruption_is_scored_at_four_severities(tested: RunFolder) -> Non
 def test_the_page_shows_each_corruption_with_five_cells(tested: RunFolder) -> None:
     page = (tested.path / "index.html").read_text()
     assert page.count("<figcaption>") == 5 * len(CORRUPTIONS)
-    assert all(each.unit in page for each in CORRUPTIONS)
+    assert all(each.unit.replace(" um", " µm") in page for each in CORRUPTIONS)
     assert "http" not in page.replace("http-equiv", ""), "the page loads something"
     assert (tested.path / "curves.png").stat().st_size > 5000
 

@@ -73,12 +73,13 @@ def test_light_falls_by_the_stated_density() -> None:
 
 
 def test_stain_changes_the_density_of_the_cell_by_the_stated_share() -> None:
-    center = (GRID_PX // 2, GRID_PX // 2)
-    before = -np.log(changed("stain", 0)[center] / 255)
-    after = -np.log(changed("stain", 3, u0=0.1, u1=0.1)[center] / 255)
-    more = after - before
+    center, ground = (GRID_PX // 2, GRID_PX // 2), changed("stain", 0)[0, 0]
+    before = -np.log(changed("stain", 0)[center] / ground)
+    stronger = changed("stain", 3, u0=0.1, u1=0.1)
+    more = -np.log(stronger[center] / ground) - before
     assert more == pytest.approx(0.4 * before, abs=0.05)  # both dyes, almost no residual
-    assert (-np.log(changed("stain", 3, u0=0.9, u1=0.9)[center] / 255) < before).all()
+    assert (-np.log(changed("stain", 3, u0=0.9, u1=0.9)[center] / ground) < before).all()
+    assert (np.abs(stronger[0, 0].astype(int) - ground) <= 1).all(), "the background changed"
 
 
 def test_white_balance_moves_red_and_blue_apart() -> None:
