@@ -32,6 +32,8 @@ GROUPS = {
         "train": "Train a classifier on labeled sources; score it on every domain.",
         "embed": "Extract the features of datasets, for training on features.",
         "study": "Execute a grid of runs; repeat the command to resume.",
+        "attributes": "Train a head for nucleus shape, granules and so on, beside a model.",
+        "patients": "Predict a label of each patient from the features of the cells.",
         "compare": "Compare runs: scores, significance tests and cost.",
     },
     "Use a model": {
@@ -48,6 +50,7 @@ GROUPS = {
     },
     "Publish, and check the machine": {
         "publish": "Publish a dataset, a model, the metric, a Space or a study.",
+        "submit": "Score a model on a benchmark dataset, and submit the score.",
         "doctor": "Check versions, disk, memory, CPU, GPU, and access to the Hub.",
     },
 }

@@ -4,19 +4,23 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_wbc.data import image_headers
 from hf_wbc.data.dataset import check_schema, parquet_shards
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, PROVENANCE, SPLITS
+from hf_wbc.hub.benchmark import EVAL_FILE, eval_yaml
 from hf_wbc.hub.card import CardLocation, card_location
 from hf_wbc.hub.publication import CARD, Destination, Publication
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
 from hf_wbc.text import shorten_list
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "PICTURE",
@@ -134,7 +138,21 @@ def _card_files(
         files[CARD].read_text(encoding="utf-8"), source, card_location(destination)
     )
     picture = class_picture([files[path] for path in shards], splits)
-    return {CARD: card.encode(), PICTURE: picture}
+    found = {CARD: card.encode(), PICTURE: picture}
+    test = [files[path] for path, split in zip(shards, splits, strict=True) if split == "test"]
+    if (labels := _known_labels(test)).size:
+        num_classes = len(np.unique(labels))
+        found[EVAL_FILE] = eval_yaml(source.name, source.title, labels.size, num_classes)
+    return found
+
+
+def _known_labels(shards: Sequence[Path]) -> "NDArray[np.int64]":
+    """The class ids of the labeled images in Parquet files."""
+    import pyarrow.parquet as pq
+
+    found = [pq.read_table(shard, columns=["label"])["label"].to_numpy() for shard in shards]
+    labels = np.concatenate([np.empty(0, np.int64), *found])
+    return labels[labels >= 0]
 
 
 def published_card(text: str, source: ArchiveSpec, place: CardLocation) -> str:

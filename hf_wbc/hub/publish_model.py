@@ -12,14 +12,16 @@ from typing import Any
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.hub_cache import fetch_snapshot
+from hf_wbc.hub.benchmark import Benchmark, result_entry, results_path, results_yaml
 from hf_wbc.hub.card import card_location
 from hf_wbc.hub.client import shorten
 from hf_wbc.hub.model_card import model_card
 from hf_wbc.hub.model_card_text import scored
-from hf_wbc.hub.provenance import ROLES, strip_local_paths
+from hf_wbc.hub.provenance import ROLES, hub_dataset, strip_local_paths
 from hf_wbc.hub.publication import CARD, Destination, Publication
 from hf_wbc.inference.gallery import REFERENCE_FILE as REFERENCE
 from hf_wbc.inference.gallery import reference_set_path
+from hf_wbc.models.attribute_head import ATTRIBUTES_FILE
 from hf_wbc.models.backbones import find_backbone
 from hf_wbc.models.exposure import KEY, Exposure
 from hf_wbc.models.load import require_labels
@@ -40,7 +42,7 @@ __all__ = [
 RECORD = "record.json"
 PICTURE = "confusion.png"
 _WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
-_OTHERS = ("config.json", *PROCESSOR_FILES)
+_OTHERS = ("config.json", *PROCESSOR_FILES, ATTRIBUTES_FILE)
 EXPECTED = (CARD, PICTURE, RECORD, "config.json", "model.safetensors", PROCESSOR_FILES[0])
 """The files of a run's model, known before it is trained."""
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -88,6 +90,7 @@ def model_publication(
         ).encode(),
         **weights,
         **_reference(run, sources, public),
+        **_results(record),
     }
     return Publication(
         kind="model",
@@ -116,6 +119,25 @@ def _training_record(run: RunFolder, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{run.record} is damaged: {error}; {run.remedy}") from error
     return record
+
+
+def _results(record: Mapping[str, Any]) -> Mapping[str, bytes]:
+    """A result file for each benchmark on the Hub whose test images the run was scored on.
+
+    None for weights that were selected with target labels.
+    """
+    if record["selection"]["sees"] == "target labels":
+        return {}
+    found = {}
+    domains = {domain["name"]: domain for role in ROLES for domain in record[role]}
+    for name, split, scores in scored(record):
+        repo_id = hub_dataset(domains[name])
+        if split != "test" or repo_id is None:
+            continue
+        benchmark = Benchmark(repo_id, str(domains[name]["revision"]), name)
+        entry = result_entry(benchmark, scores, str(record["selection"]["rule"]))
+        found[results_path(repo_id)] = results_yaml([entry])
+    return found
 
 
 def may_show_thumbnails(domains: Iterable[str], sources: Mapping[str, ArchiveSpec]) -> bool:
@@ -160,7 +182,7 @@ def _files(run: RunFolder) -> dict[str, Path | bytes]:
             f"{run.model} contains {', '.join(foreign)}, which no run writes; move it away: only "
             "safetensors and their configuration are published"
         )
-    if not any(run.model.glob("*.safetensors")) or _OTHERS[0] not in known:
+    if not any(run.model.glob("model*.safetensors")) or _OTHERS[0] not in known:
         raise ValueError(f"{run.model} has no weights or no config.json; {run.remedy}")
     config = read_json(run.model / _OTHERS[0], run.remedy)
     labels = config.get("id2label", {})

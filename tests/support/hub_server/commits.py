@@ -27,7 +27,7 @@ def route(request: Request) -> "Route | None":
 
 
 def _preupload(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    repo = of_request(hub, request, token, write=True)
+    repo = of_request(hub, request, token, write=not _opens_pull_request(request))
     files = repo.files(request.parts[5])
     ignored = _ignored(repo, request.parts[5])
     answers = []
@@ -54,8 +54,10 @@ def _ignored(repo: Repo, revision: str) -> list[str]:
 
 
 def _commit(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer:
-    repo = of_request(hub, request, token, write=True)
-    assert token
+    is_request = _opens_pull_request(request)
+    repo = of_request(hub, request, token, write=not is_request)
+    if token is None:
+        raise Refusal(401, "Invalid username or password.")
     title, parent = "", None
     changes: dict[str, Entry | None] = {}
     for line in request.body().splitlines():
@@ -82,8 +84,20 @@ def _commit(hub: "LoopbackHub", request: Request, token: Token | None) -> Answer
             changes |= {path: None for path in there if path.startswith(prefix)}
         else:
             raise Refusal(400, f"unknown operation {key}")
-    branch = request.parts[5].removeprefix("refs/heads/")
+    branch, number = request.parts[5].removeprefix("refs/heads/"), 0
+    if is_request:
+        number = 1 + sum(name.startswith("refs/pr/") for name in repo.refs("heads"))
+        repo.set_ref("heads", f"refs/pr/{number}", repo.resolve(branch))
+        branch = f"refs/pr/{number}"
     oid = repo.commit(branch, changes, title, token.user, parent)
     prefix = "" if repo.plural == "models" else f"{repo.plural}/"
     url = f"{hub.url}/{prefix}{repo.repo_id}/commit/{oid}"
-    return Answer({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
+    answer = {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""}
+    if is_request:
+        answer["pullRequestUrl"] = f"{hub.url}/{prefix}{repo.repo_id}/discussions/{number}"
+    return Answer(answer)
+
+
+def _opens_pull_request(request: Request) -> bool:
+    """Whether a commit becomes a pull request, which every user may open who may read."""
+    return request.flag("create_pr")

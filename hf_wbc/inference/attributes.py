@@ -1,0 +1,224 @@
+"""Train and score a head for morphological attributes of cells.
+
+The attributes are a table such as WBCAtt (Tsutsui, Pang & Wen 2023, arXiv:2306.13531), which has
+eleven of them for 10,298 cells of Acevedo. Its rows are joined to a dataset by the name of the
+image file. The dataset's own splits decide which cells train and which are scored.
+"""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_wbc.data.dataset import DomainSplit, load_split
+from hf_wbc.data.pixel_cache import stream_pixels
+from hf_wbc.data.preprocessing import ImagePreprocessing
+from hf_wbc.engine.domain_preprocessing import preprocessing_for
+from hf_wbc.engine.features import crop_geometry
+from hf_wbc.engine.forward import Runtime
+from hf_wbc.inference.runtime import run_runtime
+from hf_wbc.inference.select_runtime import choose_runtime
+from hf_wbc.models import PretrainedModel, load_trained
+from hf_wbc.models.attribute_head import UNKNOWN, AttributeHead, fit_attributes
+from hf_wbc.text import shorten_list
+
+__all__ = ["attribute_scores", "read_attributes", "train_attributes"]
+
+Table = dict[str, dict[str, str]]
+"""Values by attribute, by the name of the image file."""
+NAME = "img_name"
+OTHERS = {NAME, "label", "path"}
+"""Columns that are no attributes."""
+WITHIN = 0.05
+"""Distance from the annotators' agreement up to which an attribute is reliable."""
+FEWEST_CELLS = 50
+_ROWS_AT_ONCE = 128
+
+
+def read_attributes(paths: Sequence[Path]) -> Table:
+    """Read tables of attributes with the column img_name and one column for each attribute.
+
+    Raises:
+        ValueError: If a file or the column is missing, the columns differ, or a cell has two rows
+            that differ.
+    """
+    found: Table = {}
+    columns: list[str] | None = None
+    for path in paths:
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                names = [n for n in reader.fieldnames or () if n not in OTHERS]
+                if NAME not in (reader.fieldnames or ()):
+                    raise ValueError(f"{path} has no column {NAME}")
+                if columns is not None and names != columns:
+                    raise ValueError(f"{path} has the attributes {', '.join(names)}, and the first "
+                                     f"table has {', '.join(columns)}")  # fmt: skip
+                columns = names
+                for row in reader:
+                    values = {name: (row[name] or "").strip() for name in names}
+                    name = PurePosixPath(row[NAME]).name
+                    if found.setdefault(name, values) != values:
+                        raise ValueError(f"{path}: {name} has two rows that differ")
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} cannot be read as a table of attributes: {error}") from error
+    if not found or not columns:
+        raise ValueError(f"{shorten_list(paths)}: no attributes of any cell")
+    return found
+
+
+def train_attributes(
+    model: str,
+    ref: str,
+    table: Table,
+    again: Table | None = None,
+    limit: int = 4000,
+    runtime: str = "auto",
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> AttributeHead:
+    """Train a head on the training cells of a dataset, and score it on its test cells.
+
+    Args:
+        model: A trained model of the eleven classes, whose features are used.
+        ref: A prepared folder or a Hub dataset.
+        table: Attributes of its cells.
+        again: The same of other annotators, to measure their agreement.
+        limit: Most cells of each split.
+        runtime: What computes the features.
+        on_progress: Called with the stage, the number of cells done and the total.
+
+    Raises:
+        ValueError: If too few rows of the table join the dataset, or anything cannot be used.
+    """
+    splits = {split: load_split(ref, split) for split in ("train", "test")}
+    joined = {split: _join(domain, table, limit) for split, domain in splits.items()}
+    if few := [split for split, rows in joined.items() if len(rows) < FEWEST_CELLS]:
+        names = [PurePosixPath(each).name for each in splits[few[0]].image_ids]
+        raise ValueError(
+            f"only {len(joined[few[0]])} {few[0]} cells of {ref} are in the table of attributes, "
+            f"at least {FEWEST_CELLS} are needed; its images are named like "
+            f"{shorten_list(names, 3)}, the table's like {shorten_list(sorted(table), 3)}"
+        )
+    pretrained = load_trained(model)
+    pretrained.classifier.eval()
+    choice = choose_runtime(
+        pretrained.classifier, pretrained.preprocessing, runtime, key=pretrained.revision
+    )
+    how, _ = preprocessing_for(pretrained, ref)
+    features = {}
+    for split, rows in joined.items():
+        features[split] = _features(
+            pretrained, choice.runtime, how, splits[split], rows,
+            lambda done, total, stage=split: on_progress(stage, done, total),
+        )  # fmt: skip
+    cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
+    values = _values(cells["train"])
+    head = fit_attributes(features["train"], _codes(cells["train"], values), values)
+    scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
+    agreement = None if again is None else _agreement(table, again, values)
+    facts = {
+        "model": pretrained.revision,
+        "data": splits["test"].name,
+        "num_train": len(joined["train"]),
+        "num_test": len(joined["test"]),
+        "f1": scores,
+        "agreement": agreement,
+        "reliable": [
+            name
+            for name in values
+            if agreement is not None and scores[name] >= agreement[name] - WITHIN
+        ],
+    }
+    return AttributeHead(head.values, head.weight, head.bias, facts)
+
+
+def attribute_scores(
+    probabilities: Mapping[str, NDArray[np.floating[Any]]],
+    codes: Mapping[str, NDArray[np.int64]],
+    values: Mapping[str, Sequence[str]],
+) -> dict[str, float]:
+    """Return the macro-F1 of each attribute over its values that occur."""
+    return {
+        name: _macro_f1(codes[name], probabilities[name].argmax(1), len(values[name]))
+        for name in values
+    }
+
+
+def _macro_f1(true: NDArray[np.int64], predicted: NDArray[np.int64], num: int) -> float:
+    from sklearn.metrics import f1_score
+
+    known = true != UNKNOWN
+    present = [each for each in range(num) if (true[known] == each).any()]
+    if not present:
+        return 0.0
+    found = f1_score(
+        true[known], predicted[known], labels=present, average="macro", zero_division=0
+    )
+    return float(found)
+
+
+def _agreement(table: Table, again: Table, values: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the macro-F1 of the second annotators against the first, on their common cells."""
+    common = [name for name in again if name in table]
+    if not common:
+        raise ValueError("no cell of the second table of attributes is in the first one")
+    first, second = (_codes([of[name] for name in common], values) for of in (table, again))
+    return {name: _macro_f1(first[name], second[name], len(values[name])) for name in values}
+
+
+def _join(domain: DomainSplit, table: Table, limit: int) -> NDArray[np.int64]:
+    """Return the rows of a split that are in the table, evenly spaced if there are too many."""
+    rows = np.array(
+        [i for i, name in enumerate(domain.image_ids) if PurePosixPath(name).name in table],
+        np.int64,
+    )
+    if len(rows) > limit:
+        rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+    return rows
+
+
+def _cells(domain: DomainSplit, rows: NDArray[np.int64], table: Table) -> list[dict[str, str]]:
+    return [table[PurePosixPath(domain.image_ids[row]).name] for row in rows]
+
+
+def _values(cells: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the values of each attribute that occur, without empty ones."""
+    names = list(cells[0])
+    found = {name: tuple(sorted({cell[name] for cell in cells} - {""})) for name in names}
+    return {name: each for name, each in found.items() if len(each) > 1}
+
+
+def _codes(
+    cells: Sequence[Mapping[str, str]], values: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the index of each cell's value (N,) by attribute; -1 for values not in `values`."""
+    return {
+        name: np.array([_place(each, cell.get(name, "")) for cell in cells], np.int64)
+        for name, each in values.items()
+    }
+
+
+def _place(values: Sequence[str], value: str) -> int:
+    return values.index(value) if value in values else UNKNOWN
+
+
+def _features(
+    pretrained: PretrainedModel,
+    runtime: Runtime,
+    preprocessing: ImagePreprocessing,
+    domain: DomainSplit,
+    rows: NDArray[np.int64],
+    on_progress: Callable[[int, int], None],
+) -> NDArray[np.float32]:
+    """Return the features (N, d) of rows of a split."""
+    device = pretrained.classifier.head.weight.device
+    found, done = [], 0
+    on_progress(0, len(rows))
+    for crops in stream_pixels(domain, crop_geometry(pretrained), rows, _ROWS_AT_ONCE):
+        found.append(run_runtime(runtime, crops, preprocessing, device))
+        done += len(crops)
+        on_progress(done, len(rows))
+    return np.concatenate(found)

@@ -1,0 +1,90 @@
+"""eval.yaml and result files follow the published format; what differs is named."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from hf_wbc.hub.benchmark import (
+    Benchmark,
+    check_benchmark,
+    check_results,
+    eval_yaml,
+    result_entry,
+    results_yaml,
+)
+
+SCORES = {
+    "macro_f1": 0.5,
+    "num_classes": 9,
+    "num_images": 120,
+    "intervals": {"macro_f1": [0.4, 0.6]},
+    "merge": ["a=b"],
+    "classes": [],
+}
+MINIMAL = {"dataset": {"id": "cais/hle", "task_id": "default"}, "value": 20.9}
+"""The smallest entry of the documentation."""
+FULL = {
+    "dataset": {"id": "cais/hle", "task_id": "default", "revision": "55034"},
+    "value": 20.9,
+    "verifyToken": "ey",
+    "date": "2025-01-15T10:30:00Z",
+    "source": {"url": "https://huggingface.co/x", "name": "Eval traces", "user": "x"},
+    "evaluation_framework": "hle",
+    "notes": "no-tools",
+}
+
+
+def test_a_result_file_is_read_by_the_hubs_own_library() -> None:
+    from huggingface_hub import parse_eval_result_entries
+
+    benchmark = Benchmark("lab/cells", "a" * 40, "open_lab")
+    data = results_yaml([result_entry(benchmark, SCORES, "source_val", "2026-11-30")])
+    (entry,) = parse_eval_result_entries(yaml.safe_load(data))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("lab/cells", "open_lab", 0.5)
+    assert entry.dataset_revision == "a" * 40 and entry.date == "2026-11-30"
+    assert "merged a=b" in entry.notes and "source_val" in entry.notes
+
+
+def test_eval_yaml_has_the_documented_keys() -> None:
+    values = yaml.safe_load(eval_yaml("open_lab", "Open lab", 1200, 9))
+    check_benchmark(values, "eval.yaml")
+    assert set(values) == {"name", "description", "evaluation_framework", "tasks"}
+    assert values["tasks"] == [{"id": "open_lab", "config": "cropped", "split": "test"}]
+
+
+def test_the_documented_entries_are_valid() -> None:
+    check_results([MINIMAL, FULL], "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": "high"}, "value is 'high', not a number"),
+        ({"value": float("nan")}, "value is nan"),
+        ({"value": True}, "value is True"),
+        ({"dataset": {"id": "hle", "task_id": "x"}}, "'hle' is not org/name"),
+        ({"dataset": {"id": "cais/hle"}}, "has no task_id"),
+        ({"dataset": None}, "has no dataset"),
+        ({"date": "yesterday"}, "'yesterday' is not an ISO date"),
+        ({"source": {"name": "x"}}, "source has no url"),
+        ({"score": 1}, "has score, which this version of the format does not know"),
+    ],
+)
+def test_an_entry_of_another_format_is_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_results([{**MINIMAL, **change}], "file")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "is not a mapping"),
+        ({"name": "x", "evaluation_framework": "y"}, "no list of tasks"),
+        ({"name": "x", "evaluation_framework": "y", "tasks": [{}]}, "tasks has no id"),
+        ({"tasks": [{"id": "x"}]}, "has no name"),
+    ],
+)
+def test_a_benchmark_of_another_format_is_named(values: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_benchmark(values, "eval.yaml")

@@ -1,0 +1,94 @@
+"""Attributes are read, joined by file name, trained, and compared with annotators."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_wbc.cli.main import main
+from hf_wbc.inference import attributes as module
+from hf_wbc.inference.attributes import read_attributes, train_attributes
+from hf_wbc.models.attribute_head import AttributeHead
+from hf_wbc.shipped import shipped
+
+TOY = str(shipped("spaces/wbc/toy_model"))
+HEADER = "img_name,label,granularity,cell_size\n"
+
+
+@pytest.fixture
+def lab(make_domain: Callable[..., Any], tmp_path: Path) -> str:
+    return str(make_domain(tmp_path / "lab", name="lab", num_per_class=3, seed=4))
+
+
+def write_table(path: Path, lab: str) -> Path:
+    """Write attributes that follow from the class of each cell."""
+    from hf_wbc.data.dataset import load_split
+
+    lines = []
+    for split in ("train", "test"):
+        for name, label in zip(
+            (domain := load_split(lab, split)).image_ids, domain.labels, strict=True
+        ):
+            size = "big" if label < 5 else "small"
+            lines.append(f"folder/{name},x,{'yes' if label % 2 else 'no'},{size}\n")
+    path.write_text(HEADER + "".join(lines))
+    return path
+
+
+def test_a_head_is_trained_scored_and_saved_beside_the_model(
+    lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "FEWEST_CELLS", 10)
+    table = write_table(tmp_path / "attributes.csv", lab)
+    out = tmp_path / "model"
+    out.mkdir()
+    words = ["attributes", TOY, lab, "--table", str(table), "--second", str(table)]
+    assert main([*words, "--out", str(out), "--runtime", "torch"]) == 0
+    said = capsys.readouterr().out
+    assert "granularity" in said and "mean F1" in said
+    width = module.load_trained(TOY).classifier.num_features
+    head = AttributeHead.load(out, width)
+    assert head is not None and head.facts["num_train"] == head.facts["num_test"] == 33
+    assert head.facts["agreement"] == {"granularity": 1.0, "cell_size": 1.0}
+    assert 0 < head.facts["f1"]["cell_size"] <= 1
+    for name in head.values:
+        assert (name in head.reliable) == (head.facts["f1"][name] >= 0.95)
+
+
+def test_cells_that_do_not_join_are_named(lab: str, tmp_path: Path) -> None:
+    path = tmp_path / "attributes.csv"
+    path.write_text(HEADER + "XX_1.jpg,x,yes,big\n")
+    with pytest.raises(ValueError, match=r"only 0 train cells .* the table's like XX_1.jpg"):
+        train_attributes(TOY, lab, read_attributes([path]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,size\na,b\n", "has no column img_name"),
+        (HEADER, "no attributes of any cell"),
+        (HEADER + "a,x,yes,big\nd/a,x,no,big\n", "a has two rows that differ"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "attributes.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_attributes([path])
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_attributes([tmp_path / "none.csv"])
+
+
+def test_the_public_table_has_eleven_attributes(shared: Path) -> None:
+    folder = shared / "data/wbcatt"
+    if not folder.is_dir():
+        pytest.skip("no ../shared/data/wbcatt")
+    paths = [folder / f"pbc_attr_v1_{split}.csv" for split in ("train", "val", "test")]
+    found = read_attributes(paths)
+    assert len(found) == 10_298
+    again = read_attributes([folder / "pbc_attr_reannotations.csv"])
+    values = module._values(list(found.values()))
+    agreement = module._agreement(found, again, values)
+    assert len(agreement) == 11
+    assert agreement["granularity"] > 0.99 > agreement["nucleus_shape"] > 0.8
