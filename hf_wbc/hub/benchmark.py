@@ -75,7 +75,7 @@ def eval_yaml(name: str, title: str, num_images: int, num_classes: int) -> bytes
         "tasks": [{"id": name, "config": DEFAULT_CONFIG, "split": SPLIT}],
     }
     check_benchmark(values, EVAL_FILE)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100).encode()
+    return _dump(values)
 
 
 def check_benchmark(values: Any, where: str) -> None:
@@ -134,7 +134,7 @@ def results_yaml(entries: Sequence[Mapping[str, Any]]) -> bytes:
     """Return a result file, after checking its entries."""
     values = [dict(each) for each in entries]
     check_results(values, RESULTS_FOLDER)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100).encode()
+    return _dump(values)
 
 
 def check_results(values: Any, where: str) -> None:
@@ -195,6 +195,11 @@ def read_benchmark(ref: str) -> Benchmark:
         ):  # fmt: skip
             return Benchmark(repo_id, folder.name, str(task["id"]))
     raise ValueError(f"{where} has no task on the {SPLIT} split of {DEFAULT_CONFIG}")
+
+
+def _dump(values: Any) -> bytes:
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return text.encode()
 
 
 def _require_text(values: Any, names: Sequence[str], where: str) -> None:

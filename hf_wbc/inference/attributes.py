@@ -7,6 +7,7 @@ image file. The dataset's own splits decide which cells train and which are scor
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -110,10 +111,8 @@ def train_attributes(
     how, _ = preprocessing_for(pretrained, ref)
     features = {}
     for split, rows in joined.items():
-        features[split] = _features(
-            pretrained, choice.runtime, how, splits[split], rows,
-            lambda done, total, stage=split: on_progress(stage, done, total),
-        )  # fmt: skip
+        show = partial(on_progress, split)
+        features[split] = _features(pretrained, choice.runtime, how, splits[split], rows, show)
     cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
     values = _values(cells["train"])
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)

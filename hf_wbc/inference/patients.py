@@ -125,20 +125,21 @@ def join_bags(
             f"its groups are named like {shorten_list(sorted(by_group), 3)}"
         )
     patients = tuple(sorted(labels))
-    names, codes, counts = np.unique(
-        [labels[each] for each in patients], return_inverse=True, return_counts=True
-    )
+    names = tuple(sorted(set(labels.values())))
+    codes = np.array([names.index(labels[each]) for each in patients], np.int64)
+    counts = np.bincount(codes)
     if len(names) < 2:
         raise ValueError(f"all patients have the label {names[0]!r}; at least two are needed")
     if counts.min() < FEWEST_PER_LABEL:
+        rarest = names[int(counts.argmin())]
         raise ValueError(
-            f"label {names[counts.argmin()]!r} has {counts.min()} patient; cross-validation needs "
-            f"at least {FEWEST_PER_LABEL}"
+            f"label {rarest!r} has {counts.min()} patient; cross-validation needs at least "
+            f"{FEWEST_PER_LABEL}"
         )
     return PatientBags(
         patients=patients,
-        labels=codes.astype(np.int64),
-        names=tuple(map(str, names)),
+        labels=codes,
+        names=names,
         rows=tuple(np.array(by_group[each]) for each in patients),
         features=features,
         unlabeled=tuple(sorted(set(by_group) - set(labels))),
@@ -183,7 +184,7 @@ def gated_attention(bags: PatientBags, train: Ids, test: Ids, seed: int) -> Floa
             target = torch.tensor([bags.labels[patient]])
             loss = torch.nn.functional.cross_entropy(logits[None], target) * weight[target[0]]
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
     network.eval()
     with torch.inference_mode():

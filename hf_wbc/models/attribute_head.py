@@ -52,7 +52,7 @@ class AttributeHead:
     def predict(self, features: Floats) -> dict[str, Floats]:
         """Return the probabilities (N, values) of each attribute for features (N, d)."""
         logits = torch.from_numpy(features) @ self.weight.T + self.bias
-        parts = logits.split([len(each) for each in self.values.values()], 1)
+        parts = torch.split(logits, [len(each) for each in self.values.values()], 1)
         return {
             name: part.softmax(1).numpy() for name, part in zip(self.values, parts, strict=True)
         }
@@ -118,16 +118,16 @@ def fit_attributes(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        parts = (scaled @ weight.T + bias).split(sizes, 1)
+        parts = torch.split(scaled @ weight.T + bias, sizes, 1)
         losses = [
             torch.nn.functional.cross_entropy(part, target, ignore_index=UNKNOWN)
             for part, target in zip(parts, targets, strict=True)
         ]
         loss = torch.stack(losses).sum() + WEIGHT_DECAY * weight.square().sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         own = weight / std
         return AttributeHead(

@@ -31,7 +31,7 @@ def draw_stress_curves(record: Mapping[str, Any]) -> Figure:
         if place % COLUMNS == 0:
             panel.set_ylabel("score", size=9.5, color=INK)
     handles, labels = axes[0].get_legend_handles_labels()
-    unframe(figure.legend(handles, labels, fontsize=9, loc="lower right", ncols=len(handles)))
+    unframe(figure.legend(handles, labels, fontsize=9, loc="lower left", ncols=len(handles)))
     return figure
 
 

@@ -134,7 +134,8 @@ def test_a_dry_run_lists_every_file_and_who_sees_it_and_writes_nothing(
         for path in lab.folder.rglob("*.parquet"):
             assert f"{path.stat().st_size:,}" in words
             assert path.relative_to(lab.folder).as_posix() in words
-        assert words.count("  send  ") == 10 and "10 files" in words and ".hf_wbc.json" in words
+        assert words.count("  send  ") == 11 and "11 files" in words and ".hf_wbc.json" in words
+        assert " eval.yaml" in words
     status, words = published(*open_lab.words, "--to", str(tmp_path / "new/cells"), "--dry-run")
     assert status == 0 and "everyone who can read the folder" in words
     assert not (tmp_path / "new").exists()

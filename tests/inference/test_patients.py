@@ -49,7 +49,7 @@ def test_shuffled_labels_are_not_predicted() -> None:
 def test_attention_is_a_weighting_of_the_cells() -> None:
     network = GatedAttention(6, 3).eval()
     logits, weights = network(torch.randn(9, 6))
-    assert logits.shape == (3,) and weights.sum() == pytest.approx(1, abs=1e-6)
+    assert logits.shape == (3,) and float(weights.sum()) == pytest.approx(1, abs=1e-6)
     assert (weights > 0).all()
 
 
