@@ -23,7 +23,7 @@ def attributes(
     limit: int = 4000,
     runtime: RuntimeName = "auto",
 ) -> None:
-    """Train a head for nucleus shape, granules and so on, beside a model.
+    """Train a head for morphology, such as nucleus shape and granules.
 
     Example: hf-wbc attributes runs/RUN/model build/acevedo_20 --table pbc_attr_v1_train.csv
 

@@ -32,7 +32,7 @@ GROUPS = {
         "train": "Train a classifier on labeled sources; score it on every domain.",
         "embed": "Extract the features of datasets, for training on features.",
         "study": "Execute a grid of runs; repeat the command to resume.",
-        "attributes": "Train a head for nucleus shape, granules and so on, beside a model.",
+        "attributes": "Train a head for morphology, such as nucleus shape and granules.",
         "patients": "Predict a label of each patient from the features of the cells.",
         "compare": "Compare runs: scores, significance tests and cost.",
     },
