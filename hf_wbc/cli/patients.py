@@ -1,11 +1,17 @@
 """`hf-wbc patients`: predict a label of patients from their cells."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from hf_wbc.inference.options import RuntimeName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from hf_wbc.inference.patients import PatientBags
 
 COMMON = {"labels", "cache", "runtime", "seed"}
 """Flags that `--help` shows besides --out."""
@@ -41,10 +47,9 @@ def patients(
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.engine.domains import load_domain
-    from hf_wbc.escape import write_csv
     from hf_wbc.inference.embed_datasets import embed_datasets
     from hf_wbc.inference.patients import HEADS, cross_validate, join_bags, read_patient_labels
-    from hf_wbc.records import atomic_replace, write_json
+    from hf_wbc.records import write_json
 
     wanted, domain = read_patient_labels(labels), load_domain(data)
     splits = (domain.train, domain.validation, domain.test)
@@ -64,17 +69,28 @@ def patients(
             report("heads", number, len(HEADS))
             results[head] = cross_validate(bags, head, seed)
         report("heads", len(HEADS), len(HEADS))
-    rows = bags.table(np.concatenate([split.labels for split in splits]))
+    rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
+    facts = {"kind": "patients", "model": model, "data": domain.test.name, "seed": seed}
+    counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
+    write_json(out / "record.json", {**facts, **counts, "heads": results})
+    _print(results, len(rows), bags.unlabeled, out)
+
+
+def _write(
+    out: Path, bags: "PatientBags", cell_labels: "npt.NDArray[np.int64]", results: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Write and return the table of patients, with their probabilities by head."""
+    from hf_wbc.escape import write_csv
+    from hf_wbc.records import atomic_replace
+
+    rows = bags.table(cell_labels)
     for row in rows:
         for head, found in results.items():
             row |= {f"{head}: {name}": p for name, p in found["patients"][row["group"]].items()}
     out.mkdir(parents=True, exist_ok=True)
     with atomic_replace(out / "patients.csv") as temporary, temporary.open("w") as file:
         write_csv(file, list(rows[0]), (list(row.values()) for row in rows))
-    facts = {"kind": "patients", "model": model, "data": domain.test.name, "seed": seed}
-    counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
-    write_json(out / "record.json", {**facts, **counts, "heads": results})
-    _print(results, len(rows), bags.unlabeled, out)
+    return rows
 
 
 def _print(results: dict[str, Any], num: int, unlabeled: tuple[str, ...], out: Path) -> None:

@@ -96,13 +96,7 @@ def train_attributes(
     """
     splits = {split: load_split(ref, split) for split in ("train", "test")}
     joined = {split: _join(domain, table, limit) for split, domain in splits.items()}
-    if few := [split for split, rows in joined.items() if len(rows) < FEWEST_CELLS]:
-        names = [PurePosixPath(each).name for each in splits[few[0]].image_ids]
-        raise ValueError(
-            f"only {len(joined[few[0]])} {few[0]} cells of {ref} are in the table of attributes, "
-            f"at least {FEWEST_CELLS} are needed; its images are named like "
-            f"{shorten_list(names, 3)}, the table's like {shorten_list(sorted(table), 3)}"
-        )
+    _require_joined(splits, joined, table, ref)
     pretrained = load_trained(model)
     pretrained.classifier.eval()
     choice = choose_runtime(
@@ -132,6 +126,23 @@ def train_attributes(
         ],
     }
     return AttributeHead(head.values, head.weight, head.bias, facts)
+
+
+def _require_joined(
+    splits: Mapping[str, DomainSplit],
+    joined: Mapping[str, NDArray[np.int64]],
+    table: Table,
+    ref: str,
+) -> None:
+    """Raise ValueError unless enough cells of each split are in the table."""
+    for split, rows in joined.items():
+        if len(rows) < FEWEST_CELLS:
+            names = [PurePosixPath(each).name for each in splits[split].image_ids]
+            raise ValueError(
+                f"only {len(rows)} {split} cells of {ref} are in the table of attributes, at least "
+                f"{FEWEST_CELLS} are needed; its images are named like {shorten_list(names, 3)}, "
+                f"the table's like {shorten_list(sorted(table), 3)}"
+            )
 
 
 def attribute_scores(
