@@ -120,7 +120,7 @@ def _in_layout(folder: ImageFolder, options: PredictOptions) -> ImageFolder:
             f"{options.layout}: {shorten_list(folder.names, 3)}"
         )
     num = len(folder.names) - len(names)
-    note = f"{num} images outside the layout {options.layout} were left out"
+    note = f"{num:,} images outside the layout {options.layout} were left out"
     notes = (*folder.notes, *([note] if num else []))
     return replace(folder, names=names, notes=notes)
 
