@@ -155,11 +155,7 @@ def adapt(
     if reason:
         return _stay(source, rows, labels, source_logits, (0.0, 0.0), (*notes, reason))
     problem = _problem(pool, rows, labels, source, prototypes)
-    folds = _folds(labels, seed)
-    fit, grid = FAMILIES[family]
-    found = [_cross_fit(problem, fit, settings, folds) for settings in grid]
-    place = _best(found, labels)
-    held_out = found[place]
+    settings, held_out = _cross_validated(problem, family, seed)
     gain, error = _paired_gain(held_out, source_logits, labels)
     limit = GUARD + GUARD_SMALL / len(labels) if guard is None else guard
     if gain <= limit * error:
@@ -168,8 +164,7 @@ def adapt(
             f"a standard error of {error:.3f}, which is no proof of a gain."
         )
         return _stay(source, rows, labels, source_logits, (gain, error), (*notes, why))
-    settings = grid[place]
-    head = fit(problem, np.arange(len(rows)), settings)
+    head = FAMILIES[family][0](problem, np.arange(len(rows)), settings)
     why = (
         f"{len(rows)} labels changed the head ({family}): held-out labels are right more often by "
         f"{gain:.3f} (standard error {error:.3f})."
@@ -334,6 +329,15 @@ def _folds(labels: Ids, seed: int) -> list[Ids]:
         fold[order] = (np.arange(len(labels)) + rng.integers(FOLDS)) % FOLDS
         found.append(fold)
     return found
+
+
+def _cross_validated(problem: FewShotProblem, family: str, seed: int) -> tuple[Settings, Floats]:
+    """Return the best settings of a family, and held-out logits (R, n, 11) with them."""
+    folds = _folds(problem.labels, seed)
+    fit, grid = FAMILIES[family]
+    found = [_cross_fit(problem, fit, settings, folds) for settings in grid]
+    place = _best(found, problem.labels)
+    return grid[place], found[place]
 
 
 def _cross_fit(

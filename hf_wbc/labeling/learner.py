@@ -38,21 +38,18 @@ from hf_wbc.labeling.estimate import (
 )
 from hf_wbc.labeling.few_shot import FAMILIES, Head, LinearFewShotHead
 from hf_wbc.labeling.labels_file import SKIP, Answer, agreed_labels, parse_class
-from hf_wbc.labeling.pool import Floats, Ids, Pool
+from hf_wbc.labeling.pool import Floats, Ids, Pool, embed_for_choice
 from hf_wbc.labeling.strategies import PoolView, load_strategy
 from hf_wbc.models import PretrainedModel
+from hf_wbc.records import write_json
 from hf_wbc.taxonomy import NAMES, UNLABELED
 from hf_wbc.text import did_you_mean
 
-__all__ = ["DEFAULT_STRATEGY", "RANDOM_SHARE", "Learner", "embed_for_choice"]
+__all__ = ["DEFAULT_STRATEGY", "RANDOM_SHARE", "Learner"]
 
 DEFAULT_STRATEGY = "typical_then_margin"
 RANDOM_SHARE = 0.3
 """Part of each batch that is taken in random order, for an unbiased estimate of the scores."""
-WIDTH = 64
-"""Principal components of the features that strategies see."""
-MAX_FITTED = 1000
-"""Cells from which principal components are computed."""
 CHUNK = 8192
 
 
@@ -302,6 +299,8 @@ class Learner:
     def save(self, folder: str | Path) -> Path:
         """Save the adapted model as a plain transformers model.
 
+        labeling.json beside it says how many labels it has seen, chosen how and given by whom.
+
         Raises:
             ValueError: If the source head stays, or the head is not linear.
         """
@@ -311,7 +310,28 @@ class Learner:
             raise ValueError(f"there is nothing to save: {adaptation.sentences[-1]}")
         is_random = np.isin(adaptation.rows, self.sample)
         save_adapted(self.pretrained, adaptation, self.pool, is_random, Path(folder))
+        write_json(Path(folder) / "labeling.json", self.facts())
         return Path(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Return how many cells were labeled, chosen how and by whom, as plain JSON values."""
+        counts = np.bincount(list(self.labels.values()), minlength=len(NAMES)).tolist()
+        adaptation, found = self.adaptation, self.estimate()
+        return {
+            "laboratory": self.pool.name,
+            "num_cells": len(self.pool),
+            "num_labels": {name: num for name, num in zip(NAMES, counts, strict=True) if num},
+            "num_random": len(self.sample),
+            "readers": sorted({each.reader for each in self._answers if each.reader}),
+            "strategy": self.strategy,
+            "random_share": self.random_share,
+            "seed": self.seed,
+            "head": adaptation.family,
+            "settings": adaptation.settings,
+            "merge": list(self.merge),
+            "with_labels": found and found[0].to_dict(),
+            "without_labels": found and found[1].to_dict(),
+        }
 
     def _labeled(self) -> tuple[Ids, Ids]:
         place = {image_id: row for row, image_id in enumerate(self.pool.image_ids)}
@@ -336,21 +356,6 @@ class Learner:
         logits = _logits_in_chunks(self._quick[1], self.pool.features)
         probabilities = softmax(logits, axis=1).astype(np.float32)
         return PoolView(self._embedding, probabilities, candidates, rows, labels)
-
-
-def embed_for_choice(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return standardized features (N, d) in at most 64 principal components, of mean length 1."""
-    rows = np.unique(np.linspace(0, len(features) - 1, MAX_FITTED).astype(np.int64))
-    some = features[rows].astype(np.float64)
-    mean, std = some.mean(0), some.std(0) + 1e-3
-    _, singular, axes = np.linalg.svd((some - mean) / std, full_matrices=False)
-    width = min(WIDTH, max(1, int((singular > 1e-8 * singular[0]).sum())))
-    projection = (axes[:width] / std).T
-    shift = (mean @ projection).astype(np.float32)
-    embedded = features @ projection.astype(np.float32) - shift
-    length = float(np.sqrt((embedded.astype(np.float64) ** 2).sum(1).mean()))
-    found: NDArray[np.float32] = embedded / np.float32(max(length, 1e-12))
-    return found
 
 
 def _logits_in_chunks(head: Head, features: NDArray[np.floating[Any]]) -> Floats:

@@ -33,12 +33,24 @@ from hf_wbc.records import atomic_replace, digest
 from hf_wbc.taxonomy import NAMES, UNLABELED, class_id
 from hf_wbc.text import shorten_list
 
-__all__ = ["Floats", "Ids", "Pool", "folder_labels", "open_pool", "read_squares"]
+__all__ = [
+    "Floats",
+    "Ids",
+    "Pool",
+    "embed_for_choice",
+    "folder_labels",
+    "open_pool",
+    "read_squares",
+]
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 CACHE = Path("build/labeling")
 """Where embeddings are kept."""
+WIDTH = 64
+"""Principal components of the features that strategies see."""
+MAX_FITTED = 1000
+"""Cells from which principal components are computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +229,21 @@ def read_squares(
         for name, square in zip(block.names, block.pixels, strict=True)
     }
     return {image_id: found[image_id] for image_id in image_ids}
+
+
+def embed_for_choice(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return standardized features (N, d) in at most 64 principal components, of mean length 1."""
+    rows = np.unique(np.linspace(0, len(features) - 1, MAX_FITTED).astype(np.int64))
+    some = features[rows].astype(np.float64)
+    mean, std = some.mean(0), some.std(0) + 1e-3
+    _, singular, axes = np.linalg.svd((some - mean) / std, full_matrices=False)
+    width = min(WIDTH, max(1, int((singular > 1e-8 * singular[0]).sum())))
+    projection = (axes[:width] / std).T
+    shift = (mean @ projection).astype(np.float32)
+    embedded = features @ projection.astype(np.float32) - shift
+    length = float(np.sqrt((embedded.astype(np.float64) ** 2).sum(1).mean()))
+    found: NDArray[np.float32] = embedded / np.float32(max(length, 1e-12))
+    return found
 
 
 @dataclass(frozen=True, eq=False)

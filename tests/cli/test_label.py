@@ -59,6 +59,9 @@ def test_from_no_labels_to_a_saved_model_and_a_report(
     assert "macro-F1 without labels" in printed and "macro-F1 with labels" in printed
     adapted = load_trained(str(tmp_path / "adapted"))
     assert adapted.exposed_to == ("my_lab",) and adapted.abstention is not None
+    facts = json.loads((tmp_path / "adapted" / "labeling.json").read_text())
+    assert sum(facts["num_labels"].values()) == 44 and facts["readers"] == ["AB"]
+    assert facts["strategy"] == "typical_then_margin" and facts["head"] == "logistic"
     report = tmp_path / "acceptance"
     accepting = ["--labels", str(out), "--out", str(report)]
     assert main(["accept", *common, *accepting, "--adapted"]) in (3, 4)

@@ -7,7 +7,7 @@ import pytest
 
 from hf_wbc.labeling.estimate import random_order
 from hf_wbc.labeling.labels_file import Answer
-from hf_wbc.labeling.learner import Learner, answers_of, embed_for_choice
+from hf_wbc.labeling.learner import Learner, answers_of
 from hf_wbc.labeling.pool import Pool
 from hf_wbc.taxonomy import NAMES
 from tests.support.shifted_laboratory import MONOCYTE, laboratory, source_head
@@ -126,9 +126,3 @@ def test_the_next_ten_of_100_000_embedded_cells_take_less_than_two_seconds() -> 
     start = time.process_time()
     found.next(10)
     assert time.process_time() - start < 2
-
-
-def test_the_embedding_for_choices_is_small_and_of_unit_scale() -> None:
-    embedded = embed_for_choice(laboratory().features)
-    assert embedded.shape == (240, 24)
-    assert np.isclose((embedded.astype(float) ** 2).sum(1).mean(), 1, atol=1e-3)

@@ -7,9 +7,16 @@ import pytest
 from PIL import Image
 
 from hf_wbc.inference.options import PredictOptions
-from hf_wbc.labeling.pool import Pool, folder_labels, open_pool, read_squares
+from hf_wbc.labeling.pool import (
+    Pool,
+    embed_for_choice,
+    folder_labels,
+    open_pool,
+    read_squares,
+)
 from hf_wbc.models import load_classifier, save_classifier
 from tests.conftest import write_domain
+from tests.support.shifted_laboratory import laboratory
 
 OPTIONS = PredictOptions(cell_fills_frame=True, runtime="torch", num_proc=1)
 
@@ -89,3 +96,9 @@ def test_labels_of_another_dataset_are_named(model: str, cells: Path, tmp_path: 
         pool.rows(["x.png", "y.png"])
     with pytest.raises(ValueError, match=r"x\.png"):
         pool.rows([pool.image_ids[0], "x.png"])
+
+
+def test_the_embedding_for_choices_is_small_and_of_unit_scale() -> None:
+    embedded = embed_for_choice(laboratory().features)
+    assert embedded.shape == (240, 24)
+    assert np.isclose((embedded.astype(float) ** 2).sum(1).mean(), 1, atol=1e-3)
