@@ -338,12 +338,7 @@ class RunFolder:
         return self.record.exists()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
-        """Append one line; that of an evaluation is flushed to disk, with all lines before it.
-
-        Args:
-            row: An evaluation; or the losses since the last line, which has `of`, the number of all
-                steps.
-        """
+        """Append an evaluation, flushed to disk; or, with `of`, the losses since the last line."""
         with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -351,17 +346,12 @@ class RunFolder:
                 os.fsync(file.fileno())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return the evaluations.
-
-        Raises:
-            ValueError: If a line is damaged.
-        """
+        """Return the evaluations; ValueError if a line is damaged."""
         return [row for row in self._read_lines() if "of" not in row]
 
     def last_step(self) -> int:
         """Return the newest step of the history; 0 if there is none."""
-        rows = self._read_lines()
-        return int(rows[-1]["step"]) if rows else 0
+        return max((int(row["step"]) for row in self._read_lines()), default=0)
 
     def _read_lines(self) -> list[dict[str, Any]]:
         """Return all complete lines; a last line that a crash truncated is ignored."""
@@ -380,8 +370,7 @@ class RunFolder:
         """Delete the lines after `step`, which a resumed run rewrites, and return the others."""
         rows = [row for row in self._read_lines() if row["step"] <= step]
         with atomic_replace(self.history) as temporary:
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
         return rows
 
     def write_failure(

@@ -75,6 +75,9 @@ def _import_gradio() -> None:
         import matplotlib  # noqa: F401 (Gradio's events would, while others import its rest)
     finally:
         inspect.getfile = file_of
+    from hf_wbc.app.error_log import hide_messages
+
+    hide_messages()
 
 
 def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
@@ -94,11 +97,9 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
         ValueError: If the port is taken.
     """
     from hf_wbc.app.blocks import build_page, theme
-    from hf_wbc.app.error_log import hide_messages
     from hf_wbc.app.html_fragments import page_head
     from hf_wbc.app.sessions import Sessions, session_cleanup
 
-    hide_messages()
     limits = service.limits
     sessions = Sessions(limits)
     page = build_page(service, sessions)

@@ -63,14 +63,8 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         seed=seed,
     )
     with TrainingDisplay(config) as display:
-        finished = run(
-            config,
-            out / "runs",
-            out / "features",
-            (),
-            display.on_progress,
-            on_stage=display.on_stage,
-        )
+        shown = display.on_progress, None, display.on_stage
+        finished = run(config, out / "runs", out / "features", (), *shown)
     results = finished.read_record()["results"]
     print_results(finished.path, results)
 

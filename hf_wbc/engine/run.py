@@ -76,14 +76,11 @@ def run(
         if is_main:
             remove(folder.checkpoint)
         return folder
-    domain_set, pretrained = resolved.domain_set, resolved.pretrained
-    if not is_main:
-        sync = None
+    sync = sync if is_main else None
     if sync:
-        sync.begin([domain.name for domain in domain_set.all])
-    context = RunContext(
-        resolved.config, accelerator, folder, domain_set, pretrained, cache, on_stage
-    )
+        sync.begin([domain.name for domain in resolved.domain_set.all])
+    data, used = resolved.domain_set, resolved.config
+    context = RunContext(used, accelerator, folder, data, resolved.pretrained, cache, on_stage)
     method, num_trained = _build_method(context, resolved)
 
     def on_row(row: Mapping[str, Any]) -> None:
@@ -91,13 +88,12 @@ def run(
         if sync and "selection" in row:
             sync.keep(folder)
 
-    trainer = Trainer(context, method, selection_rule(resolved.config.eval.selection), on_row)
-    asked = config.to_dict()
-    with folder.writing(asked, resolved.identity) if is_main else nullcontext():
+    trainer = Trainer(context, method, selection_rule(used.eval.selection), on_row)
+    with folder.writing(config.to_dict(), resolved.identity) if is_main else nullcontext():
         if sync:
             sync.fetch(folder)
         accelerator.wait_for_everyone()  # every process reads the checkpoint
-        start_trackers(accelerator, folder.path, asked)
+        start_trackers(accelerator, folder.path, config.to_dict())
         progress = trainer.train()
         finalize(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
