@@ -22,7 +22,13 @@ from hf_wbc.cli.shipped_model import make_shipped_model
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     name: (ROOT / name).read_text()
-    for name in ("README.md", "docs/researchers.md", "docs/engineers.md", "docs/hematologists.md")
+    for name in (
+        "README.md",
+        "docs/researchers.md",
+        "docs/engineers.md",
+        "docs/hematologists.md",
+        "docs/stress.md",
+    )
 }
 PYTHON_PAGE = (ROOT / "docs" / "python.md").read_text()
 WITH_EXAMPLES = sorted(
