@@ -244,7 +244,7 @@ def _verdict(
         )
     for each in classes:
         if each.verdict == "open":
-            more = "" if each.still_to_label is None else f" (about {each.still_to_label} cells)"
+            more = f" (about {each.still_to_label} cells)" if each.still_to_label else ""
             reasons.append(f"Recall of {each.name} is not known well enough; label more{more}.")
     if reasons:
         return "open", tuple(reasons)

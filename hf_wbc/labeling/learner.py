@@ -172,12 +172,11 @@ class Learner:
             ValueError: For unknown cells, test cells or unknown classes.
         """
         names = [image_ids] if isinstance(image_ids, str) else list(image_ids)
-        given = [labels] if isinstance(labels, str | int) else list(labels)
+        given = [labels] if isinstance(labels, str | int | np.integer) else list(labels)
         if len(names) != len(given):
             raise ValueError(f"{len(given)} labels for {len(names)} cells; give one for each")
         self.tell_answers(
-            Answer(name, parse_class(each) if isinstance(each, str) else NAMES[each], reader)
-            for name, each in zip(names, given, strict=True)
+            Answer(name, _label_name(each), reader) for name, each in zip(names, given, strict=True)
         )
         return self
 
@@ -365,6 +364,15 @@ def _logits_in_chunks(head: Head, features: NDArray[np.floating[Any]]) -> Floats
         for start in range(0, len(features), CHUNK)
     ]
     return np.concatenate(parts)
+
+
+def _label_name(label: str | int) -> str:
+    """Return the label that a class name or id stands for."""
+    if isinstance(label, str):
+        return parse_class(label)
+    if not 0 <= label < len(NAMES):
+        raise ValueError(f"the class id is {label}; it must lie in 0..{len(NAMES) - 1}")
+    return NAMES[label]
 
 
 def _calibrated(logits: Floats, sample: Ids, true: Ids) -> Floats:

@@ -67,7 +67,7 @@ def test_a_later_answer_of_the_reader_replaces_the_earlier() -> None:
     first = found.pool.image_ids[0]
     found.tell(first, "monocyte").tell(first, "basophil")
     assert found.labels == {first: NAMES.index("basophil")}
-    found.tell(first, MONOCYTE, reader="CD")
+    found.tell(first, found.pool.labels.dtype.type(MONOCYTE), reader="CD")
     assert found.labels == {} and found.conflicts == [first]
     found.forget(Answer(first, "monocyte", "CD"))
     assert found.labels == {first: NAMES.index("basophil")}
@@ -84,6 +84,8 @@ def test_misuse_is_named() -> None:
         found.tell([found.pool.image_ids[0], "elsewhere.png"], ["monocyte"] * 2)
     with pytest.raises(ValueError, match="monocyte"):
         found.tell(found.pool.image_ids[0], "monocite")
+    with pytest.raises(ValueError, match="-1"):
+        found.tell(found.pool.image_ids[0], -1)  # unlabeled, not the last class
     with pytest.raises(ValueError, match="1 labels for 2"):
         found.tell(list(found.pool.image_ids[:2]), ["monocyte"])
     assert not found.answered
