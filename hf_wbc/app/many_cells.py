@@ -314,7 +314,9 @@ class ManyCells:
             who, file, shown = visitor_id(request), None, Shown()
             with error_message() as failed:
                 labels = review_labels(facts.get("labels", {}), REVIEW_LABELS)
-                slide = self.sessions.change(who, lambda it: it.reviewed(labels))
+                # What the browser has not saved yet belongs to the sample that it shows.
+                self.sessions.change(who, lambda it: it.reviewed(labels), facts.get("sample"))
+                slide = self.sessions.slide(who)
                 if slide.every:
                     said = report_facts(facts, self.sessions.samples(who).current)
                     file = make(self.service, slide, said)

@@ -102,7 +102,7 @@
     card(cell) {
       return el('div', { class: 'card', role: 'option', draggable: 'true', tabindex: '-1', 'data-cell': cell.number },
         el('img', { src: cell.uri, alt: '', draggable: 'false', decoding: 'async' }),
-        el('span', { class: 'mark', 'aria-hidden': 'true' }), el('span', { class: 'doubtful', 'aria-hidden': 'true', text: '?' }),
+        el('span', { class: 'sr' }), el('span', { class: 'mark', 'aria-hidden': 'true' }), el('span', { class: 'doubtful', 'aria-hidden': 'true', text: '?' }),
         el('span', { class: 'caption', 'aria-hidden': 'true' }, el('span', { class: 'no', text: cell.number }), el('span', { class: 'p' })));
     }
     drawPalette() {
@@ -138,7 +138,7 @@
         card.querySelector('.mark').textContent = MARKS[state];
         card.querySelector('.p').textContent = p === undefined ? '' : percent(p);
         card.title = cell.reasons.join('; ');
-        card.setAttribute('aria-label', this.describe(number));
+        card.querySelector('.sr').textContent = this.describe(number);
         card.setAttribute('aria-selected', String(this.selected.has(number)));
         card.hidden = !this.isShown(cell);
       }
