@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from hf_wbc.record_versions import RECORD_VERSION
 from hf_wbc.records import (
     ABANDONED_S,
-    RECORD_VERSION,
     RunFolder,
     atomic_replace,
     digest,

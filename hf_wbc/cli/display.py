@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -23,6 +23,9 @@ from rich.table import Table
 from hf_wbc.config import TrainConfig
 from hf_wbc.escape import plain_lines
 from hf_wbc.progress_lines import ProgressLines, progress_lines
+
+if TYPE_CHECKING:
+    from hf_wbc.records import RunFolder
 
 _LOADING = "load model and datasets"
 
@@ -167,6 +170,15 @@ class TrainingDisplay:
         self._progress.update(
             self._bars[stage], completed=done, total=total, status=status, visible=is_visible
         )
+
+
+def train_in(config: TrainConfig, work: Path) -> "RunFolder":
+    """Train in `work`/runs, with the features in `work`/features, and show the progress."""
+    from hf_wbc.engine.run import run
+
+    with TrainingDisplay(config) as display:
+        places = work / "runs", work / "features"
+        return run(config, *places, (), display.on_progress, on_stage=display.on_stage)
 
 
 def print_results(folder: Path, results: Mapping[str, Any]) -> None:

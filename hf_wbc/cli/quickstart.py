@@ -32,10 +32,9 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         seed: Seed of drawings, splits, weights and batches.
     """
     from hf_wbc.cli.audit import audit
-    from hf_wbc.cli.display import TrainingDisplay, print_results
+    from hf_wbc.cli.display import print_results, train_in
     from hf_wbc.cli.toy import draw_toys, prepare_toys, write_backbone
     from hf_wbc.config import TrainConfig
-    from hf_wbc.engine.run import run
     from hf_wbc.preparation.toy_source import toy_name
 
     _announce(1, "draw the archives of three toy laboratories")
@@ -62,9 +61,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
         augmentation="light",
         seed=seed,
     )
-    with TrainingDisplay(config) as display:
-        shown = display.on_progress, None, display.on_stage
-        finished = run(config, out / "runs", out / "features", (), *shown)
+    finished = train_in(config, out)
     results = finished.read_record()["results"]
     print_results(finished.path, results)
 

@@ -54,8 +54,7 @@ def make_shipped_model(
     Raises:
         ValueError: If the license of the data or of the weights is unknown or forbids shipping.
     """
-    from hf_wbc.cli.display import TrainingDisplay
-    from hf_wbc.engine.run import run
+    from hf_wbc.cli.display import train_in
     from hf_wbc.records import atomic_replace, write_json
 
     facts = require_licenses(data, model, weights_license)
@@ -70,15 +69,7 @@ def make_shipped_model(
         selection="last",
         eval_steps=500,
     )
-    with TrainingDisplay(config) as display:
-        finished = run(
-            config,
-            work / "runs",
-            work / "features",
-            (),
-            display.on_progress,
-            on_stage=display.on_stage,
-        )
+    finished = train_in(config, work)
     half = work / "model"
     with atomic_replace(half) as partial:
         shutil.copytree(finished.model, partial)

@@ -19,10 +19,9 @@ REFERENCE_PER_CLASS = 6
 
 def make_toy_model(out: Path, work: Path) -> None:
     """Draw, prepare, train and build the reference set in `work`; write the model to `out`."""
-    from hf_wbc.cli.display import TrainingDisplay, print_results
+    from hf_wbc.cli.display import print_results, train_in
     from hf_wbc.cli.toy import draw_toys, prepare_toys
     from hf_wbc.config import TrainConfig
-    from hf_wbc.engine.run import run
     from hf_wbc.inference.build_gallery import build_reference_set
     from hf_wbc.inference.gallery import reference_set_path
     from hf_wbc.records import atomic_replace
@@ -39,8 +38,7 @@ def make_toy_model(out: Path, work: Path) -> None:
         learning_rate=PEAK_LR,
         eval_steps=STEPS // 5,
     )
-    with TrainingDisplay(config) as display:
-        finished = run(config, work / "runs", work / "features", (), display.on_progress)
+    finished = train_in(config, work)
     print_results(finished.path, finished.read_record()["results"])
     build_reference_set(finished.model, sources, per_class=REFERENCE_PER_CLASS)
     with atomic_replace(out) as partial:

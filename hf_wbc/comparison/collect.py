@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.record_schema import check_training_record
-from hf_wbc.records import RunFolder, digest, upgrade_record
+from hf_wbc.record_versions import upgrade_record
+from hf_wbc.records import RunFolder, digest
 from hf_wbc.taxonomy import NUM_CLASSES, UNLABELED
 
 if TYPE_CHECKING:

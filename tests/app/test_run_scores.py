@@ -19,7 +19,7 @@ from hf_wbc.app.slide_state import Slide
 from hf_wbc.app.startup import load_in_background, make_service
 from hf_wbc.app.uploads import Uploads
 from hf_wbc.inference.predictor import Predictor
-from hf_wbc.records import upgrade_record
+from hf_wbc.record_versions import upgrade_record
 from hf_wbc.shipped import shipped
 
 TOY = shipped("spaces/wbc/toy_model")

@@ -9,7 +9,10 @@ import pytest
 from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
-from hf_wbc.records import RECORD_VERSION, RunFolder
+from hf_wbc.record_versions import RECORD_VERSION
+from hf_wbc.records import RunFolder
+
+pytestmark = pytest.mark.usefixtures("flat_maps")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hf_wbc.comparison.collect import collect
-from hf_wbc.records import RECORD_VERSION, RunFolder, write_json
+from hf_wbc.record_versions import RECORD_VERSION
+from hf_wbc.records import RunFolder, write_json
 
 MakeRun = Callable[..., Path]
 

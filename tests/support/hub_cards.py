@@ -25,7 +25,7 @@ from hf_wbc.hub.publish_dataset import published_card
 from hf_wbc.hub.publish_space import with_model
 from hf_wbc.models.exposure import Exposure
 from hf_wbc.preparation.dataset_card import CardFacts, write_card
-from hf_wbc.records import upgrade_record
+from hf_wbc.record_versions import upgrade_record
 from hf_wbc.shipped import shipped
 
 INPUTS = Path(__file__).parent / "card_inputs"
