@@ -27,11 +27,11 @@ class EmbeddingMap:
 def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
     """Map N cells by their features (N, d); the result depends only on the features and the seed.
 
-    Returns None if there are too few cells for a map.
+    Returns None if there are too few cells for a map, or if all of them are alike.
     """
     num, width = features.shape
     k = min(NUM_NEIGHBORS, num - 1)
-    if k < 4:
+    if k < 4 or not np.ptp(features, axis=0).any():
         return None
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
@@ -41,7 +41,9 @@ def embed(features: NDArray[np.float32], seed: int = 0) -> EmbeddingMap | None:
     points = reduce.fit_transform(features.astype(np.float32))
     search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(points)
     distances, found = search.kneighbors(points)
-    return EmbeddingMap(_umap(points, found, distances, seed), _without_self(found))
+    used = min(k + 1, num - 1)  # UMAP takes no more
+    xy = _umap(points, found[:, :used], distances[:, :used], seed)
+    return EmbeddingMap(xy, _without_self(found))
 
 
 def _umap(

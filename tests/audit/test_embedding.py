@@ -1,8 +1,11 @@
 """The map preserves neighborhoods, and its numbers match their definitions."""
 
+import warnings
+
 import numpy as np
 import pytest
 
+from hf_wbc.audit import embedding
 from hf_wbc.audit.embedding import _without_self, balanced_sample, domain_mixing, embed
 
 
@@ -23,6 +26,27 @@ def test_clusters_stay_apart_and_the_same_seed_draws_the_same_map():
 
 def test_a_handful_of_cells_has_no_map():
     assert embed(np.eye(4, dtype=np.float32)) is None
+
+
+def test_cells_that_are_all_alike_have_no_map():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert embed(np.full((20, 8), 0.5, np.float32)) is None
+
+
+@pytest.mark.parametrize("num", [5, 8, 16, 17, 30])
+def test_umap_gets_fewer_neighbors_than_there_are_cells(
+    num: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it warns and drops some itself."""
+    features = np.random.default_rng(0).normal(size=(num, 6)).astype(np.float32)
+
+    def flat(points, neighbors, distances, seed):
+        assert neighbors.shape == distances.shape == (num, min(16, num - 1))
+        return points[:, :2]
+
+    monkeypatch.setattr(embedding, "_umap", flat)
+    assert embed(features).neighbors.shape == (num, min(15, num - 1))
 
 
 def test_a_cell_is_not_its_own_neighbor_even_among_copies():
