@@ -129,6 +129,15 @@ def _save_tiny_vit(folder: Path) -> None:
     ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(folder / "tiny_vit")
 
 
+@pytest.fixture
+def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use two principal components: compiling UMAP is slow, and test_embedding.py covers it."""
+    monkeypatch.setattr(
+        "hf_wbc.audit.embedding._umap",
+        lambda points, neighbors, distances, seed: points[:, :2],
+    )
+
+
 @pytest.fixture(scope="session")
 def toy_archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the smallest toy archives by source, drawn once."""

@@ -27,9 +27,9 @@ WIDTH, NUM_SAMPLES, NUM_STEPS, BATCH_SIZE = 16, 1500, 150, 60
 MISSING = 3
 SEEDS = {False: range(3), True: range(6)}
 """Seeds without and with label shift."""
-SLOW = (pytest.mark.slow, pytest.mark.ci)
-PLAIN = ("dan", pytest.param("dann", marks=SLOW))
-AWARE = ("iw_dan", *(pytest.param(name, marks=SLOW) for name in ("iw_dann", "mstn")))
+pytestmark = (pytest.mark.slow, pytest.mark.ci)
+PLAIN = ("dan", "dann")
+AWARE = ("iw_dan", "iw_dann", "mstn")
 OPTIONS = {"dann": {"width": 64}, "iw_dann": {"width": 64}}
 
 
@@ -150,9 +150,7 @@ def test_under_label_shift_matching_classes_still_helps(gains, small, make_info)
     assert gains("mstn", True, small, make_info).mean() > 0.04
 
 
-@pytest.mark.parametrize(
-    ("plain", "aware"), [("dan", "iw_dan"), pytest.param("dann", "iw_dann", marks=SLOW)]
-)
+@pytest.mark.parametrize(("plain", "aware"), [("dan", "iw_dan"), ("dann", "iw_dann")])
 def test_what_hurts_are_the_proportions_and_the_weights_mend_it(
     plain, aware, gains, small, make_info
 ) -> None:

@@ -19,6 +19,7 @@ from hf_wbc.cli.main import main
 from hf_wbc.data.image_io import decode_rgb, encode_png, pixel_sha256
 from hf_wbc.taxonomy import NAMES
 
+pytestmark = pytest.mark.usefixtures("flat_maps")
 Row = dict[str, Any]
 
 
@@ -84,15 +85,6 @@ def _record(out: Path) -> dict[str, Any]:
 
 def _kinds(out: Path, status: str = "undeclared") -> set[str]:
     return {f["kind"] for f in _record(out)["findings"] if f["status"] == status}
-
-
-@pytest.fixture(autouse=True)
-def flat_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use two principal components: compiling UMAP is slow, and test_embedding.py covers it."""
-    monkeypatch.setattr(
-        "hf_wbc.audit.embedding._umap",
-        lambda points, neighbors, distances, seed: points[:, :2],
-    )
 
 
 def test_a_clean_folder_passes_and_its_page_is_whole(make_clean, tmp_path):

@@ -9,6 +9,7 @@ from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
 
+pytestmark = pytest.mark.usefixtures("flat_maps")
 TABLE = "BAS/BAS_1.tiff BAS BAS nan\nBAS/BAS_2.tiff BAS EOS nan\nEOS/EOS_1.tiff EOS EOS nan\n"
 
 

@@ -81,6 +81,8 @@ def test_a_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
     assert contents(whole) == before
 
 
+@pytest.mark.slow  # test_build_killed.py kills builds quickly
+@pytest.mark.ci
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
     lab: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from hf_wbc.data.dataset import load_split, load_splits
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.records import read_json
 
+pytestmark = pytest.mark.usefixtures("flat_maps")
+SLOW = (pytest.mark.slow, pytest.mark.ci)
 CLASSES = ("basophil", "eosinophil", "monocyte")
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "one_image": (1, 0, 0),
@@ -28,6 +30,10 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "two_patients": (4, 4, 4),
 }
 """Number of images of each class."""
+NAMES = [
+    *("one_image", "two_patients"),
+    *(pytest.param(n, marks=SLOW) for n in SHAPES if n not in ("one_image", "two_patients")),
+]
 
 
 def write_cells(root: Path, name: str, seed: int) -> None:
@@ -81,7 +87,7 @@ def train(out: Path, model: str, source: object, *more: str) -> Path:
     return record.parent
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_command_reads_the_folder(
     name: str, prepared: Callable[[str], Path], model: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -106,7 +112,7 @@ def test_every_command_reads_the_folder(
         assert f"no {split} images" in said and f"--splits {' '.join(full)}" in said
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_training_uses_what_there_is_and_notes_the_rest(
     name: str,
     prepared: Callable[[str], Path],

@@ -10,6 +10,8 @@ from transformers import pipeline
 from hf_wbc.cli import quickstart
 from hf_wbc.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("flat_maps")
+
 
 def closing_scores(text: str) -> list[float]:
     """Parse the macro-F1 at home and away at the end of the output."""
@@ -17,6 +19,8 @@ def closing_scores(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d\.\d\d", sentence)]
 
 
+@pytest.mark.slow  # prepares, audits and trains; the tests of each command are quick
+@pytest.mark.ci
 def test_a_quickstart_leaves_all_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,8 @@ def test_it_names_the_example_cells(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(row[1] == row[2] for row in rows) >= 9
 
 
+@pytest.mark.slow  # predicts hundreds of cells
+@pytest.mark.ci
 def test_its_scores_on_real_cells_are_those_of_its_card(shared: Path, tmp_path: Path) -> None:
     cells = shared / "data" / "cellavision_blog"
     mapping = str(cells / "class_folders.json")

@@ -36,8 +36,15 @@ def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(
+    "start", ["fork", pytest.param("spawn", marks=(pytest.mark.slow, pytest.mark.ci))]
+)
 def test_a_study_does_what_can_be_done_and_says_what_cannot(
-    grid: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    grid: str,
+    start: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = tmp_path / "runs"
     command = ["study", grid, "--out", str(runs), "--cache", str(tmp_path), "--workers", "1"]
@@ -46,7 +53,8 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     said = capsys.readouterr().out
     assert "0 of 3 runs are finished" in said and "unknown: 2 runs" in said
 
-    assert main(command) == 1  # in a fresh process, as in practice
+    monkeypatch.setattr("hf_wbc.study.worker.START", start)  # in practice, workers are spawned
+    assert main(command) == 1
     out, progress = capsys.readouterr()
     assert "[1/3]  finished" in progress and "[2/3]  failed" in progress
     assert "1 of 3 runs are finished" in out

@@ -33,7 +33,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("num_proc", [1, 2])
+@pytest.mark.parametrize(
+    "num_proc", [1, pytest.param(2, marks=(pytest.mark.slow, pytest.mark.ci))]
+)  # a worker takes seconds to import torch; test_parallel_workers.py covers the order
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_hold_every_square_in_order(folder: Path, num_proc: int) -> None:
     images = list_images(folder, 1.0)

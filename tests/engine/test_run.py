@@ -151,7 +151,7 @@ def test_the_same_data_elsewhere_is_the_same_run(
     assert again.path == first.path
 
 
-@pytest.mark.parametrize("method", ["dann", "shot"])
+@pytest.mark.parametrize("method", ["dann", pytest.param("shot", marks=SLOW)])
 def test_two_targets_are_adapted_to_and_each_is_scored(
     config: TrainConfig, make_domain: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:

@@ -30,6 +30,8 @@ def test_tensorboard_reads_the_curves_from_the_runs_folder(
     assert {"loss/loss", "selection/source_val"} <= set(written.Tags()["scalars"])
 
 
+@pytest.mark.slow  # trackio takes seconds to import in a fresh process
+@pytest.mark.ci
 def test_trackio_keeps_the_curves_under_the_runs_name(config: TrainConfig, tmp_path: Path) -> None:
     """Use a separate process: trackio fixes its output folder on import."""
     pytest.importorskip("trackio", reason="needs the extra hf_wbc[track]")

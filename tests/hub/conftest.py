@@ -15,6 +15,7 @@ import pytest
 from support import plain_python as plain
 from support.hub_laboratories import LABS, prepare_laboratory, prepare_labs
 from support.hub_server import LoopbackHub
+from support.once import once
 
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.run import run
@@ -116,10 +117,11 @@ class Laboratory:
 
 @pytest.fixture(scope="session")
 def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("prepared")
-    prepare_laboratory(root / "open", "open_lab", open_to_all=True)
-    prepare_laboratory(root / "closed", "closed_lab", open_to_all=False, suffix=".jpg", seed=1)
-    return root
+    def make(root: Path) -> None:
+        prepare_laboratory(root / "open", "open_lab", open_to_all=True)
+        prepare_laboratory(root / "closed", "closed_lab", open_to_all=False, suffix=".jpg", seed=1)
+
+    return once(tmp_path_factory, "open_and_closed_lab", make)
 
 
 @pytest.fixture
@@ -169,7 +171,8 @@ def labs() -> Mapping[str, ArchiveSpec]:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Return the prepared folders of `labs`, in both configurations."""
-    return prepare_labs(tmp_path_factory.mktemp("labs"))
+    root = once(tmp_path_factory, "labs", prepare_labs)
+    return {name: root / name for name in LABS}
 
 
 @pytest.fixture(scope="session")
@@ -178,12 +181,13 @@ def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> str:
     import torch
     from transformers import ConvNextConfig, ConvNextForImageClassification, ViTImageProcessor
 
-    folder = tmp_path_factory.mktemp("models") / "tiny_convnext"
-    torch.manual_seed(0)
-    config = ConvNextConfig(hidden_sizes=[8, 12], depths=[1, 1], num_stages=2, num_labels=3)
-    ConvNextForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}, resample=3).save_pretrained(folder)
-    return str(folder)
+    def make(folder: Path) -> None:
+        torch.manual_seed(0)
+        config = ConvNextConfig(hidden_sizes=[8, 12], depths=[1, 1], num_stages=2, num_labels=3)
+        ConvNextForImageClassification(config).save_pretrained(folder)
+        ViTImageProcessor(size={"height": 32, "width": 32}, resample=3).save_pretrained(folder)
+
+    return str(once(tmp_path_factory, "tiny_convnext", make))
 
 
 @pytest.fixture(scope="session")
@@ -203,12 +207,20 @@ def config(prepared: Mapping[str, Path], tiny_model: str) -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def runs(
-    config: TrainConfig, tiny_convnext: str, tmp_path_factory: pytest.TempPathFactory
+    config: TrainConfig,
+    tiny_model: str,
+    tiny_convnext: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, Path]:
     """Return finished runs of a ViT and a ConvNeXt."""
-    root = tmp_path_factory.mktemp("runs")
-    configs = {"vit": config, "convnext": config.replace(model=tiny_convnext)}
-    return {name: run(each, root, root / "cache").path for name, each in configs.items()}
+
+    def make(root: Path) -> None:
+        for name, model in (("vit", tiny_model), ("convnext", tiny_convnext)):
+            made = run(config.replace(model=model), root / "runs", root / "cache").path
+            (root / name).symlink_to(made, target_is_directory=True)
+
+    root = once(tmp_path_factory, "hub_runs", make)
+    return {name: (root / name).resolve() for name in ("vit", "convnext")}
 
 
 @pytest.fixture(scope="session")

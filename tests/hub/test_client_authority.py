@@ -29,6 +29,8 @@ def test_an_own_authority_is_named_as_the_remedy(
     assert "set SSL_CERT_FILE to the certificate of your own authority" in words
 
 
+@pytest.mark.slow  # starts fresh processes
+@pytest.mark.ci
 def test_an_own_authority_that_is_named_is_trusted(
     certificate: tuple[Path, Path], open_lab: Any, tmp_path: Path
 ) -> None:

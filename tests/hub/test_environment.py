@@ -92,6 +92,8 @@ def everything(env: dict[str, str], guarded: bool, plain: bool = True) -> list[A
     return found
 
 
+@pytest.mark.slow  # imports everything in a fresh process
+@pytest.mark.ci
 def test_no_name_leaves_for_another_host(
     published: None, client_env: Callable[..., dict[str, str]]
 ) -> None:

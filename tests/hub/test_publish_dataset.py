@@ -62,6 +62,8 @@ def load(env: dict[str, str], *what: tuple[str, str | None, bool, str | bool]) -
     return found
 
 
+@pytest.mark.slow  # test_build.py reads a folder without hf_wbc, too
+@pytest.mark.ci
 def test_two_datasets_in_two_configs_come_back_the_same(
     published: Any,
     open_lab: Any,

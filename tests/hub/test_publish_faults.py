@@ -162,7 +162,11 @@ FAULTS = ("the connection drops", "the Hub dies", "the publisher is killed")
 
 
 @pytest.mark.parametrize(
-    "num_points", [pytest.param(10, id="10"), pytest.param(200, id="200", marks=pytest.mark.slow)]
+    "num_points",
+    [
+        pytest.param(10, id="10", marks=(pytest.mark.slow, pytest.mark.ci)),
+        pytest.param(200, id="200", marks=pytest.mark.slow),
+    ],
 )
 def test_at_any_byte_a_fault_leaves_the_old_state_or_the_new_and_repeating_completes_it(
     hub: LoopbackHub,

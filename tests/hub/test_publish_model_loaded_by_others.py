@@ -81,6 +81,8 @@ def everything(
     return places
 
 
+@pytest.mark.slow  # runs in a fresh, bare environment
+@pytest.mark.ci
 def test_datasets_and_models_say_the_same_to_others(
     everything: dict[str, list[str]],
     prepared: Mapping[str, Path],

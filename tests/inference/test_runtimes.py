@@ -25,6 +25,7 @@ from hf_wbc.inference.select_runtime import (
 from hf_wbc.models import PretrainedModel, load_classifier
 from hf_wbc.taxonomy import NUM_CLASSES
 
+SLOW = (pytest.mark.slow, pytest.mark.ci)
 FAMILIES: dict[str, dict[str, Any]] = {
     "vit": {
         "model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -88,14 +89,19 @@ def test_the_backbone_shares_the_classifiers_weights(vit: PretrainedModel) -> No
     assert all(id(p) in ours for p in backbone_module(vit.classifier).parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", ["openvino", "onnx"])
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("openvino", "vit"),
+        pytest.param("openvino", "mobilenet_v2", marks=SLOW),
+        pytest.param("openvino", "convnextv2", marks=SLOW),
+        pytest.param("onnx", "vit", marks=SLOW),  # an export takes long; one family stands for all
+    ],
+)
 def test_an_engine_agrees_with_torch_on_batches_of_every_size(
     name: str, family: str, tmp_path: Path
 ) -> None:
     installed(name)
-    if name == "onnx" and family != "vit":
-        pytest.skip("an export takes long; one family stands for all")
     loaded = load(family, tmp_path)
     chosen = choose_runtime(loaded.classifier, loaded.preprocessing, name)
     assert chosen.runtime.name == name and chosen.deviation <= TOLERANCE
@@ -257,6 +263,8 @@ def test_a_conversion_is_kept_and_found_again(
     assert len(list((tmp_path / "hf_wbc" / "engines").iterdir())) == 2
 
 
+@pytest.mark.slow  # takes a fresh process
+@pytest.mark.ci
 def test_openvino_calls_nobody(vit: PretrainedModel, tmp_path: Path) -> None:
     installed("openvino")
     code = (

@@ -10,8 +10,16 @@ from hf_wbc.cli.main import main
 from hf_wbc.preparation.toy_source import to_toy_source
 from hf_wbc.toy.archives import LABORATORIES, Laboratory
 
+SLOW = (pytest.mark.slow, pytest.mark.ci)
 
-@pytest.mark.parametrize("laboratory", LABORATORIES, ids=lambda lab: lab.source)
+
+@pytest.mark.parametrize(
+    "laboratory",
+    [
+        pytest.param(lab, id=lab.source, marks=SLOW if number else ())
+        for number, lab in enumerate(LABORATORIES)
+    ],
+)
 def test_a_toy_archive_is_prepared_as_a_toy(
     toy_archives: dict[str, Path], tmp_path: Path, laboratory: Laboratory
 ) -> None:

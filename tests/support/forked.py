@@ -5,11 +5,17 @@ import signal
 from collections.abc import Callable
 
 import psutil
+import pytest
 import torch
 
 
 def start_forked(action: Callable[[], int]) -> psutil.Process:
-    """Run `action` in a fork, without output; its result is the exit status."""
+    """Run `action` in a fork, without output; its result is the exit status.
+
+    Skips the test on a machine with an accelerator, which a fork cannot use.
+    """
+    if torch.accelerator.is_available():
+        pytest.skip("a fork cannot use the accelerator of its parent")
     if not (pid := os.fork()):
         status = 1
         try:
