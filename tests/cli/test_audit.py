@@ -178,6 +178,8 @@ def test_what_the_source_declares_is_known(make_clean, tmp_path):
     assert "Erythroblasts were taken on another day." in (out / "index.html").read_text()
 
 
+@pytest.mark.slow  # audits three folders
+@pytest.mark.ci
 def test_unlabeled_folders_are_audited_and_compared_with_the_labeled(make_clean, tmp_path):
     labeled = make_clean(tmp_path / "mll", "mll_23")
     target = make_clean(tmp_path / "wbc", "wbc_1", seed=1, labeled=False)

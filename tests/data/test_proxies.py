@@ -78,6 +78,8 @@ def test_a_token_with_other_letters_is_named(token: str, no_proxies: pytest.Monk
     assert token not in proxies.token_problem()
 
 
+@pytest.mark.slow  # starts a fresh process; the tests above call the same function
+@pytest.mark.ci
 def test_hub_commands_fail_with_one_line() -> None:
     code = (
         "import sys; from hf_wbc.cli.main import main; sys.exit(main(['publish', *sys.argv[1:]]))"

@@ -56,7 +56,9 @@ def without_maps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def text(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("out") / "report.html"
-    assert render(collect([runs]), out) == out
+    with pytest.MonkeyPatch.context() as patch:  # compiling UMAP is slow
+        patch.setattr("hf_wbc.audit.embedding._umap", lambda points, *_: points[:, :2])
+        assert render(collect([runs]), out) == out
     return out.read_text(encoding="utf-8")
 
 
