@@ -5,7 +5,7 @@ overlap by more than a cell, and a tile keeps the cells whose centers lie in its
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +66,6 @@ class Candidate:
     cell: FoundCell
     measured: NDArray[np.float64]
     """Measurements (K,), see `hf_wbc.finder.cell_score`."""
-
-
-@dataclass
-class _Area:
-    """What the tiles of a field sum up to."""
-
-    nuclei_um2: float = 0.0
-    total_um2: float = field(default=0.0)
 
 
 def find_cells(pixels: NDArray[np.uint8], um_per_px: float) -> list[FoundCell]:

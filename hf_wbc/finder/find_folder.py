@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_wbc.data.crop import FEWEST_PX, crop_side, cut_square
+from hf_wbc.data.crop import crop_side, cut_square
 from hf_wbc.data.image_io import ImageFault
 from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.finder.detect_cells import (
@@ -114,8 +114,6 @@ def check_scale(um_per_px: float | None) -> None:
         raise ValueError(
             f"um_per_px is {um_per_px}; a field of a smear has {FINEST} to {COARSEST} um per pixel"
         )
-    if um_per_px is not None and crop_side(um_per_px) < FEWEST_PX:
-        raise ValueError(f"at {um_per_px} um per pixel a cell has too few pixels")
 
 
 def _facts(folder: Path, name: str) -> list[Any]:

@@ -55,10 +55,6 @@ class Region:
     """Pixels of the nucleus (h, w) within its bounding box."""
     top: int
     left: int
-    num_parts: int = 1
-    """Number of separate lobes."""
-    is_split: bool = False
-    """Whether it was cut from a nucleus that it touches."""
 
     @cached_property
     def area(self) -> int:
@@ -184,9 +180,7 @@ def _split(region: Region, um_per_px: float) -> list[Region]:
             return [region]
         rows, columns = np.nonzero(mask)
         box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
-        parts.append(
-            Region(mask[box], region.top + box[0].start, region.left + box[1].start, 1, True)
-        )
+        parts.append(Region(mask[box], region.top + box[0].start, region.left + box[1].start))
     return parts
 
 
@@ -278,4 +272,4 @@ def _union(group: list[Region]) -> Region:
         mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] |= (
             part.mask
         )
-    return Region(mask, top, left, len(group), any(part.is_split for part in group))
+    return Region(mask, top, left)
