@@ -27,7 +27,7 @@ WIDTH, NUM_SAMPLES, NUM_STEPS, BATCH_SIZE = 16, 1500, 150, 60
 MISSING = 3
 SEEDS = {False: range(3), True: range(6)}
 """Seeds without and with label shift."""
-pytestmark = (pytest.mark.slow, pytest.mark.ci)
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 PLAIN = ("dan", "dann")
 AWARE = ("iw_dan", "iw_dann", "mstn")
 OPTIONS = {"dann": {"width": 64}, "iw_dann": {"width": 64}}
