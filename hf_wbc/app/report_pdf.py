@@ -181,13 +181,11 @@ def _table(lines: list[list[Any]], widths: list[float], style: Any = None) -> An
 def _appendix(report: SampleReport, width: float) -> list[Any]:
     parts: list[Any] = [_paragraph("<b>Appendix: the cells by class</b>", 13, spaceAfter=4)]
     for name, cells in report.groups:
-        parts.append(_heading(f"{name} ({len(cells)})"))
-        rows: list[list[Any]] = [
-            [_cell(cell) for cell in cells[start : start + PER_ROW]]
-            for start in range(0, len(cells), PER_ROW)
-        ]
-        rows[-1] += [""] * (PER_ROW - len(rows[-1]))
-        parts.append(_table(rows, [width / PER_ROW] * PER_ROW, []))
+        parts.append(_heading(f"{name} ({len(cells)})"))  # stays with the table after it: a row
+        for start in range(0, len(cells), PER_ROW):
+            row: list[Any] = [_cell(cell) for cell in cells[start : start + PER_ROW]]
+            row += [""] * (PER_ROW - len(row))
+            parts.append(_table([row], [width / PER_ROW] * PER_ROW, []))
     return parts
 
 

@@ -112,6 +112,7 @@ def test_the_pdf_is_one_page_and_an_appendix_of_all_cells(service: Service, slid
     assert "Appendix" not in first and "Appendix" in appendix[0]
     found = re.findall(r"(\d+) (?:confirmed|changed|not reviewed)", " ".join(appendix))
     assert sorted(map(int, found)) == list(range(1, 121))
+    assert all("reviewed" in page or "confirmed" in page for page in appendix)  # no empty page
 
 
 def test_the_first_page_stays_one_page_whatever_it_says(service: Service, slide: Slide) -> None:
