@@ -5,7 +5,10 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,12 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 from starlette.requests import Request
 
 from hf_wbc.app.middleware import MalformedRequests, UploadIsolation, _size
+
+
+def in_own_thread(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run in another thread: a browser that is open keeps an event loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def test_uploads_are_weighed_while_others_are_deleted(tmp_path: Path) -> None:
@@ -50,7 +59,7 @@ def test_an_address_cannot_forge_lines_of_the_log(caplog: pytest.LogCaptureFixtu
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/run/a\nINFO forged\x1b[2K" + "x" * 5000}
-    asyncio.run(MalformedRequests(failing)(scope, None, send))  # type: ignore[arg-type]
+    in_own_thread(MalformedRequests(failing)(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 404
     (record,) = caplog.records
     assert "\n" not in record.getMessage() and "\x1b" not in record.getMessage()
@@ -72,6 +81,6 @@ def test_a_full_disk_is_not_the_visitors_mistake(
         "query_string": b"",
         "headers": [],
     }
-    response = asyncio.run(isolation._take(Request(scope)))
+    response = in_own_thread(isolation._take(Request(scope)))
     assert response.status_code == 507 and b"try again later" in response.body
     assert not list(tmp_path.iterdir())

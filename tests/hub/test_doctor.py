@@ -105,7 +105,7 @@ def test_letters_of_a_token_are_checked_without_a_network(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_\u00e9")
     hub.faults.cut_at(0, dead=True)
-    assert "letters that no token has" in found()["token"].remedy
+    assert "characters that no token contains" in found()["token"].remedy
     hub.faults.clear()
 
 
