@@ -16,7 +16,7 @@ def test_training_writes_its_stages_steps_rate_and_loss(
     laboratories: tuple[str, str], tiny_model: str, tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    often = partial(progress_lines, interval_s=0.02)
+    often = partial(progress_lines, interval_s=0.001)
     monkeypatch.setattr("hf_wbc.cli.display.progress_lines", often)
     words = f"--sources {laboratories[0]} --target {laboratories[1]} --model {tiny_model}".split()
     steps = ["--steps", "60", "--batch-size", "8", "--eval-steps", "20"]
