@@ -89,6 +89,7 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_command() -> None:
 def test_commands_write_lines_outside_a_terminal_and_only_on_the_first_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for rank, expected in (("0", "read: 5 of 5, took 0 s\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         with redirect_stderr(io.StringIO()) as stderr, stage_progress() as report:

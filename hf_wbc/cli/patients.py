@@ -88,7 +88,10 @@ def _write(
         for head, found in results.items():
             row |= {f"{head}: {name}": p for name, p in found["patients"][row["group"]].items()}
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_replace(out / "patients.csv") as temporary, temporary.open("w") as file:
+    with (
+        atomic_replace(out / "patients.csv") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
         write_csv(file, list(rows[0]), (list(row.values()) for row in rows))
     return rows
 

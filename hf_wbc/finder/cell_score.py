@@ -90,7 +90,7 @@ def expand(measured: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _weights() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text())
+    found: dict[str, Any] = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
     return found
 
 

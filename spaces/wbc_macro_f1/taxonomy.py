@@ -95,6 +95,13 @@ class Consequence(IntEnum):
     """A blast or promyelocyte that is taken for a mature or maturing cell."""
 
 
+HARM = {
+    Consequence.NONE: 0,
+    Consequence.MINOR: 1,
+    Consequence.SERIOUS: 4,
+    Consequence.CRITICAL: 16,
+}
+"""Weight of each consequence where errors are ranked: a convention of this project."""
 BLAST_EQUIVALENTS = (NAMES.index("myeloblast"), NAMES.index("promyelocyte"))
 """Class ids of blasts, and of promyelocytes, which stand for blasts in promyelocytic leukemia."""
 

@@ -24,15 +24,20 @@ import hf_wbc.audit.run_audit, hf_wbc.study.plan, hf_wbc.study.runner
 from hf_wbc.cli.main import run_program
 hf_wbc.study.worker.START = "fork"
 for line in sys.stdin:
+    is_ready, ready = os.pipe()
     if not (pid := os.fork()):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)
         os.dup2(log, 1)
         sys.argv[1:] = json.loads(line)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(ready, b"x")
         run_program()
+    os.read(is_ready, 1)
+    os.close(is_ready)
+    os.close(ready)
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
