@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 __all__ = ["CtrlC", "end_process"]
 
 _RETRY_S = 0.05
-"""Seconds until a press of Ctrl-C during an import is looked at again."""
+"""Seconds until a press of Ctrl-C that could not take effect is repeated."""
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -26,6 +26,7 @@ class CtrlC:
     """Context manager that raises KeyboardInterrupt, but not during an import.
 
     A press during an import takes effect when the import ends; a second press takes effect at once.
+    If Python ignores the KeyboardInterrupt, because it was raised in a finalizer, it is repeated.
     Handlers of the user, and processes that ignore Ctrl-C, are left alone.
 
     Attributes:
@@ -36,11 +37,13 @@ class CtrlC:
     def __init__(self) -> None:
         self.num_presses = 0
         self._is_retry = self._is_installed = False
+        self._ignore = sys.unraisablehook
 
     def __enter__(self) -> Self:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
+            self._ignore, sys.unraisablehook = sys.unraisablehook, self._on_ignored
             self._is_installed = True
         return self
 
@@ -52,12 +55,23 @@ class CtrlC:
     ) -> None:
         if self._is_installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = self._ignore
+
+    def _on_ignored(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Repeat an interrupt that Python ignores, and report other errors as before."""
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            self._retry_soon()
+        else:
+            self._ignore(ignored)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.num_presses += not self._is_retry
         self._is_retry = False
         if self.num_presses > 1 or not _is_importing(frame):
             raise KeyboardInterrupt
+        self._retry_soon()
+
+    def _retry_soon(self) -> None:
         timer = threading.Timer(_RETRY_S, self._retry)
         timer.daemon = True
         timer.start()

@@ -18,6 +18,9 @@ def test_training_writes_its_stages_steps_rate_and_loss(
 ) -> None:  # fmt: skip
     often = partial(progress_lines, interval_s=0.001)
     monkeypatch.setattr("hf_wbc.cli.display.progress_lines", often)
+    monkeypatch.setattr(
+        "datasets.config.HF_DATASETS_CACHE", tmp_path / "cache"
+    )  # nothing is read yet
     words = f"--sources {laboratories[0]} --target {laboratories[1]} --model {tiny_model}".split()
     steps = ["--steps", "60", "--batch-size", "8", "--eval-steps", "20"]
     assert main(["train", *words, *steps, "--output-dir", str(tmp_path)]) == 0

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hf_wbc.cli.interrupts import CtrlC
+
 SLOW_IMPORT = """
 import time
 from pathlib import Path
@@ -44,6 +46,19 @@ def test_an_interrupt_during_an_import_waits_until_it_has_ended(tmp_path: Path) 
     assert process.returncode == 130, err
     assert err == "hf-wbc: interrupted\n"
     assert out == "30\n", "the import is complete"
+
+
+def test_an_interrupt_that_python_ignores_in_a_finalizer_takes_effect() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), CtrlC() as pressed:
+        Finalized()
+        time.sleep(10)
+        raise AssertionError("Ctrl-C is lost")
+    assert pressed.num_presses == 1
+    assert sys.unraisablehook != pressed._on_ignored
 
 
 def test_an_error_that_replaces_an_interrupt_is_an_interrupt(
