@@ -36,7 +36,7 @@ class ShownCell:
     """A cell of a field."""
 
     number: int
-    """Its number in the sample, which its box shows."""
+    """Number of the cell in the sample, shown on its box."""
     picture: UploadedImage
     prediction: "CellPrediction"
     label: int

@@ -71,7 +71,7 @@ class RobustnessIndex:
     support: float
     """Share of the cells with an informative neighbor; a small one makes the value unreliable."""
     knn_balanced_accuracy: float
-    """Of the vote of the k neighbors for the class."""
+    """Balanced accuracy of a k-nearest-neighbor vote for the class."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ __all__ = [
     "batch_size_for",
     "forward_batches",
     "predict",
+    "report_after",
     "runtime_forward",
     "without_progress_bars",
 ]
@@ -77,6 +78,15 @@ class Predictions:
 
 def without_progress_bars(done: int, total: int) -> None:
     """Ignore progress."""
+
+
+def report_after(report: Report, num_before: int, total: int) -> Report:
+    """Return a report for a part of a job, of whose `total` rows `num_before` are done already."""
+
+    def shifted(done: int, _: int) -> None:
+        report(num_before + done, total)
+
+    return shifted
 
 
 @dataclass(frozen=True)

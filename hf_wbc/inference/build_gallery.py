@@ -26,7 +26,7 @@ from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.data.stated_pixels import decode_row
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.features import fixed_rows
-from hf_wbc.engine.forward import Report, without_progress_bars
+from hf_wbc.engine.forward import Report, report_after, without_progress_bars
 from hf_wbc.inference.gallery import OUTLIERS, VERSION, head_digest, reference_set_path
 from hf_wbc.inference.outliers import OutlierKind, fit_outlier_kind
 from hf_wbc.inference.predictor import Predictor
@@ -94,11 +94,8 @@ def build_reference_set(
     selections = _select(predictor, refs, per_class)
     total, done, tables = sum(len(each.rows) for each in selections), 0, []
     for selection in selections:
-
-        def advance(num: int, _: int, before: int = done) -> None:
-            on_progress(before + num, total)
-
-        tables.append(_rows_table(predictor, selection, shown, advance))
+        shifted = report_after(on_progress, done, total)
+        tables.append(_rows_table(predictor, selection, shown, shifted))
         done += len(selection.rows)
     metadata: dict[str, Any] = {
         "version": VERSION,

@@ -7,13 +7,12 @@ from it. BatchNorm statistics are computed again on training images. A soup cost
 model. An ensemble (`hf_wbc.models.ensemble`) takes any models of the same input, and costs as much
 as all of them.
 
-Both are calibrated anew on the sources' validation images, and saved like the model of a run.
+Both are recalibrated on the sources' validation images, and saved like the model of a run.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +28,7 @@ from hf_wbc.engine.accelerator import make_accelerator
 from hf_wbc.engine.calibrate import fit_temperature_affine
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
-from hf_wbc.engine.forward import Report, predict, without_progress_bars
+from hf_wbc.engine.forward import Report, predict, report_after, without_progress_bars
 from hf_wbc.evaluation.abstention import Abstention, fit_abstention
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.models import (
@@ -103,7 +102,8 @@ def combine_models(
     first = _require_same_input(names, loaded)
     accelerator = make_accelerator()
     classifiers = [each.classifier for each in loaded]
-    plain = _preprocessing(first)
+    mean, std = first.preprocessing.mean, first.preprocessing.std
+    plain = first.rule.fit(None, mean, std)
     if how == "soup":
         combined = average_weights(classifiers, weights)
         _compute_statistics(combined, first, [train for train, _ in splits], plain, accelerator)
@@ -114,7 +114,7 @@ def combine_models(
     tables = [load_images(first, split) for split in validation]
     found, total = [], (len(loaded) + 1) * len(labels)
     for number, classifier in enumerate((*classifiers, combined)):
-        shown = partial(_report_after, report, number * len(labels), total)
+        shown = report_after(report, number * len(labels), total)
         found.append(_logits(classifier, tables, plain, accelerator, shown))
     temperature, affine = fit_temperature_affine(found[-1], labels)
     calibrated = affine.scale * found[-1] + affine.bias.numpy()
@@ -149,12 +149,6 @@ def _save(
         write_json(part / COMBINATION_FILE, facts)
 
 
-def _preprocessing(pretrained: PretrainedModel) -> ImagePreprocessing:
-    """Return what a model that measures no laboratory does to every image."""
-    rule, settings = pretrained.rule, pretrained.preprocessing
-    return ImagePreprocessing(settings.mean, settings.std, rule.blur_um, rule.flips)
-
-
 def _logits(
     classifier: Classifier,
     tables: Sequence[Table],
@@ -166,13 +160,9 @@ def _logits(
     classifier.to(accelerator.device)
     found: list[NDArray[np.float32]] = []
     for table in tables:
-        shown = partial(_report_after, report, sum(map(len, found)), 0)
+        shown = report_after(report, sum(map(len, found)), 0)
         found.append(predict(classifier, table, preprocessing, accelerator, report=shown).logits)
     return np.concatenate(found)
-
-
-def _report_after(report: Report, num_before: int, total: int, done: int, _: int) -> None:
-    report(num_before + done, total)
 
 
 @torch.no_grad()

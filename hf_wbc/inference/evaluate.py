@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,13 @@ from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.engine.domains import require_scale
 from hf_wbc.engine.features import load_images
-from hf_wbc.engine.forward import Predictions, Report, predict, without_progress_bars
+from hf_wbc.engine.forward import (
+    Predictions,
+    Report,
+    predict,
+    report_after,
+    without_progress_bars,
+)
 from hf_wbc.engine.scores import prediction_rows, score_predictions, score_probabilities
 from hf_wbc.evaluation.abstention import abstention_scores
 from hf_wbc.evaluation.metrics import confusion_counts
@@ -158,7 +163,7 @@ def _predict_domains(
     predictions = []
     for domain in domains:
         pixels = load_images(loaded, domain)
-        show = partial(_report_after, report, num_done, total)
+        show = report_after(report, num_done, total)
         predictions.append(
             predict(
                 loaded.classifier, pixels, preprocessing, accelerator, report=show, runtime=runtime
@@ -201,10 +206,6 @@ def _circumstances(elapsed_s: float, num_images: int, accelerator: "Accelerator"
         "machine": machine_info(accelerator.device, accelerator.num_processes),
         "packages": package_versions(),
     }
-
-
-def _report_after(report: Report, num_before: int, total: int, done: int, _: int) -> None:
-    report(num_before + done, total)
 
 
 def _facts(model: str, loaded: PretrainedModel, domains: Sequence[DomainSplit]) -> dict[str, Any]:

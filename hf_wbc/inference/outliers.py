@@ -1,8 +1,8 @@
 """Recognize known kinds of images that show none of the eleven classes, such as platelets.
 
 The energy of the logits rejects what fits no class (see `hf_wbc.evaluation.selective`), and misses
-most platelets. Where images of such a kind are at hand, a logistic regression on the model's
-features separates them from the model's training cells. Its threshold is set on validation cells,
+most platelets. Given images of such a kind, a logistic regression on the model's features
+separates them from the model's training cells. Its threshold is set on validation cells,
 which it then calls an outlier at a fixed rate. It knows the kinds that it was shown, in the
 laboratory that they came from: nothing is guaranteed for others.
 """

@@ -32,7 +32,7 @@ class _View:
 
     uri: str
     called: str
-    """Class that the model gives it, in a hematologist's words."""
+    """Display name of the predicted class."""
     probability: float
     is_right: bool
 
@@ -43,7 +43,7 @@ class _Example:
 
     corruption: Corruption
     true: str
-    """Its class, in a hematologist's words."""
+    """Display name of the true class."""
     image_id: str
     views: tuple[_View, ...]
 

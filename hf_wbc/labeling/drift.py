@@ -93,9 +93,9 @@ class DriftReport:
     num_cells: int
     num_baseline: int
     p_values: dict[str, float]
-    """Of each statistic, before the correction for several statistics."""
+    """Uncorrected p-value of each statistic."""
     p_value: float
-    """Of all statistics together."""
+    """p-value of all statistics together, corrected for their number."""
     level: float
     sentences: tuple[str, ...]
     """What changed, for people."""

@@ -3,8 +3,8 @@
 Cells that a strategy chooses are unusual, so a score over them is biased. The estimate therefore
 uses a simple random sample that is part of the labels: all cells of a pool have a fixed random
 order (by a digest of their names), and every batch takes some cells from its beginning. The cells
-up to the first one without a label are a simple random sample of the pool, whatever a strategy has
-chosen besides, and whoever gave the labels.
+up to the first one without a label are a simple random sample of the pool, regardless of what else
+a strategy chose or who labeled it.
 
 The number of cells that the model assigns to each class is known exactly for the whole pool, and
 only the true classes among them are estimated (post-stratification). Within each predicted class,

@@ -35,9 +35,9 @@ class Draw:
     head: str
     budget: int
     macro_f1: float
-    """On the test cells."""
+    """Macro-F1 of the adapted head on the test cells."""
     zero_shot: float
-    """Of the source head, on the same cells."""
+    """Macro-F1 of the source head on the same cells."""
     is_adapted: bool
     estimate: ScoreEstimate | None
     """What the labels alone say about the adapted head."""

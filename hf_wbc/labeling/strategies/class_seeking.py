@@ -24,11 +24,11 @@ def choose(view: PoolView, num: int, rng: np.random.Generator) -> Ids:
     counts = np.bincount(view.labels, minlength=p.shape[1]).astype(np.float64)
     counts[list(BLAST_EQUIVALENTS)] -= BLAST_BONUS
     counts[p.max(0) < POSSIBLE] = np.inf
-    is_free = np.ones(len(p), bool)
+    shares, is_free = p.mean(0), np.ones(len(p), bool)
     chosen: list[int] = []
     for _ in range(num):
         fewest = np.flatnonzero(counts == counts.min())
-        target = int(fewest[p.mean(0)[fewest].argmin()])  # the rarest of them
+        target = int(fewest[shares[fewest].argmin()])  # the rarest of them
         place = int(np.where(is_free, p[:, target], -1).argmax())
         chosen.append(place)
         is_free[place] = False
