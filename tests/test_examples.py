@@ -16,6 +16,7 @@ import pytest
 
 import hf_wbc
 from hf_wbc.cli.command_help import flags_of
+from hf_wbc.cli.laboratory_table import add
 from hf_wbc.cli.main import COMMANDS, build_command, parse
 from hf_wbc.cli.shipped_model import make_shipped_model
 
@@ -95,7 +96,7 @@ def test_every_flag_that_a_text_or_a_message_names_exists() -> None:
     commands = [build_command(name, [])[0] for name in COMMANDS]
     for name in COMMANDS:
         known |= set(getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "RENAMED_FLAGS", {}))
-    for command in (*commands, make_shipped_model):
+    for command in (*commands, make_shipped_model, add):
         for flag in flags_of(command):
             known |= {f"--{no}{flag.name.replace('_', '-')}" for no in ("", "no-")}
     paths = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"]
