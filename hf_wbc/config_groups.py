@@ -141,6 +141,13 @@ class DataConfig:
     """Labeled domains: prepared folders or Hub datasets `org/name[@revision]`."""
     target: tuple[str, ...] = ()
     """Unlabeled domains to adapt to and to score; none for in-domain training."""
+    target_labels: str | None = None
+    """Labels file of `hf-wbc label` for some training images of the target, which join the
+    supervised loss; None trains without a label of the target."""
+    target_label_weight: float = 1.0
+    """Weight of the loss on them, relative to the sources' loss."""
+    target_label_budget: int | None = None
+    """Train with the first labels of the file only, this many; 0 is none, None is all."""
     held_out: tuple[str, ...] = ()
     """Labeled domains that are not trained on, for `selection held_out` (leave one source out)."""
     balance: Literal["class_domain", "domain", "none"] = "class_domain"
@@ -163,6 +170,17 @@ class DataConfig:
         check_choices(self)
         if not self.sources:
             raise ValueError("no sources; name at least one with --sources")
+        check_not_negative(self, ("target_label_budget",))
+        if not 0 < self.target_label_weight < math.inf:
+            raise ValueError(
+                f"target_label_weight is {self.target_label_weight}; it must be positive (use "
+                "target_label_budget 0 to train without these labels)"
+            )
+        if self.target_labels is not None and len(self.target) != 1:
+            raise ValueError(
+                f"target_labels {self.target_labels} is of one laboratory, but {len(self.target)} "
+                "targets are given; name one with --target"
+            )
         if not 0 <= self.blur_um <= 5:
             raise ValueError(f"blur_um is {self.blur_um}; it must lie in 0..5")
         shift = self.augmentation.target_shift

@@ -273,6 +273,9 @@ _EVALUATION = _object(
 _TRAINING = _object(
     {
         "calibration": _or_null(_CALIBRATION),
+        "target_labels": _or_null(
+            _object(num=_count, strategy=_text, readers=_list(_text), digest=_text)
+        ),
         "label_shift": _or_null(
             _mapping(_object({"bbse": _PRIORS, "em": _PRIORS, "rlls": _PRIORS, "note": _text}))
         ),

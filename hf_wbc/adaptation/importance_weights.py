@@ -30,8 +30,7 @@ class ImportanceWeightedMethod(PenaltyMethod):
     def setup(self, info: TrainingInfo) -> None:
         """Add the running estimate of the target's priors."""
         super().setup(info)
-        present = info.class_counts.sum(0) > 0
-        self.priors = RunningPriors(present, self.options.momentum, self.options.pull)
+        self.priors = RunningPriors(info.present, self.options.momentum, self.options.pull)
 
     def weights(self, output_s: Output, output_t: Output, batch: Batch) -> Tensor:
         """Return the weights (B_s,) of this process's source samples, with mean 1 over the source.

@@ -55,7 +55,8 @@ class SupervisedLoss(nn.Module):
     Attributes:
         log_prior: Log class priors of each source domain (D, C), smoothed by one image.
         soft_labels: Target distribution of each class (C, C).
-        present_classes: Ids of the classes that at least one source contains (K,).
+        present_classes: Ids of the classes that can be predicted: those of the sources, and of
+            labeled target samples (K,).
     """
 
     log_prior: Tensor
@@ -68,6 +69,7 @@ class SupervisedLoss(nn.Module):
         logit_adjustment: float = 0.0,
         lineage: float = 0.0,
         label_smoothing: float = 0.0,
+        present: Tensor | None = None,
     ) -> None:
         """Prepare the loss for a set of source domains.
 
@@ -76,6 +78,7 @@ class SupervisedLoss(nn.Module):
             logit_adjustment: tau; 0 disables logit adjustment.
             lineage: Softness of the labels; 0 gives one-hot labels.
             label_smoothing: Fraction of the labels' mass that is spread evenly, in [0, 1).
+            present: Classes that can be predicted (C,), bool; None takes those of the sources.
         """
         super().__init__()
         counts = class_counts.double() + 1
@@ -83,21 +86,23 @@ class SupervisedLoss(nn.Module):
         self.is_soft = bool(lineage or label_smoothing)
         log_prior = (counts / counts.sum(1, keepdim=True)).log().float()
         self.register_buffer("log_prior", log_prior, persistent=False)
-        present = class_counts.sum(0) > 0
+        if present is None:
+            present = class_counts.sum(0) > 0
         soft = soft_labels(present, lineage, label_smoothing)
         self.register_buffer("soft_labels", soft, persistent=False)
         self.register_buffer("present_classes", present.nonzero().squeeze(1), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor, domains: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, domains: Tensor | None) -> Tensor:
         """Return the loss of each sample (B,) in fp32.
 
         Args:
             logits: Class scores (B, C).
             labels: Class ids (B,).
-            domains: Index of each sample's source domain (B,).
+            domains: Index of each sample's source domain (B,); None, for labeled target samples,
+                leaves out the logit adjustment.
         """
         logits = logits.float()
-        if self.tau:
+        if self.tau and domains is not None:
             logits = logits + self.tau * self.log_prior[domains]
         if not self.is_soft:
             return nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -105,11 +110,11 @@ class SupervisedLoss(nn.Module):
 
     @property
     def num_present(self) -> int:
-        """Number of classes that at least one source contains, K."""
+        """Number of classes that can be predicted, K."""
         return len(self.present_classes)
 
     def select_present(self, logits: Tensor) -> Tensor:
-        """Return the logits (B, K) of the classes that at least one source contains.
+        """Return the logits (B, K) of the classes that can be predicted.
 
         The other classes are never predicted. They must not count in a loss that averages over
         classes or depends on their number.

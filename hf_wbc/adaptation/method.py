@@ -142,7 +142,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """What a method may know before the first step; nothing is derived from target labels."""
+    """What a method may know before the first step.
+
+    Nothing is derived from target labels, except from those that the run was given to train on.
+    """
 
     num_steps: int
     """Optimizer steps of the first phase."""
@@ -162,6 +165,16 @@ class TrainingInfo:
     """See `SupervisedLoss`."""
     lineage: float = 0.0
     """See `SupervisedLoss`."""
+    labeled_counts: Tensor | None = None
+    """Labeled target images of each class (C,), int64, if the run trains on any."""
+    target_label_weight: float = 1.0
+    """Weight of the loss on labeled target images."""
+
+    @property
+    def present(self) -> Tensor:
+        """Classes (C,) that the sources or the labeled target images contain, bool."""
+        present = self.class_counts.sum(0) > 0
+        return present if self.labeled_counts is None else present | (self.labeled_counts > 0)
 
 
 class Method(nn.Module):
@@ -242,8 +255,10 @@ class Method(nn.Module):
             ValueError: If the method cannot train in this setting.
         """
         self.supervised = SupervisedLoss(
-            info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing
-        )
+            info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing,
+            info.present,
+        )  # fmt: skip
+        self.target_label_weight = info.target_label_weight
         self.num_sources = len(info.source_domains)
 
     def solve(self, features: Tensor, labels: Tensor, target: Tensor | None) -> None:
@@ -255,8 +270,17 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: Batch | TargetBatch) -> LossTerms:
-        """Return the loss terms of the phase that the batch belongs to."""
-        return self.adapt(batch) if isinstance(batch, TargetBatch) else self.fit(batch)
+        """Return the loss terms of the phase that the batch belongs to.
+
+        Labeled target samples join every method's loss here, in a forward pass of their own.
+        """
+        terms = self.adapt(batch) if isinstance(batch, TargetBatch) else self.fit(batch)
+        if batch.labeled is None:
+            return terms
+        logits = self.classifier(batch.labeled.inputs).logits
+        loss = self.supervised(logits, batch.labeled.labels, None).mean()
+        total = terms["loss"] + self.target_label_weight * loss
+        return {**terms, "loss": total, "target_labels": loss.detach()}
 
     def fit(self, batch: Batch) -> LossTerms:
         """Return the loss terms of a source and target batch; by default the supervised loss."""

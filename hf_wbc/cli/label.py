@@ -40,6 +40,8 @@ class SimulationOptions:
     """Numbers of labels to score."""
     seeds: int = 20
     """Number of repetitions."""
+    first_seed: int = 0
+    """Seed of the first repetition."""
     strategies: tuple[str, ...] = ("typical_then_margin", "random")
     """Strategies to compare."""
     heads: tuple[HeadName, ...] = ("logistic",)

@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_wbc.cli.display import stage_progress
+from hf_wbc.data.labels_file import (
+    Answer,
+    LabelsFile,
+    note_strategy,
+    parse_class,
+)
 from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
@@ -19,24 +25,17 @@ from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.drift import build_baseline
 from hf_wbc.labeling.label_formats import export_cells, import_answers
-from hf_wbc.labeling.labels_file import (
-    Answer,
-    LabelsFile,
-    cohen_kappa,
-    parse_class,
-    suspicious_readers,
-)
 from hf_wbc.labeling.learner import Learner, answers_of
 from hf_wbc.labeling.pool import Pool, open_pool, read_squares
 from hf_wbc.labeling.simulate import Draw, curve, scorable, simulate
+from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
-from hf_wbc.taxonomy import CLASSES, NAMES, UNLABELED
-from hf_wbc.text import shorten_list
+from hf_wbc.taxonomy import CLASSES, UNLABELED
 
 if TYPE_CHECKING:
     from hf_wbc.cli.label import LearningOptions, SimulationOptions
 
-__all__ = ["LabelSession", "describe", "run_session", "run_simulation", "write_report"]
+__all__ = ["LabelSession", "run_session", "run_simulation", "write_report"]
 
 
 class LabelSession:
@@ -179,6 +178,7 @@ def run_session(
     pretrained, pool, options = open_laboratory(model, ref, mapping, cache, options)
     prototypes = prototypes_of(read_reference_set(model, pretrained))
     learner = Learner.of_model(pretrained, pool, prototypes=prototypes, **asdict(learning))
+    note_strategy(out, learning.strategy)
     return LabelSession(learner, file, ref, options, budget)
 
 
@@ -213,39 +213,6 @@ def _keys() -> str:
     return ", ".join(f"{key} {words.get(label, label)}" for key, label in KEYS.items())
 
 
-def describe(learner: Learner) -> list[str]:
-    """Return what the labels brought, a line each."""
-    counts = {name: list(learner.labels.values()).count(c) for c, name in enumerate(NAMES)}
-    named = ", ".join(f"{name} {num}" for name, num in counts.items() if num)
-    lines = [f"{len(learner.labels)} cells of {learner.pool.name} have a class: {named or 'none'}"]
-    for (one, other), (kappa, num) in cohen_kappa(learner.answers).items():
-        lines.append(f"{one or '?'} and {other or '?'} agree on {num} cells with kappa {kappa:.2f}")
-    if learner.conflicts:
-        lines.append(f"left out, readers disagree: {shorten_list(learner.conflicts)}")
-    lines += suspicious_readers(learner.answers)
-    lines += learner.adaptation.sentences
-    if (found := learner.estimate()) is None:
-        return [*lines, f"{len(learner.sample)} random cells have a label; 10 give an estimate."]
-    after, before = found
-    for when, each in (("without labels", before), ("with labels", after)):
-        low, high = each.interval
-        lines.append(
-            f"macro-F1 {when}: {each.macro_f1:.2f} [{low:.2f}, {high:.2f}], estimated from "
-            f"{len(learner.sample)} random cells"
-        )
-    for name, (recall, low, high) in after.recalls.items():
-        lines.append(f"  recall of {name}: {recall:.2f} [{low:.2f}, {high:.2f}]")
-    if calibration := learner.calibration():
-        lines.append(calibration.sentence)
-    if curve := learner.learning_curve():
-        low, high = curve.interval
-        lines.append(
-            f"The next {curve.next_labels} labels will probably bring {curve.gain:+.2f} macro-F1 "
-            f"[{low:+.2f}, {high:+.2f}]."
-        )
-    return lines
-
-
 def run_simulation(
     model: str,
     refs: Sequence[str],
@@ -266,8 +233,9 @@ def run_simulation(
         with stage_progress() as progress:
             draws += simulate(
                 cells, source_head(pretrained), strategies=simulation.strategies,
-                budgets=simulation.budgets, seeds=simulation.seeds, heads=simulation.heads,
-                merge=merge, prototypes=prototypes, on_progress=partial(progress, pool.name),
+                budgets=simulation.budgets, seeds=simulation.seeds,
+                first_seed=simulation.first_seed, heads=simulation.heads, merge=merge,
+                prototypes=prototypes, on_progress=partial(progress, pool.name),
             )  # fmt: skip
     if len(refs) > 1:
         draws += [replace(each, laboratory="mean of all") for each in draws]

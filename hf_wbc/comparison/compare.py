@@ -2,7 +2,7 @@
 
 Methods are tested against each other if they use the same network, are scored on the same images,
 and their weights are selected by rules that see the same of the target. A method must not win
-because its rule sees more.
+because its rule sees more, or because it was trained on labels of the target.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +54,8 @@ class RankTest:
 
     backbone: str
     sees: str
+    num_target_labels: int
+    """Target labels that the methods were trained on."""
     blocks: tuple[tuple[EvalSetting, int], ...]
     """Evaluation settings and seeds."""
     left_out_blocks: tuple[tuple[EvalSetting, int], ...]
@@ -190,10 +192,11 @@ def _family(
 
 def _rank_tests(found: Sequence[ResultRow]) -> list[RankTest]:
     headline = [row for row in found if row.setting.is_headline]
-    return [
-        _rank_test([row for row in headline if (row.backbone, row.sees) == key])
-        for key in dict.fromkeys((row.backbone, row.sees) for row in headline)
-    ]
+    groups: dict[tuple[str, str, int], list[ResultRow]] = {}
+    for row in headline:
+        key = (row.backbone, row.sees, row.setting.num_target_labels)
+        groups.setdefault(key, []).append(row)
+    return [_rank_test(members) for members in groups.values()]
 
 
 def _rank_test(members: Sequence[ResultRow]) -> RankTest:
@@ -211,6 +214,7 @@ def _rank_test(members: Sequence[ResultRow]) -> RankTest:
     return RankTest(
         backbone=members[0].backbone,
         sees=members[0].sees,
+        num_target_labels=members[0].setting.num_target_labels,
         blocks=tuple(blocks),
         left_out_blocks=tuple(block for block in all_blocks if block not in blocks),
         left_out=tuple(sorted(set(scores) - set(names))),

@@ -156,6 +156,7 @@ def _setting(setting: EvalSetting) -> dict[str, Any]:
         "merge": " ".join(setting.merge),
         "classes": " ".join(setting.classes),
         "num_classes": setting.num_classes,
+        "num_target_labels": setting.num_target_labels,
     }
 
 
@@ -222,6 +223,7 @@ def _ranks(comparison: Comparison) -> Flat:
         {
             "network": test.backbone,
             "sees": test.sees,
+            "num_target_labels": test.num_target_labels,
             "method": name,
             "mean_rank": mean_rank,
             "letters": letters,

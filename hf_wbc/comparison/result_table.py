@@ -20,7 +20,7 @@ from hf_wbc.comparison.collect import Run
 
 _ELSEWHERE = {
     "sources", "target", "held_out", "method", "model", "seed", "selection", "merge", "classes",
-    "inputs", "trainable",
+    "inputs", "trainable", "target_labels", "target_label_budget",
 }  # fmt: skip
 """Options that have a column of their own in a row."""
 _WITHOUT_EFFECT = {"oracle", "allow_unscaled", "allow_single"}
@@ -42,6 +42,10 @@ def decisions(run: Run) -> dict[str, Any]:
             found[name] = value
     found["processes"] = run.record["machine"]["num_processes"]
     found["weights"] = _weights(run)
+    if (labels := run.record.get("target_labels")) is not None:
+        found["labels"] = f"{labels['strategy']} {_short(labels['digest'])}"
+    else:
+        found.pop("target_label_weight", None)
     for role in ("sources", "target", "held_out"):
         for domain in run.record[role]:
             prints = [domain["train"], domain["validation"]]
@@ -119,6 +123,9 @@ class EvalSetting:
     classes: tuple[str, ...]
     """Requested classes; empty means those that occur."""
     num_classes: int
+    num_target_labels: int = 0
+    """Labels of target images that the models were trained on; with any, they are compared among
+    themselves only."""
 
     @property
     def is_headline(self) -> bool:
@@ -133,7 +140,10 @@ class EvalSetting:
         """The direction as `a + b -> c`, or `a` without a target."""
         start = " + ".join(self.sources)
         start += f" (held out: {' + '.join(self.held_out)})" if self.held_out else ""
-        return f"{start} -> {' + '.join(self.targets)}" if self.targets else start
+        if not self.targets:
+            return start
+        labels = f" with {self.num_target_labels} labels" if self.num_target_labels else ""
+        return f"{start} -> {' + '.join(self.targets)}{labels}"
 
 
 @dataclass(frozen=True)
@@ -268,9 +278,16 @@ def eval_settings(run: Run) -> Iterator[tuple[EvalSetting, Mapping[str, Any]]]:
                         merge=tuple(scores["merge"]),
                         classes=tuple(scores["classes"]),
                         num_classes=scores["num_classes"],
+                        num_target_labels=num_target_labels(run),
                     ),
                     scores,
                 )
+
+
+def num_target_labels(run: Run) -> int:
+    """Return the number of target images whose labels a run was trained on."""
+    labels = run.record.get("target_labels")
+    return 0 if labels is None else int(labels["num"])
 
 
 def exposed(run: Run) -> Exposed:
@@ -286,7 +303,8 @@ def _with_variants(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
     def key(run: Run) -> tuple[Any, ...]:
         held_out = tuple(domain["name"] for domain in run.record["held_out"])
         return (
-            run.sources, run.targets, held_out, run.network, trained(run), run.method, run.rule
+            run.sources, run.targets, held_out, run.network, trained(run), run.method, run.rule,
+            num_target_labels(run),
         )  # fmt: skip
 
     for _, group in groupby(sorted(runs, key=key), key):

@@ -1,6 +1,7 @@
 """Report sections of the scores: a table for each set of images, the rules, and the cost."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from statistics import fmean
 
@@ -55,6 +56,35 @@ def score_sections(comparison: Comparison) -> Iterator[Section]:
             yield _side_by_side(here)
 
 
+LABELS = (
+    "Macro-F1 on the same test images, by the number of target images whose labels the models were "
+    "trained on; 0 is without any. Methods are ranked and tested within a column only."
+)
+
+
+def label_budget_section(comparison: Comparison) -> Section | None:
+    """Return a table with a column for each number of target labels; None without any labels."""
+    shown = [row for row in comparison.rows if row.setting.is_headline and row.targets]
+    numbers = sorted({row.setting.num_target_labels for row in shown})
+    if not any(numbers):
+        return None
+    scores: dict[tuple[str, ...], dict[int, list[str]]] = {}
+    for row in shown:
+        bare = replace(row.setting, num_target_labels=0)
+        key = (heading(bare), row.method, row.backbone, row.rule)
+        variant = f" ({row.variant})" if row.variant else ""
+        text = f"{three_decimals(row.macro_f1)} [{row.low:.3f}, {row.high:.3f}]{variant}"
+        scores.setdefault(key, {}).setdefault(row.setting.num_target_labels, []).append(text)
+    cells = tuple(
+        (*key, *(", ".join(each.get(number, ())) for number in numbers))
+        for key, each in scores.items()
+        if any(each)  # not all 0: the method has seen labels
+    )
+    headings = ("direction", "method", "network", "rule", *(f"{n} labels" for n in numbers))
+    table = Table(headings, cells, 4, ("network", "rule"))
+    return Section("By number of target labels", 2, (LABELS,), table, is_short=True)
+
+
 def cost_section(comparison: Comparison) -> Section:
     """Return the hours, speed and memory of each method and network, over all directions."""
     shown = [row for _, here in headline_rows(comparison) for row in here]
@@ -99,7 +129,9 @@ FEATURES = (
 
 
 def optional_sections(comparison: Comparison) -> Iterator[Section]:
-    """Yield the further scores, and what the features hold of the laboratory, if requested."""
+    """Yield the scores by number of labels, further scores, and what features hold, if any."""
+    if labels := label_budget_section(comparison):
+        yield labels
     if comparison.further_scores:
         yield _further_section(comparison.further_scores)
     if comparison.laboratory_shares:

@@ -74,7 +74,8 @@ def significance_sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def _ranks(test: RankTest) -> Section:
-    title = f"Over directions and seeds: {test.backbone}, rules that see {test.sees}"
+    labels = f", {test.num_target_labels} labels" if test.num_target_labels else ""
+    title = f"Over directions and seeds: {test.backbone}, rules that see {test.sees}{labels}"
     notes = []
     if test.left_out_blocks:
         names = [f"{heading(setting)} seed {seed}" for setting, seed in test.left_out_blocks]

@@ -1,6 +1,7 @@
 """The batches that a method sees: a source view, a target view, and the training progress.
 
-Only the source view has labels, so a method cannot use target labels by mistake.
+Only a source view has labels, so a method cannot use target labels by mistake. Target samples that
+a person has labeled come as a source view of their own, which `Method.forward` alone reads.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Batch:
     target: TargetView | None = None
     progress: float = 0.0
     """Completed fraction of the optimizer steps, in [0, 1)."""
+    labeled: SourceView | None = None
+    """Target samples that a person has labeled, if the run has any; `domains` are targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +57,5 @@ class TargetBatch:
     """Completed fraction of the steps of the second phase, in [0, 1)."""
     epochs: float = 0.0
     """Completed passes over the target images in the second phase."""
+    labeled: SourceView | None = None
+    """As in `Batch`."""

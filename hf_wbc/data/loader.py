@@ -1,11 +1,7 @@
 """Training batches as a pure function of the step, so that resuming requires no loader state.
 
-`Sampler` chooses the rows of a step, and `BatchLoader` turns them into batches on the device.
-
-Sampling. Rows are grouped into strata: all rows, the rows of a domain, or those of a class within a
-domain. Draws proceed in rounds. Each round visits every stratum once in random order, and each
-visit takes the next row of the stratum's own permutation, which is renewed when it is exhausted.
-All strata are drawn equally often, and no row repeats before all others of its stratum were drawn.
+`hf_wbc.data.sampler` chooses the rows of a step, and `BatchLoader` turns them into batches on the
+device.
 
 Distributed training. All processes make the same global draw of a step and take disjoint slices of
 its rows and of its augmentation parameters. Two processes with batches of B therefore see the same
@@ -14,7 +10,6 @@ samples as one process with batches of 2B.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -34,102 +29,19 @@ from hf_wbc.data.augment_ops import draw_augmentation_params
 from hf_wbc.data.batch import Batch, SourceView, TargetBatch, TargetView
 from hf_wbc.data.image_statistics import color_statistics, color_transfer_map
 from hf_wbc.data.preprocessing import ImagePreprocessing
+from hf_wbc.data.sampler import Balance, Sampler
 from hf_wbc.data.schema import CROP_UM
 from hf_wbc.data.style_transfer import TargetStyleSampler, build_style_sampler, style_maps
 from hf_wbc.data.table import Table
 from hf_wbc.taxonomy import UNLABELED
-from hf_wbc.text import did_you_mean
 
-__all__ = ["Balance", "BatchLoader", "LoaderConfig", "Sampler"]
+__all__ = ["BatchLoader", "LoaderConfig"]
 
-Balance = Literal["class_domain", "domain", "none"]
-_BLOCK = 1024
-"""Minimum number of items to permute at once."""
-_SOURCE, _TARGET, _ADAPTING = 0, 1, 2
-"""Sides of a batch: source and target of the first phase, target of the second phase."""
+_SOURCE, _TARGET, _ADAPTING, _LABELED, _LABELED_ADAPTING = range(5)
+"""Sides of a batch: source and target of the first phase, target of the second phase, and labeled
+target rows of either."""
 _WEAK, _STRONG = 0, 1
 _UNSCALED = ImagePreprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-class Sampler:
-    """Balanced random row numbers of a table, as a pure function of the step."""
-
-    def __init__(
-        self, labels: np.ndarray, domains: np.ndarray, balance: Balance, seed: int
-    ) -> None:
-        """Group the rows into strata.
-
-        Args:
-            labels: Class ids (N,), int64.
-            domains: Domain indices (N,), int64.
-            balance: Groups to draw equally often.
-            seed: Non-negative seed of all draws.
-
-        Raises:
-            ValueError: If there are no rows, or unlabeled rows are to be balanced by class.
-        """
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; it must not be negative")
-        if len(labels) == 0:
-            raise ValueError("no rows to sample")
-        strata = _strata(labels, domains, balance)
-        self._visits = _Permutations(np.arange(len(strata)), (seed, 0))
-        self._strata = [
-            _Permutations(rows, (seed, 1, number)) for number, rows in enumerate(strata)
-        ]
-
-    def draw(self, batch_size: int, step: int) -> np.ndarray:
-        """Return the row numbers (batch_size,) of a step, counted from 0."""
-        num_strata = len(self._strata)
-        positions = np.arange(step * batch_size, (step + 1) * batch_size)
-        first, stop = int(positions[0]) // num_strata, int(positions[-1]) // num_strata + 1
-        visits = self._visits.take(first * num_strata, stop * num_strata)
-        rows = np.stack([stratum.take(first, stop) for stratum in self._strata])
-        positions -= first * num_strata
-        drawn: np.ndarray = rows[visits[positions], positions // num_strata]
-        return drawn
-
-
-class _Permutations:
-    """An endless sequence of random permutations of `items`, readable at any position."""
-
-    def __init__(self, items: np.ndarray, seed: tuple[int, ...]) -> None:
-        self._items, self._seed = items, seed
-        self._per_block = max(1, _BLOCK // len(items))
-        self._blocks: dict[int, np.ndarray] = {}
-
-    def take(self, start: int, stop: int) -> np.ndarray:
-        """Return the items at positions `start` to `stop` - 1."""
-        length = self._per_block * len(self._items)
-        first, last = start // length, (stop - 1) // length
-        self._blocks = {
-            block: self._blocks[block] if block in self._blocks else self._make(block)
-            for block in range(first, last + 1)
-        }
-        items = np.concatenate([*self._blocks.values()])
-        return items[start - first * length : stop - first * length]
-
-    def _make(self, block: int) -> np.ndarray:
-        rng = np.random.default_rng((*self._seed, block))
-        copies = np.tile(self._items, (self._per_block, 1))
-        return rng.permuted(copies, axis=1).ravel()
-
-
-def _strata(labels: np.ndarray, domains: np.ndarray, balance: Balance) -> list[np.ndarray]:
-    """Return the row numbers of each non-empty stratum."""
-    if balance == "none":
-        return [np.arange(len(labels))]
-    if balance == "domain":
-        return [np.flatnonzero(domains == domain) for domain in np.unique(domains)]
-    if balance != "class_domain":
-        raise ValueError(f"unknown balance {balance!r}; {did_you_mean(balance, get_args(Balance))}")
-    if (labels < 0).any():
-        raise ValueError(
-            f"{int((labels < 0).sum())} rows are unlabeled and cannot be balanced by class; "
-            "use --balance domain or a labeled dataset"
-        )
-    keys = np.stack([labels, domains])
-    return [np.flatnonzero((keys == key[:, None]).all(0)) for key in np.unique(keys, axis=1).T]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +87,7 @@ class BatchLoader:
         target: Table | None,
         config: LoaderConfig,
         *,
+        labeled: Table | None = None,
         preprocessing: Mapping[str, ImagePreprocessing] | None = None,
         style_targets: Sequence[Table] = (),
     ) -> None:
@@ -184,6 +97,7 @@ class BatchLoader:
             source: Labeled rows.
             target: Rows whose labels are replaced by -1 before anything reads them.
             config: How to draw and augment.
+            labeled: Rows of a target that a person has labeled, drawn with the source's balance.
             preprocessing: Preprocessing by domain name; None only scales intensities to [0, 1].
             style_targets: Images of each target, required by `augmentation.target_shift`.
 
@@ -193,13 +107,16 @@ class BatchLoader:
         """
         augmentation = config.augmentation
         _check_tables(source, target)
+        if labeled:
+            _check_tables(labeled, source)
         if augmentation:
             _check_augmentation(augmentation, config.um, style_targets)
         self._source, self._target, self._config = source, target, config
+        self._labeled = labeled
         self._augmentation = augmentation or NO_CHANGE
         self._levels = {
             each: _DomainLevels(each, preprocessing or dict.fromkeys(each.domain_names, _UNSCALED))
-            for each in (source, target)
+            for each in (source, target, labeled)
             if each
         }
         self._color_maps: Tensor | None = None
@@ -215,6 +132,11 @@ class BatchLoader:
         self._source_rows = Sampler(
             source.labels, source.domains, config.balance, _seed(seed, _SOURCE)
         )
+        if labeled:
+            self._labeled_rows = {
+                side: Sampler(labeled.labels, labeled.domains, config.balance, _seed(seed, side))
+                for side in (_LABELED, _LABELED_ADAPTING)
+            }
         if target:
             per_domain: Balance = "domain" if len(target.domain_names) > 1 else "none"
             hidden = np.full(len(target), UNLABELED)
@@ -231,16 +153,16 @@ class BatchLoader:
             micro: Forward pass within the step, counted from 0.
         """
         assert 0 <= micro < self._config.gradient_accumulation_steps
-        source_rows = self._local_rows(self._source_rows, step, micro)
-        labels = torch.from_numpy(self._source.labels[source_rows])
-        source = SourceView(
-            **self._view(self._source, source_rows, (step, micro, _SOURCE)),
-            labels=self._to_device(labels),
-        )
+        source = self._source_view(self._source, self._source_rows, (step, micro, _SOURCE))
         target = None
         if self._target and self._config.pair_target:
             target = self._target_view(step, micro, _TARGET)
-        return Batch(source=source, target=target, progress=step / self._config.num_steps)
+        return Batch(
+            source=source,
+            target=target,
+            progress=step / self._config.num_steps,
+            labeled=self._labeled_view(step, micro, _LABELED),
+        )
 
     def target_batch(self, step: int, num_steps: int, micro: int = 0) -> TargetBatch:
         """Return the batch of a forward pass of the second phase.
@@ -261,7 +183,22 @@ class BatchLoader:
             * self._config.world_size
             * self._config.batch_size
         )
-        return TargetBatch(target=view, progress=step / num_steps, epochs=done / len(self._target))
+        return TargetBatch(
+            target=view,
+            progress=step / num_steps,
+            epochs=done / len(self._target),
+            labeled=self._labeled_view(step, micro, _LABELED_ADAPTING),
+        )
+
+    def _source_view(self, table: Table, sampler: Sampler, key: tuple[int, int, int]) -> SourceView:
+        rows = self._local_rows(sampler, *key[:2])
+        labels = self._to_device(torch.from_numpy(table.labels[rows]))
+        return SourceView(**self._view(table, rows, key), labels=labels)
+
+    def _labeled_view(self, step: int, micro: int, side: int) -> SourceView | None:
+        if self._labeled is None:
+            return None
+        return self._source_view(self._labeled, self._labeled_rows[side], (step, micro, side))
 
     def _target_view(self, step: int, micro: int, side: int) -> TargetView:
         assert self._target

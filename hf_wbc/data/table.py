@@ -86,6 +86,16 @@ class Table:
         """Number of augmented views of each image's features; 0 if rows have no such axis."""
         return self.shape[0] if len(self.shape) == 2 else 0
 
+    def take(self, indices: np.ndarray, labels: np.ndarray) -> Self:
+        """Return a table of copies of some rows (n,), with other labels (n,)."""
+        return type(self)(
+            chunks=(self.batch(indices).numpy(),),
+            labels=np.asarray(labels, np.int64),
+            domains=self.domains[indices],
+            image_ids=[self.image_ids[row] for row in indices],
+            domain_names=self.domain_names,
+        )
+
     def batch(self, indices: np.ndarray, *, pinned: bool = False) -> Tensor:
         """Copy rows into one tensor.
 

@@ -15,6 +15,7 @@ from hf_wbc.engine.domains import DomainSet
 from hf_wbc.engine.feature_extraction import FeatureViews
 from hf_wbc.engine.features import embed, feature_views, load_images, require_features
 from hf_wbc.engine.forward import Predictions, predict, without_progress_bars
+from hf_wbc.engine.target_labels import TargetLabels
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
 
@@ -41,6 +42,8 @@ class RunContext:
     """Folder for extracted features."""
     on_stage: OnStage = lambda stage, done, total: None
     """Called with the progress of everything but training steps."""
+    target_labels: TargetLabels | None = None
+    """Labels of target images that the run trains on."""
     _tables: dict[tuple[DomainSplit, bool], Table] = field(default_factory=dict, repr=False)
 
     def table(self, split: DomainSplit, *, for_training: bool = False) -> Table:
@@ -55,6 +58,15 @@ class RunContext:
         if key not in self._tables:
             self._tables[key] = self._load(split, views)
         return self._tables[key]
+
+    @cached_property
+    def labeled_table(self) -> Table | None:
+        """Model inputs of the target images whose labels the run trains on; None without any."""
+        if self.target_labels is None:
+            return None
+        (target,) = self.domain_set.targets
+        table = self.table(target.train, for_training=True)
+        return table.take(self.target_labels.rows, self.target_labels.labels)
 
     def embed_all(self) -> None:
         """Extract the features of every split before the model changes.

@@ -102,7 +102,8 @@ def score(context: RunContext, exported: Classifier, predictions: SplitPredictio
     """Score every domain's test images, and the sources' validation images.
 
     Targets are also scored on all of their images (`transductive`), including those used for
-    adaptation and selection. With few test images, this number is the more stable one.
+    adaptation and selection, but not those whose labels were trained on. With few test images, this
+    number is the more stable one.
 
     Args:
         context: The run.
@@ -118,6 +119,8 @@ def score(context: RunContext, exported: Classifier, predictions: SplitPredictio
         entry[split.split] = score_predictions([split], predicted, merge, classes, seed)
     for target in context.domain_set.targets:
         splits = (target.train, target.validation, target.test)
+        if context.target_labels:  # whose cells would flatter the score
+            splits = (context.target_labels.hidden_from(target.train), *splits[1:])
         predicted = np.concatenate([predictions[target.name, s.split].classes for s in splits])
         results[target.name]["transductive"] = score_predictions(
             splits, predicted, merge, classes, seed
@@ -210,6 +213,7 @@ def write_record(
         "sources": [domain.facts() for domain in domain_set.sources],
         "target": [domain.facts() for domain in domain_set.targets],
         "held_out": [domain.facts() for domain in domain_set.held_out],
+        "target_labels": context.target_labels and context.target_labels.facts(),
         "notes": run_notes(context),
         "selection": {
             "rule": rule.name,
@@ -235,6 +239,8 @@ def write_record(
 def run_notes(context: RunContext) -> list[str]:
     """Return one sentence for each fact about the images that weakens the result."""
     notes, asked = context.domain_set.notes(), context.config.eval.selection
+    if context.target_labels:
+        notes += context.target_labels.notes
     if usable_rule(selection_rule(asked), context.domain_set).name != asked:
         notes.append(
             f"selection {asked} has no validation images to score, so the last evaluation is kept"
@@ -269,6 +275,6 @@ def _exposure(context: RunContext, selection: SelectionRule) -> Exposure:
     domain_set, pretrained = context.domain_set, context.pretrained
     targets = [target.name for target in domain_set.targets]
     labeled = [domain.name for domain in (*domain_set.sources, *domain_set.held_out)]
-    if selection.sees == "target labels":
+    if selection.sees == "target labels" or context.target_labels:
         labeled, targets = [*labeled, *targets], []
     return Exposure(pretrained.exposure, pretrained.exposed_to).after(labeled, targets)

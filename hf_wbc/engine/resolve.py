@@ -17,6 +17,7 @@ from hf_wbc.config_groups import ADDED_AUGMENTATION
 from hf_wbc.data.augment import check_strength
 from hf_wbc.engine.domains import DomainSet, load_domains
 from hf_wbc.engine.features import stored_runtime
+from hf_wbc.engine.target_labels import TargetLabels, load_target_labels
 from hf_wbc.evaluation.model_selection import require_selection_rule, selection_rule
 from hf_wbc.models import Classifier, PretrainedModel, load_classifier
 from hf_wbc.records import digest
@@ -35,6 +36,9 @@ ADDED_FIELDS: Mapping[str, Any] = {
     "feature_runtime": None,
     "feature_views": 0,
     "label_smoothing": 0.0,
+    "target_labels": None,
+    "target_label_weight": 1.0,
+    "target_label_budget": None,
 }
 """Flat names that were added after the first release, with the value that changes nothing."""
 BOTTLENECK = 256
@@ -56,6 +60,8 @@ class ResolvedRun:
     pretrained: PretrainedModel
     identity: Mapping[str, Any]
     """What determines the result; see `run_identity`."""
+    target_labels: TargetLabels | None = None
+    """Labels of target images that the run trains on."""
 
     @property
     def name(self) -> str:
@@ -96,6 +102,7 @@ def resolve(
         oracle=evaluation.oracle,
         allow_unscaled=data.allow_unscaled,
     )
+    config, labels = load_target_labels(config, domain_set)
     _check_images(config, method, domain_set)
     pretrained = model_loader(
         config.model.name,
@@ -106,12 +113,16 @@ def resolve(
     config = _fill_in_defaults(config, method, pretrained, domain_set, num_processes)
     config = config.replace(feature_runtime=stored_runtime(config, pretrained, domain_set, cache))
     _check_batches(config, num_processes)
-    identity = run_identity(config, domain_set, pretrained.revision, num_processes)
-    return ResolvedRun(asked, config, method, domain_set, pretrained, identity)
+    identity = run_identity(config, domain_set, pretrained.revision, num_processes, labels)
+    return ResolvedRun(asked, config, method, domain_set, pretrained, identity, labels)
 
 
 def run_identity(
-    config: TrainConfig, domain_set: DomainSet, revision: str, num_processes: int
+    config: TrainConfig,
+    domain_set: DomainSet,
+    revision: str,
+    num_processes: int,
+    labels: TargetLabels | None = None,
 ) -> dict[str, Any]:
     """Return what determines the result of a run; its digest names the run's folder.
 
@@ -122,6 +133,7 @@ def run_identity(
         domain_set: The data, identified by names, revisions and fingerprints.
         revision: Revision of the pre-trained weights.
         num_processes: Number of processes that train together.
+        labels: Labels of target images, identified by what they say.
 
     Returns:
         JSON values under the keys of `stable_values`, with data and weights replaced, and with the
@@ -135,6 +147,7 @@ def run_identity(
             "held_out": [domain.identity() for domain in domain_set.held_out],
             "model": revision,
             "num_processes": num_processes,
+            **({} if labels is None else {"target_labels": labels.facts()}),
         }
     )
 

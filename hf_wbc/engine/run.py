@@ -80,7 +80,10 @@ def run(
     if sync:
         sync.begin([domain.name for domain in resolved.domain_set.all])
     data, used = resolved.domain_set, resolved.config
-    context = RunContext(used, accelerator, folder, data, resolved.pretrained, cache, on_stage)
+    context = RunContext(
+        used, accelerator, folder, data, resolved.pretrained, cache, on_stage,
+        resolved.target_labels,
+    )  # fmt: skip
     method, num_trained = _build_method(context, resolved)
 
     def on_row(row: Mapping[str, Any]) -> None:

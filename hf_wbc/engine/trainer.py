@@ -90,11 +90,12 @@ class Trainer:
             [context.table(domain.train, for_training=True) for domain in domains]
             for domains in (domain_set.sources, domain_set.targets)
         )
-        joined = concatenate(source)
-        self._setup(_class_counts(joined, len(source)), sum(map(len, targets)))
+        joined, labeled = concatenate(source), context.labeled_table
+        self._setup(_class_counts(joined, len(source)), sum(map(len, targets)), labeled)
         if method.closed_form:
-            self._solve(joined, targets)
-        self.phases = make_phases(context.config, type(method), self._stream(joined, targets))
+            self._solve(joined, targets, labeled)
+        stream = self._stream(joined, targets, labeled)
+        self.phases = make_phases(context.config, type(method), stream)
 
     @property
     def eval_model(self) -> Classifier:
@@ -120,39 +121,47 @@ class Trainer:
             progress = self._train_phase(phase, progress)
         return progress
 
-    def _setup(self, class_counts: Tensor, num_target: int) -> None:
+    def _setup(self, class_counts: Tensor, num_target: int, labeled: Table | None) -> None:
         """Tell the method about the data, including the source class counts (D, C)."""
         config, context = self.context.config, self.context
-        self.method.classifier.mask_absent_classes(class_counts.sum(0) > 0)
         per_step = config.optim.images_per_step * context.accelerator.num_processes
-        torch.manual_seed(config.seed)
-        self.method.setup(
-            TrainingInfo(
-                num_steps=config.optim.steps,
-                source_domains=tuple(domain.name for domain in context.domain_set.sources),
-                class_counts=class_counts,
-                num_target=num_target,
-                is_features=config.model.inputs == "features",
-                adapt_passes=(config.adapt.adapt_steps or 0) * per_step / max(1, num_target),
-                logit_adjustment=config.optim.logit_adjustment,
-                lineage=config.optim.lineage,
-                label_smoothing=config.optim.label_smoothing,
-            )
+        info = TrainingInfo(
+            num_steps=config.optim.steps,
+            source_domains=tuple(domain.name for domain in context.domain_set.sources),
+            class_counts=class_counts,
+            num_target=num_target,
+            is_features=config.model.inputs == "features",
+            adapt_passes=(config.adapt.adapt_steps or 0) * per_step / max(1, num_target),
+            logit_adjustment=config.optim.logit_adjustment,
+            lineage=config.optim.lineage,
+            label_smoothing=config.optim.label_smoothing,
+            labeled_counts=None if labeled is None else _class_counts(labeled, 1)[0],
+            target_label_weight=config.data.target_label_weight,
         )
+        self.method.classifier.mask_absent_classes(info.present)
+        torch.manual_seed(config.seed)
+        self.method.setup(info)
         self.method.to(context.accelerator.device)
 
-    def _solve(self, source: Table, targets: list[Table]) -> None:
-        """Let a method compute its head from all features, those of every view if there are any."""
+    def _solve(self, source: Table, targets: list[Table], labeled: Table | None) -> None:
+        """Let a method compute its head from all features, those of every view if there are any.
+
+        Labeled target rows are repeated until they weigh as much as in a trained method's loss.
+        """
         device = self.context.accelerator.device
 
         def features(table: Table) -> Tensor:
             rows = table.batch(np.arange(len(table))).to(device)
             return rows.flatten(0, 1) if table.num_views else rows
 
-        labels = torch.from_numpy(source.labels).to(device)
+        known = [source]
+        if labeled is not None:
+            weight = self.context.config.data.target_label_weight
+            known += [labeled] * max(1, round(weight * len(source) / len(labeled)))
+        labels = torch.from_numpy(np.concatenate([table.labels for table in known])).to(device)
         labels = labels.repeat_interleave(max(1, source.num_views))
         target = torch.cat([features(table) for table in targets]) if targets else None
-        self.method.solve(features(source), labels, target)
+        self.method.solve(torch.cat([features(table) for table in known]), labels, target)
 
     def _prepare(self, phase: Phase) -> None:
         """Wrap the method and create the optimizer of a phase."""
@@ -293,7 +302,7 @@ class Trainer:
             f"{folder.checkpoint} was written by another version ({error}); {folder.remedy}"
         )
 
-    def _stream(self, source: Table, targets: list[Table]) -> BatchLoader:
+    def _stream(self, source: Table, targets: list[Table], labeled: Table | None) -> BatchLoader:
         """Create the loader that provides the batches of both phases."""
         context, config, needs = self.context, self.context.config, self.method.needs
         uses_target = needs.target or self.method.adapt_passes
@@ -314,6 +323,7 @@ class Trainer:
             source,
             concatenate(targets) if uses_target else None,
             loader_config,
+            labeled=labeled,
             preprocessing=context.preprocessing.by_domain,
             style_targets=targets,
         )

@@ -69,6 +69,13 @@ def warnings(record: Record) -> Iterator[str]:
             f"**Oracle.** These weights were selected with labels of {join_names(targets)}. The "
             "scores there are an upper bound, not a valid result."
         )
+    if labels := record.get("target_labels"):
+        readers = f", given by {join_names(labels['readers'])}" if labels["readers"] else ""
+        yield (
+            f"**Trained with target labels.** {labels['num']} training images of "
+            f"{join_names(targets)} had labels (chosen by: {labels['strategy']}{readers}). Compare "
+            "the scores only with models that have seen as many."
+        )
     before = record["model"]["exposed_to"]
     if known := [name for name in targets if name in before]:
         yield (
@@ -107,6 +114,8 @@ def part_of(record: Record, role: str) -> str:
         chose = record["selection"]["rule"] == "held_out"
         return f"held out: {'selected the weights, with labels' if chose else 'scored only'}"
     uses = []
+    if labels := record.get("target_labels"):
+        uses.append(f"training with {labels['num']} labels")
     if load_method(TrainConfig.from_record(record).adapt.method).sees_target():
         uses.append("adaptation without labels")
     if record["selection"]["sees"] != "no target":
@@ -119,11 +128,13 @@ def trained_on(record: Record) -> str:
     """`trained on a and b with their labels, adapted to c without labels`."""
     said = f"of {join_names([domain['name'] for domain in record['sources']])} with their labels"
     if targets := [domain["name"] for domain in record["target"]]:
-        kinds = load_method(TrainConfig.from_record(record).adapt.method)
-        how = "adapted to" if kinds.sees_target() else "scored on"
-        said += f", {how} {join_names(targets)}" + (
-            " without labels" if kinds.sees_target() else ""
-        )
+        labels = record.get("target_labels")
+        adapts = load_method(TrainConfig.from_record(record).adapt.method).sees_target()
+        said += f", {'adapted to' if adapts or labels else 'scored on'} {join_names(targets)}"
+        if labels:
+            said += f" with {labels['num']} labels"
+        elif adapts:
+            said += " without labels"
     return said
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_wbc.evaluation.metrics import merged_labels
 from hf_wbc.labeling.drift import Baseline
 from hf_wbc.labeling.estimate import LEVEL, LocalCalibration, ScoreEstimate
 from hf_wbc.labeling.learner import Learner
@@ -162,7 +163,7 @@ def accept(learner: Learner, model: str, limits: Limits) -> Acceptance:
     """
     sample, pool = learner.sample, learner.pool
     true = np.array([learner.labels[pool.image_ids[row]] for row in sample], np.int64)
-    into = learner.merged
+    into = merged_labels(learner.merge)
     predicted, true = into[learner.held_out_logits().argmax(1)[sample]], into[true]
     seen = {int(into[c]) for c in learner.labels.values()}
     found = learner.estimate()
@@ -202,7 +203,7 @@ def write_acceptance(
 
 def _shares(learner: Learner) -> Floats:
     """Return the estimated share of each class (11,), from the predictions of all cells."""
-    predicted = learner.merged[learner.held_out_logits().argmax(1)]
+    predicted = merged_labels(learner.merge)[learner.held_out_logits().argmax(1)]
     shares: Floats = np.bincount(predicted, minlength=NUM_CLASSES) / len(predicted)
     return shares
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from hf_wbc.data.labels_file import FEWEST_NEW
 from hf_wbc.evaluation.abstention import fit_abstention
 from hf_wbc.evaluation.calibration import NEVER, calibrate
 from hf_wbc.evaluation.metrics import score
@@ -22,7 +23,6 @@ from hf_wbc.evaluation.selective import rejection
 from hf_wbc.inference.gallery import ReferenceSet
 from hf_wbc.labeling.few_shot import (
     FAMILIES,
-    FEWEST_NEW,
     CacheHead,
     FewShotProblem,
     Head,

@@ -12,19 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_wbc.labeling.labels_file import OTHER, SKIP
+from hf_wbc.data.labels_file import OTHER, SKIP
 from hf_wbc.plots.html import data_uri, render_page
 from hf_wbc.records import atomic_replace
-from hf_wbc.taxonomy import CLASSES, CLINICAL_ORDER
+from hf_wbc.taxonomy import CLASSES, CLINICAL_ORDER, NAMES
 
-__all__ = ["KEYS", "write_sheet"]
+__all__ = ["CLASS_KEYS", "KEYS", "write_sheet"]
 
 TEMPLATE = "model_cards/label_sheet.html"
 SHOWN_PX = 312
 """Side of a cell in the page's file; it is shown at half of it."""
-_LETTERS = "snlmebtypxr"
+CLASS_KEYS: Mapping[str, str] = {
+    "neutrophil_segmented": "s", "neutrophil_banded": "b", "lymphocyte_typical": "l",
+    "monocyte": "m", "eosinophil": "e", "basophil": "a", "metamyelocyte": "t", "myelocyte": "y",
+    "promyelocyte": "p", "myeloblast": "x", "erythroblast": "n",
+}  # fmt: skip
+"""Key of each class, also in the review gallery."""
 KEYS: Mapping[str, str] = {
-    **{key: CLASSES[c].name for key, c in zip(_LETTERS, CLINICAL_ORDER, strict=True)},
+    **{CLASS_KEYS[NAMES[c]]: NAMES[c] for c in CLINICAL_ORDER},
     "o": OTHER,
     "k": SKIP,
 }

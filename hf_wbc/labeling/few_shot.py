@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from hf_wbc.data.labels_file import FEWEST_NEW
 from hf_wbc.evaluation.calibration import NEVER
 from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.labeling.pool import Floats, Ids
@@ -29,7 +30,6 @@ from hf_wbc.taxonomy import NUM_CLASSES
 
 __all__ = [
     "FAMILIES",
-    "FEWEST_NEW",
     "CacheHead",
     "FewShotProblem",
     "Head",
@@ -39,8 +39,6 @@ __all__ = [
     "make_problem",
 ]
 
-FEWEST_NEW = 3
-"""Labels from which a class that the source lacks is predicted."""
 _SPREAD = 1e-3
 """Added to standard deviations, so that constant features count for nothing."""
 _PRECISION = {"maxiter": 100, "ftol": 1e-6, "gtol": 1e-4}

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
 from xml.etree import ElementTree
 
-from hf_wbc.labeling.labels_file import OTHER, SKIP, Answer, parse_class, read_answers
+from hf_wbc.data.labels_file import OTHER, SKIP, Answer, parse_class, read_answers
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
+from hf_wbc.data.labels_file import SKIP, Answer, agreed_labels, parse_class
 from hf_wbc.evaluation.calibration import calibrate
-from hf_wbc.evaluation.metrics import merged_labels, score
+from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.adapt import (
     Adaptation,
     adapt,
@@ -37,7 +38,6 @@ from hf_wbc.labeling.estimate import (
     random_sample,
 )
 from hf_wbc.labeling.few_shot import FAMILIES, Head, LinearFewShotHead
-from hf_wbc.labeling.labels_file import SKIP, Answer, agreed_labels, parse_class
 from hf_wbc.labeling.pool import Floats, Ids, Pool, embed_for_choice
 from hf_wbc.labeling.strategies import PoolView, load_strategy
 from hf_wbc.models import PretrainedModel
@@ -118,17 +118,12 @@ class Learner:
         self.answered: set[str] = set()
         self.conflicts: list[str] = []
         self._answers: list[Answer] = []
-        self._quick: tuple[int, Head] | None = None
+        self._quick: Head | None = None
 
     @classmethod
     def of_model(cls, pretrained: PretrainedModel, pool: Pool, **options: Any) -> Self:
         """Start from a model's own head; options as in the constructor."""
         return cls(pool, source_head(pretrained), pretrained=pretrained, **options)
-
-    @property
-    def merged(self) -> Ids:
-        """Class id (11,) as which each class is scored."""
-        return merged_labels(self.merge)
 
     @property
     def num_left(self) -> int:
@@ -241,6 +236,14 @@ class Learner:
         predicted = self.decision_function(features).argmax(1)
         return float(score(true, predicted, merge=self.merge)["macro_f1"])
 
+    def quick_proba(self, rows: Ids) -> Floats:
+        """Return class probabilities (n, 11) of rows of the pool by the head between batches.
+
+        This head is not cross-validated; it is what chooses cells and suggests classes.
+        """
+        found: Floats = softmax(_logits_in_chunks(self._current, self.pool.features[rows]), axis=1)
+        return found
+
     @property
     def sample(self) -> Ids:
         """Rows of the random sample of the pool that has a class label."""
@@ -348,11 +351,15 @@ class Learner:
     def _embedding(self) -> NDArray[np.float32]:
         return embed_for_choice(self.pool.features)
 
+    @property
+    def _current(self) -> Head:
+        if self._quick is None:
+            self._quick = quick_head(self.pool, *self._labeled(), self.source)
+        return self._quick
+
     def _view(self, candidates: Ids) -> PoolView:
         rows, labels = self._labeled()
-        if self._quick is None:
-            self._quick = (len(rows), quick_head(self.pool, rows, labels, self.source))
-        logits = _logits_in_chunks(self._quick[1], self.pool.features)
+        logits = _logits_in_chunks(self._current, self.pool.features)
         probabilities = softmax(logits, axis=1).astype(np.float32)
         return PoolView(self._embedding, probabilities, candidates, rows, labels)
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.dataset import load_splits
-from hf_wbc.data.image_blocks import BLOCK, ImageBlock, num_blocks
+from hf_wbc.data.image_blocks import BLOCK, num_blocks
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, image_appearance
+from hf_wbc.data.labels_file import require_known
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.image_source import (
     ImageSource,
@@ -37,6 +38,7 @@ __all__ = [
     "Floats",
     "Ids",
     "Pool",
+    "appearance_of",
     "embed_for_choice",
     "folder_labels",
     "open_pool",
@@ -88,7 +90,7 @@ class Pool:
             ValueError: If a cell is not in the pool, or is a test cell.
         """
         place = {image_id: row for row, image_id in enumerate(self.image_ids)}
-        require_known(self, image_ids, place)
+        require_known(image_ids, place, self.held_out, self.name)
         return np.array([place[image_id] for image_id in image_ids], np.int64)
 
     def take(self, rows: Ids) -> "Pool":
@@ -102,28 +104,6 @@ class Pool:
             appearance=self.appearance[rows],
             groups=None if self.groups is None else self.groups[rows],
         )
-
-
-def require_known(pool: Pool, image_ids: Sequence[str], place: Mapping[str, int]) -> None:
-    """Raise ValueError for cells that are not in the pool, or that are test cells."""
-    if tested := [each for each in image_ids if each in pool.held_out]:
-        raise ValueError(
-            f"{len(tested)} labeled cells are test cells of {pool.name}: {shorten_list(tested)}; "
-            "test cells measure the result and must not be labeled for training: remove their rows"
-        )
-    missing = [each for each in image_ids if each not in place]
-    if not missing:
-        return
-    if len(missing) == len(image_ids):
-        raise ValueError(
-            f"none of the {len(missing)} labeled cells is in {pool.name} (for example "
-            f"{missing[0]!r}; the folder has {pool.image_ids[0]!r}): the labels belong to another "
-            "dataset"
-        )
-    raise ValueError(
-        f"{len(missing)} labeled cells are not in {pool.name}: {shorten_list(missing)}; remove "
-        "their rows, or add the images"
-    )
 
 
 def open_pool(
@@ -283,7 +263,7 @@ def _embed(
                 file,
                 image_ids=np.array(block.names, np.str_),
                 features=features,
-                appearance=_appearance(block),
+                appearance=appearance_of(block.pixels),
                 faults=np.array(block.faults, np.str_),
             )
         on_progress(min((number + 1) * BLOCK, source.num_images), source.num_images)
@@ -310,11 +290,11 @@ def _collect(folder: Path, total: int, skip_bad: bool) -> _Embedded:
     )
 
 
-def _appearance(block: ImageBlock) -> Floats:
-    """Return the appearance (B, 7) of squares, measured at the size of all measurements."""
+def appearance_of(squares: NDArray[np.uint8]) -> Floats:
+    """Return the appearance (B, 7) of squares (B, S, S, 3), at the size of all measurements."""
     side = APPEARANCE_GEOMETRY.size
-    found = np.empty((len(block.names), 7))
-    for row, square in enumerate(block.pixels):
+    found = np.empty((len(squares), 7))
+    for row, square in enumerate(squares):
         if square.shape[0] != side:
             resized = Image.fromarray(square).resize((side, side), Image.Resampling.BOX)
             square = np.asarray(resized)

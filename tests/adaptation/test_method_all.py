@@ -259,3 +259,31 @@ def test_nothing_moves_a_closed_class(
     with torch.no_grad():
         p = method.eval_model(make_batch(images=kind == "images").target.inputs).logits.softmax(1)
     assert not p[:, CLOSED].any()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_labeled_target_samples_join_the_loss_of_every_phase(
+    name: str, kind: str, make_network: Callable[..., Any], make_batch: Callable[..., Batch],
+    make_method: Callable[..., Method],
+) -> None:  # fmt: skip
+    """The loss grows by the weighted cross-entropy of the labeled samples, and nothing else."""
+    batch = make_batch(images=kind == "images")
+    found = []
+    for labeled in (None, batch.source):
+        torch.manual_seed(3)
+        method = make_method(name, still(make_network(kind)), **OPTIONS.get(name, {}))
+        method.target_label_weight = 0.5
+        method.eval()
+        first, *_ = (replace(part, labeled=labeled) for part in phases(method, batch))
+        found.append(method(first))
+    logits = make_network_logits(still(make_network(kind)), batch.source)
+    expected = nn.functional.cross_entropy(logits, batch.source.labels)
+    torch.testing.assert_close(
+        found[1]["loss"] - found[0]["loss"], 0.5 * expected, rtol=1e-3, atol=1e-4
+    )
+    torch.testing.assert_close(found[1]["target_labels"], expected.detach(), rtol=1e-3, atol=1e-4)
+
+
+def make_network_logits(network: nn.Module, view: DomainView) -> Tensor:
+    logits: Tensor = network.eval()(view.inputs).logits
+    return logits

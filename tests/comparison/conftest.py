@@ -64,6 +64,7 @@ def write_run(
     groups: Callable[[str], list[str | None]] | None = None,
     cost: dict[str, Any] = COST,
     predicted: np.ndarray | None = None,
+    num_target_labels: int = 0,
     **changes: Any,
 ) -> Path:
     """Write a finished run from `source` to `target` under `root` and return its folder.
@@ -72,6 +73,7 @@ def write_run(
         root: Parent folder of the run.
         skill: Accuracy on the target.
         predicted: Predicted target classes (NUM,), instead of `skill`.
+        num_target_labels: Target labels that the run was trained on.
         versions: Fingerprints of domains that differ from the default derived from their names.
         groups: Group names of a domain's images.
         changes: Changed configuration fields.
@@ -94,6 +96,12 @@ def write_run(
         part: [facts[name] for name, role in domains.items() if role == kind]
         for part, kind in (("sources", "source"), ("target", "target"))
     }
+    labels_facts = None
+    if num_target_labels:
+        labels_facts = {
+            "num": num_target_labels, "strategy": "margin", "readers": ["AB"], "digest": "0a1b",
+        }  # fmt: skip
+        identity["target_labels"] = labels_facts
     folder = RunFolder(root / digest(identity))
     results: dict[str, Any] = {}
     tables = []
@@ -142,6 +150,7 @@ def write_run(
                 "sources": [facts[source]],
                 "target": [facts[target]] if target else [],
                 "held_out": [],
+                "target_labels": labels_facts,
                 "selection": {
                     "rule": rule,
                     "sees": chosen.sees,

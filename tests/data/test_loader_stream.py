@@ -326,3 +326,31 @@ def test_two_ranks_draw_the_views_of_one_with_twice_the_batch() -> None:
     assert alone.strong is not None
     strong = [half.strong for half in halves if half.strong is not None]
     torch.testing.assert_close(torch.cat(strong), alone.strong)
+
+
+def test_labeled_target_rows_come_in_both_phases_and_change_no_other_draw(
+    source: Table, target: Table
+) -> None:
+    rows, labels = np.array([3, 7, 20]), np.array([1, 1, 5])
+    labeled = target.take(rows, labels)
+    config = {"batch_size": 8, "num_steps": 10, "augmentation": STRENGTH}
+    plain = stream(source, target, **config)
+    one = BatchLoader(source, target, LoaderConfig(**config), labeled=labeled)
+    batch, before = one.batch(2), plain.batch(2)
+    assert_same(batch.source, before.source)
+    assert_same(batch.target, before.target)
+    assert before.labeled is None and batch.labeled is not None
+    assert batch.labeled.labels.tolist() == labels[batch.labeled.index].tolist()
+    assert np.bincount(batch.labeled.labels, minlength=6)[[1, 5]].tolist() == [4, 4]  # balanced
+    second = one.target_batch(2, 4)
+    assert second.labeled is not None and second.labeled.labels.shape == (8,)
+    assert_same(second.target, plain.target_batch(2, 4).target)
+    ranks = [
+        BatchLoader(
+            source, target, LoaderConfig(**{**config, "batch_size": 4}, rank=rank, world_size=2),
+            labeled=labeled,
+        ).batch(2).labeled
+        for rank in (0, 1)
+    ]  # fmt: skip
+    joined = torch.cat([each.inputs for each in ranks if each is not None])
+    assert torch.equal(joined, batch.labeled.inputs)

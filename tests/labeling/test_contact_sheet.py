@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_wbc.data.labels_file import OTHER, SKIP
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
-from hf_wbc.labeling.labels_file import OTHER, SKIP
 from hf_wbc.taxonomy import NAMES
 
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from hf_wbc.data.labels_file import Answer
 from hf_wbc.labeling.label_formats import export_cells, import_answers
-from hf_wbc.labeling.labels_file import Answer
 
 IDS = ("smear 1/a.png", "smear 1/b.png", "c.png")
 

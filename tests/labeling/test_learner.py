@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from hf_wbc.data.labels_file import Answer
 from hf_wbc.labeling.estimate import random_order
-from hf_wbc.labeling.labels_file import Answer
 from hf_wbc.labeling.learner import Learner, answers_of
 from hf_wbc.labeling.pool import Pool
 from hf_wbc.taxonomy import NAMES

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_wbc.data.loader import Balance, Sampler
+from hf_wbc.data.sampler import Balance, Sampler
 
 BALANCES: tuple[Balance, ...] = ("class_domain", "domain", "none")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_wbc.labeling.labels_file import (
+from hf_wbc.data.labels_file import (
     COLUMNS,
     SKIP,
     Answer,

@@ -7,12 +7,14 @@
 The line is written as soon as the cell is answered, so a killed program loses none. A label is one
 of the eleven classes (or its clinical name), `other` for a cell or object of another kind, or
 `skip`. Lines are only ever added; a person may edit the file in between, even with a spreadsheet.
+Beside it, `NAME.chosen.json` says how the cells were chosen.
 """
 
 import io
+import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +28,19 @@ from hf_wbc.text import csv_rows, shorten_list
 
 __all__ = [
     "COLUMNS",
+    "FEWEST_NEW",
     "OTHER",
     "SKIP",
     "Answer",
     "LabelsFile",
     "agreed_labels",
     "cohen_kappa",
+    "labels_csv",
+    "note_strategy",
     "parse_class",
     "read_answers",
+    "read_strategy",
+    "require_known",
     "suspicious_readers",
 ]
 
@@ -42,8 +49,11 @@ OTHER = "other"
 """The label of a cell or object that is none of the eleven classes."""
 SKIP = "skip"
 """The label of a cell that a reader does not want to name."""
+FEWEST_NEW = 3
+"""Labels from which a class that the sources lack is predicted."""
 SAME_EVERYWHERE = 20
 """Labels from which a reader who gives a single class is reported."""
+UNKNOWN, NOTE = "unknown", ".chosen.json"
 _FORMULA_MARK = "'"
 
 
@@ -179,6 +189,16 @@ class LabelsFile:
             self._own.append(answer)
             self.answers = [*current, *lost, answer]
 
+    def put(self, image_id: str, reader: str, answer: Answer | None) -> None:
+        """Replace what a reader said about a cell at once; None takes it back."""
+        with exclusive_lock(self._lock, "", on_wait=lambda: None):
+            current = read_answers(self.path) if self.path.exists() else []
+            kept = [a for a in current if (a.image_id, a.reader) != (image_id, reader)]
+            self.answers = kept if answer is None else [*kept, answer]
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_replace(self.path) as temporary:
+                temporary.write_bytes(labels_csv(self.answers))
+
     def undo(self) -> Answer | None:
         """Take back the last answer of this session; return it, or None if there is none."""
         if not self._own:
@@ -188,7 +208,7 @@ class LabelsFile:
             current = read_answers(self.path) if self.path.exists() else []
             self.answers = [each for each in current if each != last]
             with atomic_replace(self.path) as temporary:
-                temporary.write_bytes(_table(self.answers, with_header=True))
+                temporary.write_bytes(labels_csv(self.answers))
         return last
 
     @property
@@ -197,7 +217,7 @@ class LabelsFile:
 
     def _write(self, answers: Sequence[Answer], is_new: bool) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = _table(answers, with_header=is_new)
+        text = labels_csv(answers, with_header=is_new)
         with self.path.open("ab+") as file:
             if not is_new and file.tell():
                 file.seek(-1, os.SEEK_END)
@@ -206,6 +226,67 @@ class LabelsFile:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+
+def require_known(
+    image_ids: Sequence[str], known: Collection[str], tested: Collection[str], name: str
+) -> None:
+    """Raise ValueError for labeled cells that a laboratory does not have, or that are test cells.
+
+    Args:
+        image_ids: Names of the labeled cells.
+        known: Names of the cells that may be labeled.
+        tested: Names of the test cells.
+        name: Name of the laboratory.
+    """
+    if forbidden := [each for each in image_ids if each in tested]:
+        raise ValueError(
+            f"{len(forbidden)} labeled cells are test cells of {name}: {shorten_list(forbidden)}; "
+            "test cells measure the result and must not be labeled for training: remove their rows"
+        )
+    missing = [each for each in image_ids if each not in known]
+    if not missing:
+        return
+    if len(missing) == len(image_ids):
+        example = next(iter(known), "")
+        raise ValueError(
+            f"none of the {len(missing)} labeled cells is in {name} (for example {missing[0]!r}; "
+            f"the folder has {example!r}): the labels belong to another dataset"
+        )
+    raise ValueError(
+        f"{len(missing)} labeled cells are not in {name}: {shorten_list(missing)}; remove their "
+        "rows, or add the images"
+    )
+
+
+def note_strategy(path: Path, strategy: str) -> None:
+    """Write beside a labels file how its cells are chosen; several strategies are joined by +."""
+    before = read_strategy(path)
+    names = [] if before == UNKNOWN else before.split("+")
+    if strategy in names:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_replace(path.with_suffix(NOTE)) as temporary:
+        text = json.dumps({"strategy": "+".join([*names, strategy])})
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_strategy(path: Path) -> str:
+    """Return how the cells of a labels file were chosen; `unknown` if the file comes alone.
+
+    Raises:
+        ValueError: If the note beside the file is damaged.
+    """
+    note = path.with_suffix(NOTE)
+    try:
+        strategy = json.loads(note.read_text(encoding="utf-8"))["strategy"]
+    except FileNotFoundError:
+        return UNKNOWN
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{note} does not say how the cells of {path.name} were chosen ({error!r}); delete it"
+        ) from error
+    return str(strategy)
 
 
 def _require_columns(path: Path) -> None:
@@ -288,7 +369,8 @@ def suspicious_readers(answers: Iterable[Answer]) -> list[str]:
     ]
 
 
-def _table(answers: Sequence[Answer], with_header: bool) -> bytes:
+def labels_csv(answers: Sequence[Answer], with_header: bool = True) -> bytes:
+    """Return answers as the text of a labels file."""
     text = io.StringIO()
     rows = [
         (a.image_id, a.label, a.reader, "" if a.seconds is None else f"{a.seconds:.1f}")
