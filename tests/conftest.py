@@ -29,6 +29,8 @@ FIRST = ("app", "hub", "cli", "study", "engine")
 """Rooms with the longest tests, which start first so that no worker waits for them at the end."""
 TOGETHER = ("app",)
 """Rooms whose tests run in one worker process, since they share a server and a browser."""
+SERVER = "serve"
+"""Fixture that starts the page. Tests that use it are slow, and run in CI."""
 NUM_PER_CLASS = {"train": 4, "validation": 2, "test": 2}
 
 
@@ -49,7 +51,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the rooms in FIRST to the front."""
+    """Mark tests that need a running page, and move the rooms in FIRST to the front."""
+    for item in items:
+        if SERVER in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.ci)
 
     def place(item: pytest.Item) -> int:
         room = item.path.relative_to(Path(__file__).parent).parts[0]

@@ -42,6 +42,8 @@ def by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, 
 @pytest.mark.parametrize(
     "name", [name for name in method_names() if not load_method(name).closed_form]
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_two_processes_give_what_one_with_the_doubled_batch_gives(
     name: str, by_one_and_two: tuple[dict[str, Tensor], ...]
 ) -> None:

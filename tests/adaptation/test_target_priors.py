@@ -137,6 +137,8 @@ def test_weighted_samples_have_the_targets_proportions() -> None:
 
 
 @pytest.mark.parametrize("size", [4, 64])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_weighted_mean_over_many_small_batches_is_that_of_the_target(size: int) -> None:
     """The proportions are tracked; rescaling to mean 1 in each batch would break this."""
     rng, drawn = np.random.default_rng(0), np.full(4, 0.25)

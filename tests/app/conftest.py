@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio", reason="the page needs the extra app")
+if find_spec("gradio") is None:  # importing gradio takes seconds, and few tests need it
+    pytest.skip("the page needs the extra app", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "spaces" / "wbc" / "toy_model"

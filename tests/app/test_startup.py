@@ -73,6 +73,8 @@ def crowd(url: str) -> Iterator[None]:
         assert all("not a medical device" in one.result() for one in waiting)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_who_comes_early_is_told_and_answered_later(
     serve: Callable[..., Any], open_window: Callable[..., Any]
 ) -> None:
@@ -113,6 +115,8 @@ def come_early(page: Any, url: str) -> None:
     assert page.locator("#about table").count() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs() -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
     assert done.stdout.split() == ["[]", "[]"], done.stderr
@@ -122,6 +126,8 @@ def test_the_page_opens_without_the_libraries_of_its_model_and_writes_no_stubs()
     "how",
     [signal.SIGTERM, pytest.param(signal.SIGINT, marks=(pytest.mark.slow, pytest.mark.ci))],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_server_that_is_told_to_stop_while_it_loads_does(how: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", DEMO, "demo", "--port", "0"],

@@ -126,6 +126,8 @@ def end_the_process(path: Path, *_: object) -> object:
     return [UploadedImage("good", files.cell())]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_file_that_crashes_or_stalls_its_worker_takes_no_other_along(tmp_path: Path) -> None:
     workers = DecodeWorkers(1, cpu_seconds=1, memory_bytes=2**28)
     kinds = (b"crash", b"good", b"endless", b"good", b"memory", b"good")

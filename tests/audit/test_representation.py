@@ -57,6 +57,8 @@ def test_the_drop_equals_that_of_croma_on_the_same_accuracies() -> None:
     assert average_performance_drop(accuracies) == pytest.approx(croma.apd(accuracies), abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_laboratory_in_the_embedding_is_seen_by_every_measure() -> None:
     pure, mixed = (representation_scores(*embedding(2.0, weight)) for weight in (0.0, 4.0))
     assert pure is not None and mixed is not None
@@ -66,6 +68,8 @@ def test_a_laboratory_in_the_embedding_is_seen_by_every_measure() -> None:
     assert pure.performance_drop > -0.1 > mixed.performance_drop
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_probes_are_tested_on_the_same_cells_at_every_bias() -> None:
     features, labels, places = embedding(3.0, 0.0)
     accuracies = probe_accuracies(features, labels, places, (0, 1), repetitions=2)

@@ -138,6 +138,8 @@ def _check_page(page: str, num_pictures: int) -> None:
     assert not tags.open_tags
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_what_is_planted_is_found(make_clean, tmp_path, capsys):
     folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
     (train,) = (folder / "cropped").glob("train-*.parquet")
@@ -166,6 +168,8 @@ def test_what_is_planted_is_found(make_clean, tmp_path, capsys):
     assert "4 undeclared findings" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_what_the_source_declares_is_known(make_clean, tmp_path):
     folder = make_clean(tmp_path / "toy", num_per_class={"train": 10, "validation": 4, "test": 4})
     for split in ("train", "validation", "test"):

@@ -37,6 +37,8 @@ def runs(
     return root
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_trained_runs_become_a_table_of_their_records(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +62,8 @@ def test_trained_runs_become_a_table_of_their_records(
     assert "None: every run folder is in the tables." in (out / "comparison.md").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_what_is_wrong_is_shown_too(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,6 +76,8 @@ def test_what_is_wrong_is_shown_too(
     assert "of another version" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_refusals_name_the_remedy(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +95,8 @@ def test_refusals_name_the_remedy(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_second_comparison_into_the_same_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

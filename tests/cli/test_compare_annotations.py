@@ -23,6 +23,8 @@ def runs(
     return root
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_agreement_is_in_every_form_of_the_comparison(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +39,8 @@ def test_agreement_is_in_every_form_of_the_comparison(
     assert "Agreement between examiners" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_without_annotations_nothing_is_said_of_them(runs: Path, tmp_path: Path) -> None:
     assert main(["compare", str(runs), "--out", str(tmp_path / "out")]) == 0
     assert "examiners agree" not in (tmp_path / "out" / "comparison.md").read_text()

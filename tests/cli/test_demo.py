@@ -62,6 +62,8 @@ def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_port_that_is_taken_is_an_error_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

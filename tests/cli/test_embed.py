@@ -104,6 +104,8 @@ def test_nothing_to_embed_is_an_error(
     assert "no data; name prepared folders or Hub datasets" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_features_that_another_command_computes_are_waited_for(
     laboratories: tuple[str, str],
     tiny_model: str,

@@ -113,6 +113,8 @@ def test_a_folder_name_in_latin_1_is_refused() -> None:
     require_text(["/data/café", "--flag\n"])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     for words in (["compare", "血液", LATIN_1], ["methods"], ["--help"]):

@@ -29,6 +29,8 @@ def lab(make_domain: Any, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_patients_are_predicted_and_tabled(
     lab: Path, tiny_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

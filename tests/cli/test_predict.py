@@ -85,6 +85,8 @@ def by_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", ["plain", "flips and blur"])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_raw_images_get_the_logits_that_evaluate_gives_the_prepared_ones(
     model: str, raw: Path, prepared: Path, tmp_path: Path, rule: str
 ) -> None:

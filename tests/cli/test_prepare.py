@@ -73,6 +73,8 @@ def start(words: list[str], until: str, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_finished_folder_is_left_alone(lab: Path, whole: Path) -> None:
     before = contents(whole)
     done = run(command(lab, whole))
@@ -99,6 +101,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(command(lab, out, "--num-proc", "2"), "out.partial/*/temporary", tmp_path)
@@ -120,6 +124,8 @@ def test_ctrl_c_ends_with_130_and_a_second_process_is_refused(lab: Path, tmp_pat
         (["--seed", "1"], "cells", "was built with a different seed; choose another --out"),
     ],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_mistake_is_told_in_one_line(
     lab: Path, whole: Path, capsys: pytest.CaptureFixture[str],
     more: list[str], archive: str, words: str,
@@ -133,6 +139,8 @@ def test_a_mistake_is_told_in_one_line(
     assert contents(lab) == before
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_bad_image_is_named_and_skipped_on_request(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

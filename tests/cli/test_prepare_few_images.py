@@ -88,6 +88,8 @@ def train(out: Path, model: str, source: object, *more: str) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_every_command_reads_the_folder(
     name: str, prepared: Callable[[str], Path], model: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -113,6 +115,8 @@ def test_every_command_reads_the_folder(
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_training_uses_what_there_is_and_notes_the_rest(
     name: str,
     prepared: Callable[[str], Path],

@@ -30,6 +30,8 @@ def tested(laboratories: tuple[str, str], tmp_path_factory: pytest.TempPathFacto
     return run(laboratories[0], tmp_path_factory.mktemp("stress"), "--runtime", "torch")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_every_corruption_is_scored_at_four_severities(tested: RunFolder) -> None:
     record = tested.read_record()
     assert list(record["curves"]) == [each.name for each in CORRUPTIONS]
@@ -41,6 +43,8 @@ def test_every_corruption_is_scored_at_four_severities(tested: RunFolder) -> Non
     assert not (tested.path / "blocks").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_page_shows_each_corruption_with_five_cells(tested: RunFolder) -> None:
     page = (tested.path / "index.html").read_text()
     assert page.count("<figcaption>") == 5 * len(CORRUPTIONS)
@@ -49,6 +53,8 @@ def test_the_page_shows_each_corruption_with_five_cells(tested: RunFolder) -> No
     assert (tested.path / "curves.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_interrupted_test_resumes_to_the_same_scores(
     laboratories: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +81,8 @@ def test_an_interrupted_test_resumes_to_the_same_scores(
     }
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_baseline_gives_the_mean_corruption_error(
     laboratories: tuple[str, str], tmp_path: Path
 ) -> None:

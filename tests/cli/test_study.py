@@ -39,6 +39,8 @@ def grid(laboratories: tuple[str, str], tiny_model: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     "start", ["fork", pytest.param("spawn", marks=(pytest.mark.slow, pytest.mark.ci))]
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_study_does_what_can_be_done_and_says_what_cannot(
     grid: str,
     start: str,
@@ -78,6 +80,8 @@ def test_a_study_does_what_can_be_done_and_says_what_cannot(
     assert "1 of 1 runs are finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_toy_study_takes_the_toys_that_are_there(
     tmp_path: Path,
     make_domain: Callable[..., Path],

@@ -125,6 +125,8 @@ def test_the_same_command_again_does_nothing(
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_patience_stops_at_the_named_rule(train: Train) -> None:
     stuck = ("--steps", "100", "--learning-rate", "0", "--patience", "2")
     record = train(*stuck, "--selection", "source_val").read_record()
@@ -133,6 +135,8 @@ def test_patience_stops_at_the_named_rule(train: Train) -> None:
     assert record["cost"]["steps"] == 6 and record["selection"]["step"] == 6
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_averaged_weights_lag_behind_the_raw_ones(train: Train, tiny_model: str) -> None:
     last = ("--selection", "last", "--warmup-ratio", "0")
     averaged, raw = train(*last, "--ema", "0.999"), train(*last)

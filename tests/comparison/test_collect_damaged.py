@@ -87,6 +87,8 @@ def test_a_part_of_another_kind_is_named_and_the_others_are_compared(
     ("num_values", "num_tables"),
     [(1, 5), pytest.param(2, 25, marks=(pytest.mark.slow, pytest.mark.ci))],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_no_value_anywhere_ends_a_comparison(
     root: Path, tmp_path: Path, num_values: int, num_tables: int
 ) -> None:
@@ -158,6 +160,8 @@ def test_predictions_of_another_shape_are_named(root: Path, tmp_path: Path, dama
     assert "predictions.parquet" in problem and "excluded from significance tests" in problem
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_report_is_made_without_damaged_parts(root: Path, tmp_path: Path) -> None:
     from hf_wbc.comparison.report import render
 

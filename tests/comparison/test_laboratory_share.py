@@ -61,6 +61,8 @@ def measured(root: Path) -> Shares:
     return laboratory_shares(result_rows(collection.runs))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_method_without_the_laboratory_in_its_features_has_a_higher_index(
     root: Path, measured: Shares
 ) -> None:
@@ -75,12 +77,16 @@ def test_a_method_without_the_laboratory_in_its_features_has_a_higher_index(
     assert aligned.robustness_index == pytest.approx(own.value)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_damaged_features_are_a_problem_and_the_others_are_measured(measured: Shares) -> None:
     shares, problems = measured
     assert len(problems) == 1 and "features.parquet" in problems[0].what
     assert {each.name: each.num_runs for each in shares} == {"source_only": 2, "coral": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_section_is_left_out_unless_it_was_measured(root: Path, measured: Shares) -> None:
     comparison = compare(collect([root]), num_resamples=10)
     assert not list(optional_sections(comparison))

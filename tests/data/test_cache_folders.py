@@ -58,6 +58,8 @@ def test_a_folder_that_another_user_prepared_is_not_used(temporary: Path) -> Non
     assert private_temporary_folder() != usual
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_libraries_start_without_a_home(tmp_path: Path) -> None:
     code = (
         "import os; from hf_wbc.data.cache_folders import use_writable_caches\n"

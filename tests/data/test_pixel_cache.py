@@ -102,6 +102,8 @@ def test_pixels_are_made_anew_for_other_rows_and_geometries(folder: Path) -> Non
     assert np.array_equal(after, before[::-1])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_two_processes_make_what_one_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = load_split(str(folder), "train")
     alone = everything(cache_pixels(domain, Geometry(16, 2), num_proc=1))
@@ -141,6 +143,8 @@ def with_image(folder: Path, change: Callable[[bytes], bytes]) -> DomainSplit:
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_damaged_image_is_named_and_nothing_is_left(
     folder: Path, num_proc: int, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:

@@ -109,6 +109,8 @@ def test_a_model_of_before_has_no_abstention(tiny_model: str) -> None:
     assert fit_run_abstention(load_classifier(tiny_model)) is None
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_phase_that_forgets_the_source_is_remarked(short: TrainConfig, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     wild = short.replace(method="shot", adapt_steps=40, adapt_learning_rate=0.1, bottleneck=8)

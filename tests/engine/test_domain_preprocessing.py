@@ -159,6 +159,8 @@ def test_training_further_without_treatments_leaves_the_rule_behind(
     assert load_trained(str(further.model)).rule.is_plain
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_target_is_looked_at_without_its_labels(
     short: TrainConfig, tmp_path: Path, make_domain: Any
 ) -> None:

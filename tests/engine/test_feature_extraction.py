@@ -192,6 +192,8 @@ METHODS = [
     [pytest.param(name, marks=() if name in ("fixmatch", "shot") else pytest.mark.slow)
      for name in METHODS],
 )  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_method_on_features_trains_on_views(
     method: str, laboratories: tuple[str, str], tiny_model: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

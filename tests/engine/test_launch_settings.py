@@ -21,6 +21,8 @@ IGNORED = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_accelerates_variables_do_not_change_the_weights(
     config: TrainConfig,
     tmp_path: Path,

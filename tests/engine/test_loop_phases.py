@@ -53,6 +53,8 @@ def test_the_second_phase_starts_from_the_best_weights_of_the_first(
         *(pytest.param("tent", step, marks=SLOW) for step in (3, 4, 5, 7)),
     ],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_interrupted_second_phase_resumes_to_the_same_weights(
     short: TrainConfig,
     tmp_path: Path,

@@ -181,6 +181,8 @@ def by_two(shorter: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize(
     "is_fresh", [False, pytest.param(True, marks=(pytest.mark.slow, pytest.mark.ci))]
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_killed_at_every_stage_ends_in_the_same_weights(
     long: TrainConfig, tmp_path: Path, is_fresh: bool
 ) -> None:

@@ -51,6 +51,8 @@ def test_drawing_cells_is_drawing_images(num):
         assert found[name] == pytest.approx(expected, abs=0.06 * width + 1.01 / num)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_intervals_cover_the_population_as_often_as_they_say():
     true, predicted = images(200_000)
     truth = {name: of(confusion_counts(true, predicted).confusion) for name, of in SCORES.items()}

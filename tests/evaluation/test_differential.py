@@ -65,6 +65,8 @@ def holds(probabilities: np.ndarray, held: HeldOut, shares: np.ndarray) -> bool:
     return all(a.low <= share <= a.high for a, share in zip(found, white, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_all_intervals_hold_at_once_where_counting_does_not() -> None:
     rng, shares = np.random.default_rng(0), shares_of(**BLOOD, myeloblast=0.02)
     known = np.repeat(np.arange(NUM_CLASSES), 120)

@@ -39,6 +39,8 @@ def arrays(found):
 
 
 @pytest.mark.parametrize("method", REPEATED)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_priors_are_recovered_within_their_interval(method, estimated):
     inside = []
     for seed in range(100):
@@ -50,6 +52,8 @@ def test_priors_are_recovered_within_their_interval(method, estimated):
 
 
 @pytest.mark.parametrize("method", REPEATED)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_interval_is_as_wide_as_the_estimates_scatter(method, estimated):
     found = [estimated(method, 1500, 600, seed, num_resamples=100) for seed in range(60)]
     priors, low, high = np.array([list(arrays(one)) for one in found]).transpose(1, 0, 2)

@@ -56,6 +56,8 @@ def holds(found: Differential, shares: np.ndarray) -> bool:
     return all(a.low <= share <= a.high for a, share in zip(found.shares, white, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_intervals_hold_among_debris_where_counting_it_does_not() -> None:
     rng, shares = np.random.default_rng(0), shares_of(**BLOOD, myeloblast=0.02)
     draws, good, counting_all = 20, 0, 0

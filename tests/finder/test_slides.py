@@ -53,6 +53,8 @@ def test_an_ordinary_tiff_is_a_field(pixels, tmp_path):
 
 
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_slide_has_the_cells_of_the_same_field(slide, pixels, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "field.png")
     of_slide = find_to_folder(slide, tmp_path / "a")

@@ -45,6 +45,8 @@ def test_a_limit_that_asks_for_too_long_is_told_instead_of_slept(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("where", ["/commit/", "/tag/", "/preupload/", "/objects/batch", "create"])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_fault_of_the_server_that_passes_is_outlasted(
     hub: LoopbackHub, quick: list[float], status: int, where: str
 ) -> None:

@@ -119,6 +119,8 @@ def test_left_alone_the_libraries_tell_the_outside(
     assert len(hosts) > 1, "they no longer do: `environment.QUIET` can be shorter"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_offline_what_was_fetched_is_there_and_nothing_else_is_asked_for(
     published: None, hub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

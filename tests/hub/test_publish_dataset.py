@@ -92,6 +92,8 @@ def test_two_datasets_in_two_configs_come_back_the_same(
     assert "doesn't exist on the Hub or cannot be accessed" in refused["error"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_folder_serves_the_same_and_its_tag_stays(
     published: Any, open_lab: Any, closed_lab: Any, client_env: Any, tmp_path: Path
 ) -> None:
@@ -145,6 +147,8 @@ def test_a_dry_run_lists_every_file_and_who_sees_it_and_writes_nothing(
     assert {r.path for r in hub.log if r.method != "GET"} == {"/api/validate-yaml"}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_files_that_are_no_more_go_and_those_of_others_stay(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:
@@ -163,6 +167,8 @@ def test_files_that_are_no_more_go_and_those_of_others_stay(
     assert "original/train-00000-of-00001.parquet" in hub.repo("dataset", "lab/cells").files("v1")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_large_files_in_parts_and_long_lists_in_pages(
     published: Any, open_lab: Any, hub: LoopbackHub
 ) -> None:

@@ -197,6 +197,8 @@ def test_at_any_byte_a_fault_leaves_the_old_state_or_the_new_and_repeating_compl
 @pytest.mark.parametrize(
     "num_points", [pytest.param(12, id="12"), pytest.param(0, id="all", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_folder_is_whole_wherever_its_publisher_is_killed(
     publisher: Publisher, states: tuple[Path, Path], tmp_path: Path, num_points: int
 ) -> None:

@@ -26,6 +26,8 @@ def run(runs: Mapping[str, Path], prepared: Mapping[str, Path], tmp_path: Path) 
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:
@@ -41,6 +43,8 @@ def test_pictures_of_cells_that_may_not_be_passed_on_are_in_no_public_file(
         assert not private.public and private.files[REFERENCE_FILE] == run / REFERENCE_FILE
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_reference_of_cells_that_may_be_passed_on_goes_with_the_model(
     run: Path, labs: Mapping[str, ArchiveSpec]
 ) -> None:

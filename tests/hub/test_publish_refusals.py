@@ -95,6 +95,8 @@ def test_a_tag_never_changes(hub: LoopbackHub, tmp_path: Path) -> None:
         assert publish(first, destination) == commit
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_dataset_does_not_take_the_place_of_another(
     published: Any, open_lab: Any, closed_lab: Any, tmp_path: Path
 ) -> None:

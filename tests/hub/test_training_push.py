@@ -89,6 +89,8 @@ def test_what_a_run_trained_on_is_recorded_by_its_commit(
     assert local["results"] == record["results"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_pushed_run_is_trained_anew_to_the_same_answers_by_its_name_on_the_hub(
     on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path
 ) -> None:
@@ -136,6 +138,8 @@ def test_a_flag_changes_what_a_published_run_says_and_keeps_the_rest(
     assert heavier.adapt.method_options == {**published.adapt.method_options, "weight": 3}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_machine_that_died_is_taken_over_by_another_one(
     on_hub: TrainConfig, push: Callable[..., TrainingPush], tmp_path: Path, said: list[str]
 ) -> None:
@@ -164,6 +168,8 @@ def test_a_machine_that_died_is_taken_over_by_another_one(
     assert [row["step"] for row in taken.read_history()] == [2, 4]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_refused_checkpoint_is_told_and_the_run_goes_on(
     hub: Any,
     on_hub: TrainConfig,
@@ -201,6 +207,8 @@ def test_who_may_not_push_is_told_before_anything_is_trained(
         push()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_what_is_pushed_holds_no_path_of_this_machine(
     hub: Any,
     config: TrainConfig,

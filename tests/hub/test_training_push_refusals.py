@@ -86,6 +86,8 @@ REFUSED: Mapping[str, tuple[str, Prepare, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
     hub: LoopbackHub,
     log_in: Callable[[str | None], None],
@@ -112,6 +114,8 @@ def test_it_is_refused_before_anything_is_trained_in_the_words_of_the_end(
 
 
 @pytest.mark.parametrize("card", ["keep", "replace"])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_decision_about_the_card_is_taken_and_remembered_to_the_end(
     hub: LoopbackHub, runs: Mapping[str, Path], card: Any
 ) -> None:

@@ -79,6 +79,8 @@ def assert_alike(found: Path, expected: Path) -> None:
     assert pq.read_table(found).equals(pq.read_table(expected))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_prediction_goes_on_where_it_was(
     model: str, cells: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ def cohort(num: int = 16, cells: int = 12) -> tuple[np.ndarray, list[str], dict[
 
 
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_head_finds_the_sick_patients_it_has_not_seen(head: str) -> None:
     features, groups, labels = cohort()
     bags = join_bags(features, groups, labels, "lab")

@@ -17,6 +17,8 @@ def baseline(num: int = 200) -> Baseline:
     return build_baseline(HOME.take(np.arange(num)), REJECTION, "model")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_at_most_one_alarm_in_twenty_is_false() -> None:
     alarms = 0
     for seed in range(60):

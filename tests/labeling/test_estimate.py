@@ -43,6 +43,8 @@ def population(seed: int) -> tuple[Ids, Ids, Floats]:
     return true, predicted, p
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_95_of_100_intervals_hold_the_truth() -> None:
     held = 0
     for seed in range(100):

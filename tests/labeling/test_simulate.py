@@ -34,6 +34,8 @@ def test_rare_classes_and_unlabeled_cells_are_left_out() -> None:
         scorable(Pool(**{**vars(pool), "labels": np.full(100, -1)}))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_default_needs_fewer_labels_than_random_ones() -> None:
     draws = list(
         simulate(

@@ -102,6 +102,8 @@ def test_training_features_of_mobilenet_are_those_after_its_dropout(
     assert (dropped == 0).float().mean() > 0.7
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_compiled_classifier_gives_the_same(vit: Classifier, draw_images: Draw) -> None:
     images = draw_images("vit")
     with torch.no_grad():

@@ -60,6 +60,8 @@ def built(lab: Lab, write: Write, files: Files, tmp_path: Path) -> Path:
     return prepare(lab(), write(files), tmp_path / "lab_a", num_proc=1)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_folder_is_read_without_hf_wbc(built: Path, files: Files) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_US.format(configs=CONFIGS), str(built)],

@@ -204,6 +204,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("num_proc", [1, 2])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(
     lab: Lab, write: Write, png: Any, disk: Path, monkeypatch: pytest.MonkeyPatch,
     num_proc: int,

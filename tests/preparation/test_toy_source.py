@@ -20,6 +20,8 @@ SLOW = (pytest.mark.slow, pytest.mark.ci)
         for number, lab in enumerate(LABORATORIES)
     ],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_toy_archive_is_prepared_as_a_toy(
     toy_archives: dict[str, Path], tmp_path: Path, laboratory: Laboratory
 ) -> None:

@@ -103,6 +103,8 @@ def test_imports_become_local_ones():
     assert with_local_imports("import numpy as np\n") == "import numpy as np\n"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_it_loads_without_the_package_or_network_and_gives_the_same(alone):
     plain, limited, certain, graded = json.loads(alone[0])
     assert plain == score(TRUE, PREDICTED)

@@ -26,6 +26,8 @@ def third(make_domain: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     [{}, {"inputs": "features"}, {"normalize_by": "domain", "sharpness": "common"}],
     ids=["images", "features", "treated"],
 )
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_held_out_domain_picks_the_weights_and_has_its_place_in_the_table(
     short: TrainConfig, third: str, tmp_path: Path, how: dict[str, Any]
 ) -> None:

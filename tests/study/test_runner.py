@@ -39,6 +39,8 @@ def ignore(event: Event) -> None:
     pass
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     short: TrainConfig,
     failing: TrainConfig,
@@ -63,6 +65,8 @@ def test_a_failed_run_is_kept_with_its_traceback_and_the_others_finish(
     assert not workers()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_worker_costs_its_run_alone_which_then_goes_on(
     short: TrainConfig,
     tmp_path: Path,
@@ -99,6 +103,8 @@ def test_an_error_of_the_watcher_leaves_no_worker(
     assert not workers()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_that_another_process_writes_is_waited_for(
     short: TrainConfig, tmp_path: Path
 ) -> None:

@@ -88,6 +88,8 @@ def commands_of(
 
 
 @pytest.mark.parametrize("num", [12, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.ci
 def test_every_long_command_ends_with_130_wherever_it_is_interrupted(
     short: TrainConfig, laboratories: tuple[str, str], tmp_path: Path,
     write_grid: Callable[..., str], num: int,

@@ -26,6 +26,8 @@ SLOW = (pytest.mark.slow, pytest.mark.ci)
     ("num_kills", "seeds"), [(2, [0]), pytest.param(5, [0, 1], marks=SLOW)], ids=str
 )
 @pytest.mark.usefixtures("forked")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_study_killed_at_random_times_ends_like_an_undisturbed_one(
     short: TrainConfig,
     tmp_path: Path,

@@ -110,6 +110,8 @@ def test_the_annotations_name_every_matek_image(toy_archives: dict[str, Path]) -
         assert path.startswith(f"{code}/{code}_") and again == ["nan", "nan"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_bytes_do_not_depend_on_the_number_of_processes(
     toy_archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,8 @@ def test_images_that_are_not_available_are_said_to_be_missing(text: str) -> None
 
 
 @pytest.mark.usefixtures("without_maps")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_runs_that_lie_in_another_order_give_the_same_page(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -133,6 +135,8 @@ def test_runs_that_lie_in_another_order_give_the_same_page(
 
 
 @pytest.mark.usefixtures("without_maps")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +148,8 @@ def test_a_page_that_would_be_too_large_names_what_it_leaves_out(
 
 
 @pytest.mark.usefixtures("without_maps")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_without_predictions_is_named_where_its_picture_would_be(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
@@ -156,6 +162,8 @@ def test_a_run_without_predictions_is_named_where_its_picture_would_be(
 
 
 @pytest.mark.usefixtures("without_maps")
+@pytest.mark.slow
+@pytest.mark.ci
 def test_runs_without_a_target_have_a_page(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "runs", target=None)
     text = render(collect([tmp_path / "runs"]), tmp_path / "report.html").read_text()
