@@ -1,4 +1,4 @@
-"""The page: four tabs over one model, the endpoints for programs, and the theme."""
+"""The page: five tabs over one model, the endpoints for programs, and the theme."""
 
 import asyncio
 from typing import Any
@@ -9,6 +9,7 @@ from hf_wbc.app.about import about_html
 from hf_wbc.app.domains_tab import domains_tab
 from hf_wbc.app.endpoints import add_endpoints
 from hf_wbc.app.html_fragments import fragment, notice, script
+from hf_wbc.app.label_tab import label_tab
 from hf_wbc.app.many_cells import many_cells_tab
 from hf_wbc.app.one_cell import one_cell_tab
 from hf_wbc.app.service import Service
@@ -54,6 +55,8 @@ def build_page(service: Service, sessions: Sessions) -> Any:
                 one_cell_tab(service, sessions)
             with gr.Tab("Many cells", id="many"):
                 many_cells_tab(page, service, sessions)
+            with gr.Tab("Label", id="label"):
+                label_tab(page, service, sessions)
             with gr.Tab("Does it fit my laboratory?", id="domains"):
                 domains_tab(service, sessions)
             with gr.Tab("About", id="about"):
@@ -89,6 +92,7 @@ def theme() -> Any:
         block_label_text_color_dark="white",
         block_title_text_color="#1e40af",
         block_title_text_color_dark="white",
+        checkbox_border_color="#64748b",
         input_border_width="1px",
         input_border_color="#64748b",
         body_text_color_subdued="#4b5563",

@@ -53,6 +53,14 @@ class ReviewCell:
 
 
 @dataclass(frozen=True)
+class OpenGroup:
+    """The group of the cells that have no class until a person names them."""
+
+    name: str = "unidentified"
+    note: str = "Unlike the training cells: not in the count until you name them."
+
+
+@dataclass(frozen=True)
 class ReferenceImage:
     """A training cell to compare with."""
 
@@ -90,6 +98,9 @@ def gallery_html(
     classes: Sequence[ReviewClass],
     references: Mapping[int, Sequence[ReferenceImage]],
     sample: int = 1,
+    *,
+    is_blind: bool = False,
+    open_group: OpenGroup = OpenGroup(),
 ) -> str:
     """Return the value of the component.
 
@@ -98,9 +109,14 @@ def gallery_html(
         classes: The classes, in the order of the groups.
         references: Some training cells of each class.
         sample: Names the set of cells in messages and in the browser's storage.
+        is_blind: No class is proposed, so that none can be confirmed; the `label` of cells is not
+            one of `classes`.
+        open_group: The group of unidentified cells.
     """
     data = {
         "sample": sample,
+        "is_blind": is_blind,
+        "open": asdict(open_group),
         "cells": [asdict(each) for each in cells],
         "classes": [asdict(each) for each in classes],
         "references": {label: [asdict(one) for one in some] for label, some in references.items()},

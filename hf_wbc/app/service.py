@@ -100,6 +100,8 @@ class Service:
     """Limits of the flags of a count."""
     reference_ranges: Mapping[str, ReferenceRange] = field(default_factory=load_ranges)
     """Reference ranges by name of the class."""
+    labels: Path | None = None
+    """Labels file of the tab Label; None keeps labels in memory."""
 
     @property
     def predictor(self) -> "Predictor":

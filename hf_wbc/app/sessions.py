@@ -19,6 +19,7 @@ from typing import Any
 
 import gradio as gr
 
+from hf_wbc.app.laboratory import Laboratory
 from hf_wbc.app.limits import Limits
 from hf_wbc.app.samples import Samples
 from hf_wbc.app.slide_state import Slide
@@ -40,13 +41,17 @@ class _Held:
     samples: Samples = field(default_factory=Samples)
     picture: UploadedImage | None = None
     """The image of the tab One cell."""
+    laboratory: Laboratory | None = None
+    """The cells of the tab Label."""
     left: bool = False
     """Whether the page was closed or the connection lost."""
     reading: Lock = field(default_factory=Lock)
 
     @property
     def num_bytes(self) -> int:
-        return self.samples.num_bytes + (0 if self.picture is None else self.picture.pixels.nbytes)
+        picture = 0 if self.picture is None else self.picture.pixels.nbytes
+        laboratory = 0 if self.laboratory is None else self.laboratory.num_bytes
+        return self.samples.num_bytes + picture + laboratory
 
 
 class Sessions:
@@ -139,6 +144,19 @@ class Sessions:
             before = 0 if held.picture is None else held.picture.pixels.nbytes
             self._make_room(held, (0 if picture is None else picture.pixels.nbytes) - before)
             held.picture = picture
+
+    def laboratory(self, visitor: str) -> Laboratory | None:
+        """Return the cells of a visitor's tab Label."""
+        with self._lock:
+            return self._of(visitor).laboratory
+
+    def keep_laboratory(self, visitor: str, laboratory: Laboratory | None) -> None:
+        """Replace the cells of the tab Label; ValueError if there is no memory left."""
+        with self._lock:
+            held = self._of(visitor)
+            before = 0 if held.laboratory is None else held.laboratory.num_bytes
+            self._make_room(held, (0 if laboratory is None else laboratory.num_bytes) - before)
+            held.laboratory = laboratory
 
     def reading(self, visitor: str) -> AbstractContextManager[object]:
         """A lock that serializes predictions of one visitor's slide."""

@@ -22,6 +22,7 @@ from hf_wbc.app.review_gallery import ReferenceImage, ReviewCell, ReviewClass, g
 from hf_wbc.app.samples import Samples
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide, SlideCell
+from hf_wbc.labeling.contact_sheet import CLASS_KEYS
 from hf_wbc.taxonomy import CLINICAL_ORDER, HARM, NAMES, NUM_CLASSES, consequence
 
 if TYPE_CHECKING:
@@ -34,14 +35,9 @@ NOTHING = (
     "they are nucleated red cells, or you marked them as none of the eleven. Check the scale, and "
     "name the cells that are white cells."
 )
-KEYS = {
-    "neutrophil_segmented": "s", "neutrophil_banded": "b", "lymphocyte_typical": "l",
-    "monocyte": "m", "eosinophil": "e", "basophil": "a", "metamyelocyte": "t", "myelocyte": "y",
-    "promyelocyte": "p", "myeloblast": "x", "erythroblast": "n",
-}  # fmt: skip
 REVIEW_CLASSES = (
     *(
-        ReviewClass(label, cell_name(label), KEYS[NAMES[label]], lineage_label(label))
+        ReviewClass(label, cell_name(label), CLASS_KEYS[NAMES[label]], lineage_label(label))
         for label in CLINICAL_ORDER
     ),
     *(

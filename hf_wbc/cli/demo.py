@@ -12,6 +12,7 @@ def demo(
     compare: tuple[str, ...] = (),
     runs: Path = Path("runs"),
     limits: Path | None = None,
+    labels: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
@@ -28,6 +29,8 @@ def demo(
         runs: Folder to search for finished runs.
         limits: TOML file with your limits of the flags of a count, such as `left_shift.above = 15`;
             the rest are those of adults, listed on the page.
+        labels: CSV in which the tab Label writes every answer at once; without it, labels stay in
+            memory until they are downloaded.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.
         port: Port to serve on; 0 selects a free one.
     """
@@ -37,10 +40,14 @@ def demo(
     import dataset_scripts
     from hf_wbc.app.launch import keep_private, launch
     from hf_wbc.app.startup import find_model, load_in_background, make_service
+    from hf_wbc.data.labels_file import LabelsFile
     from hf_wbc.evaluation.smear_limits import load_limits, load_ranges
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
+    if labels is not None:
+        _require_own_page(host)
+        LabelsFile(labels)  # its mistakes are reported before anything is loaded
     found = find_model(model, runs)
     print(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
@@ -49,6 +56,7 @@ def demo(
         make_service(found, compare, scales),
         smear_limits=load_limits(limits),
         reference_ranges=load_ranges(limits),
+        labels=labels,
     )
     with keep_private():
         page, url = launch(service, host, port or None)
@@ -57,3 +65,12 @@ def demo(
         service.wait()
         print("the model is loaded", flush=True)
         page.block_thread()
+
+
+def _require_own_page(host: str) -> None:
+    """Raise ValueError if others could write to the labels file."""
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError(
+            f"--labels writes to one file, but --host {host} lets others use the page; leave out "
+            "one of them"
+        )

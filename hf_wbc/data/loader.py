@@ -106,13 +106,11 @@ class BatchLoader:
                 target shift has no target, or a target style has no shift.
         """
         augmentation = config.augmentation
-        _check_tables(source, target)
-        if labeled:
-            _check_tables(labeled, source)
+        _check_tables(source, target, labeled)
         if augmentation:
             _check_augmentation(augmentation, config.um, style_targets)
-        self._source, self._target, self._config = source, target, config
-        self._labeled = labeled
+        self._source, self._target, self._labeled = source, target, labeled
+        self._config = config
         self._augmentation = augmentation or NO_CHANGE
         self._levels = {
             each: _DomainLevels(each, preprocessing or dict.fromkeys(each.domain_names, _UNSCALED))
@@ -129,14 +127,13 @@ class BatchLoader:
             style = self._augmentation.target_style
             self._style = build_style_sampler(style, source, style_targets)
         self._device, seed = torch.device(config.device), config.seed
-        self._source_rows = Sampler(
-            source.labels, source.domains, config.balance, _seed(seed, _SOURCE)
-        )
-        if labeled:
-            self._labeled_rows = {
-                side: Sampler(labeled.labels, labeled.domains, config.balance, _seed(seed, side))
-                for side in (_LABELED, _LABELED_ADAPTING)
-            }
+        self._source_rows = {
+            side: Sampler(table.labels, table.domains, config.balance, _seed(seed, side))
+            for side, table in (
+                (_SOURCE, source), (_LABELED, labeled), (_LABELED_ADAPTING, labeled),
+            )
+            if table
+        }  # fmt: skip
         if target:
             per_domain: Balance = "domain" if len(target.domain_names) > 1 else "none"
             hidden = np.full(len(target), UNLABELED)
@@ -153,7 +150,7 @@ class BatchLoader:
             micro: Forward pass within the step, counted from 0.
         """
         assert 0 <= micro < self._config.gradient_accumulation_steps
-        source = self._source_view(self._source, self._source_rows, (step, micro, _SOURCE))
+        source = self._source_view(self._source, (step, micro, _SOURCE))
         target = None
         if self._target and self._config.pair_target:
             target = self._target_view(step, micro, _TARGET)
@@ -190,15 +187,15 @@ class BatchLoader:
             labeled=self._labeled_view(step, micro, _LABELED_ADAPTING),
         )
 
-    def _source_view(self, table: Table, sampler: Sampler, key: tuple[int, int, int]) -> SourceView:
-        rows = self._local_rows(sampler, *key[:2])
+    def _source_view(self, table: Table, key: tuple[int, int, int]) -> SourceView:
+        rows = self._local_rows(self._source_rows[key[2]], *key[:2])
         labels = self._to_device(torch.from_numpy(table.labels[rows]))
         return SourceView(**self._view(table, rows, key), labels=labels)
 
     def _labeled_view(self, step: int, micro: int, side: int) -> SourceView | None:
         if self._labeled is None:
             return None
-        return self._source_view(self._labeled, self._labeled_rows[side], (step, micro, side))
+        return self._source_view(self._labeled, (step, micro, side))
 
     def _target_view(self, step: int, micro: int, side: int) -> TargetView:
         assert self._target
@@ -314,14 +311,15 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _check_tables(source: Table, target: Table | None) -> None:
+def _check_tables(source: Table, target: Table | None, labeled: Table | None) -> None:
     if num_unlabeled := int((source.labels < 0).sum()):
         raise ValueError(
             f"{num_unlabeled} source rows of {', '.join(source.domain_names)} are unlabeled; "
             "a dataset without labels can only be a target: give it with --target"
         )
-    if target and target.shape != source.shape:
-        raise ValueError(f"source rows have shape {source.shape}, but target rows {target.shape}")
+    for each in (target, labeled):
+        if each and each.shape != source.shape:
+            raise ValueError(f"source rows have shape {source.shape}, but target rows {each.shape}")
 
 
 def _check_augmentation(

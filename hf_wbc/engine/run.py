@@ -79,11 +79,7 @@ def run(
     sync = sync if is_main else None
     if sync:
         sync.begin([domain.name for domain in resolved.domain_set.all])
-    data, used = resolved.domain_set, resolved.config
-    context = RunContext(
-        used, accelerator, folder, data, resolved.pretrained, cache, on_stage,
-        resolved.target_labels,
-    )  # fmt: skip
+    context = _context(resolved, accelerator, folder, cache, on_stage)
     method, num_trained = _build_method(context, resolved)
 
     def on_row(row: Mapping[str, Any]) -> None:
@@ -91,7 +87,7 @@ def run(
         if sync and "selection" in row:
             sync.keep(folder)
 
-    trainer = Trainer(context, method, selection_rule(used.eval.selection), on_row)
+    trainer = Trainer(context, method, selection_rule(resolved.config.eval.selection), on_row)
     with folder.writing(config.to_dict(), resolved.identity) if is_main else nullcontext():
         if sync:
             sync.fetch(folder)
@@ -101,6 +97,15 @@ def run(
         finalize(context, progress, trainer.rules[progress.phase], num_trained)
     accelerator.end_training()
     return folder
+
+
+def _context(
+    resolved: ResolvedRun, accelerator: Any, folder: RunFolder, cache: Path, on_stage: OnStage
+) -> RunContext:
+    return RunContext(
+        resolved.config, accelerator, folder, resolved.domain_set, resolved.pretrained, cache,
+        on_stage, resolved.target_labels,
+    )  # fmt: skip
 
 
 def _build_method(context: RunContext, resolved: ResolvedRun) -> tuple[Method, int]:

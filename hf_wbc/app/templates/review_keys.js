@@ -34,9 +34,10 @@
       const name = label === null ? 'not reviewed' : this.view.nameOf(label);
       this.act(numbers.map((number) => [number, label]), numbers.length === 1 ? `Cell ${numbers[0]}: ${name}` : `${numbers.length} cells: ${name}`);
     }
-    confirm(numbers) {
-      if (!numbers.length) return;
+    confirm(wanted) {
       const label = (number) => this.review.given.get(number) ?? this.review.cells.get(number).label;
+      const numbers = wanted.filter((number) => this.review.classOf.has(label(number)));
+      if (!numbers.length) return;
       this.act(numbers.map((number) => [number, label(number)]), numbers.length === 1
         ? `Cell ${numbers[0]} confirmed: ${this.view.nameOf(label(numbers[0]))}` : `${numbers.length} cells confirmed`);
     }

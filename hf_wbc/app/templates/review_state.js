@@ -10,7 +10,7 @@
 
   class Review {
     constructor(data, send, changed) {
-      Object.assign(this, { sample: data.sample, classes: data.classes, references: data.references, send, changed });
+      Object.assign(this, { sample: data.sample, classes: data.classes, references: data.references, open: data.open, isBlind: data.is_blind, send, changed });
       this.cells = new Map(data.cells.map((cell) => [cell.number, cell]));
       this.classOf = new Map(data.classes.map((each) => [each.id, each]));
       this.given = new Map();
@@ -48,7 +48,7 @@
     label(number) { return this.given.get(number) ?? this.cells.get(number).label; }
     state(number) {
       const given = this.given.get(number);
-      return given === null ? 'unseen' : given === this.cells.get(number).label ? 'confirmed' : 'changed';
+      return given === null ? 'unseen' : this.isBlind || given === this.cells.get(number).label ? 'confirmed' : 'changed';
     }
     // Where the gallery shows a cell: in its class, or among the unidentified ones until someone names it.
     group(number) {

@@ -44,11 +44,11 @@
     }
     options() { return { sort: this.sort, shown: this.shown, only: this.only, name: this.name, current: this.current }; }
     of(id) { return this.review.classOf.get(id); }
-    nameOf(id) { return id === UNIDENTIFIED ? 'unidentified' : this.of(id)?.name ?? ''; }
+    nameOf(id) { return id === UNIDENTIFIED ? this.review.open.name : this.of(id)?.name ?? ''; }
 
     frame() {
       const button = (action, text, title) => el('button', { type: 'button', class: 'plain', 'data-action': action, title, text });
-      const classes = [['', 'all'], ...this.review.classes.map(({ id, name }) => [id, name]), [UNIDENTIFIED, 'unidentified']];
+      const classes = [['', 'all'], ...this.review.classes.map(({ id, name }) => [id, name]), [UNIDENTIFIED, this.review.open.name]];
       this.bar = el('progress', { max: 1, value: 0, 'aria-label': 'Reviewed cells' });
       this.told = el('b', { class: 'told', 'data-progress': true });
       this.savedNote = el('span', { class: 'soft', 'data-saved-state': true });
@@ -65,7 +65,7 @@
         el('label', { class: 'choice' }, 'name ', el('input', { type: 'search', 'data-option': 'name', placeholder: 'part of a name', size: 12 })),
         this.count);
       const actions = el('div', { class: 'tools', role: 'group', 'aria-label': 'Review' },
-        button('confirm-shown', 'Confirm all shown', 'Confirm the proposed class of every cell that is shown'),
+        this.review.isBlind ? null : button('confirm-shown', 'Confirm all shown', 'Confirm the proposed class of every cell that is shown'),
         button('undo', 'Undo', 'Ctrl+Z'), button('redo', 'Redo', 'Ctrl+Y'),
         el('button', { type: 'button', class: 'plain', 'data-action': 'many', 'aria-pressed': 'false', text: 'Select several' }),
         button('keys', 'Keys…', 'Show and change the keys'));
@@ -78,7 +78,8 @@
       for (const select of this.root.querySelectorAll('[data-option]')) select.value = this[select.dataset.option];
       const ids = this.review.classes.map(({ id }) => id);
       const numCounted = this.review.classes.filter((each) => each.is_counted).length;
-      for (const id of [...ids.slice(0, numCounted), UNIDENTIFIED, ...ids.slice(numCounted)]) this.addGroup(id);
+      const at = this.review.isBlind ? 0 : numCounted;  // cells that wait for a name come first
+      for (const id of [...ids.slice(0, at), UNIDENTIFIED, ...ids.slice(at)]) this.addGroup(id);
       this.list.append(...[...this.groups.values()].map(({ section }) => section));
       for (const cell of this.review.cells.values()) this.cards.set(cell.number, this.card(cell));
       this.drawPalette();
@@ -91,8 +92,7 @@
       const dot = each?.lineage && el('span', { class: `dot ${each.lineage}`, 'aria-hidden': 'true' });
       const total = el('span', { class: 'soft' });
       const confirm = id !== UNIDENTIFIED && el('button', { type: 'button', class: 'plain small', 'data-confirm': id });
-      const note = id === UNIDENTIFIED ? 'Unlike the training cells: not in the count until you name them.'
-        : each.is_counted ? '' : 'Not in the count.';
+      const note = id === UNIDENTIFIED ? this.review.open.note : each.is_counted ? '' : 'Not in the count.';
       const title = el('h3', {}, dot, this.nameOf(id), ' ', total, confirm);
       const list = el('div', { class: 'cards', role: 'listbox', 'aria-multiselectable': 'true', 'aria-label': this.nameOf(id) });
       const section = el('section', { class: 'group', 'data-group': id, 'aria-label': this.nameOf(id) },
@@ -110,7 +110,7 @@
         { type: 'button', class: isCounted ? 'chip' : 'chip outside', 'data-class': id, 'aria-keyshortcuts': this.keys.get(id) },
         el('kbd', { text: this.keys.get(id).toUpperCase() }), lineage && el('span', { class: `dot ${lineage}`, 'aria-hidden': 'true' }), name.split(',')[0]);
       const main = (action, key, text) => el('button', { type: 'button', class: 'chip main', 'data-action': action }, el('kbd', { text: key }), text);
-      this.palette.replaceChildren(main('confirm', 'Enter', 'confirm'), main('zoom', 'Space', 'zoom'),
+      this.palette.replaceChildren(...this.review.isBlind ? [] : [main('confirm', 'Enter', 'confirm')], main('zoom', 'Space', 'zoom'),
         ...this.review.classes.map(chip), main('clear', '⌫', 'not reviewed'));
     }
 
