@@ -20,15 +20,13 @@ from typing import Annotated, Any
 import tyro
 
 from hf_wbc.config import TrainConfig
-from hf_wbc.study.protocols import BANDS_MERGED
+from hf_wbc.study.protocols import BANDS_MERGED, COMMON_CLASSES
 from hf_wbc.taxonomy import NAMES
 
 STEPS, BATCH_SIZE, PEAK_LR, IMAGE_SIZE = 3000, 32, 5e-4, 128
 LABEL_SMOOTHING = 0.1
 REFERENCE_PER_CLASS = 16
 NUM_EXAMPLES = 12
-SCORED = ("neutrophil_segmented", "eosinophil", "lymphocyte_typical", "monocyte")
-"""Classes scored in the judging laboratories, which have three basophils or fewer and no others."""
 
 
 def make_shipped_model(
@@ -165,7 +163,7 @@ def _scores(model: Path, data: str, judge: Sequence[str], work: Path) -> dict[st
             work / "evaluations",
             splits=("test",) if is_home else ("train", "validation", "test"),
             merge=() if is_home else BANDS_MERGED,
-            classes=() if is_home else SCORED,
+            classes=() if is_home else COMMON_CLASSES,
             allow_unscaled=True,
         )
         scores = record["scores"]

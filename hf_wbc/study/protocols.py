@@ -134,6 +134,8 @@ WITHOUT_BANDS = ("bccd_crops", "cellavision_blog", "tecom_jiangxi")
 """Laboratories that call bands and segmented neutrophils by one name."""
 BANDS_MERGED = ("neutrophil_banded=neutrophil_segmented",)
 """How these laboratories are scored: both as one class."""
+COMMON_CLASSES = ("neutrophil_segmented", "eosinophil", "lymphocyte_typical", "monocyte")
+"""Classes scored in these laboratories; the others have three cells or fewer there."""
 
 
 def laboratories(
@@ -153,11 +155,15 @@ def laboratories(
 
     `rows` are plain (light augmentation), robust (the default augmentation), robust_adabn (with
     BatchNorm statistics of the target) and frozen_probe (a linear head on frozen features). The
-    weights of the last step are kept, so no label of any laboratory selects anything. Where the
-    target does not tell bands from segmented neutrophils, both are scored as one class.
+    weights of the last step are kept, so no label of any laboratory selects anything. Laboratories
+    that do not tell bands from segmented neutrophils are scored over `COMMON_CLASSES`.
+
+    With `sources`, a run of a method that does not adapt scores all laboratories that are scored
+    over the same classes; a method that adapts has one run for each of them.
 
     Raises:
-        ValueError: For an unknown row, or fewer than two laboratories.
+        ValueError: For an unknown row, fewer than two laboratories, or only laboratories that are
+            sources.
     """
     if len(labs) < 2:
         raise ValueError(f"{len(labs)} laboratory is given; name at least two with labs")
@@ -167,32 +173,63 @@ def laboratories(
             raise ValueError(f"unknown row {row!r}; {did_you_mean(row, ROWS)}")
         if fields.get("inputs") == "features" and "augmentation" in ROWS[row]:
             continue  # features cannot be augmented
-        for target in labs:
-            others = [lab for lab in sources or labs if lab != target]
-            if not others:
-                continue
-            merge = BANDS_MERGED if target in without_bands else ()
-            settings: dict[str, Any] = {
-                "image_size": image_size,
-                "steps": steps,
-                "batch_size": batch_size,
-                "learning_rate": 3e-4,
-                "eval_steps": steps,
-                "selection": "last",
-                "merge": merge,
-                "allow_unscaled": True,
-                "allow_single": True,
-                **ROWS[row],
-                **fields,
-            }
-            settings["target"] = _refs(data, [target])
-            configs.append(TrainConfig(sources=_refs(data, others), **settings))
+        settings: dict[str, Any] = {
+            "image_size": image_size,
+            "steps": steps,
+            "batch_size": batch_size,
+            "learning_rate": 3e-4,
+            "eval_steps": steps,
+            "selection": "last",
+            "allow_unscaled": True,
+            **ROWS[row],
+            **fields,
+        }
+        for trained_on, targets in _directions(labs, sources, without_bands, settings):
+            bands = targets[0] in without_bands
+            scoring = {"merge": BANDS_MERGED, "classes": COMMON_CLASSES} if bands else {}
+            parts = {"sources": _refs(data, trained_on), "target": _refs(data, targets)}
+            configs.append(TrainConfig(**{**scoring, **settings, **parts}))
     return [
         config.replace(model=network, seed=seed)
         for config in configs
         for network in networks
         for seed in range(seeds)
     ]
+
+
+def _directions(
+    labs: Sequence[str],
+    sources: Sequence[str],
+    without_bands: Sequence[str],
+    settings: Mapping[str, Any],
+) -> list[tuple[list[str], list[str]]]:
+    """Return the sources and targets of each run of a row of the laboratory benchmark."""
+    if not sources:
+        return [([lab for lab in labs if lab != target], [target]) for target in labs]
+    targets = [lab for lab in labs if lab not in sources]
+    if not targets:
+        raise ValueError(
+            f"all laboratories ({', '.join(labs)}) are sources; name another one with labs"
+        )
+    if _uses_target(settings):
+        return [([*sources], [target]) for target in targets]
+    groups = [
+        [lab for lab in targets if (lab in without_bands) is merged] for merged in (True, False)
+    ]
+    return [([*sources], group) for group in groups if group]
+
+
+def _uses_target(settings: Mapping[str, Any]) -> bool:
+    """Return whether the weights depend on unlabeled images of the target."""
+    from hf_wbc.adaptation import load_method
+    from hf_wbc.evaluation.model_selection import selection_rule
+
+    return (
+        load_method(settings.get("method", "source_only")).sees_target()
+        or selection_rule(settings["selection"]).sees != "no target"
+        or settings.get("correct_priors", "none") != "none"
+        or settings.get("sharpness", "own") != "own"
+    )
 
 
 def ceilings(

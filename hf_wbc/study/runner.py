@@ -161,8 +161,8 @@ def _assign(
         if worker is not None and not worker.process.is_alive():
             worker.end()
             worker = None
-        worker = worker or Worker(_environment(machine, slot, logs))
         remove(RunFolder(tasks[number].folder).failure)
+        worker = worker or Worker(_environment(machine, slot, logs))
         worker.give(tasks[number])
         busy[slot] = (worker, number)
         watch(Event("started", number))

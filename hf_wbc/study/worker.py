@@ -43,13 +43,17 @@ class WorkerEnvironment:
 
 
 class Worker:
-    """Handle of a worker process."""
+    """Handle of a worker process.
+
+    The process is not a daemon, which could not start the processes that decode images. Whoever
+    makes a worker has to call `end`.
+    """
 
     def __init__(self, environment: WorkerEnvironment) -> None:
         _start_tracker()
         context = get_context(START)
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, environment), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, environment), daemon=False)
         with block_interrupt():
             self.process.start()
         theirs.close()

@@ -11,9 +11,9 @@ import hf_wbc
 from hf_wbc.app.examples import real_examples
 from hf_wbc.cli.main import main
 from hf_wbc.cli.quickstart import name_real_cells
-from hf_wbc.cli.shipped_model import SCORED, card, require_licenses, round_to_half
+from hf_wbc.cli.shipped_model import card, require_licenses, round_to_half
 from hf_wbc.shipped import shipped
-from hf_wbc.study.protocols import BANDS_MERGED
+from hf_wbc.study.protocols import BANDS_MERGED, COMMON_CLASSES
 from hf_wbc.taxonomy import NAMES
 
 MODEL = shipped("spaces/wbc/model")
@@ -47,7 +47,7 @@ def test_its_scores_on_real_cells_are_those_of_its_card(shared: Path, tmp_path: 
     assert main(["prepare", "class_folders", *made]) == 0
     record = hf_wbc.evaluate(
         MODEL, data, tmp_path / "evaluations", splits=("train", "validation", "test"),
-        merge=BANDS_MERGED, classes=SCORED, allow_unscaled=True,
+        merge=BANDS_MERGED, classes=COMMON_CLASSES, allow_unscaled=True,
     )  # fmt: skip
     stated = json.loads((MODEL / "scores.json").read_text())["scores"]["cellavision_blog"]
     assert record["scores"]["num_images"] == stated["num_images"]

@@ -66,10 +66,25 @@ def test_each_laboratory_is_left_out_by_every_row() -> None:
     assert plain == {AUGMENTATIONS["light"]} and robust == {AUGMENTATIONS["robust"]}
 
 
-def test_one_source_is_scored_in_all_other_laboratories() -> None:
-    runs = load_grid("laboratories", ["sources=acevedo_20", "rows=robust", "seeds=2"])
+def test_one_source_is_trained_once_and_scored_in_all_laboratories_of_the_same_classes() -> None:
+    labs = "labs=acevedo_20,bccd_crops,tecom_jiangxi,matek_19"
+    runs = load_grid("laboratories", ["sources=acevedo_20", labs, "rows=robust", "seeds=2"])
     assert {run.data.sources for run in runs} == {("build/acevedo_20",)}
-    assert len(runs) == 2 * 3
+    assert [run.data.target for run in runs[::2]] == [
+        ("build/bccd_crops", "build/tecom_jiangxi"), ("build/matek_19",)
+    ]  # fmt: skip
+    assert [len(run.eval.classes) for run in runs] == [4, 4, 0, 0]
+
+
+@pytest.mark.parametrize("changes", [["rows=robust_adabn"], ["rows=robust", "selection=im"]])
+def test_what_uses_the_target_has_a_run_for_each_laboratory(changes: list[str]) -> None:
+    runs = load_grid("laboratories", ["sources=acevedo_20", "seeds=1", *changes])
+    assert [len(run.data.target) for run in runs] == [1, 1, 1]
+
+
+def test_laboratories_that_are_all_sources_are_refused() -> None:
+    with pytest.raises(ValueError, match="a, b"):
+        load_grid("laboratories", ["labs=a,b", "sources=b,a"])
 
 
 def test_an_unknown_row_is_named() -> None:

@@ -189,3 +189,19 @@ def workers() -> Callable[[], list[psutil.Process]]:
         return [child for child in found if child not in others]
 
     return living
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_worker_decodes_many_images_in_processes_of_its_own(
+    short: TrainConfig,
+    make_domain: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hf_wbc.data.pixel_cache._ROWS_PER_PROCESS", 4)
+    monkeypatch.setattr("hf_wbc.data.pixel_cache.num_cores", lambda: 2)
+    new = str(make_domain(tmp_path / "new", name="new", seed=3))
+    tasks = tasks_of([short.replace(sources=(new,))], tmp_path)
+    (outcome,) = run_tasks(tasks, ONE, tmp_path / LOG_FOLDER, ignore)
+    assert outcome.ending == "finished", outcome.reason
