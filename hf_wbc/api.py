@@ -43,8 +43,8 @@ def prepare(
     left as it is. `datasets.load_dataset(folder, "cropped")` reads the result.
 
     Args:
-        source: Name of a source: `acevedo_20`, `matek_19`, `mll_23`, `wbc_1`, `wbc_2` or
-            `class_folders`.
+        source: Name of a source: `acevedo_20`, `matek_19`, `mll_23`, `raabin_22`, `wbc_1`, `wbc_2`,
+            `wbcbench_26`, `wbcbench_26_test` or `class_folders`.
         archive: The downloaded archive: a folder, .zip, .tar or compressed .tar.
         out: Folder to write; `build/NAME` by default.
         subset: Accept an archive that is not complete; the dataset card says so.

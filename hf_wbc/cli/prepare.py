@@ -29,7 +29,8 @@ def prepare(
     The same command resumes an interrupted build.
 
     Args:
-        source: acevedo_20, matek_19, mll_23, wbc_1, wbc_2 or class_folders.
+        source: acevedo_20, matek_19, mll_23, raabin_22, wbc_1, wbc_2, wbcbench_26,
+            wbcbench_26_test or class_folders.
         archive: A folder, .zip, .tar or compressed .tar.
         out: The dataset's folder; build/SOURCE by default.
         subset: Accept an incomplete archive; the card says so.

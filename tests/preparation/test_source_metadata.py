@@ -9,6 +9,8 @@ from hf_wbc.preparation.source import UNLABELED_CODE
 from hf_wbc.taxonomy import NAMES
 
 STATED = [name for name in dataset_scripts.names() if name != "class_folders"]
+UNSEEN = ("raabin_22", "wbcbench_26", "wbcbench_26_test")
+"""Sources that were written from the published layout alone, whose counts are not known."""
 PEOPLE = (
     "Doe, Jane.jpg",
     "BA_Jane_Doe.jpg",
@@ -22,8 +24,12 @@ PEOPLE = (
 def test_the_facts_of_a_source_agree(name: str) -> None:
     source = dataset_scripts.load(name)
     assert source.repo == f"wbc-{name.removeprefix('wbc_').replace('_', '-')}"
-    assert set(source.archive_counts) == set(source.labels)
-    assert set(filter(None, source.labels.values())) == set(source.used_counts)
+    if name in UNSEEN:
+        assert not source.archive_counts and not source.used_counts
+        assert any("not yet been seen on a real copy" in note for note in source.notes)
+    else:
+        assert set(source.archive_counts) == set(source.labels)
+        assert set(filter(None, source.labels.values())) == set(source.used_counts)
     assert set(source.used_counts) <= set(NAMES) or set(source.used_counts) == {UNLABELED_CODE}
     for cell, number in source.used_counts.items():
         codes = [code for code, label in source.labels.items() if label == cell]
