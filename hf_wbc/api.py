@@ -301,14 +301,15 @@ def publish(
     dry_run: bool = False,
     on_event: Callable[[str], None] | None = None,
 ) -> str:
-    """Publish a dataset, model, metric, Space or study on the Hub or in a folder.
+    """Publish a dataset, model, metric, Space, study or leaderboard on the Hub or in a folder.
 
     Everything arrives in one commit that is then tagged; the tag never moves. An interrupted
     publication leaves the earlier state, and the same call completes it.
 
     Args:
-        kind: `dataset`, `model`, `metric`, `space` or `study`.
-        what: A prepared folder, a run, a Space's folder or name, or a comparison's folder.
+        kind: `dataset`, `model`, `metric`, `space`, `study` or `leaderboard`.
+        what: A prepared folder, a run, a Space's folder or name, a comparison's folder, or the
+            dataset of a leaderboard.
         to: A repository `org/name`, or a folder such as `./name`.
         tag: Name of the tag; the next of v1, v2, ... by default.
         public: Whether anyone can see it; by default the license of the images decides.
@@ -333,8 +334,9 @@ def publish(
 
     destination = parse_destination(to, kind)
     publication = build_publication(
-        kind, str(what), destination, _path(mapping), license, model, public=public, tag=tag
-    )
+        kind, str(what), destination, _path(mapping), license, model,
+        public=public, tag=tag, on_event=on_event,
+    )  # fmt: skip
     if dry_run:
         return "\n".join(preview(publication, destination, card=card, on_event=on_event))
     return publish_files(publication, destination, card=card, on_event=on_event)
@@ -350,6 +352,7 @@ def build_publication(
     *,
     public: bool | None,
     tag: str | None,
+    on_event: Callable[[str], None] | None = None,
 ) -> "Publication":
     """Build what `publish` sends: the files, card and visibility.
 
@@ -357,7 +360,13 @@ def build_publication(
         ValueError: For options that do not go with `kind`, or content that must not be published.
     """
     import dataset_scripts
-    from hf_wbc.hub import publish_comparison, publish_dataset, publish_model, publish_space
+    from hf_wbc.hub import (
+        publish_comparison,
+        publish_dataset,
+        publish_leaderboard,
+        publish_model,
+        publish_space,
+    )
 
     for name, value, owner, owners in (
         ("mapping", mapping, "dataset", "datasets"),
@@ -380,6 +389,10 @@ def build_publication(
         )
     if kind == "study":
         return publish_comparison.comparison_publication(Path(what), destination, known, **options)
+    if kind == "leaderboard":
+        return publish_leaderboard.leaderboard_publication(
+            what, on_event or (lambda line: None), **options
+        )
     if kind == "metric":
         return publish_space.metric_publication(what, destination, **options)
     return publish_space.space_publication(what, destination, model=model, **options)

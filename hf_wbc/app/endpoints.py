@@ -157,5 +157,14 @@ def _json(prediction: "CellPrediction") -> dict[str, Any]:
         "um_per_px": prediction.um_per_px,
         "scale_guessed": prediction.scale_guessed,
         "box": list(prediction.box),
+        "attributes": [
+            {
+                "name": each.attribute,
+                "value": each.value,
+                "probability": round(each.probability, DIGITS),
+                "typical": each.is_typical,
+            }
+            for each in prediction.reasons
+        ],
         "warnings": list(prediction.warnings),
     }

@@ -18,6 +18,7 @@ from hf_wbc.app.page_text import (
     remaining_warnings,
     set_sentences,
 )
+from hf_wbc.app.reason_text import reason_sentences
 from hf_wbc.app.service import Service
 from hf_wbc.app.sessions import Sessions, visitor_id
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads
@@ -158,6 +159,7 @@ def show(service: Service, picture: UploadedImage, prediction: "CellPrediction")
             "rows": [_row(prediction, label, service.always_in_set) for label in CLINICAL_ORDER],
             "lineages": list(prediction.lineage.items()),
             "confusables": confusables(prediction),
+            "reasons": reason_sentences(prediction),
             "neighbors": [
                 {
                     "uri": html_fragments.thumbnail(each.thumbnail) if each.thumbnail else "",

@@ -49,6 +49,7 @@ def patients(
     from hf_wbc.engine.domains import load_domain
     from hf_wbc.inference.embed_datasets import embed_datasets
     from hf_wbc.inference.patients import HEADS, cross_validate, join_bags, read_patient_labels
+    from hf_wbc.models import load_classifier
     from hf_wbc.records import write_json
 
     wanted, domain = read_patient_labels(labels), load_domain(data)
@@ -70,7 +71,12 @@ def patients(
             results[head] = cross_validate(bags, head, seed)
         report("heads", len(HEADS), len(HEADS))
     rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
-    facts = {"kind": "patients", "model": model, "data": domain.test.name, "seed": seed}
+    facts = {
+        "kind": "patients",
+        "model": {"name": model, "revision": load_classifier(model).revision},
+        "data": domain.test.name,
+        "seed": seed,
+    }
     counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
     write_json(out / "record.json", {**facts, **counts, "heads": results})
     _print(results, len(rows), bags.unlabeled, out)

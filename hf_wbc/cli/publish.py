@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def publish(
-    kind: Annotated[Literal["dataset", "model", "metric", "space", "study"], tyro.conf.Positional],
+    kind: Annotated[
+        Literal["dataset", "model", "metric", "space", "study", "leaderboard"],
+        tyro.conf.Positional,
+    ],
     what: Annotated[str, tyro.conf.Positional],
     to: str,
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -26,7 +29,7 @@ def publish(
     model: str | None = None,
     collection: str | None = None,
 ) -> None:
-    """Publish a dataset, a model, the metric, a Space or a study.
+    """Publish a dataset, a model, the metric, a Space, a study or a leaderboard.
 
     Example: hf-wbc publish model runs/RUN --to org/wbc-vit --license apache-2.0
 
@@ -35,7 +38,8 @@ def publish(
 
     Args:
         kind: What to publish.
-        what: A prepared folder, a run, a Space's folder or name, or a comparison's folder.
+        what: A prepared folder, a run, a Space's folder or name, a comparison's folder, or the
+            dataset of a leaderboard, org/name.
         to: A repository, `org/name`, or a folder that others can read, such as `./name`.
         dry_run: List all files with their size and who could see them; write nothing.
         public: Let anyone see it. By default the license of the images decides.
@@ -58,8 +62,9 @@ def publish(
     if not isinstance(destination, HubRepo):
         _reject_hub_flags(model, collection)
     publication = build_publication(
-        kind, what, destination, mapping, license, model, public=is_public, tag=tag
-    )
+        kind, what, destination, mapping, license, model,
+        public=is_public, tag=tag, on_event=_print_event,
+    )  # fmt: skip
     if model is not None:
         from hf_wbc.hub.publish_space import require_model
 

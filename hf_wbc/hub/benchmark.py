@@ -20,11 +20,14 @@ from hf_wbc.data.schema import DEFAULT_CONFIG
 
 __all__ = [
     "EVAL_FILE",
+    "FURTHER_MEASURES",
     "RESULTS_FOLDER",
+    "SEPARATOR",
     "Benchmark",
     "check_benchmark",
     "check_results",
     "eval_yaml",
+    "framework_entry",
     "read_benchmark",
     "result_entry",
     "results_path",
@@ -35,6 +38,9 @@ EVAL_FILE = "eval.yaml"
 RESULTS_FOLDER = ".eval_results"
 FRAMEWORK = "hf-wbc"
 SPLIT = "test"
+SEPARATOR = "__"
+"""Between the id of a dataset's first task and a further measure, in the id of that one's task."""
+FURTHER_MEASURES = ("corruptions", "robustness_index", "attributes", "patients")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _ENTRY_KEYS = {
     "dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes",
@@ -49,8 +55,8 @@ class Benchmark:
     """A benchmark dataset on the Hub."""
 
     repo_id: str
-    revision: str
-    """Commit."""
+    revision: str | None
+    """Commit; None for a prepared folder."""
     task_id: str
     """Id of the task on the test split of the cropped images."""
 
@@ -72,7 +78,10 @@ def eval_yaml(name: str, title: str, num_images: int, num_classes: int) -> bytes
             "submit`. A research benchmark, not a medical device."
         ),
         "evaluation_framework": FRAMEWORK,
-        "tasks": [{"id": name, "config": DEFAULT_CONFIG, "split": SPLIT}],
+        "tasks": [
+            {"id": each, "config": DEFAULT_CONFIG, "split": SPLIT}
+            for each in (name, *(f"{name}{SEPARATOR}{measure}" for measure in FURTHER_MEASURES))
+        ],
     }
     check_benchmark(values, EVAL_FILE)
     return _dump(values)
@@ -94,15 +103,20 @@ def check_benchmark(values: Any, where: str) -> None:
 
 
 def result_entry(
-    benchmark: Benchmark, scores: Mapping[str, Any], rule: str = "", date: str | None = None
+    benchmark: Benchmark,
+    scores: Mapping[str, Any],
+    rule: str = "",
+    date: str | None = None,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the entry of a result file.
+    """Return the entry of macro-F1 on the test split.
 
     Args:
         benchmark: The dataset.
         scores: Scores of `hf_wbc.evaluation.metrics.score`, with `intervals`.
         rule: What selected the weights; empty if it is unknown.
         date: ISO date of the evaluation; the Hub takes that of the commit if omitted.
+        remarks: Further notes.
     """
     low, high = scores["intervals"]["macro_f1"]
     notes = [
@@ -115,14 +129,31 @@ def result_entry(
         notes.append(f"only {', '.join(scores['classes'])}")
     if rule:
         notes.append(f"weights selected by {rule}")
-    dataset = {"id": benchmark.repo_id, "task_id": benchmark.task_id}
+    return framework_entry(benchmark, "", float(scores["macro_f1"]), [*notes, *remarks], date)
+
+
+def framework_entry(
+    benchmark: Benchmark, measure: str, value: float, notes: Sequence[str], date: str | None
+) -> dict[str, Any]:
+    """Return an entry of a result file.
+
+    Args:
+        benchmark: The dataset.
+        measure: One of FURTHER_MEASURES, or "" for macro-F1.
+        value: The score.
+        notes: What is needed to read the value.
+        date: ISO date of the evaluation; the Hub takes that of the commit if omitted.
+    """
+    task_id = f"{benchmark.task_id}{SEPARATOR}{measure}" if measure else benchmark.task_id
     return {
-        "dataset": {**dataset, "revision": benchmark.revision},
-        "value": round(float(scores["macro_f1"]), 6),
+        "dataset": {
+            "id": benchmark.repo_id, "task_id": task_id, "revision": benchmark.revision,
+        },
+        "value": round(value, 6),
         **({"date": date} if date else {}),
         "evaluation_framework": FRAMEWORK,
         "notes": "; ".join(notes),
-    }
+    }  # fmt: skip
 
 
 def results_path(repo_id: str) -> str:

@@ -32,7 +32,7 @@ __all__ = [
     "total_size",
 ]
 
-Kind = Literal["dataset", "model", "metric", "space", "study"]
+Kind = Literal["dataset", "model", "metric", "space", "study", "leaderboard"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 REPO_TYPES: dict[Kind, str] = {
     "dataset": "dataset",
@@ -40,6 +40,7 @@ REPO_TYPES: dict[Kind, str] = {
     "metric": "space",
     "space": "space",
     "study": "dataset",
+    "leaderboard": "space",
 }
 """The repository type of each kind on the Hub; `evaluate` loads a metric from a Space."""
 

@@ -40,6 +40,8 @@ _SHIPPED = ("model_cards",)
 """Shipped folders that an app may need; a Space does not need the other Spaces."""
 _HIDDEN = ("__pycache__",)
 _IMPORTS = re.compile(r"^\s*(?:from|import)\s+(?:hf_wbc|dataset_scripts)\b", re.MULTILINE)
+_WITHOUT_APP = {"static": "index.html", "docker": "Dockerfile"}
+"""The file that such a Space starts from, unless its card names another one."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 Files = dict[str, Path | bytes]
 EXAMPLE_CELLS = "cells/"
@@ -253,15 +255,15 @@ def _check_card(folder: Path, files: Files) -> None:
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     facts = yaml.safe_load(front[1]) if front else None
     facts = facts if isinstance(facts, dict) else {}
-    if missing := [key for key in ("sdk", "sdk_version", "app_file") if not facts.get(key)]:
+    needed = ("sdk",) if facts.get("sdk") in _WITHOUT_APP else ("sdk", "sdk_version", "app_file")
+    if missing := [key for key in needed if not facts.get(key)]:
         raise ValueError(
             f"{folder / CARD} has no {', '.join(missing)} in its front matter, so the Space would "
             "not start; see spaces/wbc_macro_f1/README.md for an example"
         )
-    if facts["app_file"] not in files:
-        raise ValueError(
-            f"{folder / CARD} names the app_file {facts['app_file']}, which does not exist"
-        )
+    app_file = facts.get("app_file") or _WITHOUT_APP[facts["sdk"]]
+    if app_file not in files:
+        raise ValueError(f"{folder / CARD} needs the file {app_file}, which does not exist")
 
 
 def _python(files: Files) -> list[str]:

@@ -1,24 +1,28 @@
-"""Submit a model's score on a benchmark: a pull request to the model with a result file."""
+"""Submit a model's results on a benchmark: one pull request with a result file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hf_wbc.hub.benchmark import Benchmark, result_entry, results_path, results_yaml
+from hf_wbc.hub.benchmark import Benchmark, results_path, results_yaml
 from hf_wbc.hub.client import OnEvent, connect, request
+from hf_wbc.hub.result_entries import record_entries
 
-__all__ = ["Submission", "require_hub_model", "submission", "submit"]
+__all__ = ["PullRequestTo", "Submission", "require_hub_model", "submission", "submit"]
+
+PullRequestTo = Literal["dataset", "model"]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A result file for a model on the Hub."""
+    """A result file of a model on the Hub."""
 
     repo_id: str
-    """The model, `org/name`."""
+    """The repository that gets the file, `org/name`."""
+    repo_type: PullRequestTo
     path: str
-    """Path of the file in the model's repository."""
+    """Path of the file in the repository."""
     content: bytes
     title: str
     """Title of the pull request."""
@@ -36,51 +40,56 @@ def require_hub_model(model: str) -> str:
 
 
 def submission(
-    model: str, benchmark: Benchmark, record: Mapping[str, Any], date: str | None = None
+    model: str,
+    benchmarks: Mapping[str, Benchmark],
+    records: Sequence[Mapping[str, Any]],
+    revision: str,
+    date: str | None = None,
+    to: PullRequestTo = "dataset",
 ) -> Submission:
-    """Build the result file of an evaluation.
+    """Build the result file of a model.
 
     Args:
         model: The model, `org/name[@revision]`.
-        benchmark: The dataset.
-        record: Record of `hf_wbc.inference.evaluate.evaluate_model` on the benchmark.
-        date: ISO date of the evaluation.
+        benchmarks: The datasets by name of the domain; the first one has the leaderboard.
+        records: Records of `hf_wbc.inference.benchmark_scores.measure_model` and others; see
+            `hf_wbc.hub.result_entries.record_entries`.
+        revision: Digest of the model's weights.
+        date: ISO date of the measurements.
+        to: Whose repository gets the file: the dataset's, for its leaderboard, or the model's,
+            where the Hub shows it.
 
     Raises:
-        ValueError: If the evaluation is not of the benchmark's test split and commit.
+        ValueError: If a record is not of this model and these datasets.
     """
     repo_id = require_hub_model(model)
-    if record.get("kind") != "evaluation" or record["splits"] != ["test"]:
-        raise ValueError("only an evaluation of the test split can be submitted")
-    if record["data"]["revision"] != benchmark.revision:
-        raise ValueError(
-            f"the evaluation is of {record['data']['ref']} at {record['data']['revision']}, and "
-            f"the benchmark is at {benchmark.revision}; evaluate the model again"
-        )
-    entry = result_entry(benchmark, record["scores"], date=date)
-    return Submission(
-        repo_id,
-        results_path(benchmark.repo_id),
-        results_yaml([entry]),
-        f"Add the score on {benchmark.repo_id}: macro-F1 {entry['value']:.3f}",
-    )
+    first = next(iter(benchmarks.values()))
+    entries = record_entries(records, benchmarks, revision, date)
+    content, value = results_yaml(entries), entries[0]["value"]
+    if to == "model":
+        title = f"Add the score on {first.repo_id}: macro-F1 {value:.3f}"
+        return Submission(repo_id, "model", results_path(first.repo_id), content, title)
+    title = f"Add the result of {repo_id}: macro-F1 {value:.3f}"
+    return Submission(first.repo_id, "dataset", results_path(repo_id), content, title)
 
 
 def submit(what: Submission, on_event: OnEvent) -> str:
     """Open the pull request, and return its address.
 
     Raises:
-        ValueError: The model does not exist, or the token may not open pull requests.
+        ValueError: The repository does not exist, or the token may not open pull requests.
         OSError: The Hub cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd
 
     api = connect()
     file = CommitOperationAdd(what.path, what.content)
-    commit = request(
-        "opening a pull request",
-        lambda: api.create_commit(what.repo_id, [file], commit_message=what.title, create_pr=True),
-        what.repo_id,
-        on_event,
-    )
+
+    def create() -> Any:
+        return api.create_commit(
+            what.repo_id, [file], commit_message=what.title, repo_type=what.repo_type,
+            create_pr=True,
+        )  # fmt: skip
+
+    commit = request("opening a pull request", create, what.repo_id, on_event)
     return str(commit.pr_url)

@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.dataset import DomainSplit, load_split
-from hf_wbc.data.pixel_cache import stream_pixels
-from hf_wbc.data.preprocessing import ImagePreprocessing
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
-from hf_wbc.engine.features import crop_geometry
-from hf_wbc.engine.forward import Runtime
-from hf_wbc.inference.runtime import run_runtime
+from hf_wbc.inference.gallery import head_digest
+from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
-from hf_wbc.models import PretrainedModel, load_trained
+from hf_wbc.models import load_trained
 from hf_wbc.models.attribute_head import UNKNOWN, AttributeHead, fit_attributes
+from hf_wbc.taxonomy import NAMES, UNLABELED
 from hf_wbc.text import shorten_list
 
 __all__ = ["attribute_scores", "read_attributes", "train_attributes"]
@@ -36,7 +34,6 @@ OTHERS = {NAME, "label", "path"}
 WITHIN = 0.05
 """Distance from the annotators' agreement up to which an attribute is reliable."""
 FEWEST_CELLS = 50
-_ROWS_AT_ONCE = 128
 
 
 def read_attributes(paths: Sequence[Path]) -> Table:
@@ -106,7 +103,7 @@ def train_attributes(
     features = {}
     for split, rows in joined.items():
         show = partial(on_progress, split)
-        features[split] = _features(pretrained, choice.runtime, how, splits[split], rows, show)
+        features[split] = split_features(pretrained, choice.runtime, how, splits[split], rows, show)
     cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
     values = _values(cells["train"])
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)
@@ -114,6 +111,7 @@ def train_attributes(
     agreement = None if again is None else _agreement(table, again, values)
     facts = {
         "model": pretrained.revision,
+        "head_sha256": head_digest(pretrained.classifier),
         "data": splits["test"].name,
         "num_train": len(joined["train"]),
         "num_test": len(joined["test"]),
@@ -124,8 +122,32 @@ def train_attributes(
             for name in values
             if agreement is not None and scores[name] >= agreement[name] - WITHIN
         ],
+        "typical": _typical(splits["train"].labels[joined["train"]], cells["train"], values),
     }
     return AttributeHead(head.values, head.weight, head.bias, facts)
+
+
+def _typical(
+    labels: NDArray[np.int64],
+    cells: Sequence[Mapping[str, str]],
+    values: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the share of each value of each attribute among the cells of each class.
+
+    Classes with fewer than FEWEST_CELLS are left out.
+    """
+    found = {}
+    for label in np.unique(labels[labels != UNLABELED]).tolist():
+        of_class = [cells[row] for row in np.flatnonzero(labels == label).tolist()]
+        if len(of_class) >= FEWEST_CELLS:
+            found[NAMES[label]] = {
+                name: {
+                    value: round(sum(cell[name] == value for cell in of_class) / len(of_class), 3)
+                    for value in each
+                }
+                for name, each in values.items()
+            }
+    return found
 
 
 def _require_joined(
@@ -213,22 +235,3 @@ def _codes(
 
 def _place(values: Sequence[str], value: str) -> int:
     return values.index(value) if value in values else UNKNOWN
-
-
-def _features(
-    pretrained: PretrainedModel,
-    runtime: Runtime,
-    preprocessing: ImagePreprocessing,
-    domain: DomainSplit,
-    rows: NDArray[np.int64],
-    on_progress: Callable[[int, int], None],
-) -> NDArray[np.float32]:
-    """Return the features (N, d) of rows of a split."""
-    device = pretrained.classifier.head.weight.device
-    found, done = [], 0
-    on_progress(0, len(rows))
-    for crops in stream_pixels(domain, crop_geometry(pretrained), rows, _ROWS_AT_ONCE):
-        found.append(run_runtime(runtime, crops, preprocessing, device))
-        done += len(crops)
-        on_progress(done, len(rows))
-    return np.concatenate(found)

@@ -15,9 +15,11 @@ from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, SourceAppearance, 
 from hf_wbc.data.nucleus import count_nuclei
 from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.data.schema import CROP_UM
+from hf_wbc.inference.attribute_reasons import Reason
 from hf_wbc.taxonomy import CLASSES
 
 __all__ = [
+    "FOREIGN",
     "CellPrediction",
     "Neighbor",
     "by_lineage",
@@ -80,6 +82,9 @@ class CellPrediction:
     """Logits (11,); the probabilities are their softmax."""
     outlier: str = ""
     """The kind of outlier that the image shows, such as `platelet`, if it is recognized as one."""
+    reasons: tuple[Reason, ...] = ()
+    """Attributes that a person can check, if the model has a reliable head for them; none of
+    rejected cells and of foreign stains."""
 
     @property
     def scale_guessed(self) -> bool:

@@ -26,8 +26,10 @@ from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import crop_geometry
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
+from hf_wbc.inference.attribute_reasons import Reason, find_reasons, read_attribute_head
 from hf_wbc.inference.cell_prediction import (
     EMPTY,
+    FOREIGN,
     UNMEASURED,
     CellPrediction,
     Neighbor,
@@ -42,6 +44,7 @@ from hf_wbc.inference.runtime import apply_head, run_runtime
 from hf_wbc.inference.saliency import DeletionTest, deletion_test, saliency_map
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
 from hf_wbc.models import PretrainedModel, load_trained
+from hf_wbc.models.attribute_head import AttributeHead
 from hf_wbc.taxonomy import NAMES
 
 __all__ = ["ENOUGH", "Predictor", "crop_frames", "to_rgb"]
@@ -61,6 +64,7 @@ class Predictor:
         pretrained: The model, its preprocessing and its calibration.
         runtime_choice: The runtime that computes the features, and why it was chosen.
         reference_set: Training and validation cells for neighbors, warnings and count correction.
+        attribute_head: Reads attributes such as granules from the features; None without one.
         geometry: Size and interpolation of the 25 um crop.
         abstention: Conformal sets and reject option; None for a model saved without them.
 
@@ -78,11 +82,13 @@ class Predictor:
         pretrained: PretrainedModel,
         runtime_choice: RuntimeChoice,
         reference_set: ReferenceSet,
+        attribute_head: AttributeHead | None = None,
     ) -> None:
         """Use a model whose classifier is in evaluation mode, on the device it computes on."""
         self.pretrained = pretrained
         self.runtime_choice = runtime_choice
         self.reference_set = reference_set
+        self.attribute_head = attribute_head
         self.geometry = crop_geometry(pretrained)
         self.abstention = fit_run_abstention(pretrained)
         self._lock = Lock()
@@ -118,7 +124,8 @@ class Predictor:
             precision,
             pretrained.revision,
         )
-        return cls(pretrained, runtime_choice, reference_set)
+        attribute_head = read_attribute_head(model, pretrained)
+        return cls(pretrained, runtime_choice, reference_set, attribute_head)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -138,6 +145,7 @@ class Predictor:
             "reference_sources": [] if gallery is None else sorted(set(gallery.sources)),
             "knows_confusion": self.held_out is not None,
             "reference": self.reference_set.metadata,
+            "attributes": [] if self.attribute_head is None else list(self.attribute_head.reliable),
         }
 
     @property
@@ -294,6 +302,7 @@ class Predictor:
         warnings: Sequence[tuple[str, ...]],
     ) -> list[CellPrediction]:
         probabilities = softmax(logits.astype(np.float64), axis=1)
+        reasons = self._reasons(features, logits)
         in_set = np.zeros(logits.shape, bool)
         if self.abstention is not None:
             in_set = self.abstention.within_class.sets(logits)
@@ -313,9 +322,22 @@ class Predictor:
                 warnings=warnings[row],
                 features=features[row],
                 logits=logits[row],
+                reasons=(
+                    ()
+                    if rejected[row] or outliers[row] or FOREIGN in warnings[row]
+                    else reasons[row]
+                ),
             )
             for row, (p, frame) in enumerate(zip(probabilities, frames, strict=True))
         ]
+
+    def _reasons(
+        self, features: NDArray[np.float32], logits: NDArray[np.float32]
+    ) -> list[tuple[Reason, ...]]:
+        """Return the attributes of cells; empty ones without a head."""
+        if self.attribute_head is None:
+            return [()] * len(features)
+        return find_reasons(self.attribute_head, features, logits.argmax(1).tolist())
 
 
 def to_rgb(image: Image.Image | Pixels) -> Pixels:

@@ -18,9 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hf_wbc.data.dataset import DomainSplit
+from hf_wbc.data.pixel_cache import stream_pixels
 from hf_wbc.data.preprocessing import ImagePreprocessing
-from hf_wbc.engine.forward import Runtime, forward_batches
-from hf_wbc.models import Classifier
+from hf_wbc.engine.features import crop_geometry
+from hf_wbc.engine.forward import Report, Runtime, forward_batches
+from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import atomic_replace
 
 __all__ = [
@@ -29,8 +32,10 @@ __all__ = [
     "backbone_module",
     "cached_conversion",
     "run_runtime",
+    "split_features",
 ]
 
+_ROWS_AT_ONCE = 128
 Floats = NDArray[np.float32]
 
 
@@ -71,6 +76,34 @@ def run_runtime(
         lambda images: (runtime.features(images),), batches, preprocessing, device
     )
     return np.concatenate([features.cpu().numpy() for (features,) in outputs])
+
+
+def split_features(
+    pretrained: PretrainedModel,
+    runtime: Runtime,
+    preprocessing: ImagePreprocessing,
+    domain: DomainSplit,
+    rows: NDArray[np.int64],
+    report: Report,
+) -> Floats:
+    """Compute penultimate features (N, d) of N rows of a split.
+
+    Args:
+        pretrained: The model.
+        runtime: What computes.
+        preprocessing: Preprocessing of the dataset.
+        domain: The split.
+        rows: Rows of the split (N,).
+        report: Called with the number of cells done and the total.
+    """
+    device = pretrained.classifier.head.weight.device
+    found, done = [], 0
+    report(0, len(rows))
+    for crops in stream_pixels(domain, crop_geometry(pretrained), rows, _ROWS_AT_ONCE):
+        found.append(run_runtime(runtime, crops, preprocessing, device))
+        done += len(crops)
+        report(done, len(rows))
+    return np.concatenate(found)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from hf_wbc.hub.benchmark import (
     result_entry,
     results_yaml,
 )
+from hf_wbc.hub.result_entries import MEASURES
 
 SCORES = {
     "macro_f1": 0.5,
@@ -50,7 +51,9 @@ def test_eval_yaml_has_the_documented_keys() -> None:
     values = yaml.safe_load(eval_yaml("open_lab", "Open lab", 1200, 9))
     check_benchmark(values, "eval.yaml")
     assert set(values) == {"name", "description", "evaluation_framework", "tasks"}
-    assert values["tasks"] == [{"id": "open_lab", "config": "cropped", "split": "test"}]
+    assert values["tasks"][0] == {"id": "open_lab", "config": "cropped", "split": "test"}
+    ids = [each["id"] for each in values["tasks"]]
+    assert ids == ["open_lab", *(f"open_lab__{each}" for each in MEASURES)]
 
 
 def test_the_documented_entries_are_valid() -> None:

@@ -12,7 +12,7 @@ from hf_wbc.cli.main import main
 from hf_wbc.hub.benchmark import EVAL_FILE, check_benchmark, check_results
 from hf_wbc.shipped import shipped
 
-RESULT = ".eval_results/lab--cells.yaml"
+RESULT = ".eval_results/lab--toy.yaml"
 TOY = shipped("spaces/wbc/toy_model")
 
 
@@ -35,23 +35,61 @@ def benchmark(
     return hub
 
 
-def test_a_score_is_submitted_and_read_back(
-    benchmark: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    cells, model = benchmark.repo("dataset", "lab/cells"), benchmark.repo("model", "lab/toy")
+@pytest.mark.slow
+@pytest.mark.ci
+def test_one_pull_request_puts_a_strangers_model_on_the_leaderboard(
+    benchmark: LoopbackHub, published: Callable[..., tuple[int, str]], tmp_path: Path,
+    log_in: Callable[[str | None], None], capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    cells = benchmark.repo("dataset", "lab/cells")
     check_benchmark(yaml.safe_load(cells.content("main", EVAL_FILE)), EVAL_FILE)
     words = ["submit", "lab/toy", "--to", "lab/cells", "--out", str(tmp_path / "out")]
     assert main([*words, "--dry-run"]) == 0
-    assert list(model.refs("heads")) == ["main"]
+    assert list(cells.refs("heads")) == ["main"]
+    log_in("bob")  # not of the dataset's organization
     assert main(words) == 0
-    assert capfd.readouterr().out.endswith("/lab/toy/discussions/1\n")
-    assert RESULT not in model.files("main")
-    values = yaml.safe_load(model.content("refs/pr/1", RESULT))
+    assert capfd.readouterr().out.endswith("/datasets/lab/cells/discussions/1\n")
+    assert RESULT not in cells.files("main")
+    values = yaml.safe_load(cells.content("refs/pr/1", RESULT))
     check_results(values, RESULT)
-    (entry,) = values
+    score, corrupted = values
     head = cells.refs("heads")["main"]
-    assert entry["dataset"] == {"id": "lab/cells", "task_id": "open_lab", "revision": head}
-    assert 0 <= entry["value"] <= 1
+    assert score["dataset"] == {"id": "lab/cells", "task_id": "open_lab", "revision": head}
+    assert corrupted["dataset"]["task_id"] == "open_lab__corruptions"
+    assert 0 <= score["value"] <= 1
+
+    log_in("alice")
+    status, said = published("leaderboard", "lab/cells", "--to", "lab/board")
+    assert status == 1 and "merge" in said
+    cells.set_ref("heads", "main", cells.refs("heads")["refs/pr/1"])  # the owner merges
+    status, said = published("leaderboard", "lab/cells", "--to", "lab/board")
+    assert status == 0, said
+    page = benchmark.repo("space", "lab/board").content("main", "index.html").decode()
+    assert f"{benchmark.url}/lab/toy" in page and f"{score['value']:.3f}" in page
+
+
+def test_the_models_own_repository_may_get_the_file(
+    benchmark: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["submit", "lab/toy", "--to", "lab/cells", "--out", str(tmp_path / "out")]
+    assert main([*words, "--stress-cells", "0", "--pull-request", "model"]) == 0
+    assert capfd.readouterr().out.endswith("/lab/toy/discussions/1\n")
+    path = ".eval_results/lab--cells.yaml"
+    (entry,) = yaml.safe_load(benchmark.repo("model", "lab/toy").content("refs/pr/1", path))
+    assert entry["dataset"]["task_id"] == "open_lab"
+
+
+def test_a_model_with_other_labels_is_named(
+    benchmark: LoopbackHub, tiny_convnext: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo("lab/foreign")
+    HfApi().upload_folder(repo_id="lab/foreign", folder_path=tiny_convnext)
+    words = ["submit", "lab/foreign", "--to", "lab/cells", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    said = capfd.readouterr().err
+    assert "lab/foreign" in said and "LABEL_0" in said
 
 
 def test_what_is_not_there_is_named(
