@@ -147,7 +147,9 @@ def framework_entry(
     task_id = f"{benchmark.task_id}{SEPARATOR}{measure}" if measure else benchmark.task_id
     return {
         "dataset": {
-            "id": benchmark.repo_id, "task_id": task_id, "revision": benchmark.revision,
+            "id": benchmark.repo_id,
+            "task_id": task_id,
+            **({"revision": benchmark.revision} if benchmark.revision else {}),
         },
         "value": round(value, 6),
         **({"date": date} if date else {}),

@@ -1,7 +1,6 @@
 """Publish a leaderboard: a static Space that is built from the result files of a dataset."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -79,13 +78,8 @@ def _read_from_hub(ref: str, on_event: OnEvent) -> Leaderboard:
     return replace(board, rows=rows, left_out=(*board.left_out, *lost))
 
 
-def leaderboard_page(board: Leaderboard, names: Mapping[str, str] | None = None) -> str:
-    """Render the page of a leaderboard: one HTML file that loads nothing else.
-
-    Args:
-        board: The leaderboard.
-        names: Display names of models; a model with one has no page on the Hub.
-    """
+def leaderboard_page(board: Leaderboard) -> str:
+    """Render the page of a leaderboard: one HTML file that loads nothing else."""
     from huggingface_hub import constants
 
     columns = [
@@ -95,7 +89,7 @@ def leaderboard_page(board: Leaderboard, names: Mapping[str, str] | None = None)
         *({"key": name, "title": measure.title, "of": "measures"}
           for name, measure in MEASURES.items()),
     ]  # fmt: skip
-    rows = [_page_row(board, row, columns, names or {}) for row in board.rows]
+    rows = [_page_row(board, row, columns) for row in board.rows]
     for place in range(len(columns)):
         values = [row["cells"][place]["value"] for row in rows if row["cells"][place]["competes"]]
         for row in rows:
@@ -116,9 +110,7 @@ def leaderboard_page(board: Leaderboard, names: Mapping[str, str] | None = None)
     )
 
 
-def _page_row(
-    board: Leaderboard, row: ModelRow, columns: list[dict[str, str]], names: Mapping[str, str]
-) -> dict[str, Any]:
+def _page_row(board: Leaderboard, row: ModelRow, columns: list[dict[str, str]]) -> dict[str, Any]:
     """Return the values of a row of the page; `value` is None where there is no score."""
     cells: list[dict[str, Any]] = []
     for column in columns:
@@ -130,8 +122,6 @@ def _page_row(
         competes = score is not None and not score.is_home
         cells.append({"value": score and score.value, "score": score, "competes": competes})
     return {
-        "name": names.get(row.model, row.model),
-        "is_linked": bool(board.repo_id) and row.model not in names,
         "model": row.model,
         "date": row.date,
         "cells": cells,

@@ -140,17 +140,11 @@ def _stress(benchmark: Benchmark, record: Mapping[str, Any], date: str | None) -
 def _representation(
     benchmark: Benchmark, record: Mapping[str, Any], date: str | None
 ) -> dict[str, Any]:
-    scores = record["scores"]
-    if scores is None:
-        raise ValueError("the datasets share no class, so there is no robustness index")
-    index = scores["index"]
+    index = record["index"]
     notes = [
-        f"{scores['num_cells']} images of {', '.join(record['datasets'])}",
+        f"{record['num_cells']} images of {', '.join(record['datasets'])}",
         f"{index['k']} neighbors, {index['support']:.0%} of the cells have informative ones",
     ]
-    if scores["laboratory_accuracy"] is not None:
-        accuracy, chance = scores["laboratory_accuracy"], scores["laboratory_chance"]
-        notes.append(f"laboratory predicted {accuracy:.3f}, by chance {chance:.3f}")
     if record["merge"]:
         notes.append(f"merged {', '.join(record['merge'])}")
     return framework_entry(benchmark, "robustness_index", index["value"], notes, date)

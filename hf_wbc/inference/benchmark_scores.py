@@ -5,7 +5,7 @@ others show what is left in other laboratories.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_wbc.audit.representation import representation_scores
+from hf_wbc.audit.representation import robustness_index
 from hf_wbc.data.dataset import DomainSplit, load_split, load_splits
 from hf_wbc.data.schema import SPLITS
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
@@ -32,6 +32,8 @@ SPLIT = "test"
 MERGE = ("neutrophil_banded=neutrophil_segmented",)
 FEWEST_CELLS = 10
 """Fewest test cells of a class that is scored."""
+MOST_CELLS = 400
+"""Most cells of a laboratory whose features are measured, evenly spaced."""
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -138,26 +140,40 @@ def _representation(
 ) -> dict[str, Any]:
     """Return how much of the features of cells is laboratory and how much is class.
 
-    Merges apply to all datasets here, so that a class has one name in all laboratories.
+    Takes at most MOST_CELLS of a laboratory, of classes that occur in several of them; merges apply
+    to all datasets here, so that a class has one name everywhere.
     """
     pretrained = load_trained(model)
     pretrained.classifier.eval()
     choice = choose_runtime(
         pretrained.classifier, pretrained.preprocessing, options.runtime, key=pretrained.revision
     )
-    features, labels, places, groups = [], [], [], []
     into = merged_labels(options.merge)
     names = list(dict.fromkeys(domain.name for _, domain in splits))
-    for ref, domain in splits:
-        rows = np.flatnonzero(domain.labels != UNLABELED)
+    merged = [
+        (domain, np.where(domain.labels == UNLABELED, UNLABELED, into[domain.labels]))
+        for _, domain in splits
+    ]
+    shared = _shared_classes([(domain.name, true) for domain, true in merged])
+    features, labels, places, groups = [], [], [], []
+    for (ref, _), (domain, true) in zip(splits, merged, strict=True):
+        rows = np.flatnonzero(np.isin(true, shared))
+        if not len(rows):
+            continue
+        num = sum(len(other) for _, other in splits if other.name == domain.name)
+        most = max(1, MOST_CELLS * len(domain) // num)
+        if len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
         how, _ = preprocessing_for(pretrained, ref)
         show = partial(on_progress, f"features {domain.name} {domain.split}")
         features.append(split_features(pretrained, choice.runtime, how, domain, rows, show))
-        labels.append(into[domain.labels[rows]])
+        labels.append(true[rows])
         places.append(np.full(len(rows), names.index(domain.name)))
         own = domain.image_ids if domain.groups is None else domain.groups
         groups += [f"{domain.name}/{own[row]}" for row in rows]
-    scores = representation_scores(
+    if not features:
+        raise ValueError(f"{', '.join(names)} share no class, so there is no robustness index")
+    index = robustness_index(
         np.concatenate(features), np.concatenate(labels), np.concatenate(places), groups
     )
     return {
@@ -165,5 +181,15 @@ def _representation(
         "model": {"name": model, "revision": pretrained.revision},
         "datasets": names,
         "merge": list(options.merge),
-        "scores": scores and scores.to_dict(),
+        "num_cells": len(groups),
+        "index": asdict(index),
     }
+
+
+def _shared_classes(splits: Sequence[tuple[str, NDArray[np.int64]]]) -> list[int]:
+    """Return the classes that occur in several laboratories, given the labels of their splits."""
+    found: dict[int, set[str]] = {}
+    for name, labels in splits:
+        for label in np.unique(labels[labels != UNLABELED]).tolist():
+            found.setdefault(label, set()).add(name)
+    return [label for label, where in found.items() if len(where) > 1]

@@ -32,10 +32,7 @@ STRESS = {
 }  # fmt: skip
 REPRESENTATION = {
     "kind": "representation", "model": MODEL, "datasets": ["home", "away"], "merge": ["a=b"],
-    "scores": {
-        "num_cells": 80, "index": {"value": 0.7, "k": 5, "support": 0.9},
-        "laboratory_accuracy": 0.8, "laboratory_chance": 0.5,
-    },
+    "num_cells": 80, "index": {"value": 0.7, "k": 5, "support": 0.9},
 }  # fmt: skip
 ATTRIBUTES = {
     "kind": "attributes", "model": MODEL, "data": "home", "f1": {"size": 0.8, "shape": 0.6},
@@ -71,7 +68,6 @@ def test_every_record_becomes_an_entry_that_the_hubs_library_reads() -> None:
         ({**STRESS, "data": {"name": "home", "split": "train"}}, "test split"),
         (evaluation("home", splits=["train", "test"]), "in training"),
         (evaluation("home", data={"name": "home", "ref": "", "revision": "c"}), "again"),
-        ({**REPRESENTATION, "scores": None}, "share no class"),
     ],
 )  # fmt: skip
 def test_a_record_of_anything_else_is_named(record: dict[str, Any], said: str) -> None:
