@@ -65,7 +65,7 @@ def submit(
         raise ValueError("--to names no dataset; give org/name")
     found = [read_benchmark(ref) for ref in to]
     refs = [f"{each.repo_id}@{each.revision}" for each in found]
-    options = BenchmarkOptions(merge, stress_cells, allow_unscaled, runtime)
+    options = BenchmarkOptions(merge, stress_cells, allow_unscaled, runtime=runtime)
     with stage_progress() as report:
         records = measure_model(model, refs, out, options, report)
     benchmarks = {
