@@ -25,7 +25,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def csv_rows(
-    data: bytes, name: str, columns: Collection[str]
+    data: bytes, name: str, columns: Collection[str], delimiter: str = ","
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
     """Yield the line number and the cells of each row of a CSV table.
 
@@ -35,6 +35,7 @@ def csv_rows(
         data: A comma-separated UTF-8 table whose first line names the columns.
         name: The file's name, for error messages.
         columns: Required columns; others are allowed.
+        delimiter: What separates the cells.
 
     Raises:
         ValueError: If `data` is anything else; the message names the file and the line.
@@ -45,7 +46,7 @@ def csv_rows(
         raise ValueError(
             f"{name} is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
         ) from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         header = [title.strip() for title in next(reader, [])]
         if missing := [column for column in columns if column not in header]:

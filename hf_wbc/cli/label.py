@@ -35,7 +35,7 @@ class SimulationOptions:
     """Learning curves of laboratories whose labels are known."""
 
     simulate: bool = False
-    """Answer from the known labels and print learning curves; nothing is written."""
+    """Answer from the known labels and print learning curves; the labels file is not written."""
     budgets: tuple[int, ...] = (10, 25, 50, 100)
     """Numbers of labels to score."""
     seeds: int = 20
@@ -46,6 +46,8 @@ class SimulationOptions:
     """Strategies to compare."""
     heads: tuple[HeadName, ...] = ("logistic",)
     """Heads to compare."""
+    figure: Path | None = None
+    """Image of the learning curves to write, of the first head."""
 
 
 PREDICTING, LEARNING, SIMULATION = PredictOptions(), LearningOptions(), SimulationOptions()

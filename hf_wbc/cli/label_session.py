@@ -25,9 +25,9 @@ from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
 from hf_wbc.labeling.drift import build_baseline
 from hf_wbc.labeling.label_formats import export_cells, import_answers
-from hf_wbc.labeling.learner import Learner, answers_of
-from hf_wbc.labeling.pool import Pool, open_pool, read_squares
-from hf_wbc.labeling.simulate import Draw, curve, scorable, simulate
+from hf_wbc.labeling.learner import Learner
+from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
+from hf_wbc.labeling.simulate import Draw, advantages, curve, scorable, simulate
 from hf_wbc.labeling.summary import describe
 from hf_wbc.models import PretrainedModel
 from hf_wbc.taxonomy import CLASSES, UNLABELED
@@ -239,6 +239,17 @@ def run_simulation(
             )  # fmt: skip
     if len(refs) > 1:
         draws += [replace(each, laboratory="mean of all") for each in draws]
+    print_curves(draws)
+    if simulation.figure is not None:
+        from hf_wbc.plots.label_curves import label_curves
+
+        first = [row for row in curve(draws) if row["head"] == simulation.heads[0]]
+        label_curves(first, simulation.figure)
+        print(f"wrote {simulation.figure}")
+
+
+def print_curves(draws: Sequence[Draw]) -> None:
+    """Print the scores of all draws, and what the first strategy adds to the others."""
     print(
         "| laboratory | strategy | head | labels | macro-F1 | 95 % of means | without labels "
         "| gain | below | adapted | estimate holds |"
@@ -252,6 +263,15 @@ def run_simulation(
             f"{row['macro_f1']:.3f} | [{low:.3f}, {high:.3f}] | {row['zero_shot']:.3f} | "
             f"{row['gain']:+.3f} | {row['below_zero_shot']:.0%} | {row['adapted']:.0%} | "
             f"{held} |"
+        )
+    if found := advantages(draws):
+        print("\n| laboratory | labels | against | difference | 95 % of means |")
+        print("|---|--:|---|--:|---|")
+    for each in found:
+        low, high = each["interval"]
+        print(
+            f"| {each['laboratory']} | {each['budget']} | {each['against']} | "
+            f"{each['difference']:+.3f} | [{low:+.3f}, {high:+.3f}] |"
         )
 
 

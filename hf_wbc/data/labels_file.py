@@ -6,19 +6,18 @@
 
 The line is written as soon as the cell is answered, so a killed program loses none. A label is one
 of the eleven classes (or its clinical name), `other` for a cell or object of another kind, or
-`skip`. Lines are only ever added; a person may edit the file in between, even with a spreadsheet.
-Beside it, `NAME.chosen.json` says how the cells were chosen.
+`skip`. A person may edit the file in between, even with a spreadsheet, which may change commas and
+quotes. Beside it, `NAME.chosen.json` says how the cells were chosen.
 """
 
+import csv
 import io
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from hf_wbc.escape import write_csv
 from hf_wbc.file_lock import exclusive_lock
@@ -33,15 +32,13 @@ __all__ = [
     "SKIP",
     "Answer",
     "LabelsFile",
-    "agreed_labels",
-    "cohen_kappa",
     "labels_csv",
+    "match_names",
     "note_strategy",
     "parse_class",
     "read_answers",
     "read_strategy",
     "require_known",
-    "suspicious_readers",
 ]
 
 COLUMNS = ("image_id", "label", "reader", "seconds")
@@ -51,8 +48,6 @@ SKIP = "skip"
 """The label of a cell that a reader does not want to name."""
 FEWEST_NEW = 3
 """Labels from which a class that the sources lack is predicted."""
-SAME_EVERYWHERE = 20
-"""Labels from which a reader who gives a single class is reported."""
 UNKNOWN, NOTE = "unknown", ".chosen.json"
 _FORMULA_MARK = "'"
 
@@ -108,7 +103,8 @@ def read_answers(path: Path) -> list[Answer]:
 def parse_answers(data: bytes, name: str) -> list[Answer]:
     """Parse a labels file; `name` is what messages call it. Raises as `read_answers`."""
     found: dict[tuple[str, str], tuple[int, Answer]] = {}
-    for line, row in csv_rows(data, name, ("image_id", "label")):
+    delimiter = _delimiter(data.decode("utf-8-sig", errors="replace"))
+    for line, row in csv_rows(data, name, ("image_id", "label"), delimiter):
         answer = _answer(row, f"{name}, line {line}")
         key = (answer.image_id, answer.reader)
         before = found.get(key)
@@ -176,28 +172,23 @@ class LabelsFile:
         """
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
-            for each in current:
-                if (each.image_id, each.reader) == (answer.image_id, answer.reader) and (
-                    each.label not in (answer.label, SKIP)
-                ):
-                    raise ValueError(
-                        f"{answer.image_id} is {each.label} in {self.path}; take that back first"
-                    )
+            key = (answer.image_id, answer.reader)
+            before = next((a for a in current if (a.image_id, a.reader) == key), None)
+            if before is not None and before.label not in (answer.label, SKIP):
+                raise ValueError(
+                    f"{answer.image_id} is {before.label} in {self.path}; take that back first"
+                )
             have = {(each.image_id, each.reader) for each in current}
             lost = [each for each in self._own if (each.image_id, each.reader) not in have]
-            self._write([*lost, answer], is_new=not self.path.exists())
+            self._write([*(a for a in current if a is not before), *lost, answer])
             self._own.append(answer)
-            self.answers = [*current, *lost, answer]
 
     def put(self, image_id: str, reader: str, answer: Answer | None) -> None:
         """Replace what a reader said about a cell at once; None takes it back."""
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
             kept = [a for a in current if (a.image_id, a.reader) != (image_id, reader)]
-            self.answers = kept if answer is None else [*kept, answer]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_replace(self.path) as temporary:
-                temporary.write_bytes(labels_csv(self.answers))
+            self._write(kept if answer is None else [*kept, answer])
 
     def undo(self) -> Answer | None:
         """Take back the last answer of this session; return it, or None if there is none."""
@@ -206,26 +197,21 @@ class LabelsFile:
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             last = self._own.pop()
             current = read_answers(self.path) if self.path.exists() else []
-            self.answers = [each for each in current if each != last]
-            with atomic_replace(self.path) as temporary:
-                temporary.write_bytes(labels_csv(self.answers))
+            self._write([each for each in current if each != last])
         return last
 
     @property
     def _lock(self) -> Path:
         return self.path.with_name(f".{self.path.name}.lock")
 
-    def _write(self, answers: Sequence[Answer], is_new: bool) -> None:
+    def _write(self, answers: list[Answer]) -> None:
+        """Replace the file, whose commas and quotes a spreadsheet may have changed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = labels_csv(answers, with_header=is_new)
-        with self.path.open("ab+") as file:
-            if not is_new and file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) not in (b"\n", b"\r"):  # an editor left out the last line break
-                    text = b"\n" + text
-            file.write(text)
+        with atomic_replace(self.path) as temporary, temporary.open("wb") as file:
+            file.write(labels_csv(answers))
             file.flush()
             os.fsync(file.fileno())
+        self.answers = answers
 
 
 def require_known(
@@ -259,6 +245,38 @@ def require_known(
     )
 
 
+def match_names(
+    answers: Sequence[Answer], known: Collection[str], tested: Collection[str] = ()
+) -> list[Answer]:
+    """Return answers under the names that a laboratory's cells have.
+
+    The page knows an image by its file name, a folder by its path, and each reads the labels of the
+    other: an unknown name stands for the only cell whose path ends in it, or in which it ends.
+
+    Args:
+        answers: The answers.
+        known: Names of the cells.
+        tested: Names of test cells, which stay as they are.
+    """
+    if all(each.image_id in known or each.image_id in tested for each in answers):
+        return list(answers)
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for name in known:
+        by_file[PurePosixPath(name).name].append(name)
+
+    def name_of(image_id: str) -> str:
+        if image_id in known or image_id in tested:
+            return image_id
+        found = [
+            name
+            for name in by_file.get(PurePosixPath(image_id).name, ())
+            if name.endswith(f"/{image_id}") or image_id.endswith(f"/{name}")
+        ]
+        return found[0] if len(found) == 1 else image_id
+
+    return [replace(each, image_id=name_of(each.image_id)) for each in answers]
+
+
 def note_strategy(path: Path, strategy: str) -> None:
     """Write beside a labels file how its cells are chosen; several strategies are joined by +."""
     before = read_strategy(path)
@@ -290,13 +308,20 @@ def read_strategy(path: Path) -> str:
 
 
 def _require_columns(path: Path) -> None:
-    """Raise ValueError if lines of COLUMNS cannot be added to an existing file."""
-    first = path.read_text("utf-8-sig").partition("\n")[0] if path.exists() else ""
-    if first.strip() and tuple(title.strip() for title in first.split(",")) != COLUMNS:
+    """Raise ValueError if writing COLUMNS alone would lose what an existing file says."""
+    text = path.read_text("utf-8-sig") if path.exists() else ""
+    titles = next(csv.reader(io.StringIO(text), delimiter=_delimiter(text)), [])
+    if extra := [title for title in titles if title.strip() not in COLUMNS]:
         raise ValueError(
-            f"{path} has the columns {first.strip()}; new labels need {','.join(COLUMNS)}: choose "
-            "another --out, and give this file with --add"
+            f"{path} has the column {', '.join(extra)}, which new labels ({','.join(COLUMNS)}) "
+            "would lose: choose another --out, and give this file with --add"
         )
+
+
+def _delimiter(text: str) -> str:
+    """Return what separates the cells: spreadsheets of many countries save semicolons or tabs."""
+    header = text.partition("\n")[0]
+    return "," if "," in header else next((each for each in ";\t" if each in header), ",")
 
 
 def open_in_spreadsheet(path: Path) -> Path | None:
@@ -307,69 +332,7 @@ def open_in_spreadsheet(path: Path) -> Path | None:
     return None
 
 
-def agreed_labels(answers: Iterable[Answer]) -> tuple[dict[str, int], list[str]]:
-    """Return the class ids of the cells whose readers agree, and the cells whose readers do not.
-
-    Skipped cells and those that are of no class are in neither.
-    """
-    said: dict[str, set[str]] = defaultdict(set)
-    for answer in answers:
-        if answer.label != SKIP:
-            said[answer.image_id].add(answer.label)
-    agreed = {
-        image_id: NAMES.index(next(iter(labels)))
-        for image_id, labels in said.items()
-        if len(labels) == 1 and next(iter(labels)) in NAMES
-    }
-    return agreed, [image_id for image_id, labels in said.items() if len(labels) > 1]
-
-
-def cohen_kappa(answers: Iterable[Answer]) -> dict[tuple[str, str], tuple[float, int]]:
-    """Return the agreement of each two readers on the cells that both named, and their number.
-
-    Cohen's kappa (Cohen 1960): 1 is perfect agreement, 0 is what chance gives; NaN where both
-    readers use a single class.
-    """
-    by_reader: dict[str, dict[str, str]] = defaultdict(dict)
-    for answer in answers:
-        if answer.label != SKIP:
-            by_reader[answer.reader][answer.image_id] = answer.label
-    found = {}
-    names = sorted(by_reader)
-    for place, one in enumerate(names):
-        for other in names[place + 1 :]:
-            common = sorted(by_reader[one].keys() & by_reader[other].keys())
-            if common:
-                a = [by_reader[one][each] for each in common]
-                b = [by_reader[other][each] for each in common]
-                found[one, other] = (_kappa(a, b), len(common))
-    return found
-
-
-def _kappa(a: Sequence[str], b: Sequence[str]) -> float:
-    names = sorted({*a, *b})
-    table = np.zeros((len(names), len(names)))
-    for one, other in zip(a, b, strict=True):
-        table[names.index(one), names.index(other)] += 1 / len(a)
-    expected = float(table.sum(0) @ table.sum(1))
-    return float("nan") if expected == 1 else (float(np.trace(table)) - expected) / (1 - expected)
-
-
-def suspicious_readers(answers: Iterable[Answer]) -> list[str]:
-    """Return a sentence for each reader who gave at least 20 cells a single class."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for answer in answers:
-        if answer.is_class:
-            counts[answer.reader][answer.label] += 1
-    return [
-        f"{reader or 'the reader'} labeled all {count.total()} cells {shorten_list(list(count))}: "
-        "check that the keys work"
-        for reader, count in counts.items()
-        if len(count) == 1 and count.total() >= SAME_EVERYWHERE
-    ]
-
-
-def labels_csv(answers: Sequence[Answer], with_header: bool = True) -> bytes:
+def labels_csv(answers: Sequence[Answer]) -> bytes:
     """Return answers as the text of a labels file."""
     text = io.StringIO()
     rows = [
@@ -377,5 +340,4 @@ def labels_csv(answers: Sequence[Answer], with_header: bool = True) -> bytes:
         for a in answers
     ]
     write_csv(text, COLUMNS, rows)
-    lines = text.getvalue()
-    return (lines if with_header else lines.partition("\n")[2]).encode()
+    return text.getvalue().encode()

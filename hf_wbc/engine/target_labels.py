@@ -18,11 +18,12 @@ from hf_wbc.data.dataset import DomainSplit
 from hf_wbc.data.labels_file import (
     FEWEST_NEW,
     Answer,
-    agreed_labels,
+    match_names,
     read_answers,
     read_strategy,
     require_known,
 )
+from hf_wbc.data.reader_agreement import agreed_labels
 from hf_wbc.engine.domains import Domain, DomainSet
 from hf_wbc.records import digest
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
@@ -100,12 +101,10 @@ def load_target_labels(
             f"target_labels: {path} does not exist; `hf-wbc label` writes it"
         ) from None
     (target,) = domain_set.targets
-    require_known(
-        [each.image_id for each in answers],
-        known={*target.train.image_ids, *target.validation.image_ids},
-        tested=set(target.test.image_ids),
-        name=target.name,
-    )
+    known = {*target.train.image_ids, *target.validation.image_ids}
+    tested = set(target.test.image_ids)
+    answers = match_names(answers, known | tested)
+    require_known([each.image_id for each in answers], known, tested, target.name)
     found = _usable(path, answers, target, domain_set.sources, data.target_label_budget)
     return config, found
 

@@ -15,6 +15,7 @@ hold for classes with few labels, where a bootstrap gives intervals that are too
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,13 @@ FEWEST_SAMPLED = 10
 
 
 def random_order(image_ids: Sequence[str], seed: int = 0) -> Ids:
-    """Return all rows in a random order that depends on nothing but the names and the seed."""
-    keys = [hashlib.sha256(f"{seed}:{each}".encode()).digest() for each in image_ids]
+    """Return all rows in a random order that depends on nothing but file names and the seed.
+
+    Folders count only where a file name occurs twice, because the page does not know them.
+    """
+    files = [PurePosixPath(each).name for each in image_ids]
+    names = files if len(set(files)) == len(files) else image_ids
+    keys = [hashlib.sha256(f"{seed}:{each}".encode()).digest() for each in names]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 

@@ -5,6 +5,7 @@ their path within the folder, which both tools keep.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = ["export_cells", "import_answers"]
 
 _LABELS = (*NAMES, OTHER, SKIP)
 _IMAGE_KEY = "image_id"
+_UPLOADED = re.compile("^[0-9a-f]{8}-")
+"""What Label Studio puts before the name of a file that is uploaded to it."""
 
 
 def export_cells(path: Path, image_ids: Sequence[str], answers: Iterable[Answer] = ()) -> None:
@@ -60,7 +63,10 @@ def import_answers(path: Path, known: Sequence[str]) -> list[Answer]:
     elif suffix == ".xml":
         found = _from_cvat(path)
     else:
-        raise ValueError(f"{path} is none of .csv, .json (Label Studio) and .xml (CVAT)")
+        raise ValueError(
+            f"{path} is none of .csv, .json (Label Studio) and .xml (CVAT); of a zip of CVAT, give "
+            "the annotations.xml in it"
+        )
     return [
         Answer(_cell(place, by_name), _label(text, path, place), reader, seconds)
         for place, text, reader, seconds in found
@@ -93,8 +99,8 @@ def _label_studio(path: Path) -> list[tuple[str, str, str, float | None]]:
                     for result in annotation.get("result", [])
                     for choice in result.get("value", {}).get("choices", [])
                 ]
-                who, seconds = annotation.get("completed_by", ""), annotation.get("lead_time")
-                reader = str(who.get("email", who.get("id", "")) if isinstance(who, dict) else who)
+                seconds = annotation.get("lead_time")
+                reader = _reader(annotation.get("completed_by"))
                 if annotation.get("was_cancelled"):
                     chosen = [SKIP]
                 if len(chosen) > 1:
@@ -107,14 +113,24 @@ def _label_studio(path: Path) -> list[tuple[str, str, str, float | None]]:
     return found
 
 
+def _reader(who: Any) -> str:
+    """Return who annotated: Label Studio states a number, a user, or nothing."""
+    if isinstance(who, dict):
+        who = who.get("email") or who.get("id")
+    return "" if who is None else str(who)
+
+
 def _cvat(image_ids: Sequence[str], label_of: dict[str, str]) -> str:
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    labels = ElementTree.SubElement(
-        ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task"), "labels"
-    )
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    ElementTree.SubElement(task, "size").text = str(len(image_ids))
+    ElementTree.SubElement(task, "mode").text = "annotation"
+    labels = ElementTree.SubElement(task, "labels")
     for name in _LABELS:
-        ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = name
+        ElementTree.SubElement(label, "type").text = "tag"
     for number, image_id in enumerate(image_ids):
         image = ElementTree.SubElement(root, "image", id=str(number), name=image_id)
         if image_id in label_of:
@@ -144,10 +160,12 @@ def _cell(place: str, by_name: dict[str, list[str]]) -> str:
     """Return the id of the cell that a tool's path or address ends in; else the path itself."""
     url = urlparse(place)
     path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
-    for image_id in by_name.get(PurePosixPath(path).name, []):
+    name = PurePosixPath(path).name
+    for image_id in by_name.get(name, []):
         if path == image_id or path.endswith(f"/{image_id}"):
             return image_id
-    return path
+    uploaded = by_name.get(_UPLOADED.sub("", name), [])
+    return uploaded[0] if "/data/upload/" in path and len(uploaded) == 1 else path
 
 
 def _label(text: str, path: Path, place: str) -> str:

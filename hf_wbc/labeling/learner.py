@@ -1,8 +1,7 @@
 """Active learning in one object: which cells to label next, and the head that the labels give.
 
-`Learner` is what the command line, the benchmark and notebooks use. It follows the conventions of
-scikit-learn where they apply: `fit` returns the object, `predict` and `predict_proba` take
-features, fitted attributes end in an underscore.
+`Learner` is what the command line, the page, the benchmark and notebooks use. To scikit-learn it is
+a classifier of features, so that scorers and plots take it; `fit` uses the labels it was told.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from hf_wbc.data.labels_file import SKIP, Answer, agreed_labels, parse_class
+from hf_wbc.data.labels_file import Answer, match_names, parse_class
+from hf_wbc.data.reader_agreement import agreed_labels
 from hf_wbc.evaluation.calibration import calibrate
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.adapt import (
@@ -42,7 +42,7 @@ from hf_wbc.labeling.pool import Floats, Ids, Pool, embed_for_choice
 from hf_wbc.labeling.strategies import PoolView, load_strategy
 from hf_wbc.models import PretrainedModel
 from hf_wbc.records import write_json
-from hf_wbc.taxonomy import NAMES, UNLABELED
+from hf_wbc.taxonomy import NAMES
 from hf_wbc.text import did_you_mean
 
 __all__ = ["DEFAULT_STRATEGY", "RANDOM_SHARE", "Learner"]
@@ -177,7 +177,7 @@ class Learner:
 
     def tell_answers(self, answers: Iterable[Answer]) -> None:
         """Give answers of a labels file. Raises as `tell`."""
-        new = list(answers)
+        new = match_names(list(answers), self._place, self.pool.held_out)
         self.pool.rows([each.image_id for each in new])
         replaced = {(each.image_id, each.reader) for each in new}
         kept = [a for a in self._answers if (a.image_id, a.reader) not in replaced]
@@ -216,9 +216,18 @@ class Learner:
         assert self.adaptation_ is not None
         return self.adaptation_
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.adaptation_ is not None
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        return Tags("classifier", TargetTags(required=False), classifier_tags=ClassifierTags())
+
     def decision_function(self, features: ArrayLike | None = None) -> Floats:
         """Return logits (N, 11) of features (N, d); of the pool's cells by default."""
-        return _logits_in_chunks(self.adaptation.head, self._features(features))
+        given = self.pool.features if features is None else np.asarray(features)
+        return _logits_in_chunks(self.adaptation.head, given)
 
     def predict_proba(self, features: ArrayLike | None = None) -> Floats:
         """Return class probabilities (N, 11) of features (N, d); of the pool by default."""
@@ -336,12 +345,12 @@ class Learner:
         }
 
     def _labeled(self) -> tuple[Ids, Ids]:
-        place = {image_id: row for row, image_id in enumerate(self.pool.image_ids)}
-        rows = np.array([place[each] for each in self.labels], np.int64)
+        rows = np.array([self._place[each] for each in self.labels], np.int64)
         return rows, np.array(list(self.labels.values()), np.int64)
 
-    def _features(self, features: ArrayLike | None) -> NDArray[np.floating[Any]]:
-        return self.pool.features if features is None else np.asarray(features)
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {image_id: row for row, image_id in enumerate(self.pool.image_ids)}
 
     @cached_property
     def _random_order(self) -> Ids:
@@ -387,12 +396,3 @@ def _calibrated(logits: Floats, sample: Ids, true: Ids) -> Floats:
     temperature = calibrate(logits[sample], true, biased=False).temperature
     found: Floats = softmax(logits / temperature, axis=1)
     return found
-
-
-def answers_of(pool: Pool, image_ids: Sequence[str]) -> list[Answer]:
-    """Return the pool's own labels as answers, `skip` where it has none."""
-    rows = pool.rows(image_ids)
-    return [
-        Answer(image_id, SKIP if pool.labels[row] == UNLABELED else NAMES[pool.labels[row]])
-        for image_id, row in zip(image_ids, rows, strict=True)
-    ]

@@ -18,7 +18,7 @@ from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.data.dataset import load_splits
 from hf_wbc.data.image_blocks import BLOCK, num_blocks
 from hf_wbc.data.image_statistics import APPEARANCE_GEOMETRY, image_appearance
-from hf_wbc.data.labels_file import require_known
+from hf_wbc.data.labels_file import SKIP, Answer, require_known
 from hf_wbc.engine.forward import Report, without_progress_bars
 from hf_wbc.inference.image_source import (
     ImageSource,
@@ -38,6 +38,7 @@ __all__ = [
     "Floats",
     "Ids",
     "Pool",
+    "answers_of",
     "appearance_of",
     "embed_for_choice",
     "folder_labels",
@@ -164,6 +165,15 @@ def open_pool(
         facts={"model": pretrained.revision, "runtime": choice.to_dict(), **source.metadata},
     )
     return pretrained, pool if folder is not None else _with_dataset_facts(pool, ref, options)
+
+
+def answers_of(pool: Pool, image_ids: Sequence[str]) -> list[Answer]:
+    """Return the pool's own labels as answers, `skip` where it has none."""
+    rows = pool.rows(image_ids)
+    return [
+        Answer(image_id, SKIP if pool.labels[row] == UNLABELED else NAMES[pool.labels[row]])
+        for image_id, row in zip(image_ids, rows, strict=True)
+    ]
 
 
 def folder_labels(image_ids: Sequence[str], classes: Mapping[str, str | None]) -> Ids:

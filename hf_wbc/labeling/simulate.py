@@ -13,11 +13,11 @@ import numpy as np
 from hf_wbc.evaluation.metrics import score
 from hf_wbc.labeling.estimate import ScoreEstimate
 from hf_wbc.labeling.few_shot import LinearFewShotHead
-from hf_wbc.labeling.learner import Learner, answers_of
-from hf_wbc.labeling.pool import Floats, Ids, Pool
+from hf_wbc.labeling.learner import Learner
+from hf_wbc.labeling.pool import Floats, Ids, Pool, answers_of
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES, UNLABELED
 
-__all__ = ["Draw", "curve", "divide", "scorable", "simulate"]
+__all__ = ["Draw", "advantages", "curve", "divide", "scorable", "simulate"]
 
 POOL_SHARE = 0.55
 FEWEST_CELLS = 4
@@ -30,6 +30,9 @@ class Draw:
     """One repetition at one budget."""
 
     laboratory: str
+    """Name of the laboratory, or of what it is averaged into."""
+    cells: str
+    """Name of the laboratory whose cells were drawn."""
     seed: int
     strategy: str
     head: str
@@ -120,7 +123,7 @@ def simulate(
                     estimate, logits = learner.estimate(), learner.decision_function(features)
                     everywhere = np.concatenate([logits, learner.held_out_logits()])
                     yield Draw(
-                        pool.name, seed, strategy, head, budget,
+                        pool.name, pool.name, seed, strategy, head, budget,
                         _score(true, logits, merge), zero,
                         _score(np.concatenate([true, mine.labels]), everywhere, merge),
                         found.is_adapted, estimate and estimate[0],
@@ -142,22 +145,20 @@ def curve(draws: Sequence[Draw]) -> list[dict[str, Any]]:
         95 % interval of the estimate held the score of the laboratory.
     """
     keys = dict.fromkeys((d.laboratory, d.strategy, d.head, d.budget) for d in draws)
-    rng, rows = np.random.default_rng(0), []
+    rows = []
     for key in keys:
         mine = [d for d in draws if (d.laboratory, d.strategy, d.head, d.budget) == key]
         scores = np.array([d.macro_f1 for d in mine])
         zeros = np.array([d.zero_shot for d in mine])
-        means = scores[rng.integers(len(scores), size=(2000, len(scores)))].mean(1)
         held = [
             d.estimate.interval[0] <= d.laboratory_f1 <= d.estimate.interval[1]
             for d in mine
             if d.estimate is not None
         ]
-        low, high = np.quantile(means, (0.025, 0.975))
         rows.append({
             **dict(zip(("laboratory", "strategy", "head", "budget"), key, strict=True)),
             "macro_f1": float(scores.mean()),
-            "interval": (float(low), float(high)),
+            "interval": _interval_of_mean(scores),
             "zero_shot": float(zeros.mean()),
             "gain": float((scores - zeros).mean()),
             "below_zero_shot": float((scores < zeros - 1e-9).mean()),
@@ -166,3 +167,39 @@ def curve(draws: Sequence[Draw]) -> list[dict[str, Any]]:
             "num_draws": len(mine),
         })  # fmt: skip
     return rows
+
+
+def advantages(draws: Sequence[Draw]) -> list[dict[str, Any]]:
+    """Compare the first strategy with the others on the same repetitions.
+
+    Returns:
+        Rows with the mean difference of macro-F1 in each laboratory at each budget, and the
+        interval that holds 95 % of its bootstrap means.
+    """
+    first, *others = dict.fromkeys(draw.strategy for draw in draws)
+    head = draws[0].head
+    scores: dict[tuple[str, int, str], dict[tuple[str, int], float]] = {}
+    for draw in draws:
+        if draw.head == head:
+            key = (draw.laboratory, draw.budget, draw.strategy)
+            scores.setdefault(key, {})[draw.cells, draw.seed] = draw.macro_f1
+    rows = []
+    for laboratory, budget, strategy in scores:
+        for other in others if strategy == first else ():
+            mine, theirs = scores[laboratory, budget, first], scores[laboratory, budget, other]
+            gaps = np.array([mine[key] - theirs[key] for key in mine.keys() & theirs.keys()])
+            rows.append({
+                "laboratory": laboratory,
+                "budget": budget,
+                "against": other,
+                "difference": float(gaps.mean()),
+                "interval": _interval_of_mean(gaps),
+            })  # fmt: skip
+    return rows
+
+
+def _interval_of_mean(values: Floats) -> tuple[float, float]:
+    """Return the interval that holds 95 % of bootstrap means of values (n,)."""
+    rows = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+    low, high = np.quantile(values[rows].mean(1), (0.025, 0.975))
+    return float(low), float(high)

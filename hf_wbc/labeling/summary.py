@@ -1,6 +1,6 @@
 """What labels brought to a laboratory, in sentences for the terminal and the page."""
 
-from hf_wbc.data.labels_file import cohen_kappa, suspicious_readers
+from hf_wbc.data.reader_agreement import cohen_kappa, suspicious_readers
 from hf_wbc.labeling.estimate import FEWEST_SAMPLED
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.taxonomy import NAMES

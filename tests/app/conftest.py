@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chromium import chromium
 
 if find_spec("gradio") is None:  # importing gradio takes seconds, and few tests need it
     pytest.skip("the page needs the extra app", allow_module_level=True)
@@ -21,11 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "spaces" / "wbc" / "toy_model"
 START_SECONDS = 180
 HF_WBC = (sys.executable, "-c", "import sys; from hf_wbc.cli.main import main; sys.exit(main())")
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 STILL = """
 const still = new CSSStyleSheet();
 still.replaceSync(
@@ -93,14 +88,8 @@ def served(serve: Callable[..., Served]) -> Served:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Start a real Chromium; skip if there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright installed")
-    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=found, args=list(FLAGS))
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

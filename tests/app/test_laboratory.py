@@ -9,7 +9,8 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 
 from hf_wbc.app.laboratory import Laboratory, label_id, label_of_id, unique_names
 from hf_wbc.app.uploads import UploadedImage
-from hf_wbc.data.labels_file import OTHER, SKIP, LabelsFile, cohen_kappa, read_answers
+from hf_wbc.data.labels_file import OTHER, SKIP, LabelsFile, read_answers
+from hf_wbc.data.reader_agreement import cohen_kappa
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.taxonomy import NAMES
 from tests.support.shifted_laboratory import laboratory as shifted

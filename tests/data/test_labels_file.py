@@ -10,12 +10,13 @@ from hf_wbc.data.labels_file import (
     SKIP,
     Answer,
     LabelsFile,
-    agreed_labels,
-    cohen_kappa,
+    match_names,
+    note_strategy,
     parse_class,
     read_answers,
-    suspicious_readers,
+    read_strategy,
 )
+from hf_wbc.data.reader_agreement import agreed_labels, cohen_kappa, suspicious_readers
 
 HEADER = ",".join(COLUMNS) + "\n"
 
@@ -79,10 +80,68 @@ def test_bad_lines_are_named(tmp_path: Path, rows: str, words: tuple[str, ...]) 
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffimage_id,label,reader,seconds\r\na.png,monocyte,AB,1.5\r\n",
+        "image_id;label;reader;seconds\na.png;monocyte;AB;1,5\n",
+        "image_id\tlabel\treader\tseconds\na.png\tmonocyte\tAB\t1.5\n",
+        '"image_id","label","reader","seconds"\n"a.png","monocyte","AB","1.5"\n',
+        "label,image_id,seconds,reader\nmonocyte,a.png,1.5,AB\n",
+        "image_id,label,reader,seconds\na.png,Monocyte,AB,1.5",
+    ],
+    ids=["BOM", "semicolons", "tabs", "quotes", "other order", "no last line break"],
+)
+def test_what_spreadsheets_do_to_a_file_is_read_and_continued(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path / "l.csv", text)
+    assert read_answers(path) == [Answer("a.png", "monocyte", "AB", 1.5)]
+    LabelsFile(path).append(Answer("b.png", "basophil", "AB", 2.0))
+    assert path.read_text().splitlines() == [
+        ",".join(COLUMNS), "a.png,monocyte,AB,1.5", "b.png,basophil,AB,2.0",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_no_text_in_utf_8_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_bytes((HEADER + "a.png,monocyte,AB,1\n").encode("utf-16"))
+    with pytest.raises(ValueError, match="save it as CSV in UTF-8"):
+        LabelsFile(path)
+
+
+def test_the_note_of_the_strategy_stays_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.labels.csv"
+    assert read_strategy(path) == "unknown"
+    for name in ("margin", "random", "margin"):
+        note_strategy(path, name)
+    assert read_strategy(path) == "margin+random"
+    (tmp_path / "my.labels.chosen.json").write_text("[]")
+    with pytest.raises(ValueError, match="delete it"):
+        read_strategy(path)
+
+
+def test_the_page_and_a_folder_read_each_others_labels() -> None:
+    known = ("a/1.png", "b/1.png", "b/2.png", "3.png")
+    given = ("2.png", "lab/b/1.png", "1.png", "x/3.png", "4.png", "a/1.png")
+    found = match_names([Answer(name, "monocyte") for name in given], known)
+    assert [each.image_id for each in found] == [
+        "b/2.png", "b/1.png", "1.png", "3.png", "4.png", "a/1.png",  # two cells are called 1.png
+    ]  # fmt: skip
+    assert match_names([Answer("2.png", "other")], known, {"2.png"})[0].image_id == "2.png"
+
+
+def test_an_answer_can_be_replaced_and_taken_back(tmp_path: Path) -> None:
+    path = written(tmp_path / "l.csv", HEADER + "a.png,monocyte,AB,1\na.png,basophil,CD,1\n")
+    file = LabelsFile(path)
+    file.put("a.png", "AB", Answer("a.png", "eosinophil", "AB", 1.0))
+    assert {a.reader: a.label for a in read_answers(path)} == {"AB": "eosinophil", "CD": "basophil"}
+    file.put("a.png", "AB", None)
+    assert [a.reader for a in read_answers(path)] == ["CD"] == [a.reader for a in file.answers]
+
+
 def test_other_columns_are_refused_before_a_label_is_lost(tmp_path: Path) -> None:
     path = written(tmp_path / "l.csv", "image_id,label,note\na.png,monocyte,x\n")
     assert read_answers(path)[0].label == "monocyte"
-    with pytest.raises(ValueError, match="image_id,label,reader,seconds"):
+    with pytest.raises(ValueError, match=r"note.*--add"):
         LabelsFile(path)
 
 

@@ -15,7 +15,8 @@ from hf_wbc.labeling.acceptance import (
     write_acceptance,
 )
 from hf_wbc.labeling.drift import Baseline, build_baseline
-from hf_wbc.labeling.learner import Learner, answers_of
+from hf_wbc.labeling.learner import Learner
+from hf_wbc.labeling.pool import answers_of
 from hf_wbc.taxonomy import NAMES
 from tests.support.shifted_laboratory import SEGMENTED, laboratory, source_head
 

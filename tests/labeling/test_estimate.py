@@ -24,6 +24,15 @@ def test_the_order_depends_on_names_only() -> None:
     assert order.tolist() != random_order(IDS, seed=1).tolist()
 
 
+def test_the_page_which_knows_no_folders_has_the_same_order() -> None:
+    in_folders = [f"{'ab'[number % 2]}/{name}" for number, name in enumerate(IDS)]
+    assert random_order(in_folders).tolist() == random_order(IDS).tolist()
+    twice = [f"{patient}/{name}" for patient in "ab" for name in IDS]
+    order = random_order(twice)
+    assert sorted(order.tolist()) == list(range(100))
+    assert len({*(order[:20] % 50).tolist()}) > 10  # images of one name are not drawn together
+
+
 def test_the_sample_ends_before_the_first_cell_without_a_label() -> None:
     order = [IDS[row] for row in random_order(IDS)]
     labeled = {*order[:7], *order[8:20]}

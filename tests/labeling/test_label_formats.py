@@ -35,6 +35,49 @@ def test_label_studio_names_the_reader_and_the_time(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("who", "reader"), [(10, "10"), (None, ""), ({"id": 3, "email": ""}, "3")])
+def test_label_studio_names_readers_in_several_ways(
+    tmp_path: Path, who: object, reader: str
+) -> None:
+    """And a file that was uploaded to it has a prefix. See labelstud.io/guide/task_format."""
+    choice = {"id": "x", "type": "choices", "from_name": "label", "to_name": "image",
+              "value": {"choices": ["monocyte"]}}  # fmt: skip
+    box = {"type": "rectanglelabels", "value": {"x": 1, "rectanglelabels": ["cell"]}}
+    task = {
+        "id": 1, "data": {"image": "/data/upload/83/0a1b2c3d-c.png"}, "predictions": [],
+        "annotations": [{"id": 7, "completed_by": who, "was_cancelled": False, "lead_time": 4.288,
+                         "result": [box, choice]}],
+    }  # fmt: skip
+    path = tmp_path / "project.json"
+    path.write_text(json.dumps([task]))
+    assert import_answers(path, IDS) == [Answer("c.png", "monocyte", reader, 4.288)]
+
+
+def test_a_cvat_export_is_read_as_documented(tmp_path: Path) -> None:
+    """The layout of docs.cvat.ai/docs/other/xml_format, with a shape beside the tag."""
+    path = tmp_path / "annotations.xml"
+    path.write_text(
+        '<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version><meta><task>'
+        "<id>4</id><name>lab</name><size>2</size><mode>annotation</mode></task></meta>"
+        '<image id="0" name="smear 1/a.png" width="250" height="250">'
+        '<box label="cell" occluded="0" xtl="1" ytl="1" xbr="9" ybr="9" z_order="0"></box>'
+        '<tag label="basophil" source="manual"></tag></image>'
+        '<image id="1" name="c.png" width="250" height="250"></image></annotations>'
+    )
+    assert import_answers(path, IDS) == [Answer(IDS[0], "basophil", "", None)]
+
+
+def test_an_export_for_cvat_states_every_label_as_a_tag(tmp_path: Path) -> None:
+    path = tmp_path / "cells.xml"
+    export_cells(path, IDS, [Answer(IDS[0], "monocyte")])
+    root = ElementTree.parse(path).getroot()
+    kinds = {each.findtext("name"): each.findtext("type") for each in root.iter("label")}
+    assert set(kinds.values()) == {"tag"} and {"monocyte", "other", "skip"} <= kinds.keys()
+    assert [(i.get("id"), i.get("name")) for i in root.iter("image")] == [
+        (str(number), name) for number, name in enumerate(IDS)
+    ]
+
+
 def test_cvat_files_that_define_entities_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cells.xml"
     path.write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>')

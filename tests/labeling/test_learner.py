@@ -7,8 +7,8 @@ import pytest
 
 from hf_wbc.data.labels_file import Answer
 from hf_wbc.labeling.estimate import random_order
-from hf_wbc.labeling.learner import Learner, answers_of
-from hf_wbc.labeling.pool import Pool
+from hf_wbc.labeling.learner import Learner
+from hf_wbc.labeling.pool import Pool, answers_of
 from hf_wbc.taxonomy import NAMES
 from tests.support.shifted_laboratory import MONOCYTE, laboratory, source_head
 
@@ -128,3 +128,25 @@ def test_the_next_ten_of_100_000_embedded_cells_take_less_than_two_seconds() -> 
     start = time.process_time()
     found.next(10)
     assert time.process_time() - start < 2
+
+
+def test_scikit_learn_takes_a_learner_for_a_classifier() -> None:
+    from sklearn.base import is_classifier
+    from sklearn.exceptions import NotFittedError
+    from sklearn.metrics import get_scorer
+    from sklearn.utils.validation import check_is_fitted
+
+    pool = laboratory(200)
+    found = Learner(pool, source_head())
+    found.tell_answers(answers_of(pool, found.next(60)))
+    with pytest.raises(NotFittedError):
+        check_is_fitted(found)
+    assert found.fit() is found and is_classifier(found)
+    check_is_fitted(found)
+    true = found.classes_[pool.labels]
+    assert get_scorer("f1_macro")(found, pool.features, true) == pytest.approx(
+        found.score(pool.features, true.tolist())
+    )
+    p = found.predict_proba(pool.features)
+    assert p.shape == (200, len(found.classes_))
+    assert (found.classes_[p.argmax(1)] == found.predict(pool.features)).all()

@@ -1,10 +1,12 @@
 """The benchmark: test cells stay apart, curves say what draws were."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hf_wbc.labeling.pool import Pool
-from hf_wbc.labeling.simulate import curve, divide, scorable, simulate
+from hf_wbc.labeling.simulate import Draw, advantages, curve, divide, scorable, simulate
 from tests.support.shifted_laboratory import MYELOBLAST, laboratory, source_head
 
 
@@ -52,3 +54,23 @@ def test_the_default_needs_fewer_labels_than_random_ones() -> None:
     low, high = best["interval"]
     assert low <= best["macro_f1"] <= high
     assert best["macro_f1"] >= rows["random", 40]["macro_f1"] - 0.02
+
+
+def test_strategies_are_compared_on_the_same_repetitions() -> None:
+    def draw(laboratory: str, seed: int, strategy: str, score: float) -> Draw:
+        return Draw(
+            laboratory, laboratory, seed, strategy, "logistic", 50, score, 0.2, score, True, None
+        )
+
+    draws = [
+        draw(laboratory, seed, strategy, 0.5 + 0.1 * seed + (0.05 if strategy == "margin" else 0))
+        for laboratory in ("a", "b")
+        for seed in range(4)
+        for strategy in ("margin", "random")
+    ]
+    both = [*draws, *(replace(each, laboratory="mean of all") for each in draws)]
+    rows = {row["laboratory"]: row for row in advantages(both)}
+    assert set(rows) == {"a", "b", "mean of all"} and rows["a"]["against"] == "random"
+    for row in rows.values():
+        assert row["difference"] == pytest.approx(0.05)
+        assert row["interval"] == pytest.approx((0.05, 0.05))  # repetitions vary far more
