@@ -20,6 +20,14 @@ FURTHER = {
     "ece": "calibration error",
 }
 
+GRAVE = {
+    "missed_blasts": "blasts and promyelocytes missed",
+    "blasts_as_lymphocytes": "of them called lymphocytes",
+    "false_blast_alarms": "other cells called blasts or promyelocytes",
+    "red_as_white": "nucleated red cells called white cells",
+}
+"""The confusions that matter most, by their name in a record."""
+
 
 def evaluate(
     model: Annotated[str, tyro.conf.Positional],
@@ -67,8 +75,20 @@ def evaluate(
     split = "all" if len(splits) == len(get_args(Split)) else "+".join(splits)
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
     print_results(folder.path, {name: {"role": "scored", split: scores}})
+    if "consequences" in scores:  # not in evaluations of earlier versions
+        print(_grave_errors(scores["consequences"]))
     if "probability_scores" in record:  # not in evaluations of earlier versions
         print(_further_scores(scores, record["probability_scores"]))
+
+
+def _grave_errors(graded: "Mapping[str, Any]") -> str:
+    """Return the errors by their consequence for a patient, a line each."""
+    shares = ", ".join(f"{graded[kind]:.3f} {kind}" for kind in ("critical", "serious", "minor"))
+    lines = [f"errors by consequence: {shares}"]
+    for name, words in GRAVE.items():
+        if graded[name]["of"]:
+            lines.append(f"{words}: {graded[name]['num']:,} of {graded[name]['of']:,}")
+    return "\n".join(lines)
 
 
 def _further_scores(scores: "Mapping[str, Any]", of_probabilities: "Mapping[str, Any]") -> str:

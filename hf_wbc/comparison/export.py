@@ -179,6 +179,8 @@ def _row(row: ResultRow) -> dict[str, Any]:
         "worst_class": row.worst_class,
         "worst_f1": row.worst_f1,
         **{f"{kind}_errors": value for kind, value in row.lineage_errors.items()},
+        **{f"{kind}_errors": value for kind, value in row.consequences.items()},
+        "missed_blasts": row.missed_blasts,
         "num_seeds": len(row.seeds),
         "seeds": " ".join(map(str, row.seeds)),
         "hours": row.hours,

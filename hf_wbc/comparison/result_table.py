@@ -16,7 +16,11 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+import numpy as np
+
 from hf_wbc.comparison.collect import Run
+from hf_wbc.evaluation.metrics import consequence_scores, merged_labels
+from hf_wbc.taxonomy import class_id
 
 _ELSEWHERE = {
     "sources", "target", "held_out", "method", "model", "seed", "selection", "merge", "classes",
@@ -174,6 +178,10 @@ class ResultRow:
     worst_f1: float
     lineage_errors: Mapping[str, float]
     """Fractions of the images: one_step, same_lineage, cross_lineage."""
+    consequences: Mapping[str, float]
+    """Fractions of the images: minor, serious, critical (`taxonomy.Consequence`)."""
+    missed_blasts: float | None
+    """Fraction of the blasts and promyelocytes called anything else; None without any."""
     seeds: tuple[int, ...]
     exposed: Exposed
     """Whether the backbone has seen a domain of the direction in pre-training; "maybe" if the
@@ -322,6 +330,8 @@ def _row(setting: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultR
         for name in scores[0]["per_class"]
     }
     worst = min(f1, key=lambda name: f1[name])
+    graded = [_graded(each) for each in scores]
+    missed = [each["missed_blasts"] for each in graded if each["missed_blasts"]["of"]]
     costs = [run.record["cost"] for run in runs]
     return ResultRow(
         setting=setting,
@@ -343,6 +353,10 @@ def _row(setting: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultR
             kind: fmean(each["lineage_errors"][kind] for each in scores)
             for kind in scores[0]["lineage_errors"]
         },
+        consequences={
+            kind: fmean(each[kind] for each in graded) for kind in ("minor", "serious", "critical")
+        },
+        missed_blasts=fmean(each["num"] / each["of"] for each in missed) if missed else None,
         seeds=tuple(run.seed for run in runs),
         exposed=exposed(runs[0]),
         hours=sum(cost["elapsed_s"] for cost in costs) / 3600,
@@ -351,6 +365,13 @@ def _row(setting: EvalSetting, variant: str, found: Sequence[Scored]) -> ResultR
         device=", ".join(sorted({run.record["machine"]["device"] for run in runs})),
         runs=tuple(runs),
     )
+
+
+def _graded(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Grade the errors by consequence, also in records of versions that did not."""
+    into = merged_labels(scores["merge"])
+    members = [np.flatnonzero(into == class_id(name)).tolist() for name in scores["class_names"]]
+    return consequence_scores(np.array(scores["confusion"]), members)
 
 
 def _order(row: ResultRow) -> tuple[Any, ...]:

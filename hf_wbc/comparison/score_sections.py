@@ -237,7 +237,7 @@ def _scores(
     tests = ("Δ", "Δ 95 %", "p") if against else ()
     headings = (
         *names, "macro-F1 [95 %]", "± seeds", "accuracy", "balanced", "worst class", "its F1",
-        "other lineage", "seeds", *tests,
+        "other lineage", "critical", "seeds", *tests,
     )  # fmt: skip
     cells = []
     best = max(row.macro_f1 for row in members)
@@ -257,6 +257,7 @@ def _scores(
                 row.worst_class,
                 three_decimals(row.worst_f1),
                 three_decimals(row.lineage_error),
+                three_decimals(row.consequences["critical"]),
                 str(len(row.seeds)),
                 *(_test_cells(tested) if tests else ()),
             )
@@ -273,7 +274,7 @@ def _scores(
         words.append(f"Not tested, because predictions are missing: {join_names(untested)}.")
     wide = (
         "Δ 95 %", "its F1", "worst class", "balanced", "± seeds", "seeds", "p", "accuracy",
-        "other lineage", "rule",
+        "other lineage", "critical", "rule",
     )  # fmt: skip
     table = Table(headings, tuple(cells), len(names), wide)
     return Section(TITLES[sees], 3, (" ".join(words),), table, is_short=True)

@@ -11,14 +11,25 @@ stack of confusion matrices, so that the bootstrap computes all its resamples at
 Shape suffixes: N images, K classes left after merging, G groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .taxonomy import NAMES, NUM_CLASSES, UNLABELED, Relation, class_id, relation
+from .taxonomy import (
+    BLAST_EQUIVALENTS,
+    ERYTHROBLAST,
+    NAMES,
+    NUM_CLASSES,
+    UNLABELED,
+    Consequence,
+    Relation,
+    class_id,
+    consequence,
+    relation,
+)
 
 __all__ = [
     "ConfusionCounts",
@@ -27,6 +38,7 @@ __all__ = [
     "balanced_accuracy",
     "cohen_kappa",
     "confusion_counts",
+    "consequence_scores",
     "f1",
     "macro_f1",
     "matthews_correlation",
@@ -227,6 +239,7 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
 
     `lineage_errors` are fractions of all images: mistaken for the neighboring stage of maturation
     (`one_step`), for another class of the same lineage, or for a class of another lineage.
+    `consequences` grades the same errors by what they cost a patient (`consequence_scores`).
     """
     confusion = counted.confusion
     num_images = int(confusion.sum())
@@ -238,7 +251,7 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
         if row[-1]
     }
     worst = min(per_class, key=lambda name: per_class[name]["f1"])
-    far = _relations(counted.members)
+    far = _mildest(counted.members, relation)
     return {
         "macro_f1": float(macro_f1(confusion)),
         "num_classes": len(per_class),
@@ -253,6 +266,7 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
             for kind in Relation
             if kind != Relation.SAME
         },
+        "consequences": consequence_scores(confusion, counted.members),
         "confusion": confusion.tolist(),
         "class_names": list(counted.names),
         "num_images": num_images,
@@ -260,6 +274,45 @@ def summarize(counted: ConfusionCounts) -> dict[str, Any]:
         "num_other": counted.num_other,
         "merge": list(counted.merge),
         "classes": list(counted.classes),
+    }
+
+
+def consequence_scores(confusion: NDArray[Any], members: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Grade the errors of a confusion matrix by what they cost a patient.
+
+    Args:
+        confusion: Number of images (K, K): true class, predicted class.
+        members: For each class, the ids of the original classes that it includes.
+
+    Returns:
+        Fractions of all images with a `minor`, `serious` and `critical` error (see
+        `taxonomy.Consequence`), and the numbers of the confusions that matter most, each as `num`
+        of the `of` images in which it could happen: `missed_blasts` (a blast or promyelocyte that
+        is called anything else), `blasts_as_lymphocytes`, `false_blast_alarms` (another cell that
+        is called a blast or promyelocyte) and `red_as_white` (a nucleated red cell in the
+        differential). A merged class has the mildest grade of its members.
+    """
+    grades, total = _mildest(members, consequence), int(confusion.sum())
+
+    def are(ids: Sequence[int]) -> NDArray[np.bool_]:
+        return np.array([all(i in ids for i in some) for some in members])
+
+    blast, red = are(BLAST_EQUIVALENTS), are((ERYTHROBLAST,))
+    lymphocyte = are((class_id("lymphocyte_typical"),))
+
+    def confused(true: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, int]:
+        return {"num": int(confusion[true][:, called].sum()), "of": int(confusion[true].sum())}
+
+    return {
+        **{
+            kind.name.lower(): int(confusion[grades == kind].sum()) / total
+            for kind in Consequence
+            if kind != Consequence.NONE
+        },
+        "missed_blasts": confused(blast, ~blast),
+        "blasts_as_lymphocytes": confused(blast, lymphocyte),
+        "false_blast_alarms": confused(~blast, blast),
+        "red_as_white": confused(red, ~red),
     }
 
 
@@ -325,14 +378,13 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return ratio
 
 
-def _relations(members: tuple[tuple[int, ...], ...]) -> NDArray[np.int64]:
-    """Relation of each pair of classes (K, K); the mildest one for merged classes."""
+def _mildest(
+    members: Sequence[Sequence[int]], grade: Callable[[int, int], int]
+) -> NDArray[np.int64]:
+    """Grade each pair of classes (K, K), 0 on the diagonal; merged classes by the mildest pair."""
     return np.array(
         [
-            [
-                Relation.SAME if a is b else min(relation(i, j) for i in a for j in b)
-                for b in members
-            ]
+            [0 if a is b else min(grade(i, j) for i in a for j in b) for b in members]
             for a in members
         ]
     )

@@ -116,6 +116,28 @@ def test_right_images_and_lineage_errors_are_all_images(pairs):
     assert scores["accuracy"] + sum(scores["lineage_errors"].values()) == pytest.approx(1)
 
 
+def test_errors_are_graded_by_what_they_cost():
+    true = named(*["myeloblast"] * 4, "promyelocyte", *["lymphocyte_typical"] * 3, "erythroblast",
+                 "neutrophil_banded")  # fmt: skip
+    called = named("lymphocyte_typical", "monocyte", "promyelocyte", "myeloblast", "myelocyte",
+                   "myeloblast", "monocyte", "lymphocyte_typical", "lymphocyte_typical",
+                   "neutrophil_segmented")  # fmt: skip
+    graded = score(true, called)["consequences"]
+    assert graded["missed_blasts"] == {"num": 3, "of": 5}
+    assert graded["blasts_as_lymphocytes"] == {"num": 1, "of": 5}
+    assert graded["false_blast_alarms"] == {"num": 1, "of": 5}
+    assert graded["red_as_white"] == {"num": 1, "of": 1}
+    # A false alarm, another lineage and a red cell; a blast for a promyelocyte, a segmented band.
+    assert (graded["critical"], graded["serious"], graded["minor"]) == (0.3, 0.3, 0.2)
+
+
+@given(st.lists(st.tuples(ids, ids), min_size=1))
+def test_every_error_has_one_grade(pairs):
+    scores = score(*zip(*pairs, strict=True), merge=[BANDS])
+    shares = [scores["consequences"][kind] for kind in ("minor", "serious", "critical")]
+    assert scores["accuracy"] + sum(shares) == pytest.approx(1)
+
+
 def test_a_merged_class_is_as_near_as_its_nearest_member():
     true, predicted = named("metamyelocyte"), named("neutrophil_segmented")
     assert score(true, predicted)["lineage_errors"]["same_lineage"] == 1
