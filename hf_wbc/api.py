@@ -228,7 +228,7 @@ def predict(
 
     Returns:
         `image_ids`, `logits` (N, 11), `conformal_sets` (N, 11) and `rejected` (N,) where the model
-        has them, and `counts` by class.
+        has them, `outliers` (such as `platelet`; "" for cells), and `counts` by class.
 
     Raises:
         ValueError: If there are no images, no scale, or images that cannot be read.

@@ -79,12 +79,15 @@ def summary(result: "FindResult") -> Sequence[str]:
     flags = Counter(flag for field in result.fields for cell in field.cells for flag in cell.flags)
     if flags:
         lines.append(f"flags: {', '.join(f'{name} {num:,}' for name, num in flags.most_common())}")
-    classes = Counter(name for name, _, is_rejected in result.labels.values() if not is_rejected)
+    labels = result.labels.values()
+    classes = Counter(label.name for label in labels if not label.is_rejected)
     if classes:
         named = ", ".join(f"{name} {num:,}" for name, num in classes.most_common())
         lines.append(f"classes: {named}")
-    if rejected := sum(is_rejected for _, _, is_rejected in result.labels.values()):
-        lines.append(f"rejected as none of the classes: {rejected:,}")
+    if rejected := sum(label.is_rejected for label in labels):
+        kinds = Counter(label.outlier for label in labels if label.outlier)
+        alike = "".join(f", {number:,} look like a {kind}" for kind, number in kinds.items())
+        lines.append(f"rejected as none of the classes: {rejected:,}{alike}")
     lines += result.notes
     noted = [f"{field.name}: {'; '.join(field.notes)}" for field in result.fields if field.notes]
     lines += noted[:MOST_LINES]

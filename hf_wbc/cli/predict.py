@@ -38,8 +38,9 @@ def predict(
         model: A run's model folder, or a Hub model `org/name[@revision]`.
         images: A folder of images, a prepared folder, or a Hub dataset.
         out: The file to write, .csv or .parquet.
-        format: csv and parquet have all probabilities, the conformal set and whether the cell is
-            rejected; challenge is the submission format of 2022 (Image,Label,LabelID).
+        format: csv and parquet have all probabilities, the conformal set, whether the cell is
+            rejected, and the kind of outlier that it looks like, such as platelet, if the model
+            knows any; challenge is the submission format of 2022 (Image,Label,LabelID).
         source: Use the scale of a known laboratory, such as matek_19.
         inference: How images are read and which runtime computes.
     """
@@ -74,6 +75,8 @@ def predict(
 
 def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
     """Describe finished predictions in a few lines."""
+    from collections import Counter
+
     from hf_wbc.inference.batch_predict import describe_degradation
     from hf_wbc.text import shorten_list
 
@@ -81,7 +84,9 @@ def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:
     lines = [f"{out}: {len(predictions.image_ids):,} images, {counts}"]
     lines += predictions.metadata["data"].get("scale", {}).get("said", [])
     if predictions.rejected is not None and predictions.rejected.any():
-        lines.append(f"rejected as none of the classes: {int(predictions.rejected.sum()):,}")
+        kinds = Counter(kind for kind in predictions.outliers if kind)
+        said = "".join(f", {number:,} look like a {kind}" for kind, number in kinds.items())
+        lines.append(f"rejected as none of the classes: {int(predictions.rejected.sum()):,}{said}")
     runtime = predictions.metadata["runtime"]
     lines.append(f"runtime: {runtime['name']} {runtime['version']}, {runtime['precision']}")
     lines += [f"rejected runtime: {reason}" for reason in runtime["rejected"]]

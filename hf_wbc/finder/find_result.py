@@ -4,17 +4,28 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hf_wbc.escape import write_csv
 from hf_wbc.finder.detect_cells import FoundCell
 
 CELL_COLUMNS = (
     "cell", "field", "x_px", "y_px", "nucleus_um", "um_per_px", "score", "predicted", "probability",
-    "rejected", "flags",
+    "rejected", "outlier", "flags",
 )  # fmt: skip
 FIELD_COLUMNS = ("field", "width_px", "height_px", "num_cells", "notes")
-Label = tuple[str, float, bool]
-"""Class, its probability, and whether the cell is rejected as unlike all training cells."""
+
+
+class CellLabel(NamedTuple):
+    """What a model says of a crop."""
+
+    name: str
+    """Class."""
+    probability: float
+    is_rejected: bool
+    """Whether the crop is unlike all training cells, or an outlier that the model was shown."""
+    outlier: str = ""
+    """Kind of outlier that it looks like, such as `platelet`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class FindResult:
 
     out: Path
     fields: tuple[FoundField, ...]
-    labels: Mapping[str, Label]
+    labels: Mapping[str, CellLabel]
     """Class of each crop; empty without a model."""
     notes: tuple[str, ...]
     """What a person should know: scale, duplicates, fields that were left out."""
@@ -78,10 +89,12 @@ def _cell_rows(result: FindResult) -> Iterator[Sequence[object]]:
     for field in result.fields:
         for number, cell in enumerate(field.cells, 1):
             crop = f"{field.name}/{number:04}.png"
-            name, probability, rejected = result.labels.get(crop, ("", "", ""))
+            label = result.labels.get(crop)
+            said: tuple[object, ...] = ("", "", "", "")
+            if label is not None:
+                said = (label.name, round(label.probability, 6), label.is_rejected, label.outlier)
             yield (
                 f"crops/{crop}", field.name, round(cell.x_px, 1), round(cell.y_px, 1),
-                round(cell.nucleus_um, 2), f"{field.um_per_px:.6g}", round(cell.score, 4), name,
-                probability if probability == "" else round(float(probability), 6), rejected,
+                round(cell.nucleus_um, 2), f"{field.um_per_px:.6g}", round(cell.score, 4), *said,
                 ";".join(cell.flags),
             )  # fmt: skip

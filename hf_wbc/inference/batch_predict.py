@@ -7,7 +7,7 @@ long at the end.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from hf_wbc.engine.calibrate import fit_run_abstention
 from hf_wbc.engine.features import fixed_rows
 from hf_wbc.engine.forward import Report, Runtime, without_progress_bars
 from hf_wbc.evaluation.metrics import score
+from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.image_source import (
     ImageSource,
     dataset_source,
@@ -33,6 +34,7 @@ from hf_wbc.inference.image_source import (
     folder_source,
 )
 from hf_wbc.inference.options import PredictOptions
+from hf_wbc.inference.outliers import OutlierKind, recognize
 from hf_wbc.inference.runtime import apply_head, run_runtime
 from hf_wbc.inference.runtimes import eager_runtime
 from hf_wbc.inference.select_runtime import RuntimeChoice, choose_runtime
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = [
+    "AnswerFunction",
     "BatchPredictions",
     "Chunk",
     "LogitsFunction",
@@ -56,6 +59,8 @@ __all__ = [
 
 LogitsFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Maps crops (B, S, S, 3) to logits (B, 11)."""
+AnswerFunction = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], list[str]]]
+"""Maps crops (B, S, S, 3) to logits (B, 11) and the kind of outlier of each, "" for cells."""
 BF16_SAMPLE = 1000
 """Images on which the effect of bf16 is measured, at most."""
 
@@ -71,7 +76,10 @@ class BatchPredictions:
     conformal_sets: NDArray[np.bool_] | None
     """Whether each class is in the image's conformal set (N, 11); None without calibration."""
     rejected: NDArray[np.bool_] | None
-    """Whether each image (N,) is unlike all training cells; None without calibration."""
+    """Whether each image (N,) is unlike all training cells, or an outlier that the model was shown;
+    None for a model without calibration and without kinds of outliers."""
+    outliers: tuple[str, ...]
+    """Kind of outlier that each image looks like, such as `platelet`; "" for cells."""
     bad_images: tuple[str, ...]
     """Images that were left out, each with the reason."""
     skipped_files: tuple[str, ...]
@@ -133,16 +141,23 @@ def predict_images(
     )
     runtime = choice.runtime
     engine = [runtime.name, runtime.version, runtime.precision]
-    identity = {"engine": engine, "listing": source.fingerprint, "revision": pretrained.revision}
+    kinds = read_reference_set(model, pretrained).outliers
+    identity = {
+        "engine": engine,
+        "listing": source.fingerprint,
+        "revision": pretrained.revision,
+        "outliers": [kind.to_dict() for kind in kinds],
+    }
     folder = work / digest(with_arithmetic({**identity, **source.metadata}))
     degradation = _measure_degradation(pretrained, choice, source)
-    logits_of = partial(_logits, pretrained, runtime, source.preprocessing)
-    predict_chunks(source, logits_of, folder, accelerator, options.skip_bad, on_progress)
+    answer = partial(_answer, pretrained, runtime, source.preprocessing, kinds)
+    predict_chunks(source, answer, folder, accelerator, options.skip_bad, on_progress)
     chunks = list(read_chunks(source, folder))
     _require_usable(chunks, source.num_images, options.skip_bad)
     metadata = {
         "model": _model_facts(model, pretrained),
         "runtime": {**choice.to_dict(), "degradation": degradation},
+        "outliers": {kind.name: kind.recall for kind in kinds},
         **source.metadata,
     }
     return _collect(pretrained, chunks, source, metadata)
@@ -180,11 +195,16 @@ def _collect(
     abstention = fit_run_abstention(pretrained)
     sets = None if abstention is None else abstention.within_class.sets(logits)
     rejected = None if abstention is None else abstention.rejection.rejects(logits)
+    outliers = tuple(kind for chunk in chunks for kind in chunk.outliers)
+    if metadata["outliers"]:
+        is_outlier = np.array([bool(kind) for kind in outliers])
+        rejected = is_outlier if rejected is None else rejected | is_outlier
     return BatchPredictions(
         ids,
         logits,
         sets,
         rejected,
+        outliers,
         bad,
         source.skipped_files,
         source.notes,
@@ -192,15 +212,16 @@ def _collect(
     )
 
 
-def _logits(
+def _answer(
     pretrained: PretrainedModel,
     runtime: Runtime,
     preprocessing: ImagePreprocessing,
+    kinds: Sequence[OutlierKind],
     crops: NDArray[np.uint8],
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], list[str]]:
     device = pretrained.classifier.head.weight.device
     features = run_runtime(runtime, crops, preprocessing, device)
-    return apply_head(pretrained.classifier, features)
+    return apply_head(pretrained.classifier, features), recognize(kinds, features)
 
 
 def _decoders(num_proc: int | None, accelerator: "Accelerator") -> int | None:
@@ -217,13 +238,15 @@ class Chunk:
     image_ids: tuple[str, ...]
     logits: NDArray[np.float32]
     """Logits (B, 11)."""
+    outliers: tuple[str, ...]
+    """Kind of outlier of each, "" for cells."""
     faults: tuple[str, ...]
     """The images that cannot be used, each with the reason."""
 
 
 def predict_chunks(
     source: ImageSource,
-    logits_of: LogitsFunction,
+    answer: AnswerFunction,
     folder: Path,
     accelerator: "Accelerator",
     skip_bad: bool,
@@ -248,7 +271,7 @@ def predict_chunks(
         if turn < len(mine):
             block = next(blocks)
             is_bad = is_bad or bool(block.faults and not skip_bad)
-            write_chunk(_path(folder, mine[turn]), block, None if is_bad else logits_of)
+            write_chunk(_path(folder, mine[turn]), block, None if is_bad else answer)
         current = todo[turn * world : (turn + 1) * world]
         done += sum(_block_size(source, number) for number in current)
         accelerator.wait_for_everyone()
@@ -257,12 +280,19 @@ def predict_chunks(
         raise AssertionError
 
 
-def write_chunk(path: Path, block: ImageBlock, logits_of: LogitsFunction | None) -> None:
-    """Predict a block and save the result; without `logits_of`, save its faults only."""
-    names = block.names if logits_of else ()
-    logits = logits_of(block.pixels) if logits_of and names else np.empty((0, NUM_CLASSES), "f4")
-    table = pa.table({"image_id": pa.array(names, pa.string()), "logits": fixed_rows(logits)})
-    facts = {"faults": list(block.faults), "answered": logits_of is not None}
+def write_chunk(path: Path, block: ImageBlock, answer: AnswerFunction | None) -> None:
+    """Predict a block and save the result; without `answer`, save its faults only."""
+    names = block.names if answer else ()
+    logits, outliers = np.empty((0, NUM_CLASSES), np.float32), list[str]()
+    if answer and names:
+        logits, outliers = answer(block.pixels)
+    columns = {
+        "image_id": pa.array(names, pa.string()),
+        "logits": fixed_rows(logits),
+        "outlier": pa.array(outliers, pa.string()),
+    }
+    table = pa.table(columns)
+    facts = {"faults": list(block.faults), "answered": answer is not None}
     with atomic_replace(path) as temporary:
         pq.write_table(table.replace_schema_metadata({"part": json.dumps(facts)}), temporary)
 
@@ -274,7 +304,8 @@ def read_chunks(source: ImageSource, folder: Path) -> Iterator[Chunk]:
         facts = json.loads(table.schema.metadata[b"part"])
         ids = tuple(table["image_id"].to_pylist())
         logits = table["logits"].combine_chunks().flatten().to_numpy()
-        yield Chunk(ids, logits.reshape(len(ids), NUM_CLASSES), tuple(facts["faults"]))
+        outliers = tuple(table["outlier"].to_pylist())
+        yield Chunk(ids, logits.reshape(len(ids), NUM_CLASSES), outliers, tuple(facts["faults"]))
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -341,6 +372,8 @@ def _measure_degradation(
     crops = np.concatenate([block.pixels for block in blocks])[:BF16_SAMPLE]
     labels = None if source.labels is None else source.labels[: len(crops)]
     torch_runtime = eager_runtime(pretrained.classifier, source.size)
-    exact = partial(_logits, pretrained, torch_runtime, source.preprocessing)
-    fast = partial(_logits, pretrained, choice.runtime, source.preprocessing)
-    return bf16_degradation(exact, fast, crops, labels)
+
+    def logits_of(runtime: Runtime) -> LogitsFunction:
+        return lambda crops: _answer(pretrained, runtime, source.preprocessing, (), crops)[0]
+
+    return bf16_degradation(logits_of(torch_runtime), logits_of(choice.runtime), crops, labels)

@@ -35,10 +35,11 @@ SUBMISSION_COLUMNS = ("Image", "Label", "LabelID")
 """The challenge's columns: a file's name, its class and the class's id."""
 COLUMNS = (
     "image_id", "predicted", "predicted_id", *(f"p_{name}" for name in NAMES), "conformal",
-    "rejected",
+    "rejected", "outlier",
 )  # fmt: skip
 """`conformal` lists the classes of the conformal set, most probable first; it and `rejected` are
-empty for a model saved without calibration."""
+empty for a model saved without calibration. `outlier` names the kind of outlier that a rejected
+image looks like, such as platelet, if the model's reference set knows kinds of outliers."""
 PATIENT = "patient"
 """Column of the patients, which follows the others if a layout names them."""
 SET_SEPARATOR = ";"
@@ -158,10 +159,11 @@ def _csv_rows(predictions: BatchPredictions) -> Iterable[Sequence[object]]:
     return (
         (
             image_id, NAMES[i], i, *(f"{p:.8f}" for p in row), SET_SEPARATOR.join(names or ()),
-            is_rejected,
+            is_rejected, outlier,
         )
-        for image_id, i, row, names, is_rejected in zip(
-            predictions.image_ids, classes, probabilities.tolist(), sets, rejected, strict=True
+        for image_id, i, row, names, is_rejected, outlier in zip(
+            predictions.image_ids, classes, probabilities.tolist(), sets, rejected,
+            predictions.outliers, strict=True,
         )
     )  # fmt: skip
 
@@ -174,6 +176,7 @@ def _table(predictions: BatchPredictions) -> pa.Table:
     columns: list[Any] = [
         list(predictions.image_ids), [NAMES[i] for i in classes], classes, *probabilities.T,
         pa.array(sets, pa.list_(pa.string())), pa.array(rejected, pa.bool_()),
+        list(predictions.outliers),
     ]  # fmt: skip
     table = pa.table(dict(zip(COLUMNS, columns, strict=True)))
     table = table.append_column("logits", fixed_rows(predictions.logits))

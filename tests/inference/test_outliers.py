@@ -1,8 +1,10 @@
 """Known kinds of outliers are recognized, and cells are not called one."""
 
+import csv
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +70,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_page_names_what_the_command_was_shown(
-    laboratories: tuple[str, str], tiny_model: str, folder: Path, tmp_path: Path
-) -> None:
+def test_the_page_and_predict_name_what_the_command_was_shown(
+    laboratories: tuple[str, str], tiny_model: str, folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     config = TrainConfig(sources=laboratories[:1], model=tiny_model, learning_rate=1e-2, steps=10)
     model = tmp_path / "model"
     shutil.copytree(run(config, tmp_path / "runs", tmp_path / "cache").model, model)
@@ -83,6 +86,17 @@ def test_the_page_names_what_the_command_was_shown(
     assert predictor.info["reference"]["outliers"]["stripe"] > 0.9
     cell = np.full((40, 40, 3), (236, 220, 226), np.uint8)
     assert predictor.predict([cell], UM_PER_PX)[0].outlier == ""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    Image.fromarray(cell).save(mixed / "cell.png")
+    words = ["predict", str(model), str(mixed), "--um-per-px", str(UM_PER_PX), "--num-proc", "1"]
+    assert main([*words, "--runtime", "torch", "--out", str(tmp_path / "cells.csv")]) == 0
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        rows = {row["image_id"]: row for row in csv.DictReader(file)}
+    kinds = Counter(row["outlier"] for row in rows.values())
+    assert kinds["stripe"] > 20 and rows["cell.png"]["outlier"] == ""
+    assert all(row["rejected"] == "True" for row in rows.values() if row["outlier"])
+    assert f"{kinds['stripe']} look like a stripe" in capsys.readouterr().out
 
 
 def test_what_is_wrong_with_outliers_is_named(
