@@ -7,7 +7,7 @@ need is loaded.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,9 +16,10 @@ from hf_wbc.app.field_cells import cells_of_field, cut_out
 from hf_wbc.app.limits import LIMITS, Limits
 from hf_wbc.app.run_scores import load_run_record
 from hf_wbc.app.scale_input import parse_scale
-from hf_wbc.app.slide_state import PendingCell, Slide, SlideCell, SlidePredictions
+from hf_wbc.app.slide_scale import MeasuredImages
+from hf_wbc.app.slide_state import Slide, SlidePredictions
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
-from hf_wbc.data.scale import ScaleEstimate, estimate_scale
+from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.evaluation.smear_limits import ReferenceRange, SmearLimits, load_limits, load_ranges
 
 if TYPE_CHECKING:
@@ -77,10 +78,6 @@ class PageModel:
 
 
 BATCH = 32
-GUESSED_FROM = 96
-"""Most cells used to estimate the scale, taken at even spacing."""
-SAME_GUESS = 0.05
-"""Relative difference below which a new estimate keeps the slide's earlier scale."""
 Report = Callable[[int, int], None]
 
 
@@ -181,7 +178,8 @@ class Service:
             ValueError: For an invalid scale.
         """
         every = slide.every
-        scale = um_per_px if um_per_px is not None else _estimated(every, slide.scale)
+        measured = MeasuredImages(every)
+        scale = um_per_px if um_per_px is not None else measured.estimate(slide.scale)
         # A model that measures a laboratory's stain needs all of its cells at once.
         measures = self.predictor.pretrained.rule.needs_images
         is_other = slide.scale is not None and _differ(slide.scale, scale)
@@ -207,7 +205,9 @@ class Service:
         predictions = {one.number: prediction for one, prediction in zip(todo, found, strict=False)}
         estimate = scale if isinstance(scale, ScaleEstimate) else None
         cells = self._cells_of_fields(slide, predictions, scale)
-        return SlidePredictions(predictions, replaces_all, estimate, cells, again)
+        return SlidePredictions(
+            predictions, replaces_all, estimate, cells, again, measured.notes(um)
+        )
 
     def predict_pictures(
         self, pictures: Sequence[UploadedImage], scale: float | ScaleEstimate | None
@@ -262,16 +262,3 @@ def _differ(one: float | ScaleEstimate, other: float | ScaleEstimate) -> bool:
     if isinstance(one, ScaleEstimate) and isinstance(other, ScaleEstimate):
         return one.um_per_px != other.um_per_px
     return one != other
-
-
-def _estimated(
-    images: Sequence[SlideCell | PendingCell], before: float | ScaleEstimate | None
-) -> ScaleEstimate:
-    """Estimate the scale of a slide; an earlier estimate that is about the same is kept."""
-    whole = {one.picture.whole.digest: one.picture.whole.pixels for one in images}
-    some = [*whole.values()][:: max(-(-len(whole) // GUESSED_FROM), 1)]
-    found = estimate_scale(some)
-    if not isinstance(before, ScaleEstimate):
-        return found
-    is_same = abs(found.um_per_px - before.um_per_px) <= SAME_GUESS * before.um_per_px
-    return replace(found, um_per_px=before.um_per_px) if is_same else found

@@ -119,8 +119,16 @@ def scale_from_nuclei(nuclei: Sequence[Nucleus | None]) -> float | None:
         >>> scale_from_nuclei([Nucleus(x=50, y=50, area_px=np.pi * 10**2)]) is None  # a platelet
         True
     """
-    found = [nucleus.diameter_px for nucleus in nuclei if nucleus is not None]
-    return _plausible(NUCLEUS_UM / float(np.median(found))) if found else None
+    return scale_from_diameters([each.diameter_px for each in nuclei if each is not None])
+
+
+def scale_from_diameters(nuclei_px: Sequence[float]) -> float | None:
+    """Return the scale at which the median of nuclei has the typical size; None as above.
+
+    Args:
+        nuclei_px: Diameters of nuclei as discs of equal area, in pixels.
+    """
+    return _plausible(NUCLEUS_UM / float(np.median(nuclei_px))) if nuclei_px else None
 
 
 def scale_from_red_cells(diameters_px: Sequence[float]) -> tuple[float, int] | None:
@@ -147,18 +155,23 @@ def scale_from_red_cells(diameters_px: Sequence[float]) -> tuple[float, int] | N
 
 
 def estimate_scale(
-    images: Sequence[NDArray[np.uint8]], nuclei: Sequence[Nucleus | None] | None = None
+    images: Sequence[NDArray[np.uint8]],
+    nuclei: Sequence[Nucleus | None] | None = None,
+    diameters: Sequence[Sequence[float]] | None = None,
 ) -> ScaleEstimate:
     """Estimate the scale of images from one microscope: from red cells, else nuclei, else assume.
 
     Args:
         images: Images (H, W, 3), uint8, of any size.
         nuclei: The nucleus of each image, if it has been found already.
+        diameters: The red cells of each image (`red_cell_diameters`), if they have been measured.
     """
     if nuclei is None:
         nuclei = [find_nucleus(pixels) for pixels in images]
     from_nuclei = scale_from_nuclei(nuclei)
-    found = scale_from_red_cells([d for pixels in images for d in red_cell_diameters(pixels)])
+    if diameters is None:
+        diameters = [red_cell_diameters(pixels) for pixels in images]
+    found = scale_from_red_cells([each for some in diameters for each in some])
     if found is not None:
         return ScaleEstimate(found[0], "red cells", found[1], from_nuclei)
     if from_nuclei is not None:

@@ -32,13 +32,10 @@ class FieldSource:
     read: Read
     um_per_px: float | None = None
     """Scale that the file states; only slides state one that can be trusted."""
-    pixel_sha256: str | None = None
-    """Digest of the pixels; None for a slide."""
-
-    @property
-    def is_slide(self) -> bool:
-        """Whether it is read piece by piece."""
-        return self.pixel_sha256 is None
+    digest: str | None = None
+    """Digest of the pixels, or that of a slide's own library; None if a slide has none."""
+    is_slide: bool = False
+    """Whether it is read piece by piece."""
 
 
 def list_fields(path: Path) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
@@ -85,8 +82,10 @@ def open_field(folder: Path, name: str) -> Iterator[FieldSource]:
     except OSError as error:
         raise ImageFault(f"{name}: cannot be read ({error.strerror})") from error
     if is_slide(path):
-        with open_slide(path, name) as (height, width, read, um_per_px):
-            yield FieldSource(name, height, width, read, um_per_px)
+        with open_slide(path, name) as slide:
+            yield FieldSource(
+                name, slide.height, slide.width, slide.read, slide.um_per_px, slide.digest, True
+            )
         return
     if facts.st_size > MAX_FIELD_BYTES:
         raise ImageFault(_too_large(name, f"{facts.st_size:,} bytes"))

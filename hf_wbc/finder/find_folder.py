@@ -30,20 +30,27 @@ from hf_wbc.finder.detect_cells import (
     tiles,
 )
 from hf_wbc.finder.field_quality import Quality, field_notes, is_blurred
-from hf_wbc.finder.field_scale import Measured, measure_field, pooled_scale, scale_notes
+from hf_wbc.finder.field_scale import (
+    Measured,
+    measure_field,
+    measured_part,
+    nuclei_estimate,
+    pooled_scale,
+    scale_notes,
+)
 from hf_wbc.finder.field_source import FieldSource, list_fields, open_field
-from hf_wbc.finder.find_result import FindResult, FoundField, Label, write_tables
+from hf_wbc.finder.find_result import CellLabel, FindResult, FoundField, write_tables
 from hf_wbc.finder.overlay import draw_boxes
 from hf_wbc.preparation.work_folder import WorkFolder, lock_work_folder, report_full_disk
 from hf_wbc.records import atomic_replace, digest, read_json, remove, write_json
 
-VERSION = 1
+VERSION = 2
 """Version of the finder, which names unfinished work; raise it when found cells change."""
 FINEST, COARSEST = 0.02, 1.0
 """Accepted scales in um per pixel."""
 Report = Callable[[str, int, int], None]
 """Called with a stage, the number done and the total."""
-Classify = Callable[[Path, float, Path], Mapping[str, Label]]
+Classify = Callable[[Path, float, Path], Mapping[str, CellLabel]]
 """Classifies a folder of crops at a scale, with a folder for unfinished work, by crop."""
 
 
@@ -166,7 +173,7 @@ class _Search:
         given = self.options.um_per_px
         estimate = None
         if given is None and any(each.um_per_px is None for each in unique):
-            estimate = pooled_scale([each for each in unique if each.um_per_px is None])
+            estimate = self._estimate([each for each in unique if each.um_per_px is None])
             notes += estimate.sentences
         scales = [_scale(each, given, estimate) for each in unique]
         notes += scale_notes(unique, scales)
@@ -175,7 +182,7 @@ class _Search:
             self.report("find", number, len(unique))
             fields.append(self._find(each, um_per_px))
         self.report("find", len(unique), len(unique))
-        labels: dict[str, Label] = {}
+        labels: dict[str, CellLabel] = {}
         if classify is not None:
             labels = dict(self._classified(classify, fields))
         notes += [f"left out: {fault}" for fault in faults]
@@ -195,6 +202,19 @@ class _Search:
                 write_json(path, asdict(found))
             yield Measured.from_dict(read_json(path))
         self.report("measure", len(self.names), len(self.names))
+
+    def _estimate(self, measured: Sequence[Measured]) -> ScaleEstimate:
+        """Estimate one scale from the red cells of all fields, else from their nuclei."""
+        estimate = pooled_scale(measured)
+        if estimate is not None:
+            return estimate
+
+        def parts() -> Iterator[np.ndarray[Any, Any]]:
+            for each in measured:
+                with open_field(self.folder, each.name) as source:
+                    yield measured_part(source)
+
+        return nuclei_estimate(parts(), [each.name for each in measured])
 
     def _find(self, measured: Measured, um_per_px: float) -> FoundField:
         """Find the cells of a field and write their crops, or read what has been found."""
@@ -246,7 +266,7 @@ class _Search:
 
     def _classified(
         self, classify: Classify, fields: Sequence[FoundField]
-    ) -> Iterator[tuple[str, Label]]:
+    ) -> Iterator[tuple[str, CellLabel]]:
         """Classify the crops of each scale together."""
         for um_per_px in sorted({field.um_per_px for field in fields if field.cells}):
             names = [f.name for f in fields if f.um_per_px == um_per_px and f.cells]
@@ -292,11 +312,11 @@ def _without_duplicates(measured: Sequence[Measured]) -> tuple[list[Measured], l
     first: dict[str, str] = {}
     unique, notes = [], []
     for each in measured:
-        if each.pixel_sha256 in first:
-            same = first[each.pixel_sha256]
-            notes.append(f"{each.name} is the same field as {same} and was left out")
+        if each.digest in first:
+            what = "slide (a file of the same series)" if each.is_slide else "field"
+            notes.append(f"{each.name} is the same {what} as {first[each.digest]}: left out")
             continue
-        if each.pixel_sha256 is not None:
-            first[each.pixel_sha256] = each.name
+        if each.digest is not None:
+            first[each.digest] = each.name
         unique.append(each)
     return unique, notes

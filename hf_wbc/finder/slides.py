@@ -7,6 +7,7 @@ errors of reading are reported with the slide's name and the place.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,20 @@ SLIDE_SUFFIXES = (
 )  # fmt: skip
 """Lowercase suffixes of files that only OpenSlide reads."""
 NEEDS_OPENSLIDE = "a whole slide, which needs the extra slides: pip install 'hf_wbc[slides]'"
-Opened = tuple[int, int, Read, float | None]
-"""Height and width in pixels, the reader, and the scale in um per pixel if the slide states it."""
+
+
+@dataclass(frozen=True)
+class OpenedSlide:
+    """A slide that is open."""
+
+    height: int
+    width: int
+    read: Read
+    um_per_px: float | None
+    """Scale that the slide states."""
+    digest: str | None
+    """OpenSlide's digest of the slide, the same for all files of a DICOM series; None if it has
+    none."""
 
 
 def is_slide(path: Path) -> bool:
@@ -46,7 +59,7 @@ def is_slide(path: Path) -> bool:
 
 
 @contextmanager
-def open_slide(path: Path, name: str) -> Iterator[Opened]:
+def open_slide(path: Path, name: str) -> Iterator[OpenedSlide]:
     """Open a whole slide.
 
     Raises:
@@ -73,7 +86,8 @@ def open_slide(path: Path, name: str) -> Iterator[Opened]:
                 ) from error
             return _on_white(part)
 
-        yield height, width, read, _scale(slide.properties)
+        digest = slide.properties.get("openslide.quickhash-1")
+        yield OpenedSlide(height, width, read, _scale(slide.properties), digest)
 
 
 def _on_white(part: Any) -> NDArray[np.uint8]:

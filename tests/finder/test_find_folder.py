@@ -166,7 +166,17 @@ def test_nothing_to_search(tmp_path):
         find_to_folder(tmp_path, tmp_path.parent / "out")
 
 
-def test_without_red_cells_a_scale_is_needed(tmp_path):
+@pytest.mark.parametrize("um_per_px", [0.05, 0.1, 0.2])
+def test_without_red_cells_the_nuclei_give_the_scale(tmp_path, um_per_px):
+    pixels = draw_field(white=CELLS, um_per_px=um_per_px, nucleus_um=9.5, num_red=0)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    result = find_to_folder(tmp_path / "a.png", tmp_path / "out")
+    assert result.fields[0].um_per_px == pytest.approx(um_per_px, rel=0.15)
+    assert result.num_cells == len(CELLS)
+    assert any("nuclei" in note and "red cells" in note for note in result.notes)
+
+
+def test_without_any_cell_a_scale_is_needed(tmp_path):
     Image.fromarray(np.full((400, 500, 3), 220, np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="--um-per-px"):
         find_to_folder(tmp_path / "a.png", tmp_path / "out")

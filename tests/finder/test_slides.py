@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.fields import UM_PER_PX, draw_field
-from support.slides import write_pyramid
+from support.slides import write_dicom_slide, write_pyramid
 
 from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 from hf_wbc.finder.slides import is_slide, open_slide
@@ -15,6 +15,8 @@ from hf_wbc.finder.slides import is_slide, open_slide
 pytest.importorskip("openslide", reason="the extra slides is not installed")
 MOST_MEGABYTES = 700
 """Limit on the memory of a search with its libraries, for a tile of 61 MB; it took 592."""
+MOST_GROWTH = 1.3
+"""Limit on the memory of a search relative to that of a slide a fourth as large."""
 CELLS = ((14.0, 16.0), (45.0, 26.0), (80.0, 20.0), (100.0, 40.0))
 
 
@@ -42,9 +44,9 @@ def places(result):
 
 def test_a_pyramid_reads_as_its_pixels(slide, pixels):
     assert is_slide(slide)
-    with open_slide(slide, "slide.tif") as (height, width, read, _):
-        assert (height, width) == pixels.shape[:2]
-        assert np.array_equal(read(100, 250, 400, 900), pixels[100:400, 250:900])
+    with open_slide(slide, "slide.tif") as opened:
+        assert (opened.height, opened.width) == pixels.shape[:2]
+        assert np.array_equal(opened.read(100, 250, 400, 900), pixels[100:400, 250:900])
 
 
 def test_an_ordinary_tiff_is_a_field(pixels, tmp_path):
@@ -93,6 +95,23 @@ def test_an_interrupted_slide_resumes_with_the_next_tile(slide, tmp_path, monkey
     assert not set(first) & set(searched)
 
 
+def test_a_dicom_series_is_one_slide_at_its_own_scale(pixels, tmp_path):
+    pytest.importorskip("pydicom", reason="writing DICOM needs the extra test")
+    folder = tmp_path / "series"
+    first = write_dicom_slide(folder, pixels, UM_PER_PX)
+    with open_slide(first, first.name) as opened:
+        assert opened.um_per_px == pytest.approx(UM_PER_PX)
+        assert np.array_equal(opened.read(100, 250, 400, 900), pixels[100:400, 250:900])
+    result = find_to_folder(folder, tmp_path / "out")
+    assert np.allclose(places(result), sorted(CELLS), atol=0.8)
+    assert any("level_1.dcm" in note and "same slide" in note for note in result.notes)
+    cut = tmp_path / "cut" / first.name
+    cut.parent.mkdir()
+    cut.write_bytes(first.read_bytes()[:300_000])
+    with pytest.raises(ValueError, match=r"level_0\.dcm.*(truncated|damaged)"):
+        find_to_folder(cut, tmp_path / "other")
+
+
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_a_truncated_slide_is_named(slide, tmp_path, share):
     data = slide.read_bytes()
@@ -107,19 +126,30 @@ def test_something_else_named_like_a_slide(tmp_path):
         find_to_folder(tmp_path, tmp_path / "out", FindOptions(UM_PER_PX))
 
 
-@pytest.mark.slow
-def test_the_memory_of_a_search_is_bounded(tmp_path, pixels):
-    """A slide of 104 megapixels, decoded 311 MB, of which a tile takes 61 MB."""
-    write_pyramid(tmp_path / "big.tif", np.tile(pixels, (12, 12, 1)))
+def peak_megabytes(path):
+    """Search a slide in a process of its own; returns the number of cells and its peak memory."""
     search = (
         "import resource, sys; from pathlib import Path; "
         "from hf_wbc.finder.find_folder import FindOptions, find_to_folder; "
         "path = Path(sys.argv[1]); "
-        "found = find_to_folder(path, path.with_name('out'), FindOptions(float(sys.argv[2]))); "
+        "found = find_to_folder(path, path.with_suffix('.out'), FindOptions(float(sys.argv[2]))); "
         "print(found.num_cells, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
-    command = [sys.executable, "-c", search, str(tmp_path / "big.tif"), str(UM_PER_PX)]
+    command = [sys.executable, "-c", search, str(path), str(UM_PER_PX)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     num_cells, megabytes = map(int, done.stdout.split())
-    assert num_cells == 4 * 12 * 12
-    assert megabytes < MOST_MEGABYTES
+    return num_cells, megabytes
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_search_does_not_grow_with_the_slide(tmp_path, pixels):
+    """Slides of 26 and 104 megapixels, 78 and 311 MB decoded, of which a tile takes 61 MB."""
+    found = []
+    for repeats in (6, 12):
+        write_pyramid(tmp_path / f"{repeats}.tif", np.tile(pixels, (repeats, repeats, 1)))
+        num_cells, megabytes = peak_megabytes(tmp_path / f"{repeats}.tif")
+        assert num_cells == len(CELLS) * repeats**2
+        found.append(megabytes)
+    print(f"peak memory: {found} MB")
+    assert found[1] < MOST_GROWTH * found[0]
+    assert found[1] < MOST_MEGABYTES

@@ -16,19 +16,25 @@ def draw_field(
     um_per_px: float = UM_PER_PX,
     nucleus_um: float = 9.0,
     seed: int = 0,
+    num_red: int | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a field (H, W, 3) with white cells at the given places (x, y) in um.
 
-    Red cells of 7.2 um stand on a grid, except where a white cell lies.
+    Red cells of 7.2 um stand on a grid, except where a white cell lies; `num_red` is the largest
+    number of them.
     """
     rng = np.random.default_rng(seed)
     width, height = (round(each / um_per_px) for each in size_um)
     image = np.empty((height, width, 3))
     image[:] = GROUND
-    for y in np.arange(6.0, size_um[1] - 5, 10.0):
-        for x in np.arange(6.0, size_um[0] - 5, 10.0):
-            if all(np.hypot(x - a, y - b) > 4 + nucleus_um for a, b in white):
-                _disc(image, x, y, 3.6, RED, um_per_px)
+    red = [
+        (x, y)
+        for y in np.arange(6.0, size_um[1] - 5, 10.0)
+        for x in np.arange(6.0, size_um[0] - 5, 10.0)
+        if all(np.hypot(x - a, y - b) > 4 + nucleus_um for a, b in white)
+    ]
+    for x, y in red[:num_red]:
+        _disc(image, x, y, 3.6, RED, um_per_px)
     for x, y in white:
         _disc(image, x, y, nucleus_um / 2 + 2.0, CYTOPLASM, um_per_px)
     for x, y in white:

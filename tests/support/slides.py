@@ -49,3 +49,52 @@ def write_pyramid(path: Path, pixels: NDArray[np.uint8], levels: int = 3) -> Non
         link = len(out)
         out += b"\0\0\0\0"
     path.write_bytes(out)
+
+
+def write_dicom_slide(folder: Path, pixels: NDArray[np.uint8], um_per_px: float) -> Path:
+    """Write an image (H, W, 3) and its halving as a DICOM whole slide; returns its largest level.
+
+    Each level is a file (VL Whole Slide Microscopy Image, tiles in order, not compressed).
+    """
+    from pydicom import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
+
+    folder.mkdir(exist_ok=True)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    for level in range(2):
+        image = pixels[:: 2**level, :: 2**level]
+        height, width = image.shape[:2]
+        rows, columns = -(-height // TILE), -(-width // TILE)
+        padded = np.full((rows * TILE, columns * TILE, 3), 255, np.uint8)
+        padded[:height, :width] = image
+        tiles = padded.reshape(rows, TILE, columns, TILE, 3).swapaxes(1, 2)
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        measures = Dataset()
+        measures.PixelSpacing = [um_per_px * 2**level / 1000] * 2
+        measures.SliceThickness = 0.001
+        shared = Dataset()
+        shared.PixelMeasuresSequence = [measures]
+        slide = Dataset()
+        slide.file_meta = meta
+        slide.update(
+            {
+                "SOPClassUID": meta.MediaStorageSOPClassUID,
+                "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+                "SeriesInstanceUID": series, "StudyInstanceUID": study,
+                "FrameOfReferenceUID": frame, "Modality": "SM", "InstanceNumber": level + 1,
+                "ImageType": ["ORIGINAL" if not level else "DERIVED", "PRIMARY", "VOLUME",
+                              "NONE" if not level else "RESAMPLED"],
+                "DimensionOrganizationType": "TILED_FULL", "TotalPixelMatrixRows": height,
+                "TotalPixelMatrixColumns": width, "TotalPixelMatrixFocalPlanes": 1,
+                "NumberOfOpticalPaths": 1, "NumberOfFrames": rows * columns, "Rows": TILE,
+                "Columns": TILE, "SamplesPerPixel": 3, "PhotometricInterpretation": "RGB",
+                "PlanarConfiguration": 0, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7,
+                "PixelRepresentation": 0, "SharedFunctionalGroupsSequence": [shared],
+            }
+        )  # fmt: skip
+        slide.PixelData = tiles.tobytes()
+        slide.save_as(folder / f"level_{level}.dcm", enforce_file_format=True)
+    return folder / "level_0.dcm"
