@@ -3,6 +3,9 @@
 A Bundle holds one DiagnosticReport and an Observation per class (https://hl7.org/fhir/R4). The
 codes are those of the LOINC panel 24318-8, "Manual Differential panel - Blood", and of nucleated
 red cells per 100 leukocytes, all without a method, because a model proposes and a person decides.
+Codes and names were compared with the members of that panel at https://loinc.org/24318-8 and with
+the value set of complete blood counts in HL7's mCODE; LOINC's names end in `/Leukocytes in Blood`
+since 2025, and in `/100 leukocytes in Blood` before.
 The status is `final` only if a reviewer has signed.
 """
 
@@ -19,17 +22,17 @@ UCUM = "http://unitsofmeasure.org"
 _HL7 = "http://terminology.hl7.org/CodeSystem/"
 PANEL = ("24318-8", "Manual Differential panel - Blood")
 CODES: Mapping[str, tuple[str, str]] = {
-    "neutrophil_segmented": ("26511-6", "Segmented neutrophils/100 leukocytes in Blood"),
-    "neutrophil_banded": ("26508-2", "Band form neutrophils/100 leukocytes in Blood"),
-    "lymphocyte_typical": ("26478-8", "Lymphocytes/100 leukocytes in Blood"),
-    "monocyte": ("26485-3", "Monocytes/100 leukocytes in Blood"),
-    "eosinophil": ("26450-7", "Eosinophils/100 leukocytes in Blood"),
-    "basophil": ("30180-4", "Basophils/100 leukocytes in Blood"),
-    "metamyelocyte": ("28541-1", "Metamyelocytes/100 leukocytes in Blood"),
-    "myelocyte": ("26498-6", "Myelocytes/100 leukocytes in Blood"),
-    "promyelocyte": ("26524-9", "Promyelocytes/100 leukocytes in Blood"),
-    "myeloblast": ("26446-5", "Blasts/100 leukocytes in Blood"),
-    "erythroblast": ("19048-8", "Nucleated erythrocytes/100 leukocytes [Ratio] in Blood"),
+    "neutrophil_segmented": ("26505-8", "Segmented neutrophils/Leukocytes in Blood"),
+    "neutrophil_banded": ("26508-2", "Band form neutrophils/Leukocytes in Blood"),
+    "lymphocyte_typical": ("26478-8", "Lymphocytes/Leukocytes in Blood"),
+    "monocyte": ("26485-3", "Monocytes/Leukocytes in Blood"),
+    "eosinophil": ("26450-7", "Eosinophils/Leukocytes in Blood"),
+    "basophil": ("30180-4", "Basophils/Leukocytes in Blood"),
+    "metamyelocyte": ("28541-1", "Metamyelocytes/Leukocytes in Blood"),
+    "myelocyte": ("26498-6", "Myelocytes/Leukocytes in Blood"),
+    "promyelocyte": ("26524-9", "Promyelocytes/Leukocytes in Blood"),
+    "myeloblast": ("26446-5", "Blasts/Leukocytes in Blood"),
+    "erythroblast": ("19048-8", "Nucleated erythrocytes/Leukocytes [Ratio] in Blood"),
 }
 """LOINC code and display of each class."""
 MARKS = {"high": ("H", "High"), "low": ("L", "Low"), "": ("N", "Normal")}
