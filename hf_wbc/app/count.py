@@ -87,7 +87,10 @@ class CellCount:
     @property
     def caption(self) -> str:
         """Explain the table's columns."""
-        said = "Count: the cells that you or the model gave this class, in percent of white cells."
+        said = (
+            "Count: the cells that a person or, where nobody has named them, the model gave this "
+            "class, in percent of white cells."
+        )
         if not self.shows_estimate:
             return said
         return (
@@ -102,7 +105,7 @@ class CellCount:
         if self.nrbc.counted:
             said += f" and, apart, {count(self.nrbc.counted, 'nucleated red cell')}"
         if self.num_named:
-            said += f"; you named {self.num_named:,} of them"
+            said += f"; {self.num_named:,} of them named by a person"
         out = []
         if self.num_rejected:
             out.append(f"{self.num_rejected:,} unlike the cells that the model knows (until named)")

@@ -18,6 +18,8 @@ BOX_UM = 14.0
 """Side of a box on the field in um: a cell rather than its 25 um crop, so that neighbors differ."""
 FIELD_PX = 1400
 """Longest side of the shown field in pixels."""
+SMALL_FIELD_PX = 880
+"""Longest side in pixels of a field in a row of several."""
 MOST_FIELDS = 12
 """Fields that a sample shows at a time; the gallery has the cells of all."""
 MOST_TOP = 3
@@ -45,13 +47,19 @@ class ShownCell:
     """Whether the model rejects it and no person has named it."""
 
 
-def field_html(field: UploadedImage, cells: Sequence[ShownCell], name: str = "field") -> str:
+def field_html(
+    field: UploadedImage,
+    cells: Sequence[ShownCell],
+    name: str = "field",
+    is_one_of_many: bool = False,
+) -> str:
     """Render a field with its cells.
 
     Args:
         field: The whole picture.
         cells: The cells that were found in it.
         name: Tells the fields of a page apart.
+        is_one_of_many: Whether it stands in a row of fields, which says what they share.
     """
     height, width = field.pixels.shape[:2]
     return fragment(
@@ -59,7 +67,10 @@ def field_html(field: UploadedImage, cells: Sequence[ShownCell], name: str = "fi
         {
             "name": name,
             "file": field.name,
-            "uri": html_fragments.picture_uri(field.pixels, FIELD_PX),
+            "uri": html_fragments.picture_uri(
+                field.pixels, SMALL_FIELD_PX if is_one_of_many else FIELD_PX
+            ),
+            "is_one_of_many": is_one_of_many,
             "width": width,
             "height": height,
             "cells": [_cell(each, width, height) for each in cells],
@@ -81,13 +92,21 @@ def slide_fields_html(slide: Slide) -> str:
             )
             fields.setdefault(whole.digest, (whole, []))[1].append(shown)
     parts = [
-        field_html(whole, cells, f"field-{number}")
+        field_html(whole, cells, f"field-{number}", len(fields) > 1)
         for number, (whole, cells) in enumerate([*fields.values()][:MOST_FIELDS], 1)
     ]
-    left = len(fields) - len(parts)
-    if left:
-        parts.append(html_fragments.notice(f"{left:,} more fields are not shown here."))
-    return "".join(parts)
+    if len(fields) < 2:
+        return "".join(parts)
+    return fragment(
+        "field_row.html",
+        {
+            "fields": parts,
+            "num_fields": len(fields),
+            "num_cells": sum(len(cells) for _, cells in fields.values()),
+            "num_left": len(fields) - len(parts),
+            "um_per_px": slide.um_per_px,
+        },
+    )
 
 
 def _flags(cell: ShownCell) -> tuple[str, ...]:

@@ -165,7 +165,8 @@ def _scale(slide: Slide) -> str:
     if slide.um_per_px is None:
         return "none yet"
     how = slide.estimate.origin if slide.estimate else "entered"
-    return f"{slide.um_per_px:.4g} µm per pixel, {how}"
+    doubt = "; mixed scales suspected" if slide.scale_notes else ""
+    return f"{slide.um_per_px:.4g} µm per pixel, {how}{doubt}"
 
 
 def _model(service: Service) -> str:

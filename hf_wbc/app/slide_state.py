@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from hf_wbc.app.limits import Limits
@@ -53,6 +54,8 @@ class SlidePredictions:
     """By number of an image that is a field of view: the cells found in it."""
     cut_again: "Mapping[int, UploadedImage]" = field(default_factory=dict)
     """By number of a cell found in a field: its crop at the new scale."""
+    scale_notes: tuple[str, ...] = ()
+    """Reasons to doubt that all images have this scale."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Slide:
     refused: tuple[RejectedFile, ...] = ()
     estimate: "ScaleEstimate | None" = None
     """The estimate that the scale is taken from; None if a person gave the scale."""
+    scale_notes: tuple[str, ...] = ()
+    """Reasons to doubt that all images have the same scale."""
 
     @property
     def every(self) -> tuple[SlideCell | PendingCell, ...]:
@@ -113,34 +118,37 @@ class Slide:
         return replace(self, waiting=(*self.waiting, *new), refused=tuple(refused))
 
     def answered(self, reading: SlidePredictions) -> "Slide":
-        """Add predictions; images without one stay pending and keep their corrections."""
+        """Add predictions; images without one stay pending and keep their corrections.
+
+        What nobody has seen yet is numbered anew, so that the cells of a field follow each other.
+        """
         known = (
             {} if reading.replaces_all else {case.number: case.prediction for case in self.cases}
         )
         known |= reading.predictions
-        every = self.every
-        cases, next_number = [], 1 + max((one.number for one in every), default=0)
-        for one in every:
+        seen = {case.number for case in self.cases} | {
+            one.number for one in self.waiting if one.corrected is not None
+        }
+        numbers = count(1 + max(seen, default=0))
+        cases, waiting = [], []
+        for one in self.every:
+            number = one.number if one.number in seen else next(numbers)
             if one.number not in known:
+                waiting.append(PendingCell(number, one.picture, one.corrected))
                 continue
             cells = reading.found.get(one.number, ())
             if not cells:
                 picture = reading.cut_again.get(one.number, one.picture)
-                cases.append(SlideCell(one.number, picture, known[one.number], one.corrected))
+                cases.append(SlideCell(number, picture, known[one.number], one.corrected))
             # The first cell of a field takes its number, so that numbers have no holes.
             for place, (picture, prediction) in enumerate(cells):
-                number = next_number if place else one.number
-                next_number += bool(place)
-                cases.append(SlideCell(number, picture, prediction))
+                cases.append(SlideCell(next(numbers) if place else number, picture, prediction))
         return replace(
             self,
             estimate=reading.estimate,
+            scale_notes=reading.scale_notes,
             cases=tuple(sorted(cases, key=lambda one: one.number)),
-            waiting=tuple(
-                PendingCell(one.number, one.picture, one.corrected)
-                for one in every
-                if one.number not in known
-            ),
+            waiting=tuple(waiting),
         )
 
     def corrected(self, number: int, label: int | None) -> "Slide":

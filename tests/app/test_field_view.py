@@ -114,6 +114,28 @@ def test_each_box_names_its_cell(service, field, single):
     assert "basophil" in slide_fields_html(corrected)
 
 
+def test_the_cells_of_several_fields_are_numbered_field_by_field(service, field, single):
+    other = UploadedImage("other.png", draw_field(white=CELLS[:2], seed=7))
+    slide = read(service, added(field, other))
+    names = [(case.number, case.picture.whole.name) for case in slide.cases]
+    assert names == [*((n, "field.png") for n in (1, 2, 3)), (4, "other.png"), (5, "other.png")]
+    html = slide_fields_html(slide)
+    assert "5 cells found in 2 fields" in html and html.count("field-box") == 5
+    kept = slide.corrected(4, 0).added(Uploads((single,)), Limits())
+    more = read(service, kept)
+    assert [case.number for case in more.cases] == [1, 2, 3, 4, 5, 6]
+    assert more.cases[3].corrected == 0
+
+
+def test_fields_of_two_microscopes_are_named(service, field):
+    other = UploadedImage("other.png", draw_field(um_per_px=0.17, seed=9))
+    more = [UploadedImage(f"{n}.png", draw_field(seed=n)) for n in (1, 2)]
+    slide = read(service, added(field, *more, other), None)
+    (note,) = slide.scale_notes
+    assert "other.png" in note and "field.png" not in note
+    assert read(service, added(field), None).scale_notes == ()
+
+
 def test_one_cell_shows_the_field_and_itsfound_cells(service, field, single):
     tab = OneCell(service, Sessions(service.limits))
     html = tab.read(Uploads((field,)), str(UM_PER_PX), "somebody")

@@ -139,19 +139,19 @@ def test_what_is_left_is_read_next_and_a_closed_page_is_forgotten(
     page.wait_for_selector("#many-status >> text=8 cells are not predicted yet")
     page.locator("[data-cell='1']").click()
     page.keyboard.press("a")
-    page.wait_for_selector("#many-count >> text=you named 1 of them")
+    page.wait_for_selector("#many-count >> text=1 of them named by a person")
     page.get_by_role("button", name="Continue with the other 8").click()
     page.wait_for_selector("#many-status >> text=40 cells predicted")
     page.locator("[data-cell='40']").click()
     page.keyboard.press("a")
-    page.wait_for_selector("#many-count >> text=you named 2 of them")
+    page.wait_for_selector("#many-count >> text=2 of them named by a person")
     page.locator("#many-scale input").fill("0.5")
     page.locator("#many-scale input").press("Enter")
     page.wait_for_selector("#many-status >> text=your class for 1 of them is kept")
     page.locator("#many-go-on").click()
     page.wait_for_selector("#many-status >> text=40 cells predicted")
     assert page.locator("[data-group='0'] [data-cell='40']").count() == 1
-    page.wait_for_selector("#many-count >> text=you named 2 of them")
+    page.wait_for_selector("#many-count >> text=2 of them named by a person")
 
     pixels = 40 * files.SIDE**2 * 3
     wait_until(lambda: held(tight)["num_bytes"] == pixels)

@@ -132,8 +132,8 @@ def test_who_is_in_the_count_is_said_and_stands_in_the_table() -> None:
     counted = count_cells(service, slide)
     assert counted is not None
     assert counted.who_counts == (
-        "In the count: 2 white cells; you named 1 of them. Left out: 1 unlike the cells that the "
-        "model knows (until named) and 1 named smudge cell."
+        "In the count: 2 white cells; 1 of them named by a person. Left out: 1 unlike the cells "
+        "that the model knows (until named) and 1 named smudge cell."
     )
     other = UploadedImage("b.png", np.ones((9, 9, 3), np.uint8))
     waiting = slide.added(Uploads((other,)), LIMITS).corrected(5, META)

@@ -89,7 +89,7 @@ def test_keys_confirm_change_undo_and_go_on_to_the_next_cell(review: Any) -> Non
     review.keyboard.press("Backspace")
     assert review.locator("[data-progress]").inner_text() == "1 of 100 reviewed"
     saved(review)
-    review.wait_for_selector("#many-count >> text=you named 1 of them")
+    review.wait_for_selector("#many-count >> text=1 of them named by a person")
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_a_burst_of_300_actions_loses_none(review: Any) -> None:
     saved(review)
     told = review.locator("#many-count section").first.inner_text()
     named = sum(key != "1" for key in expected.values())
-    assert f"you named {named} of them" in told
+    assert f"{named} of them named by a person" in told
     assert f"{100 - named} named platelet or clump" in told
 
 
