@@ -86,6 +86,12 @@ def served(serve: Callable[..., Served]) -> Served:
 
 
 @pytest.fixture(scope="session")
+def served_shipped(serve: Callable[..., Served]) -> Served:
+    """Serve the shipped model, which knows real cells."""
+    return serve(*HF_WBC, "demo", "--port", "0")
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Start a real Chromium; skip if there is none."""
     with chromium() as opened:
