@@ -193,7 +193,7 @@ def reasons_to_look(
     Returns:
         The reasons. An estimated scale is not one of them: the page states it once for all cells.
     """
-    from hf_wbc.inference.cell_prediction import is_field
+    from hf_wbc.inference.cell_prediction import is_field, outside_warning
 
     found = []
     others = [c for c in prediction.conformal_set if c not in always and c != prediction.label]
@@ -211,7 +211,8 @@ def reasons_to_look(
         >= (BLAST_PROBABILITY if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
-    warned = (each for each in remaining_warnings(prediction) if each not in shown)
+    said = (*shown, outside_warning(prediction.outlier))
+    warned = (each for each in remaining_warnings(prediction) if each not in said)
     return [*found, *(_BEFORE_ADVICE.split(each.rstrip("."))[0] for each in warned)]
 
 

@@ -171,7 +171,7 @@ def _scale(slide: Slide) -> str:
 
 def _model(service: Service) -> str:
     toy = ", trained on drawings only" if service.is_toy else ""
-    revision = service.predictor.pretrained.revision
+    revision = service.predictor.pretrained.revision.removeprefix("sha256:")[:12]
     return f"{service.title}{toy}, revision {revision}; hf_wbc {__version__}"
 
 

@@ -30,7 +30,7 @@ _PLAIN = (
     ("zero bytes", "the file is empty; export it again"),
     ("several pages", f"an animation or several pictures; {_SAVE}"),
     ("bits per channel", "{reason} are not supported; save the picture with 8 bits per channel"),
-    ("too large", "too many pixels for one cell; cut the cell out, some 400 pixels wide"),
+    ("too large", "too many pixels for this page; cut it into parts, or use `hf-wbc find`"),
     ("too long", f"the picture takes too long to decode; {_SAVE}"),
     ("HEIC", "a HEIC photo from a phone; set the camera to JPEG"),
     (_DAMAGED, "the file is damaged or incomplete; export it again"),

@@ -33,14 +33,17 @@ STATE = """() => {
 
 @pytest.fixture(scope="module")
 def ten_fields(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Real fields with the most boxed cells, or drawn ones where these are absent."""
+    """Real fields, four of them with two white cells, or drawn ones where these are absent."""
     if FIELDS.is_dir():
         boxes = FIELDS.parent / "Annotations"
-        numbers = {
-            path: (boxes / f"{path.stem}.xml").read_text().count("<name>WBC</name>")
-            for path in sorted(FIELDS.glob("*.jpg"))
-        }
-        return sorted(numbers, key=lambda path: (-numbers[path], path.name))[:NUM_FIELDS]
+        numbers = {}
+        for path in sorted(FIELDS.glob("*.jpg")):
+            text = (boxes / f"{path.stem}.xml").read_text()
+            numbers[path] = [text.count(f"<name>{name}</name>") for name in ("WBC", "RBC")]
+        order = sorted(numbers, key=lambda path: -numbers[path][1])  # red cells give the scale
+        two = [path for path in order if numbers[path][0] == 2]
+        one = [path for path in order if numbers[path][0] == 1]
+        return [*two[:4], *one[: NUM_FIELDS - 4]]
     folder = tmp_path_factory.mktemp("fields")
     for number in range(NUM_FIELDS):
         pixels = draw_field(white=((14.0, 16.0), (45.0, 26.0)), seed=number)
