@@ -57,7 +57,10 @@ def _is_path(name: str) -> bool:
 
 
 def strip_local_paths(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's record without local paths; its `config` still trains the same model again."""
+    """A run's record without local paths and names of readers.
+
+    Its `config` still trains the same model again, with the same file of target labels if any.
+    """
     public = copy.deepcopy(dict(record))
     for role in ROLES:
         for domain in public[role]:
@@ -65,5 +68,9 @@ def strip_local_paths(record: Mapping[str, Any]) -> dict[str, Any]:
     public["model"]["name"] = model_location(record["model"])
     places = {role: tuple(domain["ref"] for domain in public[role]) for role in ROLES}
     config = TrainConfig.from_record(record).replace(**places, model=public["model"]["name"])
+    if labels := config.data.target_labels:
+        config = config.replace(target_labels=PurePath(labels).name)
+        given = public["target_labels"]
+        given["readers"] = [f"reader {number + 1}" for number in range(len(given["readers"]))]
     public["config"] = config.to_dict()
     return public

@@ -247,6 +247,9 @@ def require_locations(config: TrainConfig, ref: str) -> None:
         for role, names in places.items()
         if any("/" not in name and not Path(name).is_dir() for name in names)
     ]
+    labels = config.data.target_labels
+    if labels and not Path(labels).is_file():
+        needed.append(f"--target-labels {labels}")
     if needed:
         raise ValueError(
             f"{ref} was trained on data or models in its owner's folders; give your own in place "

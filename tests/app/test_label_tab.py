@@ -36,11 +36,10 @@ def drop(page: Any, url: str, cells: dict[str, Path], reader: str) -> None:
     page.goto(url)
     page.get_by_role("tab", name="Label").click()
     page.set_input_files("#label-drop input[type=file]", [str(path) for path in cells.values()])
-    page.wait_for_selector(CARD)
+    page.wait_for_selector(CARD, timeout=600_000)  # all cells are embedded
     field = page.locator("#label-reader").locator("input, textarea").first
     field.fill(reader)
     field.press("Enter")
-    page.wait_for_function("() => !document.querySelector('#label-status .pending')")
 
 
 def name_of(page: Any) -> str:

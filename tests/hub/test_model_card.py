@@ -12,10 +12,12 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from support import hub_cards as cards
 
+from hf_wbc.config import TrainConfig
 from hf_wbc.data.crop import crop_um
+from hf_wbc.hub.provenance import strip_local_paths
 from hf_wbc.hub.publication import parse_destination
 from hf_wbc.hub.publish import publish
-from hf_wbc.hub.publish_model import model_publication
+from hf_wbc.hub.publish_model import model_publication, require_locations
 from hf_wbc.preparation.source import ArchiveSpec
 
 
@@ -148,3 +150,23 @@ def test_weights_that_were_drawn_have_no_base_and_say_so(real: dict[str, Any], n
 def test_the_record_in_the_repository_is_as_it_is_published(real: dict[str, Any]) -> None:
     assert "/" not in json.dumps([real["config"]["sources"], real["config"]["model"]])
     assert real["config"]["sources"] == ["acevedo_20"]
+
+
+def test_target_labels_are_named_without_their_owners(real: dict[str, Any]) -> None:
+    """The card counts them; paths and readers of the laboratory stay there."""
+    labeled = json.loads(json.dumps(real))
+    labeled["config"] = TrainConfig.from_record(real).to_dict()
+    labeled["config"]["data"]["target_labels"] = "/home/ab/my_lab/my.labels.csv"
+    labeled["target_labels"] = {
+        "num": 50, "num_per_class": {"monocyte": 50}, "num_validation": 0, "strategy": "margin",
+        "readers": ["ab@lab.example", "CD"], "digest": "0a1b2c",
+    }  # fmt: skip
+    public = strip_local_paths(labeled)
+    assert public["config"]["data"]["target_labels"] == "my.labels.csv"
+    assert public["target_labels"]["readers"] == ["reader 1", "reader 2"]
+    card = cards.model(public)
+    assert "Trained with target labels" in card and "50 training images" in card
+    text = json.dumps(public) + card
+    assert "lab.example" not in text and "/home/ab" not in text
+    with pytest.raises(ValueError, match=r"--target-labels my\.labels\.csv"):
+        require_locations(TrainConfig.from_record(public), "org/name")
