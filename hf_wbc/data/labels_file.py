@@ -251,7 +251,8 @@ def match_names(
     """Return answers under the names that a laboratory's cells have.
 
     The page knows an image by its file name, a folder by its path, and each reads the labels of the
-    other: an unknown name stands for the only cell whose path ends in it, or in which it ends.
+    other: an unknown name stands for the only cell whose path ends in it, or in which it ends. Of
+    two answers of a reader about such a cell, the later one counts.
 
     Args:
         answers: The answers.
@@ -274,7 +275,8 @@ def match_names(
         ]
         return found[0] if len(found) == 1 else image_id
 
-    return [replace(each, image_id=name_of(each.image_id)) for each in answers]
+    renamed = (replace(each, image_id=name_of(each.image_id)) for each in answers)
+    return list({(each.image_id, each.reader): each for each in renamed}.values())
 
 
 def note_strategy(path: Path, strategy: str) -> None:

@@ -127,6 +127,8 @@ def test_the_page_and_a_folder_read_each_others_labels() -> None:
         "b/2.png", "b/1.png", "1.png", "3.png", "4.png", "a/1.png",  # two cells are called 1.png
     ]  # fmt: skip
     assert match_names([Answer("2.png", "other")], known, {"2.png"})[0].image_id == "2.png"
+    both = [Answer("b/2.png", "monocyte", "AB"), Answer("2.png", "basophil", "AB")]
+    assert match_names(both, known) == [Answer("b/2.png", "basophil", "AB")]
 
 
 def test_an_answer_can_be_replaced_and_taken_back(tmp_path: Path) -> None:

@@ -91,3 +91,11 @@ def test_a_choice_among_100_000_cells_takes_less_than_two_seconds(name: str) -> 
     start = time.process_time()
     load_strategy(name)(pool, 10, rng)
     assert time.process_time() - start < 2
+
+
+def test_k_center_takes_the_cell_farthest_from_all_labels() -> None:
+    pool = view(labeled=(0, 1, 60, 90))
+    (chosen,) = load_strategy("k_center")(pool, 1, np.random.default_rng(0))
+    gaps = pool.embedding[pool.candidates, None] - pool.embedding[pool.labeled]
+    distances = (gaps**2).sum(2).min(1)
+    assert chosen == pool.candidates[distances.argmax()]
