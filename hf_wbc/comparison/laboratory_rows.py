@@ -293,6 +293,8 @@ def training_command(config: TrainConfig, names: Mapping[str, str]) -> str:
             words += _augmentation_flags(config.data.augmentation)
         elif name in ("sources", "target", "held_out") and value:
             words += [_flag(name), *(f"build/{names.get(ref, Path(ref).name)}" for ref in value)]
+        elif name == "target_labels" and value:
+            words += [_flag(name), Path(value).name]
         elif name == "model" and Path(value).is_absolute():
             words += ["--model", f"weights/{Path(value).name}"]
         elif name != "allow_single" and value != plain[name]:

@@ -120,11 +120,15 @@ def leave_one_out(
     return sweep(configs, methods, networks, seeds)
 
 
+COMPUTED: Mapping[str, Any] = {"steps": 1, "eval_steps": 1}
+"""A computed head needs no further steps."""
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "plain": {"augmentation": "light"},
     "robust": {"augmentation": "robust", "method": "strong_augmentation"},
     "robust_adabn": {"augmentation": "robust", "method": "adabn"},
     "frozen_probe": {"inputs": "features"},
+    "frozen_lda": {"inputs": "features", "method": "lda", **COMPUTED},
+    "frozen_lda_standardized": {"inputs": "features", "method": "lda_standardized", **COMPUTED},
 }
 """What each row of the laboratory benchmark trains, as fields of TrainConfig.
 
@@ -154,9 +158,10 @@ def laboratories(
     """Leave one laboratory out: train on all others, or on `sources` alone, and score it.
 
     `rows` are plain (light augmentation), robust (the default augmentation), robust_adabn (with
-    BatchNorm statistics of the target) and frozen_probe (a linear head on frozen features). The
-    weights of the last step are kept, so no label of any laboratory selects anything. Laboratories
-    that do not tell bands from segmented neutrophils are scored over `COMMON_CLASSES`.
+    BatchNorm statistics of the target), frozen_probe (a linear head on frozen features), frozen_lda
+    (a computed one) and frozen_lda_standardized (after standardization by the target). The weights
+    of the last step are kept, so no label of any laboratory selects anything. Laboratories that do
+    not tell bands from segmented neutrophils are scored over `COMMON_CLASSES`.
 
     With `sources`, a run of a method that does not adapt scores all laboratories that are scored
     over the same classes; a method that adapts has one run for each of them.

@@ -76,6 +76,15 @@ def test_one_source_is_trained_once_and_scored_in_all_laboratories_of_the_same_c
     assert [len(run.eval.classes) for run in runs] == [4, 4, 0, 0]
 
 
+def test_computed_heads_need_one_step_and_standardized_ones_a_run_for_each_target() -> None:
+    rows = "rows=frozen_lda,frozen_lda_standardized"
+    runs = load_grid("laboratories", ["sources=acevedo_20", rows, "seeds=1", "steps=600"])
+    assert [len(run.data.target) for run in runs] == [3, 1, 1, 1]
+    for run in runs:
+        check_config(run)
+        assert run.optim.steps == 1 and run.model.inputs == "features"
+
+
 @pytest.mark.parametrize("changes", [["rows=robust_adabn"], ["rows=robust", "selection=im"]])
 def test_what_uses_the_target_has_a_run_for_each_laboratory(changes: list[str]) -> None:
     runs = load_grid("laboratories", ["sources=acevedo_20", "seeds=1", *changes])
