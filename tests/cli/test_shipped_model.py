@@ -1,17 +1,23 @@
 """The shipped model: its card, its scores on real cells, its examples, and who may be shipped."""
 
+import functools
 import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from safetensors.torch import load_file
 
 import hf_wbc
 from hf_wbc.app.examples import real_examples
 from hf_wbc.cli.main import main
 from hf_wbc.cli.quickstart import name_real_cells
-from hf_wbc.cli.shipped_model import card, require_licenses, round_to_half
+from hf_wbc.cli.shipped_model import card, make_shipped_model, require_licenses, round_to_half
 from hf_wbc.shipped import shipped
 from hf_wbc.study.protocols import BANDS_MERGED, COMMON_CLASSES
 from hf_wbc.taxonomy import NAMES
@@ -82,3 +88,46 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.tensor([1e6])}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="beyond the range of half precision"):
         round_to_half(tmp_path)
+
+
+def test_the_command_of_the_card_parses() -> None:
+    text = (MODEL / "README.md").read_text().replace("\\\n", " ")
+    (command,) = [line for line in text.splitlines() if "hf_wbc.cli.shipped_model" in line]
+    words = shlex.split(command)
+    seen: list[object] = []
+
+    @functools.wraps(make_shipped_model)
+    def parsed(*args: object, **options: object) -> None:
+        seen.append((args, options))
+
+    arguments = words[words.index("hf_wbc.cli.shipped_model") + 1 :]
+    tyro.cli(parsed, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    assert seen and all(word in str(seen) for word in arguments if not word.startswith("--"))
+
+
+SHORT = """
+import sys
+from pathlib import Path
+import hf_wbc.cli.shipped_model as shipped_model
+shipped_model.STEPS, shipped_model.IMAGE_SIZE = 20, 28
+data, model, folder = sys.argv[1:]
+shipped_model.make_shipped_model(
+    data, Path(folder) / "space", model, weights_license="apache-2.0", work=Path(folder) / "work"
+)
+"""
+"""Makes a model as the command does, from 20 steps of a tiny network."""
+
+
+@pytest.mark.slow  # trains in two processes
+@pytest.mark.ci
+def test_two_processes_make_the_same_bytes(
+    make_domain: Callable[..., Path], tiny_model: str, tmp_path: Path
+) -> None:
+    data = make_domain(tmp_path / "acevedo_20", name="acevedo_20")
+    made = []
+    for name in ("first", "second"):
+        arguments = [str(data), tiny_model, str(tmp_path / name)]
+        subprocess.run([sys.executable, "-c", SHORT, *arguments], check=True)
+        made.append(tmp_path / name / "space" / "model")
+    for file in ("model.safetensors", "config.json", "scores.json", "README.md"):
+        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes(), file

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from support.once import once
@@ -11,6 +12,7 @@ from support.once import once
 import hf_wbc
 from hf_wbc.adaptation.norm_layers import batch_norms
 from hf_wbc.cli.main import main
+from hf_wbc.evaluation.abstention import fit_abstention
 from hf_wbc.inference.combine import COMBINATION_FILE, average_weights, combine_models
 from hf_wbc.inference.predictor import Predictor
 from hf_wbc.models import load_trained
@@ -88,6 +90,27 @@ def test_a_saved_ensemble_is_used_like_any_model(
         [np.full((60, 60, 3), 200, np.uint8)], 0.5
     )
     assert cell.conformal_set and cell.probabilities.sum() == pytest.approx(1)
+
+
+def test_conformal_sets_and_reject_options_of_an_ensemble_are_fitted_on_its_own_logits(
+    trained: list[str], laboratories: tuple[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "both"
+    made = combine_models(trained[1:], laboratories[:1], out)
+    record = hf_wbc.evaluate(out, laboratories[0], tmp_path, splits=("validation",))
+    rows = pq.read_table(tmp_path / record["run"] / "predictions.parquet")
+    logits = np.stack(rows["logits"].to_numpy())
+    fitted = fit_abstention(logits, rows["label"].to_numpy(), made.temperature).to_dict()
+    saved = load_trained(str(out)).abstention
+    assert saved is not None
+    assert saved["rejection"] == pytest.approx(fitted["rejection"], abs=1e-4)
+    own, again = (each["sets"]["marginal"]["thresholds"] for each in (saved, fitted))
+    assert own == pytest.approx(again, abs=1e-4)
+    for name in trained[1:]:
+        member = load_trained(name).abstention
+        assert member is not None
+        assert own != pytest.approx(member["sets"]["marginal"]["thresholds"], abs=1e-5)
+    assert record["calibration"]["conformal"]["marginal"]["coverage"] >= 0.9
 
 
 def test_a_soup_is_the_weighted_mean_of_the_weights(trained: list[str]) -> None:
