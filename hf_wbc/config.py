@@ -154,6 +154,10 @@ class TrainConfig:
             return
         if self.eval.test_time_flips:
             raise ValueError("embedded features cannot be flipped; use --inputs images")
+        if self.optim.compile:
+            raise ValueError(
+                "compile compiles the network, which embedded features bypass; use --inputs images"
+            )
         data = self.data
         shift, stain = data.augmentation.target_shift, data.augmentation.stain
         is_plain = data.normalize_by == "checkpoint" and data.sharpness == "own"

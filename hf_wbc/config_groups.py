@@ -272,8 +272,14 @@ class OptimConfig:
     logit_adjustment: float = 0.0
     """Add this times the log class prior of each source to the logits in training; 1 is the
     paper's."""
+    effective_numbers: float = 0.0
+    """Weight each class by (1 - b) / (1 - b^n), where n is its number of source images and b is
+    this, such as .999; 0 weights no class."""
     label_smoothing: float = 0.0
     """Spread this fraction of each label's mass evenly over the sources' classes; .1 is common."""
+    compile: bool = False
+    """Compile the network of training steps with torch.compile, which takes a minute at first;
+    without a C++ compiler it is left out, and said so."""
     lineage: float = 0.0
     """Soften labels along lineage and maturation, about 0.2 to 0.5; 0 is none."""
 
@@ -293,7 +299,7 @@ class OptimConfig:
         )
         if self.ema and self.swad:
             raise ValueError(f"ema is {self.ema} and swad is on; both average weights, choose one")
-        for name in ("warmup_ratio", "ema", "label_smoothing"):
+        for name in ("warmup_ratio", "ema", "label_smoothing", "effective_numbers"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:

@@ -52,15 +52,20 @@ class SupervisedLoss(nn.Module):
     Label smoothing (Szegedy et al. 2016, arXiv:1512.00567, sec. 7) spreads a fraction of the mass
     evenly over the classes that the sources contain.
 
+    Effective numbers (Cui et al. 2019, arXiv:1901.05555, eq. 8) weight a class of n images by
+    `(1 - beta) / (1 - beta^n)`, scaled to a mean of 1 over the classes that the sources contain.
+
     Attributes:
         log_prior: Log class priors of each source domain (D, C), smoothed by one image.
         soft_labels: Target distribution of each class (C, C).
+        class_weights: Weight of each class's samples (C,).
         present_classes: Ids of the classes that can be predicted: those of the sources, and of
             labeled target samples (K,).
     """
 
     log_prior: Tensor
     soft_labels: Tensor
+    class_weights: Tensor
     present_classes: Tensor
 
     def __init__(
@@ -70,6 +75,7 @@ class SupervisedLoss(nn.Module):
         lineage: float = 0.0,
         label_smoothing: float = 0.0,
         present: Tensor | None = None,
+        effective_numbers: float = 0.0,
     ) -> None:
         """Prepare the loss for a set of source domains.
 
@@ -79,11 +85,15 @@ class SupervisedLoss(nn.Module):
             lineage: Softness of the labels; 0 gives one-hot labels.
             label_smoothing: Fraction of the labels' mass that is spread evenly, in [0, 1).
             present: Classes that can be predicted (C,), bool; None takes those of the sources.
+            effective_numbers: beta, in [0, 1); 0 weights no class.
         """
         super().__init__()
         counts = class_counts.double() + 1
         self.tau = logit_adjustment
         self.is_soft = bool(lineage or label_smoothing)
+        self.is_weighted = bool(effective_numbers)
+        weights = effective_number_weights(class_counts.sum(0), effective_numbers)
+        self.register_buffer("class_weights", weights, persistent=False)
         log_prior = (counts / counts.sum(1, keepdim=True)).log().float()
         self.register_buffer("log_prior", log_prior, persistent=False)
         if present is None:
@@ -104,9 +114,9 @@ class SupervisedLoss(nn.Module):
         logits = logits.float()
         if self.tau and domains is not None:
             logits = logits + self.tau * self.log_prior[domains]
-        if not self.is_soft:
-            return nn.functional.cross_entropy(logits, labels, reduction="none")
-        return nn.functional.cross_entropy(logits, self.soft_labels[labels], reduction="none")
+        target = self.soft_labels[labels] if self.is_soft else labels
+        loss = nn.functional.cross_entropy(logits, target, reduction="none")
+        return loss * self.class_weights[labels] if self.is_weighted else loss
 
     @property
     def num_present(self) -> int:
@@ -120,6 +130,20 @@ class SupervisedLoss(nn.Module):
         classes or depends on their number.
         """
         return logits.index_select(1, self.present_classes)
+
+
+def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
+    """Return the weight of each class (C,) in float32 by effective numbers; see `SupervisedLoss`.
+
+    Classes without images get 1, as do all classes if beta is 0.
+
+    Args:
+        counts: Images of each class (C,).
+        beta: In [0, 1).
+    """
+    present = counts > 0
+    weights = (1 - beta) / (1 - beta ** counts.double().clamp(min=1))
+    return torch.where(present, weights / weights[present].mean(), 1.0).float()
 
 
 def soft_labels(present: Tensor, softness: float, smoothing: float = 0.0) -> Tensor:

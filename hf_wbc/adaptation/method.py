@@ -163,6 +163,8 @@ class TrainingInfo:
     """See `SupervisedLoss`."""
     label_smoothing: float = 0.0
     """See `SupervisedLoss`."""
+    effective_numbers: float = 0.0
+    """See `SupervisedLoss`."""
     lineage: float = 0.0
     """See `SupervisedLoss`."""
     labeled_counts: Tensor | None = None
@@ -256,7 +258,7 @@ class Method(nn.Module):
         """
         self.supervised = SupervisedLoss(
             info.class_counts, info.logit_adjustment, info.lineage, info.label_smoothing,
-            info.present,
+            info.present, info.effective_numbers,
         )  # fmt: skip
         self.target_label_weight = info.target_label_weight
         self.num_sources = len(info.source_domains)

@@ -15,6 +15,7 @@ from hf_wbc.arithmetic import with_arithmetic
 from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, RENAMED, TrainConfig
 from hf_wbc.config_groups import ADDED_AUGMENTATION
 from hf_wbc.data.augment import check_strength
+from hf_wbc.engine.compilation import without_missing_compiler
 from hf_wbc.engine.domains import DomainSet, load_domains
 from hf_wbc.engine.features import stored_runtime
 from hf_wbc.engine.target_labels import TargetLabels, load_target_labels
@@ -36,6 +37,8 @@ ADDED_FIELDS: Mapping[str, Any] = {
     "feature_runtime": None,
     "feature_views": 0,
     "label_smoothing": 0.0,
+    "effective_numbers": 0.0,
+    "compile": False,
     "target_labels": None,
     "target_label_weight": 1.0,
     "target_label_budget": None,
@@ -92,6 +95,7 @@ def resolve(
     """
     method = check_config(config)
     asked, config = config, with_config_overrides(config, method.config_overrides)
+    config = without_missing_compiler(config)
     data, evaluation = config.data, config.eval
     domain_set = domains_loader(
         data.sources,
@@ -202,12 +206,13 @@ def check_config(config: TrainConfig) -> type[Method]:
             f"correct_priors {config.eval.correct_priors} makes a model for one target, but "
             f"{len(config.data.target)} are given; name one with --target, or use none"
         )
-    adjustment = config.optim.logit_adjustment
-    if adjustment and config.data.balance == "class_domain":
-        raise ValueError(
-            f"logit_adjustment {adjustment} and balance class_domain would correct for the class "
-            "proportions twice; use --balance none, or omit --logit-adjustment"
-        )
+    for name in ("logit_adjustment", "effective_numbers"):
+        value = getattr(config.optim, name)
+        if value and config.data.balance == "class_domain":
+            raise ValueError(
+                f"{name} {value} and balance class_domain would correct for the class proportions "
+                f"twice; use --balance none, or omit --{name.replace('_', '-')}"
+            )
     if config.adapt.adapt_steps and not method.adapt_passes:
         raise ValueError(f"{config.adapt.method} has no second phase; omit --adapt-steps")
     if config.adapt.adapt_steps == 0 and method.adapt_passes:

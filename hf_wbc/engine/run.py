@@ -1,5 +1,6 @@
 """Train one run, from its configuration to its finished folder."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from hf_wbc.adaptation import Method
 from hf_wbc.config import TrainConfig
 from hf_wbc.engine.accelerator import make_accelerator, start_trackers
+from hf_wbc.engine.compilation import compile_network, missing_compiler
 from hf_wbc.engine.context import OnStage, RunContext
 from hf_wbc.engine.finalize import finalize
 from hf_wbc.engine.resolve import ResolvedRun, check_config, require_trainable_features, resolve
@@ -72,6 +74,8 @@ def run(
     with accelerator.main_process_first():
         resolved = resolve(config, accelerator.num_processes, cache)
     folder = RunFolder.find(root, resolved.identity)
+    if is_main:
+        _report_left_out(resolved)
     if folder.finished:
         if is_main:
             remove(folder.checkpoint)
@@ -99,6 +103,12 @@ def run(
     return folder
 
 
+def _report_left_out(resolved: ResolvedRun) -> None:
+    """Say on stderr why the run is not compiled although it was asked to be."""
+    if resolved.asked.optim.compile and not resolved.config.optim.compile:
+        print(f"hf-wbc: --compile is left out: {missing_compiler()}", file=sys.stderr)
+
+
 def _context(
     resolved: ResolvedRun, accelerator: Any, folder: RunFolder, cache: Path, on_stage: OnStage
 ) -> RunContext:
@@ -121,6 +131,8 @@ def _build_method(context: RunContext, resolved: ResolvedRun) -> tuple[Method, i
     require_trainable_features(resolved.method, classifier)
     if context.accelerator.device.type == "cpu":  # depthwise convolutions are a third faster
         classifier.to(memory_format=torch.channels_last)
+    if context.config.optim.compile:
+        compile_network(classifier)
     num_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     options = resolved.method.parse(context.config.adapt.method_options)
     return resolved.method(classifier, options), num_trained

@@ -20,6 +20,7 @@ from hf_wbc.engine.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from hf_wbc.engine.compilation import uncompiled
 from hf_wbc.engine.context import RunContext
 from hf_wbc.engine.loop import (
     MetricAccumulator,
@@ -135,6 +136,7 @@ class Trainer:
             logit_adjustment=config.optim.logit_adjustment,
             lineage=config.optim.lineage,
             label_smoothing=config.optim.label_smoothing,
+            effective_numbers=config.optim.effective_numbers,
             labeled_counts=None if labeled is None else _class_counts(labeled, 1)[0],
             target_label_weight=config.data.target_label_weight,
         )
@@ -221,11 +223,12 @@ class Trainer:
     def evaluate(self) -> dict[str, Any]:
         """Return the scores that selection rules use."""
         self._share_buffers()
-        if self.averaged is not None and self.averaged.wants_loss:
-            losses = self.validation.source_losses(self.method.eval_model)
-            self.averaged.after_evaluation(sum(losses) / len(losses))
-            self._share_buffers()
-        return self.validation(self.eval_model)
+        with uncompiled():
+            if self.averaged is not None and self.averaged.wants_loss:
+                losses = self.validation.source_losses(self.method.eval_model)
+                self.averaged.after_evaluation(sum(losses) / len(losses))
+                self._share_buffers()
+            return self.validation(self.eval_model)
 
     def _is_over(self, progress: Progress) -> bool:
         """Return whether further steps of this phase cannot change the result."""

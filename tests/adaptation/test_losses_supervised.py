@@ -114,3 +114,17 @@ def test_label_smoothing_spreads_over_the_classes_that_are_present() -> None:
     )
     domains = torch.zeros(5, dtype=torch.long)
     torch.testing.assert_close(loss(logits, present[labels], domains), expected)
+
+
+def test_classes_weigh_by_effective_numbers() -> None:
+    counts, beta = torch.zeros(1, NUM_CLASSES, dtype=torch.long), 0.99
+    counts[0, 2], counts[0, 5], counts[0, 8] = 1, 10, 1000
+    labels, logits = torch.tensor([2, 5, 8, 8]), torch.randn(4, NUM_CLASSES)
+    plain, weighted = (
+        SupervisedLoss(counts, effective_numbers=each)(logits, labels, torch.zeros(4).long())
+        for each in (0.0, beta)
+    )
+    effective = [(1 - beta**n) / (1 - beta) for n in (1, 10, 1000)]
+    expected = np.array([1 / number for number in effective])
+    expected = (expected / expected.mean())[[0, 1, 2, 2]]
+    torch.testing.assert_close(weighted / plain, torch.from_numpy(expected).float())

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from hf_wbc.config import AUGMENTATIONS, TrainConfig
-from hf_wbc.engine.resolve import resolve, stable_values
+from hf_wbc.engine.resolve import check_config, resolve, stable_values
 from hf_wbc.engine.run import run
 from hf_wbc.records import digest
 
@@ -39,3 +41,11 @@ def test_training_writes_to_the_folder_that_resolving_names(
     assert run(config, tmp_path / "runs", tmp_path / "cache").path.name == resolved.name
     assert resolve(config, num_processes=2).name != resolved.name
     assert resolve(resolved.config).name == resolved.name
+
+
+@pytest.mark.parametrize("option", ["logit_adjustment", "effective_numbers"])
+def test_class_proportions_are_corrected_once(option: str) -> None:
+    config = TrainConfig(sources=("a",), **{option: 0.9})
+    with pytest.raises(ValueError, match=f"{option} 0.9.*--balance none"):
+        check_config(config)
+    check_config(config.replace(balance="none"))
