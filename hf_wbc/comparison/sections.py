@@ -343,10 +343,9 @@ HOW_TO_READ = (
     "standard deviation over seeds, and the 95 % interval is a bootstrap over images, with its "
     "ends averaged over seeds. Macro-F1 is the mean over the classes that occur, and is comparable "
     "only for the same classes: every set of images and every selection of classes has its own "
-    "table. Other lineage is the fraction of images predicted as a cell of another lineage, and "
-    "critical the fraction with the gravest consequence: a blast or promyelocyte that is called "
-    "anything else. A difference is significant if p, corrected for all differences in its table, "
-    "is below 0.05."
+    "table. Other lineage is the fraction of images predicted as a cell of another lineage, "
+    "critical that of blasts and promyelocytes called anything else. A difference is significant "
+    "if p, corrected for all differences in its table, is below 0.05."
 )
 
 NUM_PLACES: Final = 4

@@ -133,17 +133,13 @@ def predict_images(
         else folder_source(pretrained, images, num_proc, options.test_time_flips)
     )  # fmt: skip
     choice = choose_runtime(
-        pretrained.classifier,
-        pretrained.preprocessing,
-        options.runtime,
-        options.precision,
+        pretrained.classifier, pretrained.preprocessing, options.runtime, options.precision,
         pretrained.revision,
-    )
+    )  # fmt: skip
     runtime = choice.runtime
-    engine = [runtime.name, runtime.version, runtime.precision]
     kinds = read_reference_set(model, pretrained).outliers
     identity = {
-        "engine": engine,
+        "engine": [runtime.name, runtime.version, runtime.precision],
         "listing": source.fingerprint,
         "revision": pretrained.revision,
         "outliers": [kind.to_dict() for kind in kinds],
