@@ -308,8 +308,7 @@ def publish(
 
     Args:
         kind: `dataset`, `model`, `metric`, `space`, `study` or `leaderboard`.
-        what: A prepared folder, a run, a Space's folder or name, a comparison's folder, or the
-            dataset of a leaderboard.
+        what: A prepared folder, a run, a Space's folder or name, a comparison, or a benchmark.
         to: A repository `org/name`, or a folder such as `./name`.
         tag: Name of the tag; the next of v1, v2, ... by default.
         public: Whether anyone can see it; by default the license of the images decides.
@@ -390,9 +389,7 @@ def build_publication(
     if kind == "study":
         return publish_comparison.comparison_publication(Path(what), destination, known, **options)
     if kind == "leaderboard":
-        return publish_leaderboard.leaderboard_publication(
-            what, on_event or (lambda line: None), **options
-        )
+        return publish_leaderboard.leaderboard_publication(what, on_event, **options)
     if kind == "metric":
         return publish_space.metric_publication(what, destination, **options)
     return publish_space.space_publication(what, destination, model=model, **options)

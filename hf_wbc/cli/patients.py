@@ -71,12 +71,8 @@ def patients(
             results[head] = cross_validate(bags, head, seed)
         report("heads", len(HEADS), len(HEADS))
     rows = _write(out, bags, np.concatenate([split.labels for split in splits]), results)
-    facts = {
-        "kind": "patients",
-        "model": {"name": model, "revision": load_classifier(model).revision},
-        "data": domain.test.name,
-        "seed": seed,
-    }
+    weights = {"name": model, "revision": load_classifier(model).revision}
+    facts = {"kind": "patients", "model": weights, "data": domain.test.name, "seed": seed}
     counts = {"num_patients": len(rows), "unlabeled_groups": list(bags.unlabeled)}
     write_json(out / "record.json", {**facts, **counts, "heads": results})
     _print(results, len(rows), bags.unlabeled, out)

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 RENAMED_FLAGS = {"--licence": "--license"}
+Kind = Literal["dataset", "model", "metric", "space", "study", "leaderboard"]
 
 if TYPE_CHECKING:
     from hf_wbc.hub.publication import Destination, Publication
 
 
 def publish(
-    kind: Annotated[
-        Literal["dataset", "model", "metric", "space", "study", "leaderboard"],
-        tyro.conf.Positional,
-    ],
+    kind: Annotated[Kind, tyro.conf.Positional],
     what: Annotated[str, tyro.conf.Positional],
     to: str,
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -38,15 +36,13 @@ def publish(
 
     Args:
         kind: What to publish.
-        what: A prepared folder, a run, a Space's folder or name, a comparison's folder, or the
-            dataset of a leaderboard, org/name.
+        what: A prepared folder, a run, a Space's folder or name, a comparison, or a benchmark.
         to: A repository, `org/name`, or a folder that others can read, such as `./name`.
         dry_run: List all files with their size and who could see them; write nothing.
         public: Let anyone see it. By default the license of the images decides.
         private: Let only its owners see it.
         tag: The tag's name. By default the next of v1, v2 and so on.
-        card: For a card that was edited at the destination: refuse and show the difference, keep
-            its text, or replace it.
+        card: For a card that was edited there: refuse, keep its text, or replace it.
         license: The license of a model's weights.
         mapping: For a dataset of your own class folders: the mapping it was prepared with.
         model: For a Space: the model to show, org/name[@revision] on the Hub.

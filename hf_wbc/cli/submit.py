@@ -48,8 +48,7 @@ def submit(
         patients: Folder of `hf-wbc patients` on this model and one of the datasets, to submit too.
         merge: Classes to score as one where a dataset has none of the first, as FROM=INTO.
         allow_unscaled: Accept datasets of unknown scale, whose cells fill the frame.
-        pull_request: Whose repository gets the file: `dataset` for the leaderboard, or `model`,
-            where the Hub shows it as a community result.
+        pull_request: Whose repository gets the file; the Hub shows it beside a `model`.
         runtime: What computes, as in `hf-wbc evaluate`.
     """
     from datetime import UTC, datetime
@@ -76,9 +75,8 @@ def submit(
     revision, today = records[0]["model"]["revision"], f"{datetime.now(UTC):%Y-%m-%d}"
     what = submission(model, benchmarks, records, revision, today, pull_request)
     print(f"{what.path}\n{what.content.decode()}", end="")
-    if dry_run:
-        return
-    print(open_pull_request(what, lambda line: print(line, file=sys.stderr, flush=True)))
+    if not dry_run:
+        print(open_pull_request(what, lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 def _further(

@@ -23,7 +23,7 @@ DATA = "results.json"
 
 
 def leaderboard_publication(
-    what: str, on_event: OnEvent, *, public: bool | None = None, tag: str | None = None
+    what: str, on_event: OnEvent | None, *, public: bool | None = None, tag: str | None = None
 ) -> Publication:
     """The publication of a benchmark's leaderboard.
 
@@ -37,7 +37,7 @@ def leaderboard_publication(
     Raises:
         ValueError: If there is no such benchmark, or no model has a result.
     """
-    folder = Path(what)
+    on_event, folder = on_event or (lambda line: None), Path(what)
     board = read_leaderboard(folder) if folder.is_dir() else _read_from_hub(what, on_event)
     for name, why in board.left_out:
         on_event(f"left out {name}: {why}")
