@@ -13,7 +13,8 @@ from hf_wbc.data.dataset import check_schema, parquet_shards
 from hf_wbc.data.schema import CONFIGS, DEFAULT_CONFIG, PROVENANCE, SPLITS
 from hf_wbc.hub.benchmark import EVAL_FILE, eval_yaml
 from hf_wbc.hub.card import CardLocation, card_location
-from hf_wbc.hub.publication import CARD, Destination, Publication
+from hf_wbc.hub.croissant import CROISSANT, croissant_json
+from hf_wbc.hub.publication import CARD, Destination, Publication, PublishFolder
 from hf_wbc.preparation.source import ArchiveSpec
 from hf_wbc.records import read_json
 from hf_wbc.taxonomy import NAMES, NUM_CLASSES
@@ -131,7 +132,7 @@ def _files(folder: Path) -> dict[str, Path]:
 def _card_files(
     files: dict[str, Path], source: ArchiveSpec, destination: Destination
 ) -> dict[str, bytes]:
-    """The card for `destination`, and its picture."""
+    """The card for `destination` with its picture, and metadata for programs."""
     shards = [path for path in files if path.startswith(f"{DEFAULT_CONFIG}/")]
     splits = [Path(path).name.partition("-")[0] for path in shards]
     card = published_card(
@@ -143,6 +144,8 @@ def _card_files(
     if (labels := _known_labels(test)).size:
         num_classes = len(np.unique(labels))
         found[EVAL_FILE] = eval_yaml(source.name, source.title, labels.size, num_classes)
+    if isinstance(destination, PublishFolder):  # the Hub makes its own
+        found[CROISSANT] = croissant_json(source, files)
     return found
 
 
