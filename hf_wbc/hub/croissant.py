@@ -16,7 +16,7 @@ from hf_wbc.taxonomy import NAMES
 __all__ = ["CROISSANT", "croissant_json"]
 
 CROISSANT = "croissant.json"
-_TERMS = {
+_TERMS: dict[str, Any] = {
     "citeAs": "cr:citeAs",
     "column": "cr:column",
     "conformsTo": "dct:conformsTo",
@@ -75,7 +75,7 @@ def croissant_json(source: ArchiveSpec, paths: Iterable[str]) -> bytes:
     folders = {path.partition("/")[0] for path in paths}
     configs = [config for config in CONFIGS if config in folders]
     license = source.license if re.fullmatch(r"[\w.-]+", source.license) else "other"
-    values = {
+    values: dict[str, Any] = {
         "@context": {"@language": "en", "@vocab": "https://schema.org/", **_TERMS},
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
