@@ -21,17 +21,22 @@ import numpy as np
 import tyro
 
 from hf_wbc.cli.display import stage_progress
-from hf_wbc.data.dataset import load_split
+from hf_wbc.data.dataset import load_split, load_splits
 from hf_wbc.engine.domain_preprocessing import preprocessing_for
 from hf_wbc.hub.benchmark import Benchmark, results_path, results_yaml
 from hf_wbc.hub.leaderboard import markdown_table, read_leaderboard
 from hf_wbc.hub.result_entries import record_entries
 from hf_wbc.inference.attribute_reasons import attribute_record
-from hf_wbc.inference.benchmark_scores import BenchmarkOptions, measure_model
+from hf_wbc.inference.benchmark_scores import (
+    BenchmarkOptions,
+    measure_model,
+    measure_representation,
+)
 from hf_wbc.inference.patients import HEADS, cross_validate, join_bags
 from hf_wbc.inference.runtime import split_features
 from hf_wbc.inference.select_runtime import choose_runtime
 from hf_wbc.models import load_trained
+from hf_wbc.records import RunFolder
 from hf_wbc.taxonomy import class_id
 
 ROOT = Path(__file__).resolve().parent
@@ -58,6 +63,7 @@ def measure(
     data: Path = Path("build"),
     out: Path = Path("build/benchmark"),
     stress_cells: int = 150,
+    records: tuple[Path, ...] = (),
     patients: bool = False,
 ) -> None:
     """Measure a model and write its result file.
@@ -68,6 +74,7 @@ def measure(
         data: Folder of the prepared datasets.
         out: Folder of evaluations and stress tests.
         stress_cells: Test cells to corrupt.
+        records: Folders of `hf-wbc evaluate` and `stress` on this model, which are not repeated.
         patients: Also predict the label of drawn patients; see `patient_record`.
     """
     options = BenchmarkOptions(
@@ -77,16 +84,21 @@ def measure(
         domain: Benchmark(f"hf_wbc/wbc-{domain.replace('_', '-')}", None, domain)
         for domain in (HOME, *ELSEWHERE)
     }
+    refs = [str(data / each) for each in benchmarks]
     with stage_progress() as report:
-        records = measure_model(
-            model, [str(data / each) for each in benchmarks], out, options, report
-        )
+        if records:
+            splits = [(refs[0], load_split(refs[0], "test"))]
+            splits += [(ref, split) for ref in refs[1:] for split in load_splits(ref)]
+            found = [RunFolder(path).read_record() for path in records]
+            found.append(measure_representation(model, splits, options, report))
+        else:
+            found = measure_model(model, refs, out, options, report)
     if (attributes := attribute_record(model)) is not None:
-        records.append(attributes)
+        found.append(attributes)
     if patients:
-        records.append(patient_record(model, str(data / HOME)))
-    revision = records[0]["model"]["revision"]
-    entries = record_entries(records, benchmarks, revision, f"{datetime.now(UTC):%Y-%m-%d}")
+        found.append(patient_record(model, refs[0]))
+    revision = found[0]["model"]["revision"]
+    entries = record_entries(found, benchmarks, revision, f"{datetime.now(UTC):%Y-%m-%d}")
     path = FOLDER / results_path(name)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(results_yaml(entries))

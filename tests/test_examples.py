@@ -82,11 +82,33 @@ def test_every_command_is_in_the_guides() -> None:
     assert {words[0] for words in command_lines()} == set(COMMANDS)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_recipe_for_jobs_is_accepted_and_its_script_parses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from click.testing import CliRunner
+    from huggingface_hub.cli.hf import app
+
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    (block,) = [each for each in blocks(PAGES["docs/engineers.md"], "bash") if "hf jobs" in each]
+    hf, jobs, run, *words = shlex.split(block.replace("\\\n", " "))
+    assert (hf, jobs, run) == ("hf", "jobs", "run")
+    found = CliRunner().invoke(app, [jobs, run, "--dry-run", *words])
+    assert found.exit_code == 0, found.output
+    script = words[-1].rpartition("&&")[2].split()
+    assert script[0] == "hf-wbc"
+    command, arguments = build_command(script[1], script[2:])
+    parse(script[1], without_effect(command), arguments)
+
+
 FOREIGN = {
-    "--array", "--check", "--cpu", "--force", "--index-url", "--key-file", "--local-dir",
+    "--array", "--check", "--cpu", "--flavor", "--force", "--index-url", "--key-file",
+    "--local-dir",
     "--log-file", "--main_process_port", "--multi_gpu", "--noheader", "--nproc-per-node",
-    "--num_processes", "--pid-file", "--repo-type", "--seed-file", "--socket", "--standalone",
-    "--strict", "--tyro-print-completion", "--user", "--wrap", "--no-", "--tyro-",
+    "--num_processes", "--pid-file", "--repo-type", "--secrets", "--seed-file", "--socket",
+    "--standalone", "--strict", "--timeout", "--tyro-print-completion", "--user", "--wrap",
+    "--no-", "--tyro-",
 }  # fmt: skip
 """Flags of other programs that texts and code name, and prefixes."""
 

@@ -80,7 +80,7 @@ def _import_gradio() -> None:
     hide_messages()
 
 
-def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
+def launch(service: "Service", host: str, port: int | None, mcp: bool = False) -> tuple[Any, str]:
     """Serve the page in another thread.
 
     Call this inside `keep_private`, before anything else imports Gradio.
@@ -89,6 +89,8 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
         service: The models and limits of the page.
         host: Address to listen on.
         port: Port to listen on; None takes a free one.
+        mcp: Also serve the public endpoints as tools of the Model Context Protocol, under
+            /gradio_api/mcp/.
 
     Returns:
         The blocks and the address of the page.
@@ -110,6 +112,7 @@ def launch(service: "Service", host: str, port: int | None) -> tuple[Any, str]:
                 server_name=host,
                 server_port=port,
                 share=False,
+                mcp_server=mcp,
                 quiet=True,
                 prevent_thread_lock=True,
                 show_error=False,  # unexpected errors stay in the log

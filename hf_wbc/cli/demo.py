@@ -2,6 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
 """Sources whose scale can be selected by name."""
@@ -15,6 +18,7 @@ def demo(
     labels: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
+    mcp: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Start a web page that classifies the cells in uploaded images.
 
@@ -33,6 +37,7 @@ def demo(
             memory until they are downloaded.
         host: Address to serve on; 0.0.0.0 makes the page accessible from the network.
         port: Port to serve on; 0 selects a free one.
+        mcp: Also offer the page to assistants as a server of the Model Context Protocol.
     """
     from dataclasses import replace
     from importlib.util import find_spec
@@ -45,6 +50,8 @@ def demo(
 
     if find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
+    if mcp and find_spec("mcp") is None:
+        raise ValueError("--mcp needs the package mcp; install it: pip install 'gradio[mcp]'")
     if labels is not None:
         _require_own_page(host)
         LabelsFile(labels)  # its mistakes are reported before anything is loaded
@@ -59,7 +66,7 @@ def demo(
         labels=labels,
     )
     with keep_private():
-        page, url = launch(service, host, port or None)
+        page, url = launch(service, host, port or None, mcp)
         print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
         load_in_background(service, lambda said: print(said, file=sys.stderr, flush=True))
         service.wait()

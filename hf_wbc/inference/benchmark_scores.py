@@ -26,7 +26,13 @@ from hf_wbc.inference.stress import StressOptions, stress_model
 from hf_wbc.models import load_trained
 from hf_wbc.taxonomy import NAMES, UNLABELED
 
-__all__ = ["MERGE", "BenchmarkOptions", "measure_model", "scored_classes"]
+__all__ = [
+    "MERGE",
+    "BenchmarkOptions",
+    "measure_model",
+    "measure_representation",
+    "scored_classes",
+]
 
 SPLIT = "test"
 MERGE = ("neutrophil_banded=neutrophil_segmented",)
@@ -104,7 +110,7 @@ def measure_model(
         records.append(folder.read_record())
     if len(refs) > 1:
         every = [(ref, each) for ref, of in zip(refs, domains, strict=True) for each in of]
-        records.append(_representation(model, every, options, on_progress))
+        records.append(measure_representation(model, every, options, on_progress))
     return records
 
 
@@ -132,7 +138,7 @@ def scored_classes(
     return kept, enough if enough and len(enough) < len(present) else ()
 
 
-def _representation(
+def measure_representation(
     model: str,
     splits: Sequence[tuple[str, DomainSplit]],
     options: BenchmarkOptions,
@@ -142,6 +148,15 @@ def _representation(
 
     Takes at most MOST_CELLS of a laboratory, of classes that occur in several of them; merges apply
     to all datasets here, so that a class has one name everywhere.
+
+    Args:
+        model: A folder or a Hub model of the eleven classes.
+        splits: Splits of the laboratories, each with the dataset that it is from.
+        options: How to measure.
+        on_progress: Called with the stage, the number of cells done and the total.
+
+    Raises:
+        ValueError: If the laboratories share no class.
     """
     pretrained = load_trained(model)
     pretrained.classifier.eval()

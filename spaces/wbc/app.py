@@ -13,4 +13,5 @@ if __name__ == "__main__":
         compare=tuple(os.environ.get("HF_WBC_COMPARE", "").split()),
         host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),
         port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+        mcp=os.environ.get("HF_WBC_MCP") == "1",
     )
