@@ -90,6 +90,7 @@ def about(service: Service) -> dict[str, Any]:
 
 
 def _endpoint(button: Any, fn: Any, inputs: Any, output: Any, name: str) -> None:
+    fn.__name__ = name  # the name of its tool in the Model Context Protocol
     options = {**busy(name), "api_visibility": "public"}
     button.click(fn, inputs, output, api_description=fn.func.__doc__, **options)
 
