@@ -1,0 +1,57 @@
+"""The page's reasons come from reliable attributes of a head that belongs to the model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_wbc.inference.attribute_reasons import attribute_record, find_reasons, read_attribute_head
+from hf_wbc.inference.gallery import head_digest
+from hf_wbc.models import load_trained
+from hf_wbc.models.attribute_head import AttributeHead
+from hf_wbc.shipped import shipped
+from hf_wbc.taxonomy import class_id
+
+VALUES = {"granule_colour": ("nil", "red"), "cell_size": ("big", "small")}
+EOSINOPHIL, MONOCYTE = class_id("eosinophil"), class_id("monocyte")
+
+
+def head(num_features: int = 2, **facts: Any) -> AttributeHead:
+    """Return a head that reads red from the first feature, and small from the second."""
+    weight = torch.zeros(4, num_features)
+    weight[1, 0] = weight[3, 1] = 1.0
+    typical = {"eosinophil": {"granule_colour": {"red": 0.9, "nil": 0.1}}}
+    known = {"reliable": ["granule_colour"], "typical": typical, "data": "lab"}
+    return AttributeHead(VALUES, weight, torch.zeros(4), {**known, **facts})
+
+
+def test_only_sure_values_of_reliable_attributes_and_known_classes_are_reasons() -> None:
+    features = np.array([[9, 9], [-9, 9], [0.1, 9], [9, 9]], np.float32)
+    labels = [EOSINOPHIL, EOSINOPHIL, EOSINOPHIL, MONOCYTE]
+    red, nil, unsure, unknown = find_reasons(head(), features, labels)
+    assert [(each.attribute, each.value, each.is_typical) for each in red] == [
+        ("granule_colour", "red", True)
+    ]
+    assert [(each.value, each.is_typical) for each in nil] == [("nil", False)]
+    assert unsure == () and unknown == ()
+
+
+def test_a_head_is_found_beside_its_model_and_no_other(tmp_path: Path) -> None:
+    toy = shipped("spaces/wbc/toy_model")
+    model = Path(shutil.copytree(toy, tmp_path / "model"))
+    pretrained = load_trained(str(model))
+    assert read_attribute_head(str(model), pretrained) is None
+    assert attribute_record(str(model)) is None
+    width = pretrained.classifier.num_features
+    head(width, head_sha256="0").save(model)
+    with pytest.raises(ValueError, match="other weights"):
+        read_attribute_head(str(model), pretrained)
+    head(width, head_sha256=head_digest(pretrained.classifier), f1={"cell_size": 0.5}).save(model)
+    found = read_attribute_head(str(model), pretrained)
+    assert found is not None and found.reliable == ("granule_colour",)
+    record = attribute_record(str(model))
+    assert record is not None and record["kind"] == "attributes"
+    assert record["model"]["revision"] == pretrained.revision and record["f1"] == {"cell_size": 0.5}
