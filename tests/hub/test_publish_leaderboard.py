@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.chromium import chromium
 from support.hub_server import LoopbackHub
 
 from hf_wbc.hub.benchmark import EVAL_FILE, eval_yaml
@@ -78,3 +79,29 @@ def test_a_model_that_does_not_exist_is_left_out(
     page = space.content("main", "index.html").decode()
     assert f'href="{hub.url}/lab/plain"' in page and f'href="{hub.url}/lab/robust"' not in page
     assert space.facts["sdk"] == "static" and not space.facts["private"]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_page_fits_and_sorts_in_a_browser(tmp_path: Path, width: int) -> None:
+    folder = write_benchmark(tmp_path)
+    page = tmp_path / "index.html"
+    page.write_text(leaderboard_page(read_leaderboard(folder)), encoding="utf-8")
+    with chromium() as browser:
+        tab = browser.new_page(viewport={"width": width, "height": 800})
+        said: list[str] = []
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("dialog", lambda dialog: said.append(dialog.message))
+        tab.goto(page.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        names = [row.inner_text() for row in tab.query_selector_all("tbody th")]
+        assert [name.split()[0] for name in names] == ["lab/robust", "lab/plain"]
+        if width == 1440:
+            for _ in range(2):  # descending, then ascending
+                tab.click("thead th:nth-child(2) button")
+            names = [row.inner_text() for row in tab.query_selector_all("tbody th")]
+            assert [name.split()[0] for name in names] == ["lab/plain", "lab/robust"]
+        else:
+            tab.select_option("#order", "1")
+        assert said == []
