@@ -60,7 +60,6 @@ def wbc_scorer() -> "Scorer":
     from inspect_ai.scorer import CORRECT, INCORRECT, Score, Target, scorer
     from inspect_ai.solver import TaskState
 
-    @scorer(metrics=[wbc_macro_f1()], name="wbc_scorer")
     def build() -> "Scorer":
         async def score(state: TaskState, target: Target) -> Score:
             answer, true = parse_class(state.output.completion), parse_class(target.text)
@@ -73,7 +72,7 @@ def wbc_scorer() -> "Scorer":
 
         return score
 
-    made: Scorer = build()
+    made: Scorer = scorer(metrics=[wbc_macro_f1()], name="wbc_scorer")(build)()
     return made
 
 
@@ -81,7 +80,6 @@ def wbc_macro_f1() -> "Metric":
     """Return the metric of `wbc_scorer`."""
     from inspect_ai.scorer import SampleScore, metric
 
-    @metric(name="wbc_macro_f1")
     def build() -> Any:
         def compute(scores: list[SampleScore]) -> float:
             pairs = [((each.score.metadata or {})["target"], each.score.answer) for each in scores]
@@ -89,7 +87,7 @@ def wbc_macro_f1() -> "Metric":
 
         return compute
 
-    made: Metric = build()
+    made: Metric = metric(name="wbc_macro_f1")(build)()
     return made
 
 
