@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import hf_wbc
+from hf_wbc.cli.benchmark_table import measure
 from hf_wbc.cli.command_help import flags_of
 from hf_wbc.cli.laboratory_table import add
 from hf_wbc.cli.main import COMMANDS, build_command, parse
@@ -118,7 +119,7 @@ def test_every_flag_that_a_text_or_a_message_names_exists() -> None:
     commands = [build_command(name, [])[0] for name in COMMANDS]
     for name in COMMANDS:
         known |= set(getattr(importlib.import_module(f"hf_wbc.cli.{name}"), "RENAMED_FLAGS", {}))
-    for command in (*commands, make_shipped_model, add):
+    for command in (*commands, make_shipped_model, add, measure):
         for flag in flags_of(command):
             known |= {f"--{no}{flag.name.replace('_', '-')}" for no in ("", "no-")}
     paths = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"]

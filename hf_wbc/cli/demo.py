@@ -40,7 +40,6 @@ def demo(
         mcp: Also offer the page to assistants as a server of the Model Context Protocol.
     """
     from dataclasses import replace
-    from importlib.util import find_spec
 
     import dataset_scripts
     from hf_wbc.app.launch import keep_private, launch
@@ -48,10 +47,7 @@ def demo(
     from hf_wbc.data.labels_file import LabelsFile
     from hf_wbc.evaluation.smear_limits import load_limits, load_ranges
 
-    if find_spec("gradio") is None:
-        raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
-    if mcp and find_spec("mcp") is None:
-        raise ValueError("--mcp needs the package mcp; install it: pip install 'gradio[mcp]'")
+    _require_packages(mcp)
     if labels is not None:
         _require_own_page(host)
         LabelsFile(labels)  # its mistakes are reported before anything is loaded
@@ -81,3 +77,13 @@ def _require_own_page(host: str) -> None:
             f"--labels writes to one file, but --host {host} lets others use the page; leave out "
             "one of them"
         )
+
+
+def _require_packages(mcp: bool) -> None:
+    """Raise ValueError if a package of the page is missing."""
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise ValueError("the page needs Gradio; install it: pip install 'hf_wbc[app]'")
+    if mcp and find_spec("mcp") is None:
+        raise ValueError("--mcp needs the package mcp; install it: pip install 'gradio[mcp]'")

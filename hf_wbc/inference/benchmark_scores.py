@@ -172,13 +172,10 @@ def measure_representation(
     shared = _shared_classes([(domain.name, true) for domain, true in merged])
     features, labels, places, groups = [], [], [], []
     for (ref, _), (domain, true) in zip(splits, merged, strict=True):
-        rows = np.flatnonzero(np.isin(true, shared))
+        num = sum(len(other) for _, other in splits if other.name == domain.name)
+        rows = _spread(np.isin(true, shared), max(1, MOST_CELLS * len(domain) // num))
         if not len(rows):
             continue
-        num = sum(len(other) for _, other in splits if other.name == domain.name)
-        most = max(1, MOST_CELLS * len(domain) // num)
-        if len(rows) > most:
-            rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
         how, _ = preprocessing_for(pretrained, ref)
         show = partial(on_progress, f"features {domain.name} {domain.split}")
         features.append(split_features(pretrained, choice.runtime, how, domain, rows, show))
@@ -208,3 +205,11 @@ def _shared_classes(splits: Sequence[tuple[str, NDArray[np.int64]]]) -> list[int
         for label in np.unique(labels[labels != UNLABELED]).tolist():
             found.setdefault(label, set()).add(name)
     return [label for label, where in found.items() if len(where) > 1]
+
+
+def _spread(chosen: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+    """Return at most `most` of the chosen rows, evenly spaced."""
+    rows = np.flatnonzero(chosen)
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return rows

@@ -1,12 +1,9 @@
 """A leaderboard reads result files that strangers wrote, and leaves out what it cannot use."""
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -14,7 +11,6 @@ from hf_wbc.hub.benchmark import eval_yaml
 from hf_wbc.hub.leaderboard import Leaderboard, markdown_table, read_leaderboard
 from hf_wbc.hub.result_entries import HOME
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTES = "macro-F1 over 9 classes, 120 images; 95 % interval 0.400 to 0.600"
 
 
@@ -103,33 +99,3 @@ def test_a_file_that_cannot_be_used_is_left_out_by_name(
 def test_a_folder_without_eval_yaml_is_no_benchmark(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"eval\.yaml"):
         read_leaderboard(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """Return docs/benchmark.py as a module."""
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "docs" / "benchmark.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_tables_of_readme_and_docs_are_rendered_from_their_result_files(
-    script: ModuleType,
-) -> None:
-    board = read_leaderboard(script.FOLDER)
-    assert not board.left_out and {row.model for row in board.rows} <= set(script.NAMES)
-    table = markdown_table(board, script.NAMES)
-    for name in ("README.md", "docs/benchmark.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert script.with_table(text) == text and table in text
-
-
-def test_no_cell_is_in_two_drawn_patients(script: ModuleType) -> None:
-    labels = np.tile(np.arange(11), 300)
-    rows, names = script.draw_patients(labels, 0)
-    assert len(np.unique(rows)) == rows.size == 60 * 40
-    immature = np.isin(labels[rows], [4, 5, 6, 7]).mean(1)
-    shifted = np.array([name == "left shift" for name in names.values()])
-    assert immature[shifted].mean() > 0.25 > 0.17 > immature[~shifted].mean()

@@ -1,7 +1,7 @@
 """The table of docs/benchmark.md: models in laboratories, under corruptions, and by their features.
 
-    python docs/benchmark.py measure hf_wbc/plain runs/RUN/model --data build --patients
-    python docs/benchmark.py render
+    python -m hf_wbc.cli.benchmark_table measure hf_wbc/plain runs/RUN/model --data build --patients
+    python -m hf_wbc.cli.benchmark_table render
 
 `measure` writes the result file docs/benchmark/.eval_results/ORG--NAME.yaml, in the format that
 `hf-wbc submit` submits; `render` writes the table from these files into README.md and
@@ -15,32 +15,17 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
-from hf_wbc.cli.display import stage_progress
-from hf_wbc.data.dataset import load_split, load_splits
-from hf_wbc.engine.domain_preprocessing import preprocessing_for
-from hf_wbc.hub.benchmark import Benchmark, results_path, results_yaml
-from hf_wbc.hub.leaderboard import markdown_table, read_leaderboard
-from hf_wbc.hub.result_entries import record_entries
-from hf_wbc.inference.attribute_reasons import attribute_record
-from hf_wbc.inference.benchmark_scores import (
-    BenchmarkOptions,
-    measure_model,
-    measure_representation,
-)
-from hf_wbc.inference.patients import HEADS, cross_validate, join_bags
-from hf_wbc.inference.runtime import split_features
-from hf_wbc.inference.select_runtime import choose_runtime
-from hf_wbc.models import load_trained
-from hf_wbc.records import RunFolder
-from hf_wbc.taxonomy import class_id
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parent
-FOLDER = ROOT / "benchmark"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "benchmark"
+PAGES = ("README.md", "docs/benchmark.md")
 HOME = "acevedo_20"
 ELSEWHERE = ("tecom_jiangxi", "bccd_crops", "cellavision_blog")
 NAMES = {
@@ -77,6 +62,18 @@ def measure(
         records: Folders of `hf-wbc evaluate` and `stress` on this model, which are not repeated.
         patients: Also predict the label of drawn patients; see `patient_record`.
     """
+    from hf_wbc.cli.display import stage_progress
+    from hf_wbc.data.dataset import load_split, load_splits
+    from hf_wbc.hub.benchmark import Benchmark, results_path, results_yaml
+    from hf_wbc.hub.result_entries import record_entries
+    from hf_wbc.inference.attribute_reasons import attribute_record
+    from hf_wbc.inference.benchmark_scores import (
+        BenchmarkOptions,
+        measure_model,
+        measure_representation,
+    )
+    from hf_wbc.records import RunFolder
+
     options = BenchmarkOptions(
         stress_cells=stress_cells, allow_unscaled=True, all_splits_elsewhere=True
     )
@@ -112,6 +109,15 @@ def patient_record(model: str, ref: str, seed: int = 0) -> dict[str, Any]:
     no cell is in two bags. The share of bands and immature granulocytes has a mean of .30 with a
     left shift and .12 without, and varies like a beta distribution of 20 counts.
     """
+    import numpy as np
+
+    from hf_wbc.data.dataset import load_split
+    from hf_wbc.engine.domain_preprocessing import preprocessing_for
+    from hf_wbc.inference.patients import HEADS, cross_validate, join_bags
+    from hf_wbc.inference.runtime import split_features
+    from hf_wbc.inference.select_runtime import choose_runtime
+    from hf_wbc.models import load_trained
+
     pretrained = load_trained(model)
     pretrained.classifier.eval()
     domain = load_split(ref, "test")
@@ -134,13 +140,20 @@ def patient_record(model: str, ref: str, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def draw_patients(labels: np.ndarray, seed: int) -> tuple[np.ndarray, Mapping[str, str]]:
+def draw_patients(
+    labels: "NDArray[np.int64]", seed: int
+) -> "tuple[NDArray[np.int64], Mapping[str, str]]":
     """Return the rows of each patient's cells (P, CELLS_OF_PATIENT), and the patients' labels."""
+    import numpy as np
+
+    from hf_wbc.taxonomy import class_id
+
     generator = np.random.default_rng(seed)
     is_immature = np.isin(labels, [class_id(name) for name in IMMATURE])
     immature = generator.permutation(np.flatnonzero(is_immature))
     mature = generator.permutation(np.flatnonzero((labels >= 0) & ~is_immature))
-    rows, names = [], {}
+    rows: list[NDArray[np.int64]] = []
+    names: dict[str, str] = {}
     for number in range(NUM_PATIENTS):
         name = list(SHARES)[number % len(SHARES)]
         share = generator.beta(20 * SHARES[name], 20 * (1 - SHARES[name]))
@@ -154,12 +167,14 @@ def draw_patients(labels: np.ndarray, seed: int) -> tuple[np.ndarray, Mapping[st
 
 def render() -> None:
     """Write the table into README.md and docs/benchmark.md."""
-    for path in (ROOT.parent / "README.md", ROOT / "benchmark.md"):
+    for path in (ROOT / name for name in PAGES):
         path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_table(text: str) -> str:
     """Replace the table between its marks in a page."""
+    from hf_wbc.hub.leaderboard import markdown_table, read_leaderboard
+
     table = markdown_table(read_leaderboard(FOLDER), NAMES)
     return _BLOCK.sub(lambda match: match[1] + table + match[2], text)
 
