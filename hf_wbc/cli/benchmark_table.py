@@ -11,8 +11,7 @@ docs/benchmark.md. The same files are a leaderboard:
 """
 
 import re
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,5 +179,5 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    commands = {"measure": measure, "render": render}
-    tyro.extras.subcommand_cli_from_dict(commands, args=sys.argv[1:])
+    commands: dict[str, Callable[..., Any]] = {"measure": measure, "render": render}
+    tyro.extras.subcommand_cli_from_dict(commands)
