@@ -204,11 +204,16 @@ def print_ending(root: Path, progress: "StudyProgress") -> None:
         soft_wrap=True,
     )
     troubles = progress.troubles()
-    for word, run, what in troubles:
-        console.print(
-            Text().append(word, STYLES[word]).append(f"  {run.name}: {what}"), soft_wrap=True
-        )
-        if run.folder.failure.exists():
-            console.print(f"    {run.folder.failure}", soft_wrap=True)
+    by_reason: dict[tuple[str, str], list[PlannedRun]] = {}
+    for word, run, reason in troubles:
+        by_reason.setdefault((word, reason), []).append(run)
+    for (word, reason), runs in by_reason.items():
+        name = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+        console.print(Text().append(word, STYLES[word]).append(f"  {name}: {reason}"), soft_wrap=True)
+        for run in runs:
+            if len(runs) > 1:
+                console.print(f"    {run.name}", soft_wrap=True)
+            if run.folder.failure.exists():
+                console.print(f"    {run.folder.failure}", soft_wrap=True)
     for word in dict.fromkeys(word for word, _, _ in troubles):
         console.print(REMEDIES[word], soft_wrap=True)

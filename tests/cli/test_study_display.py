@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hf_wbc.cli.study_display import StudyDisplay
+from hf_wbc.cli.study_display import StudyDisplay, print_ending
 from hf_wbc.config import TrainConfig
 from hf_wbc.study.plan import Estimate, plan
 from hf_wbc.study.progress import StudyProgress
@@ -35,3 +35,16 @@ def test_a_line_names_done_rate_time_left_and_the_running_runs(
     assert runs[0].name in line and "60/100" in line
     display.on_event(Event("tick"))
     assert not capsys.readouterr().err
+
+
+def test_shared_reason_is_printed_once(
+    laboratories: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(sources=laboratories[:1], model=str(tmp_path / "nowhere"))
+    runs = plan([config.replace(seed=seed) for seed in range(3)], tmp_path, tmp_path)
+    print_ending(tmp_path, StudyProgress(runs, [], [], 1))
+    said = capsys.readouterr().out
+    assert said.count("nowhere") == 1 and "refused  3 runs: " in said
+    assert [line.strip() for line in said.splitlines() if line.startswith("    ")] == [
+        run.name for run in runs
+    ]
