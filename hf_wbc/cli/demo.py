@@ -8,6 +8,7 @@ import tyro
 
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
 """Sources whose scale can be selected by name."""
+MAX_PORT = 65535
 
 
 def demo(
@@ -48,6 +49,8 @@ def demo(
     from hf_wbc.evaluation.smear_limits import load_limits, load_ranges
 
     _require_packages(mcp)
+    if not 0 <= port <= MAX_PORT:
+        raise ValueError(f"--port is {port}; give 1 to {MAX_PORT}, or 0 for a free one")
     if labels is not None:
         _require_own_page(host)
         LabelsFile(labels)  # its mistakes are reported before anything is loaded

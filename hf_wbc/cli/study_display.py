@@ -209,7 +209,8 @@ def print_ending(root: Path, progress: "StudyProgress") -> None:
         by_reason.setdefault((word, reason), []).append(run)
     for (word, reason), runs in by_reason.items():
         name = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-        console.print(Text().append(word, STYLES[word]).append(f"  {name}: {reason}"), soft_wrap=True)
+        line = Text().append(word, STYLES[word]).append(f"  {name}: {reason}")
+        console.print(line, soft_wrap=True)
         for run in runs:
             if len(runs) > 1:
                 console.print(f"    {run.name}", soft_wrap=True)

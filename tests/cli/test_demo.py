@@ -51,6 +51,13 @@ def test_a_model_that_is_not_there_is_an_error_in_one_line(
     assert words in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_port_out_of_range_is_rejected(port: str, capsys: Any) -> None:
+    assert main(["demo", f"--port={port}"]) == 1
+    error = capsys.readouterr().err
+    assert f"--port is {port}" in error and error.count("\n") == 1
+
+
 def demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command in a separate process, as it starts a server."""
     command = "import sys; from hf_wbc.cli.main import main; sys.exit(main())"
