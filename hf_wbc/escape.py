@@ -10,11 +10,14 @@ from typing import TextIO
 from unicodedata import category
 
 __all__ = [
-    "markdown_name", "markdown_text", "plain_lines", "plain_text", "public_message", "write_csv",
+    "markdown_name", "markdown_text", "names_meant", "plain_lines", "plain_text", "print_plain",
+    "public_message", "text_read_back", "write_csv",
 ]  # fmt: skip
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """First characters that make a spreadsheet read a cell as a formula."""
+_MARK = "'"
+"""What spreadsheets do not show at the start of a text."""
 _PART = r"[^\s'\":;,<>()/\\]"
 _PATH = re.compile(rf"(?<![\w.:/])(?:[A-Za-z]:\\|/)(?:{_PART}+[/\\])+({_PART}*)")
 _OBJECT = re.compile(r"<([\w.]+) object[^>]* at 0x[0-9a-fA-F]+>|\b0x[0-9a-fA-F]{6,}\b")
@@ -44,6 +47,20 @@ def plain_lines(text: str) -> str:
     return "\n".join("\t".join(map(plain_text, line.split("\t"))) for line in text.split("\n"))
 
 
+def print_plain(
+    *values: object,
+    sep: str = " ",
+    end: str = "\n",
+    file: TextIO | None = None,
+    flush: bool = False,
+) -> None:
+    """Print like `print`, with control characters replaced as by `plain_lines`.
+
+    Everything that a command prints may hold a name from a file, a dataset or a server.
+    """
+    print(*(plain_lines(str(each)) for each in values), sep=sep, end=end, file=file, flush=flush)
+
+
 def write_csv(file: TextIO, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     r"""Write a table as CSV whose cells a spreadsheet does not run as formulas.
 
@@ -59,6 +76,36 @@ def write_csv(file: TextIO, titles: Sequence[str], rows: Iterable[Sequence[objec
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(_cell, titles))
     writer.writerows(map(_cell, row) for row in rows)
+
+
+def text_read_back(text: str) -> str:
+    r"""Return what a table of `write_csv` gives back of a name, read by `hf_wbc.text.csv_rows`.
+
+    >>> text_read_back("a\x1b.png "), text_read_back("=1.png")
+    ('a\ufffd.png', '=1.png')
+    """
+    return plain_text(text).strip().removeprefix(_MARK).strip()
+
+
+def names_meant(read: Sequence[str], known: Sequence[str]) -> list[str]:
+    r"""Return the known names that names in a table stand for; others stay as they are.
+
+    A table shows control characters of a name as a sign, and spaces around it are lost.
+
+    >>> names_meant(["a\ufffd.png", "b.png", "c.png"], ["a\x1b.png", "b.png"])
+    ['a\x1b.png', 'b.png', 'c.png']
+    """
+    exact = frozenset(known)
+    if all(name in exact for name in read):
+        return list(read)
+    written: dict[str, list[str]] = {}
+    for name in known:
+        written.setdefault(text_read_back(name), []).append(name)
+    found = []
+    for name in read:
+        meant = [name] if name in exact else written.get(text_read_back(name), [])
+        found.append(meant[0] if len(meant) == 1 else name)
+    return found
 
 
 def markdown_text(text: str) -> str:
@@ -99,5 +146,5 @@ def _cell(value: object) -> object:
     try:
         float(value)
     except ValueError:
-        return f"'{text}"
+        return f"{_MARK}{text}"
     return text

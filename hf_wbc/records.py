@@ -39,6 +39,10 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of writing to a file that is open, which do not name it."""
+
+
 @contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write, which replaces `path` at the end.
@@ -53,7 +57,9 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _move(temporary, path, old)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
         if old.exists() and not path.exists():
             old.rename(path)
         raise

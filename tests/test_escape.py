@@ -9,7 +9,7 @@ import pytest
 
 from hf_wbc.comparison.document import Section, Table
 from hf_wbc.comparison.export import markdown
-from hf_wbc.escape import markdown_text, public_message, write_csv
+from hf_wbc.escape import markdown_text, print_plain, public_message, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = (
@@ -76,3 +76,20 @@ def test_a_message_names_no_folder_of_the_server_and_no_address(said: str, shown
 
 def test_markdown_keeps_code() -> None:
     assert markdown_text("run `hf-wbc compare`") == "run `hf-wbc compare`"
+
+
+def test_every_command_prints_names_without_control_characters() -> None:
+    """What is printed may hold a name from a file, so `print` and `input` take constants only."""
+    for path in [*(ROOT / "hf_wbc/cli").glob("*.py"), *(ROOT / "hf_wbc/study").glob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                is_safe = all(
+                    isinstance(each, ast.Constant) or ast.unparse(each).startswith("plain_lines(")
+                    for each in call.args
+                )
+                assert is_safe or call.func.id not in ("print", "input"), f"{path}: {call.lineno}"
+
+
+def test_printed_text_has_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_plain("a\x1b[31mb\u202e", ValueError("c\td\n\x9be"), sep="|", end="\x07\n")
+    assert capsys.readouterr().out == "a\ufffd[31mb\ufffd|c\td\n\ufffde\x07\n"

@@ -1,5 +1,6 @@
 """A run folder is complete, or its damage is reported."""
 
+import errno
 import json
 import os
 import shutil
@@ -237,3 +238,10 @@ def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path: Path) -> None:
         out.mkdir()
         (out / "theirs").touch()
     assert [path.name for path in out.iterdir()] == ["mine"] and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    """Writing to an open file fails without its name."""
+    with pytest.raises(OSError, match=r"a\.json") as caught, atomic_replace(tmp_path / "a.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())

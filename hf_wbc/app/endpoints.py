@@ -15,7 +15,7 @@ from hf_wbc.app.components import busy, file_drop_box
 from hf_wbc.app.count import count_cells
 from hf_wbc.app.service import Service
 from hf_wbc.app.slide_state import Slide
-from hf_wbc.app.uploads import UploadedFile, UploadedImage
+from hf_wbc.app.uploads import UploadedFile, UploadedImage, remove_all
 from hf_wbc.escape import public_message
 from hf_wbc.taxonomy import NAMES
 
@@ -43,7 +43,7 @@ def classify(service: Service, files: Sequence[UploadedFile], scale: str = "") -
     """Predict one image."""
     with _sentences():
         um_per_px = _checked(service, files, scale)
-        uploads = service.take(files)
+        uploads = service.take(files, measures=um_per_px is None)
         if uploads.refused:
             one = uploads.refused[0]
             raise ValueError(f"{one.name}: {one.why}")
@@ -100,7 +100,7 @@ def _checked(service: Service, files: Sequence[UploadedFile], scale: str) -> flo
     try:
         um_per_px = service.scale(scale)
     except ValueError:
-        service.take(files)
+        remove_all(files)
         raise
     if not files:
         raise ValueError("no image was given; send a file")

@@ -129,7 +129,7 @@ class LabelTab:
         self, files: tuple[UploadedFile, ...], scale_text: str, merges: bool, request: gr.Request
     ) -> tuple[Any, ...]:
         """Embed dropped cells and choose the first ones; clear the upload box."""
-        who, uploads = visitor_id(request), self.service.take(files)
+        who, uploads = visitor_id(request), self.service.take(files, measures=False)
         shown = Shown()
         with self.sessions.reading(who), error_message() as failed:
             laboratory = open_laboratory(

@@ -26,8 +26,19 @@ PRIVATE = {
     # Gradio reads it at every event; without a value, it imports all of matplotlib.
     "MPLBACKEND": "agg",
 }
-FETCHED = ("/gradio_api/file=", "/gradio_api/proxy=", "/file=", "/proxy=")
-"""Routes by which Gradio serves files and proxies requests to other servers."""
+UNUSED = (
+    "component_server", "custom_component", "deep_link", "dev/", "file/", "file=", "monitoring",
+    "process_recording", "profiling", "proxy=", "run-history", "runs", "stream/", "undo-vibe",
+    "vibe",
+)  # fmt: skip
+"""Starts of Gradio's routes that the page does not use, after the prefix of its API.
+
+They serve files, proxy requests to other servers, store recordings and states of sessions, or
+change the page's code.
+"""
+BLOCKED = tuple(f"{prefix}{route}" for prefix in ("/", "/gradio_api/") for route in UNUSED)
+BODY_BYTES = 2**22
+"""Largest body of a request besides uploads; a review of 1000 cells has about 2**16 bytes."""
 
 
 @contextmanager
@@ -138,11 +149,17 @@ def launch(service: "Service", host: str, port: int | None, mcp: bool = False) -
 
 def _middleware(limits: "Limits") -> list["Middleware"]:
     """Everything that handles a request before Gradio does, in order."""
-    from hf_wbc.app.middleware import BlockedRoutes, MalformedRequests, UploadIsolation
+    from hf_wbc.app.middleware import (
+        BlockedRoutes,
+        BodyLimit,
+        MalformedRequests,
+        UploadIsolation,
+    )
 
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
     return [
         MalformedRequests.entry(),
-        BlockedRoutes.entry(FETCHED),
+        BlockedRoutes.entry(BLOCKED),
+        BodyLimit.entry(BODY_BYTES),
         UploadIsolation.entry(folder, limits.total_bytes, limits.held_bytes),
     ]

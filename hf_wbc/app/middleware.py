@@ -3,7 +3,8 @@
 Gradio names an upload's folder by its content, so two visitors with the same image share a file,
 and
 deleting it for one deletes it for the other. `UploadIsolation` gives each request its own folder.
-`BlockedRoutes` closes Gradio's routes that serve files or fetch addresses for a client, and
+`BlockedRoutes` closes Gradio's routes that the page does not use, `BodyLimit` bounds what a client
+can make the server hold in memory, and
 `MalformedRequests` answers requests that Gradio cannot handle.
 """
 
@@ -36,6 +37,8 @@ class UploadIsolation:
     def __init__(self, app: "ASGIApp", root: Path, max_bytes: int, total_bytes: int) -> None:
         self.app, self.root = app, root
         self.max_bytes, self.total_bytes = max_bytes, total_bytes
+        self.num_arriving = 0
+        """Bytes of the uploads that are being received."""
 
     @classmethod
     def entry(cls, root: Path, max_bytes: int, total_bytes: int) -> "Middleware":
@@ -52,10 +55,24 @@ class UploadIsolation:
             return
         from starlette.requests import Request
 
-        response = await self._take(Request(scope, receive))
+        num_mine, num_held = 0, _size(self.root)
+
+        async def counted() -> "Message":
+            nonlocal num_mine
+            message = await receive()
+            num_mine += len(message.get("body", b""))
+            self.num_arriving += len(message.get("body", b""))
+            if num_held + self.num_arriving > self.total_bytes:
+                raise _BodyTooLarge
+            return message
+
+        try:
+            response = await self._take(Request(scope, counted), num_held)
+        finally:
+            self.num_arriving -= num_mine
         await response(scope, receive, send)
 
-    async def _take(self, request: "Request") -> "Response":
+    async def _take(self, request: "Request", num_held: int) -> "Response":
         from gradio.route_utils import upload_fn
         from gradio.routes import file_upload_statuses as progress
         from starlette.exceptions import HTTPException
@@ -63,7 +80,7 @@ class UploadIsolation:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse, PlainTextResponse
 
-        if _size(self.root) > self.total_bytes:
+        if num_held + self.num_arriving > self.total_bytes:
             return PlainTextResponse(
                 "too many uploads are pending; try again in a few minutes", 503
             )
@@ -85,6 +102,9 @@ class UploadIsolation:
         except HTTPException as error:
             _remove(folder)
             return PlainTextResponse(error.detail, error.status_code)
+        except _BodyTooLarge:
+            _remove(folder)
+            return PlainTextResponse("more than this page can hold; upload less at a time", 413)
         except ClientDisconnect:
             _remove(folder)
             return PlainTextResponse("the upload was interrupted", 400)
@@ -132,10 +152,58 @@ class BlockedRoutes:
         if scope["type"] == "http" and scope["path"].startswith(self.prefixes):
             from starlette.responses import PlainTextResponse
 
-            response = PlainTextResponse("This page does not serve files.", status_code=403)
+            response = PlainTextResponse("This page does not offer that.", status_code=403)
             await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """Answer 413 to requests with a larger body; uploads have limits of their own."""
+
+    def __init__(self, app: "ASGIApp", max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    @classmethod
+    def entry(cls, max_bytes: int) -> "Middleware":
+        """A middleware entry."""
+        from starlette.middleware import Middleware
+
+        return Middleware(cls, max_bytes=max_bytes)
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Pass a request on while its body is within the limit, whatever length it states."""
+        if scope["type"] != "http" or scope["path"] in PATHS:
+            await self.app(scope, receive, send)
+            return
+        from starlette.responses import PlainTextResponse
+
+        num_bytes, has_started = 0, False
+
+        async def counted() -> "Message":
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self.max_bytes:
+                raise _BodyTooLarge
+            return message
+
+        async def watched(message: "Message") -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, watched)
+        except _BodyTooLarge:
+            if has_started:
+                raise
+            response = PlainTextResponse("the request is too large", status_code=413)
+            await response(scope, receive, send)
+
+
+class _BodyTooLarge(Exception):
+    """The body of a request is larger than the limit."""
 
 
 _UNKNOWN = ("FnIndexInferError",)

@@ -74,7 +74,7 @@ class OneCell:
         self, files: Sequence[UploadedFile], scale_text: str, request: gr.Request
     ) -> tuple[Any, ...]:
         """Predict an uploaded image and clear the upload box."""
-        uploads = self.service.take(files)
+        uploads = self.service.take(files, measures=not scale_text.strip())
         return self.read(uploads, scale_text, visitor_id(request)), None
 
     def again(

@@ -19,7 +19,7 @@ from hf_wbc.app.scale_input import parse_scale
 from hf_wbc.app.slide_scale import MeasuredImages
 from hf_wbc.app.slide_state import Slide, SlidePredictions
 from hf_wbc.app.uploads import UploadedFile, UploadedImage, Uploads, read_uploads, remove_all
-from hf_wbc.data.scale import ScaleEstimate
+from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 from hf_wbc.evaluation.smear_limits import ReferenceRange, SmearLimits, load_limits, load_ranges
 
 if TYPE_CHECKING:
@@ -145,17 +145,24 @@ class Service:
         """Parse um per pixel; None means estimate it. ValueError for an invalid scale."""
         return parse_scale(value, self.laboratories)
 
-    def take(self, files: Sequence[UploadedFile]) -> Uploads:
-        """Read the images of uploaded files once the model is loaded; always deletes the files."""
+    def take(self, files: Sequence[UploadedFile], measures: bool = True) -> Uploads:
+        """Read the images of uploaded files once the model is loaded; always deletes the files.
+
+        With `measures`, the processes that read the files also measure the scale of each image: it
+        takes longer than all the rest, and several visitors wait less for each other there.
+        """
         try:
             self.wait()
-            return read_uploads(files, self.limits)
+            return read_uploads(files, self.limits, measures=measures)
         finally:
             remove_all(files)
 
     def predict_cell(self, picture: UploadedImage, um_per_px: float | None) -> "CellPrediction":
         """Predict one image; a scale of None is estimated. ValueError for an invalid scale."""
-        return self.predictor.predict([picture.pixels], um_per_px)[0]
+        if um_per_px is not None:
+            return self.predict_pictures([picture], um_per_px)[0]
+        scale = estimate_scale([picture.pixels], [picture.nucleus], [picture.red_cells])
+        return self.predict_pictures([picture], scale)[0]
 
     def read(
         self,
@@ -210,11 +217,12 @@ class Service:
         )
 
     def predict_pictures(
-        self, pictures: Sequence[UploadedImage], scale: float | ScaleEstimate | None
+        self, pictures: Sequence[UploadedImage], scale: float | ScaleEstimate
     ) -> "list[CellPrediction]":
         """Predict images and cells that were found in fields, at one scale."""
         is_found = [one.origin is not None for one in pictures]
-        return self.predictor.predict([one.pixels for one in pictures], scale, is_found)
+        nuclei = [one.nucleus for one in pictures]
+        return self.predictor.predict([one.pixels for one in pictures], scale, is_found, nuclei)
 
     def predict_field(
         self, picture: UploadedImage, scale: float | ScaleEstimate, at_most: int

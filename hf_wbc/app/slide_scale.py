@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from hf_wbc.app.slide_state import PendingCell, SlideCell
 from hf_wbc.app.uploads import UploadedImage
-from hf_wbc.data.red_cells import red_cell_diameters
 from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 
 GUESSED_FROM = 96
@@ -24,13 +23,17 @@ class MeasuredImages:
         whole = {one.picture.whole.digest: one.picture.whole for one in images}
         every = max(-(-len(whole) // GUESSED_FROM), 1)
         self.images: tuple[UploadedImage, ...] = tuple([*whole.values()][::every])
-        self.diameters = [red_cell_diameters(one.pixels) for one in self.images]
+        self.diameters = [one.red_cells for one in self.images]
 
     def estimate(self, before: float | ScaleEstimate | None) -> ScaleEstimate:
         """Estimate the scale; an earlier estimate that is about the same is kept."""
         from hf_wbc.finder.field_scale import scale_from_field_nuclei
 
-        found = estimate_scale([one.pixels for one in self.images], diameters=self.diameters)
+        found = estimate_scale(
+            [one.pixels for one in self.images],
+            [one.nucleus for one in self.images],
+            self.diameters,
+        )
         fields = [one.pixels for one in self.images if max(one.pixels.shape) > WHOLE_FIELD_PX]
         if found.source != "red cells" and fields:
             um_per_px = scale_from_field_nuclei(fields)

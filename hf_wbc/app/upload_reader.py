@@ -6,7 +6,7 @@ disk, and only pixels are read: names of patients, places and times in the metad
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from unicodedata import category
 
@@ -17,11 +17,15 @@ from hf_wbc.app.limits import Limits
 from hf_wbc.data.archive import Archive, open_archive
 from hf_wbc.data.file_kinds import other_kind
 from hf_wbc.data.image_io import ImageFault, decode_pages, decode_rgb, pixel_sha256
+from hf_wbc.data.nucleus import Nucleus, find_nucleus
+from hf_wbc.data.red_cells import red_cell_diameters
 from hf_wbc.data.tiff import is_tiff
 from hf_wbc.escape import public_message
 
 Pixels = NDArray[np.uint8]
 NAME_CHARACTERS = 120
+MEASURED_PIXELS = 2**20
+"""Largest image that is measured where it is read, within the time limit of one file."""
 _ZIP = b"PK\x03\x04"
 _SAVE = "save the picture as 8-bit color PNG or JPEG"
 _DAMAGED = "truncated or damaged"
@@ -69,6 +73,22 @@ class UploadedImage:
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", pixel_sha256(self.pixels))
 
+    @cached_property
+    def nucleus(self) -> Nucleus | None:
+        """The nucleus nearest to the center."""
+        return find_nucleus(self.pixels)
+
+    @cached_property
+    def red_cells(self) -> list[float]:
+        """Diameters of the round red cells in pixels, which show the scale."""
+        return red_cell_diameters(self.pixels)
+
+    def measured(self) -> "UploadedImage":
+        """Measure here what shows the scale, unless the image is much larger than a cell's."""
+        if self.pixels.shape[0] * self.pixels.shape[1] <= MEASURED_PIXELS:
+            _ = self.nucleus, self.red_cells
+        return self
+
     @property
     def whole(self) -> "UploadedImage":
         """What was uploaded: this image or, for a cell that was found in a field, the field."""
@@ -95,9 +115,26 @@ def list_parts(path: Path, name: str, limits: Limits) -> tuple[str | None, ...] 
 
 
 def read_part(
+    path: Path, name: str, member: str | None, limits: Limits, measures: bool = False
+) -> list[UploadedImage | RejectedFile]:
+    """Read a file, or a member of a zip: one image, or the pages of a TIFF.
+
+    Args:
+        path: The file.
+        name: Its name as uploaded.
+        member: The member of a zip; None for another file.
+        limits: What is accepted.
+        measures: Also measure the images' scale here, which takes most of the time of a prediction.
+    """
+    found = _read_member(path, name, member, limits)
+    if not measures:
+        return found
+    return [one.measured() if isinstance(one, UploadedImage) else one for one in found]
+
+
+def _read_member(
     path: Path, name: str, member: str | None, limits: Limits
 ) -> list[UploadedImage | RejectedFile]:
-    """Read a file, or a member of a zip: one image, or the pages of a TIFF."""
     if member is None:
         return list(_read_image(path.read_bytes(), name, limits))
     try:

@@ -67,19 +67,23 @@ def _in_worker(function: Run, *args: Any) -> Any:
 
 
 def read_uploads(
-    given: Sequence[UploadedFile], limits: Limits = LIMITS, run: Run = _in_worker
+    given: Sequence[UploadedFile],
+    limits: Limits = LIMITS,
+    run: Run = _in_worker,
+    measures: bool = False,
 ) -> Uploads:
     """Read the images of uploaded files, in the order of their names.
 
     A file beyond the limits is rejected and the others are accepted. An upload with too many
-    files is rejected as a whole before any of them is read.
+    files is rejected as a whole before any of them is read. With `measures`, the workers measure
+    the scale of the images too, see `read_part`.
     """
     if len(given) > limits.num_cells:
         return Uploads(refused=(RejectedFile(f"{len(given):,} files", too_many(limits)),))
     pictures: list[UploadedImage] = []
     refused: list[RejectedFile] = []
     num_bytes = 0
-    for one in _each(given, limits, run):
+    for one in _each(given, limits, run, measures):
         if isinstance(one, UploadedImage):
             num_bytes += one.pixels.nbytes
             if num_bytes > limits.total_bytes or len(pictures) == limits.num_cells:
@@ -92,7 +96,7 @@ def read_uploads(
 
 
 def _each(
-    given: Sequence[UploadedFile], limits: Limits, run: Run
+    given: Sequence[UploadedFile], limits: Limits, run: Run, measures: bool
 ) -> Iterator[UploadedImage | RejectedFile]:
     """Read all parts of all files; whatever one of them raises, the others are read."""
     num_exceeded = 0
@@ -104,7 +108,7 @@ def _each(
             yield parts
             continue
         for part in parts:
-            found = _attempt(run, read_part, file.path, name, part, limits)
+            found = _attempt(run, read_part, file.path, name, part, limits, measures)
             num_exceeded += isinstance(found, _Exceeded)
             yield from [found] if isinstance(found, RejectedFile) else found
             if num_exceeded > MAX_EXCEEDED:

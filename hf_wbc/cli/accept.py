@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
 COMMON = {"labels", "out", "macro_f1", "recall", "merge", "cell_fills_frame", "um_per_px"}
@@ -56,6 +57,6 @@ def accept(
     report = write_report(
         model, images, labels, out, limits, merge, adapted, seed, cache, inference
     )
-    print(f"{out / 'acceptance.html'}: {report.verdict}")
-    print("\n".join(report.reasons))
+    print_plain(f"{out / 'acceptance.html'}: {report.verdict}")
+    print_plain("\n".join(report.reasons))
     return {"accepted": 0, "refused": 3, "open": 4}[report.verdict]

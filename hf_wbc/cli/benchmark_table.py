@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -98,7 +100,7 @@ def measure(
     path = FOLDER / results_path(name)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(results_yaml(entries))
-    print(path)
+    print_plain(path)
 
 
 def patient_record(model: str, ref: str, seed: int = 0) -> dict[str, Any]:

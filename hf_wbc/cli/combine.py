@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 
 def combine(
     models: Annotated[tuple[str, ...], tyro.conf.Positional],
@@ -44,4 +46,4 @@ def combine(
         )
     print("macro-F1 on the sources' validation images")
     for name, value in (*made.members.items(), (f"{made.folder} ({how})", made.macro_f1)):
-        print(f"  {value:.3f}  {name}")
+        print_plain(f"  {value:.3f}  {name}")

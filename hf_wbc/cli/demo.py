@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 LABORATORIES = ("acevedo_20", "matek_19", "mll_23", "wbc_1")
 """Sources whose scale can be selected by name."""
 MAX_PORT = 65535
@@ -55,7 +57,7 @@ def demo(
         _require_own_page(host)
         LabelsFile(labels)  # its mistakes are reported before anything is loaded
     found = find_model(model, runs)
-    print(f"model: {found}", flush=True)
+    print_plain(f"model: {found}", flush=True)
     sources = [dataset_scripts.load(name) for name in LABORATORIES]
     scales = {each.name: each.um_per_px for each in sources if each.um_per_px}
     service = replace(
@@ -66,8 +68,8 @@ def demo(
     )
     with keep_private():
         page, url = launch(service, host, port or None, mcp)
-        print(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        load_in_background(service, lambda said: print(said, file=sys.stderr, flush=True))
+        print_plain(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
+        load_in_background(service, lambda said: print_plain(said, file=sys.stderr, flush=True))
         service.wait()
         print("the model is loaded", flush=True)
         page.block_thread()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
 COMMON = {"baseline", "out", "cell_fills_frame", "um_per_px", "level"}
@@ -54,12 +55,14 @@ def drift(
             model, images, inference, cache, reserve_test=False,
             on_progress=partial(progress, "embed"),
         )  # fmt: skip
+    for note in pool.notes:
+        print_plain(note)
     abstention = fit_run_abstention(pretrained)
     rejection = None if abstention is None else abstention.rejection
     found = compare(before, pool, rejection, pretrained.revision, level=level, seed=seed)
-    print("\n".join(found.sentences))
+    print_plain("\n".join(found.sentences))
     for name, p in found.p_values.items():
-        print(f"  {name}: p = {p:.3f}")
+        print_plain(f"  {name}: p = {p:.3f}")
     if out is not None:
         write_json(out, found.to_dict())
     return 3 if found.alarm else 0

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from hf_wbc.config_groups import AUGMENTATIONS
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
 AugmentationName = Literal["robust", "light", "none"]
@@ -53,8 +54,8 @@ def embed(
     if is_main_process():
         for each in found:
             if not len(each.table):
-                print(f"{each.domain.ref}: {each.domain.split} has no images")
+                print_plain(f"{each.domain.ref}: {each.domain.split} has no images")
                 continue
             shape = " x ".join(map(str, (len(each.table), *each.table.shape)))
             by = f"{each.runtime.name} {each.runtime.version}" if each.runtime else "torch"
-            print(f"{each.path}  {shape}  {by}")
+            print_plain(f"{each.path}  {shape}  {by}")

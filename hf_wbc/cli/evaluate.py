@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def evaluate(
     save(draw_confusion(scores, f"{name}, {split}"), folder.path / "confusion.png")
     print_results(folder.path, {name: {"role": "scored", split: scores}})
     if "consequences" in scores:  # not in evaluations of earlier versions
-        print(_grave_errors(scores["consequences"]))
+        print_plain(_grave_errors(scores["consequences"]))
     if "probability_scores" in record:  # not in evaluations of earlier versions
-        print(_further_scores(scores, record["probability_scores"]))
+        print_plain(_further_scores(scores, record["probability_scores"]))
 
 
 def _grave_errors(graded: "Mapping[str, Any]") -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ def find(
         boxes: Names of the boxes of white cells; if omitted, wbc and leukocyte.
     """
     from hf_wbc.cli.display import stage_progress
-    from hf_wbc.escape import plain_lines
     from hf_wbc.finder.boxes import find_box_files
     from hf_wbc.finder.find_folder import FindOptions, find_to_folder
 
@@ -63,9 +63,9 @@ def find(
         classify = crop_classifier(model, runtime)
     with stage_progress() as report:
         result = find_to_folder(fields, out, options, classify, model or "", report)
-    print(plain_lines("\n".join(summary(result))))
+    print_plain("\n".join(summary(result)))
     if evaluate is not None:
-        print(evaluation(result, evaluate, boxes))
+        print_plain(evaluation(result, evaluate, boxes))
 
 
 def summary(result: "FindResult") -> Sequence[str]:

@@ -18,12 +18,13 @@ from hf_wbc.data.labels_file import (
     parse_class,
 )
 from hf_wbc.engine.calibrate import fit_run_abstention
+from hf_wbc.escape import plain_lines, print_plain
 from hf_wbc.inference.gallery import read_reference_set
 from hf_wbc.inference.options import PredictOptions
 from hf_wbc.labeling.acceptance import Acceptance, Limits, accept, write_acceptance
 from hf_wbc.labeling.adapt import prototypes_of, source_head
 from hf_wbc.labeling.contact_sheet import KEYS, write_sheet
-from hf_wbc.labeling.drift import build_baseline
+from hf_wbc.labeling.drift import FEWEST, build_baseline
 from hf_wbc.labeling.label_formats import export_cells, import_answers
 from hf_wbc.labeling.learner import Learner
 from hf_wbc.labeling.pool import Pool, answers_of, open_pool, read_squares
@@ -52,15 +53,12 @@ class LabelSession:
         """Continue from the labels in the file.
 
         Raises:
-            ValueError: If the budget exceeds the pool, or a label does not fit it.
+            ValueError: If the budget is not positive, or a label does not fit the pool.
         """
         pool = learner.pool
-        if not 1 <= budget <= len(pool):
-            raise ValueError(
-                f"--budget is {budget}, but {pool.name} has {len(pool)} cells to label; use 1 to "
-                f"{len(pool)}"
-            )
-        self.learner, self.file, self.budget = learner, file, budget
+        if budget < 1:
+            raise ValueError(f"--budget is {budget}; it must be at least 1")
+        self.learner, self.file, self.budget = learner, file, min(budget, len(pool))
         self._ref, self._options = ref, options
         learner.tell_answers(file.answers)
 
@@ -76,7 +74,7 @@ class LabelSession:
             self.learner.tell_answers(new)  # checked before anything is written
             for each in new:
                 self.file.append(each)
-            print(f"{path}: {len(new)} labels added to {self.file.path}")
+            print_plain(f"{path}: {len(new)} labels added to {self.file.path}")
         if folder_labels:
             pool = self.learner.pool
             names = [pool.image_ids[row] for row in np.flatnonzero(pool.labels != UNLABELED)]
@@ -87,7 +85,7 @@ class LabelSession:
         """Write the next cells for Label Studio or CVAT."""
         wanted = self._next(batch)
         export_cells(path, wanted)
-        print(f"{path}: {len(wanted)} cells; give the labels back with --add")
+        print_plain(f"{path}: {len(wanted)} cells; give the labels back with --add")
 
     def ask(self, batch: int, reader: str, suggest: bool) -> None:
         """Ask on a terminal until the budget is used up; elsewhere write the page of the next."""
@@ -105,21 +103,21 @@ class LabelSession:
             )
             done = f"{len(learner.answered)} of {self.budget} are done"
             if not sys.stdin.isatty():
-                print(
+                print_plain(
                     f"{sheet}: {len(wanted)} cells to label, {done}; open it in a browser, save "
                     "the labels there, and repeat this command with --add FILE"
                 )
                 return
-            print(f"{sheet} shows the next {len(wanted)} cells, {done}.")
-            print(f"Keys: {_keys()}, u undo, q stop")
+            print_plain(f"{sheet} shows the next {len(wanted)} cells, {done}.")
+            print_plain(f"Keys: {_keys()}, u undo, q stop")
             if not self._ask_each(wanted, suggestions if suggest else {}, reader):
                 return
 
     def report(self, save: Path | None) -> None:
         """Print what the labels brought, and save the adapted model if a folder is given."""
-        print("\n".join(describe(self.learner)))
+        print_plain("\n".join(describe(self.learner)))
         if save is not None:
-            print(f"{self.learner.save(save)}: the adapted model, to be used like any other")
+            print_plain(f"{self.learner.save(save)}: the adapted model, to be used like any other")
 
     def _next(self, batch: int) -> list[str]:
         left = min(self.budget - len(self.learner.answered), self.learner.num_left)
@@ -132,7 +130,7 @@ class LabelSession:
             image_id, start = wanted[place], time.monotonic()
             hint = f" ({suggestions[image_id]})" if image_id in suggestions else ""
             try:
-                text = input(f"{place + 1}/{len(wanted)} {image_id}{hint}: ").strip()
+                text = input(plain_lines(f"{place + 1}/{len(wanted)} {image_id}{hint}: ")).strip()
             except EOFError:
                 return False
             if text == "q":
@@ -145,7 +143,7 @@ class LabelSession:
             try:
                 label = KEYS.get(text) or parse_class(text)
             except ValueError as error:
-                print(error)
+                print_plain(error)
                 continue
             answer = Answer(image_id, label, reader, round(time.monotonic() - start, 1))
             self.file.append(answer)
@@ -205,6 +203,8 @@ def open_laboratory(
             model, ref, options, cache, classes=classes, reserve_test=reserve_test,
             on_progress=partial(progress, f"embed {ref}"),
         )  # fmt: skip
+    for note in pool.notes:
+        print_plain(note)
     return pretrained, pool, options
 
 
@@ -228,7 +228,7 @@ def run_simulation(
         pretrained, pool, _ = open_laboratory(model, ref, mapping, cache, options, False)
         cells, note = scorable(pool)
         if note:
-            print(f"{pool.name}: {note}")
+            print_plain(f"{pool.name}: {note}")
         prototypes = prototypes_of(read_reference_set(model, pretrained))
         with stage_progress() as progress:
             draws += simulate(
@@ -245,7 +245,7 @@ def run_simulation(
 
         first = [row for row in curve(draws) if row["head"] == simulation.heads[0]]
         label_curves(first, simulation.figure)
-        print(f"wrote {simulation.figure}")
+        print_plain(f"wrote {simulation.figure}")
 
 
 def print_curves(draws: Sequence[Draw]) -> None:
@@ -258,7 +258,7 @@ def print_curves(draws: Sequence[Draw]) -> None:
     for row in curve(draws):
         low, high = row["interval"]
         held = "" if row["covered"] is None else f"{row['covered']:.0%}"
-        print(
+        print_plain(
             f"| {row['laboratory']} | {row['strategy']} | {row['head']} | {row['budget']} | "
             f"{row['macro_f1']:.3f} | [{low:.3f}, {high:.3f}] | {row['zero_shot']:.3f} | "
             f"{row['gain']:+.3f} | {row['below_zero_shot']:.0%} | {row['adapted']:.0%} | "
@@ -269,7 +269,7 @@ def print_curves(draws: Sequence[Draw]) -> None:
         print("|---|--:|---|--:|---|")
     for each in found:
         low, high = each["interval"]
-        print(
+        print_plain(
             f"| {each['laboratory']} | {each['budget']} | {each['against']} | "
             f"{each['difference']:+.3f} | [{low:+.3f}, {high:+.3f}] |"
         )
@@ -300,7 +300,9 @@ def write_report(
     report = accept(learner, model, limits)
     abstention = fit_run_abstention(pretrained)
     rejection = None if abstention is None else abstention.rejection
-    baseline = build_baseline(pool, rejection, pretrained.revision)
+    baseline = None
+    if len(pool) >= FEWEST:
+        baseline = build_baseline(pool, rejection, pretrained.revision)
     named = ", ".join(path.name for path in labels)
     write_acceptance(out, report, baseline, {"revision": pretrained.revision, "labels": named})
     return report

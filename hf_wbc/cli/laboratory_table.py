@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,7 +54,7 @@ def add(
     for page, text in pages.items():
         page.write_text(text, encoding="utf-8")
     for score in new:
-        print(f"{score.row}, seed {score.seed}, {score.laboratory}: {score.macro_f1:.3f}")
+        print_plain(f"{score.row}, seed {score.seed}, {score.laboratory}: {score.macro_f1:.3f}")
 
 
 def render(folder: Path = Path()) -> None:

@@ -4,17 +4,20 @@ import errno
 import importlib
 import io
 import os
+import re
 import select
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hf_wbc.cli.interrupts import CtrlC, end_process
 from hf_wbc.data.archive_names import printable_name
 from hf_wbc.data.cache_folders import use_writable_caches
-from hf_wbc.escape import plain_lines
+from hf_wbc.escape import plain_lines, print_plain
 from hf_wbc.hub.environment import keep_within
 
 DESCRIPTION = "White blood cell classification that survives the change of laboratory."
@@ -65,6 +68,8 @@ REMEDIES = {
     errno.ENOSPC: "free some space and repeat the command",
     errno.EDQUOT: "free some of your quota and repeat the command",
 }
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What numpy says of a full disk."""
 _SHOW_WARNING = warnings.showwarning
 TYRO_FLAG = "--tyro-"
 
@@ -98,7 +103,7 @@ def current_flags(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[
         off = "no-" if flag.startswith("--no-") else ""
         if new := renamed.get(f"--{flag[2 + len(off) :]}" if flag.startswith("--") else ""):
             new = f"--{off}{new[2:]}"
-            print(f"hf-wbc: {flag} is now {new}", file=sys.stderr)
+            print_plain(f"hf-wbc: {flag} is now {new}", file=sys.stderr)
             argument = new + equals + value
         found.append(argument)
     return found
@@ -120,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_any_text()
             keep_within(os.environ)
             if notice := use_writable_caches(os.environ):
-                print(f"hf-wbc: {notice}", file=sys.stderr)
+                print_plain(f"hf-wbc: {notice}", file=sys.stderr)
             warnings.showwarning = _show_warning
             arguments = sys.argv[1:] if arguments is None else arguments
             require_text([*arguments, str(Path.cwd())])
@@ -133,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             if isinstance(error, BrokenPipeError) and reader_has_left():
                 return 141
-            print(f"hf-wbc: {plain_lines(describe(error))}", file=sys.stderr)
+            print_plain(f"hf-wbc: {describe(error)}", file=sys.stderr)
             return 1
 
 
@@ -192,7 +197,22 @@ def parse(name: str, command: Callable[..., Any], arguments: Sequence[str]) -> A
     import tyro
 
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff)
-    return tyro.cli(command, prog=f"hf-wbc {name}", args=arguments, config=style)
+    cli: Any = partial(tyro.cli, prog=f"hf-wbc {name}", args=arguments, config=style)
+    if all(plain_lines(each) == each for each in arguments):
+        return cli(command)
+
+    @wraps(command)
+    def deferred(*values: Any, **named: Any) -> Callable[[], Any]:
+        return partial(command, *values, **named)
+
+    said = io.StringIO()  # tyro repeats arguments, which a terminal must not obey
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            call = cli(deferred)
+    except SystemExit:
+        print_plain(said.getvalue(), end="", file=sys.stderr)
+        raise
+    return call()
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -203,7 +223,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if HELP_ALL in arguments or HELP & set(arguments):
         module = importlib.import_module(f"hf_wbc.cli.{name}")
         common = None if HELP_ALL in arguments else getattr(module, "COMMON", None)
-        print(command_help(name, command, common))
+        print_plain(command_help(name, command, common))
         return 0
     status = parse(name, command, arguments)
     return status if isinstance(status, int) else 0
@@ -215,12 +235,14 @@ def _explain(name: str) -> int:
     from hf_wbc.text import did_you_mean
 
     if name in HELP or name == HELP_ALL:
-        print(overview(DESCRIPTION, GROUPS))
+        print_plain(overview(DESCRIPTION, GROUPS))
         return 0
     if name:
-        print(f"hf-wbc: unknown command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        print_plain(
+            f"hf-wbc: unknown command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr
+        )
     else:
-        print(overview(DESCRIPTION, GROUPS), file=sys.stderr)
+        print_plain(overview(DESCRIPTION, GROUPS), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -240,9 +262,9 @@ def _show_warning(
     from hf_wbc.config import RenamedWarning
 
     if issubclass(category, RenamedWarning):
-        print(f"hf-wbc: {plain_lines(str(message))}", file=sys.stderr)
+        print_plain(f"hf-wbc: {message}", file=sys.stderr)
     else:
-        _SHOW_WARNING(message, category, *place, **others)
+        _SHOW_WARNING(plain_lines(str(message)), category, *place, **others)
 
 
 def reader_has_left() -> bool:
@@ -259,6 +281,14 @@ def reader_has_left() -> bool:
     return True
 
 
+def _code_in(words: str) -> int:
+    """Return the code of a full disk if a library reports one in words only; else 0."""
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(code).lower() in words.lower() or f"os error {code}" in words:
+            return code
+    return errno.ENOSPC if _SHORT_WRITE.search(words) else 0
+
+
 def describe(error: ValueError | OSError) -> str:
     """Return an error's message; system errors also name the file and a remedy."""
     if not isinstance(error, OSError):
@@ -266,7 +296,9 @@ def describe(error: ValueError | OSError) -> str:
     words = error.strerror or str(error)
     if words.startswith("No usable temporary directory"):
         return "no folder for temporary files can be written; set TMPDIR to one"
-    if error.filename:
-        words += f": {error.filename}"
-    remedy = REMEDIES.get(error.errno or 0)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    place = (is_full and error.filename2) or error.filename  # of a copy, the second one is written
+    if place:
+        words += f": {place}"
+    remedy = REMEDIES.get(error.errno or _code_in(words))
     return words if remedy is None or ";" in words else f"{words}; {remedy}"

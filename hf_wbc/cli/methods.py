@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 if TYPE_CHECKING:
     from hf_wbc.adaptation import Method
 
@@ -29,11 +31,11 @@ def methods(
     if format == "json":
         import json
 
-        print(json.dumps(rows, indent=2))
+        print_plain(json.dumps(rows, indent=2))
     elif format == "markdown":
         print("| method | family | needs | paper | fails when |\n|---|---|---|---|---|")
         for row in rows:
-            print(f"| `{row['method']}` | {row['family']} | {', '.join(row['needs'])} |"
+            print_plain(f"| `{row['method']}` | {row['family']} | {', '.join(row['needs'])} |"
                   f" {row['paper']} | {row['limitations']} |")  # fmt: skip
     else:
         draw(rows)
@@ -64,10 +66,10 @@ def draw(rows: list[dict[str, Any]]) -> None:
     """Print name and one-line summary of every method, grouped by family."""
     column = max(len(row["method"]) for row in rows) + 4
     for family in dict.fromkeys(row["family"] for row in rows):
-        print(f"{family}:")
+        print_plain(f"{family}:")
         for row in rows:
             if row["family"] == family:
-                print(hanging(f"  {row['method']}", row["summary"], column))
+                print_plain(hanging(f"  {row['method']}", row["summary"], column))
         print()
     print("hf-wbc methods NAME shows what a method needs, its limitations and its options")
 
@@ -81,7 +83,7 @@ def describe(method: "type[Method]") -> None:
 
     row = facts(method)
     idea = f"{row['method']}: {(sys.modules[method.__module__].__doc__ or '').strip()}"
-    print(*(reflow(paragraph) + "\n" for paragraph in idea.split("\n\n")), sep="\n")
+    print_plain(*(reflow(paragraph) + "\n" for paragraph in idea.split("\n\n")), sep="\n")
     lines = [
         ("family", row["family"]),
         ("needs", ", ".join(row["needs"]) or "labeled sources only"),
@@ -96,9 +98,9 @@ def describe(method: "type[Method]") -> None:
         ("option", f"{option.name} = {option.default}  {texts.get(option.name, '')}")
         for option in dataclasses.fields(method.Options)
     ]
-    print("\n".join(hanging(name, text, 12) for name, text in lines))
+    print_plain("\n".join(hanging(name, text, 12) for name, text in lines))
     if texts:
-        print(f"\n--method {row['method']} --method-options NAME VALUE ... sets options")
+        print_plain(f"\n--method {row['method']} --method-options NAME VALUE ... sets options")
 
 
 def reflow(paragraph: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ def predict(
 
     import dataset_scripts
     from hf_wbc.cli.display import stage_progress
-    from hf_wbc.escape import plain_lines
     from hf_wbc.inference.prediction_file import predict_to_file
 
     if source is not None:
@@ -70,7 +70,7 @@ def predict(
             on_progress=lambda done, total: report("predict", done, total),
         )
     if predictions is not None:  # only the first process has them
-        print(plain_lines("\n".join(summary(predictions, out))))
+        print_plain("\n".join(summary(predictions, out)))
 
 
 def summary(predictions: "BatchPredictions", out: Path) -> Sequence[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from hf_wbc.escape import plain_lines
+from hf_wbc.escape import print_plain
 from hf_wbc.records import read_json
 
 
@@ -71,8 +71,8 @@ def print_dataset(folder: Path, made: Mapping[str, Any], was_there: bool) -> Non
     """Print the size of a dataset, and what is noteworthy about it."""
     numbers = ", ".join(f"{split} {number:,}" for split, number in made["num_rows"].items())
     end = " (already built)" if was_there else ""
-    print(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
+    print_plain(f"{folder}: {sum(made['num_rows'].values()):,} images, {numbers}{end}")
     for note in made.get("notes", []):
-        print(plain_lines(note))
+        print_plain(note)
     for reason in made["bad"].values():
-        print(plain_lines(f"left out: {reason.partition('; ')[0]}"))
+        print_plain(f"left out: {reason.partition('; ')[0]}")

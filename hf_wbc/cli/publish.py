@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 RENAMED_FLAGS = {"--licence": "--license"}
 Kind = Literal["dataset", "model", "metric", "space", "study", "leaderboard"]
 
@@ -67,10 +69,10 @@ def publish(
         require_model(model, publication.public, _print_event)
     if dry_run:
         for line in preview(publication, destination, card=card, on_event=_print_event):
-            print(line)
+            print_plain(line)
         return
     commit = publish_files(publication, destination, card=card, on_event=_print_event)
-    print(f"{destination}: {commit}")
+    print_plain(f"{destination}: {commit}")
     if isinstance(destination, HubRepo):
         _finish_on_hub(publication, destination, model, collection)
 
@@ -104,8 +106,8 @@ def _finish_on_hub(
         items = [Item(destination, publication.message)]
         private = not publication.public
         slug = collect_on_hub(collection, destination.owner, items, _print_event, private=private)
-        print(f"collection: {slug}")
+        print_plain(f"collection: {slug}")
 
 
 def _print_event(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print_plain(line, file=sys.stderr, flush=True)

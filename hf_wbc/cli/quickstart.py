@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_wbc.escape import print_plain
+
 if TYPE_CHECKING:
     from hf_wbc.plots.sample_sheet import Frame
 
@@ -43,7 +45,7 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     _announce(2, "prepare them: check, split, crop to 25 um")
     prepared = prepare_toys(archives, out / "data", seed)
     folders = {name: str(folder) for name, folder in prepared.items()}
-    print(*folders.values(), sep="\n")
+    print_plain(*folders.values(), sep="\n")
 
     _announce(3, "audit them")
     audit(tuple(folders.values()), out / "audit")
@@ -70,15 +72,15 @@ def quickstart(out: Path = Path("build/quickstart"), seed: int = 0) -> None:
     pictures.mkdir(exist_ok=True)
     _draw_cells(list(folders.values()), pictures / "cells.png")
     _draw_confusions(results, pictures)
-    print(pictures)
+    print_plain(pictures)
 
     _announce(6, "name real cells with the model that ships with hf_wbc")
     name_real_cells()
-    print(f"\n{_closing(results, out, finished.path / 'model')}")
+    print_plain(f"\n{_closing(results, out, finished.path / 'model')}")
 
 
 def _announce(number: int, what: str) -> None:
-    print(f"\n{number}/6 {what}", flush=True)
+    print_plain(f"\n{number}/6 {what}", flush=True)
 
 
 def name_real_cells() -> None:
@@ -92,13 +94,13 @@ def name_real_cells() -> None:
     cells = real_examples()
     predictor = Predictor.load(str(shipped(SHIPPED)))
     found = predictor.predict([each.picture().pixels for each in cells], cells[0].um_per_px)
-    print(f"{'image':13}{'label':22}{'prediction':22}probability")
+    print_plain(f"{'image':13}{'label':22}{'prediction':22}probability")
     for cell, predicted in zip(cells, found, strict=True):
-        print(
+        print_plain(
             f"{cell.path.name:13}{NAMES[cell.label]:22}{NAMES[predicted.label]:22}"
             f"{predicted.probabilities[predicted.label]:.2f}"
         )
-    print(f"Cells of the test split of Acevedo_20: {ATTRIBUTION}")
+    print_plain(f"Cells of the test split of Acevedo_20: {ATTRIBUTION}")
 
 
 def _draw_cells(folders: Sequence[str], path: Path, per_class: int = 3) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 
 def reference(
     model: Annotated[Path, tyro.conf.Positional],
@@ -53,4 +55,4 @@ def reference(
             outlier_um_per_px=outlier_um_per_px,
             on_progress=lambda done, total: report("reference", done, total),
         )
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print_plain(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName, Split
 
 if TYPE_CHECKING:
@@ -86,11 +87,11 @@ def _print(record: "Mapping[str, Any]", page: Path) -> None:
     console = plain_console()
     console.print(table)
     clean, summary = record["clean"], record["summary"]
-    print(
+    print_plain(
         f"macro-F1 {clean['macro_f1']:.3f} clean, {summary['macro_f1']:.3f} corrupted "
         f"({summary['retained']:.0%}); worst corruption {summary['worst_corruption']['name']}, "
         f"worst class {summary['worst_class']['name']} {summary['worst_class']['f1']:.3f}"
     )
     if (baseline := record.get("baseline")) and baseline["mce"] is not None:
-        print(f"mean corruption error {baseline['mce']:.3f} against {baseline['model']}")
+        print_plain(f"mean corruption error {baseline['mce']:.3f} against {baseline['model']}")
     console.print(str(page), soft_wrap=True)

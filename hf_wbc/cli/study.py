@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from hf_wbc.escape import print_plain
+
 JOBS_AT_ONCE = 16
 """SLURM jobs that run at a time, unless --workers says otherwise."""
 TOY = "toy"
@@ -67,7 +69,7 @@ def study(
     if dry_run:
         print_plan(runs, [measured.estimate(run) for run in runs])
         for line in describe_estimate(left, estimates, num_workers):
-            print(line)
+            print_plain(line)
     else:
         tasks = make_tasks(runs, left, cache, arguments)
         with _explain_interrupt(slurm), StudyDisplay(progress) as display:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from hf_wbc.escape import print_plain
 from hf_wbc.inference.options import RuntimeName
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def submit(
         runtime: What computes, as in `hf-wbc evaluate`.
     """
     from datetime import UTC, datetime
+    from functools import partial
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.hub.benchmark import read_benchmark
@@ -74,9 +76,10 @@ def submit(
     records += _further(model, benchmarks, patients)
     revision, today = records[0]["model"]["revision"], f"{datetime.now(UTC):%Y-%m-%d}"
     what = submission(model, benchmarks, records, revision, today, pull_request)
-    print(f"{what.path}\n{what.content.decode()}", end="")
+    print_plain(f"{what.path}\n{what.content.decode()}", end="")
     if not dry_run:
-        print(open_pull_request(what, lambda line: print(line, file=sys.stderr, flush=True)))
+        on_event = partial(print_plain, file=sys.stderr, flush=True)
+        print_plain(open_pull_request(what, on_event))
 
 
 def _further(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hf_wbc.cli.display import stage_progress
+from hf_wbc.escape import print_plain
 
 SIZE = "small"
 IMAGE_SIZE = 64
@@ -32,7 +33,7 @@ def toy(
         size: Total number of images: tiny 192, small 1,700 (0.2 GB), full 6,100 (0.7 GB).
     """
     for source, archive in draw_toys(out, seed, size).items():
-        print(f"{source}: {archive}")
+        print_plain(f"{source}: {archive}")
 
 
 def draw_toys(out: Path, seed: int = 0, size: str = SIZE) -> dict[str, Path]:

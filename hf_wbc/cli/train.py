@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from hf_wbc.config import AUGMENTATIONS, FLAT_NAMES, GROUPS, RENAMED, TrainConfig
+from hf_wbc.escape import print_plain
 from hf_wbc.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def _print_outcome(config: TrainConfig, folder: "RunFolder") -> None:
     record = folder.read_record()
     print_results(folder.path, record["results"])
     for note in record.get("notes", ()):
-        print(f"note: {note}")
+        print_plain(f"note: {note}")
     shifts = record["label_shift"].values() if config.eval.correct_priors != "none" else ()
     for note in (record["images"]["note"], *(shift["note"] for shift in shifts)):
         if note:
-            print(note)
+            print_plain(note)
 
 
 def build_command(arguments: Sequence[str]) -> Callable[..., None]:
@@ -151,7 +152,7 @@ def build_command(arguments: Sequence[str]) -> Callable[..., None]:
         try:
             config = TrainConfig(**flat)
         except ValueError as error:  # as where tyro finds the error
-            print(f"hf-wbc train: {error}", file=sys.stderr)
+            print_plain(f"hf-wbc train: {error}", file=sys.stderr)
             raise SystemExit(2) from None
         if published is not None:
             if config.adapt.method == published.adapt.method:

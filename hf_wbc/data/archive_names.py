@@ -1,4 +1,4 @@
-"""File names in archives: which text they are, and whether they stay inside the archive.
+"""Names in archives and datasets: which text they are, and whether files named so stay inside.
 
 Zip files from before the Unicode flag, and those of many tools on Windows, store names in the code
 page of the computer that made them, without saying which. The encoding is detected where the names
@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from unicodedata import category
 
-__all__ = ["is_readable", "printable_name", "safe_name", "zip_encoding", "zip_name"]
+__all__ = [
+    "domain_name", "is_readable", "printable_name", "safe_name", "zip_encoding", "zip_name",
+]  # fmt: skip
+
+MAX_DOMAIN_NAME = 100
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
@@ -137,3 +141,19 @@ def printable_name(name: str) -> str:
         else f"\\x{ord(letter) - 0xDC00 if 0xDC80 <= ord(letter) <= 0xDCFF else ord(letter):02x}"
         for letter in name
     )
+
+
+def domain_name(ref: str, name: object) -> str:
+    """Return the name that a dataset states for its domain; it becomes part of file names.
+
+    Raises:
+        ValueError: If it is no name of a file, so that files would be written elsewhere.
+    """
+    is_name = isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_DOMAIN_NAME
+    if not is_name or name in (".", "..") or any(sign in str(name) for sign in "/\\"):
+        raise ValueError(
+            f"{ref}: the domain is {str(name)[:MAX_DOMAIN_NAME]!r}; a name has 1 to "
+            f"{MAX_DOMAIN_NAME} characters without slashes, such as acevedo_20; prepare it "
+            "again"
+        )
+    return str(name)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_wbc.data.archive_names import domain_name
 from hf_wbc.data.crop import crop_side
 from hf_wbc.data.file_kinds import LFS_MARK, LFS_POINTER
 from hf_wbc.data.hub_cache import fetch_snapshot
@@ -130,12 +131,12 @@ def empty_splits(folder: Path) -> frozenset[str]:
     return frozenset(split for split in SPLITS if stated.get(split) == 0)
 
 
-def no_images(ref: str, splits: Sequence[str]) -> str:
-    """Return the error message for splits without images."""
+def no_images(ref: str, splits: Sequence[str], flag: str = "--splits") -> str:
+    """Return the error message for splits without images; `flag` is what chooses others."""
     others = [split.split for split in load_splits(ref) if len(split)]
     return (
         f"{ref} has no {' and no '.join(splits)} images, which is usual for few patients or few "
-        f"images; use --splits {' '.join(others)}"
+        f"images; use {flag} {' '.join(others)}"
     )
 
 
@@ -154,7 +155,7 @@ def _empty(
     features = row_features()
     return DomainSplit(
         ref=ref,
-        name=_only(ref, "domain", facts["domain"]),
+        name=domain_name(ref, _only(ref, "domain", facts["domain"])),
         split=split,
         dataset=Dataset.from_dict({name: [] for name in features}, features=features),
         labels=np.empty(0, np.int64),
@@ -178,7 +179,7 @@ def _load(ref: str, folder: Path, split: str, revision: str | None) -> DomainSpl
         _require_crop(ref, dataset, um_per_px)
     return DomainSplit(
         ref=ref,
-        name=_only(ref, "domain", facts["domain"]),
+        name=domain_name(ref, _only(ref, "domain", facts["domain"])),
         split=split,
         dataset=dataset,
         labels=_labels(ref, facts["label"]),

@@ -15,7 +15,7 @@ from hf_wbc.data.proxies import proxy_variables, require_access
 
 OWN_AUTHORITY = "set SSL_CERT_FILE to the certificate of your own authority"
 """Remedy for an untrusted certificate."""
-NOT_OF_A_HUB = (json.JSONDecodeError, KeyError, TypeError, AttributeError)
+NOT_OF_A_HUB = (json.JSONDecodeError, LookupError, TypeError, AttributeError)
 """What the Hub's client raises for a response that is not JSON, or of another shape."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from hf_wbc.escape import write_csv
+from hf_wbc.escape import names_meant, text_read_back, write_csv
 from hf_wbc.file_lock import exclusive_lock
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import CLASSES, NAMES, class_id
@@ -49,7 +49,6 @@ SKIP = "skip"
 FEWEST_NEW = 3
 """Labels from which a class that the sources lack is predicted."""
 UNKNOWN, NOTE = "unknown", ".chosen.json"
-_FORMULA_MARK = "'"
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,9 @@ def parse_answers(data: bytes, name: str) -> list[Answer]:
 
 
 def _answer(row: Mapping[str, str], place: str) -> Answer:
-    image_id, seconds = row["image_id"], row.get("seconds", "")
-    if image_id[:1] == _FORMULA_MARK:  # written against formulas, see `write_csv`
-        image_id = image_id[1:]
+    # Without the mark against formulas, see `write_csv`.
+    image_id, reader = (text_read_back(row.get(name, "")) for name in ("image_id", "reader"))
+    seconds = row.get("seconds", "")
     if not image_id:
         raise ValueError(f"{place}: image_id is empty; name the image, or remove the line")
     try:
@@ -132,7 +131,13 @@ def _answer(row: Mapping[str, str], place: str) -> Answer:
             f"seconds is {seconds!r}, which is not a number"
         )  # fmt: skip
         raise ValueError(f"{place}, {image_id}: {what}") from error
-    return Answer(image_id, label, row.get("reader", ""), took)
+    return Answer(image_id, label, reader, took)
+
+
+def _stored(answer: Answer) -> Answer:
+    """Return what a labels file gives back of an answer."""
+    image_id, reader = map(text_read_back, (answer.image_id, answer.reader))
+    return replace(answer, image_id=image_id, reader=reader)
 
 
 class LabelsFile:
@@ -172,22 +177,25 @@ class LabelsFile:
         """
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
-            key = (answer.image_id, answer.reader)
+            stored = _stored(answer)
+            key = (stored.image_id, stored.reader)
             before = next((a for a in current if (a.image_id, a.reader) == key), None)
             if before is not None and before.label not in (answer.label, SKIP):
                 raise ValueError(
                     f"{answer.image_id} is {before.label} in {self.path}; take that back first"
                 )
             have = {(each.image_id, each.reader) for each in current}
-            lost = [each for each in self._own if (each.image_id, each.reader) not in have]
-            self._write([*(a for a in current if a is not before), *lost, answer])
+            own = map(_stored, self._own)
+            lost = [each for each in own if (each.image_id, each.reader) not in have]
+            self._write([*(a for a in current if a is not before), *lost, stored])
             self._own.append(answer)
 
     def put(self, image_id: str, reader: str, answer: Answer | None) -> None:
         """Replace what a reader said about a cell at once; None takes it back."""
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             current = read_answers(self.path) if self.path.exists() else []
-            kept = [a for a in current if (a.image_id, a.reader) != (image_id, reader)]
+            key = (text_read_back(image_id), text_read_back(reader))
+            kept = [a for a in current if (a.image_id, a.reader) != key]
             self._write(kept if answer is None else [*kept, answer])
 
     def undo(self) -> Answer | None:
@@ -197,7 +205,7 @@ class LabelsFile:
         with exclusive_lock(self._lock, "", on_wait=lambda: None):
             last = self._own.pop()
             current = read_answers(self.path) if self.path.exists() else []
-            self._write([each for each in current if each != last])
+            self._write([each for each in current if each != _stored(last)])
         return last
 
     @property
@@ -251,8 +259,9 @@ def match_names(
     """Return answers under the names that a laboratory's cells have.
 
     The page knows an image by its file name, a folder by its path, and each reads the labels of the
-    other: an unknown name stands for the only cell whose path ends in it, or in which it ends. Of
-    two answers of a reader about such a cell, the later one counts.
+    other: an unknown name stands for the only cell whose path ends in it, or in which it ends. A
+    table cannot hold every name either, see `names_meant`. Of two answers of a reader about such a
+    cell, the later one counts.
 
     Args:
         answers: The answers.
@@ -261,6 +270,8 @@ def match_names(
     """
     if all(each.image_id in known or each.image_id in tested for each in answers):
         return list(answers)
+    meant = names_meant([each.image_id for each in answers], [*known, *tested])
+    answers = [replace(each, image_id=name) for each, name in zip(answers, meant, strict=True)]
     by_file: dict[str, list[str]] = defaultdict(list)
     for name in known:
         by_file[PurePosixPath(name).name].append(name)

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_wbc.data.folder_walk import walk_folder
-from hf_wbc.text import shorten_list
+from hf_wbc.text import parse_xml, shorten_list
 
 MATCH_UM = 5.0
 """Largest distance in um between a found cell and the center of its box."""
@@ -138,17 +137,15 @@ def read_boxes(
     """
     if path.stat().st_size > MAX_BOX_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, too many for boxes")
-    text = path.read_text("utf-8-sig", "replace")
+    text = path.read_bytes().decode("utf-8-sig", "replace")
     boxes = _voc(text, path) if path.suffix.lower() == ".xml" else _yolo(text, path, size)
     wanted = {name.lower() for name in names}
     return tuple(box for box in boxes if box.name.lower() in wanted)
 
 
 def _voc(text: str, path: Path) -> list[Box]:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can expand without end
-        raise ValueError(f"{path} declares a document type, which boxes do not need; remove it")
+    root = parse_xml(text.encode(), str(path))
     try:
-        root = ElementTree.fromstring(text)
         return [
             Box(
                 (thing.findtext("name") or "").strip(),
@@ -156,7 +153,7 @@ def _voc(text: str, path: Path) -> list[Box]:
             )
             for thing in root.iter("object")
         ]
-    except (ElementTree.ParseError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a Pascal VOC file ({error})") from error
 
 
@@ -165,7 +162,7 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 def _yolo(text: str, path: Path, size: tuple[int, int]) -> list[Box]:
     listed = path.with_name("classes.txt")
-    titles = listed.read_text("utf-8-sig").splitlines() if listed.is_file() else []
+    titles = listed.read_text("utf-8-sig", "replace").splitlines() if listed.is_file() else []
     boxes = []
     for line, fields in enumerate(map(str.split, text.splitlines()), 1):
         if not fields:
@@ -185,7 +182,9 @@ def _from_yolo(
     titles: Sequence[str], number: int, values: NDArray[np.float64], size: tuple[int, int]
 ) -> Box:
     x, y, width, height = values
-    if not (np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all()):
+    if not (
+        np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all() and number >= 0
+    ):
         raise ValueError
     name = titles[number].strip() if titles else str(number)
     (w, h) = size

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from hf_wbc.data.crop import crop_side, cut_square
+from hf_wbc.data.folder_walk import walk_folder
 from hf_wbc.data.image_io import ImageFault
 from hf_wbc.data.scale import ScaleEstimate
 from hf_wbc.finder.detect_cells import (
@@ -103,7 +104,7 @@ def find_to_folder(
         root = _plan_folder(work, plan)
         search = _Search(root, folder, names, options, on_progress)
         result = replace(search.run(classify), out=out)
-        notes = [*result.notes]
+        notes = [*result.notes, *(walk_folder(path).notes() if path.is_dir() else ())]
         if others:
             notes.append(f"skipped, not fields: {len(others)} files, such as {others[0]}")
         result = replace(result, notes=tuple(notes))

@@ -17,6 +17,7 @@ import yaml
 
 from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.schema import DEFAULT_CONFIG
+from hf_wbc.text import MAX_YAML, parse_yaml
 
 __all__ = [
     "EVAL_FILE",
@@ -217,10 +218,8 @@ def read_benchmark(ref: str) -> Benchmark:
             f"{ref} is not a benchmark: it has no {EVAL_FILE}; its owner can publish it again"
         )
     where = f"{ref}: {EVAL_FILE}"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from error
+    with path.open(encoding="utf-8", errors="replace") as file:
+        values = parse_yaml(file.read(MAX_YAML + 1), where)
     check_benchmark(values, where)
     for task in values["tasks"]:
         if (task.get("config", DEFAULT_CONFIG), task.get("split", SPLIT)) == (

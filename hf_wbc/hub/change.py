@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
@@ -16,7 +17,7 @@ from hf_wbc.hub.publication import (
     read_bytes,
     total_size,
 )
-from hf_wbc.text import shorten_list
+from hf_wbc.text import parse_yaml, shorten_list
 
 __all__ = [
     "CardPolicy",
@@ -188,11 +189,10 @@ def _merge(current: str, new: str) -> str:
 
     new_front, _ = _split(new)
     current_front, current_text = _split(current)
-    try:
-        known = yaml.safe_load(new_front) or {}
-        extra = yaml.safe_load(current_front) or {}
-    except yaml.YAMLError:
-        extra = {}
+    known, extra = yaml.safe_load(new_front) or {}, {}
+    with suppress(ValueError):
+        extra = parse_yaml(current_front, CARD)
+    extra = extra if isinstance(extra, dict) else {}
     only = {key: value for key, value in extra.items() if key not in known}
     more = yaml.safe_dump(only, sort_keys=False, allow_unicode=True) if only else ""
     return f"{_FENCE}\n{new_front}{more}{_FENCE}\n{current_text}"

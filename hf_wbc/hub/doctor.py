@@ -249,9 +249,9 @@ def _examine_hub(to: str | None) -> Iterator[Finding]:
         return
     if certificate := os.environ.get("SSL_CERT_FILE"):
         yield Finding("certificates", certificate)
-    problem = _connection_problem(endpoint)
+    problem, remedy = _connection_problem(endpoint)
     if problem:
-        yield Finding("endpoint", f"{endpoint} does not respond ({problem})", _remedy(problem))
+        yield Finding("endpoint", f"{endpoint} {problem}", remedy)
         if get_token():
             remedy = token_problem() or "check the network or HF_ENDPOINT"
             yield Finding("token", "not checked", remedy)
@@ -262,15 +262,23 @@ def _examine_hub(to: str | None) -> Iterator[Finding]:
         yield from _xet(account, to)
 
 
-def _connection_problem(endpoint: str) -> str:
-    """Why the endpoint does not respond; empty if it does, with any status."""
+def _connection_problem(endpoint: str) -> tuple[str, str]:
+    """Why the endpoint does not respond as a Hub does, with any status, and a remedy; else empty.
+
+    A login page of the network responds with HTML, whatever is asked.
+    """
     from huggingface_hub.utils import get_session, httpx  # type: ignore[attr-defined]  # its own
 
     try:
-        get_session().get(f"{endpoint}/api/whoami-v2", timeout=TIMEOUT_S)
+        response = get_session().get(f"{endpoint}/api/whoami-v2", timeout=TIMEOUT_S)
     except (OSError, httpx.HTTPError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return ""
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"does not respond ({problem})", _remedy(problem)
+    try:
+        response.json()
+    except ValueError as error:
+        return f"does not respond as a Hub (status {response.status_code})", not_a_hub(error)
+    return "", ""
 
 
 def _remedy(problem: str) -> str:

@@ -9,8 +9,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import yaml
-
 from hf_wbc.data.image_io import IMAGE_SUFFIXES
 from hf_wbc.hub.client import OnEvent, connect, request
 from hf_wbc.hub.publication import CARD, Destination, HubRepo, Publication, PublishFolder
@@ -18,6 +16,7 @@ from hf_wbc.hub.repository import MAIN, inspect_repository
 from hf_wbc.inference.gallery import REFERENCE_FILE as REFERENCE
 from hf_wbc.models import load_trained
 from hf_wbc.shipped import shipped
+from hf_wbc.text import parse_yaml
 
 __all__ = [
     "METRIC",
@@ -253,7 +252,7 @@ def _check_card(folder: Path, files: Files) -> None:
     card = files.get(CARD)
     text = card.read_text(encoding="utf-8") if isinstance(card, Path) else ""
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    facts = yaml.safe_load(front[1]) if front else None
+    facts = parse_yaml(front[1], str(folder / CARD)) if front else None
     facts = facts if isinstance(facts, dict) else {}
     needed = ("sdk",) if facts.get("sdk") in _WITHOUT_APP else ("sdk", "sdk_version", "app_file")
     if missing := [key for key in needed if not facts.get(key)]:

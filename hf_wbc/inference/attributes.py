@@ -5,7 +5,6 @@ eleven of them for 10,298 cells of Acevedo. Its rows are joined to a dataset by 
 image file. The dataset's own splits decide which cells train and which are scored.
 """
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from hf_wbc.inference.select_runtime import choose_runtime
 from hf_wbc.models import load_trained
 from hf_wbc.models.attribute_head import UNKNOWN, AttributeHead, fit_attributes
 from hf_wbc.taxonomy import NAMES, UNLABELED
-from hf_wbc.text import shorten_list
+from hf_wbc.text import csv_rows, shorten_list
 
 __all__ = ["attribute_scores", "read_attributes", "train_attributes"]
 
@@ -40,29 +39,21 @@ def read_attributes(paths: Sequence[Path]) -> Table:
     """Read tables of attributes with the column img_name and one column for each attribute.
 
     Raises:
-        ValueError: If a file or the column is missing, the columns differ, or a cell has two rows
-            that differ.
+        OSError: If a file cannot be read.
+        ValueError: If a file is no such table, the columns differ, or a cell has two rows that
+            differ.
     """
     found: Table = {}
     columns: list[str] | None = None
     for path in paths:
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                names = [n for n in reader.fieldnames or () if n not in OTHERS]
-                if NAME not in (reader.fieldnames or ()):
-                    raise ValueError(f"{path} has no column {NAME}")
-                if columns is not None and names != columns:
-                    raise ValueError(f"{path} has the attributes {', '.join(names)}, and the first "
-                                     f"table has {', '.join(columns)}")  # fmt: skip
-                columns = names
-                for row in reader:
-                    values = {name: (row[name] or "").strip() for name in names}
-                    name = PurePosixPath(row[NAME]).name
-                    if found.setdefault(name, values) != values:
-                        raise ValueError(f"{path}: {name} has two rows that differ")
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} cannot be read as a table of attributes: {error}") from error
+        for line, row in csv_rows(path.read_bytes(), str(path), (NAME,)):
+            values = {name: value for name, value in row.items() if name not in OTHERS}
+            if list(values) != (columns := columns or list(values)):
+                raise ValueError(f"{path} has the attributes {', '.join(values)}, and the first "
+                                 f"table has {', '.join(columns)}")  # fmt: skip
+            name = PurePosixPath(row[NAME]).name
+            if found.setdefault(name, values) != values:
+                raise ValueError(f"{path}, line {line}: {name} has two rows that differ")
     if not found or not columns:
         raise ValueError(f"{shorten_list(paths)}: no attributes of any cell")
     return found
@@ -94,6 +85,9 @@ def train_attributes(
     splits = {split: load_split(ref, split) for split in ("train", "test")}
     joined = {split: _join(domain, table, limit) for split, domain in splits.items()}
     _require_joined(splits, joined, table, ref)
+    cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
+    if not (values := _values(cells["train"])):
+        raise ValueError("no attribute has two values among the training cells; nothing to learn")
     pretrained = load_trained(model)
     pretrained.classifier.eval()
     choice = choose_runtime(
@@ -104,8 +98,6 @@ def train_attributes(
     for split, rows in joined.items():
         show = partial(on_progress, split)
         features[split] = split_features(pretrained, choice.runtime, how, splits[split], rows, show)
-    cells = {split: _cells(splits[split], rows, table) for split, rows in joined.items()}
-    values = _values(cells["train"])
     head = fit_attributes(features["train"], _codes(cells["train"], values), values)
     scores = attribute_scores(head.predict(features["test"]), _codes(cells["test"], values), values)
     agreement = None if again is None else _agreement(table, again, values)

@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hf_wbc.data.hub_cache import fetch_snapshot
 from hf_wbc.data.image_statistics import SourceAppearance, measure_source_appearance
 from hf_wbc.evaluation.slide import HeldOut
 from hf_wbc.evaluation.validators import unit_rows
 from hf_wbc.inference.outliers import OutlierKind
 from hf_wbc.models import Classifier, PretrainedModel
 from hf_wbc.records import RunFolder
+from hf_wbc.taxonomy import NUM_CLASSES
 
 __all__ = [
     "OUTLIERS",
@@ -38,6 +40,9 @@ __all__ = [
 
 REFERENCE_FILE = "reference.parquet"
 VERSION = 1
+MAX_ROWS, MAX_BYTES = 1_000_000, 2**30
+"""Largest reference set; 40 cells of each class and source with thumbnails take 3 MB."""
+NUM_APPEARANCE = 7
 OUTLIERS = "outlier_kinds"
 """Key of the detectors of `hf_wbc.inference.outliers` in the file's metadata."""
 _HOW = "with `hf-wbc reference MODEL DATASETS`"
@@ -106,48 +111,92 @@ def _find(model: str, pretrained: PretrainedModel) -> Path | None:
     if folder.is_dir():
         candidates = (folder / REFERENCE_FILE, reference_set_path(folder))
         return next((path for path in candidates if path.is_file()), None)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
     repo = model.partition("@")[0]
     try:
-        return Path(hf_hub_download(repo, REFERENCE_FILE, revision=pretrained.revision))
-    except EntryNotFoundError:  # also raised offline when the cache does not have the file
-        return None
+        fetched = fetch_snapshot(repo, "model", pretrained.revision, [REFERENCE_FILE])
+    except ValueError as error:
+        raise ValueError(f"the reference set of {model}: {error}") from error
+    path = fetched / REFERENCE_FILE
+    return path if path.is_file() else None
 
 
 def _read(path: Path, pretrained: PretrainedModel) -> ReferenceSet:
-    try:
-        table = pq.read_table(path)
-        metadata: dict[str, Any] = json.loads(table.schema.metadata[b"hf_wbc"])
-    except (pa.ArrowInvalid, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, or rebuild it {_HOW}") from error
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"{path} has version {metadata.get('version')!r}; rebuild it {_HOW}")
-    if metadata["head_sha256"] != head_digest(pretrained.classifier):
-        raise ValueError(f"{path} belongs to other weights than the model's; rebuild it {_HOW}")
-    train, validation = (
-        table.filter(pa.compute.equal(table["split"], split)) for split in ("train", "validation")
-    )
     num_features = pretrained.classifier.num_features
     try:
-        found = [OutlierKind.from_dict(each, num_features) for each in metadata.pop(OUTLIERS, [])]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); rebuild it {_HOW}") from error
-    metadata["outliers"] = {kind.name: kind.recall for kind in found}
-    return ReferenceSet(_gallery(train), _held_out(validation), metadata, tuple(found))
+        table, metadata = _open(path)
+        if (version := metadata.get("version")) != VERSION:
+            raise ValueError(f"it has version {version!r}")
+        if metadata.get("head_sha256") != head_digest(pretrained.classifier):
+            raise ValueError("it belongs to other weights than the model's")
+        train, validation = (
+            table.filter(pa.compute.equal(table["split"], each)) for each in ("train", "validation")
+        )
+        kinds = [OutlierKind.from_dict(each, num_features) for each in metadata.pop(OUTLIERS, [])]
+        metadata["outliers"] = {kind.name: kind.recall for kind in kinds}
+        gallery, held_out = _gallery(train, num_features), _held_out(validation)
+    except (
+        pa.ArrowException,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"{path} cannot be used: {error}; delete it, or rebuild it {_HOW}"
+        ) from error
+    return ReferenceSet(gallery, held_out, metadata, tuple(kinds))
 
 
-def _gallery(table: pa.Table) -> Gallery | None:
+_DAMAGE = (
+    pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading a file of another kind raises."""
+
+
+def _open(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """Read the table and its metadata, unless it is far larger than a reference set."""
+    with pq.ParquetFile(path) as file:
+        facts = file.metadata
+        groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
+        num_bytes = sum(each.total_byte_size for each in groups)
+        if facts.num_rows > MAX_ROWS or num_bytes > MAX_BYTES:
+            raise ValueError(f"it has {facts.num_rows:,} rows of {num_bytes:,} bytes, too many")
+        table = file.read()
+    metadata = json.loads((table.schema.metadata or {})[b"hf_wbc"])
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is no JSON object")
+    return table, metadata
+
+
+def _floats(column: pa.ChunkedArray, width: int, name: str, kind: Any = np.float32) -> Any:
+    """Return a column of lists as an array (N, width)."""
+    found = np.array(column.to_pylist(), kind)
+    if found.shape != (len(column), width):
+        raise ValueError(f"column {name} does not hold {width} numbers per cell")
+    return found
+
+
+def _labels(table: pa.Table) -> NDArray[np.int64]:
+    labels = np.asarray(table["label"].to_pylist(), np.int64)
+    if not ((labels >= 0) & (labels < NUM_CLASSES)).all():
+        raise ValueError("column label does not hold class ids")
+    return labels
+
+
+def _gallery(table: pa.Table, num_features: int) -> Gallery | None:
     if not len(table):
         return None
-    sources = table["source"].to_pylist()
-    appearance = np.array(table["look"].to_pylist(), np.float64)
+    sources = list(map(str, table["source"].to_pylist()))
+    features = _floats(table["features"], num_features, "features")
+    if not np.isfinite(features).all():
+        raise ValueError("column features holds infinite values")
+    appearance = _floats(table["look"], NUM_APPEARANCE, "look", np.float64)
     return Gallery(
-        features=unit_rows(np.array(table["features"].to_pylist(), np.float32)),
-        labels=table["label"].to_numpy(),
+        features=unit_rows(features),
+        labels=_labels(table),
         sources=tuple(sources),
-        image_ids=tuple(table["image_id"].to_pylist()),
+        image_ids=tuple(map(str, table["image_id"].to_pylist())),
         thumbnails=tuple(table["thumbnail"].to_pylist()),
         appearance=measure_source_appearance(appearance, np.array(sources)),
     )
@@ -156,7 +205,10 @@ def _gallery(table: pa.Table) -> Gallery | None:
 def _held_out(table: pa.Table) -> HeldOut | None:
     if not len(table):
         return None
-    return HeldOut(np.array(table["logits"].to_pylist(), np.float64), table["label"].to_numpy())
+    logits = _floats(table["logits"], NUM_CLASSES, "logits", np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("column logits holds infinite values")
+    return HeldOut(logits, _labels(table))
 
 
 def _held_out_of_run(run: RunFolder) -> HeldOut | None:

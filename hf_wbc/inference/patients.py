@@ -4,7 +4,6 @@ Two heads: logistic regression on the mean of a patient's cells, and gated atten
 cells of a patient are in one fold. Intervals are bootstraps over patients.
 """
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from hf_wbc.models.gated_attention import GatedAttention
 from hf_wbc.taxonomy import NAMES
-from hf_wbc.text import shorten_list
+from hf_wbc.text import csv_rows, shorten_list
 
 __all__ = ["HEADS", "PatientBags", "cross_validate", "join_bags", "read_patient_labels"]
 
@@ -36,23 +35,13 @@ def read_patient_labels(path: Path) -> dict[str, str]:
     """Read a table of patients with the columns group and label.
 
     Raises:
-        ValueError: If the file or a column is missing, a value is empty, or a patient has two
-            labels; the message names the line.
+        OSError: If the file cannot be read.
+        ValueError: If it is no such table, a value is empty, or a patient has two labels; the
+            message names the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-                raise ValueError(
-                    f"{path} has no column {', '.join(missing)}; its first line must be "
-                    f"{','.join(COLUMNS)}"
-                )
-            rows = list(reader)
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a table of patients: {error}") from error
     found: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        group, label = ((row[name] or "").strip() for name in COLUMNS)
+    for number, row in csv_rows(path.read_bytes(), str(path), COLUMNS):
+        group, label = (row[name] for name in COLUMNS)
         if not group or not label:
             raise ValueError(f"{path}, line {number}: group or label is empty")
         if found.setdefault(group, label) != label:

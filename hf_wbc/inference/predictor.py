@@ -18,7 +18,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from hf_wbc.data.crop import CropFrame, extract_crop, locate_crop
-from hf_wbc.data.nucleus import find_nucleus
+from hf_wbc.data.nucleus import Nucleus, find_nucleus
 from hf_wbc.data.preprocessing import ImagePreprocessing, preprocess
 from hf_wbc.data.scale import ScaleEstimate, estimate_scale
 from hf_wbc.data.table import Table
@@ -161,6 +161,7 @@ class Predictor:
         images: Sequence[Image.Image | Pixels],
         um_per_px: Scale = None,
         is_found: Sequence[bool] | None = None,
+        nuclei: Sequence[Nucleus | None] | None = None,
     ) -> list[CellPrediction]:
         """Classify images, each showing one cell.
 
@@ -172,6 +173,7 @@ class Predictor:
                 image alone. An earlier estimate may be passed again.
             is_found: Whether the finder cut each image out of a field, 25 um around a cell. Such
                 images are not checked for further cells.
+            nuclei: The nucleus of each image from `find_nucleus`, if it has been found already.
 
         Returns:
             One prediction per image, in the order of the images.
@@ -182,7 +184,7 @@ class Predictor:
         if not images:
             return []
         arrays = [to_rgb(image) for image in images]
-        frames = crop_frames(arrays, um_per_px)
+        frames = crop_frames(arrays, um_per_px, nuclei)
         crops = np.stack(
             [extract_crop(a, f, self.geometry) for a, f in zip(arrays, frames, strict=True)]
         )
@@ -357,18 +359,22 @@ def to_rgb(image: Image.Image | Pixels) -> Pixels:
     return np.ascontiguousarray(image)
 
 
-def crop_frames(arrays: Sequence[Pixels], um_per_px: Scale) -> list[CropFrame]:
+def crop_frames(
+    arrays: Sequence[Pixels], um_per_px: Scale, nuclei: Sequence[Nucleus | None] | None = None
+) -> list[CropFrame]:
     """Locate the 25 um crop of each image.
 
     Args:
         arrays: Images (H, W, 3) uint8.
         um_per_px: One scale (or estimate) for all or one for each, where None is estimated: a
             single None from all images together, a None in a list from that image alone.
+        nuclei: The nucleus of each image, if it has been found already.
 
     Raises:
         ValueError: For an impossible scale, or a number of scales that does not match the images.
     """
-    nuclei = [find_nucleus(pixels) for pixels in arrays]
+    if nuclei is None:
+        nuclei = [find_nucleus(pixels) for pixels in arrays]
     scales: list[float | ScaleEstimate]
     if isinstance(um_per_px, Sequence):
         if len(um_per_px) != len(arrays):

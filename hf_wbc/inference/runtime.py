@@ -147,6 +147,6 @@ def cached_conversion(
         with atomic_replace(folder) as part:
             part.mkdir()
             convert(part)
-    except OSError:
+    except (OSError, RuntimeError):  # OpenVINO reports a full disk as a RuntimeError
         return None
     return folder

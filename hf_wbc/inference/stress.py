@@ -163,7 +163,7 @@ def open_stress_test(model: str, ref: str, options: StressOptions) -> StressTest
     domain = load_split(ref, options.split)
     require_scale([domain], options.allow_unscaled)
     if not len(domain):
-        raise ValueError(no_images(ref, [options.split]))
+        raise ValueError(no_images(ref, [options.split], "--split"))
     if (domain.labels == UNLABELED).all():
         raise ValueError(f"{ref} has no labels in {options.split}, so nothing can be scored")
     rows = _choose_cells(domain.labels, options.limit)
@@ -274,7 +274,7 @@ def _read_baseline(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Read the record of a baseline.
 
     Raises:
-        ValueError: If it is not a stress test of the same cells and corruptions.
+        ValueError: If it is damaged, or not a stress test of the same cells and corruptions.
     """
     record = read_json(folder / "record.json", "give the folder of a finished stress test")
     if record.get("kind") != "stress" or not isinstance(record.get("curves"), dict):
@@ -285,6 +285,17 @@ def _read_baseline(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
                 f"the baseline {folder} has {name} {record.get(name)}, this test has {value}; "
                 "repeat the baseline with the same data and options"
             )
+    try:
+        str(record["model"]["name"])
+        curves = [record["curves"][name] for name in facts["corruptions"]]
+        scores = [each["macro_f1"] for curve in curves for each in curve]
+        is_whole = all(len(curve) == SEVERITIES for curve in curves)
+        if not is_whole or not all(
+            0 <= each <= 1 for each in (record["clean"]["macro_f1"], *scores)
+        ):
+            raise ValueError("scores are missing or beyond 0 to 1")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the record of {folder} is damaged ({error}); repeat the test") from error
     return record
 
 

@@ -188,17 +188,23 @@ def accept(learner: Learner, model: str, limits: Limits) -> Acceptance:
 
 
 def write_acceptance(
-    folder: Path, acceptance: Acceptance, baseline: Baseline, facts: Mapping[str, Any]
+    folder: Path, acceptance: Acceptance, baseline: Baseline | None, facts: Mapping[str, Any]
 ) -> None:
-    """Write acceptance.json, acceptance.html and the drift baseline, replacing the folder."""
+    """Write acceptance.json, acceptance.html and the drift baseline, replacing the folder.
+
+    Without a baseline, of too few cells, the page says that later cells cannot be compared.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = {**acceptance.to_dict(), **facts}
     with atomic_replace(folder) as temporary:
         temporary.mkdir()
         write_json(temporary / RECORD, record)
-        page = render_page(TEMPLATE, {}, {"report": acceptance, "facts": facts})
+        page = render_page(
+            TEMPLATE, {}, {"report": acceptance, "facts": facts, "baseline": baseline}
+        )
         (temporary / "acceptance.html").write_text(page, encoding="utf-8")
-        baseline.save(temporary / "baseline.npz")
+        if baseline is not None:
+            baseline.save(temporary / "baseline.npz")
 
 
 def _shares(learner: Learner) -> Floats:

@@ -11,6 +11,9 @@ alarm about the patient rather than the laboratory: use cells of several patient
 """
 
 import json
+import math
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +26,7 @@ from hf_wbc.labeling.pool import Floats, Pool
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NUM_CLASSES
 
-__all__ = ["STATISTICS", "Baseline", "DriftReport", "build_baseline", "drift"]
+__all__ = ["FEWEST", "STATISTICS", "Baseline", "DriftReport", "build_baseline", "drift"]
 
 STATISTICS = ("embedding", "appearance", "class shares", "rejection rate")
 MAX_BASELINE = 400
@@ -36,6 +39,9 @@ FEWEST = 10
 """Cells below which a batch is not compared."""
 LEVEL = 0.05
 VERSION = 1
+MAX_BYTES = 2**26
+"""Largest array of a baseline file; 400 cells of 2048 features take 3 MiB."""
+NUM_APPEARANCE = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +75,63 @@ class Baseline:
         """Read a baseline.
 
         Raises:
-            ValueError: If the file is damaged, or another version of hf_wbc wrote it.
+            ValueError: If the file is damaged or too large, or another version of hf_wbc wrote it.
         """
         try:
+            _check_sizes(path)
             with np.load(path, allow_pickle=False) as data:
                 facts = json.loads(str(data["facts"]))
                 values = {key: data[key] for key in data.files if key != "facts"}
             if facts["version"] != VERSION:
                 raise ValueError(f"it has version {facts['version']}")
-            return cls(name=facts["name"], revision=facts["revision"], **values)
-        except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
+            found = cls(name=str(facts["name"]), revision=str(facts["revision"]), **values)
+            found._check()
+        except _DAMAGE as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise ValueError(
                 f"{path} is not a drift baseline ({error}); write one with `hf-wbc accept`"
             ) from error
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError unless the arrays are of N cells, with values that they can have."""
+        num = len(self.predicted)
+        if (
+            self.features.shape != (num, self.features.shape[-1])
+            or self.appearance.shape != (num, NUM_APPEARANCE)
+            or not self.predicted.shape == self.rejected.shape == (num,)
+            or not FEWEST <= num <= MAX_BASELINE
+        ):
+            raise ValueError("its arrays are not of the same cells")
+        arrays = self.features, self.appearance, self.predicted, self.rejected
+        if [each.dtype.kind for each in arrays] != ["f", "f", "i", "b"]:
+            raise ValueError("its arrays have other types")
+        if not (np.isfinite(self.features).all() and not np.isinf(self.appearance).any()):
+            raise ValueError("it holds infinite values")
+        if not (self.predicted >= 0).all() or not (self.predicted < NUM_CLASSES).all():
+            raise ValueError("it holds unknown classes")
+
+
+_DAMAGE = (
+    EOFError, LookupError, NotImplementedError, OSError, RecursionError, RuntimeError, TypeError,
+    ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise for files that nobody wrote as a baseline."""
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise ValueError for arrays that state more bytes than a baseline has, before any is read."""
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with zipfile.ZipFile(path) as archive:
+        for each in archive.infolist():
+            with archive.open(each) as member:
+                shape, _, kind = headers[np.lib.format.read_magic(member)](member)
+            if math.prod(shape) * kind.itemsize > MAX_BYTES:
+                raise ValueError(f"{each.filename} is too large")
 
 
 @dataclass(frozen=True)
@@ -149,12 +197,19 @@ def drift(
         seed: Seed of the permutations.
 
     Raises:
-        ValueError: For fewer than 10 cells, or a baseline of another model.
+        ValueError: For fewer than 10 cells, a baseline of another model, or an impossible level.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
     if baseline.revision != revision:
         raise ValueError(
             f"the baseline of {baseline.name} was made with another model ({baseline.revision}), "
             f"and this one is {revision}; write a new one with `hf-wbc accept`"
+        )
+    if baseline.features.shape[1] != pool.features.shape[1]:
+        raise ValueError(
+            f"the baseline of {baseline.name} has {baseline.features.shape[1]} features, and the "
+            f"model {pool.features.shape[1]}; write a new one with `hf-wbc accept`"
         )
     _require_enough(len(pool), pool.name)
     rng = np.random.default_rng(seed)

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlparse
+from urllib.parse import parse_qs, quote, unquote, urlparse
 from xml.etree import ElementTree
 
 from hf_wbc.data.labels_file import OTHER, SKIP, Answer, parse_class, read_answers
 from hf_wbc.records import atomic_replace
 from hf_wbc.taxonomy import NAMES
+from hf_wbc.text import parse_xml
 
 __all__ = ["export_cells", "import_answers"]
 
@@ -56,6 +57,7 @@ def import_answers(path: Path, known: Sequence[str]) -> list[Answer]:
     if suffix == ".csv":
         return read_answers(path)
     by_name: dict[str, list[str]] = {}
+    ids = frozenset(known)
     for image_id in known:
         by_name.setdefault(PurePosixPath(image_id).name, []).append(image_id)
     if suffix == ".json":
@@ -68,14 +70,19 @@ def import_answers(path: Path, known: Sequence[str]) -> list[Answer]:
             "the annotations.xml in it"
         )
     return [
-        Answer(_cell(place, by_name), _label(text, path, place), reader, seconds)
+        Answer(
+            place if place in ids else _cell(place, by_name),
+            _label(text, path, place),
+            reader,
+            seconds,
+        )
         for place, text, reader, seconds in found
     ]
 
 
 def _task(image_id: str, label: str | None) -> dict[str, Any]:
     task: dict[str, Any] = {
-        "data": {"image": f"/data/local-files/?d={image_id}", _IMAGE_KEY: image_id}
+        "data": {"image": f"/data/local-files/?d={quote(image_id)}", _IMAGE_KEY: image_id}
     }
     if label is not None:
         choice = {
@@ -105,8 +112,9 @@ def _label_studio(path: Path) -> list[tuple[str, str, str, float | None]]:
                     chosen = [SKIP]
                 if len(chosen) > 1:
                     raise ValueError(f"{place} has {len(chosen)} choices; allow a single one")
-                found += [(place, each, reader, seconds) for each in chosen]
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+                took = None if seconds is None else float(seconds)
+                found += [(place, str(each), reader, took) for each in chosen]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a Label Studio export ({error!r}); export the project as JSON"
         ) from error
@@ -121,6 +129,8 @@ def _reader(who: Any) -> str:
 
 
 def _cvat(image_ids: Sequence[str], label_of: dict[str, str]) -> str:
+    if bad := [each for each in image_ids if not each.isprintable()]:
+        raise ValueError(f"XML cannot hold the name {bad[0]!r}; rename the file, or export .json")
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
@@ -140,13 +150,7 @@ def _cvat(image_ids: Sequence[str], label_of: dict[str, str]) -> str:
 
 
 def _from_cvat(path: Path) -> list[tuple[str, str, str, float | None]]:
-    data = path.read_bytes()
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise ValueError(f"{path} defines entities, which a CVAT export does not; export it again")
-    try:
-        root = ElementTree.fromstring(data)  # entities are refused above
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML ({error}); export `CVAT for images 1.1`") from error
+    root = parse_xml(path.read_bytes(), f"{path}, an export of `CVAT for images 1.1`,")
     found: list[tuple[str, str, str, float | None]] = []
     for image in root.iter("image"):
         tags = [tag.get("label", "") for tag in image.iter("tag")]
@@ -158,8 +162,11 @@ def _from_cvat(path: Path) -> list[tuple[str, str, str, float | None]]:
 
 def _cell(place: str, by_name: dict[str, list[str]]) -> str:
     """Return the id of the cell that a tool's path or address ends in; else the path itself."""
-    url = urlparse(place)
-    path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
+    try:
+        url = urlparse(place)
+        path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
+    except ValueError:  # no address, such as //[a]/b.png
+        path = place
     name = PurePosixPath(path).name
     for image_id in by_name.get(name, []):
         if path == image_id or path.endswith(f"/{image_id}"):

@@ -78,6 +78,8 @@ class Pool:
     """Ids of the dataset's test cells, which must never be labeled here."""
     faults: tuple[str, ...] = ()
     """Images that were left out, each with the reason."""
+    notes: tuple[str, ...] = ()
+    """What a summary should say about images that were left out, junk and links, a line each."""
     facts: Mapping[str, Any] | None = None
     """What embedded which images; plain JSON values."""
 
@@ -162,6 +164,7 @@ def open_pool(
         labels=_known_labels(source, found.image_ids, classes or {}),
         appearance=found.appearance,
         faults=found.faults,
+        notes=(*source.notes, *_left_out(found.faults)),
         facts={"model": pretrained.revision, "runtime": choice.to_dict(), **source.metadata},
     )
     return pretrained, pool if folder is not None else _with_dataset_facts(pool, ref, options)
@@ -298,6 +301,12 @@ def _collect(folder: Path, total: int, skip_bad: bool) -> _Embedded:
     return _Embedded(
         tuple(ids), np.concatenate(features), np.concatenate(appearance), tuple(faults)
     )
+
+
+def _left_out(faults: Sequence[str]) -> list[str]:
+    if not faults:
+        return []
+    return [f"left out: {len(faults)} images that cannot be used: {shorten_list(faults, 10)}"]
 
 
 def appearance_of(squares: NDArray[np.uint8]) -> Floats:

@@ -28,6 +28,7 @@ UNKNOWN = -1
 WEIGHT_DECAY = 1e-3
 NUM_STEPS = 200
 _KEY = "hf_wbc_attributes"
+_DAMAGE = AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +60,17 @@ class AttributeHead:
 
     def save(self, folder: Path) -> Path:
         """Write the head to a model's folder in half precision, and return the file."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         values = {name: list(each) for name, each in self.values.items()}
         metadata = {_KEY: json.dumps({"values": values, "facts": dict(self.facts)})}
         tensors = {"weight": self.weight.half().contiguous(), "bias": self.bias.half()}
         with atomic_replace(folder / ATTRIBUTES_FILE) as temporary:
-            save_file(tensors, temporary, metadata)
+            try:
+                save_file(tensors, temporary, metadata)
+            except SafetensorError as error:
+                raise OSError(f"{folder / ATTRIBUTES_FILE} cannot be written: {error}") from error
         return folder / ATTRIBUTES_FILE
 
     @classmethod
@@ -86,7 +91,7 @@ class AttributeHead:
                 weight, bias = (file.get_tensor(name).float() for name in ("weight", "bias"))
             values = {str(name): tuple(map(str, each)) for name, each in found["values"].items()}
             facts = dict(found["facts"])
-        except (AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+        except (*_DAMAGE, SafetensorError) as error:
             raise ValueError(f"{path} is damaged: {error}; delete it") from error
         total = sum(map(len, values.values()))
         if weight.shape != (total, num_features) or bias.shape != (total,):

@@ -121,7 +121,7 @@ def report_full_disk(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or ";" in str(error.strerror):
             raise
         message = f"{os.strerror(error.errno)}; {_REMEDY}"
         raise OSError(error.errno, message, str(out)) from error

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, get_args
 
 from hf_wbc.config import FLAT_NAMES, GROUPS, RENAMED, TrainConfig
+from hf_wbc.escape import print_plain
 from hf_wbc.study.protocols import STUDIES
 from hf_wbc.text import did_you_mean
 
@@ -39,7 +40,7 @@ def parse_settings(study: Callable[..., Any], settings: Sequence[str]) -> dict[s
         if not equals:
             raise ValueError(f"--set {setting!r} has no value; write --set NAME=VALUE")
         if name not in defaults and RENAMED.get(name) in defaults:
-            print(f"--set {name} is now --set {RENAMED[name]}", file=sys.stderr)
+            print_plain(f"--set {name} is now --set {RENAMED[name]}", file=sys.stderr)
             name = RENAMED[name]
         if name not in defaults:
             raise ValueError(f"the study has no parameter {name!r}; {did_you_mean(name, defaults)}")

@@ -31,7 +31,11 @@ class Model:
         self.asked: list[list[int]] = []
 
     def predict(
-        self, images: Sequence[Any], scale: float | ScaleEstimate, is_found: Sequence[bool]
+        self,
+        images: Sequence[Any],
+        scale: float | ScaleEstimate,
+        is_found: Sequence[bool],
+        nuclei: Sequence[Any],
     ) -> list[CellPrediction]:
         estimate = scale if isinstance(scale, ScaleEstimate) else None
         um_per_px = scale.um_per_px if isinstance(scale, ScaleEstimate) else scale
@@ -133,7 +137,7 @@ def test_a_picture_that_is_given_again_does_not_count_twice() -> None:
 
 
 def test_a_scale_that_cannot_be_leaves_the_slide_as_it_was() -> None:
-    def refuse(images: Any, um_per_px: float, is_found: Any) -> list[CellPrediction]:
+    def refuse(images: Any, *others: Any) -> list[CellPrediction]:
         raise ValueError("too few pixels")
 
     model = Model()

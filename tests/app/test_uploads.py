@@ -14,9 +14,11 @@ from PIL import Image, PngImagePlugin
 from support import app_files as files
 
 from hf_wbc.app.limits import LIMITS
-from hf_wbc.app.upload_reader import UploadedImage, read_part
+from hf_wbc.app.upload_reader import MEASURED_PIXELS, UploadedImage, read_part
 from hf_wbc.app.uploads import read_uploads, remove_all, shown_name
 from hf_wbc.data.decode_worker import DecodeWorkers
+from hf_wbc.data.nucleus import find_nucleus
+from hf_wbc.data.red_cells import red_cell_diameters
 
 BAD = {
     "empty.png": (b"", "the file is empty"),
@@ -124,6 +126,21 @@ def end_the_process(path: Path, *_: object) -> object:
     if b"memory" in path.read_bytes():
         return bytes(2**31)
     return [UploadedImage("good", files.cell())]
+
+
+@pytest.mark.parametrize("measures", [True, False])
+def test_workers_measure_the_scale_where_they_read(tmp_path: Path, measures: bool) -> None:
+    given = {"a.png": files.encoded(), "b.zip": files.zipped({"c.png": files.encoded()})}
+    for one in read_uploads(files.give(tmp_path, given), measures=measures).pictures:
+        assert (vars(one).keys() >= {"nucleus", "red_cells"}) == measures
+        assert one.nucleus == find_nucleus(one.pixels) is not None
+        assert one.red_cells == red_cell_diameters(one.pixels)
+
+
+def test_a_field_is_not_measured_within_the_time_limit_of_one_file() -> None:
+    side = int(MEASURED_PIXELS**0.5) + 1
+    field = UploadedImage("field.png", np.zeros((side, side, 3), np.uint8))
+    assert "red_cells" not in vars(field.measured())
 
 
 @pytest.mark.slow

@@ -58,6 +58,23 @@ def test_a_full_disk_has_a_remedy_even_if_no_file_is_named(
     assert cli.describe(OSError(number, "full; choose another disk")).count(";") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+        "2048 requested and 512 written",
+    ],
+)
+def test_a_full_disk_that_a_library_reports_in_words_has_a_remedy(words: str) -> None:
+    assert "free some space" in cli.describe(OSError(f"m/model.safetensors: {words}"))
+    assert "free" not in cli.describe(OSError("2 requested"))
+
+
+def test_a_full_disk_names_the_copy_and_not_the_original() -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "from.png", None, "to.png")
+    assert "to.png" in cli.describe(error) and "from.png" not in cli.describe(error)
+
+
 def test_a_full_disk_is_met_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,3 +123,32 @@ def test_arguments_that_cannot_be_parsed_end_with_2(
         cli.main(arguments)
     assert ended.value.code == 2
     assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "--no\x1b[31msuch"],
+        ["label", "model", "cells", "--budget", "5\x1b]0;title\x07"],
+        ["evaluate", "model\x9b2J", "data", "--splits", "test\x1b[1A"],
+        ["compare\x1b[31m"],
+    ],
+)
+def test_usage_errors_repeat_no_control_characters(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err and not any(sign in said.out + said.err for sign in "\x1b\x07\x9b")
+
+
+def test_an_argument_with_control_characters_reaches_the_command() -> None:
+    """A file may have such a name; output of the command is not held back."""
+
+    def command(path: Path, *, num: int = 1) -> tuple[Path, int]:
+        return path, num
+
+    found = cli.parse("compare", command, ["--path", "a\x1b[1Ab", "--num", "3"])
+    assert found == (Path("a\x1b[1Ab"), 3)

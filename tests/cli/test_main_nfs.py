@@ -65,6 +65,11 @@ def test_every_command_works_on_nfs(
     assert main(["evaluate", str(model), away, "--out", "scores"]) == 0
     assert main(["predict", str(model), away, "--out", "cells.csv"]) == 0
     assert main(["compare", "runs", "--out", "compared", "--resamples", "50", "--no-report"]) == 0
-    made = ["trained", "runs", "scores", "cells.csv", "compared"]
+    assert main(["audit", home, away, "--out", "audited", "--num-proc", "1"]) in (0, 3)
+    words = ["--out", "labels.csv", "--folder-labels", "--budget", "3"]
+    assert main(["label", str(model), away, *words]) == 0
+    words = ["--out", "stressed", "--limit", "5", "--corruptions", "jpeg", "--runtime", "torch"]
+    assert main(["stress", str(model), away, *words]) == 0
+    made = ["trained", "runs", "scores", "cells.csv", "compared", "audited", "stressed"]
     assert all(Path(name).exists() for name in made)
     assert not [path for path in tmp_path.rglob("*.lock") if path.name.startswith(".")]

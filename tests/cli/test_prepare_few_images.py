@@ -16,7 +16,9 @@ from PIL import Image
 from hf_wbc.cli.main import main
 from hf_wbc.data.dataset import load_split, load_splits
 from hf_wbc.data.schema import SPLITS
+from hf_wbc.labeling.drift import FEWEST
 from hf_wbc.records import read_json
+from hf_wbc.taxonomy import NAMES as NAMES_OF
 
 pytestmark = pytest.mark.usefixtures("flat_maps")
 SLOW = (pytest.mark.slow, pytest.mark.ci)
@@ -112,6 +114,27 @@ def test_every_command_reads_the_folder(
         assert main(["evaluate", *arguments]) == 1
         said = capsys.readouterr().err
         assert f"no {split} images" in said and f"--splits {' '.join(full)}" in said
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("name", NAMES)
+def test_a_laboratory_of_few_cells_is_labeled_accepted_and_stressed(
+    name: str, prepared: Callable[[str], Path], model: str, tmp_path: Path
+) -> None:
+    folder, train = str(prepared(name)), load_split(str(prepared(name)), "train")
+    rows = [f"{i},{NAMES_OF[c]}" for i, c in zip(train.image_ids, train.labels, strict=True)]
+    (tmp_path / "l.csv").write_text("\n".join(["image_id,label", *rows]))
+    words = ["--cache", str(tmp_path), "--runtime", "torch", "--num-proc", "1"]
+    out = ["--out", str(tmp_path / "new.csv"), "--folder-labels"]
+    assert main(["label", model, folder, *out, *words]) == 0
+    out = ["--out", str(tmp_path / "accepted"), "--labels", str(tmp_path / "l.csv")]
+    assert main(["accept", model, folder, *out, *words]) in (3, 4)
+    num = len(train) + len(load_split(folder, "validation"))
+    assert (tmp_path / "accepted/acceptance.html").exists()
+    assert (tmp_path / "accepted/baseline.npz").exists() == (num >= FEWEST)
+    out = ["--out", str(tmp_path / "stressed"), "--split", "train", "--corruptions", "jpeg"]
+    assert main(["stress", model, folder, *out, "--runtime", "torch"]) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -193,6 +193,16 @@ def test_rows_that_contradict_are_refused(folder: Path, column: str) -> None:
         load_split(str(folder), "train")
 
 
+@pytest.mark.parametrize(
+    "name", ["../../elsewhere", "/tmp/x", "a\\b", "..", "a\x1b[2J", "x" * 300, "a\nb"]
+)
+def test_a_domain_that_names_a_place_elsewhere_is_refused(folder: Path, name: str) -> None:
+    """Caches and tables are named after it."""
+    rewrite(folder, replaced("domain", lambda values: [name] * len(values)))
+    with pytest.raises(ValueError, match="the domain is"):
+        load_split(str(folder), "train")
+
+
 def test_a_scale_for_some_rows_only_is_refused(folder: Path) -> None:
     rewrite(folder, replaced("um_per_px", lambda values: [None, *values[1:]]))
     with pytest.raises(ValueError, match=r"um_per_px is 0.69.*, None within one dataset"):

@@ -187,3 +187,24 @@ def test_a_reader_who_presses_one_key_is_reported() -> None:
     assert suspicious_readers(answers[:19]) == []
     assert "AB" in suspicious_readers(answers)[0]
     assert suspicious_readers([*answers, Answer("x.png", "basophil", "AB")]) == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[1A.png", " a.png", "\t=1.png", "'a'.png", "b\u202e.png"])
+def test_names_that_a_table_cannot_hold_are_found_again(tmp_path: Path, name: str) -> None:
+    path, ids = tmp_path / "l.csv", [name, "other.png"]
+    file = LabelsFile(path)
+    for each in (name, name, "other.png"):
+        file.append(Answer(each, "monocyte", "=AB ", 1.0))
+    read = match_names(read_answers(path), ids)
+    assert [each.image_id for each in read] == ids and read[0].reader == "=AB"
+    with pytest.raises(ValueError, match="take that back first"):
+        file.append(Answer(name, "basophil", "=AB ", 1.0))
+    assert file.undo() == Answer("other.png", "monocyte", "=AB ", 1.0)
+    assert [each.image_id for each in match_names(read_answers(path), ids)] == [name]
+    file.put(name, "=AB ", None)
+    assert read_answers(path) == []
+
+
+def test_names_that_look_the_same_are_not_guessed() -> None:
+    (found,) = match_names([Answer("a\ufffd", "skip")], ["a\x1b", "a\x07"])
+    assert found.image_id == "a\ufffd"

@@ -39,6 +39,8 @@ def test_without_classes_the_number_is_the_name(tmp_path):
         ("a.xml", voc(("WBC", "x", 1, 2, 3))),
         ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'),
         ("a.txt", "WBC 0.5 0.5 0.1 0.1"),
+        ("a.xml", "\0".join('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')),
+        ("a.txt", "-1 0.5 0.5 0.1 0.1"),
         ("a.txt", "0 50 50 10 10"),
         ("a.txt", "0 nan 0.5 0.1 0.1"),
         ("a.txt", "0 0.5 0.5"),

@@ -1,5 +1,7 @@
 """eval.yaml and result files follow the published format; what differs is named."""
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hf_wbc.hub.benchmark import (
     check_benchmark,
     check_results,
     eval_yaml,
+    read_benchmark,
     result_entry,
     results_yaml,
 )
@@ -77,6 +80,29 @@ def test_the_documented_entries_are_valid() -> None:
 def test_an_entry_of_another_format_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_results([{**MINIMAL, **change}], "file")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB + "name: *j\n", "[" * 30_000, "x" * 70_000, "a: !!timestamp x", "a: !!int ''",
+        "a: !!bool maybe", "a: !!python/object/apply:os.system [true]", "a: 2025-13-45", "? {a: b}",
+        "a: [", "\x00", "a: " + "9" * 5_000, "<<: 3",
+    ],
+)  # fmt: skip
+def test_a_hostile_eval_yaml_is_named(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eval.yaml").write_text(text)
+    monkeypatch.setattr("hf_wbc.hub.benchmark.fetch_snapshot", lambda *_: tmp_path)
+    with pytest.raises(ValueError, match=r"lab/set: eval\.yaml") as caught:
+        read_benchmark("lab/set")
+    assert len(str(caught.value)) < 1_000
 
 
 @pytest.mark.parametrize(

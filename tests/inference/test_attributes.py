@@ -69,6 +69,8 @@ def test_cells_that_do_not_join_are_named(lab: str, tmp_path: Path) -> None:
         ("name,size\na,b\n", "has no column img_name"),
         (HEADER, "no attributes of any cell"),
         (HEADER + "a,x,yes,big\nd/a,x,no,big\n", "a has two rows that differ"),
+        (HEADER + "a,x,yes,big\n\nb\n", "line 4: 1 cells in a table of 4 columns"),
+        (HEADER + 'a,x,yes,"big\n', "line 2"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -76,7 +78,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, text: str, said: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
         read_attributes([path])
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(OSError, match=r"none\.csv"):
         read_attributes([tmp_path / "none.csv"])
 
 

@@ -2,8 +2,10 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,8 +18,9 @@ from hf_wbc.inference.build_gallery import build_reference_set
 from hf_wbc.inference.cell_prediction import UNMEASURED
 from hf_wbc.inference.gallery import REFERENCE_FILE, read_reference_set
 from hf_wbc.inference.predictor import ENOUGH, Predictor
-from hf_wbc.models import load_trained, save_classifier
+from hf_wbc.models import PretrainedModel, load_trained, save_classifier
 from hf_wbc.records import RunFolder
+from hf_wbc.shipped import shipped
 from hf_wbc.taxonomy import NUM_CLASSES
 
 
@@ -100,3 +103,65 @@ def test_a_model_that_wants_its_laboratory_measured_says_when_it_is_not(
     assert not any(UNMEASURED in one.warnings for one in many)
     few = predictor.predict(cells[:1], 25 / 40)[0]
     assert np.abs(few.logits - many[0].logits).max() > 1e-4  # a different mean and std
+
+
+TOY = shipped("spaces/wbc/toy_model")
+
+
+@pytest.fixture(scope="module")
+def toy() -> PretrainedModel:
+    return load_trained(str(TOY))
+
+
+def replace_column(table: pa.Table, name: str, values: pa.Array | None) -> pa.Table:
+    kept = table.drop_columns(name)
+    return kept if values is None else kept.append_column(name, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("label", lambda num: pa.array([99] * num), "class ids"),
+        ("label", lambda num: pa.array(["x"] * num), "damaged|label|invalid|int"),
+        ("features", lambda num: pa.array([[1.0]] * num), "features"),
+        (
+            "features",
+            lambda num: pa.array([[1.0], [1.0, 2.0]] * (num // 2) + [[1.0]] * (num % 2)),
+            "",
+        ),
+        ("logits", lambda num: pa.array([[float("nan")] * 11] * num), ""),
+        ("look", lambda num: pa.array([[0.0] * 6] * num), "look"),
+        ("split", None, "split"),
+        ("thumbnail", None, "thumbnail"),
+    ],
+)
+def test_a_reference_set_of_a_stranger_is_checked(
+    toy: PretrainedModel, tmp_path: Path, name: str, values: Any, said: str
+) -> None:
+    table = pq.read_table(TOY / REFERENCE_FILE)
+    changed = replace_column(table, name, None if values is None else values(len(table)))
+    pq.write_table(
+        changed.replace_schema_metadata(table.schema.metadata), tmp_path / REFERENCE_FILE
+    )
+    with pytest.raises(ValueError, match=rf"(?s)reference\.parquet cannot be used: .*({said})"):
+        read_reference_set(str(tmp_path), toy)
+
+
+@pytest.mark.parametrize("metadata", [None, b"[" * 100_000, b"[]", b'{"version": 1}', b"\xff"])
+def test_the_facts_of_a_reference_set_are_checked(
+    toy: PretrainedModel, tmp_path: Path, metadata: bytes | None
+) -> None:
+    facts = None if metadata is None else {b"hf_wbc": metadata}
+    table = pq.read_table(TOY / REFERENCE_FILE).replace_schema_metadata(facts)
+    pq.write_table(table, tmp_path / REFERENCE_FILE)
+    with pytest.raises(ValueError, match=r"reference\.parquet cannot be used"):
+        read_reference_set(str(tmp_path), toy)
+
+
+def test_a_reference_set_of_a_billion_rows_is_not_read(
+    toy: PretrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_wbc.inference.gallery.MAX_ROWS", 10)
+    shutil.copy(TOY / REFERENCE_FILE, tmp_path)
+    with pytest.raises(ValueError, match="too many"):
+        read_reference_set(str(tmp_path), toy)

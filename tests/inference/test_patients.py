@@ -72,13 +72,14 @@ def test_the_table_holds_shares_of_the_cells_classes() -> None:
         ("group,label\na,x\nb,\n", "line 3: group or label is empty"),
         ("group,label\na,x\nb,y\na,y\n", "line 4: patient a is 'y' here and 'x' above"),
         ("group,label\n", "names no patient"),
+        ("group,label\na,x\nb\n", "line 3: 1 cells in a table of 2 columns"),
     ],
 )
 def test_a_damaged_table_is_named_by_its_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "patients.csv").write_text(text)
     with pytest.raises(ValueError, match=said):
         read_patient_labels(tmp_path / "patients.csv")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(OSError, match=r"nothing\.csv"):
         read_patient_labels(tmp_path / "nothing.csv")
 
 

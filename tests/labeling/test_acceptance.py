@@ -76,6 +76,9 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
     assert "segmented" in page and "http" not in page
     assert (Baseline.load(out / "baseline.npz").predicted == baseline.predicted).all()
     check_report_folder(out)
+    write_acceptance(out, report, None, {"revision": "rev", "labels": "a.csv"})
+    assert "too few cells" in (out / "acceptance.html").read_text()
+    assert not (out / "baseline.npz").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ValueError, match="other"):

@@ -1,5 +1,7 @@
 """Drift: few false alarms on the same laboratory, an alarm on another one, named misuse."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,71 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"b\.npz"):
         Baseline.load(tmp_path / "b.npz")
+
+
+def damaged(path: Path, **changes: object) -> Path:
+    values = {key: value for key, value in vars(baseline()).items() if key not in FACTS}
+    facts = {"version": 1, "name": "home", "revision": "model"}
+    arrays = {"facts": np.array(json.dumps(facts)), **values, **changes}
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+FACTS = ("name", "revision")
+
+
+class Planted:
+    """What unpickling would run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code of a stranger ran')",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"features": np.zeros((5, 24), np.float32)},
+        {"features": np.full((200, 24), np.nan, np.float32)},
+        {"features": np.zeros((200, 24), np.complex64)},
+        {"features": np.float32(1)},
+        {"features": None},
+        {"appearance": np.zeros((200, 6))},
+        {"predicted": np.full(200, 11)},
+        {"predicted": np.full(200, -1)},
+        {"predicted": np.int64(0)},
+        {"rejected": np.zeros(200)},
+        {"more": np.zeros(1)},
+        {"facts": np.array("[" * 100_000)},
+        {"facts": np.array('{"version": 1}')},
+        {"facts": np.array([Planted()], object)},
+        {"predicted": np.array([Planted()] * 200, object)},
+    ],
+)
+def test_a_damaged_baseline_is_named(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = damaged(tmp_path / "b.npz", **changes)
+    with pytest.raises(ValueError, match=r"b\.npz is not a drift baseline"):
+        Baseline.load(path)
+
+
+def test_a_file_that_is_no_baseline_is_named(tmp_path: Path) -> None:
+    path, content = tmp_path / "b.npz", damaged(tmp_path / "a.npz").read_bytes()
+    header = b"\x93NUMPY\x01\x00v\x00" + (
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 9), }".ljust(117) + b"\n"
+    )
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        archive.writestr("facts.npy", header)
+    np.save(tmp_path / "d.npy", np.array([Planted()], object))
+    others = [(tmp_path / name).read_bytes() for name in ("c.npz", "d.npy")]
+    for data in (b"", b"PK\x03\x04", content[: len(content) // 2], content[:-1], *others):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"b\.npz is not a drift baseline"):
+            Baseline.load(path)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, float("nan"), -1.0, 5.0])
+def test_an_impossible_rate_of_alarms_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match="level is"):
+        drift(baseline(), HOME, REJECTION, "model", level=level)
 
 
 def test_unknown_sharpness_is_no_drift() -> None:

@@ -9,6 +9,13 @@ import pytest
 from hf_wbc.data.labels_file import Answer
 from hf_wbc.labeling.label_formats import export_cells, import_answers
 
+
+def task(*choices: object, **annotation: object) -> str:
+    """Return a Label Studio export of one cell."""
+    answer = {"result": [{"value": {"choices": choices}}], **annotation}
+    return json.dumps([{"data": {"image": "c.png"}, "annotations": [answer]}])
+
+
 IDS = ("smear 1/a.png", "smear 1/b.png", "c.png")
 
 
@@ -18,6 +25,28 @@ def test_labels_survive_the_way_there_and_back(tmp_path: Path, suffix: str) -> N
     export_cells(path, IDS, [Answer(IDS[0], "monocyte"), Answer(IDS[2], "skip")])
     found = {each.image_id: each.label for each in import_answers(path, IDS)}
     assert found == {IDS[0]: "monocyte", IDS[2]: "skip"}
+
+
+ODD = ("#1/a?b.png", "50%20 [x].png", "a&b+c=d.png", "x::y*.png", "血液/кровь.png", "//[a/b.png")
+
+
+@pytest.mark.parametrize("suffix", ["json", "xml"])
+def test_names_with_signs_of_addresses_come_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cells.{suffix}"
+    export_cells(path, ODD, [Answer(each, "monocyte") for each in ODD])
+    assert [each.image_id for each in import_answers(path, ODD)] == list(ODD)
+    if suffix == "json":  # as Label Studio returns tasks without our own field
+        tasks = json.loads(path.read_text())
+        for each in tasks:
+            del each["data"]["image_id"]
+        path.write_text(json.dumps(tasks))
+        assert [each.image_id for each in import_answers(path, ODD)] == list(ODD)
+
+
+def test_a_name_that_xml_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="rename the file"):
+        export_cells(tmp_path / "cells.xml", ["a\x1b[1A.png"])
+    export_cells(tmp_path / "cells.json", ["a\x1b[1A.png"])
 
 
 def test_label_studio_names_the_reader_and_the_time(tmp_path: Path) -> None:
@@ -78,10 +107,12 @@ def test_an_export_for_cvat_states_every_label_as_a_tag(tmp_path: Path) -> None:
     ]
 
 
-def test_cvat_files_that_define_entities_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_cvat_files_that_define_entities_are_refused(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "cells.xml"
-    path.write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>')
-    with pytest.raises(ValueError, match="entities"):
+    text = '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>'
+    path.write_bytes(f'<?xml version="1.0" encoding="{encoding}"?>{text}'.encode(encoding))
+    with pytest.raises(ValueError, match=r"cells\.xml.*(entities|null|codec)"):
         import_answers(path, IDS)
 
 
@@ -90,6 +121,10 @@ def test_cvat_files_that_define_entities_are_refused(tmp_path: Path) -> None:
     [
         ("a.json", "{", "Label Studio"),
         ("a.json", '[{"data": 3}]', "Label Studio"),
+        ("a.json", "[" * 100_000, "Label Studio"),
+        ("a.json", task("monocyte", lead_time="soon"), "soon"),
+        ("a.json", task({"a": 1}), "c.png"),
+        ("a.json", task("monocyte", "basophil"), "2 choices"),
         ("a.xml", "<annotations>", "CVAT"),
         ("a.xml", '<a><image name="c.png"><tag label="x"/><tag label="y"/></image></a>', "2 tags"),
         ("a.xml", '<a><image name="c.png"><tag label="monocite"/></image></a>', "monocyte"),

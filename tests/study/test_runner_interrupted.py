@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_wbc.cli.main import main
 from hf_wbc.config import TrainConfig
+from hf_wbc.shipped import shipped
 
 HOST = """
 import json, os, signal, sys
@@ -21,6 +23,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 import hf_wbc.cli.study_display, hf_wbc.engine.run, hf_wbc.inference.embed_datasets
 import hf_wbc.comparison.compare, hf_wbc.inference.prediction_file, hf_wbc.inference.evaluate
 import hf_wbc.audit.run_audit, hf_wbc.study.plan, hf_wbc.study.runner
+import hf_wbc.cli.label_session, hf_wbc.inference.stress_page
 from hf_wbc.cli.main import run_program
 hf_wbc.study.worker.START = "fork"
 for line in sys.stdin:
@@ -73,10 +76,11 @@ def started(folder: Path) -> Iterator[Host]:
 
 
 def commands_of(
-    root: Path, grid: str, config: TrainConfig, laboratories: tuple[str, str]
+    root: Path, grid: str, config: TrainConfig, laboratories: tuple[str, str], runs: Path
 ) -> dict[str, list[str]]:
-    """Return long commands by name."""
+    """Return long commands by name; `runs` are finished ones to compare."""
     home, away = laboratories
+    toy = str(shipped("spaces/wbc/toy_model"))
     model = config.model.name
     flags = f"--model {model} --steps 5000 --batch-size 8 --eval-steps 2".split()
     return {
@@ -84,12 +88,15 @@ def commands_of(
         "train": ["train", "--sources", home, *flags, "--output-dir", f"{root}/train"],
         "embed": ["embed", model, home, away, "--cache", f"{root}/features"],
         "audit": ["audit", home, away, "--out", f"{root}/audit"],
+        "predict": ["predict", toy, home, "--out", f"{root}/cells.csv", "--runtime", "torch"],
+        "compare": ["compare", str(runs), "--out", f"{root}/compared"],
+        "label": ["label", toy, away, "--out", f"{root}/labels.csv", "--folder-labels"],
+        "stress": ["stress", toy, away, "--out", f"{root}/stress", "--runtime", "torch"],
     }
 
 
-@pytest.mark.parametrize("num", [12, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.slow
-@pytest.mark.ci
+@pytest.mark.parametrize("num", [pytest.param(12, marks=pytest.mark.ci), 200])
 def test_every_long_command_ends_with_130_wherever_it_is_interrupted(
     short: TrainConfig, laboratories: tuple[str, str], tmp_path: Path,
     write_grid: Callable[..., str], num: int,
@@ -97,11 +104,16 @@ def test_every_long_command_ends_with_130_wherever_it_is_interrupted(
     rng = random.Random(17)
     grid = write_grid(short.replace(steps=5000), seed=[0, 1])
     found: Counter[tuple[str, int]] = Counter()
+    flags = f"--model {short.model.name} --steps 2 --batch-size 8 --output-dir {tmp_path / 'runs'}"
+    assert main(["train", "--sources", laboratories[0], *flags.split()]) == 0
     with started(tmp_path) as host:
         for number in range(num):
-            commands = commands_of(tmp_path / str(number), grid, short, laboratories)
+            commands = commands_of(
+                tmp_path / str(number), grid, short, laboratories, tmp_path / "runs"
+            )
             name = "study" if number % 2 else rng.choice([*commands])
             found[name, host.interrupted(commands[name], rng.uniform(0.0, 2.5))] += 1
         assert {status for _, status in found} <= {0, 130}, (found, host.log.read_text())
+    print(*sorted(found.items()), sep="\n")
     assert found["study", 130] >= num // 3 and not found["study", 0], found
     assert "Traceback" not in host.log.read_text()

@@ -1,0 +1,79 @@
+"""A login page of the network answers in place of the Hub: every command says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hub_server.wire import Answer, Request
+
+from hf_wbc.cli.main import main
+from hf_wbc.hub.doctor import examine_hub
+from hf_wbc.shipped import shipped
+
+PAGE = b"<!DOCTYPE html><html><title>Hotel WiFi</title>Please log in.</html>"
+MODEL = str(shipped("spaces/wbc/toy_model"))
+COMMANDS = (
+    "predict org/model cells --um-per-px 0.5 --out out.csv",
+    "evaluate MODEL org/data",
+    "submit org/model --to org/data",
+    "publish dataset OPEN --to lab/cells",
+    "label org/model cells --um-per-px 0.5 --out out.csv",
+    "label MODEL org/data",
+    "stress MODEL org/data",
+    "patients org/model org/data --labels patients.csv",
+    "predict org/model@COMMIT cells --um-per-px 0.5 --out out.csv",
+)
+
+
+@pytest.fixture(params=[200, 302])
+def portal(request: Any, hub: Any, monkeypatch: pytest.MonkeyPatch, quick: Any) -> int:
+    """Let the Hub answer as a login page does, with the page or a redirection to it."""
+
+    def answer(asked: Request) -> Answer:
+        headers = {"Content-Type": "text/html"}
+        if request.param == 302 and asked.target != "/login":
+            return Answer(status=302, headers={**headers, "Location": "/login"})
+        return Answer(PAGE, headers=headers)
+
+    monkeypatch.setattr(hub, "answer", answer)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_names_the_login_page(
+    portal: int, command: str, open_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("cells").mkdir()
+    Path("cells/a.png").write_bytes(b"not needed")
+    Path("patients.csv").write_text("group,label\na,x\nb,y\n")
+    words = command.replace("COMMIT", "0123456789" * 4).split()
+    words = [{"MODEL": MODEL, "OPEN": str(open_lab.folder)}.get(w, w) for w in words]
+    if "dataset" in words:
+        words += ["--mapping", str(open_lab.mapping)]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "is not a Hub" in said and "login page" in said
+
+
+@pytest.mark.parametrize("name", ["alice", None])
+def test_doctor_finds_the_login_page(
+    portal: int, name: str | None, log_in: Callable[[str | None], None]
+) -> None:
+    log_in(name)
+    findings = {each.name: each for each in examine_hub()}
+    assert "login page" in findings["endpoint"].remedy
+
+
+def test_the_page_names_the_login_page(
+    portal: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from hf_wbc.app.service import PageModel, Service
+
+    service = Service(PageModel("org/model"))
+    assert "login page" in str(service.own.load())
+    with pytest.raises(ValueError, match="is not a Hub"):
+        service.wait()
