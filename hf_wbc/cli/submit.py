@@ -1,6 +1,7 @@
 """`hf-wbc submit`: measure a model on a benchmark of the Hub and submit the results."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,7 +54,6 @@ def submit(
         runtime: What computes, as in `hf-wbc evaluate`.
     """
     from datetime import UTC, datetime
-    from functools import partial
 
     from hf_wbc.cli.display import stage_progress
     from hf_wbc.hub.benchmark import read_benchmark
@@ -78,8 +78,7 @@ def submit(
     what = submission(model, benchmarks, records, revision, today, pull_request)
     print_plain(f"{what.path}\n{what.content.decode()}", end="")
     if not dry_run:
-        on_event = partial(print_plain, file=sys.stderr, flush=True)
-        print_plain(open_pull_request(what, on_event))
+        print_plain(open_pull_request(what, partial(print_plain, file=sys.stderr, flush=True)))
 
 
 def _further(
