@@ -74,8 +74,6 @@ def run(
     with accelerator.main_process_first():
         resolved = resolve(config, accelerator.num_processes, cache)
     folder = RunFolder.find(root, resolved.identity)
-    if is_main:
-        _report_left_out(resolved)
     if folder.finished:
         if is_main:
             remove(folder.checkpoint)
@@ -112,6 +110,8 @@ def _report_left_out(resolved: ResolvedRun) -> None:
 def _context(
     resolved: ResolvedRun, accelerator: Any, folder: RunFolder, cache: Path, on_stage: OnStage
 ) -> RunContext:
+    if accelerator.is_main_process:
+        _report_left_out(resolved)
     return RunContext(
         resolved.config, accelerator, folder, resolved.domain_set, resolved.pretrained, cache,
         on_stage, resolved.target_labels,
