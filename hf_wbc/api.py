@@ -342,17 +342,10 @@ def publish(
 
 
 def build_publication(
-    kind: "Kind",
-    what: str,
-    destination: "Destination",
-    mapping: Path | None,
-    license: str | None,
-    model: str | None,
-    *,
-    public: bool | None,
-    tag: str | None,
+    kind: "Kind", what: str, destination: "Destination", mapping: Path | None,
+    license: str | None, model: str | None, *, public: bool | None, tag: str | None,
     on_event: Callable[[str], None] | None = None,
-) -> "Publication":
+) -> "Publication":  # fmt: skip
     """Build what `publish` sends: the files, card and visibility.
 
     Raises:

@@ -136,8 +136,7 @@ def predict_images(
         pretrained.classifier, pretrained.preprocessing, options.runtime, options.precision,
         pretrained.revision,
     )  # fmt: skip
-    runtime = choice.runtime
-    kinds = read_reference_set(model, pretrained).outliers
+    runtime, kinds = choice.runtime, read_reference_set(model, pretrained).outliers
     identity = {
         "engine": [runtime.name, runtime.version, runtime.precision],
         "listing": source.fingerprint,
