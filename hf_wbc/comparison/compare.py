@@ -65,6 +65,12 @@ class RankTest:
     ranking: Ranking | None
     """None if there are too few methods or blocks."""
 
+    @property
+    def known(self) -> str:
+        """What rules and training saw of the target."""
+        labels = f", {self.num_target_labels} labels" if self.num_target_labels else ""
+        return f"{self.sees}{labels}"
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -74,8 +74,7 @@ def significance_sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def _ranks(test: RankTest) -> Section:
-    labels = f", {test.num_target_labels} labels" if test.num_target_labels else ""
-    title = f"Over directions and seeds: {test.backbone}, rules that see {test.sees}{labels}"
+    title = f"Over directions and seeds: {test.backbone}, rules that see {test.known}"
     notes = []
     if test.left_out_blocks:
         names = [f"{heading(setting)} seed {seed}" for setting, seed in test.left_out_blocks]

@@ -45,6 +45,6 @@ def label_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e7eb", linewidth=0.6)
     panels[0].set_ylabel("macro-F1 on test cells", size=9, color=INK)
-    panels[0].legend(fontsize=8, frameon=False, loc="lower right")
+    panels[-1].legend(fontsize=8, frameon=False, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)

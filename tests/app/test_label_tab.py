@@ -91,11 +91,11 @@ def test_a_laboratory_in_ten_minutes(
     name_cells(page, cells, 36)
     wait_for(page, 40)
     page.click("#label-adapt")
-    page.wait_for_selector(".label-report [data-score=macro-f1]")
+    page.wait_for_selector(".label-report [data-score=macro-f1]", timeout=600_000)
     row = page.locator("[data-score=macro-f1]").inner_text()
     before, after = re.findall(r"(\d\.\d\d) \[\d\.\d\d, \d\.\d\d\]", row)
     assert float(after) > float(before)
-    with page.expect_download() as download:
+    with page.expect_download(timeout=600_000) as download:
         page.click("#label-model")
     saved = tmp_path / "model.zip"
     download.value.save_as(saved)
