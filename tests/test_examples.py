@@ -29,6 +29,8 @@ PAGES = {
         "docs/researchers.md",
         "docs/engineers.md",
         "docs/hematologists.md",
+        "docs/labeling.md",
+        "docs/laboratories.md",
         "docs/stress.md",
     )
 }
