@@ -126,10 +126,11 @@ class Slide:
             {} if reading.replaces_all else {case.number: case.prediction for case in self.cases}
         )
         known |= reading.predictions
+        last = max((case.number for case in self.cases), default=0)
         seen = {case.number for case in self.cases} | {
             one.number for one in self.waiting if one.corrected is not None
         }
-        numbers = count(1 + max(seen, default=0))
+        numbers = (number for number in count(1 + last) if number not in seen)
         cases, waiting = [], []
         for one in self.every:
             number = one.number if one.number in seen else next(numbers)
