@@ -120,7 +120,8 @@ class Slide:
     def answered(self, reading: SlidePredictions) -> "Slide":
         """Add predictions; images without one stay pending and keep their corrections.
 
-        What nobody has seen yet is numbered anew, so that the cells of a field follow each other.
+        If fields are among the images, what nobody has seen yet is numbered anew, so that the cells
+        of a field follow each other.
         """
         known = (
             {} if reading.replaces_all else {case.number: case.prediction for case in self.cases}
@@ -128,7 +129,9 @@ class Slide:
         known |= reading.predictions
         last = max((case.number for case in self.cases), default=0)
         seen = {case.number for case in self.cases} | {
-            one.number for one in self.waiting if one.corrected is not None
+            one.number
+            for one in self.waiting
+            if not reading.found or one.corrected is not None or one.picture.origin is not None
         }
         numbers = (number for number in count(1 + last) if number not in seen)
         cases, waiting = [], []
