@@ -3,6 +3,10 @@
 import functools
 import json
 import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,3 +104,32 @@ def test_the_command_of_the_card_parses() -> None:
     arguments = words[words.index("hf_wbc.cli.shipped_model") + 1 :]
     tyro.cli(parsed, args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     assert seen and all(word in str(seen) for word in arguments if not word.startswith("--"))
+
+
+SHORT = """
+import sys
+from pathlib import Path
+import hf_wbc.cli.shipped_model as shipped_model
+shipped_model.STEPS, shipped_model.IMAGE_SIZE = 20, 28
+data, model, folder = sys.argv[1:]
+shipped_model.make_shipped_model(
+    data, Path(folder) / "space", model, weights_license="apache-2.0", work=Path(folder) / "work"
+)
+"""
+"""Makes a model as the command does, from 20 steps of a tiny network."""
+
+
+@pytest.mark.slow  # trains in two processes
+@pytest.mark.ci
+def test_two_processes_make_the_same_bytes(
+    make_domain: Callable[..., Path], tiny_model: str, tmp_path: Path
+) -> None:
+    data = make_domain(tmp_path / "acevedo_20", name="acevedo_20")
+    shutil.copytree(data / "cropped", data / "original")
+    made = []
+    for name in ("first", "second"):
+        arguments = [str(data), tiny_model, str(tmp_path / name)]
+        subprocess.run([sys.executable, "-c", SHORT, *arguments], check=True)
+        made.append(tmp_path / name / "space" / "model")
+    for file in ("model.safetensors", "config.json", "scores.json", "README.md"):
+        assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes(), file

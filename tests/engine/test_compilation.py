@@ -77,6 +77,25 @@ def assert_resumes_to_the_same_bits(
         torch.testing.assert_close(weights, third[name], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow  # trains four times
+@pytest.mark.ci
+def test_a_traced_run_resumes_to_the_same_bits_under_the_same_keys(
+    config: TrainConfig,
+    tmp_path: Path,
+    interrupt: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trace forward and backward pass, without the minutes of generating code."""
+    monkeypatch.setattr("hf_wbc.engine.compilation.missing_compiler", lambda: "")
+    monkeypatch.setattr(
+        "hf_wbc.engine.run.compile_network",
+        lambda classifier: classifier.compile(backend="aot_eager", dynamic=False),
+    )
+    torch._dynamo.utils.counters.clear()
+    assert_resumes_to_the_same_bits(config, tmp_path, interrupt)
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 @pytest.mark.slow  # generates code and compiles it
 @pytest.mark.skipif(bool(missing_compiler()), reason="no C++ compiler")
 def test_a_compiled_run_resumes_to_the_same_bits_under_the_same_keys(
