@@ -10,7 +10,7 @@
   // Gradio redraws what is inside the component, so the gallery stands behind it.
   const show = (element) => {
     const place = places.get(element), source = element.querySelector('[data-review]');
-    const before = place.view?.options();
+    const before = place.view?.options(), hasFocus = Boolean(place.view?.root.contains(document.activeElement));
     close(place);
     if (!source) return;
     const data = JSON.parse(source.textContent);
@@ -19,6 +19,7 @@
     element.after(place.view.root);
     place.view.draw();
     window.wbcReviewKeys(place.view);
+    if (hasFocus) place.view.goOn();  // the keys go on working
   };
   const views = () => [...places.values()].map((place) => place.view).filter(Boolean);
 

@@ -191,6 +191,11 @@
       if (card && takesFocus && !this.dialog.open) card.focus();
       this.inspect(number);
     }
+    // Take the focus back after new cells have come: to the first without a name, if that is asked for.
+    goOn() {
+      const open = this.visible().find((number) => this.review.state(number) === 'unseen');
+      this.setCurrent(this.review.isBlind && open !== undefined ? open : this.current);
+    }
     select(numbers) {
       const before = this.selected;
       this.selected = new Set(numbers);
