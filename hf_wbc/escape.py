@@ -132,9 +132,9 @@ def public_message(error: BaseException | str) -> str:
     >>> public_message("/srv/app/model.bin is damaged (<_io.BytesIO object at 0x7f00aa11>)")
     'model.bin is damaged (a BytesIO)'
     """
-    said = _PATH.sub(lambda found: found[1] or "a folder", str(error))
-    said = _OBJECT.sub(lambda found: f"a {found[1].rpartition('.')[2]}" if found[1] else "it", said)
-    return plain_text(" ".join(said.split()))
+    text = _PATH.sub(lambda found: found[1] or "a folder", str(error))
+    text = _OBJECT.sub(lambda found: f"a {found[1].rpartition('.')[2]}" if found[1] else "it", text)
+    return plain_text(" ".join(text.split()))
 
 
 def _cell(value: object) -> object:

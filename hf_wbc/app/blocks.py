@@ -34,8 +34,8 @@ def build_page(service: Service, sessions: Sessions) -> Any:
         try:
             await asyncio.wrap_future(service.own.settled)
         except Exception as error:  # the server reports it as well, and stops
-            said = public_message(error)
-            return notice(f"The model could not be loaded: {said}.", "warning"), gr.skip()
+            message = public_message(error)
+            return notice(f"The model could not be loaded: {message}.", "warning"), gr.skip()
         return LOADED if waits else gr.skip(), about_html(service)
 
     def leave(request: gr.Request) -> None:

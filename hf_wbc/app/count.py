@@ -87,30 +87,32 @@ class CellCount:
     @property
     def caption(self) -> str:
         """Explain the table's columns."""
-        said = (
+        summary = (
             "Count: the cells that a person or, where nobody has named them, the model gave this "
             "class, in percent of white cells."
         )
         if not self.shows_estimate:
-            return said
+            return summary
         return (
-            f"{said} Estimate: the same after correcting the unreviewed cells for the model's "
+            f"{summary} Estimate: the same after correcting the unreviewed cells for the model's "
             "known confusions, with 95 % intervals that hold simultaneously."
         )
 
     @property
     def who_counts(self) -> str:
         """State which cells are in the count and which are not."""
-        said = f"In the count: {count(self.num_cells, 'white cell')}"
+        summary = f"In the count: {count(self.num_cells, 'white cell')}"
         if self.nrbc.counted:
-            said += f" and, apart, {count(self.nrbc.counted, 'nucleated red cell')}"
+            summary += f" and, apart, {count(self.nrbc.counted, 'nucleated red cell')}"
         if self.num_named:
-            said += f"; {self.num_named:,} of them named by a person"
+            summary += f"; {self.num_named:,} of them named by a person"
         out = []
         if self.num_rejected:
             out.append(f"{self.num_rejected:,} unlike the cells that the model knows (until named)")
         out += [f"{num:,} named {key.replace('_', ' ')}" for key, num in self.outside.items()]
-        return f"{said}. Left out: {join_names(out)}." if out else f"{said}. None is left out."
+        return (
+            f"{summary}. Left out: {join_names(out)}." if out else f"{summary}. None is left out."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; shares are in [0, 1]."""

@@ -107,8 +107,8 @@ def many_cells_tab(page: Any, service: Service, sessions: Sessions) -> None:
     zoomed = zoom_channel("many-zoomed")
     keep, makers = _downloads()
     facts, kept = gr.JSON(visible=False), gr.JSON(visible=False)
-    asked = (questions.added, questions.row, questions.discard_row)
-    shown = list(Shown(samples, *asked, status, count, cells, keep, go_on))
+    dialogs = (questions.added, questions.row, questions.discard_row)
+    shown = list(Shown(samples, *dialogs, status, count, cells, keep, go_on))
     drop.upload(tab.take, [drop, scale.text], [*shown, drop], **busy("/many"))
     folder.upload(tab.take, [folder, scale.text], [*shown, folder], **busy("/many_folder"))
     toy.click(tab.toy, None, [scale.text, scale.used, *shown], **busy("/many_toy"))
@@ -318,8 +318,8 @@ class ManyCells:
                 self.sessions.change(who, lambda it: it.reviewed(labels), facts.get("sample"))
                 slide = self.sessions.slide(who)
                 if slide.every:
-                    said = report_facts(facts, self.sessions.samples(who).current)
-                    file = make(self.service, slide, said)
+                    facts_shown = report_facts(facts, self.sessions.samples(who).current)
+                    file = make(self.service, slide, facts_shown)
                 else:
                     shown = self._gone(who)
             return file, *(Shown(status=failed.html) if failed.html else shown)

@@ -244,8 +244,8 @@ class MalformedRequests:
             from starlette.responses import JSONResponse
 
             is_unknown = isinstance(error, LookupError) or type(error).__name__ in _UNKNOWN
-            said = "no such endpoint" if is_unknown else "the request is malformed"
+            reason = "no such endpoint" if is_unknown else "the request is malformed"
             path = plain_text(scope["path"])[:MAX_LOGGED]
             _log.warning("%s %s: %s", scope["method"], path, type(error).__name__)
-            response = JSONResponse({"error": said}, 404 if is_unknown else 400)
+            response = JSONResponse({"error": reason}, 404 if is_unknown else 400)
             await response(scope, receive, send)

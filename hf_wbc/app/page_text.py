@@ -166,14 +166,14 @@ blurred it is 12.0 %; with other parts of the same size blurred it is 85.0 % on 
     assert SHARE == 1 / 5
     found = (test.original, test.marked_hidden, test.mean_random_hidden)
     whole, marked, others = map(percent, found)
-    said = (
+    result = (
         f"the probability of {cell_name(label)} is {whole}. With the most marked fifth of the "
         f"image blurred it is {marked}; with other parts of the same size blurred it is {others} "
         "on average"
     )
     if test.passed:
-        return f"Tested: {said}."
-    return f"The map fails its test for this cell, so ignore it: {said}."
+        return f"Tested: {result}."
+    return f"The map fails its test for this cell, so ignore it: {result}."
 
 
 def reasons_to_look(
@@ -211,8 +211,8 @@ def reasons_to_look(
         >= (BLAST_PROBABILITY if blasts_from is None else blasts_from)
     ):
         found.append("may be a blast")
-    said = (*shown, outside_warning(prediction.outlier))
-    warned = (each for each in remaining_warnings(prediction) if each not in said)
+    result = (*shown, outside_warning(prediction.outlier))
+    warned = (each for each in remaining_warnings(prediction) if each not in result)
     return [*found, *(_BEFORE_ADVICE.split(each.rstrip("."))[0] for each in warned)]
 
 

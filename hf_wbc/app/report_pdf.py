@@ -137,14 +137,14 @@ def _differential(rows: Sequence[ReportRow], width: float) -> Any:
     lines: list[list[Any]] = [[_paragraph(f"<b>{title}</b>", 8) for title in titles]]
     for each in rows:
         estimate = each.row.estimate
-        said = "–"
+        estimated = "–"
         if estimate is not None:
             low, high = 100 * estimate.low, 100 * estimate.high
-            said = f"{100 * estimate.fraction:.1f} ({low:.1f}–{high:.1f})"
+            estimated = f"{100 * estimate.fraction:.1f} ({low:.1f}–{high:.1f})"
         usual = "–" if each.range is None else f"{each.range.low:g}–{each.range.high:g}"
         texts = (
             escape(each.row.name), str(each.row.counted), f"<b>{each.percent:.1f}</b>", usual,
-            f"<b>{each.mark}</b>", said,
+            f"<b>{each.mark}</b>", estimated,
         )  # fmt: skip
         lines.append([_paragraph(text, 8.5) for text in texts])
     return _table(lines, [share * width for share in (0.28, 0.09, 0.1, 0.16, 0.1, 0.27)])

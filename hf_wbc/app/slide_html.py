@@ -48,7 +48,10 @@ REVIEW_CLASSES = (
 """The eleven classes in clinical order, and the bins for what is none of them."""
 REVIEW_LABELS = frozenset(each.id for each in REVIEW_CLASSES)
 _HARM = np.array(
-    [[HARM[consequence(true, said)] for said in range(NUM_CLASSES)] for true in range(NUM_CLASSES)]
+    [
+        [HARM[consequence(true, called)] for called in range(NUM_CLASSES)]
+        for true in range(NUM_CLASSES)
+    ]
 )
 MOST_TOP = 3
 """Number of classes whose probabilities the gallery shows."""

@@ -194,11 +194,11 @@ def _unfit(archive: Archive, limits: Limits) -> str | None:
 
 def _zip_error(error: ValueError, path: Path) -> str:
     """The error about an archive without the server's path."""
-    said = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
-    if "truncated or damaged" in said or "cannot be read" in said:
+    detail = str(error).replace(f"{path}: ", "").replace(str(path), "the zip")
+    if "truncated or damaged" in detail or "cannot be read" in detail:
         return "a damaged zip; create it again"
     return (
-        public_message(said)
+        public_message(detail)
         .replace(" and give that", "")
         .replace("fetch it again", "create it again")
     )
@@ -229,9 +229,9 @@ def _read_tiff(data: bytes, name: str, limits: Limits) -> Iterator[UploadedImage
 
 def _plainly(error: ImageFault, name: str) -> str:
     reason = str(error).removeprefix(f"{name}: ").partition("; ")[0]
-    for part, words in _PLAIN:
+    for part, message in _PLAIN:
         if part in reason:
-            return words.format(reason=reason)
+            return message.format(reason=reason)
     return f"{public_message(reason)}; {_SAVE}"
 
 

@@ -284,7 +284,7 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
     for is_rare in (False, True):
         cells = {name: of for name, of in missing.items() if (of[0] < 3) == is_rare}
         if cells:
-            words = "; ".join(
+            details = "; ".join(
                 f"{with_spaces(name)} ({count:,} in total) in {', '.join(splits)}"
                 for name, (count, splits) in cells.items()
             )
@@ -292,7 +292,7 @@ def _missing(reading: FolderReading, number: int) -> Iterator[Finding]:
                 kind="class_missing_in_split",
                 domains=(reading.folders[number].name,),
                 number=len(cells),
-                title=f"missing: {words}",
+                title=f"missing: {details}",
                 meaning="Scores on such a split say nothing about the class.",
                 remedy="Collect more images of the class."
                 if is_rare

@@ -148,7 +148,7 @@ def _split_docstring(command: Callable[..., Any]) -> tuple[list[str], dict[str, 
     text, _, after = inspect.cleandoc(command.__doc__ or "").partition("\n\nArgs:\n")
     arguments, _, _ = after.partition("\n\n")
     found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", arguments, re.MULTILINE)
-    return text.split("\n\n"), {name: " ".join(words.split()) for name, words in found}
+    return text.split("\n\n"), {name: " ".join(part.split()) for name, part in found}
 
 
 def field_texts(cls: type[Any]) -> dict[str, str]:
@@ -178,10 +178,10 @@ def _paragraph(text: str, width: int) -> str:
     if label or not colon:
         return _wrap(text, width)
     lines = [""]
-    for words in re.split(r" (?=--)", " ".join(command.split())):
-        if lines[-1] and len(lines[-1]) + len(words) > width - 9:
+    for part in re.split(r" (?=--)", " ".join(command.split())):
+        if lines[-1] and len(lines[-1]) + len(part) > width - 9:
             lines.append("")
-        lines[-1] += f" {words}" if lines[-1] else words
+        lines[-1] += f" {part}" if lines[-1] else part
     return "Example:\n  " + " \\\n      ".join(lines)
 
 

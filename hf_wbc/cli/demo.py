@@ -69,7 +69,9 @@ def demo(
     with keep_private():
         page, url = launch(service, host, port or None, mcp)
         print_plain(f"open {url} in a browser; Ctrl-C closes the page", flush=True)
-        load_in_background(service, lambda said: print_plain(said, file=sys.stderr, flush=True))
+        load_in_background(
+            service, lambda message: print_plain(message, file=sys.stderr, flush=True)
+        )
         service.wait()
         print("the model is loaded", flush=True)
         page.block_thread()

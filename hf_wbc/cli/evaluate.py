@@ -86,9 +86,9 @@ def _grave_errors(graded: "Mapping[str, Any]") -> str:
     """Return the errors by their consequence for a patient, a line each."""
     shares = ", ".join(f"{graded[kind]:.3f} {kind}" for kind in ("critical", "serious", "minor"))
     lines = [f"errors by consequence: {shares}"]
-    for name, words in GRAVE.items():
+    for name, title in GRAVE.items():
         if graded[name]["of"]:
-            lines.append(f"{words}: {graded[name]['num']:,} of {graded[name]['of']:,}")
+            lines.append(f"{title}: {graded[name]['num']:,} of {graded[name]['of']:,}")
     return "\n".join(lines)
 
 
@@ -97,8 +97,8 @@ def _further_scores(scores: "Mapping[str, Any]", of_probabilities: "Mapping[str,
     both = {**scores, **of_probabilities}
     intervals = {**scores["intervals"], **of_probabilities["intervals"]}
     lines = []
-    for name, words in FURTHER.items():
+    for name, title in FURTHER.items():
         if both.get(name) is not None:
             low, high = intervals[name]
-            lines.append(f"{words:<20}{both[name]:.3f} [{low:.3f}, {high:.3f}]")
+            lines.append(f"{title:<20}{both[name]:.3f} [{low:.3f}, {high:.3f}]")
     return "\n".join(lines)

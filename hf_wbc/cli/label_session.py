@@ -209,8 +209,8 @@ def open_laboratory(
 
 
 def _keys() -> str:
-    words = {cell.name: cell.clinical_name for cell in CLASSES}
-    return ", ".join(f"{key} {words.get(label, label)}" for key, label in KEYS.items())
+    clinical_names = {cell.name: cell.clinical_name for cell in CLASSES}
+    return ", ".join(f"{key} {clinical_names.get(label, label)}" for key, label in KEYS.items())
 
 
 def run_simulation(

@@ -281,24 +281,24 @@ def reader_has_left() -> bool:
     return True
 
 
-def _code_in(words: str) -> int:
+def _code_in(message: str) -> int:
     """Return the code of a full disk if a library reports one in words only; else 0."""
     for code in (errno.ENOSPC, errno.EDQUOT):
-        if os.strerror(code).lower() in words.lower() or f"os error {code}" in words:
+        if os.strerror(code).lower() in message.lower() or f"os error {code}" in message:
             return code
-    return errno.ENOSPC if _SHORT_WRITE.search(words) else 0
+    return errno.ENOSPC if _SHORT_WRITE.search(message) else 0
 
 
 def describe(error: ValueError | OSError) -> str:
     """Return an error's message; system errors also name the file and a remedy."""
     if not isinstance(error, OSError):
         return str(error)
-    words = error.strerror or str(error)
-    if words.startswith("No usable temporary directory"):
+    message = error.strerror or str(error)
+    if message.startswith("No usable temporary directory"):
         return "no folder for temporary files can be written; set TMPDIR to one"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     place = (is_full and error.filename2) or error.filename  # of a copy, the second one is written
     if place:
-        words += f": {place}"
-    remedy = REMEDIES.get(error.errno or _code_in(words))
-    return words if remedy is None or ";" in words else f"{words}; {remedy}"
+        message += f": {place}"
+    remedy = REMEDIES.get(error.errno or _code_in(message))
+    return message if remedy is None or ";" in message else f"{message}; {remedy}"

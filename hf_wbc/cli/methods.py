@@ -44,7 +44,7 @@ def methods(
 def facts(method: "type[Method]") -> dict[str, Any]:
     """A method's row of the list."""
     needs = method.needs
-    words = (
+    requirements = (
         (method.sees_target(), "target"),
         (needs.strong, "two views"),
         (needs.index, "index"),
@@ -56,7 +56,7 @@ def facts(method: "type[Method]") -> dict[str, Any]:
         "method": method.name(),
         "family": method.family,
         "summary": (method.__doc__ or "").partition("\n")[0],
-        "needs": [word for needed, word in words if needed],
+        "needs": [word for needed, word in requirements if needed],
         "paper": method.paper,
         "limitations": method.limitations,
     }

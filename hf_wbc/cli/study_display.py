@@ -137,8 +137,8 @@ class StudyDisplay:
         is_start = event.kind == "started"
         if is_start and self.console.is_terminal:
             return
-        words = "started" if is_start else run.state
-        line = Text(f"{self._counted()}  ").append(f"{words:9}", STYLES.get(words, ""))
+        status = "started" if is_start else run.state
+        line = Text(f"{self._counted()}  ").append(f"{status:9}", STYLES.get(status, ""))
         line.append(f"  {run.planned.folder.path.name}  {run.planned.name}")
         if run.reason:
             line.append(f": {run.reason}")
@@ -176,17 +176,17 @@ class StudyDisplay:
     def _view(self) -> RenderableType:
         """Return the overall progress, followed by a line for each running run."""
         progress = self.progress
-        words = [
+        status = [
             Text(f"{progress.num_finished} done"),
             Text(f"{progress.count('running')} running"),
         ]
         for word, states in OTHERS.items():
             if number := progress.count(*states):
-                words.append(Text(f"{number} {word}", STYLES.get(word, "")))
+                status.append(Text(f"{number} {word}", STYLES.get(word, "")))
         head = Table.grid(padding=(0, 1))
         head.add_row(
             "study", ProgressBar(total=1.0, completed=progress.done, width=24),
-            f"{progress.done:4.0%}", Text(", ").join(words), self._remaining(),
+            f"{progress.done:4.0%}", Text(", ").join(status), self._remaining(),
         )  # fmt: skip
         lines = Table.grid(padding=(0, 1))
         for run in progress.runs:

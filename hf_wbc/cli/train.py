@@ -76,8 +76,8 @@ def train(
     from hf_wbc.hub.publication import is_public_requested
 
     seen = is_public_requested(public, private)
-    asked = {"public": public, "private": private, "tag": tag, "license": license}
-    _check_flags(config, push_to, {**asked, "card": card != "refuse"})
+    requested = {"public": public, "private": private, "tag": tag, "license": license}
+    _check_flags(config, push_to, {**requested, "card": card != "refuse"})
     push: Any = None
     with TrainingDisplay(config) as display:
         if push_to is not None and display.is_main:
@@ -92,11 +92,11 @@ def train(
         _print_outcome(config, folder)
 
 
-def _check_flags(config: TrainConfig, push_to: str | None, asked: Mapping[str, Any]) -> None:
+def _check_flags(config: TrainConfig, push_to: str | None, requested: Mapping[str, Any]) -> None:
     """Report a flag without effect; ValueError for flags of publishing if nothing is published."""
     if config.data.allow_single:
         print("hf-wbc: --allow-single has no effect any more; leave it out", file=sys.stderr)
-    given = [f"--{name}" for name, value in asked.items() if value]
+    given = [f"--{name}" for name, value in requested.items() if value]
     if given and push_to is None:
         raise ValueError(
             f"{', '.join(given)}: nothing is published without --push-to; add --push-to org/name, "

@@ -115,9 +115,9 @@ def compare(
     if num_resamples < 2:
         raise ValueError(f"num_resamples is {num_resamples}; it must be at least 2")
     if not collection.runs:
-        words = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
+        details = "; ".join(f"{each.place} is {each.what}" for each in collection.problems[:3])
         raise ValueError(
-            f"none of the {len(collection.problems)} folders contains a finished run: {words}"
+            f"none of the {len(collection.problems)} folders contains a finished run: {details}"
         )
     found = result_rows(collection.runs)
     methods = sorted({row.method for row in found})

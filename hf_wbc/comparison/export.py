@@ -38,7 +38,7 @@ def latex(sections: Iterable[Section]) -> str:
 
 def _blocks(section: Section) -> list[str]:
     blocks = [f"\\{_LEVELS[section.level - 1]}*{{{_escaped(section.title)}}}"]
-    blocks += [_escaped(words) for words in section.paragraphs]
+    blocks += [_escaped(paragraph) for paragraph in section.paragraphs]
     return blocks if section.table is None else [*blocks, _table(section.table)]
 
 
@@ -84,7 +84,7 @@ def markdown(sections: Iterable[Section]) -> str:
 
 def _markdown_blocks(section: Section) -> list[str]:
     blocks = [f"{'#' * section.level} {markdown_text(section.title)}"]
-    blocks += [markdown_text(words) for words in section.paragraphs]
+    blocks += [markdown_text(paragraph) for paragraph in section.paragraphs]
     return blocks if section.table is None else [*blocks, markdown_table(section.table)]
 
 
@@ -270,9 +270,9 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_replace(out) as work:
         work.mkdir()
-        said = list(sections(comparison))
-        (work / PAGE).write_text(markdown(said), encoding="utf-8")
-        (work / PAPER).write_text(latex(said), encoding="utf-8")
+        parts = list(sections(comparison))
+        (work / PAGE).write_text(markdown(parts), encoding="utf-8")
+        (work / PAPER).write_text(latex(parts), encoding="utf-8")
         for name, rows in flat_tables(comparison).items():
             if rows:
                 (work / f"{name}.csv").write_text(_csv(rows), encoding="utf-8")

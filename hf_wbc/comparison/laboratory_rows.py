@@ -170,17 +170,17 @@ def _describe(path: Path) -> _Trained:
     members = [_member_run(path, str(each["name"])) for each in made["members"]]
     runs = [_describe_run(each) for each in members]
     name, sources = f"runs/{path.name}", made["scored_on"]
-    words = ["hf-wbc", "combine", *(f"runs/{each.name}/model" for each in members)]
-    words += ["--sources", *(f"build/{source}" for source in sources), "--how", made["how"]]
+    arguments = ["hf-wbc", "combine", *(f"runs/{each.name}/model" for each in members)]
+    arguments += ["--sources", *(f"build/{source}" for source in sources), "--how", made["how"]]
     if made["weights"]:
-        words += ["--weights", *map(str, made["weights"])]
+        arguments += ["--weights", *map(str, made["weights"])]
     facts = {
         "sources": tuple(sources),
         "seed": None,
         "network": " + ".join(dict.fromkeys(str(each.facts["network"]) for each in runs)),
         "budget": f"{len(runs)} x ({_once(str(each.facts['budget']) for each in runs)})",
         "run": "+".join(each.name for each in members),
-        "command": shlex.join([*words, "--out", name]),
+        "command": shlex.join([*arguments, "--out", name]),
     }
     return _Trained(facts, {}, name, is_combination=True)
 
@@ -206,7 +206,7 @@ def _describe_run(path: Path) -> _Trained:
     if record.get("kind") != "training":
         raise ValueError(f"{path} is not a run folder; name one, or a folder of hf-wbc combine")
     config = TrainConfig.from_record(record)
-    asked = TrainConfig.from_dict(read_json(folder.config, folder.remedy)["config"])
+    requested = TrainConfig.from_dict(read_json(folder.config, folder.remedy)["config"])
     names = {domain["ref"]: domain["name"] for domain in _domains(record)}
     how = "frozen, " if config.model.inputs == "features" else ""
     size, optim = config.model.image_size, config.optim
@@ -216,7 +216,7 @@ def _describe_run(path: Path) -> _Trained:
         "network": Path(str(record["model"]["name"]).partition("@")[0]).name,
         "budget": f"{how}{optim.steps} x {optim.images_per_step} at {size} px",
         "run": record["run"],
-        "command": training_command(asked, names),
+        "command": training_command(requested, names),
     }
     return _Trained(facts, record["results"], f"runs/{record['run']}/model")
 
@@ -252,14 +252,14 @@ def _evaluation_scores(
                 continue
             splits, laboratory = record["splits"], record["data"]["name"]
             images = "all" if set(splits) == set(SPLITS) else "+".join(splits)
-            words = ["hf-wbc", "evaluate", trained.model, f"build/{laboratory}"]
-            words += ["--splits", *splits]
+            arguments = ["hf-wbc", "evaluate", trained.model, f"build/{laboratory}"]
+            arguments += ["--splits", *splits]
             for option in ("merge", "classes"):
                 if record["scores"][option]:
-                    words += [f"--{option}", *record["scores"][option]]
+                    arguments += [f"--{option}", *record["scores"][option]]
             if record["data"]["um_per_px"] is None:
-                words.append("--allow-unscaled")
-            command = f"{facts['command']} && {shlex.join(words)}"
+                arguments.append("--allow-unscaled")
+            command = f"{facts['command']} && {shlex.join(arguments)}"
             yield _score({**facts, "command": command}, laboratory, images, record["scores"])
 
 
@@ -287,19 +287,22 @@ def training_command(config: TrainConfig, names: Mapping[str, str]) -> str:
         config: The configuration as the user specified it.
         names: Name of each domain by where it is stored; it is expected in `build`.
     """
-    plain, words = TrainConfig(sources=config.data.sources).flat(), ["hf-wbc", "train"]
+    plain, arguments = TrainConfig(sources=config.data.sources).flat(), ["hf-wbc", "train"]
     for name, value in config.flat().items():
         if name == "augmentation" and value != plain[name]:
-            words += _augmentation_flags(config.data.augmentation)
+            arguments += _augmentation_flags(config.data.augmentation)
         elif name in ("sources", "target", "held_out") and value:
-            words += [_flag(name), *(f"build/{names.get(ref, Path(ref).name)}" for ref in value)]
+            arguments += [
+                _flag(name),
+                *(f"build/{names.get(ref, Path(ref).name)}" for ref in value),
+            ]
         elif name == "target_labels" and value:
-            words += [_flag(name), Path(value).name]
+            arguments += [_flag(name), Path(value).name]
         elif name == "model" and Path(value).is_absolute():
-            words += ["--model", f"weights/{Path(value).name}"]
+            arguments += ["--model", f"weights/{Path(value).name}"]
         elif name != "allow_single" and value != plain[name]:
-            words += _flag_and_value(name, value)
-    return shlex.join(words)
+            arguments += _flag_and_value(name, value)
+    return shlex.join(arguments)
 
 
 def _augmentation_flags(strength: Augmentation) -> list[str]:
@@ -310,10 +313,10 @@ def _augmentation_flags(strength: Augmentation) -> list[str]:
         return {k: v for k, v in asdict(strength).items() if v != values[k]}
 
     nearest = min(AUGMENTATIONS, key=lambda name: len(differences(name)))
-    words = ["--augmentation", nearest]
+    arguments = ["--augmentation", nearest]
     for field, value in differences(nearest).items():
-        words += _flag_and_value(field, value)
-    return words
+        arguments += _flag_and_value(field, value)
+    return arguments
 
 
 def _flag_and_value(name: str, value: Any) -> list[str]:

@@ -154,8 +154,8 @@ def _cut(table: pa.Table, setting: EvalSetting) -> Columns:
 def _is(column: pa.ChunkedArray, word: str) -> NDArray[np.bool_]:
     """Return which rows of a dictionary-encoded column equal the given word."""
     column = column.combine_chunks()
-    words = column.dictionary.to_pylist()
-    place = words.index(word) if word in words else -1
+    names = column.dictionary.to_pylist()
+    place = names.index(word) if word in names else -1
     found: NDArray[np.bool_] = column.indices.to_numpy() == place
     return found
 

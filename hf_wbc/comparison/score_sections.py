@@ -107,11 +107,11 @@ def cost_section(comparison: Comparison) -> Section:
             )
         )
     headings = ("method", "network", "device", "runs", "hours", "images/s", "peak GiB")
-    words = (
+    text = (
         "Total hours of all runs, from start to record; mean training speed over runs, in images "
         "per second; maximum memory of any process.",
     )
-    return Section("Cost", paragraphs=words, table=Table(headings, tuple(cells), 3))
+    return Section("Cost", paragraphs=text, table=Table(headings, tuple(cells), 3))
 
 
 FURTHER = (
@@ -262,22 +262,22 @@ def _scores(
                 *(_test_cells(tested) if tests else ()),
             )
         )
-    words = [SAW[sees]]
+    text = [SAW[sees]]
     if against:
-        words.append(
+        text.append(
             f"Δ is the difference from {baseline} on the same network; * marks significant ones."
         )
     untested = sorted(
         {name for row in members for name in families[row.setting, row.backbone, sees].untested}
     )
     if untested:
-        words.append(f"Not tested, because predictions are missing: {join_names(untested)}.")
+        text.append(f"Not tested, because predictions are missing: {join_names(untested)}.")
     wide = (
         "Δ 95 %", "its F1", "worst class", "balanced", "± seeds", "seeds", "p", "accuracy",
         "other lineage", "critical", "rule",
     )  # fmt: skip
     table = Table(headings, tuple(cells), len(names), wide)
-    return Section(TITLES[sees], 3, (" ".join(words),), table, is_short=True)
+    return Section(TITLES[sees], 3, (" ".join(text),), table, is_short=True)
 
 
 TITLES = {
@@ -313,6 +313,6 @@ def _side_by_side(here: Sequence[ResultRow]) -> Section:
         scores.setdefault((row.name, row.backbone), {})[row.rule] = three_decimals(row.macro_f1)
     cells = tuple((*key, *(each.get(rule, "") for rule in rules)) for key, each in scores.items())
     oracle = " The oracle saw target labels: not a valid result." if "oracle" in rules else ""
-    words = (f"Macro-F1 on the test images, by the rule that selected the weights.{oracle}",)
+    text = (f"Macro-F1 on the test images, by the rule that selected the weights.{oracle}",)
     table = Table(("method", "network", *rules), cells, 2)
-    return Section("Selection rules side by side", 3, words, table)
+    return Section("Selection rules side by side", 3, text, table)

@@ -64,11 +64,11 @@ def significance_sections(comparison: Comparison) -> Iterator[Section]:
             "direction", "network", "rule sees", "methods",
             f"significant, against {comparison.baseline}", "significant, of all pairs", "unit",
         )  # fmt: skip
-        words = (
+        text = (
             BOOTSTRAP.format(num=f"{comparison.num_resamples:,}".replace(",", " ")),
             "All pairs are in differences.csv.",
         )
-        yield Section("On the same images", 3, words, Table(headings, cells, 3))
+        yield Section("On the same images", 3, text, Table(headings, cells, 3))
     for test in comparison.rank_tests:
         yield _ranks(test)
 
@@ -82,8 +82,8 @@ def _ranks(test: RankTest) -> Section:
     if test.left_out:
         notes.append(f"Excluded, because they lack a block: {join_names(test.left_out)}.")
     if test.ranking is None:
-        words = "Too few to rank: at least three methods with results on two blocks are needed."
-        return Section(title, 3, (words, *notes))
+        text = "Too few to rank: at least three methods with results on two blocks are needed."
+        return Section(title, 3, (text, *notes))
     found = test.ranking
     facts = (
         f"{count(len(found.names), 'method')} on {count(found.num_blocks, 'block')}: chi square "
@@ -99,8 +99,8 @@ def _ranks(test: RankTest) -> Section:
 
 
 def _equals(p: float) -> str:
-    words = p_value(p)
-    return words if words.startswith("<") else f"= {words}"
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 ORACLE = (
@@ -114,16 +114,16 @@ def rule_sections(comparison: Comparison) -> Iterator[Section]:
     regrets = comparison.rule_regrets
     verb = "is" if regrets.num_without == 1 else "are"
     without = f" {count(regrets.num_without, 'run')} did not, and {verb} excluded."
-    words = f"{count(regrets.num_runs, 'run')} recorded the oracle's score."
-    words += without if regrets.num_without else ""
+    text = f"{count(regrets.num_runs, 'run')} recorded the oracle's score."
+    text += without if regrets.num_without else ""
     if not regrets.num_runs:
-        words = (
+        text = (
             "No run recorded the oracle's score; train with `hf-wbc train --oracle` to evaluate "
             "the rules."
         )
-        yield Section("What each selection rule would have chosen", paragraphs=(words,))
+        yield Section("What each selection rule would have chosen", paragraphs=(text,))
         return
-    yield Section("What each selection rule would have chosen", paragraphs=(ORACLE, words))
+    yield Section("What each selection rule would have chosen", paragraphs=(ORACLE, text))
     yield _within(regrets.within)
     for setting in dict.fromkeys(each.setting for each in regrets.by_method):
         yield _by_method(setting, [each for each in regrets.by_method if each.setting == setting])
@@ -145,12 +145,12 @@ def _within(found: Sequence[WithinRunRegret]) -> Section:
         for each in found
     )
     headings = ("direction", "rule", "sees", "runs", "correlation", "oracle's macro-F1", "regret")
-    words = (
+    text = (
         "Oracle: uses target labels. Each rule selects an evaluation of each run; means over runs. "
         "Correlation is Spearman's, between the rule's values and the oracle's; regret is the gap "
         "to the run's best evaluation.",
     )
-    return Section("Choices within a run", 3, words, Table(headings, cells, 3))
+    return Section("Choices within a run", 3, text, Table(headings, cells, 3))
 
 
 def _by_method(setting: EvalSetting, found: Sequence[WithinRunRegret]) -> Section:
@@ -165,13 +165,13 @@ def _by_method(setting: EvalSetting, found: Sequence[WithinRunRegret]) -> Sectio
         for key, each in sorted(scores.items())
     )
     names = ("method", "network") if several else ("method",)
-    words = (
+    text = (
         "Oracle: uses target labels. Macro-F1 on the target's validation images of the weights "
         "that each "
         "rule would have selected, mean over seeds.",
     )
     title = f"Rules side by side: {heading(setting)}"
-    return Section(title, 3, words, Table((*names, *rules), cells, len(names)))
+    return Section(title, 3, text, Table((*names, *rules), cells, len(names)))
 
 
 def _among(found: Sequence[AmongRunsRegret]) -> Section:
@@ -197,13 +197,13 @@ def _among(found: Sequence[AmongRunsRegret]) -> Section:
         "direction", "rule", "sees", "choice, by seed", "oracle's macro-F1", "regret",
         "test macro-F1", "test regret", "seeds with a test",
     )  # fmt: skip
-    words = (
+    text = (
         "Oracle: uses target labels. Each rule selects one evaluation among those of all runs of a "
         "direction and a seed, over all methods; means over seeds. Test scores are known if the "
         "run kept the weights that the rule selected; test regret is the gap to the best "
         "candidate.",
     )
-    return Section("Choices among all runs", 3, words, Table(headings, tuple(cells), 4))
+    return Section("Choices among all runs", 3, text, Table(headings, tuple(cells), 4))
 
 
 CHALLENGES_OWN = frozenset({"acevedo_20", "matek_19", "mll_23", "wbc_1", "wbc_2"})
@@ -241,12 +241,12 @@ def challenge_section() -> Section:
         for row in PARTICIPANTS
     )
     headings = ("rank", "method", "network", "direction", "remarks", "macro-F1", "accuracy")
-    words = (
+    text = (
         f"Reported, not measured here: {CHALLENGE}. Neither intervals nor the number of classes "
         "were reported. They are comparable only with scores on the same images: MLL23 contains "
         "other images of the same laboratory.",
     )
-    return Section("Reported results of others", paragraphs=words, table=Table(headings, cells, 5))
+    return Section("Reported results of others", paragraphs=text, table=Table(headings, cells, 5))
 
 
 def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
@@ -257,7 +257,7 @@ def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
         yield Section("Agreement between examiners", paragraphs=(only, *_left_out(ceiling)))
         return
     merged = f" Merged: {', '.join(ceiling['merge'])}." if ceiling["merge"] else ""
-    words = (
+    text = (
         "Second annotations of the same images, scored against the first like a classifier: an "
         "estimate of the highest meaningful score. "
         f"{ceiling['num_looked_at_again']:,} of {ceiling['num_annotated']:,} images were annotated "
@@ -266,7 +266,7 @@ def ceiling_sections(ceiling: Mapping[str, Any]) -> Iterator[Section]:
         *_left_out(ceiling),
     )
     yield Section(
-        "Agreement between examiners", paragraphs=words, table=_pairs(pairs, ceiling), is_short=True
+        "Agreement between examiners", paragraphs=text, table=_pairs(pairs, ceiling), is_short=True
     )
     yield Section("Agreement between examiners, by class", level=3, table=_classes(pairs))
 

@@ -24,9 +24,9 @@ def not_a_hub(error: Exception) -> str:
     """Return the error message for a response that no Hub sends, with a remedy."""
     from huggingface_hub import constants
 
-    said = " ".join(str(error).split())[:100]
+    detail = " ".join(str(error).split())[:100]
     return (
-        f"{constants.ENDPOINT} is not a Hub ({type(error).__name__}: {said}); a "
+        f"{constants.ENDPOINT} is not a Hub ({type(error).__name__}: {detail}); a "
         "login page of the network or a proxy may answer instead: open it in a browser, and check "
         "HF_ENDPOINT"
     )
@@ -72,10 +72,10 @@ def fetch_snapshot(
 def _why(error: Exception, revision: str | None) -> str:
     from huggingface_hub import constants, errors
 
-    said, endpoint = " ".join(str(error).split()), constants.ENDPOINT
+    detail, endpoint = " ".join(str(error).split()), constants.ENDPOINT
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.HFValidationError):
-        return f"the name is not valid ({said}); give org/name or org/name@revision"
+        return f"the name is not valid ({detail}); give org/name or org/name@revision"
     if constants.HF_HUB_OFFLINE:
         return (
             "it is not in the local cache, and HF_HUB_OFFLINE is set; check its name and revision, "
@@ -93,10 +93,10 @@ def _why(error: Exception, revision: str | None) -> str:
     if status == 401:
         return f"{endpoint} rejects the token; log in again with `hf auth login`, or unset HF_TOKEN"
     if status is not None:
-        return f"{endpoint} answers {status} ({said}); try again later"
+        return f"{endpoint} answers {status} ({detail}); try again later"
     remedy = "check the network and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what was fetched"
     if proxies := proxy_variables(os.environ):
         remedy = f"check the proxy ({', '.join(sorted(set(proxies.values())))}), or {remedy}"
-    if "CERTIFICATE" in said:
+    if "CERTIFICATE" in detail:
         remedy = OWN_AUTHORITY
-    return f"{endpoint} cannot be reached ({type(error).__name__}: {said}); {remedy}"
+    return f"{endpoint} cannot be reached ({type(error).__name__}: {detail}); {remedy}"

@@ -123,10 +123,10 @@ def describe(rule: PreprocessingRule, targets: Sequence[str]) -> str:
         )
     if rule.sharpness_per_um is not None or rule.blur_um:
         parts.append("blurred (which image processors do not support)")
-    said = [f"was trained on images {' and '.join(parts)}"] if parts else []
+    remarks = [f"was trained on images {' and '.join(parts)}"] if parts else []
     if rule.flips:
-        said.append("is scored by its mean prediction over mirrored images")
+        remarks.append("is scored by its mean prediction over mirrored images")
     return (
-        f"model/ {' and '.join(said)}: `hf-wbc evaluate` does the same, a plain transformers "
+        f"model/ {' and '.join(remarks)}: `hf-wbc evaluate` does the same, a plain transformers "
         "pipeline does not; record.json contains the scores of both"
     )

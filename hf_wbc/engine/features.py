@@ -86,9 +86,9 @@ def stored_runtime(
 
     It is that of the configuration, or else one whose features are all in the cache.
     """
-    asked = config.model.feature_runtime
-    if asked is not None or cache is None or config.model.inputs != "features":
-        return None if asked == "torch" else asked
+    requested = config.model.feature_runtime
+    if requested is not None or cache is None or config.model.inputs != "features":
+        return None if requested == "torch" else requested
     for runtime in get_args(FeatureRuntime):
         other = config.replace(feature_runtime=runtime)
         if runtime != "torch" and not missing_features(other, pretrained, domain_set, cache):

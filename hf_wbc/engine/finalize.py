@@ -238,12 +238,13 @@ def write_record(
 
 def run_notes(context: RunContext) -> list[str]:
     """Return one sentence for each fact about the images that weakens the result."""
-    notes, asked = context.domain_set.notes(), context.config.eval.selection
+    notes, requested = context.domain_set.notes(), context.config.eval.selection
     if context.target_labels:
         notes += context.target_labels.notes
-    if usable_rule(selection_rule(asked), context.domain_set).name != asked:
+    if usable_rule(selection_rule(requested), context.domain_set).name != requested:
         notes.append(
-            f"selection {asked} has no validation images to score, so the last evaluation is kept"
+            f"selection {requested} has no validation images to score, so the last evaluation is "
+            "kept"
         )
     return notes
 

@@ -54,7 +54,7 @@ ADAPT_LR_FACTOR = 0.1
 class ResolvedRun:
     """A fully resolved run with its data and pre-trained model."""
 
-    asked: TrainConfig
+    requested: TrainConfig
     """The configuration as the user specified it."""
     config: TrainConfig
     """The configuration with the method's overrides and all defaults filled in."""
@@ -94,7 +94,7 @@ def resolve(
         ValueError: If the method, the data, the model or their combination cannot be used.
     """
     method = check_config(config)
-    asked, config = config, with_config_overrides(config, method.config_overrides)
+    requested, config = config, with_config_overrides(config, method.config_overrides)
     config = without_missing_compiler(config)
     data, evaluation = config.data, config.eval
     domain_set = domains_loader(
@@ -118,7 +118,7 @@ def resolve(
     config = config.replace(feature_runtime=stored_runtime(config, pretrained, domain_set, cache))
     _check_batches(config, num_processes)
     identity = run_identity(config, domain_set, pretrained.revision, num_processes, labels)
-    return ResolvedRun(asked, config, method, domain_set, pretrained, identity, labels)
+    return ResolvedRun(requested, config, method, domain_set, pretrained, identity, labels)
 
 
 def run_identity(

@@ -103,7 +103,7 @@ def run(
 
 def _report_left_out(resolved: ResolvedRun) -> None:
     """Say on stderr why the run is not compiled although it was asked to be."""
-    if resolved.asked.optim.compile and not resolved.config.optim.compile:
+    if resolved.requested.optim.compile and not resolved.config.optim.compile:
         print(f"hf-wbc: --compile is left out: {missing_compiler()}", file=sys.stderr)
 
 

@@ -148,11 +148,11 @@ def _usable(
             + "".join(f"; {note}" for note in notes)
         )
     kept = [image_id for image_id, usable in zip(chosen, is_usable, strict=True) if usable]
-    said = sorted((each.image_id, each.label) for each in answers if each.image_id in set(kept))
+    pairs = sorted((each.image_id, each.label) for each in answers if each.image_id in set(kept))
     readers = {each.reader for each in answers if each.image_id in set(kept) and each.reader}
     return TargetLabels(
         np.array([place[image_id] for image_id in kept], np.int64), labels[is_usable],
-        read_strategy(path), tuple(sorted(readers)), digest({"labels": said}), num_validation,
+        read_strategy(path), tuple(sorted(readers)), digest({"labels": pairs}), num_validation,
         tuple(notes),
     )  # fmt: skip
 

@@ -125,13 +125,13 @@ def conformal_sets(
         limits = [threshold(own[true == c], alpha) for c in range(num_classes)]
     else:
         assert priors is not None
-        asked = checked_priors(priors, num_classes)
-        if asked[counts == 0].any():
+        target_priors = checked_priors(priors, num_classes)
+        if target_priors[counts == 0].any():
             raise ValueError(
                 "priors of classes without a held-out image must be 0, as `estimate_priors` "
-                f"returns them; they sum to {asked[counts == 0].sum():g}"
+                f"returns them; they sum to {target_priors[counts == 0].sum():g}"
             )
-        weights = asked / np.maximum(counts, 1) * len(true)
+        weights = target_priors / np.maximum(counts, 1) * len(true)
         limits = [
             threshold(own, alpha, weights[true], weights[c]) if counts[c] else None
             for c in range(num_classes)

@@ -88,9 +88,9 @@ def smear_flags(
         chances[np.asarray(named, bool)] = 0.0
     limits = load_limits() if limits is None else limits
     found = [_blasts(count, chances, blasts_from)]
-    for name, words, classes in SHARES:
+    for name, message, classes in SHARES:
         limit = limits[name].above / 100
-        found.append(_share(count, name, words, classes, limit, chances))
+        found.append(_share(count, name, message, classes, limit, chances))
     found.append(_red_precursors(count, limits["nrbc"].above / 100, chances))
     return tuple(
         flag for flag in (*found, _rejected(count, left_out), *_doubts(count)) if flag is not None
@@ -102,7 +102,7 @@ def _blasts(count: "Differential", chances: Floats, blasts_from: float | None) -
     limit = BLAST_PROBABILITY if blasts_from is None else blasts_from
     cells = _rows(chances[:, MYELOBLAST], limit)
     if share.named:
-        return Flag("blasts", "yes", f"Blasts: {_said(count, share)}.", cells)
+        return Flag("blasts", "yes", f"Blasts: {_counted(count, share)}.", cells)
     if not share.identifiable:
         return Flag(
             "blasts",
@@ -111,9 +111,9 @@ def _blasts(count: "Differential", chances: Floats, blasts_from: float | None) -
             "yourself.",
         )
     if share.low * count.num_cells >= 1:
-        return Flag("blasts", "yes", f"Blasts: {_said(count, share)}.", cells)
+        return Flag("blasts", "yes", f"Blasts: {_counted(count, share)}.", cells)
     if cells or share.counted or share.fraction * count.num_cells >= 1:
-        text = f"Possible blasts: {_said(count, share)}; look at those named."
+        text = f"Possible blasts: {_counted(count, share)}; look at those named."
         return Flag("blasts", "possible", text, cells)
     return None
 
@@ -121,7 +121,7 @@ def _blasts(count: "Differential", chances: Floats, blasts_from: float | None) -
 def _share(
     count: "Differential",
     name: str,
-    words: str,
+    message: str,
     classes: Sequence[int],
     limit: float,
     chances: Floats,
@@ -130,10 +130,10 @@ def _share(
     advice = f": {ADVICE[name]}" if name in ADVICE else ""
     cells = _rows(chances[:, list(classes)].sum(1), 0.5)
     if share.named > limit * count.num_cells or share.low > limit:
-        return Flag(name, "yes", f"{words}: {_said(count, share)}{advice}.", cells)
+        return Flag(name, "yes", f"{message}: {_counted(count, share)}{advice}.", cells)
     if share.counted > limit * count.num_cells or share.fraction > limit:
-        words = f"Possible {words[0].lower()}{words[1:]}"
-        return Flag(name, "possible", f"{words}: {_said(count, share)}{advice}.", cells)
+        message = f"Possible {message[0].lower()}{message[1:]}"
+        return Flag(name, "possible", f"{message}: {_counted(count, share)}{advice}.", cells)
     return None
 
 
@@ -213,7 +213,7 @@ def _doubts(count: "Differential") -> list[Flag]:
     return found
 
 
-def _said(count: "Differential", share: "Share") -> str:
+def _counted(count: "Differential", share: "Share") -> str:
     """Return the plain count of a share, what a person named, and the estimate if it is shown."""
     cells = f"{share.counted} cell{'' if share.counted == 1 else 's'}"
     text = f"{100 * share.counted / count.num_cells:.1f} % of the white cells ({cells}"

@@ -162,8 +162,8 @@ def select(found: Sequence[Candidate], size: tuple[int, int], um_per_px: float) 
             or cell.y_px > size[0] - half
         )
         extra = {"overlapping": is_near, "padded": is_padded, "crowded": is_crowded}
-        told = {*cell.flags, *(name for name, holds in extra.items() if holds)}
-        cells.append(replace(cell, flags=tuple(name for name in FLAGS if name in told)))
+        marked = {*cell.flags, *(name for name, holds in extra.items() if holds)}
+        cells.append(replace(cell, flags=tuple(name for name in FLAGS if name in marked)))
     return cells
 
 

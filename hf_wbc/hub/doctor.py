@@ -112,7 +112,7 @@ def _disk(work: Path) -> Iterator[Finding]:
 
 def _temporary() -> Iterator[Finding]:
     """Whether the folder for temporary files, such as uploads and unpacked archives, is usable."""
-    name, asked = "temporary files", os.environ.get("TMPDIR")
+    name, wanted = "temporary files", os.environ.get("TMPDIR")
     try:
         place = tempfile.gettempdir()
     except OSError:
@@ -120,8 +120,8 @@ def _temporary() -> Iterator[Finding]:
         return
     free = shutil.disk_usage(place).free / 1e9
     remedy = "" if free >= MIN_TEMPORARY_GB else f"free {MIN_TEMPORARY_GB} GB, or set TMPDIR"
-    if asked and Path(asked).absolute() != Path(place).absolute():
-        remedy = f"TMPDIR is {asked}, which cannot be written; create it, or set another one"
+    if wanted and Path(wanted).absolute() != Path(place).absolute():
+        remedy = f"TMPDIR is {wanted}, which cannot be written; create it, or set another one"
     yield Finding(name, f"{free:.0f} GB free in {place}", remedy)
 
 
@@ -134,18 +134,18 @@ def _locks(work: Path) -> Iterator[Finding]:
         while not place.is_dir():
             place = place.parent
         kind = _file_system(place)
-        said = f"{kind}, shared between machines" if kind in SHARED else kind
+        found = f"{kind}, shared between machines" if kind in SHARED else kind
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 with exclusive_lock(place / f".hf_wbc_doctor_{os.getpid()}.lock", "busy"):
                     pass
         except OSError as error:
-            said += f": no lock is possible ({error.strerror})"
-            yield Finding(name, said, f"work elsewhere than in {place}, or ask its administrator")
+            found += f": no lock is possible ({error.strerror})"
+            yield Finding(name, found, f"work elsewhere than in {place}, or ask its administrator")
             continue
         remedy = "do not start two commands that write to the same place there" if caught else ""
-        yield Finding(name, f"{said}: locks {'do not ' if caught else ''}work", remedy)
+        yield Finding(name, f"{found}: locks {'do not ' if caught else ''}work", remedy)
 
 
 def _file_system(place: Path) -> str:

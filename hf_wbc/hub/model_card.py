@@ -11,7 +11,7 @@ from hf_wbc.comparison.document import Strong, Table, count, join_names, three_d
 from hf_wbc.comparison.export import markdown_table
 from hf_wbc.config import TrainConfig
 from hf_wbc.data.schema import CROP_UM, DEFAULT_CONFIG, SPLITS
-from hf_wbc.hub import model_card_text as words
+from hf_wbc.hub import model_card_text as card_text
 from hf_wbc.hub.card import CardLocation, render_card
 from hf_wbc.hub.model_card_text import SPLIT_WORDS, Record, part_of, scored
 from hf_wbc.hub.provenance import (
@@ -138,41 +138,41 @@ def model_card(
     """
     config, selection = TrainConfig.from_record(record), record["selection"]
     scale = next((d["um_per_px"] for d in record["sources"] if d["um_per_px"]), None)
-    unseen = words.unseen_classes(record)
-    retrain, requirements = words.retraining(record, place.ref)
+    unseen = card_text.unseen_classes(record)
+    retrain, requirements = card_text.retraining(record, place.ref)
     return render_card(
         TEMPLATE,
         card_data(record, license),
-        title=f"{network(record)}: {words.direction(record)}",
+        title=f"{network(record)}: {card_text.direction(record)}",
         network=network(record),
         place=place,
-        trained_on=words.trained_on(record),
+        trained_on=card_text.trained_on(record),
         method=config.adapt.method,
         paper=load_method(config.adapt.method).paper,
-        warnings=list(words.warnings(record)),
+        warnings=list(card_text.warnings(record)),
         scaled=scale is not None,
         um_per_px=f"{scale or 0:.6g}",
         um=f"{CROP_UM:g}",
-        how_chosen=words.how_chosen(record),
+        how_chosen=card_text.how_chosen(record),
         oracle=selection["sees"] == "target labels",
         score_table=markdown_table(score_table(record)),
         class_table=markdown_table(class_table(record)),
-        unit=words.scored(record)[0][2]["intervals"]["unit"],
+        unit=card_text.scored(record)[0][2]["intervals"]["unit"],
         picture=picture,
-        picture_of=words.scored(record)[0][0],
+        picture_of=card_text.scored(record)[0][0],
         pipeline_scores=record["images"]["pipeline_scores"],
         data_table=markdown_table(data_table(record, sources)),
-        base=words.base(record),
+        base=card_text.base(record),
         seen=seen.said,
         calibration_table=markdown_table(calibration_table(record)),
-        calibration=words.calibration(record),
-        notes=list(words.notes(record)),
+        calibration=card_text.calibration(record),
+        notes=list(card_text.notes(record)),
         unseen=join_names(unseen),
         several_unseen=len(unseen) > 1,
         retrain=retrain,
         requirements=requirements,
-        training=words.training(record),
-        licenses=words.licenses(record, sources, license),
+        training=card_text.training(record),
+        licenses=card_text.licenses(record, sources, license),
         citations=[
             sources[d["name"]].citation
             for role in ROLES
@@ -195,12 +195,14 @@ def card_data(record: Record, license: str | None = None) -> "ModelCardData":
         datasets=[repo for repo in datasets if repo] or None,
         base_model=None if is_from_scratch(record["model"]) else hub_model(record["model"]),
         metrics=["f1", "accuracy"],
-        model_name=f"{network(record)}, {words.direction(record)}",
-        eval_results=[each for scored in words.scored(record) for each in _results(record, scored)],
+        model_name=f"{network(record)}, {card_text.direction(record)}",
+        eval_results=[
+            each for scored in card_text.scored(record) for each in _results(record, scored)
+        ],
     )
 
 
-def _results(record: Record, scored: words.Scored) -> "list[EvalResult]":
+def _results(record: Record, scored: card_text.Scored) -> "list[EvalResult]":
     """macro-F1, accuracy and balanced accuracy on one split of one domain."""
     from huggingface_hub import EvalResult
 
@@ -224,11 +226,11 @@ def _results(record: Record, scored: words.Scored) -> "list[EvalResult]":
             dataset_split=split if split != "transductive" else "train+validation+test",
             dataset_revision=domain["revision"],
             metric_type=kind,
-            metric_name=said,
+            metric_name=label,
             metric_value=scores[key],
             metric_args=args,
         )
-        for kind, said, key, args in metrics
+        for kind, label, key, args in metrics
     ]
 
 

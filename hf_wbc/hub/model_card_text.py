@@ -126,16 +126,16 @@ def part_of(record: Record, role: str) -> str:
 
 def trained_on(record: Record) -> str:
     """`trained on a and b with their labels, adapted to c without labels`."""
-    said = f"of {join_names([domain['name'] for domain in record['sources']])} with their labels"
+    text = f"of {join_names([domain['name'] for domain in record['sources']])} with their labels"
     if targets := [domain["name"] for domain in record["target"]]:
         labels = record.get("target_labels")
         adapts = load_method(TrainConfig.from_record(record).adapt.method).sees_target()
-        said += f", {'adapted to' if adapts or labels else 'scored on'} {join_names(targets)}"
+        text += f", {'adapted to' if adapts or labels else 'scored on'} {join_names(targets)}"
         if labels:
-            said += f" with {labels['num']} labels"
+            text += f" with {labels['num']} labels"
         elif adapts:
-            said += " without labels"
-    return said
+            text += " without labels"
+    return text
 
 
 def calibration(record: Record) -> str:
@@ -152,9 +152,9 @@ def calibration(record: Record) -> str:
 
 def notes(record: Record) -> Iterator[str]:
     """Yield the caveats about calibration and the class proportions of the target."""
-    said = str(record["calibration"]["note"])
+    text = str(record["calibration"]["note"])
     others = [shift["note"] for shift in record["label_shift"].values()]
-    for note in dict.fromkeys([said, *(note for note in others if note not in said)]):
+    for note in dict.fromkeys([text, *(note for note in others if note not in text)]):
         if note:
             yield f"{note}."
 
@@ -230,8 +230,8 @@ def licenses(record: Record, sources: Mapping[str, ArchiveSpec], license: str | 
         for role in ROLES
         for domain in record[role]
     ]
-    said = f"{given} They were trained on images ({'; '.join(parts)})"
+    text = f"{given} They were trained on images ({'; '.join(parts)})"
     if not is_from_scratch(record["model"]):
         base = model_location(record["model"])
-        said += f", starting from `{base}`, whose license is on its card"
-    return f"{said}; check that all of these licenses permit your use."
+        text += f", starting from `{base}`, whose license is on its card"
+    return f"{text}; check that all of these licenses permit your use."

@@ -259,8 +259,8 @@ def _require_same_input(names: Sequence[str], loaded: Sequence[PretrainedModel])
 
 def _joint_exposure(loaded: Sequence[PretrainedModel]) -> Exposure:
     """Return what the weights of any member have seen."""
-    said = "; ".join(dict.fromkeys(each.exposure for each in loaded))
-    return Exposure(said, tuple(dict.fromkeys(name for e in loaded for name in e.exposed_to)))
+    summary = "; ".join(dict.fromkeys(each.exposure for each in loaded))
+    return Exposure(summary, tuple(dict.fromkeys(name for e in loaded for name in e.exposed_to)))
 
 
 def _facts(

@@ -96,8 +96,8 @@ def evaluate_model(
     }
     if accelerator.is_main_process:
         rows = [prediction_rows(*each) for each in zip(domains, found, strict=True)]
-        asked = {"model": model, "data": ref, "splits": list(splits), **options}
-        _write(folder, asked, identity, rows, record)
+        requested = {"model": model, "data": ref, "splits": list(splits), **options}
+        _write(folder, requested, identity, rows, record)
     return folder
 
 
@@ -111,13 +111,13 @@ def _choose_runtime(
 
 def _write(
     folder: RunFolder,
-    asked: Mapping[str, Any],
+    requested: Mapping[str, Any],
     identity: Mapping[str, Any],
     rows: Sequence[pa.Table],
     record: Mapping[str, Any],
 ) -> None:
     """Write the predictions and the record; the record comes last and finishes the folder."""
-    with folder.writing(asked, identity):
+    with folder.writing(requested, identity):
         with atomic_replace(folder.predictions) as temporary:
             pq.write_table(pa.concat_tables(rows), temporary)
         folder.write_record(record)

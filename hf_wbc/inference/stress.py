@@ -219,8 +219,8 @@ def stress_model(
     folder = RunFolder.find(root, identity := with_arithmetic(identity))
     if folder.finished:
         return folder, test
-    asked = {"model": model, "data": ref, "baseline": baseline and str(baseline)}
-    with folder.writing({**asked, **facts}, identity):
+    requested = {"model": model, "data": ref, "baseline": baseline and str(baseline)}
+    with folder.writing({**requested, **facts}, identity):
         start = time.perf_counter()
         logits = _predict_blocks(test, folder.path / "blocks", report)
         elapsed_s = time.perf_counter() - start

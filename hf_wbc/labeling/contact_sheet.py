@@ -55,14 +55,14 @@ def write_sheet(
         out: Name of the labels file that the browser saves.
         reader: Who labels.
     """
-    words = {cell.name: cell.clinical_name for cell in CLASSES}
-    words |= {OTHER: "not one of these", SKIP: "skip"}
+    display_names = {cell.name: cell.clinical_name for cell in CLASSES}
+    display_names |= {OTHER: "not one of these", SKIP: "skip"}
     values = {
         "name": name,
         "out": out,
         "reader": reader,
         "storage": f"hf-wbc-labels:{_digest(list(squares))}",
-        "keys": [(key, label, words[label]) for key, label in KEYS.items()],
+        "keys": [(key, label, display_names[label]) for key, label in KEYS.items()],
         "cells": [
             {
                 "image_id": image_id,

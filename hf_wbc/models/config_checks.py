@@ -131,8 +131,8 @@ def check_memory(name: str, config: Any, folder: Path | None) -> None:
     except ImportError:
         return  # reported when it is built
     except Exception as error:  # families do not check their settings
-        said = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{name} does not load as an image classifier: {said}") from error
+        detail = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{name} does not load as an image classifier: {detail}") from error
     held = [*model.parameters(), *model.buffers()]
     if (num := sum(each.numel() for each in held)) > at_most:
         raise ValueError(

@@ -136,12 +136,12 @@ def freeze(
     Raises:
         ValueError: If an argument is unknown, or LoRA does not support the model.
     """
-    for name, value, words in (
+    for name, value, choices in (
         ("trainable", trainable, get_args(Trainable)),
         ("batch_norm", batch_norm, get_args(BatchNorm)),
     ):
-        if value not in words:
-            raise ValueError(f"{name} is {value!r}; {did_you_mean(value, words)}")
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; {did_you_mean(value, choices)}")
     classifier.backbone_frozen = trainable == "frozen"
     classifier.batch_norm_frozen = batch_norm == "frozen"
     if trainable == "frozen":

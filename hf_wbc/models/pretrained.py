@@ -70,8 +70,8 @@ class CheckpointFiles:
         except MemoryError:
             raise
         except Exception as error:  # transformers raises any type for fields that it cannot use
-            said = str(error).partition("\n")[0]  # the rest is advice about versions
-            raise ValueError(f"{file} cannot be used: {said or type(error).__name__}") from error
+            detail = str(error).partition("\n")[0]  # the rest is advice about versions
+            raise ValueError(f"{file} cannot be used: {detail or type(error).__name__}") from error
         if config.model_type == "timm_wrapper":
             passed = config.model_args or {}
             kept = {key: value for key, value in passed.items() if key not in _TIMM_PASSED}

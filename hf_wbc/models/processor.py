@@ -102,8 +102,8 @@ def _load(folder: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # transformers raises any type for fields that it cannot use
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"{folder} has no usable image processor: {said}") from error
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{folder} has no usable image processor: {detail}") from error
 
 
 def _reduce(processor: Any, folder: Path) -> Preprocessing:
@@ -181,8 +181,8 @@ def _timm_transform(config: dict[str, Any], file: Path) -> ProcessImage:
     except MemoryError:
         raise
     except Exception as error:  # timm raises any type for fields that it cannot use
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{file}: pretrained_cfg cannot be used ({said})") from error
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: pretrained_cfg cannot be used ({detail})") from error
     values = [step for step in steps if not _is_geometric(step)]
 
     def process(image: NDArray[np.uint8]) -> NDArray[np.float64]:

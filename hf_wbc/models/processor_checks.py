@@ -197,9 +197,9 @@ def _call(process: ProcessImage, image: NDArray[np.uint8], folder: Path) -> NDAr
     except MemoryError:
         raise
     except Exception as error:  # processors raise any type for fields that they cannot use
-        said = " ".join(str(error).split()) or type(error).__name__
+        detail = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{folder}: its image processor does not process an image ({said}); correct its "
+            f"{folder}: its image processor does not process an image ({detail}); correct its "
             f"preprocessor_config.json, or {_CHOOSE}"
         ) from error
 

@@ -54,8 +54,8 @@ def draw_confusion(scores: Mapping[str, Any], title: str = "") -> Figure:
         label = axes.text(column + 0.62, len(names) + 0.15, display_name(name), size=10, color=INK)
         label.set(rotation=45, rotation_mode="anchor", ha="right", va="center")
     for row, support in enumerate(counts.sum(1).tolist()):
-        words = axes.text(len(names) + 0.15, row + 0.5, f"{support:,}", size=10, color=INK)
-        words.set(va="center")
+        caption = axes.text(len(names) + 0.15, row + 0.5, f"{support:,}", size=10, color=INK)
+        caption.set(va="center")
     axes.text(len(names) + 0.15, -0.15, "images", size=9, color=INK, va="bottom")
     axes.text(-0.2, -0.15, "true", size=9, color=INK, ha="right", va="bottom")
     axes.text(0, -0.15, "predicted, % of the row", size=9, color=INK, va="bottom")
@@ -94,8 +94,8 @@ def _heading(figure: Figure, scores: Mapping[str, Any], title: str, height: floa
         f"macro-F1 {scores['macro_f1']:.3f} over {scores['num_classes']} classes, "
         f"accuracy {scores['accuracy']:.3f}, {scores['num_images']:,} images"
     )
-    for row, (words, weight) in enumerate(((title, "bold"), (line, "normal"))):
-        text = figure.text(0.02, 1 - (0.1 + 0.25 * row) / height, words, size=12, color=INK)
+    for row, (caption, weight) in enumerate(((title, "bold"), (line, "normal"))):
+        text = figure.text(0.02, 1 - (0.1 + 0.25 * row) / height, caption, size=12, color=INK)
         text.set(weight=weight, va="top")
     if scores["merge"]:
         pairs = (pair.split("=") for pair in scores["merge"])
@@ -167,7 +167,7 @@ def _column(
         color = ABSENT if value is None else blues(float(np.clip(value, 0, 1)))
         box = Rectangle((x, row), 1, 1, facecolor=color, edgecolor="white", linewidth=1)
         axes.add_patch(box)
-        words = "–" if value is None else f"{value:.2f}"
-        text = axes.text(x + 0.5, row + 0.52, words, size=9, color=ink_on(color))
+        caption = "–" if value is None else f"{value:.2f}"
+        text = axes.text(x + 0.5, row + 0.52, caption, size=9, color=ink_on(color))
         text.set(ha="center", va="center_baseline")
         text.set_fontweight("bold" if value is not None and value == best else "normal")

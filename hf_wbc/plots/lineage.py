@@ -88,8 +88,8 @@ def _fork(
     for end_x, end_y in ends:
         axes.plot([fork, fork, end_x], [y, end_y, end_y], color=FAINT, lw=1.5, zorder=1)
     axes.plot(x, y, "o", color=FAINT, ms=9, zorder=2)
-    words = axes.text(fork - 0.04, y - 0.14, label, color=INK, size=8.5, linespacing=1.0)
-    words.set(ha="right", va="top")
+    caption = axes.text(fork - 0.04, y - 0.14, label, color=INK, size=8.5, linespacing=1.0)
+    caption.set(ha="right", va="top")
 
 
 def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
@@ -103,8 +103,8 @@ def _row(axes: Axes, name: str, x: float, y: float, before: str) -> None:
         (start + stop + 0.9) / 2, y + 0.05, before, color=INK, size=8.5, style="italic"
     )
     text.set(ha="center", va="bottom")
-    words = axes.text(label_x, y + 0.02, display_name(name), size=10, weight="bold", color=INK)
-    words.set(ha="right", va="bottom")
+    caption = axes.text(label_x, y + 0.02, display_name(name), size=10, weight="bold", color=INK)
+    caption.set(ha="right", va="bottom")
     number = axes.text(label_x, y - 0.03, f"class {class_id(name)}", size=9, color=INK)
     number.set(ha="right", va="top")
     if x < BLOOD_X:
@@ -134,10 +134,10 @@ def _chain(axes: Axes) -> None:
         axes.plot(*badge, "o", color=color, ms=13, zorder=4)
         number = axes.text(*badge, str(cell.maturation), color="white", size=9, weight="bold")
         number.set(ha="center", va="center_baseline", zorder=5)
-        words = wrapped_name(cell.name)
-        label = axes.text(x, 0.66, words, size=10, weight="bold", color=INK, linespacing=1.0)
+        caption = wrapped_name(cell.name)
+        label = axes.text(x, 0.66, caption, size=10, weight="bold", color=INK, linespacing=1.0)
         label.set(ha="center", va="top")
-        low = 0.66 - 0.17 * len(words.split("\n"))
+        low = 0.66 - 0.17 * len(caption.split("\n"))
         axes.text(x, low, f"class {class_id(cell.name)}", size=9, color=INK, ha="center", va="top")
 
 

@@ -62,46 +62,46 @@ def draw_sample_sheet(
     """
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}; it must be at least 1")
-    shelves = _shelved(frames, per_class)
-    names = list(dict.fromkeys(label for _, label in shelves))
+    groups = _grouped(frames, per_class)
+    names = list(dict.fromkeys(label for _, label in groups))
     names = [names[i] for i in lineage_order(names)]
-    domains = list(dict.fromkeys(domain for domain, _ in shelves))
+    domains = list(dict.fromkeys(domain for domain, _ in groups))
     figure, axes, slot_in = _grid(names, len(domains), per_class)
-    view_um = max(_widest_um(frame, square_um) for row in shelves.values() for frame in row)
-    if any(frame.um_per_px for row in shelves.values() for frame in row):
+    view_um = max(_widest_um(frame, square_um) for row in groups.values() for frame in row)
+    if any(frame.um_per_px for row in groups.values() for frame in row):
         _key(axes, view_um, square_um, slot_in)
     for block, domain in enumerate(domains):
         start = block * (per_class + GAP)
         middle = start + per_class / 2
         label = axes.text(middle, -0.22 / slot_in, domain, size=10, weight="bold", color=INK)
         label.set(ha="center", va="bottom")
-        if not any(f.um_per_px for (of, _), row in shelves.items() if of == domain for f in row):
+        if not any(f.um_per_px for (of, _), row in groups.items() if of == domain for f in row):
             note = axes.text(middle, -0.06 / slot_in, "scale unknown", size=9, color=INK)
             note.set(ha="center", va="bottom")
         for row, name in enumerate(names):
-            for column, frame in enumerate(shelves.get((domain, name), ())):
+            for column, frame in enumerate(groups.get((domain, name), ())):
                 _draw(axes, frame, start + column + 0.5, row + 0.5, view_um, square_um)
-            if (domain, name) not in shelves:
+            if (domain, name) not in groups:
                 nothing = axes.text(middle, row + 0.5, "none", size=9, color=FAINT)
                 nothing.set(ha="center", va="center")
     return figure
 
 
-def _shelved(frames: Iterable[Frame], per_class: int) -> dict[tuple[str, str], list[Frame]]:
+def _grouped(frames: Iterable[Frame], per_class: int) -> dict[tuple[str, str], list[Frame]]:
     """Return the frames to draw by domain and class."""
-    shelves: dict[tuple[str, str], list[Frame]] = {}
+    groups: dict[tuple[str, str], list[Frame]] = {}
     for frame in frames:
         class_id(frame.label)
         if frame.pixels.ndim != 3 or frame.pixels.shape[2] != 3:
             raise ValueError(f"a frame of {frame.domain} has shape {frame.pixels.shape}, not RGB")
         if frame.um_per_px is not None and not 0 < frame.um_per_px < inf:
             raise ValueError(f"a frame of {frame.domain} has um_per_px {frame.um_per_px}")
-        shelf = shelves.setdefault((frame.domain, frame.label), [])
-        if len(shelf) < per_class:
-            shelf.append(frame)
-    if not shelves:
+        group = groups.setdefault((frame.domain, frame.label), [])
+        if len(group) < per_class:
+            group.append(frame)
+    if not groups:
         raise ValueError("no frame to draw; give at least one")
-    return shelves
+    return groups
 
 
 def _grid(names: Sequence[str], num_domains: int, per_class: int) -> tuple[Figure, Axes, float]:
@@ -168,8 +168,8 @@ def _key(axes: Axes, view_um: float, square_um: float, slot_in: float) -> None:
         solid_capstyle="butt",
         clip_on=False,
     )
-    for words, x, y_in in (
+    for caption, x, y_in in (
         (f"{BAR_UM:g} µm", left + length + 0.08 / slot_in, 0.37),
         (f"square {square_um:g} µm", left, 0.15),
     ):
-        axes.text(x, -y_in / slot_in, words, size=9, color=INK, va="center")
+        axes.text(x, -y_in / slot_in, caption, size=9, color=INK, va="center")

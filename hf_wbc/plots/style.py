@@ -39,8 +39,8 @@ def class_rows(axes: Axes, names: Sequence[str], unit_in: float, *, compact: boo
         compact: Whether to write names in two lines and omit the names of the lineages.
     """
     for row, name in enumerate(names):
-        words = wrapped_name(name) if compact else display_name(name)
-        label = axes.text(-0.1 / unit_in, row + 0.5, words, size=10, color=INK)
+        caption = wrapped_name(name) if compact else display_name(name)
+        label = axes.text(-0.1 / unit_in, row + 0.5, caption, size=10, color=INK)
         label.set(ha="right", va="center")
     x = -(1.35 if compact else 1.84) / unit_in
     for lineage, first, last in lineage_runs(names):

@@ -41,7 +41,7 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
     histories = [history for history, _ in runs.values()]
     rules = [name for name in _names(histories, "selection") if name not in (*MACRO_F1, "last")]
     kinds = ("macro-F1, validation", "scores without target labels")
-    titles = [words for name in runs for words in (name, *kinds)]
+    titles = [caption for name in runs for caption in (name, *kinds)]
     low_in = 0.25 + LEGEND_ROW_IN * -(-(len(rules) + 2) // LEGEND_COLUMNS)
     figure, axes = panels(titles, 3, HEIGHT_IN, low_in)
     for row, (history, kept) in enumerate(runs.values()):
@@ -49,8 +49,8 @@ def draw_training(runs: Mapping[str, tuple[History, int]]) -> Figure:
         for number, name in enumerate(_names([history], "loss")):
             _line(losses, history, "loss", name, name, curve_style(number))
         for number, name in enumerate(n for n in MACRO_F1 if n in _names([history], "selection")):
-            words = {"source_val": "sources", "held_out": "held out"}.get(name, "target (oracle)")
-            _line(scores, history, "selection", name, words, curve_style(number))
+            caption = {"source_val": "sources", "held_out": "held out"}.get(name, "target (oracle)")
+            _line(scores, history, "selection", name, caption, curve_style(number))
         scores.set_ylim(0, 1)
         losses.set_ylabel("loss", size=9, color=INK, labelpad=2)
         for number, name in enumerate(rules):
@@ -92,8 +92,8 @@ def _line(
     # The losses of the two phases are not comparable, so they are not connected.
     parts = [steps > -1] if part != "loss" else [steps <= _end(history), steps > _end(history)]
     for number, these in enumerate(mask for mask in parts if mask.any()):
-        words = "_" if number else label
-        axes.plot(steps[these], values[these], marker=".", ms=5, lw=1.4, label=words, **style)
+        caption = "_" if number else label
+        axes.plot(steps[these], values[these], marker=".", ms=5, lw=1.4, label=caption, **style)
 
 
 def _end(history: History) -> int:

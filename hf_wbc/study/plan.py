@@ -242,9 +242,9 @@ def describe_estimate(
             f"about {duration(total_cost(known, num_workers))} for {len(known)} runs in "
             f"{num_workers} worker{'s' if num_workers > 1 else ''}"
         )
-        for likeness, words in WORDS.items():
+        for likeness, description in WORDS.items():
             if num := sum(estimate.likeness == likeness for estimate in known):
-                lines.append(f"{num} estimated from runs with {words}")
+                lines.append(f"{num} estimated from runs with {description}")
     if num := len(estimates) - len(known):
         lines.append(f"unknown: {num} runs, because no similar run has been measured here")
     if num := max((run.num_to_embed for run in runs), default=0):

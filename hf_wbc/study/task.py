@@ -112,11 +112,11 @@ def record_refusals(runs: Sequence["PlannedRun"], features: Path) -> None:
             remove(refused_folder(run.folder.path.parent, run.requested).path)
 
 
-def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
+def parse_launch(settings: Sequence[str] | None) -> tuple[tuple[str, ...] | None, int]:
     """Return the arguments of `accelerate launch`, and the number of processes that it starts.
 
     Args:
-        words: As on the command line, with or without leading dashes; None does not launch.
+        settings: As on the command line, with or without leading dashes; None does not launch.
 
     Raises:
         ValueError: If the number of processes is missing; it is part of a run's identity.
@@ -125,13 +125,14 @@ def parse_launch(words: Sequence[str] | None) -> tuple[tuple[str, ...] | None, i
         >>> parse_launch(["multi_gpu", "num_processes=4"])
         (('--multi_gpu', '--num_processes=4'), 4)
     """
-    if words is None:
+    if settings is None:
         return None, 1
-    arguments = tuple(f"--{word.lstrip('-')}" for word in words)
+    arguments = tuple(f"--{word.lstrip('-')}" for word in settings)
     for argument in arguments:
         name, _, value = argument.replace("-", "_").partition("=")
         if name == "__num_processes" and value.isdecimal() and int(value) > 0:
             return arguments, int(value)
     raise ValueError(
-        f"--launch {' '.join(words)} does not set the number of processes; add num_processes=NUMBER"
+        f"--launch {' '.join(settings)} does not set the number of processes; add "
+        "num_processes=NUMBER"
     )

@@ -197,12 +197,12 @@ def choose_runs(rows: Sequence[ResultRow], baseline: str) -> list[ChosenRuns]:
     has_target = any(row.targets for row in rows)
     if (ranked := _by_unlabeled_rules(rows)) and len(rows) > 1:
         for place, (number, num_rules) in enumerate(ranked[:NUM_UNLABELED]):
-            words = f"{('first', 'second')[place]} of {len(ranked)} by the mean rank over "
-            words += f"{num_rules} rules that see target images without labels"
-            reasons.setdefault(number, []).append((words, False))
+            reason = f"{('first', 'second')[place]} of {len(ranked)} by the mean rank over "
+            reason += f"{num_rules} rules that see target images without labels"
+            reasons.setdefault(number, []).append((reason, False))
     if has_target and len(rows) > 1 and (best := _by_source(rows)) is not None:
-        words = "highest macro-F1 on the sources' validation images"
-        reasons.setdefault(best, []).append((words, False))
+        reason = "highest macro-F1 on the sources' validation images"
+        reasons.setdefault(best, []).append((reason, False))
     if len(rows) > 1:
         scores = [row.macro_f1 for row in rows]
         how = BY_LABELS if has_target else "by its test images"

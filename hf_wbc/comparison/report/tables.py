@@ -69,8 +69,8 @@ def brief(comparison: Comparison, section: ReportSection) -> list[str]:
     if tested:
         better = sum(each.is_significant and each.value > 0 for each in tested.values())
         worse = sum(each.is_significant and each.value < 0 for each in tested.values())
-        words = f"Of {len(tested)} others, {better} are significantly better and {worse} worse"
-        found.append(f"{words} (paired bootstrap, Holm correction, 0.05).")
+        text = f"Of {len(tested)} others, {better} are significantly better and {worse} worse"
+        found.append(f"{text} (paired bootstrap, Holm correction, 0.05).")
     for chosen in section.chosen:
         if not chosen.by_labels and chosen.row.method != comparison.baseline:
             found.append(f"{chosen.name}, {chosen.why[0]}, has {_score(chosen.row)}.")
@@ -174,52 +174,52 @@ def abstention_summaries(section: ReportSection) -> list[AbstentionSummary]:
 def limits(comparison: Comparison, found: Sequence[ReportSection]) -> list[str]:
     """Return the limitations of this comparison."""
     headline = [row for row in comparison.rows if row.setting.is_headline]
-    said = [*_exposure(headline)]
+    sentences = [*_exposure(headline)]
     for section in found:
-        said += _small_sets(section)
+        sentences += _small_sets(section)
     if any(row.split == "transductive" for row in comparison.rows):
-        said.append(
+        sentences.append(
             "Rows marked T are transductive: scored on all images of a target, including those "
             "used without labels for adaptation and selection. They vary less if there are few "
             "test images, but are not results on unseen images."
         )
     num = sum(row.sees == "target labels" for row in headline)
     if num:
-        said.append(
+        sentences.append(
             f"{num} row{'s' if num > 1 else ''} marked O: weights selected by target labels "
             "(oracle). That is an upper bound, not a valid result."
         )
     if comparison.rule_regrets.num_runs:
-        said.append(
+        sentences.append(
             f"{comparison.rule_regrets.num_runs} runs scored labeled validation images of the "
             "target at every evaluation, only to evaluate selection rules afterwards; their "
             "weights were selected without them."
         )
     units = {family.unit for family in comparison.families if family.entries}
     if "image" in units:
-        said.append(
+        sentences.append(
             "Intervals and tests resample single images, because patients are unknown. Cells of "
             "one patient are similar, so the intervals are too narrow."
         )
     fewest = min((len(row.seeds) for row in headline), default=0)
     if fewest < 3:
-        said.append(f"Some rows have only {fewest} seed{'s' if fewest > 1 else ''}.")
-    said.append(
+        sentences.append(f"Some rows have only {fewest} seed{'s' if fewest > 1 else ''}.")
+    sentences.append(
         "Scores are averaged over seeds, and intervals are over images: a significant difference "
         "holds for these training runs."
     )
-    return said
+    return sentences
 
 
 def _exposure(headline: Sequence[ResultRow]) -> list[str]:
     found = []
-    for mark, kind, words in (
+    for mark, kind, text in (
         ("†", "yes", "were pre-trained on images of a domain of the direction"),
         ("‡", "maybe", "may have been pre-trained on such images: this is not recorded"),
     ):
         networks = sorted({row.network for row in headline if row.exposed == kind})
         if networks:
-            found.append(f"Networks marked {mark} {words}: {', '.join(networks)}.")
+            found.append(f"Networks marked {mark} {text}: {', '.join(networks)}.")
     return found
 
 
